@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make help` lists what there is. Prerequisites: Python >= 3.11, Go >= 1.26, make.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+UV_VERSION := 0.13.8
+PYTHON ?= python3
+TOOLS := .cache/tools
+UV := $(TOOLS)/bin/uv
+RUN := .venv/bin/python
+WORKERS ?= 2
+export PYTHONPATH := tools
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+$(UV):
+	@command -v $(PYTHON) >/dev/null || { echo "Embellie needs Python 3.11 or newer: install it, or name it with PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Embellie needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1): name a newer one with PYTHON=..."; exit 1; }
+	@echo "installing uv $(UV_VERSION) into $(TOOLS)"
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/pip install --quiet uv==$(UV_VERSION)
+
+.venv/.synced: pyproject.toml uv.lock | $(UV)
+	$(UV) sync --frozen --python $(PYTHON)
+	@touch $@
+
+.PHONY: setup
+setup: .venv/.synced ## install the locked Python environment into .venv
+
+.PHONY: tools
+tools: setup ## build the control plane's binaries (cached outside the work tree)
+	@$(RUN) -m embellie_testbed.build
+
+.PHONY: demo
+demo: tools ## the main job on an embedded control plane (HEADLESS=1, OUT=demo.json)
+	@$(RUN) -m embellie_testbed.demo $(if $(HEADLESS),--headless) $(if $(OUT),--out $(OUT))
+
+.PHONY: test
+test: check tools ## all tests, on the same embedded control plane
+	$(RUN) -m pytest tests/control_plane -n $(WORKERS) --dist loadfile
+
+.PHONY: unit
+unit: setup ## unit and property tests
+	$(RUN) -m pytest tests/unit tests/property -n $(WORKERS)
+
+.PHONY: lint
+lint: setup ## lint, format and types
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy
+	.venv/bin/lint-imports --no-cache
+
+.PHONY: check
+check: lint unit ## what must pass before every commit
+
+.PHONY: generate
+generate: setup ## write manifests/crds and the chart's copy from the types
+	$(RUN) -m embellie.api.generate
+
+.PHONY: cluster
+cluster: tools ## start an embedded cluster and leave it running
+	@$(RUN) -m embellie_testbed.cluster up
+
+.PHONY: cluster-down
+cluster-down: setup ## stop it
+	@$(RUN) -m embellie_testbed.cluster down
+
+.PHONY: bench
+bench: tools ## the numbers: scale, release rate, idle cost
+	@$(RUN) -m embellie_testbed.bench
+
+.PHONY: clean
+clean: ## remove what make created in the work tree
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.json

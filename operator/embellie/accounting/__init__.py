@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pure accounts: what was drawn, what it emitted, how long work waited, beside a counterfactual."""
+
+from embellie.accounting.account import Account, Comparison, Delays, account, compare, delays
+from embellie.accounting.curves import Run, StepCurve, ZonePower, add_curves, common_window, power_curve
+from embellie.accounting.emissions import Emissions, Signal, emissions, total
+from embellie.accounting.heat import HeatRecord, HeatSite, heat_record
+
+__all__ = [
+    "Account",
+    "Comparison",
+    "Delays",
+    "Emissions",
+    "HeatRecord",
+    "HeatSite",
+    "Run",
+    "Signal",
+    "StepCurve",
+    "ZonePower",
+    "account",
+    "add_curves",
+    "common_window",
+    "compare",
+    "delays",
+    "emissions",
+    "heat_record",
+    "power_curve",
+    "total",
+]

@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GridZone: where the electricity of a group of nodes comes from, and how much of it there is."""
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, Field
+
+from embellie.api.conditions import Conditions, ObservedGeneration
+from embellie.api.meta import (
+    AGE_COLUMN,
+    DNS_LABEL,
+    EMPTY_IS_ABSENT,
+    LIST_SET,
+    READY_COLUMN,
+    ZONE_NAME_RULE,
+    ApiModel,
+    Clipped,
+    Definition,
+    NodeSelector,
+    PrinterColumn,
+    Query,
+    Resource,
+    Scope,
+    Time,
+    list_map,
+    rule,
+    rules,
+)
+
+CarbonIntensity = Annotated[int | None, Clipped(0, 5000)]
+
+
+class PowerUnit(StrEnum):
+    """What a power sensor counts in."""
+
+    WATT = "Watt"
+    KILOWATT = "Kilowatt"
+
+
+class OnSiteKind(StrEnum):
+    """What kind of plant stands on the site."""
+
+    SOLAR = "Solar"
+    WIND = "Wind"
+
+
+class ForecastRung(StrEnum):
+    """How good the source of a forecast is, best first."""
+
+    LIVE = "Live"
+    LAST_GOOD = "LastGood"
+    CALENDAR = "Calendar"
+    CLIMATOLOGY = "Climatology"
+    NEUTRAL = "Neutral"
+
+
+class CarbonSignalKind(StrEnum):
+    """What a carbon intensity measures."""
+
+    AVERAGE_LIFECYCLE = "AverageLifecycle"
+    AVERAGE_DIRECT = "AverageDirect"
+    MARGINAL = "Marginal"
+
+
+class PowerSensor(ApiModel):
+    """A reading of the power that the whole zone draws."""
+
+    query: Annotated[
+        Query,
+        Field(
+            description="query is a PromQL expression that yields one number: the power that the zone's nodes and "
+            "their cooling draw now."
+        ),
+    ]
+    unit: Annotated[PowerUnit, Field(description="unit is what the query counts in: Watt or Kilowatt.")]
+    max_age_seconds: Annotated[
+        int,
+        Field(
+            ge=10,
+            le=3600,
+            description="maxAgeSeconds is how old a sample may be and still be believed. Defaults to 120.",
+        ),
+    ] = 120
+
+
+class OnSitePlant(ApiModel):
+    """Solar panels or wind turbines behind the zone's own meter."""
+
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=63, pattern=DNS_LABEL, description="name tells the zone's plants apart."),
+    ]
+    kind: Annotated[OnSiteKind, Field(description="kind is Solar or Wind.")]
+    peak_kilowatts: Annotated[
+        int, Field(ge=1, le=1_000_000, description="peakKilowatts is the most that the plant can deliver.")
+    ]
+
+
+class GridZoneSpec(ApiModel):
+    """Where the electricity of some nodes comes from."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "has(self.latitudeMillidegrees) == has(self.longitudeMillidegrees)",
+                "latitudeMillidegrees and longitudeMillidegrees must be given together: add the missing one, or remove "
+                "both",
+                field_path=".latitudeMillidegrees",
+                reason="FieldValueRequired",
+            ),
+            rule(
+                "self.gpuRatedPowerWatts >= self.gpuIdlePowerWatts",
+                "gpuRatedPowerWatts must be greater than or equal to gpuIdlePowerWatts: set both for your GPU model",
+                field_path=".gpuRatedPowerWatts",
+            ),
+        )
+    )
+
+    node_selector: Annotated[
+        NodeSelector,
+        Field(
+            description="nodeSelector holds the labels that every node of the zone carries, such as "
+            "topology.kubernetes.io/zone: west. A node must match at most one GridZone; work that is placed here gets "
+            "these labels as required node affinity."
+        ),
+    ]
+    grid_region: Annotated[
+        str | None,
+        Field(
+            min_length=2,
+            max_length=63,
+            pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,16}){0,3}$",
+            description="gridRegion is the electricity grid that feeds the zone, such as US-CISO, US-PJM or DE. "
+            "`embellie-forecast show` lists those that a forecast exists for. Without it nothing waits for cleaner "
+            "hours here.",
+        ),
+    ] = None
+    jurisdiction: Annotated[
+        str | None,
+        Field(
+            min_length=2,
+            max_length=6,
+            pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$",
+            description="jurisdiction is the country or state whose law holds for data in the zone, as an ISO 3166 "
+            "code such as FR or US-CA. Workloads with the annotation embellie.io/residency only go where it matches.",
+        ),
+    ] = None
+    latitude_millidegrees: Annotated[
+        int | None,
+        Field(
+            ge=-90_000,
+            le=90_000,
+            description="latitudeMillidegrees is the site's latitude in thousandths of a degree, north positive: 37354 "
+            "is 37.354 N. Used for weather and sun; must be given together with longitudeMillidegrees.",
+        ),
+    ] = None
+    longitude_millidegrees: Annotated[
+        int | None,
+        Field(
+            ge=-180_000,
+            le=180_000,
+            description="longitudeMillidegrees is the site's longitude in thousandths of a degree, east positive: "
+            "-121955 is 121.955 W.",
+        ),
+    ] = None
+    contracted_power_kilowatts: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="contractedPowerKilowatts is the most that the zone may draw from the grid, cooling included "
+            "[kW]. No start is allowed that could exceed it at worst-case power. Without it power does not limit "
+            "starts.",
+        ),
+    ] = None
+    node_idle_power_watts: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100_000,
+            description="nodeIdlePowerWatts is what one node draws with no work on it, its idle GPUs included [W]. "
+            "Defaults to 3200, an 8-GPU server.",
+        ),
+    ] = 3200
+    gpu_idle_power_watts: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=5000,
+            description="gpuIdlePowerWatts is what one GPU draws with no work on it [W]. Defaults to 140.",
+        ),
+    ] = 140
+    gpu_rated_power_watts: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=10_000,
+            description="gpuRatedPowerWatts is the power limit of one GPU [W]. Defaults to 700.",
+        ),
+    ] = 700
+    host_overhead_percent: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=200,
+            description="hostOverheadPercent is what processors, fans and power supplies add to each watt that a GPU "
+            "draws above idle, in percent. Defaults to 3.",
+        ),
+    ] = 3
+    power_usage_effectiveness_percent: Annotated[
+        int,
+        Field(
+            ge=100,
+            le=300,
+            description="powerUsageEffectivenessPercent is facility power over IT power, in percent: 120 is a PUE of "
+            "1.2. Defaults to 120.",
+        ),
+    ] = 120
+    power_sensor: Annotated[
+        PowerSensor | None,
+        Field(
+            description="powerSensor reads the power that the zone really draws. Without it the power is reckoned from "
+            "the nodes and the work on them."
+        ),
+    ] = None
+    on_site: Annotated[
+        tuple[OnSitePlant, ...],
+        Field(
+            max_length=16,
+            description="onSite lists solar and wind plants behind the zone's own meter.",
+            json_schema_extra=list_map("name"),
+        ),
+    ] = ()
+    certifications: Annotated[
+        tuple[
+            Annotated[
+                str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9 ._:/-]*[A-Za-z0-9])?$")
+            ],
+            ...,
+        ],
+        Field(
+            max_length=32,
+            description="certifications are the certificates that the site holds, such as ISO-50001, for reports.",
+            json_schema_extra=LIST_SET,
+        ),
+    ] = ()
+
+
+class BestWindow(ApiModel):
+    """The cleanest stretch of hours that the forecast shows."""
+
+    start_time: Annotated[Time | None, Field(description="startTime is when the window begins.")] = None
+    end_time: Annotated[Time | None, Field(description="endTime is when the window ends.")] = None
+    carbon_intensity_grams_per_kilowatt_hour: Annotated[
+        CarbonIntensity,
+        Field(
+            description="carbonIntensityGramsPerKilowattHour is the forecast mean over the window [gCO2e/kWh].",
+        ),
+    ] = None
+
+
+class ForecastStatus(ApiModel):
+    """Which forecast is in use and how far to trust it."""
+
+    issued_time: Annotated[Time | None, Field(description="issuedTime is when the forecast was made.")] = None
+    rung: Annotated[
+        ForecastRung | None,
+        Field(
+            description="rung is how good the source is, best first: Live, LastGood, Calendar, Climatology, Neutral. "
+            "On Neutral nothing waits for cleaner hours."
+        ),
+    ] = None
+    model_name: Annotated[
+        str | None, Field(max_length=253, description="modelName is the model that made the forecast."), EMPTY_IS_ABSENT
+    ] = None
+    signal_kind: Annotated[
+        CarbonSignalKind | None,
+        Field(
+            description="signalKind is what the carbon intensity measures: AverageLifecycle, AverageDirect or Marginal."
+        ),
+    ] = None
+    skill_percent: Annotated[
+        int | None,
+        Clipped(-1000, 100),
+        Field(
+            description="skillPercent is how much smaller the forecast's error is than that of the same hour of the "
+            "day before, in percent. Negative is worse.",
+        ),
+    ] = None
+    horizon_hours: Annotated[
+        int | None, Clipped(0, 8784), Field(description="horizonHours is how far ahead the forecast still reaches.")
+    ] = None
+
+
+class GridZoneStatus(ApiModel):
+    """What Embellie knows about the zone."""
+
+    conditions: Conditions = ()
+    observed_generation: ObservedGeneration = None
+    nodes: Annotated[
+        int | None, Clipped(0, 1_000_000), Field(description="nodes is how many nodes the selector matches.")
+    ] = None
+    gpus: Annotated[
+        int | None, Clipped(0, 10_000_000), Field(description="gpus is how many GPUs those nodes have.")
+    ] = None
+    gpus_free: Annotated[
+        int | None, Clipped(0, 10_000_000), Field(description="gpusFree is how many of them are free.")
+    ] = None
+    carbon_intensity_grams_per_kilowatt_hour: Annotated[
+        CarbonIntensity,
+        Field(
+            description="carbonIntensityGramsPerKilowattHour is the carbon intensity of this hour, as forecast "
+            "[gCO2e/kWh]."
+        ),
+    ] = None
+    renewable_percent: Annotated[
+        int | None,
+        Clipped(0, 100),
+        Field(description="renewablePercent is the renewable share of this hour, as forecast."),
+    ] = None
+    next_best_window: Annotated[
+        BestWindow | None, Field(description="nextBestWindow is the cleanest stretch of hours ahead.")
+    ] = None
+    forecast: Annotated[ForecastStatus | None, Field(description="forecast says which forecast is in use.")] = None
+
+
+class GridZone(Resource):
+    """GridZone says where the electricity of a group of nodes comes from.
+
+    It names the grid region whose carbon intensity is forecast, the contracted power that starts must stay within, and
+    the jurisdiction.
+    """
+
+    model_config = ConfigDict(json_schema_extra=rules(ZONE_NAME_RULE))
+
+    definition: ClassVar[Definition] = Definition(
+        kind="GridZone",
+        plural="gridzones",
+        short_name="gz",
+        scope=Scope.CLUSTER,
+        conditions=(
+            ("Ready", "the selector matches nodes with GPUs that are in no older GridZone"),
+            ("ForecastAvailable", "there is a usable forecast for `spec.gridRegion`; without one nothing waits here"),
+            ("PowerReadable", "`spec.powerSensor` gave a fresh, sane reading; Unknown where none is named"),
+            ("NodesExclusive", "no node of the zone matches another GridZone"),
+        ),
+        columns=(
+            READY_COLUMN,
+            PrinterColumn(
+                name="Grid", json_path=".spec.gridRegion", description="Electricity grid that feeds the zone."
+            ),
+            PrinterColumn(
+                name="CI now",
+                json_path=".status.carbonIntensityGramsPerKilowattHour",
+                description="Carbon intensity of this hour [gCO2e/kWh].",
+                type="integer",
+            ),
+            PrinterColumn(
+                name="Renewable %",
+                json_path=".status.renewablePercent",
+                description="Renewable share of this hour.",
+                type="integer",
+            ),
+            PrinterColumn(
+                name="Best window",
+                json_path=".status.nextBestWindow.startTime",
+                description="Start of the cleanest stretch of hours ahead.",
+            ),
+            PrinterColumn(name="GPUs free", json_path=".status.gpusFree", description="GPUs free now.", type="integer"),
+            PrinterColumn(
+                name="Rung", json_path=".status.forecast.rung", description="How good the forecast's source is."
+            ),
+            PrinterColumn(
+                name="Contract kW",
+                json_path=".spec.contractedPowerKilowatts",
+                description="Contracted power [kW].",
+                type="integer",
+                priority=1,
+            ),
+            AGE_COLUMN,
+        ),
+    )
+
+    spec: Annotated[GridZoneSpec, Field(description="spec is what the cluster admin says about the zone.")]
+    status: Annotated[
+        GridZoneStatus, Field(description="status is what Embellie observed; it can be rebuilt at any time.")
+    ] = Field(default_factory=GridZoneStatus)

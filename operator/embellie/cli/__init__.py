@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `embellie`, and the same verbs as `kubectl embellie`."""

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a workload is where it is, in at most six lines. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+from embellie.cli.waits import other_waits
+from embellie.cli.words import clock_time, grams, in_time, one_line
+from embellie.domain import names
+from embellie.domain.reasons import Reason, State
+from embellie.watchdog.api import parse_time
+
+Raw = Mapping[str, Any]
+OPTED_IN = ("patient", "bonus")
+RELEASED_BY_US = {
+    Reason.OPERATOR_LOST: "The operator completed no turn for too long, so the watchdog released it.",
+    Reason.UNINSTALLED: "Embellie was uninstalled, so it was released.",
+    Reason.RELEASED_BY_ADMIN: "An administrator released everything that was held.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One workload with all that is known about it, and how times are to be written."""
+
+    plan: Raw | None
+    workload: Raw
+    pods: tuple[Raw, ...]
+    events: tuple[Raw, ...]
+    now: datetime
+    zone: tzinfo | None
+
+    @property
+    def meta(self) -> Raw:
+        """The workload's metadata."""
+        return self.workload.get("metadata") or {}
+
+    @property
+    def what(self) -> str:
+        """The workload, as kubectl names it."""
+        return f"{str(self.workload.get('kind', 'Job')).lower()}/{self.meta.get('name')}"
+
+    @property
+    def who(self) -> str:
+        """The workload with its namespace."""
+        return f"{self.what} in {self.meta.get('namespace')}"
+
+    @property
+    def held(self) -> bool:
+        """Whether it carries our marker."""
+        return self.label(names.HELD_LABEL) == "true"
+
+    @property
+    def status(self) -> Raw:
+        """The plan's status."""
+        return (self.plan or {}).get("status") or {}
+
+    def label(self, key: str) -> str:
+        """Return a label of the workload."""
+        return str((self.meta.get("labels") or {}).get(key) or "")
+
+    def annotation(self, key: str) -> str:
+        """Return an annotation of the workload."""
+        return str((self.meta.get("annotations") or {}).get(key) or "")
+
+    def time(self, moment: datetime) -> str:
+        """Write an instant."""
+        return clock_time(moment, self.now, self.zone)
+
+
+def explain(
+    plan: Raw | None,
+    workload: Raw,
+    pods: Iterable[Raw] = (),
+    events: Iterable[Raw] = (),
+    *,
+    now: datetime,
+    zone: tzinfo | None = UTC,
+) -> list[str]:
+    """Return at most six lines that say where the workload stands, why, until when, and how to start it now."""
+    case = Case(plan=plan, workload=workload, pods=tuple(pods), events=tuple(events), now=now, zone=zone)
+    waits = other_waits(case.workload, case.pods, case.events, case.status.get("waitsOn") or (), held=case.held)
+    if case.held:
+        lines = _held(case)
+        go = f"Start it now: kubectl embellie go {case.what} -n {case.meta.get('namespace')}"
+        return [*lines, f"Also waits for: {one_line('; '.join(waits))}. {go}" if waits else go]
+    lines = _not_held(case)
+    if not waits:
+        return lines
+    return [*lines, f"It waits for: {one_line('; '.join(waits), 500)}. None of this is Embellie's doing."]
+
+
+def _held(case: Case) -> list[str]:
+    if not case.status.get("state"):
+        created = parse_time(case.meta.get("creationTimestamp"))
+        since = f" since {case.time(created)}" if created else ""
+        return [
+            f"{case.who} is held{since}, and no decision is recorded yet.",
+            "A decision comes within one turn. If none comes the operator is off, and the watchdog releases it soon.",
+            "When the operator last completed a turn: kubectl get lease -n embellie-system embellie-heartbeat -o yaml",
+        ]
+    state = str(case.status.get("state"))
+    text = "held by a limit, past its latest start," if state == State.HELD_BY_LIMIT else "held"
+    return [_state_line(case, text), _why(case), *_window(case), *_likely(case), *_bound(case)]
+
+
+def _state_line(case: Case, text: str) -> str:
+    since = parse_time(case.status.get("sinceTime"))
+    when = f" since {case.time(since)} ({in_time(since, case.now)})" if since else ""
+    return f"{case.who} is {text}{when}."
+
+
+def _why(case: Case) -> str:
+    reason = str(case.status.get("reason") or "no reason recorded")
+    message = one_line(str(case.status.get("message") or ""))
+    return f"Why: {message} ({reason})" if message else f"Why: {reason}"
+
+
+def _window(case: Case) -> list[str]:
+    """Now against the best window."""
+    now_g, planned_g = case.status.get("emissionsNowGrams"), case.status.get("emissionsPlannedGrams")
+    start = parse_time(case.status.get("plannedStartTime"))
+    if now_g is None or planned_g is None:
+        return ["Emissions: no usable forecast, so now and later cannot be compared."]
+    low, high = case.status.get("emissionsPlannedLowGrams"), case.status.get("emissionsPlannedHighGrams")
+    interval = f" ({grams(low)} to {grams(high)})" if low is not None and high is not None else ""
+    at = f" at {case.time(start)}" if start else ""
+    line = f"Emissions: {grams(now_g)} CO2e if started now, {grams(planned_g)}{interval} in the best window{at}"
+    if now_g > 0:
+        percent = round(100 * (now_g - planned_g) / now_g)
+        line += f": {abs(percent)} % {'less' if percent >= 0 else 'more'}"
+    return [f"{line}."]
+
+
+def _likely(case: Case) -> list[str]:
+    p50 = parse_time(case.status.get("likelyStartP50Time")) or parse_time(case.status.get("plannedStartTime"))
+    p90 = parse_time(case.status.get("likelyStartP90Time"))
+    if not p50:
+        return []
+    where = case.status.get("gridZoneName")
+    late = f", by {case.time(p90)} in nine cases of ten (P90)" if p90 else ""
+    place = f", in zone {where}" if where else ""
+    return [f"Likely start: {case.time(p50)} (P50, {in_time(p50, case.now)}){late}{place}."]
+
+
+def _bound(case: Case) -> list[str]:
+    latest = parse_time(((case.plan or {}).get("spec") or {}).get("latestStartTime"))
+    if not latest:
+        return []
+    if case.status.get("state") == State.HELD_BY_LIMIT:
+        return [f"Latest start was {case.time(latest)}; only a fresh reading over a limit holds it now."]
+    if latest <= case.now:
+        return [f"Latest start was {case.time(latest)}: it is being released."]
+    return [f"Latest start, guaranteed: {case.time(latest)} ({in_time(latest, case.now)})."]
+
+
+def _not_held(case: Case) -> list[str]:
+    if _finished(case):
+        return [f"{case.who} has finished.", *_record(case)]
+    state = case.status.get("state")
+    if state == State.SHADOW:
+        return [_state_line(case, "not touched: its policy is in mode shadow"), _why(case), *_window(case)]
+    if state == State.HANDED_OFF:
+        return [_state_line(case, "not in Embellie's hands"), _why(case)]
+    if case.annotation(names.RELEASED_AT):
+        return _released(case)
+    if case.annotation(names.GO) or names.GO in (case.meta.get("annotations") or {}):
+        by = case.annotation(names.GO)
+        return [f"{case.who} was started by hand{f' by {one_line(by, 80)}' if by else ''} with kubectl embellie go."]
+    if state == State.RELEASED:
+        return [_state_line(case, "released"), _why(case)]
+    if state:
+        return [f"{case.who} is not held any more: another hand started it. The plan will say so after the next turn."]
+    return _never_held(case)
+
+
+def _released(case: Case) -> list[str]:
+    at = parse_time(case.annotation(names.RELEASED_AT))
+    reason = case.annotation(names.RELEASE_REASON)
+    when = f" since {case.time(at)}" if at else ""
+    cell = case.annotation(names.CELL)
+    lines = [f"{case.who} is released{when}{f', to {one_line(cell, 130)}' if cell else ''}."]
+    if reason in RELEASED_BY_US:
+        return [*lines, f"Why: {RELEASED_BY_US[Reason(reason)]} ({reason})"]
+    if case.status.get("reason") == reason:
+        return [*lines, _why(case)]
+    return [*lines, f"Why: {one_line(reason, 80)}"] if reason else lines
+
+
+def _record(case: Case) -> list[str]:
+    return [_why(case)] if case.status.get("reason") else []
+
+
+def _finished(case: Case) -> bool:
+    status = case.workload.get("status") or {}
+    if case.workload.get("kind") == "Pod":
+        return status.get("phase") in ("Succeeded", "Failed")
+    ends = ("Complete", "Failed")
+    return any(c.get("type") in ends and c.get("status") == "True" for c in status.get("conditions") or ())
+
+
+def _never_held(case: Case) -> list[str]:
+    flex = case.label(names.FLEX_LABEL)
+    owners = case.meta.get("ownerReferences") or ()
+    if flex == "rigid":
+        return [
+            f"{case.who} is rigid ({names.FLEX_LABEL}: rigid): Embellie never holds it.",
+            f"To let the next one wait for cleaner hours, create it with {names.FLEX_LABEL}: patient.",
+        ]
+    if flex not in OPTED_IN:
+        found = f" (its {names.FLEX_LABEL} is {flex[:40]!r}; it must be patient or bonus)" if flex else ""
+        return [
+            f"{case.who} has not opted in{found}: Embellie never touches it.",
+            f"To let the next one wait for cleaner hours, create it with the label {names.FLEX_LABEL}: patient.",
+        ]
+    if owners:
+        owner = f"{owners[0].get('kind')}/{owners[0].get('name')}"
+        return [
+            f"{case.who} belongs to {one_line(owner, 120)}: Embellie holds only Jobs and pods without an owner.",
+        ]
+    if case.label("kueue.x-k8s.io/queue-name"):
+        return [f"{case.who} is in a Kueue queue: Kueue decides when it starts, Embellie does not hold it."]
+    return [
+        f"{case.who} has opted in ({flex}) and was not held: nothing is recorded about it.",
+        "No EnergyPolicy matches it, holding was off at its creation, or no turn came yet: kubectl get energypolicies",
+    ]

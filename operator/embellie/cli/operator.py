@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`embellie operator run`: starts the operator; its libraries are loaded only here."""
+
+import importlib
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.group(name="operator")
+def operator_group() -> None:
+    """Commands that run inside the cluster."""
+
+
+@operator_group.command()
+@click.option(
+    "--namespace",
+    envvar="EMBELLIE_NAMESPACE",
+    default="embellie-system",
+    show_default=True,
+    help="The namespace of the installation.",
+)
+@click.option("--name", envvar="EMBELLIE_NAME", default="embellie", show_default=True, help="Its name.")
+@click.option(
+    "--identity",
+    envvar="EMBELLIE_IDENTITY",
+    default=socket.gethostname,
+    help="Who is acting, as told in Leases and Events (default: the host's name).",
+)
+@click.option(
+    "--prometheus-url",
+    envvar="EMBELLIE_PROMETHEUS_URL",
+    default="",
+    help="Where sensors are read; without it no reading counts as fresh.",
+)
+@click.option(
+    "--forecast-dir",
+    envvar="EMBELLIE_FORECAST_DIR",
+    default="/var/lib/embellie",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The directory shared with the forecaster.",
+)
+@click.option(
+    "--turn-seconds",
+    envvar="EMBELLIE_TURN_SECONDS",
+    default=15.0,
+    show_default=True,
+    type=click.FloatRange(0.05, 1e6),
+    help="The time between two turns, in the operator's clock.",
+)
+@click.option(
+    "--max-limit-hold-seconds",
+    envvar="EMBELLIE_MAX_LIMIT_HOLD_SECONDS",
+    default=14400.0,
+    show_default=True,
+    type=click.FloatRange(0, 1e6),
+    help="How long a limit may hold past the bound.",
+)
+@click.option(
+    "--release-rate",
+    envvar="EMBELLIE_RELEASE_RATE",
+    default=400.0,
+    show_default=True,
+    type=click.FloatRange(0, 10000, min_open=True),
+    help="The most releases per second.",
+)
+@click.option(
+    "--metrics-port",
+    envvar="EMBELLIE_METRICS_PORT",
+    default=8080,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Where /metrics and /healthz are answered; 0: nowhere.",
+)
+@click.option(
+    "--log-level",
+    envvar="EMBELLIE_LOG_LEVEL",
+    default="info",
+    show_default=True,
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    help="How much is logged.",
+)
+@click.option(
+    "--clock",
+    envvar="EMBELLIE_CLOCK",
+    default="system",
+    show_default=True,
+    help="system, or replay:ORIGIN,WALL_ORIGIN,FACTOR.",
+)
+@click.option(
+    "--kubeconfig",
+    envvar="EMBELLIE_KUBECONFIG",
+    default=None,
+    type=click.Path(dir_okay=False),
+    help="Instead of the pod's own token.",
+)
+def run(**options: Any) -> None:
+    """Run the operator until it is told to stop."""
+    control = importlib.import_module("embellie.control.main")
+    sys.exit(control.run(control.Options(**options)))

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`embellie plan`: everything that is held, oldest first."""
+
+import json
+import sys
+from datetime import UTC, datetime, tzinfo
+
+import click
+
+from embellie.cli.rows import PlanRow, columns, rows_of, summary
+from embellie.cli.session import RESOURCES, Where, cluster_options
+from embellie.domain import names
+from embellie.domain.clock import parse_clock
+from embellie.watchdog.api import Api, ApiError, Object, namespaced
+
+SELECTOR = f"{names.HELD_LABEL}=true"
+
+
+@click.command()
+@click.option("-A", "--all-namespaces", is_flag=True, help="Show all namespaces.")
+@click.option("-o", "--output", type=click.Choice(["table", "wide", "json"]), default="table", help="The format.")
+@click.option("--utc", is_flag=True, help="Write times in UTC instead of this machine's zone.")
+@click.option("--clock", default="system", envvar="EMBELLIE_CLOCK", hidden=True, help="The operator's clock.")
+@cluster_options
+def plan(where: Where, all_namespaces: bool, output: str, utc: bool, clock: str) -> None:
+    """Show everything that is held, oldest first, with its reason, planned and latest start."""
+    api = where.api()
+    namespace = None if all_namespaces else where.current_namespace()
+    held = [
+        {"kind": kind, **item}
+        for kind, (prefix, plural) in RESOURCES.items()
+        for item in api.list(_path(prefix, plural, namespace), labelSelector=SELECTOR)
+    ]
+    plans = _plans(api, namespace)
+    rows = rows_of(held, plans)
+    if output == "json":
+        click.echo(json.dumps([row.as_json() for row in rows], indent=2))
+        return
+    now, zone = parse_clock(clock).now(), UTC if utc else None
+    shadowed = sum((p.get("status") or {}).get("state") == "Shadow" for p in plans)
+    if rows:
+        _print(rows, now=now, zone=zone, wide=output == "wide")
+    click.echo(summary(rows, where=f"namespace {namespace}" if namespace else "all namespaces", shadowed=shadowed))
+
+
+def _path(prefix: str, plural: str, namespace: str | None) -> str:
+    return namespaced(prefix, namespace, plural) if namespace else f"/{prefix}/{plural}"
+
+
+def _plans(api: Api, namespace: str | None) -> list[Object]:
+    try:
+        return api.list(_path(f"apis/{names.API_VERSION}", "workloadplans", namespace))
+    except ApiError as error:
+        if error.status not in (403, 404):
+            raise
+        click.echo(f"WorkloadPlans cannot be read, so reasons are missing: {error.message}", err=True)
+        return []
+
+
+def _print(rows: list[PlanRow], *, now: datetime, zone: tzinfo | None, wide: bool) -> None:
+    """Write a table: coloured for a terminal, plain columns for everything else."""
+    header, lines = columns(rows, now=now, zone=zone, wide=wide)
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*header, box=None, pad_edge=False)
+        for line in lines:
+            table.add_row(*(Text(cell) for cell in line))
+        Console().print(table)
+        return
+    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
+    for line in [header, *lines]:
+        click.echo("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`embellie release --all`: let everything go, in pace, earliest latest start first."""
+
+import getpass
+import time
+
+import click
+
+from embellie.cli.session import Where, cluster_options
+from embellie.watchdog import commands
+from embellie.watchdog.log import silence
+from embellie.watchdog.release import Held
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="Yes, everything that is held, in all namespaces.")
+@click.option("--lock", is_flag=True, help="Also keep the operator from holding again, until it is unlocked.")
+@click.option(
+    "--release-seconds",
+    type=click.FloatRange(0.5, 86400),
+    default=300.0,
+    show_default=True,
+    help="Spread the releases over this time.",
+)
+@click.option("--install-namespace", default="embellie-system", show_default=True, help="Where Embellie is installed.")
+@click.option("--install-name", default="embellie", show_default=True, help="The name of the installation.")
+@cluster_options
+def release(
+    where: Where, everything: bool, lock: bool, release_seconds: float, install_namespace: str, install_name: str
+) -> None:
+    """Switch holding off and release everything that is held."""
+    if not everything:
+        raise click.UsageError("releases everything that is held; say so with --all, or use: embellie go job/NAME")
+    silence()
+    api = where.api()
+    fault = commands.switch_off(api, install_namespace, install_name, lock=lock, until=time.monotonic() + 5.0)
+    if fault:
+        click.echo(f"warning: holding could not be switched off ({fault}); new work may still be held", err=True)
+    elif lock:
+        click.echo(
+            "Holding is switched off and locked. To unlock: kubectl patch configmap "
+            f'{install_name}-switch -n {install_namespace} --type=merge -p \'{{"data":{{"locked":"false"}}}}\''
+        )
+    else:
+        click.echo("Holding is switched off. A living operator switches it on again; to prevent that, use --lock.")
+
+    def said(held: Held) -> None:
+        click.echo(f"released {held.kind.lower()}/{held.name} in {held.namespace}")
+
+    progress = commands.release_all(
+        api,
+        identity=f"embellie-cli-{getpass.getuser()}",
+        release_seconds=release_seconds,
+        timeout_seconds=release_seconds + 60.0,
+        on_release=said,
+    )
+    click.echo(f"{progress.released} released.")
+    if not progress.clean:
+        why = "; ".join(progress.failures) or "new work was held meanwhile, or the time was up"
+        raise click.ClickException(f"{progress.left} still held: {why}")

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a workload waits for that is not our doing: queue, gates, its user, quota, the scheduler. Pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from embellie.cli.words import one_line
+from embellie.domain import names
+
+Raw = Mapping[str, Any]
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+LONGEST_MESSAGE = 220
+
+
+def other_waits(
+    workload: Raw, pods: Iterable[Raw], events: Iterable[Raw], planned: Iterable[Raw], *, held: bool
+) -> list[str]:
+    """Return what stands between the workload and its start besides us, one phrase each."""
+    is_pod = workload.get("kind") == "Pod"
+    spec = workload.get("spec") or {}
+    pods = list(pods) or ([workload] if is_pod else [])
+    waits = _queue(workload)
+    waits += _gates([*pods, workload if is_pod else (spec.get("template") or {})])
+    if not is_pod and spec.get("suspend") and not held and QUEUE_LABEL not in _labels(workload):
+        waits.append("its own suspension (spec.suspend is true, set by its user or another controller)")
+    waits += _quota(events)
+    if not held:
+        waits += _unschedulable(pods)
+    known = " ".join(waits)
+    waits += [one_line(str(w.get("message")), LONGEST_MESSAGE) for w in planned if str(w.get("message")) not in known]
+    return [w for i, w in enumerate(waits) if w not in waits[:i] and not _said(w, waits[:i])]
+
+
+def _said(wait: str, before: list[str]) -> bool:
+    """Whether a gate was already named in other words."""
+    return any("scheduling gate" in b and "scheduling gate" in wait and b.rsplit(" ", 1)[-1] in wait for b in before)
+
+
+def _labels(workload: Raw) -> Raw:
+    return (workload.get("metadata") or {}).get("labels") or {}
+
+
+def _queue(workload: Raw) -> list[str]:
+    queue = _labels(workload).get(QUEUE_LABEL)
+    return [f"Kueue queue {one_line(str(queue), 70)} (kubectl get workloads.kueue.x-k8s.io)"] if queue else []
+
+
+def _gates(pods: Iterable[Raw]) -> list[str]:
+    found: dict[str, None] = {}
+    for pod in pods:
+        for gate in (pod.get("spec") or {}).get("schedulingGates") or ():
+            if gate.get("name") != names.GATE:
+                found[one_line(str(gate.get("name")), 130)] = None
+    return [f"scheduling gate {gate}" for gate in found]
+
+
+def _quota(events: Iterable[Raw]) -> list[str]:
+    """Return the newest word about quota."""
+    refusals = [
+        (str(e.get("lastTimestamp") or e.get("eventTime") or e.get("deprecatedLastTimestamp") or ""), text)
+        for e in events
+        if "exceeded quota" in (text := str(e.get("message") or e.get("note") or ""))
+    ]
+    return [f"quota: {one_line(max(refusals)[1], LONGEST_MESSAGE)}"] if refusals else []
+
+
+def _unschedulable(pods: Iterable[Raw]) -> list[str]:
+    """Return the scheduler's own words, and about how many pods."""
+    said: Counter[str] = Counter()
+    for pod in pods:
+        for condition in (pod.get("status") or {}).get("conditions") or ():
+            if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
+                said[one_line(str(condition.get("message") or "no message"), LONGEST_MESSAGE)] += 1
+    return [f"the scheduler, for {count} pod{'s' if count > 1 else ''}: {text}" for text, count in said.most_common(2)]

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How times and amounts are written for people. Pure."""
+
+from datetime import datetime, timedelta, tzinfo
+
+from embellie.domain.durations import format_duration
+
+
+def clock_time(moment: datetime, now: datetime, zone: tzinfo | None = None) -> str:
+    """Write an instant in `zone` (None: the machine's own), as short as it stays clear, always with its zone.
+
+    >>> from datetime import UTC
+    >>> clock_time(datetime(2026, 7, 2, 2, tzinfo=UTC), datetime(2026, 7, 1, 12, tzinfo=UTC), UTC)
+    'Thu 02:00 UTC'
+    """
+    here, today = moment.astimezone(zone), now.astimezone(zone)
+    if here.date() == today.date():
+        return f"{here:%H:%M} {here.tzname()}"
+    if abs(here - today) < timedelta(days=6):
+        return f"{here:%a %H:%M} {here.tzname()}"
+    return f"{here:%Y-%m-%d %H:%M} {here.tzname()}"
+
+
+def in_time(moment: datetime, now: datetime) -> str:
+    """Write how far away an instant is.
+
+    >>> from datetime import UTC
+    >>> in_time(datetime(2026, 7, 1, 15, 30, tzinfo=UTC), datetime(2026, 7, 1, 12, tzinfo=UTC))
+    'in 3h30m'
+    """
+    if moment >= now:
+        return f"in {format_duration(moment - now)}"
+    return f"{format_duration(now - moment)} ago"
+
+
+def grams(value: float) -> str:
+    """Write a mass of CO2e in the unit that reads well.
+
+    >>> grams(850), grams(4100), grams(2_300_000)
+    ('850 g', '4.1 kg', '2.3 t')
+    """
+    amount, unit = (value, "g") if value < 1000 else (value / 1e3, "kg") if value < 1e6 else (value / 1e6, "t")
+    return f"{amount:.0f} {unit}" if amount >= 100 or unit == "g" else f"{amount:.1f} {unit}"
+
+
+def one_line(text: str, longest: int = 300) -> str:
+    """Return text on one line, cut where it would run on."""
+    joined = " ".join(text.split())
+    return joined if len(joined) <= longest else f"{joined[: longest - 1].rstrip()}…"

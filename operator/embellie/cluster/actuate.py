@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carries releases out, many at a time: a fresh read, one guarded patch, and a plain word about what became of it."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from embellie.cluster import patches
+from embellie.cluster.client import ApiError, KubeClient, object_path
+from embellie.cluster.patches import Operation, Raw, clear_marker_patch, release_patch_job, release_patch_pod
+from embellie.domain import names
+from embellie.domain.snapshot import WorkloadKey, WorkloadKind
+
+__all__ = [
+    "Outcome",
+    "ReleaseOrder",
+    "ReleaseResult",
+    "Releaser",
+    "clear_marker_patch",
+    "release_patch_job",
+    "release_patch_pod",
+    "workload_path",
+]
+
+LIST_THRESHOLD = 32
+"""From so many orders of a kind on, one list of all that is held is cheaper than reading each."""
+GIVE_UP_AFTER = 8
+"""So many calls in a row without an answer end a batch: the rest would only wait for the same timeouts."""
+
+_RESOURCES = {WorkloadKind.JOB: ("batch/v1", "jobs"), WorkloadKind.POD: ("v1", "pods")}
+_HELD_SELECTOR = {"labelSelector": f"{names.HELD_LABEL}=true"}
+
+
+class Outcome(StrEnum):
+    """What became of one order."""
+
+    RELEASED = "Released"
+    ALREADY_RELEASED = "AlreadyReleased"
+    """Somebody else removed the gate or unsuspended it; our marker is taken off."""
+    GONE = "Gone"
+    """Deleted, or being deleted."""
+    REPLACED = "Replaced"
+    """Another object has the name now."""
+    NOT_OURS = "NotOurs"
+    """Without our marker, or handed to a Kueue queue: not touched."""
+    CONFLICT = "Conflict"
+    """Changed under our hands; to be tried again next turn."""
+    DENIED = "Denied"
+    """Refused by RBAC or an admission policy."""
+    UNREACHABLE = "Unreachable"
+    """No usable answer, or not tried any more after too many of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseOrder:
+    """Let this workload start, there, for this reason."""
+
+    key: WorkloadKey
+    placement_labels: Mapping[str, str]
+    cell: str | None
+    reason: str
+    released_at: datetime
+
+    @property
+    def kind(self) -> WorkloadKind:
+        """Job or pod."""
+        return self.key.kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseResult:
+    """What became of it. `message` is for people."""
+
+    key: WorkloadKey
+    outcome: Outcome
+    message: str = ""
+
+
+def workload_path(key: WorkloadKey) -> str:
+    """Return the API path of a workload."""
+    api_version, plural = _RESOURCES[key.kind]
+    return object_path(api_version, plural, key.name, namespace=key.namespace)
+
+
+class Releaser:
+    """Releases workloads through a pool of threads. Used by one turn at a time."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        max_parallel: int = 16,
+        time_limit_s: float = 60.0,
+        may_write: Callable[[], bool] = lambda: True,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`may_write` is asked before each write: a leader that lost its lease must stop in the middle of a batch."""
+        self._client = client
+        self._max_parallel = max_parallel
+        self._time_limit_s = time_limit_s
+        self._may_write = may_write
+        self._monotonic = monotonic
+        self._silent = 0
+        self._give_up_at = float("inf")
+
+    def release(self, batch: Sequence[ReleaseOrder], held: int = 0) -> list[ReleaseResult]:
+        """Carry the orders out, and return a result for each, in their order.
+
+        `held` is how many workloads are held in all, where it is known: a list of ten thousand is no cheap way to read
+        forty of them.
+        """
+        return self._run(batch, self._release_one, held)
+
+    def hand_off(self, keys: Sequence[WorkloadKey]) -> list[ReleaseResult]:
+        """Take our marker off workloads that somebody else started; ALREADY_RELEASED means that it is off.
+
+        One that is still waiting keeps its marker (CONFLICT).
+        """
+        return self._run(keys, self._hand_off_one, 0)
+
+    def _run(
+        self,
+        batch: Sequence[ReleaseOrder] | Sequence[WorkloadKey],
+        one: Callable[..., ReleaseResult],
+        held: int,
+    ) -> list[ReleaseResult]:
+        self._silent = 0
+        self._give_up_at = self._monotonic() + self._time_limit_s
+        orders = {_key(order).uid: order for order in batch}
+        results: dict[str, Future[ReleaseResult]] = {}
+        with ThreadPoolExecutor(self._max_parallel, thread_name_prefix="release") as pool:
+            for kind in WorkloadKind:
+                of_kind = {uid: order for uid, order in orders.items() if _key(order).kind is kind}
+                if len(of_kind) > max(LIST_THRESHOLD, held // 20):
+                    for raw in self._listed(kind):
+                        order = of_kind.pop(raw["metadata"]["uid"], None)
+                        if order is not None:
+                            results[_key(order).uid] = pool.submit(self._guarded, one, order, raw)
+                for uid, order in of_kind.items():
+                    results[uid] = pool.submit(self._guarded, one, order, None)
+        return [results[_key(order).uid].result() for order in batch]
+
+    def _listed(self, kind: WorkloadKind) -> Iterator[Raw]:
+        """Yield what is held. A list that fails only means that each is read by itself."""
+        api_version, plural = _RESOURCES[kind]
+        try:
+            yield from self._client.list_all(object_path(api_version, plural), _HELD_SELECTOR)
+        except ApiError:
+            return
+
+    def _guarded(
+        self,
+        one: Callable[..., ReleaseResult],
+        order: ReleaseOrder | WorkloadKey,
+        listed: Raw | None,
+    ) -> ReleaseResult:
+        """Turn every refusal of the API server into an outcome."""
+        key = _key(order)
+        if self._silent >= GIVE_UP_AFTER or self._monotonic() >= self._give_up_at:
+            return ReleaseResult(
+                key=key, outcome=Outcome.UNREACHABLE, message="not tried: the API server does not answer"
+            )
+        try:
+            result = self._attempt(one, order, listed or self._client.get(workload_path(key)))
+            if result.outcome is Outcome.CONFLICT:
+                # A controller often writes to a new object's status just now: one more read and one more try.
+                result = self._attempt(one, order, self._client.get(workload_path(key)))
+        except ApiError as error:
+            outcome = _outcome_of(error)
+            # A plain int without a lock: a lost update only means one more try.
+            self._silent = self._silent + 1 if outcome is Outcome.UNREACHABLE else 0
+            result = ReleaseResult(key=key, outcome=outcome, message=error.message)
+        return result
+
+    def _attempt(
+        self,
+        one: Callable[..., ReleaseResult],
+        order: ReleaseOrder | WorkloadKey,
+        raw: Raw,
+    ) -> ReleaseResult:
+        key = _key(order)
+        meta = raw["metadata"]
+        if meta["uid"] != key.uid:
+            return ReleaseResult(key=key, outcome=Outcome.REPLACED)
+        if meta.get("deletionTimestamp"):
+            return ReleaseResult(key=key, outcome=Outcome.GONE, message="it is being deleted")
+        try:
+            result = one(order, raw)
+        except ApiError as error:
+            if not error.conflict:
+                raise
+            result = ReleaseResult(key=key, outcome=Outcome.CONFLICT, message=error.message)
+        self._silent = 0
+        return result
+
+    def _release_one(self, order: ReleaseOrder, raw: Raw) -> ReleaseResult:
+        if not patches.has_marker(raw):
+            return _without_marker(order, raw)
+        if order.kind is WorkloadKind.JOB and patches.queue_of(raw):
+            self._patch(order.key, clear_marker_patch(raw))
+            return ReleaseResult(
+                key=order.key,
+                outcome=Outcome.NOT_OURS,
+                message=f"the queue {patches.queue_of(raw)!r} decides when it starts",
+            )
+        if not patches.is_waiting(raw, order.kind):
+            return self._hand_off_one(order.key, raw)
+        make = release_patch_job if order.kind is WorkloadKind.JOB else release_patch_pod
+        operations = make(raw, order.placement_labels, order.released_at, order.reason, order.cell)
+        self._patch(order.key, operations)
+        return ReleaseResult(key=order.key, outcome=Outcome.RELEASED)
+
+    def _hand_off_one(self, key: WorkloadKey, raw: Raw) -> ReleaseResult:
+        if not patches.has_marker(raw):
+            return ReleaseResult(key=key, outcome=Outcome.ALREADY_RELEASED)
+        if patches.is_waiting(raw, key.kind) and not (key.kind is WorkloadKind.JOB and patches.queue_of(raw)):
+            return ReleaseResult(key=key, outcome=Outcome.CONFLICT, message="it waits again")
+        self._patch(key, clear_marker_patch(raw))
+        return ReleaseResult(key=key, outcome=Outcome.ALREADY_RELEASED, message="somebody else let it start")
+
+    def _patch(self, key: WorkloadKey, operations: list[Operation]) -> None:
+        if not self._may_write():
+            raise ApiError(0, "NotLeader", "this replica does not lead any more")
+        self._client.json_patch(workload_path(key), operations)
+
+
+def _key(order: ReleaseOrder | WorkloadKey) -> WorkloadKey:
+    return order.key if isinstance(order, ReleaseOrder) else order
+
+
+def _without_marker(order: ReleaseOrder, raw: Raw) -> ReleaseResult:
+    """Tell our own earlier release, whose answer was lost, from an object that was never ours."""
+    annotations = raw["metadata"].get("annotations") or {}
+    ours = annotations.get(names.RELEASED_AT) == patches.format_time(order.released_at)
+    if ours and not patches.is_waiting(raw, order.kind):
+        return ReleaseResult(key=order.key, outcome=Outcome.RELEASED, message="an earlier try went through")
+    if annotations.get(names.RELEASED_AT):
+        return ReleaseResult(key=order.key, outcome=Outcome.ALREADY_RELEASED, message="it was released before")
+    return ReleaseResult(key=order.key, outcome=Outcome.NOT_OURS, message="it does not carry our marker")
+
+
+def _outcome_of(error: ApiError) -> Outcome:
+    if error.status in (404, 410):
+        return Outcome.GONE
+    if error.conflict:
+        return Outcome.CONFLICT
+    if error.status in (400, 401, 403):
+        return Outcome.DENIED
+    return Outcome.UNREACHABLE

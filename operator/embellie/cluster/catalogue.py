@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The catalogue of Events: one constructor for each, so that no reason or sentence is made up on the spot."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from embellie.cluster.events import Event, EventType, Regarding
+from embellie.cluster.patches import format_time
+from embellie.domain import names
+from embellie.domain.snapshot import WorkloadKey, WorkloadKind
+
+
+def regarding_workload(key: WorkloadKey) -> Regarding:
+    """Return the reference to a workload."""
+    return Regarding(
+        api_version="batch/v1" if key.kind is WorkloadKind.JOB else "v1",
+        kind=str(key.kind),
+        name=key.name,
+        uid=key.uid,
+        namespace=key.namespace,
+    )
+
+
+def regarding_own(kind: str, name: str, uid: str) -> Regarding:
+    """Return the reference to one of our cluster-scoped kinds."""
+    return Regarding(api_version=names.API_VERSION, kind=kind, name=name, uid=uid)
+
+
+def held(key: WorkloadKey, message: str, latest_start: datetime) -> Event:
+    """A workload waits, with the guarantee of its bound."""
+    return Event(
+        regarding=regarding_workload(key),
+        type=EventType.NORMAL,
+        reason="Held",
+        action="Hold",
+        note=f"{message} It starts at {format_time(latest_start)} at the latest.",
+    )
+
+
+def would_hold(key: WorkloadKey, message: str) -> Event:
+    """A policy in shadow mode would have held a workload."""
+    return Event(
+        regarding=regarding_workload(key), type=EventType.NORMAL, reason="WouldHold", action="Observe", note=message
+    )
+
+
+def released(key: WorkloadKey, reason: str, message: str) -> Event:
+    """A workload was let go."""
+    return Event(
+        regarding=regarding_workload(key),
+        type=EventType.NORMAL,
+        reason="Released",
+        action="Release",
+        note=message,
+        sameness=reason,
+    )
+
+
+def held_by_limit(key: WorkloadKey, message: str) -> Event:
+    """A workload is past its bound, and a fresh reading stands over a hard limit."""
+    return Event(
+        regarding=regarding_workload(key), type=EventType.WARNING, reason="HeldByLimit", action="Hold", note=message
+    )
+
+
+def handed_off(key: WorkloadKey, message: str) -> Event:
+    """Somebody else decides about a workload that we held."""
+    return Event(
+        regarding=regarding_workload(key), type=EventType.NORMAL, reason="HandedOff", action="HandOff", note=message
+    )
+
+
+def release_failed(key: WorkloadKey, message: str) -> Event:
+    """A release was refused by RBAC or an admission policy."""
+    return Event(
+        regarding=regarding_workload(key),
+        type=EventType.WARNING,
+        reason="ReleaseFailed",
+        action="Release",
+        note=f"The release was refused and is tried again: {message}",
+    )
+
+
+def invalid_annotation(key: WorkloadKey, annotation: str, problem: str) -> Event:
+    """An annotation cannot be read."""
+    return Event(
+        regarding=regarding_workload(key),
+        type=EventType.WARNING,
+        reason="InvalidAnnotation",
+        action="Read",
+        note=f"{annotation}: {problem}",
+        sameness=annotation,
+    )
+
+
+def deadline_moved_back(key: WorkloadKey, wanted: datetime, kept: datetime) -> Event:
+    """An edit would have moved the latest start to a later time."""
+    return Event(
+        regarding=regarding_workload(key),
+        type=EventType.WARNING,
+        reason="DeadlineMovedBack",
+        action="KeepBound",
+        note=f"The latest start only ever moves earlier: {format_time(kept)} stays, {format_time(wanted)} is refused. "
+        "To wait longer, create the workload again.",
+        sameness=format_time(wanted),
+    )
+
+
+def zone_overlap(kind: str, name: str, uid: str, others: Sequence[str], nodes: Sequence[str]) -> Event:
+    """Nodes are selected by more than one zone of a kind."""
+    shown = ", ".join(sorted(nodes)[:3]) + (" and others" if len(nodes) > 3 else "")
+    return Event(
+        regarding=regarding_own(kind, name, uid),
+        type=EventType.WARNING,
+        reason="ZoneOverlap",
+        action="Assign",
+        note=f"{len(nodes)} nodes ({shown}) are also selected by {kind} {', '.join(sorted(others))}; the oldest zone "
+        "has them. Change spec.nodeSelector so that each node belongs to one zone.",
+        sameness=",".join(sorted(others)),
+    )
+
+
+def zone_without_nodes(kind: str, name: str, uid: str) -> Event:
+    """A zone selects no node."""
+    return Event(
+        regarding=regarding_own(kind, name, uid),
+        type=EventType.WARNING,
+        reason="NoNodes",
+        action="Assign",
+        note="spec.nodeSelector selects no node with GPUs, so nothing can be planned here. "
+        "Compare it with kubectl get nodes --show-labels.",
+    )
+
+
+def policy_overlap(name: str, uid: str, winner: str, namespaces: Sequence[str]) -> Event:
+    """Another policy wins for some of the namespaces."""
+    return Event(
+        regarding=regarding_own("EnergyPolicy", name, uid),
+        type=EventType.WARNING,
+        reason="Overlapping",
+        action="Match",
+        note=f"EnergyPolicy {winner} also matches, and wins, in {', '.join(sorted(namespaces)[:5])}. "
+        "Set spec.priority, or narrow the selectors.",
+        sameness=winner,
+    )
+
+
+def switch_enabled(policy: Regarding, namespaces: Sequence[str]) -> Event:
+    """New work is held from now on."""
+    listed = sorted(namespaces)
+    return Event(
+        regarding=policy,
+        type=EventType.NORMAL,
+        reason="SwitchEnabled",
+        action="Enable",
+        note=f"Opted-in work is held from now on in: {', '.join(listed)}",
+        sameness=",".join(listed),
+    )
+
+
+def switch_disabled(policy: Regarding, why: str) -> Event:
+    """Nothing new is held from now on."""
+    return Event(
+        regarding=policy,
+        type=EventType.NORMAL,
+        reason="SwitchDisabled",
+        action="Disable",
+        note=f"New work starts as if Embellie were not there: {why}",
+        sameness=why,
+    )

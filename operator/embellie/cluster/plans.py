@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes WorkloadPlans: only what changed, the newest releases first, and no longer than a turn can spare.
+
+What was written last is kept small (ten thousand plans must fit), and read back from the API server after a restart.
+The bound of a plan only ever moves earlier; the API server refuses anything else too, and its refusal counts as
+"there is an earlier bound already".
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from embellie.cluster.client import ApiError, KubeClient, object_path
+from embellie.cluster.patches import format_time
+from embellie.cluster.plan_objects import PlanRecord, plan_identity, plan_name, plan_object, plan_status
+from embellie.cluster.records import parse_time
+from embellie.domain import names
+from embellie.domain.reasons import State
+
+PLURAL = "workloadplans"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownPlan:
+    """What the API server holds about one workload, as far as we know."""
+
+    latest_start: datetime
+    policy: str
+    mode: str
+    state: str
+    reason: str
+    cell: str
+    planned_start: str
+    generation: int | None
+    kept: bytes
+    """The parts of the status that the next one builds on (times and history), as JSON: half the size of a dict."""
+    signature: tuple[object, ...] | None
+    """Of the record that was written; None for a plan that was read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanReport:
+    """What became of a turn's plans."""
+
+    written: int
+    deferred: int
+    """Left for the next turn."""
+    failed: Mapping[str, str]
+    """uid -> what the API server said."""
+    earlier_bounds: Mapping[str, datetime]
+    """uid -> the bound that stands, where it is earlier than the one that was to be written."""
+
+
+class PlanWriter:
+    """Writes plans through a pool of threads. Used by one turn at a time."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        max_parallel: int = 8,
+        time_limit_s: float = 2.0,
+        may_write: Callable[[], bool] = lambda: True,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`may_write` is asked before each write: a leader that lost its lease must stop at once."""
+        self._client = client
+        self._max_parallel = max_parallel
+        self._time_limit_s = time_limit_s
+        self._may_write = may_write
+        self._monotonic = monotonic
+        self._known: dict[str, KnownPlan] = {}
+
+    def load(self) -> int:
+        """Read what is written already; return how many plans there are."""
+        self.seed(self._client.list_all(object_path(names.API_VERSION, PLURAL)))
+        return len(self._known)
+
+    def seed(self, plans: Iterable[Mapping[str, Any]]) -> None:
+        """Take a complete list of WorkloadPlans as what is written."""
+        found: dict[str, KnownPlan] = {}
+        for raw in plans:
+            known = _read(raw)
+            if known is not None:
+                found[raw["spec"]["workloadRef"]["uid"]] = known
+        self._known = found
+
+    def known(self) -> Mapping[str, KnownPlan]:
+        """Return what is written, by the workload's uid."""
+        return self._known
+
+    def retain(self, uids: Collection[str]) -> None:
+        """Forget the plans of workloads that are gone."""
+        self._known = {uid: known for uid, known in self._known.items() if uid in uids}
+
+    def write(self, records: Sequence[PlanRecord], now: datetime) -> PlanReport:
+        """Write what changed. What the time does not suffice for is left for the next turn."""
+        due = sorted(
+            (r for r in (_within(r, self._known.get(r.key.uid)) for r in records) if self._differs(r)),
+            key=lambda r: _urgency(r, self._known.get(r.key.uid)),
+        )
+        bounds = {record.key.uid: record.latest_start for record in records}
+        give_up_at = self._monotonic() + self._time_limit_s
+        failed: dict[str, str] = {}
+        earlier: dict[str, datetime] = {}
+        written = 0
+        with ThreadPoolExecutor(self._max_parallel, thread_name_prefix="plans") as pool:
+            for record, outcome in zip(due, pool.map(lambda r: self._one(r, now, give_up_at), due), strict=True):
+                if isinstance(outcome, str):
+                    failed[record.key.uid] = outcome
+                elif outcome is not None:
+                    written += 1
+                    self._known[record.key.uid] = outcome
+                    if outcome.latest_start < bounds[record.key.uid].replace(microsecond=0):
+                        earlier[record.key.uid] = outcome.latest_start
+        for uid, message in failed.items():
+            logger.debug("the plan of %s was not written: %s", uid, message)
+        return PlanReport(
+            written=written, deferred=len(due) - written - len(failed), failed=failed, earlier_bounds=earlier
+        )
+
+    def _differs(self, record: PlanRecord) -> bool:
+        known = self._known.get(record.key.uid)
+        if known is None:
+            return True
+        if known.signature is None and not _answers_differ(record, known):
+            # Read after a restart: the same answer is not worth another write.
+            self._known[record.key.uid] = replace(known, signature=record.signature())
+            return False
+        return known.signature != record.signature()
+
+    def _one(self, record: PlanRecord, now: datetime, give_up_at: float) -> KnownPlan | str | None:
+        """Write one plan: the new state of knowledge, what went wrong, or None for no time left."""
+        if self._monotonic() >= give_up_at or not self._may_write():
+            return None
+        known = self._known.get(record.key.uid)
+        try:
+            if known is None or _specs_differ(record, known):
+                record, known = self._write_object(record)
+            return self._write_status(record, known, now)
+        except ApiError as error:
+            return str(error)
+
+    def _write_object(self, record: PlanRecord) -> tuple[PlanRecord, KnownPlan]:
+        path = _path(record)
+        try:
+            written = self._client.apply(path, plan_object(record))
+        except ApiError as error:
+            if error.status != 422:
+                raise
+            earlier = self._make_way(record, path)
+            if earlier is None:
+                raise
+            record = replace(record, latest_start=min(record.latest_start, earlier))
+            written = self._client.apply(path, plan_object(record))
+        fresh = _read(written)
+        if fresh is None:
+            raise ApiError(0, "Unreadable", f"{path} came back without a workload")
+        return record, fresh
+
+    def _make_way(self, record: PlanRecord, path: str) -> datetime | None:
+        """Find out what stands against a plan: an earlier bound, which is returned, or a predecessor's plan."""
+        standing = self._client.get(path)
+        spec = standing.get("spec") or {}
+        if (spec.get("workloadRef") or {}).get("uid") != record.key.uid:
+            # A workload of the same name was deleted, and its plan was not collected yet.
+            self._client.delete(path, uid=standing["metadata"]["uid"])
+            return record.latest_start
+        bound = parse_time(spec.get("latestStartTime"))
+        return bound if bound is not None and bound < record.latest_start else None
+
+    def _write_status(self, record: PlanRecord, known: KnownPlan, now: datetime) -> KnownPlan:
+        previous = json.loads(known.kept)
+        status = plan_status(record, previous, now, known.generation)
+        body = {**plan_identity(record.key), "status": status}
+        try:
+            self._client.apply(_path(record), body, subresource="status")
+        except ApiError as error:
+            if error.status == 404:
+                # Somebody deleted the plan: the next turn makes it anew.
+                self._known.pop(record.key.uid, None)
+            raise
+        return replace(
+            known,
+            state=str(record.state),
+            reason=str(record.reason),
+            cell=record.cell,
+            planned_start=str(status.get("plannedStartTime", "")),
+            kept=_keep(status),
+            signature=record.signature(),
+        )
+
+
+def _path(record: PlanRecord) -> str:
+    return object_path(names.API_VERSION, PLURAL, plan_name(record.key), namespace=record.key.namespace)
+
+
+def _within(record: PlanRecord, known: KnownPlan | None) -> PlanRecord:
+    """Keep the bound that was promised, whatever the record says, in whole seconds as a plan has it."""
+    bound = record.latest_start.replace(microsecond=0)
+    if known is not None:
+        bound = min(bound, known.latest_start)
+    return record if bound == record.latest_start else replace(record, latest_start=bound)
+
+
+def _specs_differ(record: PlanRecord, known: KnownPlan) -> bool:
+    return (record.latest_start, record.policy, record.mode) != (known.latest_start, known.policy, known.mode)
+
+
+def _answers_differ(record: PlanRecord, known: KnownPlan) -> bool:
+    planned_hour = format_time(record.planned_start)[:13] if record.planned_start else ""
+    return (
+        _specs_differ(record, known)
+        or (record.state, record.reason, record.cell) != (known.state, known.reason, known.cell)
+        or planned_hour != known.planned_start[:13]
+    )
+
+
+def _urgency(record: PlanRecord, known: KnownPlan | None) -> tuple[int, float]:
+    """Releases first, then changed answers, then new plans, then new numbers; the newest decision first in each."""
+    if known is None:
+        rank = 0 if record.state is State.RELEASED else 2
+    elif (known.state, known.reason) != (record.state, record.reason):
+        rank = 0 if record.state is State.RELEASED else 1
+    else:
+        rank = 3
+    return rank, -record.planned_start.timestamp() if record.planned_start else 0.0
+
+
+def _keep(status: Mapping[str, Any]) -> bytes:
+    kept = {field: status.get(field) for field in ("state", "sinceTime", "conditions", "history")}
+    return json.dumps(kept, separators=(",", ":")).encode()
+
+
+def _read(raw: Mapping[str, Any]) -> KnownPlan | None:
+    """Read a plan from the API server; None where it says nothing that could be kept."""
+    spec, status = raw.get("spec") or {}, raw.get("status") or {}
+    latest_start = parse_time(spec.get("latestStartTime"))
+    if latest_start is None or not (spec.get("workloadRef") or {}).get("uid"):
+        return None
+    return KnownPlan(
+        latest_start=latest_start,
+        policy=str(spec.get("policyName", "")),
+        mode=str(spec.get("mode", "")),
+        state=str(status.get("state", "")),
+        reason=str(status.get("reason", "")),
+        cell=str(status.get("cellName", "")),
+        planned_start=str(status.get("plannedStartTime", "")),
+        generation=(raw.get("metadata") or {}).get("generation"),
+        kept=_keep(status),
+        signature=None,
+    )

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kubernetes objects cut down to what a decision needs.
+
+The raw object is dropped as soon as it is read: ten thousand held workloads must fit in a small process. Everything
+here is outside data, so nothing is assumed to be present or well formed.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from embellie.domain import names
+from embellie.domain.snapshot import WorkloadKey, WorkloadKind
+
+Raw = Mapping[str, Any]
+
+_KEPT_ANNOTATIONS = (
+    names.DEADLINE,
+    names.DURATION,
+    names.MAX_DELAY,
+    names.RESIDENCY,
+    names.WATTS_PER_GPU,
+    names.KUEUE_MAX_EXEC_SECONDS,
+    names.RELEASED_AT,
+    names.RELEASE_REASON,
+    names.CELL,
+)
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+_FINISHED_PHASES = frozenset({"Succeeded", "Failed"})
+_NO_ANNOTATIONS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraints:
+    """The parts of a pod spec that say where it may run."""
+
+    node_selector: tuple[tuple[str, str], ...] = ()
+    node_affinity: Raw | None = None
+    """`requiredDuringSchedulingIgnoredDuringExecution` as written."""
+
+    def as_pod_spec(self) -> dict[str, Any]:
+        """Return the constraints in the shape of a pod spec."""
+        spec: dict[str, Any] = {}
+        if self.node_selector:
+            spec["nodeSelector"] = dict(self.node_selector)
+        if self.node_affinity:
+            spec["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": self.node_affinity}}
+        return spec
+
+
+UNCONSTRAINED = Constraints()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadRecord:
+    """A Job or a bare pod that opted in, was held by us, or uses GPUs."""
+
+    key: WorkloadKey
+    created_at: datetime
+    """Wall time."""
+    flex: str
+    """Value of the opt-in label; empty without it."""
+    held: bool
+    """Carries our marker."""
+    waiting: bool
+    """Job: suspended. Pod: our gate is there."""
+    finished: bool
+    pods: int
+    gpus_per_pod: int
+    annotations: Mapping[str, str]
+    labels: Mapping[str, str]
+    """Only for opted-in workloads: policies select on them."""
+    constraints: Constraints
+    other_gates: tuple[str, ...] = ()
+    queue: str = ""
+    succeeded: int = 0
+    """Pods of a Job that have finished their work."""
+    started_at: datetime | None = None
+    """Wall time of the first start, as the API server tells it."""
+
+    @property
+    def opted_in(self) -> bool:
+        """True for `patient` and `bonus`; `rigid` is never held."""
+        return self.flex in ("patient", "bonus")
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of the whole gang."""
+        return self.pods * self.gpus_per_pod
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodRecord:
+    """A pod that uses GPUs."""
+
+    uid: str
+    namespace: str
+    name: str
+    job_uid: str
+    """uid of the Job that controls it; empty for any other pod."""
+    node: str
+    gpus: int
+    watts_per_gpu: str
+    created_at: datetime
+    started_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRecord:
+    """A node with GPUs."""
+
+    name: str
+    labels: Mapping[str, str]
+    gpus: int
+    schedulable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceRecord:
+    """A namespace, for policies' selectors."""
+
+    name: str
+    labels: Mapping[str, str]
+
+
+def parse_time(text: object) -> datetime | None:
+    """Read an API server's timestamp; None for anything else."""
+    if not isinstance(text, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else None
+
+
+def _int(value: object, default: int) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        return default
+
+
+def _gpus(pod_spec: Raw) -> int:
+    """GPUs that the scheduler counts for one pod: the larger of its containers' sum and any init container's."""
+
+    def of(containers: Iterable[Raw]) -> list[int]:
+        found = []
+        for container in containers:
+            resources = container.get("resources") or {}
+            wanted = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+            found.append(max(0, _int(wanted.get(names.GPU_RESOURCE, 0), 0)))
+        return found
+
+    return max(sum(of(pod_spec.get("containers") or ())), max(of(pod_spec.get("initContainers") or ()), default=0))
+
+
+def _constraints(pod_spec: Raw) -> Constraints:
+    selector = pod_spec.get("nodeSelector") or {}
+    affinity = ((pod_spec.get("affinity") or {}).get("nodeAffinity") or {}).get(
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    )
+    if not selector and not affinity:
+        return UNCONSTRAINED
+    return Constraints(node_selector=tuple(sorted(selector.items())), node_affinity=affinity)
+
+
+def _kept(annotations: Raw | None) -> Mapping[str, str]:
+    if not annotations:
+        return _NO_ANNOTATIONS
+    kept = {k: str(annotations[k]) for k in _KEPT_ANNOTATIONS if k in annotations}
+    return kept or _NO_ANNOTATIONS
+
+
+def _key(meta: Raw, kind: WorkloadKind) -> WorkloadKey:
+    return WorkloadKey(namespace=meta["namespace"], name=meta["name"], kind=kind, uid=meta["uid"])
+
+
+def parse_job(raw: Raw) -> WorkloadRecord | None:
+    """Read a batch/v1 Job; None when it neither opted in, nor carries our marker, nor uses GPUs."""
+    meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    template = spec.get("template") or {}
+    pod_spec = template.get("spec") or {}
+    labels = meta.get("labels") or {}
+    flex, held, gpus = labels.get(names.FLEX_LABEL, ""), labels.get(names.HELD_LABEL) == "true", _gpus(pod_spec)
+    if not (flex or held or gpus):
+        return None
+    parallelism = max(0, _int(spec.get("parallelism", 1), 1))
+    completions = _int(spec.get("completions", parallelism), parallelism)
+    finished = any(
+        c.get("type") in ("Complete", "Failed") and c.get("status") == "True" for c in status.get("conditions") or ()
+    )
+    annotations = _kept(meta.get("annotations"))
+    return WorkloadRecord(
+        key=_key(meta, WorkloadKind.JOB),
+        created_at=parse_time(meta.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC),
+        flex=flex,
+        held=held,
+        waiting=spec.get("suspend") is True,
+        finished=finished or bool(meta.get("deletionTimestamp")),
+        pods=max(1, min(parallelism, completions)),
+        gpus_per_pod=gpus,
+        annotations=annotations,
+        labels=dict(labels) if flex or held else {},
+        constraints=_constraints(pod_spec),
+        other_gates=tuple(str(g.get("name")) for g in pod_spec.get("schedulingGates") or ()),
+        queue=str(labels.get(QUEUE_LABEL, "")),
+        succeeded=max(0, _int(status.get("succeeded", 0), 0)),
+        started_at=parse_time(status.get("startTime")),
+    )
+
+
+def parse_bare_pod(raw: Raw) -> WorkloadRecord | None:
+    """Read a pod as a workload of its own; None unless it opted in or carries our marker, and nobody owns it."""
+    meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    labels = meta.get("labels") or {}
+    flex, held = labels.get(names.FLEX_LABEL, ""), labels.get(names.HELD_LABEL) == "true"
+    if meta.get("ownerReferences") or not (flex or held):
+        return None
+    gates = tuple(str(g.get("name")) for g in spec.get("schedulingGates") or ())
+    return WorkloadRecord(
+        key=_key(meta, WorkloadKind.POD),
+        created_at=parse_time(meta.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC),
+        flex=flex,
+        held=held,
+        waiting=names.GATE in gates,
+        finished=status.get("phase") in _FINISHED_PHASES or bool(meta.get("deletionTimestamp")),
+        pods=1,
+        gpus_per_pod=_gpus(spec),
+        annotations=_kept(meta.get("annotations")),
+        labels=dict(labels),
+        constraints=_constraints(spec),
+        other_gates=tuple(g for g in gates if g != names.GATE),
+        queue=str(labels.get(QUEUE_LABEL, "")),
+        started_at=parse_time(status.get("startTime")),
+    )
+
+
+def parse_pod(raw: Raw) -> PodRecord | None:
+    """Read a pod that takes GPUs on a node or soon will; None when it has none, is gated, or has ended."""
+    meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    gpus = _gpus(spec)
+    if not gpus or spec.get("schedulingGates") or status.get("phase") in _FINISHED_PHASES:
+        return None
+    owner: Raw = next((o for o in meta.get("ownerReferences") or () if o.get("controller")), {})
+    return PodRecord(
+        uid=meta["uid"],
+        namespace=meta["namespace"],
+        name=meta["name"],
+        job_uid=str(owner.get("uid", "")) if owner.get("kind") == "Job" else "",
+        node=str(spec.get("nodeName") or ""),
+        gpus=gpus,
+        watts_per_gpu=str((meta.get("annotations") or {}).get(names.WATTS_PER_GPU, "")),
+        created_at=parse_time(meta.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC),
+        started_at=parse_time(status.get("startTime")),
+    )
+
+
+def parse_node(raw: Raw) -> NodeRecord | None:
+    """Read a node; None when it offers no GPUs."""
+    meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    gpus = _int((status.get("allocatable") or {}).get(names.GPU_RESOURCE, 0), 0)
+    if gpus <= 0:
+        return None
+    ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or ())
+    return NodeRecord(
+        name=meta["name"],
+        labels=dict(meta.get("labels") or {}),
+        gpus=gpus,
+        schedulable=ready and not spec.get("unschedulable"),
+    )
+
+
+def parse_namespace(raw: Raw) -> NamespaceRecord:
+    """Read a namespace."""
+    meta = raw["metadata"]
+    return NamespaceRecord(name=meta["name"], labels=dict(meta.get("labels") or {}))

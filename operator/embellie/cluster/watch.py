@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kopf feeds the store: `on.event` handlers only.
+
+Every other kind of handler writes to the objects it handles (annotations, finalizers), and an index on a large kind
+stalls the start. So there is no index, timer, daemon, finalizer or return value here; a test proves that nothing is
+written. kopf runs in a thread with a loop of its own; when it ends, `on_exit` is called, because an operator that does
+not watch must not go on deciding.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from embellie.cluster.client import KubeClient
+from embellie.cluster.store import PATHS, Resource, Store
+from embellie.domain import names
+
+_GROUPS: dict[Resource, tuple[str, str]] = {
+    Resource.JOBS: ("batch", "v1"),
+    Resource.PODS: ("", "v1"),
+    Resource.NODES: ("", "v1"),
+    Resource.NAMESPACES: ("", "v1"),
+    Resource.GRID_ZONES: (names.GROUP, names.VERSION),
+    Resource.THERMAL_ZONES: (names.GROUP, names.VERSION),
+    Resource.ENERGY_POLICIES: (names.GROUP, names.VERSION),
+}
+logger = logging.getLogger(__name__)
+
+
+def bootstrap(client: KubeClient, store: Store) -> int:
+    """List everything that is watched into the store; return how many stale objects were pruned.
+
+    Raises ApiError when a list fails: a store that is not complete must not be decided from.
+    """
+    pruned = 0
+    for resource in Resource:
+        store.begin_list(resource)
+        pruned += store.replace(resource, client.list_all(PATHS[resource]))
+    return pruned
+
+
+def _settings(settings: kopf.OperatorSettings) -> None:
+    settings.peering.standalone = True
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.watching.server_timeout = 600
+    settings.watching.client_timeout = 660
+    settings.watching.connect_timeout = 10
+    settings.watching.inactivity_timeout = 70
+    settings.watching.reconnect_backoff = 1.0
+    settings.watching.chunk_size = 500
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 5
+    settings.networking.error_backoffs = [1, 2, 4, 8, 16]
+    settings.queueing.idle_timeout = 0.5
+    settings.execution.max_workers = 2
+    settings.persistence.finalizer = f"{names.GROUP}/unused"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=names.GROUP)
+
+
+def connection_info(client: KubeClient) -> kopf.ConnectionInfo:
+    """Tell kopf how to connect, with the token as it is now; kopf asks again when it is refused."""
+    configuration = client.configuration
+    scheme, _, token = (client.authorization() or "").partition(" ")
+    return kopf.ConnectionInfo(
+        server=client.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+        scheme=scheme or None,
+        token=token or None,
+    )
+
+
+def build_registry(store: Store, client: KubeClient) -> kopf.OperatorRegistry:
+    """Register one event handler per watched resource."""
+    registry = kopf.OperatorRegistry()
+
+    def watch(resource: Resource) -> None:
+        group, version = _GROUPS[resource]
+
+        async def handle(event: kopf.RawEvent, **_: Any) -> None:
+            store.apply(resource, event["type"], event["object"])
+
+        kopf.on.event(group, version, resource.value, registry=registry, id=f"feed-{resource.value}")(handle)
+
+    for resource in Resource:
+        watch(resource)
+
+    @kopf.on.startup(registry=registry)
+    async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+        _settings(settings)
+
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return connection_info(client)
+
+    return registry
+
+
+class Watcher:
+    """Runs kopf in its own thread until stopped."""
+
+    def __init__(self, store: Store, client: KubeClient, on_exit: Callable[[], None]) -> None:
+        self._registry = build_registry(store, client)
+        self._on_exit = on_exit
+        self._stopping = threading.Event()
+        self._stop_flag: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def start(self) -> None:
+        """Start watching."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Ask kopf to end and wait for it."""
+        self._stopping.set()
+        if self._loop is not None and self._stop_flag is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop_flag.set)
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except Exception:  # a task boundary: whatever ended kopf, the process must learn of it
+            logger.exception("watching ended with an error")
+        finally:
+            if not self._stopping.is_set():
+                self._on_exit()
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop_flag = asyncio.Event()
+        if self._stopping.is_set():
+            return
+        await kopf.operator(
+            registry=self._registry,
+            clusterwide=True,
+            standalone=True,
+            stop_flag=self._stop_flag,
+            settings=kopf.OperatorSettings(),
+        )

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carries a turn's verdicts out: releases, hand-offs, events, WorkloadPlans."""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from embellie.cluster import catalogue
+from embellie.cluster.actuate import Outcome, ReleaseOrder, Releaser, ReleaseResult
+from embellie.cluster.events import EventRecorder
+from embellie.cluster.plan_objects import PlanRecord
+from embellie.cluster.plans import KnownPlan, PlanWriter
+from embellie.cluster.records import WorkloadRecord
+from embellie.control.assemble import Assembly
+from embellie.control.turn import Verdicts
+from embellie.domain import names
+from embellie.domain.plan import Decision
+from embellie.domain.reasons import Reason, State
+from embellie.domain.snapshot import WorkloadKey
+from embellie.telemetry import metrics
+
+logger = logging.getLogger(__name__)
+
+ECHO_S = 60.0
+"""How long a release may take to come back through the watch before the store is believed again."""
+RESIDENCY_LABEL = names.RESIDENCY
+"""A label that no node carries by itself: work that may run nowhere stays Pending in sight instead of crossing."""
+
+_RETRIED = frozenset({Outcome.CONFLICT, Outcome.DENIED, Outcome.UNREACHABLE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """What stands after the writes."""
+
+    records: tuple[PlanRecord, ...]
+    conflicts: bool
+    """Some releases lost a race and should be tried again at once."""
+
+
+class Actuation:
+    """Writes for one leader. What it remembers can be read back from the API server."""
+
+    def __init__(self, *, releaser: Releaser, plans: PlanWriter, events: EventRecorder) -> None:
+        self._releaser = releaser
+        self._plans = plans
+        self._events = events
+        self._released: dict[str, float] = {}
+        self.loaded = False
+        """Whether the plans that are written were read."""
+
+    def load(self) -> None:
+        """Read what was promised before; without it no bound could be kept."""
+        count = self._plans.load()
+        self.loaded = True
+        logger.info("read %d workload plans", count)
+
+    def known(self) -> Mapping[str, KnownPlan]:
+        """Return what is written about each workload, by uid."""
+        return self._plans.known()
+
+    def just_released(self, workloads: Iterable[WorkloadRecord]) -> frozenset[str]:
+        """Return the uids whose release has not come back through the watch yet."""
+        now = time.monotonic()
+        if self._released:
+            still = {w.key.uid for w in workloads if w.held}
+            self._released = {u: at for u, at in self._released.items() if u in still and now - at < ECHO_S}
+        return frozenset(self._released)
+
+    def forget_gone(self, workloads: Iterable[WorkloadRecord]) -> None:
+        """Drop what is known about workloads that no longer exist."""
+        self._plans.retain({w.key.uid for w in workloads})
+
+    def carry_out(self, verdicts: Verdicts, assembly: Assembly) -> Carried:
+        """Release, hand off, and tell; return the records as they stand now."""
+        records = {record.key: record for record in verdicts.records}
+        conflicts = self._release(verdicts.releases, assembly, records)
+        if verdicts.to_unmark:
+            self._releaser.hand_off(verdicts.to_unmark)
+        for record in verdicts.hand_offs:
+            records[record.key] = record
+            if record.state is State.HANDED_OFF:
+                self._events.record(catalogue.handed_off(record.key, record.message))
+        for record in records.values():
+            self._tell(record, assembly)
+        return Carried(records=tuple(records.values()), conflicts=conflicts)
+
+    def write_plans(self, records: Sequence[PlanRecord], now: datetime) -> None:
+        """Write the WorkloadPlans that changed, as far as the time goes."""
+        report = self._plans.write(records, now)
+        if report.failed:
+            logger.warning(
+                "%d workload plans could not be written, for example: %s",
+                len(report.failed),
+                next(iter(report.failed.values())),
+            )
+
+    def _release(
+        self, decisions: Sequence[Decision], assembly: Assembly, records: dict[WorkloadKey, PlanRecord]
+    ) -> bool:
+        if not decisions:
+            return False
+        now = assembly.snapshot.now
+        orders = [
+            ReleaseOrder(
+                key=d.key,
+                placement_labels=_placement(d, assembly),
+                cell=d.cell,
+                reason=str(d.reason),
+                released_at=now,
+            )
+            for d in decisions
+        ]
+        started = time.monotonic()
+        conflicts = False
+        for result in self._releaser.release(orders, held=len(assembly.snapshot.workloads)):
+            conflicts |= result.outcome is Outcome.CONFLICT
+            self._settle(result, records)
+        metrics.TURN_SECONDS.labels("release").observe(time.monotonic() - started)
+        return conflicts
+
+    def _settle(self, result: ReleaseResult, records: dict[WorkloadKey, PlanRecord]) -> None:
+        record = records[result.key]
+        if result.outcome is Outcome.RELEASED:
+            self._released[result.key.uid] = time.monotonic()
+            metrics.RELEASES.labels(str(record.reason)).inc()
+            self._events.record(catalogue.released(record.key, str(record.reason), record.message))
+        elif result.outcome in (Outcome.GONE, Outcome.REPLACED):
+            del records[result.key]
+        elif result.outcome in _RETRIED:
+            metrics.FAILED_RELEASES.labels(str(result.outcome)).inc()
+            if result.outcome is Outcome.DENIED:
+                logger.error("release of %s/%s was refused: %s", result.key.namespace, result.key.name, result.message)
+                self._events.record(catalogue.release_failed(record.key, result.message))
+            records[result.key] = replace(
+                record,
+                state=State.HELD,
+                reason=Reason.WRITE_CONFLICT,
+                message=f"The release could not be written ({result.outcome}) and is tried again next turn.",
+            )
+        else:
+            message = f"Somebody else decided first: {result.message or result.outcome}."
+            records[result.key] = replace(
+                record, state=State.HANDED_OFF, reason=Reason.STARTED_BY_OTHER, message=message
+            )
+            self._events.record(catalogue.handed_off(record.key, message))
+
+    def _tell(self, record: PlanRecord, assembly: Assembly) -> None:
+        """Post the events of a standing; the recorder drops what was said within the hour."""
+        if record.state is State.HELD:
+            self._events.record(catalogue.held(record.key, record.message, record.latest_start))
+        elif record.state is State.HELD_BY_LIMIT:
+            self._events.record(catalogue.held_by_limit(record.key, record.message))
+        elif record.state is State.SHADOW and record.reason is Reason.WOULD_HOLD:
+            self._events.record(catalogue.would_hold(record.key, record.message))
+        for problem in record.problems:
+            annotation, _, text = problem.removeprefix("annotation ").partition(": ")
+            self._events.record(catalogue.invalid_annotation(record.key, annotation, text))
+        subject = assembly.subjects.get(record.key)
+        if subject is not None and subject.refused_bound is not None:
+            self._events.record(
+                catalogue.deadline_moved_back(record.key, subject.refused_bound, subject.workload.latest_start)
+            )
+
+
+def _placement(decision: Decision, assembly: Assembly) -> Mapping[str, str]:
+    """Return the labels that confine a release to its cell; without a cell, to its residency at least."""
+    cell = assembly.cells.get(decision.cell or "")
+    if cell is not None:
+        return cell.placement_labels
+    residency = assembly.subjects[decision.key].record.annotations.get(names.RESIDENCY)
+    return {RESIDENCY_LABEL: _label_value(residency)} if residency else {}
+
+
+def _label_value(residency: str) -> str:
+    """Write a residency as a label value, whatever its user typed."""
+    kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in residency)[:63].strip("-_.")
+    return kept or "unreadable"

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the Snapshot of a turn out of what the cluster, the sensors and the forecaster say. Pure."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from embellie.api.energypolicy import EnergyPolicy, EnergyPolicySpec
+from embellie.api.gridzone import GridZone, GridZoneSpec
+from embellie.api.thermalzone import ThermalZone
+from embellie.cluster.affinity import matches_node
+from embellie.cluster.records import Constraints, WorkloadRecord
+from embellie.cluster.store import View
+from embellie.control.layout import CellNodes, Layout, lay_out
+from embellie.control.occupancy import Occupancy, expected_kw, occupancy, watts_or, worst_kw
+from embellie.control.policies import PolicyTable
+from embellie.control.terms import Terms, duration_of, read_terms, residency_allows
+from embellie.domain import names
+from embellie.domain.clock import Clock
+from embellie.domain.forecast import Forecast
+from embellie.domain.reasons import Reason
+from embellie.domain.snapshot import (
+    Flex,
+    GridZoneState,
+    Reading,
+    Snapshot,
+    ThermalZoneState,
+    Workload,
+    WorkloadKey,
+)
+from embellie.planning.bounds import tighten
+
+ASSUMED_DURATION = timedelta(hours=24)
+"""For running work that no policy covers and that says nothing."""
+CPU_POD_KW = 0.3
+"""What a pod without GPUs adds: enough to rank hours by; limits are about GPUs [kW]."""
+_DEFAULT_POLICY = EnergyPolicySpec()
+_DEFAULT_GRID = GridZoneSpec(node_selector={"embellie.io/no-zone": "true"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What the outside said this turn."""
+
+    view: View
+    grid_zones: tuple[GridZone, ...]
+    thermal_zones: tuple[ThermalZone, ...]
+    policies: tuple[EnergyPolicy, ...]
+    forecasts: Mapping[str, Forecast]
+    grid_power: Mapping[str, Reading]
+    inlets: Mapping[str, Reading]
+    supplies: Mapping[str, Reading]
+    bounds: Mapping[str, datetime]
+    """Workload uid -> the latest start that was promised before."""
+    just_released: frozenset[str]
+    """uids released a moment ago, whose watch events may not have come back yet."""
+    own_namespace: str
+    turn_s: float
+    max_limit_hold_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A workload under decision, with what belongs to it."""
+
+    record: WorkloadRecord
+    policy: EnergyPolicy | None
+    terms: Terms
+    workload: Workload
+    refused_bound: datetime | None
+    """A later bound that an edit asked for and that was refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """A turn's snapshot and what is needed to carry its plan out."""
+
+    snapshot: Snapshot
+    shadow: Snapshot
+    """The same cluster with the workloads that only shadow policies cover."""
+    grid_zones: tuple[GridZone, ...]
+    thermal_zones: tuple[ThermalZone, ...]
+    subjects: Mapping[WorkloadKey, Subject]
+    cells: Mapping[str, CellNodes]
+    layout: Layout
+    occupancy: Occupancy
+    table: PolicyTable
+
+
+def assemble(inputs: Inputs, clock: Clock, now: datetime) -> Assembly:
+    """Build the snapshot; `now` is in the operator's clock."""
+    layout = lay_out(inputs.grid_zones, inputs.thermal_zones, inputs.view.nodes)
+    specs = {z.metadata.name: z.spec for z in inputs.grid_zones}
+    occupied = occupancy(
+        inputs.view,
+        layout,
+        specs,
+        clock.from_wall,
+        now,
+        lambda record: duration_of(record.annotations, ASSUMED_DURATION) if record else ASSUMED_DURATION,
+    )
+    table = PolicyTable(inputs.policies, inputs.view.namespaces, inputs.own_namespace)
+    places = _Places(layout, specs)
+    subjects: dict[WorkloadKey, Subject] = {}
+    for record in inputs.view.workloads:
+        if not _is_subject(record, inputs):
+            continue
+        policy = table.match(record)
+        if not record.held and (policy is None or policy.spec.mode != "shadow"):
+            continue
+        subjects[record.key] = _subject(record, policy, inputs, clock.from_wall(record.created_at), places)
+
+    def snapshot(enforced: bool) -> Snapshot:
+        return Snapshot(
+            now=now,
+            turn_s=inputs.turn_s,
+            workloads=tuple(s.workload for s in subjects.values() if s.workload.enforced is enforced),
+            cells=occupied.cells,
+            grid_zones=tuple(_grid_state(z, layout, inputs) for z in inputs.grid_zones),
+            thermal_zones=tuple(_thermal_state(z, layout, inputs, specs) for z in inputs.thermal_zones),
+            running=occupied.running,
+            max_limit_hold_s=inputs.max_limit_hold_s,
+            max_held_gpus=_held_limits(inputs.view, table),
+        )
+
+    return Assembly(
+        snapshot=snapshot(True),
+        shadow=snapshot(False),
+        grid_zones=inputs.grid_zones,
+        thermal_zones=inputs.thermal_zones,
+        subjects=subjects,
+        cells={c.name: c for c in layout.cells},
+        layout=layout,
+        occupancy=occupied,
+        table=table,
+    )
+
+
+def _is_subject(record: WorkloadRecord, inputs: Inputs) -> bool:
+    """Held and still waiting; or opted in, untouched, and not yet recorded: shadow decides once, at first sight."""
+    if record.finished or record.key.uid in inputs.just_released:
+        return False
+    if record.held:
+        return record.waiting and not record.queue
+    seen = record.key.uid in inputs.bounds
+    return record.opted_in and not record.waiting and names.RELEASED_AT not in record.annotations and not seen
+
+
+def _subject(
+    record: WorkloadRecord, policy: EnergyPolicy | None, inputs: Inputs, created_at: datetime, places: "_Places"
+) -> Subject:
+    spec = policy.spec if policy else _DEFAULT_POLICY
+    terms = read_terms(record.flex, record.annotations, created_at, spec)
+    promised = inputs.bounds.get(record.key.uid)
+    bound = tighten(promised, terms.latest_start)
+    allowed = places.allowed(record)
+    start_now, message = _start_now(record, policy, terms, allowed, places)
+    grid_spec = places.spec_for(allowed)
+    watts = watts_or(record.annotations.get(names.WATTS_PER_GPU, ""), grid_spec.gpu_rated_power_watts)
+    cpu_kw = 0.0 if record.gpus else CPU_POD_KW * record.pods
+    workload = Workload(
+        key=record.key,
+        created_at=created_at,
+        latest_start=bound,
+        pods=record.pods,
+        gpus_per_pod=record.gpus_per_pod,
+        power_kw=expected_kw(record.gpus, watts, grid_spec) + cpu_kw,
+        worst_power_kw=worst_kw(record.gpus, grid_spec) + cpu_kw,
+        duration_p50_s=terms.duration_p50.total_seconds(),
+        duration_p90_s=terms.duration_p90.total_seconds(),
+        flex=Flex(record.flex) if record.flex in ("patient", "bonus") else Flex.RIGID,
+        tenant=record.key.namespace,
+        policy=policy.metadata.name if policy else "",
+        enforced=record.held,
+        allowed_cells=allowed,
+        minimum_saving_percent=float(spec.minimum_saving_percent),
+        start_now=start_now,
+        start_now_message=message,
+    )
+    refused = terms.latest_start if promised and terms.latest_start > promised + timedelta(seconds=1) else None
+    return Subject(record=record, policy=policy, terms=terms, workload=workload, refused_bound=refused)
+
+
+def _start_now(
+    record: WorkloadRecord,
+    policy: EnergyPolicy | None,
+    terms: Terms,
+    allowed: frozenset[str],
+    places: "_Places",
+) -> tuple[Reason | None, str]:
+    if record.held and not record.opted_in:
+        return Reason.NO_POLICY, f"It starts at once: it no longer carries {names.FLEX_LABEL} patient or bonus."
+    if policy is None or (record.held and policy.spec.mode != "enforce"):
+        return Reason.NO_POLICY, "It starts at once: no EnergyPolicy in mode enforce matches it any more."
+    if terms.start_now is not None:
+        return terms.start_now, terms.message
+    if allowed:
+        return None, ""
+    residency = record.annotations.get(names.RESIDENCY)
+    if residency and not places.any_in(residency):
+        message = (
+            f"No GridZone lies in {residency[:80]} ({names.RESIDENCY}); it is handed to the scheduler, which keeps it "
+            "Pending until a node there exists."
+        )
+        return Reason.RESIDENCY_UNSATISFIED, message
+    return Reason.NO_ZONE, "It starts at once: no GridZone selects a node that it may use."
+
+
+def _held_limits(view: View, table: PolicyTable) -> dict[str, float]:
+    """Most GPUs that each policy may hold: a share of all the unfinished GPUs that opted in under it."""
+    percents = {p.metadata.name: p.spec.max_held_percent for p in table.policies if p.spec.max_held_percent < 100}
+    subject_gpus = dict.fromkeys(percents, 0)
+    for record in view.workloads if percents else ():
+        if record.finished or not (record.opted_in or record.held):
+            continue
+        policy = table.match(record)
+        if policy is not None and policy.metadata.name in subject_gpus:
+            subject_gpus[policy.metadata.name] += record.gpus
+    return {name: gpus * percents[name] / 100.0 for name, gpus in subject_gpus.items()}
+
+
+def _grid_state(zone: GridZone, layout: Layout, inputs: Inputs) -> GridZoneState:
+    spec, name = zone.spec, zone.metadata.name
+    nodes = layout.nodes_of_grid_zone.get(name, ())
+    idle_kw = len(nodes) * spec.node_idle_power_watts / 1000.0
+    return GridZoneState(
+        name=name,
+        contracted_power_kw=spec.contracted_power_kilowatts,
+        base_power_kw=idle_kw * spec.power_usage_effectiveness_percent / 100.0,
+        measured_power_kw=inputs.grid_power.get(name),
+        forecast=inputs.forecasts.get(name),
+        jurisdiction=spec.jurisdiction or "",
+    )
+
+
+def _thermal_state(
+    zone: ThermalZone, layout: Layout, inputs: Inputs, specs: Mapping[str, GridZoneSpec]
+) -> ThermalZoneState:
+    spec, name = zone.spec, zone.metadata.name
+    nodes = layout.nodes_of_thermal_zone.get(name, ())
+    grid_of = {c.name: c.grid_zone for c in layout.cells}
+    base_kw = 0.0
+    grids: dict[str, None] = {}
+    for node in nodes:
+        grid = grid_of.get(layout.cell_of_node.get(node.name, ""))
+        base_kw += (specs[grid] if grid else _DEFAULT_GRID).node_idle_power_watts / 1000.0
+        if grid:
+            grids[grid] = None
+    return ThermalZoneState(
+        name=name,
+        inlet_limit_c=float(spec.limits.inlet_hard_celsius),
+        margin_c=float(spec.limits.margin_kelvin),
+        rise_k_per_kw=spec.cooling.rise_millikelvin_per_kilowatt / 1000.0,
+        supply=inputs.supplies.get(name),
+        supply_worst_c=float(spec.cooling.supply_worst_celsius),
+        supply_setpoint_c=float(spec.cooling.supply_setpoint_celsius),
+        ambient_approach_k=float(spec.cooling.ambient_approach_kelvin),
+        inlet=inputs.inlets.get(name),
+        cooling_capacity_kw=spec.cooling.capacity_kilowatts,
+        start_ramp_kw_per_min=spec.start_ramp_kilowatts_per_minute,
+        base_power_kw=base_kw,
+        ambient_grid_zone=spec.grid_zone_name or next(iter(grids), None),
+    )
+
+
+class _Places:
+    """Which cells a workload may use; asked thousands of times a turn with few different questions."""
+
+    def __init__(self, layout: Layout, specs: Mapping[str, GridZoneSpec]) -> None:
+        self._layout = layout
+        self._specs = specs
+        self._cache: dict[object, frozenset[str]] = {}
+        self._contested = self._contested_zones()
+
+    def _contested_zones(self) -> frozenset[str]:
+        """Zones that share nodes with another: their labels do not keep a workload inside one jurisdiction."""
+        return frozenset(self._layout.shared_grid_nodes)
+
+    def any_in(self, residency: str) -> bool:
+        return any(
+            residency_allows(residency, self._specs[c.grid_zone].jurisdiction or "")
+            for c in self._layout.cells
+            if c.grid_zone not in self._contested
+        )
+
+    def spec_for(self, allowed: frozenset[str]) -> GridZoneSpec:
+        """Return the power figures to plan with: the most demanding of the allowed cells."""
+        zones = {c.grid_zone for c in self._layout.cells if c.name in allowed}
+        specs = [self._specs[z] for z in sorted(zones)] or [_DEFAULT_GRID]
+        return max(specs, key=lambda s: s.gpu_rated_power_watts - s.gpu_idle_power_watts)
+
+    def allowed(self, record: WorkloadRecord) -> frozenset[str]:
+        residency = record.annotations.get(names.RESIDENCY, "")
+        # Constraints are compared by identity: unconstrained work, the common case, shares one object.
+        key = (id(record.constraints), residency, record.gpus_per_pod)
+        if key not in self._cache:
+            self._cache[key] = frozenset(
+                c.name
+                for c in self._layout.cells
+                if (not residency or self._inside(c.grid_zone, residency))
+                and self._fits(c, record.constraints, record.gpus_per_pod)
+            )
+        return self._cache[key]
+
+    def _inside(self, grid_zone: str, residency: str) -> bool:
+        return grid_zone not in self._contested and residency_allows(
+            residency, self._specs[grid_zone].jurisdiction or ""
+        )
+
+    @staticmethod
+    def _fits(cell: CellNodes, constraints: Constraints, gpus_per_pod: int) -> bool:
+        pod_spec = constraints.as_pod_spec()
+        match: Callable[..., bool] = matches_node
+        return any(n.gpus >= gpus_per_pod and match(pod_spec, n.labels, n.name) for n in cell.nodes)

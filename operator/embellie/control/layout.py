@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which node belongs to which zone, and the cells that follow from it. Pure.
+
+A node belongs to at most one GridZone and one ThermalZone. When several select it, the oldest zone has it (then the
+name first in the alphabet), and every zone concerned is told, so that no kilowatt is counted twice.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from embellie.api.gridzone import GridZone
+from embellie.api.thermalzone import ThermalZone
+from embellie.cluster.records import NodeRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellNodes:
+    """The nodes of one cell, and the labels that confine a workload to it."""
+
+    name: str
+    grid_zone: str
+    thermal_zone: str | None
+    nodes: tuple[NodeRecord, ...]
+    placement_labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How the zones divide the nodes."""
+
+    cells: tuple[CellNodes, ...]
+    cell_of_node: Mapping[str, str]
+    nodes_of_grid_zone: Mapping[str, tuple[NodeRecord, ...]]
+    nodes_of_thermal_zone: Mapping[str, tuple[NodeRecord, ...]]
+    shared_grid_nodes: Mapping[str, tuple[str, ...]]
+    """GridZone name -> nodes that another GridZone selects too."""
+    shared_thermal_nodes: Mapping[str, tuple[str, ...]]
+
+
+def _selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    return bool(selector) and all(labels.get(k) == v for k, v in selector.items())
+
+
+def _by_age(zones: Sequence[GridZone | ThermalZone]) -> list[tuple[str, Mapping[str, str]]]:
+    ordered = sorted(zones, key=lambda z: (str(z.metadata.creation_timestamp or ""), z.metadata.name))
+    return [(z.metadata.name, z.spec.node_selector) for z in ordered]
+
+
+def _assign(
+    zones: list[tuple[str, Mapping[str, str]]], nodes: Sequence[NodeRecord]
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    owner: dict[str, str] = {}
+    shared: dict[str, list[str]] = defaultdict(list)
+    for node in nodes:
+        claims = [name for name, selector in zones if _selects(selector, node.labels)]
+        if claims:
+            owner[node.name] = claims[0]
+        if len(claims) > 1:
+            for name in claims:
+                shared[name].append(node.name)
+    return owner, shared
+
+
+def lay_out(
+    grid_zones: Sequence[GridZone], thermal_zones: Sequence[ThermalZone], nodes: Sequence[NodeRecord]
+) -> Layout:
+    """Divide the nodes into cells; nodes outside every GridZone belong to none."""
+    ordered = sorted(nodes, key=lambda n: n.name)
+    grid_owner, grid_shared = _assign(_by_age(grid_zones), ordered)
+    thermal_owner, thermal_shared = _assign(_by_age(thermal_zones), ordered)
+    selectors = {z.metadata.name: z.spec.node_selector for z in grid_zones}
+    thermal_selectors = {z.metadata.name: z.spec.node_selector for z in thermal_zones}
+
+    members: dict[tuple[str, str | None], list[NodeRecord]] = defaultdict(list)
+    by_grid: dict[str, list[NodeRecord]] = defaultdict(list)
+    by_thermal: dict[str, list[NodeRecord]] = defaultdict(list)
+    cell_of_node: dict[str, str] = {}
+    for node in ordered:
+        grid, thermal = grid_owner.get(node.name), thermal_owner.get(node.name)
+        if thermal is not None:
+            by_thermal[thermal].append(node)
+        if grid is None:
+            continue
+        by_grid[grid].append(node)
+        members[grid, thermal].append(node)
+        cell_of_node[node.name] = cell_name(grid, thermal)
+    cells = tuple(
+        CellNodes(
+            name=cell_name(grid, thermal),
+            grid_zone=grid,
+            thermal_zone=thermal,
+            nodes=tuple(found),
+            placement_labels={**selectors[grid], **(thermal_selectors[thermal] if thermal else {})},
+        )
+        for (grid, thermal), found in sorted(members.items(), key=lambda m: (m[0][0], m[0][1] or ""))
+    )
+    return Layout(
+        cells=cells,
+        cell_of_node=cell_of_node,
+        nodes_of_grid_zone={k: tuple(v) for k, v in by_grid.items()},
+        nodes_of_thermal_zone={k: tuple(v) for k, v in by_thermal.items()},
+        shared_grid_nodes={k: tuple(v) for k, v in grid_shared.items()},
+        shared_thermal_nodes={k: tuple(v) for k, v in thermal_shared.items()},
+    )
+
+
+def cell_name(grid_zone: str, thermal_zone: str | None) -> str:
+    """Name the cell of a grid zone and a thermal zone."""
+    return f"{grid_zone}.{thermal_zone}" if thermal_zone else grid_zone

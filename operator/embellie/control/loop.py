@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The planning loop: level-triggered, one turn after another, all state in the API server or recomputable.
+
+A turn reads everything, decides everything and applies the difference. Only a turn that came to its end beats the
+heart that the watchdog listens to, so an operator that hangs anywhere counts as dead.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from embellie.api.energypolicy import EnergyPolicy
+from embellie.api.gridzone import GridZone
+from embellie.api.thermalzone import ThermalZone
+from embellie.cluster.client import ApiError, KubeClient
+from embellie.cluster.lease import Heartbeat, LeaseElector
+from embellie.cluster.records import Raw
+from embellie.cluster.statuses import StatusWriter
+from embellie.cluster.store import Store, View
+from embellie.cluster.switch import Switch
+from embellie.cluster.watch import bootstrap
+from embellie.control.actuation import Actuation
+from embellie.control.assemble import Assembly, Inputs, assemble
+from embellie.control.options import Options
+from embellie.control.sensors import Readings, SensorDesk
+from embellie.control.turn import Verdicts, decide
+from embellie.control.zone_status import grid_zone_status, policy_status, thermal_zone_status, zone_headroom
+from embellie.domain.clock import Clock
+from embellie.domain.reasons import State
+from embellie.telemetry import metrics
+from embellie.telemetry.forecasts import ForecastDirectory
+
+logger = logging.getLogger(__name__)
+
+BATCH_SECONDS = 2.0
+"""A turn writes at most what the release rate allows in this time; the next turn follows at once."""
+DEBOUNCE_S = 0.25
+"""New work is gathered for this long before a turn starts early."""
+
+_Kind = TypeVar("_Kind", GridZone, ThermalZone, EnergyPolicy)
+
+
+class Loop:
+    """One operator's loop; `run` returns when it is told to stop."""
+
+    def __init__(
+        self,
+        *,
+        options: Options,
+        client: KubeClient,
+        store: Store,
+        clock: Clock,
+        desk: SensorDesk,
+        forecasts: ForecastDirectory,
+        elector: LeaseElector,
+        actuation: Actuation,
+        stop: threading.Event,
+    ) -> None:
+        self._options = options
+        self._client = client
+        self._store = store
+        self._clock = clock
+        self._desk = desk
+        self._forecasts = forecasts
+        self._elector = elector
+        self._actuation = actuation
+        self._stop = stop
+        self._switch = Switch(client, options.namespace, f"{options.name}-switch")
+        self._heartbeat = Heartbeat(client, options.namespace, options.identity, name=f"{options.name}-heartbeat")
+        self._statuses = StatusWriter(client)
+        self._zone_power_kw: dict[str, float] = {}
+        self._invalid: dict[str, str] = {}
+        self._relisted_at = time.monotonic()
+        self._last_turn_at: float | None = None
+        self.alive_at = time.monotonic()
+        """When the loop last went round [monotonic s]; the liveness probe looks at it."""
+
+    def run(self) -> None:
+        """Go round until stopped. A turn that fails is logged and tried again; it does not beat."""
+        while not self._stop.is_set():
+            self.alive_at = time.monotonic()
+            again = False
+            if self._elector.is_leader():
+                again = self._one_turn()
+            else:
+                self._last_turn_at = None
+            metrics.LEADER.set(1 if self._elector.is_leader() else 0)
+            if not again:
+                self._wait()
+
+    def shut_down(self) -> None:
+        """Hold nothing new from now on; what is held is the next leader's, or the watchdog's."""
+        if self._elector.is_leader():
+            try:
+                self._switch.disable()
+            except ApiError as error:
+                logger.warning("the switch could not be turned off: %s", error)
+
+    def _wait(self) -> None:
+        period_s = self._clock.wall_seconds(_seconds(self._options.turn_seconds))
+        if self._store.wake.wait(period_s if self._elector.is_leader() else min(period_s, 1.0)):
+            self._stop.wait(DEBOUNCE_S)
+        self._store.wake.clear()
+
+    def _one_turn(self) -> bool:
+        started = time.monotonic()
+        try:
+            more = self._turn(started)
+        except ApiError as error:
+            metrics.TURNS.labels("api_error").inc()
+            logger.warning("turn given up, the API server said: %s", error)
+            self._stop.wait(1.0)
+            return False
+        except Exception:  # a task boundary: one bad object must not end the operator; without a beat the watchdog acts
+            metrics.TURNS.labels("error").inc()
+            logger.exception("turn failed")
+            self._stop.wait(1.0)
+            return False
+        metrics.TURNS.labels("complete").inc()
+        metrics.TURN_SECONDS.labels("whole").observe(time.monotonic() - started)
+        return more
+
+    def _turn(self, started: float) -> bool:
+        if not self._actuation.loaded:
+            self._actuation.load()
+        if started - self._relisted_at > self._options.relist_wall_seconds:
+            pruned = bootstrap(self._client, self._store)
+            self._relisted_at = time.monotonic()
+            self._actuation.forget_gone(self._store.view().workloads)
+            if pruned:
+                logger.info("a full list pruned %d objects whose deletion was missed", pruned)
+        view = self._store.view()
+        assembly, readings = self._assemble(view, self._turn_length_s(started))
+        self._last_turn_at = started
+        planned_at = time.monotonic()
+        verdicts = decide(
+            assembly,
+            view.workloads,
+            self._actuation.known(),
+            self._actuation.just_released(view.workloads),
+            max(1, int(self._options.release_rate * BATCH_SECONDS)),
+        )
+        metrics.TURN_SECONDS.labels("plan").observe(time.monotonic() - planned_at)
+        if not self._elector.is_leader():
+            return False
+        carried = self._actuation.carry_out(verdicts, assembly)
+        self._write_statuses(assembly, readings, verdicts)
+        self._actuation.write_plans(carried.records, assembly.snapshot.now)
+        self._mind_the_switch(assembly)
+        self._heartbeat.beat(datetime.now(UTC))
+        self._tell(assembly, verdicts)
+        return verdicts.more_due or carried.conflicts
+
+    def _turn_length_s(self, started: float) -> float:
+        """Time between two turns in the operator's clock, as it really is: a bound inside it counts as reached."""
+        asked = self._options.turn_seconds
+        if self._last_turn_at is None:
+            return asked
+        wall_per_turn = self._clock.wall_seconds(_seconds(asked))
+        return asked * max(1.0, (started - self._last_turn_at) / wall_per_turn)
+
+    def _assemble(self, view: View, turn_s: float) -> tuple[Assembly, Readings]:
+        grid_zones = self._parse(GridZone, view.grid_zones)
+        thermal_zones = self._parse(ThermalZone, view.thermal_zones)
+        self._forecasts.write_zones(
+            {
+                "name": z.metadata.name,
+                "gridRegion": z.spec.grid_region,
+                "latitudeMillidegrees": z.spec.latitude_millidegrees,
+                "longitudeMillidegrees": z.spec.longitude_millidegrees,
+            }
+            for z in grid_zones
+            if z.spec.grid_region
+        )
+        readings = self._desk.read(grid_zones, thermal_zones, lambda zone: self._zone_power_kw.get(zone, 0.0))
+        now = self._clock.now()
+        found = {
+            z.metadata.name: self._forecasts.latest(z.metadata.name, now) for z in grid_zones if z.spec.grid_region
+        }
+        inputs = Inputs(
+            view=view,
+            grid_zones=grid_zones,
+            thermal_zones=thermal_zones,
+            policies=self._parse(EnergyPolicy, view.energy_policies),
+            forecasts={name: forecast for name, forecast in found.items() if forecast is not None},
+            grid_power=readings.grid_power_kw,
+            inlets=readings.inlets,
+            supplies=readings.supplies,
+            bounds={uid: known.latest_start for uid, known in self._actuation.known().items()},
+            just_released=self._actuation.just_released(view.workloads),
+            own_namespace=self._options.namespace,
+            turn_s=turn_s,
+            max_limit_hold_s=self._options.max_limit_hold_seconds,
+        )
+        assembly = assemble(inputs, self._clock, now)
+        self._zone_power_kw = _expected_power(assembly)
+        return assembly, readings
+
+    def _parse(self, kind: type[_Kind], raws: Sequence[Raw]) -> tuple[_Kind, ...]:
+        """Read our own objects; one that cannot be read (written past the schema) is named once and left out."""
+        found = []
+        for raw in raws:
+            name = f"{kind.__name__} {raw['metadata']['name']}"
+            try:
+                found.append(kind.model_validate(raw))
+                self._invalid.pop(name, None)
+            except ValidationError as error:
+                text = str(error)[:500]
+                if self._invalid.get(name) != text:
+                    self._invalid[name] = text
+                    logger.warning("%s cannot be read and is left out: %s", name, text)
+        return tuple(found)
+
+    def _write_statuses(self, assembly: Assembly, readings: Readings, verdicts: Verdicts) -> None:
+        wall_now, now_s = datetime.now(UTC), time.monotonic()
+        for zone in assembly.grid_zones:
+            status = grid_zone_status(zone, assembly, readings.problems, wall_now).to_json_object()
+            self._statuses.write("GridZone", "gridzones", zone.metadata.name, status, now_s)
+        for thermal in assembly.thermal_zones:
+            status = thermal_zone_status(thermal, assembly, readings.problems, wall_now).to_json_object()
+            self._statuses.write("ThermalZone", "thermalzones", thermal.metadata.name, status, now_s)
+        for policy in assembly.table.policies:
+            status = policy_status(policy, assembly.table, verdicts.records, wall_now).to_json_object()
+            self._statuses.write("EnergyPolicy", "energypolicies", policy.metadata.name, status, now_s)
+
+    def _mind_the_switch(self, assembly: Assembly) -> None:
+        """Turn holding on after a complete turn, where an enforce policy asks for it; never when it is locked."""
+        wanted = assembly.table.enforced_namespaces()
+        state = self._switch.read()
+        if state.locked or not state.exists:
+            metrics.SWITCH.set(0)
+            return
+        if not wanted:
+            if state.enabled:
+                self._switch.disable()
+            metrics.SWITCH.set(0)
+            return
+        if not state.enabled or state.namespaces != frozenset(wanted):
+            self._switch.enable(wanted)
+            logger.info("holding is on in %d namespaces", len(wanted))
+        metrics.SWITCH.set(1)
+
+    def _tell(self, assembly: Assembly, verdicts: Verdicts) -> None:
+        held = [r for r in verdicts.records if r.state in (State.HELD, State.HELD_BY_LIMIT)]
+        for state in (State.HELD, State.HELD_BY_LIMIT):
+            metrics.HELD.labels(state).set(sum(1 for r in held if r.state is state))
+        metrics.HELD_GPUS.set(sum(r.gpus for r in held))
+        now = assembly.snapshot.now
+        metrics.OLDEST_BOUND.set(max((max(0.0, (now - r.latest_start).total_seconds()) for r in held), default=0.0))
+        for zone in assembly.snapshot.grid_zones:
+            if zone.forecast is not None:
+                metrics.FORECAST_AGE.labels(zone.name).set((now - zone.forecast.issued_at).total_seconds())
+        for thermal in assembly.snapshot.thermal_zones:
+            metrics.HEADROOM.labels(thermal.name).set(1000.0 * zone_headroom(thermal.name, assembly).headroom_kw)
+
+
+def _expected_power(assembly: Assembly) -> dict[str, float]:
+    """Expected power of each thermal zone now [kW], to tell a frozen sensor from a quiet room."""
+    zone_of: Mapping[str, str | None] = {c.name: c.thermal_zone for c in assembly.snapshot.cells}
+    power = {z.name: z.base_power_kw for z in assembly.snapshot.thermal_zones}
+    for gang in assembly.snapshot.running:
+        zone = zone_of.get(gang.cell)
+        if zone in power and zone is not None:
+            power[zone] += gang.power_kw
+    return power
+
+
+def _seconds(seconds: float) -> timedelta:
+    return timedelta(seconds=seconds)

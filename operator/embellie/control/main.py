@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator process: wires the rooms together, and ends cleanly or at once."""
+
+import json
+import logging
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+
+from embellie import __version__
+from embellie.cluster.actuate import Releaser
+from embellie.cluster.client import ApiError, ConfigurationError, KubeClient
+from embellie.cluster.events import EventRecorder
+from embellie.cluster.lease import LeaseElector
+from embellie.cluster.plans import PlanWriter
+from embellie.cluster.store import Store
+from embellie.cluster.watch import Watcher, bootstrap
+from embellie.control.actuation import Actuation
+from embellie.control.loop import Loop
+from embellie.control.options import Options
+from embellie.control.sensors import SensorDesk
+from embellie.domain.clock import parse_clock
+from embellie.telemetry.forecasts import ForecastDirectory
+from embellie.telemetry.metrics import Server
+from embellie.telemetry.prometheus import NoMetrics, PrometheusSource
+
+logger = logging.getLogger("embellie")
+
+ALIVE_WITHIN_S = 90.0
+"""A loop that has not gone round for so long is hung, and the liveness probe says so."""
+WATCH_STOP_S = 3.0
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def set_up_logging(level: str) -> None:
+    """Write one JSON object a line to stderr; kopf's own chatter only from warnings on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+class _Ending:
+    """How the process ends: asked to (0), or because something that it cannot do without is gone (1)."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.exit_code = 0
+
+    def on_signal(self, number: int, _frame: FrameType | None) -> None:
+        logger.info("stopping on %s", signal.Signals(number).name)
+        self.stop.set()
+
+    def fail(self, why: str) -> None:
+        logger.error("stopping: %s", why)
+        self.exit_code = 1
+        self.stop.set()
+
+
+def run(options: Options) -> int:
+    """Run the operator until a signal; return the exit code."""
+    set_up_logging(options.log_level)
+    try:
+        clock = parse_clock(options.clock)
+        client = KubeClient.from_environment(options.kubeconfig)
+    except (ConfigurationError, ValueError) as error:
+        logger.error("%s", error)  # noqa: TRY400 - a sentence for the admin, not a trace
+        return 2
+    ending = _Ending()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ending.on_signal)
+
+    store = Store()
+    elector = LeaseElector(
+        client,
+        options.namespace,
+        options.identity,
+        name=f"{options.name}-leader",
+        on_started=store.wake.set,
+        on_lost=lambda: ending.fail("the leader lease was lost"),
+    )
+    source = PrometheusSource(options.prometheus_url) if options.prometheus_url else NoMetrics()
+    events = EventRecorder(client, instance=options.identity)
+    loop = Loop(
+        options=options,
+        client=client,
+        store=store,
+        clock=clock,
+        desk=SensorDesk(source),
+        forecasts=ForecastDirectory(options.forecast_dir),
+        elector=elector,
+        actuation=Actuation(
+            releaser=Releaser(client, may_write=elector.is_leader),
+            plans=PlanWriter(client, may_write=elector.is_leader),
+            events=events,
+        ),
+        stop=ending.stop,
+    )
+    synced = threading.Event()
+    server = Server(
+        options.metrics_port,
+        healthy=lambda: time.monotonic() - loop.alive_at < ALIVE_WITHIN_S,
+        ready=synced.is_set,
+    )
+    server.start()
+    logger.info("embellie %s starts as %s", __version__, options.identity)
+    watcher = Watcher(store, client, on_exit=lambda: ending.fail("watching ended"))
+    try:
+        if not _first_lists(client, store, loop, ending):
+            return ending.exit_code
+        synced.set()
+        watcher.start()
+        elector.start()
+        # A signal handler cannot wake a thread that waits for something else, so a helper passes the stop on.
+        threading.Thread(target=_pass_on, args=(ending.stop, store.wake), daemon=True).start()
+        loop.run()
+        if ending.exit_code == 0:
+            loop.shut_down()
+    finally:
+        watcher.stop(WATCH_STOP_S)
+        events.close()
+        elector.stop()
+        server.stop()
+        client.close()
+    return ending.exit_code
+
+
+def _pass_on(stop: threading.Event, wake: threading.Event) -> None:
+    stop.wait()
+    wake.set()
+
+
+def _first_lists(client: KubeClient, store: Store, loop: Loop, ending: _Ending) -> bool:
+    """Fill the store before anything is decided; keep trying, because the API server may start after us."""
+    while not ending.stop.is_set():
+        started = time.monotonic()
+        loop.alive_at = started
+        try:
+            bootstrap(client, store)
+        except ApiError as error:
+            logger.warning("first lists failed, trying again: %s", error)
+            ending.stop.wait(1.0)
+            continue
+        view = store.view()
+        logger.info(
+            "complete snapshot after %.1f s: %d workloads, %d pods, %d nodes",
+            time.monotonic() - started,
+            len(view.workloads),
+            len(view.pods),
+            len(view.nodes),
+        )
+        return True
+    return False

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who holds which GPUs: bound pods, and work that was released and is still on its way to a node. Pure."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from embellie.api.gridzone import GridZoneSpec
+from embellie.cluster.records import PodRecord, WorkloadRecord
+from embellie.cluster.store import View
+from embellie.control.layout import CellNodes, Layout
+from embellie.domain import names
+from embellie.domain.snapshot import Cell, RunningGang
+from embellie.thermal.power import added_power_kw, worst_added_power_kw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occupancy:
+    """Cells with what is free in them, and the gangs that hold the rest."""
+
+    cells: tuple[Cell, ...]
+    running: tuple[RunningGang, ...]
+
+
+def expected_kw(gpus: int, watts_per_gpu: float, spec: GridZoneSpec) -> float:
+    """IT power that `gpus` working at `watts_per_gpu` add to nodes that idle [kW]."""
+    return added_power_kw(gpus, watts_per_gpu, spec.gpu_idle_power_watts, spec.host_overhead_percent)
+
+
+def worst_kw(gpus: int, spec: GridZoneSpec) -> float:
+    """The same at the worst case [kW]."""
+    return worst_added_power_kw(gpus, spec.gpu_rated_power_watts, spec.gpu_idle_power_watts, spec.host_overhead_percent)
+
+
+def watts_or(text: str, default: float) -> float:
+    """Read an `embellie.io/watts-per-gpu` annotation [W]; the default for anything absurd."""
+    try:
+        watts = float(text)
+    except ValueError:
+        return default
+    return watts if 10.0 <= watts <= 5000.0 else default
+
+
+def occupancy(
+    view: View,
+    layout: Layout,
+    specs: Mapping[str, GridZoneSpec],
+    from_wall: Callable[[datetime], datetime],
+    now: datetime,
+    duration_of: Callable[[WorkloadRecord | None], timedelta],
+) -> Occupancy:
+    """Count what is free and what runs, per cell; `now` and the ends are in the operator's clock.
+
+    Pods of a released workload that are not bound yet are taken off the cell that the release named, so that a turn
+    never gives the same GPUs away twice.
+    """
+    book = _Book(layout, specs, from_wall, now, duration_of)
+    workloads = {w.key.uid: w for w in view.workloads}
+    bound: dict[str, int] = defaultdict(int)
+    for pod in view.pods:
+        if pod.node:
+            bound[_owner_uid(pod)] += pod.gpus
+            book.take(pod, workloads.get(_owner_uid(pod)))
+    for workload in view.workloads:
+        book.reserve(workload, bound[workload.key.uid])
+    return book.result()
+
+
+def _owner_uid(pod: PodRecord) -> str:
+    return pod.job_uid or pod.uid
+
+
+@dataclass(slots=True)
+class _Gang:
+    gpus: int
+    watts: float
+    started_at: datetime
+    duration: timedelta
+
+
+class _Book:
+    """Free GPUs by node and gangs by (cell, workload uid), while they are counted."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        specs: Mapping[str, GridZoneSpec],
+        from_wall: Callable[[datetime], datetime],
+        now: datetime,
+        duration_of: Callable[[WorkloadRecord | None], timedelta],
+    ) -> None:
+        self._layout = layout
+        self._cells = {cell.name: cell for cell in layout.cells}
+        self._specs = specs
+        self._from_wall = from_wall
+        self._now = now
+        self._duration_of = duration_of
+        self._free = {node.name: node.gpus for cell in layout.cells for node in cell.nodes}
+        self._gangs: dict[tuple[str, str], _Gang] = {}
+
+    def take(self, pod: PodRecord, owner: WorkloadRecord | None) -> None:
+        """Count one bound pod; pods on nodes outside every cell are none of our business."""
+        cell = self._layout.cell_of_node.get(pod.node)
+        if cell is None:
+            return
+        self._free[pod.node] -= pod.gpus
+        started = self._from_wall(pod.started_at or pod.created_at)
+        gang = self._gangs.get((cell, _owner_uid(pod)))
+        if gang is None:
+            stated = pod.watts_per_gpu or (owner.annotations.get(names.WATTS_PER_GPU, "") if owner else "")
+            watts = watts_or(stated, self._spec(cell).gpu_rated_power_watts)
+            self._gangs[cell, _owner_uid(pod)] = _Gang(pod.gpus, watts, started, self._duration_of(owner))
+        else:
+            gang.gpus += pod.gpus
+            gang.started_at = min(gang.started_at, started)
+
+    def reserve(self, workload: WorkloadRecord, bound_gpus: int) -> None:
+        """Take what a released workload still waits for off the cell that its release named."""
+        cell = self._cells.get(workload.annotations.get(names.CELL, ""))
+        waiting_gpus = workload.gpus - bound_gpus
+        if (
+            cell is None
+            or workload.waiting
+            or workload.finished
+            or waiting_gpus <= 0
+            or self._is_winding_down(workload)
+        ):
+            return
+        missing = waiting_gpus
+        for node in cell.nodes:
+            seats = min(missing, max(0, self._free[node.name])) if node.schedulable else 0
+            self._free[node.name] -= seats
+            missing -= seats
+        gang = self._gangs.get((cell.name, workload.key.uid))
+        if gang is not None:
+            gang.gpus += waiting_gpus
+            return
+        watts = watts_or(workload.annotations.get(names.WATTS_PER_GPU, ""), self._spec(cell.name).gpu_rated_power_watts)
+        self._gangs[cell.name, workload.key.uid] = _Gang(waiting_gpus, watts, self._now, self._duration_of(workload))
+
+    @staticmethod
+    def _is_winding_down(workload: WorkloadRecord) -> bool:
+        """A gang some of whose pods have succeeded does not get those GPUs back."""
+        return workload.succeeded > 0
+
+    def result(self) -> Occupancy:
+        """Return the count."""
+        return Occupancy(
+            cells=tuple(self._cell(cell) for cell in self._layout.cells),
+            running=tuple(
+                RunningGang(
+                    cell=cell,
+                    gpus=gang.gpus,
+                    power_kw=expected_kw(gang.gpus, gang.watts, self._spec(cell)),
+                    worst_power_kw=worst_kw(gang.gpus, self._spec(cell)),
+                    expected_end_p50=max(self._now, gang.started_at + gang.duration),
+                    expected_end_p90=max(self._now, gang.started_at + gang.duration),
+                    started_at=gang.started_at,
+                )
+                for (cell, _), gang in self._gangs.items()
+            ),
+        )
+
+    def _spec(self, cell: str) -> GridZoneSpec:
+        return self._specs[self._cells[cell].grid_zone]
+
+    def _cell(self, cell: CellNodes) -> Cell:
+        schedulable = [n for n in cell.nodes if n.schedulable]
+        return Cell(
+            name=cell.name,
+            grid_zone=cell.grid_zone,
+            thermal_zone=cell.thermal_zone,
+            gpus_total=sum(n.gpus for n in schedulable),
+            node_free_gpus=tuple(max(0, self._free[n.name]) for n in schedulable),
+            pue=self._specs[cell.grid_zone].power_usage_effectiveness_percent / 100.0,
+        )

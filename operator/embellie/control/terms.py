@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a workload asked for, read from its annotations and bounded by its policy.
+
+A term that bounds the wait and cannot be read (deadline, max-delay) ends the wait: nobody may miss a deadline because
+of a typing error. A term that only refines it (duration, watts) falls back to the policy's assumption and is reported.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from embellie.api.energypolicy import EnergyPolicySpec
+from embellie.domain import names
+from embellie.domain.durations import MAX_DURATION, parse_duration
+from embellie.domain.reasons import Reason
+from embellie.planning.bounds import latest_start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """A workload's wait, bounded."""
+
+    latest_start: datetime
+    duration_p50: timedelta
+    duration_p90: timedelta
+    start_now: Reason | None
+    message: str
+    problems: tuple[str, ...]
+    """One sentence for each annotation that could not be used, naming it and how to mend it."""
+
+
+def read_terms(flex: str, annotations: Mapping[str, str], created_at: datetime, policy: EnergyPolicySpec) -> Terms:
+    """Read a workload's terms; `created_at` is in the operator's clock."""
+    problems: list[str] = []
+    start_now: Reason | None = None
+    message = ""
+
+    max_delay = timedelta(seconds=policy.bonus_max_delay_seconds if flex == "bonus" else policy.max_delay_seconds)
+    stated = annotations.get(names.MAX_DELAY)
+    if stated is not None:
+        try:
+            max_delay = min(max_delay, parse_duration(stated))
+        except ValueError as error:
+            problems.append(f"annotation {names.MAX_DELAY}: {error}")
+            start_now, message = Reason.INVALID_ANNOTATION, f"It starts at once: annotation {names.MAX_DELAY}: {error}."
+
+    duration, estimated = _duration(annotations, policy, problems)
+    deadline: datetime | None = None
+    stated = annotations.get(names.DEADLINE)
+    if stated is not None:
+        deadline = parse_deadline(stated)
+        if deadline is None:
+            problem = (
+                f"annotation {names.DEADLINE}: {stated[:40]!r} is not an instant with a time zone; "
+                "write it like 2026-03-01T18:00:00Z"
+            )
+            problems.append(problem)
+            start_now, message = Reason.INVALID_ANNOTATION, f"It starts at once: {problem}."
+
+    bound, why = latest_start(created_at, max_delay, deadline, duration)
+    if why is not None and start_now is None:
+        start_now = why
+        message = (
+            f"It starts at once: annotation {names.DEADLINE} ({stated}) lies before the job could end; set a later "
+            f"deadline or a shorter {names.DURATION}."
+        )
+        problems.append(message)
+    return Terms(
+        latest_start=bound,
+        duration_p50=duration / 2 if estimated else duration,
+        duration_p90=duration,
+        start_now=start_now,
+        message=message,
+        problems=tuple(problems),
+    )
+
+
+def _duration(annotations: Mapping[str, str], policy: EnergyPolicySpec, problems: list[str]) -> tuple[timedelta, bool]:
+    """Return the P90 duration, and whether it is only the policy's assumption."""
+    stated = annotations.get(names.DURATION)
+    if stated is not None:
+        try:
+            return parse_duration(stated), False
+        except ValueError as error:
+            problems.append(f"annotation {names.DURATION}: {error}")
+    hint = annotations.get(names.KUEUE_MAX_EXEC_SECONDS, "")
+    if hint.isdigit() and 0 < int(hint) <= MAX_DURATION.total_seconds():
+        return timedelta(seconds=int(hint)), False
+    return timedelta(seconds=policy.assumed_duration_seconds), True
+
+
+def parse_deadline(text: str) -> datetime | None:
+    """Read an RFC 3339 instant; None when it is none or has no zone."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo is not None else None
+
+
+def duration_of(annotations: Mapping[str, str], assumed: timedelta) -> timedelta:
+    """Return how long running work is expected to take, for the ends that a plan counts on."""
+    try:
+        return parse_duration(annotations[names.DURATION])
+    except (KeyError, ValueError):
+        hint = annotations.get(names.KUEUE_MAX_EXEC_SECONDS, "")
+        return timedelta(seconds=int(hint)) if hint.isdigit() and 0 < int(hint) < 10**8 else assumed
+
+
+def residency_allows(residency: str, jurisdiction: str) -> bool:
+    """Tell whether a zone's jurisdiction satisfies `embellie.io/residency`, a comma list of ISO 3166 codes.
+
+    A country covers its parts (`US` allows `US-CA`), a part never covers its country, and a zone that does not say
+    where it lies satisfies nothing.
+
+    >>> residency_allows("FR, DE", "FR"), residency_allows("US-CA", "US"), residency_allows("FR", "")
+    (True, False, False)
+    """
+    here = jurisdiction.upper()
+    wanted = [w.strip().upper() for w in residency.split(",") if w.strip()]
+    return bool(here) and any(here == w or here.startswith(w + "-") for w in wanted)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pure middle of a turn: from what is known to what shall be done."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from embellie.cluster.plan_objects import PlanRecord
+from embellie.cluster.plans import KnownPlan
+from embellie.cluster.records import WorkloadRecord
+from embellie.control.assemble import Assembly
+from embellie.control.outcome import records_of
+from embellie.domain import names
+from embellie.domain.limits import bound_reached
+from embellie.domain.plan import Action, Decision
+from embellie.domain.reasons import Reason, State
+from embellie.domain.snapshot import WorkloadKey
+from embellie.planning.planner import plan
+from embellie.thermal.shield import shield
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdicts:
+    """Everything that a turn decided."""
+
+    releases: tuple[Decision, ...]
+    """To be carried out now, most urgent first."""
+    records: tuple[PlanRecord, ...]
+    """What stands after the turn, for every workload under decision, releases included."""
+    hand_offs: tuple[PlanRecord, ...]
+    """Workloads that others decided about."""
+    to_unmark: tuple[WorkloadKey, ...]
+    """Workloads that run although they carry our marker."""
+    more_due: bool
+    """More releases are due than one turn may write."""
+
+
+def decide(
+    assembly: Assembly,
+    workloads: Sequence[WorkloadRecord],
+    known: Mapping[str, KnownPlan],
+    just_released: frozenset[str],
+    max_releases: int,
+) -> Verdicts:
+    """Plan, shield, and bound the number of releases. Pure."""
+    snapshot = assembly.snapshot
+    enforced = shield(plan(snapshot), snapshot)
+    shadow = plan(assembly.shadow) if assembly.shadow.workloads else None
+    bounds = {w.key: w for w in snapshot.workloads}
+
+    def urgency(decision: Decision) -> tuple[bool, datetime, datetime, WorkloadKey]:
+        workload = bounds[decision.key]
+        at_bound = bound_reached(workload.latest_start, snapshot.now, snapshot.turn_s)
+        return (
+            not at_bound,
+            workload.latest_start if at_bound else workload.created_at,
+            workload.created_at,
+            workload.key,
+        )
+
+    due = sorted((d for d in enforced.decisions if d.action is Action.RELEASE), key=urgency)
+    deferred = {d.key for d in due[max_releases:]}
+    if deferred:
+        enforced = replace(enforced, decisions=tuple(_defer(d) if d.key in deferred else d for d in enforced.decisions))
+    issues = {z.name: z.forecast.issued_at.isoformat() for z in snapshot.grid_zones if z.forecast is not None}
+    records = records_of(enforced, assembly, issues)
+    if shadow is not None:
+        records += records_of(shadow, assembly, issues)
+    hand_offs, to_unmark = _hand_offs(workloads, known, just_released)
+    return Verdicts(
+        releases=tuple(due[:max_releases]),
+        records=tuple(records),
+        hand_offs=tuple(hand_offs),
+        to_unmark=tuple(to_unmark),
+        more_due=bool(deferred),
+    )
+
+
+def _defer(decision: Decision) -> Decision:
+    return replace(
+        decision,
+        action=Action.HOLD,
+        reason=Reason.RELEASE_RATE,
+        message=f"Starts in a moment: more releases are due than one turn writes. {decision.message}",
+    )
+
+
+def _hand_offs(
+    workloads: Sequence[WorkloadRecord], known: Mapping[str, KnownPlan], just_released: frozenset[str]
+) -> tuple[list[PlanRecord], list[WorkloadKey]]:
+    """Find workloads whose state others changed since we last wrote it down."""
+    found: list[PlanRecord] = []
+    unmark: list[WorkloadKey] = []
+    for record in workloads:
+        handed = record.held and (not record.waiting or bool(record.queue))
+        if handed:
+            unmark.append(record.key)
+        before = known.get(record.key.uid)
+        if before is None or record.key.uid in just_released or record.finished:
+            continue
+        outcome = _handed_off(record, before)
+        if outcome is not None:
+            found.append(_plain_record(record, before, *outcome))
+    return found, unmark
+
+
+def _handed_off(record: WorkloadRecord, before: KnownPlan) -> tuple[State, Reason, str] | None:
+    was_held = before.state in (State.HELD, State.HELD_BY_LIMIT)
+    if record.held and record.waiting and not record.queue:
+        return None
+    if was_held and record.queue:
+        return (
+            State.HANDED_OFF,
+            Reason.STARTED_BY_OTHER,
+            f"Handed to the Kueue queue {record.queue[:80]}, which decides when it starts.",
+        )
+    if was_held and names.RELEASED_AT in record.annotations:
+        return _released_elsewhere(record)
+    if was_held:
+        return (
+            State.HANDED_OFF,
+            Reason.STARTED_BY_OTHER,
+            "Somebody removed the gate or set suspend: false; that counts as go.",
+        )
+    if before.state == State.RELEASED and record.waiting and not record.held:
+        return (
+            State.HANDED_OFF,
+            Reason.SUSPENDED_BY_OTHER,
+            "Suspended after our release by its user or another controller, who must start it again.",
+        )
+    return None
+
+
+def _released_elsewhere(record: WorkloadRecord) -> tuple[State, Reason, str]:
+    try:
+        reason = Reason(record.annotations.get(names.RELEASE_REASON, ""))
+    except ValueError:
+        reason = Reason.STARTED_BY_OTHER
+    return State.RELEASED, reason, f"Released at {record.annotations[names.RELEASED_AT]} ({reason})."
+
+
+def _plain_record(record: WorkloadRecord, before: KnownPlan, state: State, reason: Reason, message: str) -> PlanRecord:
+    return PlanRecord(
+        key=record.key,
+        latest_start=before.latest_start,
+        policy="",
+        mode="enforce",
+        state=state,
+        reason=reason,
+        message=message,
+        cell=record.annotations.get(names.CELL, ""),
+        grid_zone=record.annotations.get(names.CELL, "").partition(".")[0],
+        planned_start=None,
+        likely_start_p50=None,
+        likely_start_p90=None,
+        now_g=None,
+        planned_g=None,
+        planned_low_g=None,
+        planned_high_g=None,
+        energy_wh=0.0,
+        gpus=record.gpus,
+    )

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Durations as people write them on a workload: `9h30m`, `45m`, `2d`, `90s`."""
+
+import re
+from datetime import timedelta
+
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_WHOLE = re.compile(r"(?:\d{1,6}[dhms])+")
+_PART = re.compile(r"(\d{1,6})([dhms])")
+
+MAX_DURATION = timedelta(days=366)
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a positive duration such as `9h30m`.
+
+    Raises ValueError, with a sentence that says how to mend it, for anything else, zero and more than 366 days.
+
+    >>> parse_duration("9h30m")
+    datetime.timedelta(seconds=34200)
+    """
+    written = text.strip()
+    if not _WHOLE.fullmatch(written):
+        raise ValueError(f"{text[:40]!r} is not a duration; write it with d, h, m and s, such as 9h30m")
+    duration = timedelta(seconds=sum(int(n) * _UNITS[u] for n, u in _PART.findall(written)))
+    if not duration:
+        raise ValueError(f"{text[:40]!r} is no time at all; a duration must be longer than zero, such as 9h30m")
+    if duration > MAX_DURATION:
+        raise ValueError(f"{text[:40]!r} is more than 366 days; write a shorter duration, such as 9h30m")
+    return duration
+
+
+def format_duration(duration: timedelta) -> str:
+    """Write a duration with at most two units, as a person would say it.
+
+    >>> format_duration(timedelta(hours=9, minutes=30))
+    '9h30m'
+    >>> format_duration(timedelta(seconds=-5))
+    '0s'
+    """
+    seconds = max(0, int(duration.total_seconds()))
+    days, rest = divmod(seconds, 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, secs = divmod(rest, 60)
+    if days:
+        return f"{days}d{hours}h" if hours else f"{days}d"
+    if hours:
+        return f"{hours}h{minutes:02d}m" if minutes else f"{hours}h"
+    if minutes:
+        return f"{minutes}m{secs:02d}s" if secs and minutes < 10 else f"{minutes}m"
+    return f"{secs}s"

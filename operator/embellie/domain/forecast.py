@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The forecast that the rooms hand each other. Its file format is docs/reference/forecast-format.md."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from embellie.domain.reasons import Rung, SignalKind
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Forecast:
+    """One zone's forecast from one issue.
+
+    `start` is the beginning of the first slot (UTC); slot k covers [start + k*step, start + (k+1)*step).
+    Arrays have shape (len(quantile_levels), n_slots), except the mean, with shape (n_slots,).
+    """
+
+    zone: str
+    issued_at: datetime
+    start: datetime
+    step: timedelta
+    quantile_levels: tuple[float, ...]
+    carbon_intensity_g_per_kwh: FloatArray
+    carbon_intensity_mean_g_per_kwh: FloatArray
+    renewable_share: FloatArray
+    ambient_temperature_c: FloatArray | None = None
+    price_eur_per_mwh: FloatArray | None = None
+    signal_kind: SignalKind
+    rung: Rung
+    model_id: str
+    skill_percent: int | None = None
+    """Error reduction against persistence over recent issues [%]; None where it was not measured."""
+
+    def __post_init__(self) -> None:
+        """Refuse shapes, levels and values that no plan may rest on."""
+        shape = (len(self.quantile_levels), self.n_slots)
+        if self.n_slots == 0 or self.carbon_intensity_g_per_kwh.shape != shape or self.renewable_share.shape != shape:
+            raise ValueError(f"forecast for {self.zone}: quantile arrays must have shape {shape}")
+        if list(self.quantile_levels) != sorted(set(self.quantile_levels)) or 0.5 not in self.quantile_levels:
+            raise ValueError(f"forecast for {self.zone}: quantile levels must rise and contain 0.5")
+        if self.step <= timedelta(0) or self.start.tzinfo is None or self.issued_at.tzinfo is None:
+            raise ValueError(f"forecast for {self.zone}: the step must be positive and the times must have a zone")
+        high = 3000.0 if self.signal_kind is SignalKind.MARGINAL else 2000.0
+        for name, values, upper in (
+            ("carbon_intensity_g_per_kwh", self.carbon_intensity_g_per_kwh, high),
+            ("carbon_intensity_mean_g_per_kwh", self.carbon_intensity_mean_g_per_kwh, high),
+            ("renewable_share", self.renewable_share, 1.0),
+        ):
+            if not np.all(np.isfinite(values)) or values.min() < 0.0 or values.max() > upper:
+                raise ValueError(f"forecast for {self.zone}: {name} must be finite and lie in 0..{upper:g}")
+
+    @property
+    def n_slots(self) -> int:
+        """How many slots the forecast covers."""
+        return int(self.carbon_intensity_mean_g_per_kwh.shape[0])
+
+    @property
+    def end(self) -> datetime:
+        """The end of the last slot."""
+        return self.start + self.step * self.n_slots
+
+    def quantile(self, level: float) -> FloatArray:
+        """Return the carbon intensity at a quantile level, shape (n_slots,) [g/kWh]."""
+        row: FloatArray = self.carbon_intensity_g_per_kwh[self.quantile_levels.index(level)]
+        return row

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels, annotations and object names that are part of the public interface."""
+
+GROUP = "embellie.io"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+FLEX_LABEL = "embellie.io/flex"
+HELD_LABEL = "embellie.io/held"
+GATE = "embellie.io/hold"
+
+DEADLINE = "embellie.io/deadline"
+DURATION = "embellie.io/duration"
+MAX_DELAY = "embellie.io/max-delay"
+RESIDENCY = "embellie.io/residency"
+WATTS_PER_GPU = "embellie.io/watts-per-gpu"
+KUEUE_MAX_EXEC_SECONDS = "kueue.x-k8s.io/max-exec-time-seconds"
+
+RELEASED_AT = "embellie.io/released-at"
+RELEASE_REASON = "embellie.io/release-reason"
+CELL = "embellie.io/cell"
+GO = "embellie.io/go"
+"""Who started the workload by hand, with `kubectl embellie go`."""
+
+GPU_RESOURCE = "nvidia.com/gpu"
+GPU_PRODUCT_LABEL = "nvidia.com/gpu.product"
+
+PROTECTED_NAMESPACES = ("kube-system", "kube-public", "kube-node-lease")
+"""Never held, whatever a policy selects; the operator's own namespace is added at run time."""
+
+FIELD_MANAGER = "embellie"

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What shall be done, and why."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from embellie.domain.reasons import Reason
+from embellie.domain.snapshot import WorkloadKey
+
+
+class Action(StrEnum):
+    """What a turn does with a workload."""
+
+    HOLD = "Hold"
+    RELEASE = "Release"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Expected emissions of one run [g], with the interval that the forecast's outer quantiles give."""
+
+    expected_g: float
+    low_g: float
+    high_g: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One workload's decision. `message` is one sentence that a researcher can read."""
+
+    key: WorkloadKey
+    action: Action
+    reason: Reason
+    message: str
+    cell: str | None
+    """Where it starts, or is planned to; None where no cell can be named (released without narrowing)."""
+    start: datetime
+    """Planned start; the snapshot's `now` for a release."""
+    likely_start_p90: datetime
+    latest_start: datetime
+    now: Estimate | None
+    """Emissions if it started now, in the best cell; None without a forecast."""
+    best: Estimate | None
+    """Emissions of the planned start."""
+    over_limit: bool = False
+    """True: held past its bound by a fresh reading over a hard limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The decisions of a turn, in the order of the snapshot's workloads."""
+
+    decisions: tuple[Decision, ...]
+    objective_g: float
+    """Expected emissions of all planned work [g]."""
+    lower_bound_g: float | None = None
+    """A proved lower bound of the objective [g]; None where none was computed."""

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a workload is where it is: the closed list of states and reasons.
+
+Each is documented in docs/reference/reasons.md.
+"""
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a workload stands with us."""
+
+    HELD = "Held"
+    """Waits because of a plan; bounded by `latestStart`."""
+    HELD_BY_LIMIT = "HeldByLimit"
+    """Past `latestStart`, held by a fresh reading over a hard limit; bounded by `maxLimitHold`."""
+    RELEASED = "Released"
+    """We let it start."""
+    SHADOW = "Shadow"
+    """Not touched; the plan says what we would have done."""
+    HANDED_OFF = "HandedOff"
+    """Somebody else decides about it: it was started or suspended by another hand."""
+
+
+class Reason(StrEnum):
+    """The one reason that binds a decision."""
+
+    CLEANER_WINDOW = "CleanerWindow"
+    """Waits for hours with less carbon."""
+    WAITING_FOR_GPUS = "WaitingForGpus"
+    """No allowed zone has enough free GPUs before the planned start."""
+    CONTRACTED_POWER = "ContractedPower"
+    """A start would take a grid zone over its contracted power."""
+    HEAT_LIMIT = "HeatLimit"
+    """A start at worst-case power would take a thermal zone over its limit."""
+    SENSOR_UNTRUSTED = "SensorUntrusted"
+    """A stale, missing or absurd sensor counts as the worst case."""
+    START_RAMP = "StartRamp"
+    """Starts are spread so that power rises no faster than the zone's ramp."""
+    RELEASE_RATE = "ReleaseRate"
+    """More releases were due than one turn may write."""
+    LIMIT_READING = "LimitReading"
+    """Past the bound, and a fresh reading stands over a hard limit."""
+    WRITE_CONFLICT = "WriteConflict"
+    """The release could not be written; it is tried again next turn."""
+
+    BEST_NOW = "BestNow"
+    """No later start within the bound is expected to be cleaner."""
+    MINIMUM_SAVING = "MinimumSaving"
+    """A later start would save less than the policy's minimum."""
+    BOUND_REACHED = "BoundReached"
+    """`latestStart` has come."""
+    FORECAST_UNAVAILABLE = "ForecastUnavailable"
+    """No usable forecast, so there is nothing to wait for."""
+    HELD_FRACTION = "HeldFraction"
+    """The policy already holds as much as it may."""
+    NO_POLICY = "NoPolicy"
+    """No enforce policy matches the workload any more."""
+    NO_ZONE = "NoZone"
+    """No GridZone selects a node that the workload may use."""
+    RESIDENCY_UNSATISFIED = "ResidencyUnsatisfied"
+    """No zone lies where the workload must stay."""
+    DEADLINE_UNREACHABLE = "DeadlineUnreachable"
+    """The deadline cannot be met even by starting at once."""
+    INVALID_ANNOTATION = "InvalidAnnotation"
+    """An annotation that bounds the wait cannot be read."""
+
+    OPERATOR_LOST = "OperatorLost"
+    """Released by the watchdog, because the operator completed no turn for too long."""
+    UNINSTALLED = "Uninstalled"
+    """Released because Embellie was uninstalled."""
+    RELEASED_BY_ADMIN = "ReleasedByAdmin"
+    """An administrator released everything that was held."""
+
+    STARTED_BY_OTHER = "StartedByOther"
+    """Somebody removed the gate or set `suspend: false`: that counts as go."""
+    SUSPENDED_BY_OTHER = "SuspendedByOther"
+    """Suspended after our release, by its user or another controller."""
+    WOULD_HOLD = "WouldHold"
+    """Shadow: it would have been held."""
+    WOULD_START = "WouldStart"
+    """Shadow: it would have been started at once."""
+
+
+class Rung(StrEnum):
+    """How good the source of a forecast is, best first."""
+
+    LIVE = "Live"
+    LAST_GOOD = "LastGood"
+    CALENDAR = "Calendar"
+    CLIMATOLOGY = "Climatology"
+    NEUTRAL = "Neutral"
+
+
+class SignalKind(StrEnum):
+    """What a carbon intensity measures. Two kinds are never added or compared."""
+
+    AVERAGE_LIFECYCLE = "AverageLifecycle"
+    AVERAGE_DIRECT = "AverageDirect"
+    MARGINAL = "Marginal"

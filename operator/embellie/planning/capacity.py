@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is free over time: GPUs by cell, contracted power by grid zone, heat by thermal zone.
+
+GPUs are planned on the expected (P50) duration, limits on worst-case power over the P90 duration. A run takes every
+slot that it touches whole, so that rounding never overbooks.
+"""
+
+import math
+from datetime import datetime
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from embellie.domain.forecast import FloatArray
+from embellie.domain.limits import fresh_value, heat_room_now, steady_state_limit_kw
+from embellie.domain.packing import NodeRoom
+from embellie.domain.reasons import Reason
+from embellie.domain.snapshot import GridZoneState, Snapshot, ThermalZoneState, Workload
+from embellie.planning.timegrid import TimeGrid, ambient_p90_c
+
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+
+_SLACK = 1e-6
+"""Sums of powers are compared with this much tolerance [kW]."""
+
+
+class Capacity:
+    """Free room by cell and slot; it only shrinks while a plan is made."""
+
+    def __init__(self, snapshot: Snapshot, grid: TimeGrid, n_slots: int) -> None:
+        self._grid = grid
+        self._phase = grid.phase
+        cells = snapshot.cells
+        self._rows = {cell.name: row for row, cell in enumerate(cells)}
+        count = len(cells)
+        self._count = count
+        # One array, GPUs on top and limits [kW of IT power] below, so that one comparison serves both.
+        self._free = np.full((2 * count, n_slots), np.inf)
+        self._gpus, self._limit = self._free[:count], self._free[count:]
+        self._power = np.full((count, n_slots), np.inf)
+        self._heat = np.full((count, n_slots), np.inf)
+        self._pue = [cell.pue for cell in cells]
+        self._same_grid = [[j for j, o in enumerate(cells) if o.grid_zone == c.grid_zone] for c in cells]
+        self._same_heat = [
+            [j for j, o in enumerate(cells) if c.thermal_zone is not None and o.thermal_zone == c.thermal_zone]
+            for c in cells
+        ]
+        self._affected = [sorted({*g, *h}) for g, h in zip(self._same_grid, self._same_heat, strict=True)]
+        self._nodes = [NodeRoom(cell.node_free_gpus) for cell in cells]
+        self._untrusted = [False] * count
+        self._counted = np.zeros((2 * count, n_slots + 1), dtype=np.int32)
+        grids = {zone.name: zone for zone in snapshot.grid_zones}
+        thermals = {zone.name: zone for zone in snapshot.thermal_zones}
+        for row, cell in enumerate(cells):
+            self._gpus[row] = cell.gpus_free
+            self._power[row] = self._power_room(snapshot, grids.get(cell.grid_zone), n_slots) / cell.pue
+            if cell.thermal_zone in thermals:
+                zone = thermals[cell.thermal_zone]
+                ambient_zone = grids.get(zone.ambient_grid_zone or "")
+                self._heat[row] = self._heat_room(snapshot, zone, ambient_zone, n_slots)
+                self._untrusted[row] = not heat_room_now(zone).trusted
+        for gang in snapshot.running:
+            row_of = self._rows.get(gang.cell)
+            if row_of is not None:
+                self._gpus[row_of, self._after(gang.expected_end_p50) :] += gang.gpus
+        for row, cell in enumerate(cells):
+            np.minimum(self._gpus[row], max(cell.gpus_total, cell.gpus_free), out=self._gpus[row])
+        np.minimum(self._power, self._heat, out=self._limit)
+
+    def _after(self, end: datetime) -> int:
+        """Return the first slot that an end leaves free; a run that is overdue still takes the present one."""
+        return max(1, math.ceil(self._grid.slots(end) - 1e-9))
+
+    def _power_room(self, snapshot: Snapshot, zone: GridZoneState | None, n_slots: int) -> FloatArray:
+        """Return facility power that is still under contract, by slot [kW]."""
+        if zone is None or zone.contracted_power_kw is None:
+            return np.full(n_slots, np.inf)
+        cells = {cell.name: cell.pue for cell in snapshot.cells if cell.grid_zone == zone.name}
+        used = np.full(n_slots, zone.base_power_kw)
+        for gang in snapshot.running:
+            if gang.cell in cells:
+                used[: self._after(gang.expected_end_p90)] += gang.worst_power_kw * cells[gang.cell]
+        measured = fresh_value(zone.measured_power_kw)
+        if measured is not None:
+            # Load that is nobody's gang is seen by the meter only, and is taken to stay.
+            used += max(0.0, measured - float(used[0]))
+        room: FloatArray = zone.contracted_power_kw - used
+        return room
+
+    def _heat_room(
+        self, snapshot: Snapshot, zone: ThermalZoneState, ambient_zone: GridZoneState | None, n_slots: int
+    ) -> FloatArray:
+        """Return heat that the cooling can still carry, by slot [kW of IT power]."""
+        cells = {cell.name for cell in snapshot.cells if cell.thermal_zone == zone.name}
+        used = np.full(n_slots, zone.base_power_kw)
+        for gang in snapshot.running:
+            if gang.cell in cells:
+                used[: self._after(gang.expected_end_p90)] += gang.worst_power_kw
+        now_kw = heat_room_now(zone).limit_kw
+        limit = np.full(n_slots, now_kw)
+        ambient = ambient_p90_c(ambient_zone.forecast if ambient_zone is not None else None, self._grid, n_slots)
+        if ambient is not None:
+            supply = np.maximum(zone.supply_setpoint_c, ambient + zone.ambient_approach_k)
+            limit[1:] = [steady_state_limit_kw(zone, float(c))[0] for c in supply[1:]]
+        room: FloatArray = limit - used
+        return room
+
+    def _span(self, duration_s: float) -> tuple[int, int]:
+        """Return how many slots a run touches: from now, and from a slot's edge."""
+        length = max(0.0, duration_s) / self._grid.step_s
+        return max(1, math.ceil(self._phase + length - 1e-9)), max(1, math.ceil(length - 1e-9))
+
+    def open_starts(self, workload: Workload, candidates: int, rows: list[int]) -> BoolArray:
+        """Return where a gang has room for its whole run, shape (all cells, candidates 0..candidates)."""
+        gpu_now, gpu_later = self._span(workload.duration_p50_s)
+        lim_now, lim_later = self._span(max(workload.duration_p90_s, workload.duration_p50_s))
+        count, last = self._count, candidates
+        width = max(gpu_now, lim_now, last + max(gpu_later, lim_later)) + 1
+        need = np.empty((2 * count, 1))
+        need[:count] = workload.gpus
+        need[count:] = workload.worst_power_kw - _SLACK
+        counted = self._counted[:, : width + 1]
+        np.cumsum(self._free[:, :width] < need, axis=1, out=counted[:, 1:])
+        ok = np.empty((count, last + 1), dtype=bool)
+        top, low = counted[:count], counted[count:]
+        ok[:, 1:] = top[:, 1 + gpu_later : last + 1 + gpu_later] == top[:, 1 : last + 1]
+        ok[:, 1:] &= low[:, 1 + lim_later : last + 1 + lim_later] == low[:, 1 : last + 1]
+        ok[:, 0] = (top[:, gpu_now] == 0) & (low[:, lim_now] == 0)
+        for row in rows:
+            if ok[row, 0] and not self._nodes[row].fits(workload.pods, workload.gpus_per_pod):
+                ok[row, 0] = False
+        return ok
+
+    def blocked_by(self, workload: Workload, row: int) -> Reason:
+        """Return what keeps a gang from starting in a cell now."""
+        if not self._nodes[row].fits(workload.pods, workload.gpus_per_pod):
+            return Reason.WAITING_FOR_GPUS
+        gpu_now, _ = self._span(workload.duration_p50_s)
+        if self._gpus[row, :gpu_now].min() < workload.gpus:
+            return Reason.WAITING_FOR_GPUS
+        lim_now, _ = self._span(max(workload.duration_p90_s, workload.duration_p50_s))
+        need = workload.worst_power_kw - _SLACK
+        if self._power[row, :lim_now].min() < need:
+            return Reason.CONTRACTED_POWER
+        return Reason.SENSOR_UNTRUSTED if self._untrusted[row] else Reason.HEAT_LIMIT
+
+    def reserve(self, workload: Workload, row: int, candidate: int) -> None:
+        """Take a gang's room for its whole run."""
+        if candidate == 0:
+            gpu_end, lim_end = self._span(workload.duration_p50_s)[0], self._span(workload.duration_p90_s)[0]
+            self._nodes[row].take(workload.pods, workload.gpus_per_pod)
+        else:
+            gpu_end = candidate + self._span(workload.duration_p50_s)[1]
+            lim_end = candidate + self._span(workload.duration_p90_s)[1]
+        self._gpus[row, candidate:gpu_end] -= workload.gpus
+        worst = workload.worst_power_kw
+        for other in self._same_grid[row]:
+            self._power[other, candidate:lim_end] -= worst * self._pue[row] / self._pue[other]
+        for other in self._same_heat[row]:
+            self._heat[other, candidate:lim_end] -= worst
+        for other in self._affected[row]:
+            part = slice(candidate, lim_end)
+            np.minimum(self._power[other, part], self._heat[other, part], out=self._limit[other, part])

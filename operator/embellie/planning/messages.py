@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one sentence of a decision: plain words, numbers with units, times in UTC."""
+
+from datetime import datetime
+
+from embellie.domain.plan import Estimate
+from embellie.domain.reasons import Reason
+from embellie.domain.snapshot import Workload
+
+
+def mass(grams: float) -> str:
+    """Write a mass of CO2e as a person would say it.
+
+    >>> mass(1234.0), mass(820.4), mass(-2_500_000.0)
+    ('1.23 kg', '820 g', '-2.5 t')
+    """
+    size = abs(grams)
+    if size >= 1e6:
+        return f"{grams / 1e6:.3g} t"
+    if size >= 1e3:
+        return f"{grams / 1e3:.3g} kg"
+    return f"{grams:.0f} g"
+
+
+def moment(when: datetime) -> str:
+    """Write an instant to the minute, in UTC."""
+    return f"{when:%Y-%m-%d %H:%M} UTC"
+
+
+def cleaner_window(w: Workload, cell: str, start: datetime, now: Estimate, best: Estimate) -> str:
+    """Say what waiting is expected to save."""
+    saving = 100.0 * (1.0 - best.expected_g / now.expected_g) if now.expected_g > 0 else 0.0
+    return (
+        f"Waits for cleaner hours in {cell}: starting now would emit {mass(now.expected_g)} CO2e, "
+        f"starting {moment(start)} {mass(best.expected_g)} ({saving:.0f}% less); "
+        f"starts at the latest {moment(w.latest_start)}."
+    )
+
+
+_BLOCKED = {
+    Reason.WAITING_FOR_GPUS: "no allowed zone has {gpus} free for its whole run",
+    Reason.CONTRACTED_POWER: "its {worst:.1f} kW would take a grid zone over its contracted power",
+    Reason.HEAT_LIMIT: "its {worst:.1f} kW at worst-case power would take a thermal zone over its limit",
+    Reason.SENSOR_UNTRUSTED: "a temperature sensor cannot be trusted, so the cooling counts at its worst",
+    Reason.START_RAMP: "its zone's power may not rise faster, so starts are spread",
+}
+
+
+def _gpus(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count} GPUs"
+
+
+def blocked(w: Workload, reason: Reason, cell: str | None, start: datetime) -> str:
+    """Say what is full, when it is planned to start, and the bound."""
+    why = _BLOCKED[reason].format(gpus=_gpus(w.gpus), worst=w.worst_power_kw)
+    where = f" in {cell}" if cell else ""
+    return f"Waits because {why}; planned for {moment(start)}{where}, at the latest {moment(w.latest_start)}."
+
+
+def best_now(cell: str, now: Estimate) -> str:
+    """Say that waiting would not help."""
+    return (
+        f"Starts in {cell}: no later start within its bound is expected to emit less than {mass(now.expected_g)} CO2e."
+    )
+
+
+def minimum_saving(w: Workload, cell: str, now: Estimate, best: Estimate) -> str:
+    """Say that waiting would help too little."""
+    saving = 100.0 * (1.0 - best.expected_g / now.expected_g) if now.expected_g > 0 else 0.0
+    return (
+        f"Starts in {cell}: waiting would save {saving:.1f}% of {mass(now.expected_g)} CO2e, "
+        f"less than the policy's minimum of {w.minimum_saving_percent:g}%."
+    )
+
+
+def bound_reached(w: Workload, cell: str | None) -> str:
+    """Say that the wait is over."""
+    where = f" in {cell}" if cell else ""
+    return f"Starts{where}: its guaranteed latest start, {moment(w.latest_start)}, has come."
+
+
+def forecast_unavailable(cell: str) -> str:
+    """Say that there is nothing to wait for."""
+    return f"Starts in {cell}: no usable forecast of the grid, so there is nothing to wait for."
+
+
+def no_zone() -> str:
+    """Say that no zone takes it."""
+    return "Starts without a zone: no GridZone selects a node that it may use; check the zones' nodeSelector."
+
+
+def held_fraction(w: Workload, most_gpus: float) -> str:
+    """Say that the policy's ceiling is reached."""
+    return f"Starts: policy {w.policy} may hold at most {most_gpus:.0f} GPUs at once, and this is among its oldest."
+
+
+def forced(reason: str) -> str:
+    """Say why it is not planned, where the caller gave no words."""
+    return f"Starts without waiting: {reason}."

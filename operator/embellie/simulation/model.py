@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a replay needs: jobs, a site, and what comes out."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+
+from embellie.accounting import Run, Signal, ZonePower
+from embellie.domain.forecast import FloatArray
+from embellie.domain.snapshot import Flex, ThermalZoneState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimJob:
+    """One gang of a trace. Powers are what it adds to idle nodes [kW of IT power]."""
+
+    id: str
+    submit: datetime
+    duration_s: float
+    pods: int
+    gpus_per_pod: int
+    power_kw: float
+    worst_power_kw: float
+    latest_start: datetime
+    """Its bound under the policy `embellie`; first come first served has none."""
+    flex: Flex = Flex.PATIENT
+    tenant: str = ""
+    allowed_cells: frozenset[str] | None = None
+    """None: any cell."""
+    expected_duration_s: float | None = None
+    """What the planner is told; None tells it the true duration."""
+    minimum_saving_percent: float = 2.0
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of the whole gang."""
+        return self.pods * self.gpus_per_pod
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimCell:
+    """Equal nodes in one grid zone and one thermal zone."""
+
+    name: str
+    grid_zone: str
+    thermal_zone: str | None = None
+    nodes: int
+    gpus_per_node: int = 8
+    pue: float = 1.2
+    node_idle_kw: float = 3.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SimGridZone:
+    """A grid zone with the intensity that it really had."""
+
+    name: str
+    signal: Signal
+    contracted_power_kw: float | None = None
+    ambient_c: FloatArray | None = None
+    """Outdoor temperature on the signal's own steps [degC]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SimSite:
+    """A cluster on its grids. A thermal zone's readings and base load are filled in by the replay."""
+
+    cells: tuple[SimCell, ...]
+    grid_zones: tuple[SimGridZone, ...]
+    thermal_zones: tuple[ThermalZoneState, ...] = ()
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of the whole site."""
+        return sum(cell.nodes * cell.gpus_per_node for cell in self.cells)
+
+    def zone_powers(self) -> list[ZonePower]:
+        """Return each grid zone's idle power and overhead (weighted over its cells), for the accounts."""
+        powers = []
+        for zone in self.grid_zones:
+            mine = [cell for cell in self.cells if cell.grid_zone == zone.name]
+            idle = sum(cell.nodes * cell.node_idle_kw for cell in mine)
+            facility = sum(cell.nodes * cell.node_idle_kw * cell.pue for cell in mine)
+            powers.append(ZonePower(name=zone.name, idle_kw=idle, pue=facility / idle if idle else 1.0))
+        return powers
+
+    def supply_c(self, zone: ThermalZoneState) -> FloatArray | None:
+        """Return the supply that the plant reaches, by step of its grid zone's signal [degC]."""
+        ambient_zone = next((z for z in self.grid_zones if z.name == zone.ambient_grid_zone), None)
+        if ambient_zone is None or ambient_zone.ambient_c is None:
+            return None
+        supply: FloatArray = np.maximum(zone.supply_setpoint_c, ambient_zone.ambient_c + zone.ambient_approach_k)
+        return supply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimResult:
+    """What ran, by grid zone. `cells` names the cell of each run, in the same order."""
+
+    runs: tuple[Run, ...]
+    cells: tuple[str, ...]
+    never_started: tuple[str, ...]
+    """Jobs that fit nowhere, even on an empty site."""
+    turns: int = 0
+    limit_holds: int = 0
+    """Decisions that held past a bound by a reading over a limit."""
+
+    def by_thermal_zone(self, site: SimSite) -> list[Run]:
+        """Return the runs with their thermal zone as the zone, for heat curves."""
+        zones = {cell.name: cell.thermal_zone for cell in site.cells}
+        return [
+            replace(run, zone=zones[cell] or "") for run, cell in zip(self.runs, self.cells, strict=True) if zones[cell]
+        ]

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forecasts that the forecaster left in the shared directory (docs/reference/forecast-format.md).
+
+The newest file that can be read and believed counts; a bad one is passed over, named in the log once, and the one
+before it serves. A forecast that no longer reaches far enough ahead moves down to rung `LastGood`, and is dropped when
+it ends.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embellie.domain.forecast import FloatArray, Forecast
+from embellie.domain.reasons import Rung, SignalKind
+
+SCHEMA = "embellie.io/forecast/v1"
+FRESH_FOR = timedelta(hours=7)
+"""Older than this a live forecast counts as the last good one."""
+logger = logging.getLogger(__name__)
+
+
+def parse_forecast(document: Any) -> Forecast:
+    """Build a Forecast from a file's content; raises ValueError naming what is wrong."""
+    if not isinstance(document, Mapping):
+        raise ValueError(f"the file must hold an object, got {type(document).__name__}")  # noqa: TRY004 - bad data
+    if document.get("schema") != SCHEMA:
+        raise ValueError(f"schema must be {SCHEMA}, got {document.get('schema')!r}")
+    try:
+        ambient = document.get("ambientTemperatureCelsius")
+        return Forecast(
+            zone=str(document["zone"]),
+            issued_at=_time(document["issuedAt"]),
+            start=_time(document["start"]),
+            step=timedelta(seconds=float(document["stepSeconds"])),
+            quantile_levels=tuple(float(q) for q in document["quantileLevels"]),
+            carbon_intensity_g_per_kwh=_array(document["carbonIntensityGramsPerKilowattHour"], 2),
+            carbon_intensity_mean_g_per_kwh=_array(document["carbonIntensityMeanGramsPerKilowattHour"], 1),
+            renewable_share=_array(document["renewableShare"], 2),
+            ambient_temperature_c=None if ambient is None else _array(ambient, 2),
+            signal_kind=SignalKind(document["signalKind"]),
+            rung=Rung(document["rung"]),
+            model_id=str(document["modelId"])[:253],
+            skill_percent=None if document.get("skillPercent") is None else int(document["skillPercent"]),
+        )
+    except KeyError as error:
+        raise ValueError(f"field {error} is missing") from error
+    except (TypeError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _time(text: object) -> datetime:
+    moment = datetime.fromisoformat(str(text))
+    if moment.tzinfo is None:
+        raise ValueError(f"time {text} has no zone")
+    return moment.astimezone(UTC)
+
+
+def _array(values: object, dimensions: int) -> FloatArray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != dimensions:
+        raise ValueError(f"expected {dimensions} dimensions, got {array.ndim}")
+    array.flags.writeable = False
+    return array
+
+
+class ForecastDirectory:
+    """Reads `DIR/forecasts/ZONE/*.json`, writes `DIR/zones.json`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._cache: dict[str, tuple[Path, Forecast]] = {}
+        self._reported: set[Path] = set()
+        self._zones_written = ""
+
+    def write_zones(self, zones: Iterable[Mapping[str, Any]]) -> None:
+        """Tell the forecaster which zones to forecast, atomically and only on change."""
+        text = json.dumps({"zones": list(zones)}, sort_keys=True, indent=1)
+        if text == self._zones_written and (self._directory / "zones.json").exists():
+            return
+        self._directory.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self._directory, prefix=".zones-")
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        Path(name).replace(self._directory / "zones.json")
+        self._zones_written = text
+
+    def latest(self, zone: str, now: datetime) -> Forecast | None:
+        """Return the newest believable forecast for a zone that still covers `now`, or None."""
+        folder = self._directory / "forecasts" / zone
+        try:
+            files = sorted((p for p in folder.iterdir() if p.suffix == ".json"), reverse=True)
+        except OSError:
+            return None
+        for path in files:
+            forecast = self._read(zone, path)
+            if forecast is None or forecast.issued_at > now + timedelta(minutes=10):
+                continue
+            if forecast.end <= now or forecast.start > now + forecast.step:
+                return None
+            if now - forecast.issued_at > FRESH_FOR and forecast.rung is Rung.LIVE:
+                return dataclasses.replace(forecast, rung=Rung.LAST_GOOD)
+            return forecast
+        return None
+
+    def _read(self, zone: str, path: Path) -> Forecast | None:
+        cached = self._cache.get(zone)
+        if cached is not None and cached[0] == path:
+            return cached[1]
+        try:
+            forecast = parse_forecast(json.loads(path.read_text()))
+            if forecast.zone != zone:
+                raise ValueError(f"is for zone {forecast.zone}")
+        except (OSError, ValueError) as error:
+            if path not in self._reported:
+                self._reported = {p for p in self._reported if p.exists()} | {path}
+                logger.warning("forecast file %s is passed over: %s", path, error)
+            return None
+        self._cache[zone] = (path, forecast)
+        return forecast

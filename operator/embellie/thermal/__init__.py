@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pure thermal and power reasoning: trust in readings, headroom, and the shield after the plan."""
+
+from embellie.thermal.shield import shield
+
+__all__ = ["shield"]

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The watchdog's own copy of the public names (a test keeps it equal to embellie.domain)."""
+
+GROUP = "embellie.io"
+VERSION = "v1alpha1"
+
+HELD_LABEL = "embellie.io/held"
+GATE = "embellie.io/hold"
+
+RESIDENCY = "embellie.io/residency"
+RELEASED_AT = "embellie.io/released-at"
+RELEASE_REASON = "embellie.io/release-reason"
+
+OPERATOR_LOST = "OperatorLost"
+UNINSTALLED = "Uninstalled"
+RELEASED_BY_ADMIN = "ReleasedByAdmin"
+
+EVENT_REASON = "ReleasedByWatchdog"
+"""The reason of the Event on a workload that the watchdog released."""
+
+REPORTING_CONTROLLER = "embellie.io/watchdog"
+
+
+def switch_name(name: str) -> str:
+    """Return the name of the ConfigMap that the admission policies take as their parameter."""
+    return f"{name}-switch"
+
+
+def heartbeat_name(name: str) -> str:
+    """Return the name of the Lease that the operator's completed turns renew."""
+    return f"{name}-heartbeat"
+
+
+def election_name(name: str) -> str:
+    """Return the name of the Lease that the watchdog's replicas elect a leader with."""
+    return f"{name}-watchdog"

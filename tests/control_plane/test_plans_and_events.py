@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""WorkloadPlans and Events on a real API server."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from embellie.cluster import catalogue
+from embellie.cluster.client import KubeClient, object_path
+from embellie.cluster.events import REPORTING_CONTROLLER, EventRecorder
+from embellie.cluster.plan_objects import PlanRecord, plan_name
+from embellie.cluster.plans import PlanWriter
+from embellie.domain import names
+from embellie.domain.reasons import Reason, State
+from embellie.domain.snapshot import WorkloadKey, WorkloadKind
+
+pytestmark = pytest.mark.control_plane
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def make_job(kube: KubeClient, namespace: str, name: str = "train") -> WorkloadKey:
+    body = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name},
+        "spec": {
+            "suspend": True,
+            "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}},
+        },
+    }
+    made = kube.create(object_path("batch/v1", "jobs", namespace=namespace), body)
+    return WorkloadKey(namespace=namespace, name=name, kind=WorkloadKind.JOB, uid=made["metadata"]["uid"])
+
+
+def record(key: WorkloadKey, **changes: Any) -> PlanRecord:
+    made = PlanRecord(
+        key=key,
+        latest_start=NOW + timedelta(hours=24),
+        policy="default",
+        mode="enforce",
+        state=State.HELD,
+        reason=Reason.CLEANER_WINDOW,
+        message="Waits for the wind of the night.",
+        cell="west",
+        grid_zone="west",
+        planned_start=NOW + timedelta(hours=9),
+        likely_start_p50=NOW + timedelta(hours=9),
+        likely_start_p90=NOW + timedelta(hours=11),
+        now_g=1000.0,
+        planned_g=700.0,
+        planned_low_g=600.0,
+        planned_high_g=800.0,
+        energy_wh=5000.0,
+        gpus=8,
+    )
+    return replace(made, **changes)
+
+
+def plan_path(key: WorkloadKey) -> str:
+    return object_path(names.API_VERSION, "workloadplans", plan_name(key), namespace=key.namespace)
+
+
+def version(kube: KubeClient, key: WorkloadKey) -> str:
+    return str(kube.get(plan_path(key))["metadata"]["resourceVersion"])
+
+
+def test_a_plan_is_written_with_its_owner_and_only_when_it_says_something_new(kube: KubeClient, namespace: str) -> None:
+    key = make_job(kube, namespace)
+    writer = PlanWriter(kube, time_limit_s=30.0)
+    assert writer.write([record(key)], NOW).written == 1
+    plan = kube.get(plan_path(key))
+    assert plan["metadata"]["ownerReferences"][0]["uid"] == key.uid
+    assert plan["spec"]["latestStartTime"] == "2026-05-02T12:00:00Z"
+    assert plan["status"]["state"] == "Held"
+    assert plan["status"]["observedGeneration"] == plan["metadata"]["generation"]
+    before = version(kube, key)
+    nearly = record(key, planned_start=NOW + timedelta(hours=9, minutes=10), now_g=1001.0, message="Or so.")
+    assert writer.write([nearly], NOW + timedelta(minutes=1)).written == 0
+    assert version(kube, key) == before
+    released = record(key, state=State.RELEASED, reason=Reason.BEST_NOW)
+    assert writer.write([released], NOW + timedelta(hours=1)).written == 1
+    status = kube.get(plan_path(key))["status"]
+    assert [entry["state"] for entry in status["history"]] == ["Held", "Released"]
+    assert status["sinceTime"] == "2026-05-01T13:00:00Z"
+
+
+def test_after_a_restart_the_same_answer_is_not_written_again_and_the_history_goes_on(
+    kube: KubeClient, namespace: str
+) -> None:
+    key = make_job(kube, namespace)
+    PlanWriter(kube, time_limit_s=30.0).write([record(key)], NOW)
+    before = version(kube, key)
+    writer = PlanWriter(kube, time_limit_s=30.0)
+    assert writer.load() >= 1
+    known = writer.known()[key.uid]
+    assert (known.latest_start, known.state, known.reason) == (NOW + timedelta(hours=24), "Held", "CleanerWindow")
+    assert writer.write([record(key)], NOW).written == 0
+    assert version(kube, key) == before
+    writer.write([record(key, state=State.RELEASED, reason=Reason.BEST_NOW)], NOW)
+    assert len(kube.get(plan_path(key))["status"]["history"]) == 2
+
+
+def test_the_bound_never_moves_later_even_if_the_record_says_so(kube: KubeClient, namespace: str) -> None:
+    key = make_job(kube, namespace)
+    writer = PlanWriter(kube, time_limit_s=30.0)
+    writer.write([record(key)], NOW)
+    later = record(key, latest_start=NOW + timedelta(hours=48), reason=Reason.WAITING_FOR_GPUS)
+    report = writer.write([later], NOW)
+    assert report.earlier_bounds == {key.uid: NOW + timedelta(hours=24)}
+    assert not report.failed
+    assert kube.get(plan_path(key))["spec"]["latestStartTime"] == "2026-05-02T12:00:00Z"
+    writer.write([record(key, latest_start=NOW + timedelta(hours=2))], NOW)
+    assert kube.get(plan_path(key))["spec"]["latestStartTime"] == "2026-05-01T14:00:00Z"
+
+
+def test_an_earlier_bound_that_the_writer_did_not_know_of_is_kept(kube: KubeClient, namespace: str) -> None:
+    key = make_job(kube, namespace)
+    PlanWriter(kube, time_limit_s=30.0).write([record(key, latest_start=NOW + timedelta(hours=1))], NOW)
+    stranger = PlanWriter(kube, time_limit_s=30.0)
+    report = stranger.write([record(key)], NOW)
+    assert (report.written, report.failed) == (1, {})
+    assert report.earlier_bounds == {key.uid: NOW + timedelta(hours=1)}
+    assert kube.get(plan_path(key))["spec"]["latestStartTime"] == "2026-05-01T13:00:00Z"
+
+
+def test_the_plan_of_a_predecessor_makes_way(kube: KubeClient, namespace: str) -> None:
+    key = make_job(kube, namespace)
+    old = replace(key, uid="00000000-0000-0000-0000-000000000000")
+    body = {
+        "apiVersion": names.API_VERSION,
+        "kind": "WorkloadPlan",
+        "metadata": {"name": plan_name(key)},
+        "spec": {
+            "workloadRef": {"apiVersion": "batch/v1", "kind": "Job", "name": key.name, "uid": old.uid},
+            "latestStartTime": "2026-05-01T12:30:00Z",
+            "mode": "enforce",
+        },
+    }
+    kube.create(object_path(names.API_VERSION, "workloadplans", namespace=namespace), body)
+    report = PlanWriter(kube, time_limit_s=30.0).write([record(key)], NOW)
+    assert (report.written, report.failed, report.earlier_bounds) == (1, {}, {})
+    spec = kube.get(plan_path(key))["spec"]
+    assert spec["workloadRef"]["uid"] == key.uid
+    assert spec["latestStartTime"] == "2026-05-02T12:00:00Z"
+
+
+def test_a_plan_that_somebody_deleted_comes_back(kube: KubeClient, namespace: str) -> None:
+    key = make_job(kube, namespace)
+    writer = PlanWriter(kube, time_limit_s=30.0)
+    writer.write([record(key)], NOW)
+    kube.delete(plan_path(key))
+    changed = record(key, reason=Reason.WAITING_FOR_GPUS)
+    assert list(writer.write([changed], NOW).failed) == [key.uid]
+    assert writer.write([changed], NOW).written == 1
+    assert kube.get(plan_path(key))["status"]["reason"] == "WaitingForGpus"
+
+
+def test_what_the_time_does_not_suffice_for_comes_next_turn_and_releases_come_first(
+    kube: KubeClient, namespace: str
+) -> None:
+    held = [record(make_job(kube, namespace, f"held-{i}")) for i in range(3)]
+    released = record(make_job(kube, namespace, "released"), state=State.RELEASED, reason=Reason.BEST_NOW)
+    ticks = iter([0.0, 0.0, 9.0, 9.0, 9.0])
+    writer = PlanWriter(kube, max_parallel=1, time_limit_s=1.0, monotonic=lambda: next(ticks))
+    report = writer.write([*held, released], NOW)
+    assert (report.written, report.deferred) == (1, 3)
+    assert list(writer.known()) == [released.key.uid]
+    patient = PlanWriter(kube, time_limit_s=30.0)
+    assert patient.write([*held, released], NOW).deferred == 0
+
+
+def test_a_replica_that_lost_the_lease_writes_no_plan(kube: KubeClient, namespace: str) -> None:
+    key = make_job(kube, namespace)
+    assert PlanWriter(kube, may_write=lambda: False).write([record(key)], NOW).deferred == 1
+
+
+def events_of(kube: KubeClient, namespace: str) -> list[dict[str, Any]]:
+    found = kube.list_all(object_path("events.k8s.io/v1", "events", namespace=namespace))
+    return [event for event in found if event.get("reportingController") == REPORTING_CONTROLLER]
+
+
+def until(condition: Callable[[], Any], what: str) -> None:
+    end, pause = time.monotonic() + 10.0, threading.Event()
+    while not condition():
+        assert time.monotonic() < end, what
+        pause.wait(0.05)
+
+
+def test_every_event_of_the_catalogue_is_accepted(kube: KubeClient, namespace: str) -> None:
+    key = make_job(kube, namespace)
+    nodes = [f"node-{i}" for i in range(9)]
+    policy = catalogue.regarding_own("EnergyPolicy", "default", "u-policy")
+    written = [
+        catalogue.held(key, "Waits for wind.", NOW),
+        catalogue.would_hold(key, "It would have waited."),
+        catalogue.released(key, "BestNow", "Starts now."),
+        catalogue.held_by_limit(key, "Inlet at 34 °C."),
+        catalogue.handed_off(key, "Somebody set suspend: false."),
+        catalogue.release_failed(key, "forbidden"),
+        catalogue.invalid_annotation(key, "embellie.io/duration", "ü" * 3000),
+        catalogue.deadline_moved_back(key, NOW + timedelta(hours=1), NOW),
+        catalogue.zone_overlap("GridZone", "west", "u-zone", ["east"], nodes),
+        catalogue.zone_without_nodes("GridZone", "nowhere", "u-zone-2"),
+        catalogue.policy_overlap("default", "u-policy", "strict", ["team-a"]),
+        catalogue.switch_enabled(policy, ["team-a"]),
+        catalogue.switch_disabled(policy, "no enforce policy"),
+    ]
+    recorder = EventRecorder(kube, "pod-1")
+    assert all(recorder.record(event) for event in written)
+    recorder.close(20.0)
+    assert (recorder.written, recorder.dropped) == (len(written), 0)
+    found = {event["reason"]: event for event in events_of(kube, namespace)}
+    assert set(found) == {event.reason for event in written if event.regarding.namespace}
+    assert found["Held"]["regarding"]["uid"] == key.uid
+    assert found["Held"]["type"] == "Normal"
+    assert found["HeldByLimit"]["type"] == "Warning"
+    assert found["InvalidAnnotation"]["note"].endswith("…")
+
+
+def test_the_same_event_is_written_once_an_hour(kube: KubeClient, namespace: str) -> None:
+    key = make_job(kube, namespace)
+    clock = [0.0]
+    recorder = EventRecorder(kube, "pod-1", monotonic=lambda: clock[0])
+    assert recorder.record(catalogue.held(key, "For 9 hours.", NOW))
+    assert not recorder.record(catalogue.held(key, "For 8 hours.", NOW))
+    assert recorder.record(catalogue.released(key, "BestNow", "Now."))
+    clock[0] = 3601.0
+    assert recorder.record(catalogue.held(key, "For 8 hours.", NOW))
+    recorder.close(20.0)
+    assert sorted(event["reason"] for event in events_of(kube, namespace)) == ["Held", "Held", "Released"]
+
+
+def test_events_never_hold_anybody_up_and_what_was_not_said_may_be_said_again(kube: KubeClient, namespace: str) -> None:
+    key = make_job(kube, namespace)
+    recorder = EventRecorder(kube, "pod-1", rate_per_s=0.001, burst=1)
+    keys = [replace(key, uid=f"u{i}") for i in range(3000)]
+    started = time.monotonic()
+    taken = [recorder.record(catalogue.handed_off(each, "x")) for each in keys]
+    assert time.monotonic() - started < 2.0
+    assert taken.count(False) == recorder.dropped > 0
+    assert not recorder.record(catalogue.handed_off(keys[0], "x")), "queued or written: a repetition"
+    until(lambda: recorder.written == 1, "the burst was not written")
+    recorder._queue.queue.clear()
+    assert recorder.record(catalogue.handed_off(keys[-1], "x"))
+    recorder._queue.queue.clear()
+    recorder.close(20.0)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Narrowing an affinity: never a way out, never a constraint of the user lost."""
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embellie.cluster.affinity import matches_node, narrow
+
+KEYS = st.sampled_from(["zone", "hall", "gpu", "memory"])
+VALUES = st.sampled_from(["a", "b", "1", "20"])
+LABELS = st.dictionaries(KEYS, VALUES, max_size=4)
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+@st.composite
+def expressions(draw: st.DrawFn) -> dict[str, Any]:
+    key, operator = draw(KEYS), draw(st.sampled_from(["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]))
+    match operator:
+        case "In" | "NotIn":
+            return {"key": key, "operator": operator, "values": draw(st.lists(VALUES, min_size=1, max_size=3))}
+        case "Gt" | "Lt":
+            return {"key": key, "operator": operator, "values": [draw(st.sampled_from(["0", "5", "x"]))]}
+        case _:
+            return {"key": key, "operator": operator}
+
+
+@st.composite
+def terms(draw: st.DrawFn) -> dict[str, Any]:
+    term: dict[str, Any] = {}
+    if draw(st.booleans()):
+        term["matchExpressions"] = draw(st.lists(expressions(), max_size=3))
+    if draw(st.booleans()):
+        name = draw(st.sampled_from(["n1", "n2"]))
+        term["matchFields"] = [
+            {"key": "metadata.name", "operator": draw(st.sampled_from(["In", "NotIn"])), "values": [name]}
+        ]
+    return term
+
+
+@st.composite
+def pod_specs(draw: st.DrawFn) -> dict[str, Any]:
+    spec: dict[str, Any] = {}
+    if draw(st.booleans()):
+        spec["nodeSelector"] = draw(LABELS)
+    affinity: dict[str, Any] = {}
+    if draw(st.booleans()):
+        affinity["nodeAffinity"] = {REQUIRED: {"nodeSelectorTerms": draw(st.lists(terms(), min_size=1, max_size=3))}}
+    if draw(st.booleans()):
+        affinity.setdefault("nodeAffinity", {})["preferredDuringSchedulingIgnoredDuringExecution"] = [{"weight": 1}]
+    if draw(st.booleans()):
+        affinity["podAntiAffinity"] = {REQUIRED: [{"topologyKey": "zone"}]}
+    if affinity or draw(st.booleans()):
+        spec["affinity"] = affinity or None
+    return spec
+
+
+def narrowed(spec: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
+    return {**spec, "affinity": narrow(spec, labels)}
+
+
+@given(pod_specs(), LABELS, LABELS, st.sampled_from(["n1", "n2"]))
+def test_a_narrowed_pod_matches_exactly_the_nodes_that_both_sides_allow(
+    spec: dict[str, Any], labels: dict[str, str], node_labels: dict[str, str], node: str
+) -> None:
+    in_cell = all(node_labels.get(key) == value for key, value in labels.items())
+    allowed = matches_node(spec, node_labels, node)
+    assert matches_node(narrowed(spec, labels), node_labels, node) == (allowed and in_cell)
+
+
+@given(pod_specs(), LABELS)
+def test_narrowing_twice_changes_nothing_more(spec: dict[str, Any], labels: dict[str, str]) -> None:
+    once = narrowed(spec, labels)
+    assert narrow(once, labels) == once["affinity"]
+
+
+@given(pod_specs(), LABELS)
+def test_everything_the_user_wrote_is_kept_in_its_place(spec: dict[str, Any], labels: dict[str, str]) -> None:
+    before = copy.deepcopy(spec)
+    after = narrow(spec, labels)
+    assert spec == before, "the input must not be changed"
+    old = spec.get("affinity") or {}
+    old_node, new_node = old.get("nodeAffinity") or {}, after.get("nodeAffinity") or {}
+    assert {k: v for k, v in after.items() if k != "nodeAffinity"} == {
+        k: v for k, v in old.items() if k != "nodeAffinity"
+    }
+    assert {k: v for k, v in new_node.items() if k != REQUIRED} == {k: v for k, v in old_node.items() if k != REQUIRED}
+    new_terms = new_node.get(REQUIRED, {}).get("nodeSelectorTerms", [])
+    for index, term in enumerate(old_node.get(REQUIRED, {}).get("nodeSelectorTerms", [])):
+        written = term.get("matchExpressions", [])
+        assert new_terms[index].get("matchExpressions", [])[: len(written)] == written
+        assert new_terms[index].get("matchFields") == term.get("matchFields")
+
+
+def test_both_alternatives_are_confined() -> None:
+    spec = {
+        "affinity": {
+            "nodeAffinity": {
+                REQUIRED: {
+                    "nodeSelectorTerms": [
+                        {"matchExpressions": [{"key": "gpu", "operator": "In", "values": ["h100"]}]},
+                        {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]},
+                    ]
+                }
+            }
+        }
+    }
+    ours = {"key": "zone", "operator": "In", "values": ["west"]}
+    new_terms = narrow(spec, {"zone": "west"})["nodeAffinity"][REQUIRED]["nodeSelectorTerms"]
+    assert [ours in term["matchExpressions"] for term in new_terms] == [True, True]
+
+
+def test_a_term_without_requirements_matches_no_node_before_and_after() -> None:
+    spec: dict[str, Any] = {"affinity": {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [{}]}}}}
+    assert not matches_node(spec, {"zone": "west"}, "n1")
+    assert not matches_node(narrowed(spec, {"zone": "west"}), {"zone": "west"}, "n1")
+
+
+@pytest.mark.parametrize(
+    ("operator", "values", "label", "matches"),
+    [
+        ("In", ["a", "b"], "b", True),
+        ("In", ["a"], None, False),
+        ("NotIn", ["a"], None, True),
+        ("NotIn", ["a"], "a", False),
+        ("Exists", [], "x", True),
+        ("Exists", [], None, False),
+        ("DoesNotExist", [], None, True),
+        ("DoesNotExist", [], "x", False),
+        ("Gt", ["9"], "10", True),
+        ("Gt", ["10"], "10", False),
+        ("Lt", ["10"], "9", True),
+        ("Lt", ["10"], "-1", True),
+        ("Gt", ["1"], "1_0", False),
+        ("Gt", ["1"], None, False),
+        ("Gt", ["1", "2"], "5", False),
+        ("Near", ["a"], "a", False),
+    ],
+)
+def test_operators_mean_what_the_scheduler_means(
+    operator: str, values: list[str], label: str | None, matches: bool
+) -> None:
+    term = {"matchExpressions": [{"key": "k", "operator": operator, "values": values}]}
+    spec = {"affinity": {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [term]}}}}
+    assert matches_node(spec, {"k": label} if label is not None else {}, "n1") is matches

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the command says: the explanation, the table and the refusals."""
+
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from embellie import __version__
+from embellie.cli.explain import explain
+from embellie.cli.main import cli
+from embellie.cli.operator import run as operator_run
+from embellie.cli.rows import columns, rows_of, summary
+from embellie.cli.session import parse_target
+from embellie.control.options import Options
+from embellie.domain import names
+from embellie.domain.reasons import Reason, State
+
+NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
+
+
+def at(hours: float) -> str:
+    return (NOW + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def job(*, suspend: bool = True, held: bool = False, flex: str | None = "patient", **more: Any) -> dict[str, Any]:
+    labels = ({names.FLEX_LABEL: flex} if flex else {}) | ({names.HELD_LABEL: "true"} if held else {})
+    meta = {"name": "train", "namespace": "team-a", "uid": "u", "labels": labels | more.pop("labels", {})}
+    meta |= {"creationTimestamp": at(-2), "annotations": more.pop("annotations", {}), **more.pop("metadata", {})}
+    return {"kind": "Job", "metadata": meta, "spec": {"suspend": suspend}, "status": {}, **more}
+
+
+def plan(state: State | None = State.HELD, reason: Reason = Reason.CLEANER_WINDOW, **status: Any) -> dict[str, Any]:
+    full = {
+        "state": state,
+        "reason": reason,
+        "message": "Cleaner hours come tonight.",
+        "sinceTime": at(-2),
+        "gridZoneName": "west",
+        "plannedStartTime": at(14),
+        "likelyStartP50Time": at(14),
+        "likelyStartP90Time": at(16.5),
+        "emissionsNowGrams": 4100,
+        "emissionsPlannedGrams": 2900,
+        "emissionsPlannedLowGrams": 2400,
+        "emissionsPlannedHighGrams": 3500,
+    }
+    spec = {"workloadRef": {"uid": "u"}, "latestStartTime": at(22), "policyName": "p", "mode": "enforce"}
+    return {"spec": spec, "status": full | status if state else {}}
+
+
+def pending(message: str, **spec: Any) -> dict[str, Any]:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return {"kind": "Pod", "metadata": {"name": "p"}, "spec": spec, "status": {"conditions": [condition]}}
+
+
+def say(plan: Any, workload: Any, pods: Any = (), events: Any = ()) -> list[str]:
+    lines = explain(plan, workload, pods, events, now=NOW, zone=UTC)
+    assert 1 <= len(lines) <= 6
+    assert all("\n" not in line and line for line in lines)
+    return lines
+
+
+def test_a_held_job_is_explained_in_six_lines() -> None:
+    window = "2.9 kg (2.4 kg to 3.5 kg) in the best window at Thu 02:00 UTC: 29 % less."
+    assert say(plan(), job(held=True)) == [
+        "job/train in team-a is held since 10:00 UTC (2h ago).",
+        "Why: Cleaner hours come tonight. (CleanerWindow)",
+        f"Emissions: 4.1 kg CO2e if started now, {window}",
+        "Likely start: Thu 02:00 UTC (P50, in 14h), by Thu 04:30 UTC in nine cases of ten (P90), in zone west.",
+        "Latest start, guaranteed: Thu 10:00 UTC (in 22h).",
+        "Start it now: kubectl embellie go job/train -n team-a",
+    ]
+
+
+QUOTA = {"message": 'pods "x" is forbidden: exceeded quota: gpus, requested: 8', "lastTimestamp": at(-1)}
+
+
+@pytest.mark.parametrize(
+    ("plan", "workload", "pods", "events", "says"),
+    [
+        (None, job(held=True), [], [], ["no decision is recorded yet", "embellie-heartbeat", "embellie go job/train"]),
+        (plan(None), job(held=True), [], [], ["no decision is recorded yet"]),
+        (plan(emissionsNowGrams=None), job(held=True), [], [], ["no usable forecast"]),
+        (plan(emissionsNowGrams=0), job(held=True), [], [], ["0 g CO2e if started now"]),
+        (plan(emissionsPlannedGrams=8200), job(held=True), [], [], ["100 % more"]),
+        (
+            plan(State.HELD_BY_LIMIT, Reason.LIMIT_READING) | {"spec": {"latestStartTime": at(-1)}},
+            job(held=True),
+            [],
+            [],
+            ["past its latest start", "Latest start was 11:00 UTC; only a fresh reading"],
+        ),
+        (plan() | {"spec": {"latestStartTime": at(-1)}}, job(held=True), [], [], ["it is being released"]),
+        (plan(State.SHADOW, Reason.WOULD_HOLD), job(suspend=False), [], [], ["mode shadow", "(WouldHold)"]),
+        (plan(State.HANDED_OFF, Reason.STARTED_BY_OTHER), job(suspend=False), [], [], ["not in Embellie's hands"]),
+        (
+            plan(State.HANDED_OFF, Reason.SUSPENDED_BY_OTHER),
+            job(),
+            [],
+            [],
+            ["not in Embellie's hands", "its own suspension", "None of this is Embellie's doing"],
+        ),
+        (
+            plan(State.RELEASED, Reason.BEST_NOW, message="No later start is cleaner."),
+            job(suspend=False, annotations={names.RELEASED_AT: at(-1), names.RELEASE_REASON: "BestNow"}),
+            [pending("0/4 nodes are available: 4 Insufficient nvidia.com/gpu.")] * 2,
+            [],
+            ["is released since 11:00 UTC", "No later start is cleaner.", "the scheduler, for 2 pods: 0/4 nodes"],
+        ),
+        (plan(State.RELEASED, Reason.BEST_NOW), job(suspend=False), [], [], ["is released since 10:00 UTC"]),
+        (
+            plan(),
+            job(suspend=False, annotations={names.RELEASED_AT: at(-1), names.RELEASE_REASON: "OperatorLost"}),
+            [],
+            [],
+            ["the watchdog released it", "(OperatorLost)"],
+        ),
+        (
+            plan(),
+            job(suspend=False, annotations={names.RELEASED_AT: "7 bananas", names.RELEASE_REASON: "x" * 500}),
+            [],
+            [],
+            ["is released."],
+        ),
+        (plan(), job(suspend=False, annotations={names.GO: "ada"}), [], [], ["started by hand by ada"]),
+        (plan(), job(suspend=False, annotations={names.GO: ""}), [], [], ["started by hand with kubectl"]),
+        (plan(), job(suspend=False), [], [], ["is not held any more"]),
+        (None, job(suspend=False, flex=None), [], [], ["has not opted in", "embellie.io/flex: patient"]),
+        (None, job(suspend=False, flex="bananas"), [], [], ["must be patient or bonus"]),
+        (None, job(suspend=False, flex="rigid"), [], [], ["is rigid", "never holds it"]),
+        (None, job(suspend=False), [], [], ["nothing is recorded about it", "get energypolicies"]),
+        (None, job(flex=None), [], [], ["its own suspension"]),
+        (
+            None,
+            job(metadata={"ownerReferences": [{"kind": "CronJob", "name": "nightly"}]}),
+            [],
+            [],
+            ["belongs to CronJob/nightly"],
+        ),
+        (None, job(labels={"kueue.x-k8s.io/queue-name": "gpus"}), [], [], ["Kueue decides", "Kueue queue gpus"]),
+        (plan(), job(held=True), [], [QUOTA], ["quota: pods", "exceeded quota: gpus", "embellie go"]),
+        (
+            None,
+            job(suspend=False),
+            [],
+            [QUOTA, {**QUOTA, "message": "exceeded quota: b", "lastTimestamp": at(0)}],
+            ["quota: exceeded quota: b"],
+        ),
+        (
+            plan(waitsOn=[{"kind": "SchedulingGate", "message": "scheduling gate a.io/g of another controller"}]),
+            job(held=True),
+            [],
+            [],
+            ["Also waits for: scheduling gate a.io/g"],
+        ),
+        (
+            plan(),
+            job(suspend=False, status={"conditions": [{"type": "Complete", "status": "True"}]}),
+            [],
+            [],
+            ["has finished"],
+        ),
+    ],
+)
+def test_every_case_says_what_a_person_needs(plan: Any, workload: Any, pods: Any, events: Any, says: Any) -> None:
+    text = "\n".join(say(plan, workload, pods, events))
+    for part in says:
+        assert part in text
+
+
+def test_a_held_pod_names_foreign_gates_once_and_not_our_own() -> None:
+    gates = [{"name": names.GATE}, {"name": "other.io/g"}]
+    pod = job(held=True) | {"kind": "Pod", "spec": {"schedulingGates": gates}}
+    waits = [{"kind": "SchedulingGate", "message": "scheduling gate other.io/g of another controller"}]
+    last = say(plan(waitsOn=waits), pod)[-1]
+    assert last.count("other.io/g") == 1
+    assert names.GATE not in last
+    assert "embellie go pod/train" in last
+
+
+def test_the_schedulers_words_are_not_told_while_we_hold() -> None:
+    assert "scheduler" not in "\n".join(say(plan(), job(held=True), [pending("no nodes")]))
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("held", [True, False])
+def test_no_state_and_reason_make_more_than_six_lines(state: State, reason: Reason, held: bool) -> None:
+    workload = job(held=held, labels={"kueue.x-k8s.io/queue-name": "q"})
+    say(plan(state, reason, message="many words\n" * 100), workload, [pending("x" * 5000)], [QUOTA])
+    say(plan(state, reason, message=None, sinceTime=None, plannedStartTime="7 bananas"), workload)
+
+
+@pytest.mark.parametrize(("text", "kind"), [("job/x", "Job"), ("Jobs/x", "Job"), ("po/x", "Pod"), ("pod/x", "Pod")])
+def test_a_target_is_written_as_for_kubectl(text: str, kind: str) -> None:
+    assert parse_target(text) == (kind, "x")
+
+
+@pytest.mark.parametrize("text", ["x", "deploy/x", "job/", "/x", "job/a/b"])
+def test_any_other_target_is_refused_with_how_to_write_it(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="must be job/NAME or pod/NAME"):
+        parse_target(text)
+
+
+def test_the_table_is_oldest_first_and_counts_gpus_without_a_plan() -> None:
+    limits = {"resources": {"limits": {names.GPU_RESOURCE: "8"}}}
+    young = job(held=True, metadata={"creationTimestamp": at(-1), "name": "young", "uid": "v"})
+    young["spec"] |= {"parallelism": 4, "completions": 2, "template": {"spec": {"containers": [limits, {}]}}}
+    old = job(held=True)
+    rows = rows_of([young, old], [plan(gpus=3)])
+    header, lines = columns(rows, now=NOW, zone=UTC, wide=False)
+    assert [line[0] for line in lines] == ["team-a/train", "team-a/young"]
+    assert lines[0] == ["team-a/train", "Job", "3", "Held", "CleanerWindow", "Thu 02:00 UTC", "Thu 10:00 UTC", "west"]
+    assert lines[1][2:5] == ["16", "Held", "NoPlanYet"]
+    wide_header, wide = columns(rows, now=NOW, zone=UTC, wide=True)
+    assert wide_header[: len(header)] == header
+    assert all(len(line) == len(wide_header) for line in wide)
+    assert summary(rows, where="namespace team-a", shadowed=2).startswith(
+        "2 held in namespace team-a, 19 GPUs: 1 CleanerWindow, 1 NoPlanYet. 2 more"
+    )
+    assert rows[0].as_json()["latestStart"].startswith("2026-07-02T10:00:00")
+
+
+def test_nothing_held_is_said_in_a_sentence() -> None:
+    assert summary([], where="all namespaces", shadowed=0) == "Nothing is held in all namespaces."
+
+
+def test_the_version_is_printed_and_help_names_every_verb() -> None:
+    assert CliRunner().invoke(cli, ["version"]).output == f"embellie {__version__}\n"
+    text = CliRunner().invoke(cli, ["--help"]).output
+    assert all(verb in text for verb in ("why", "plan", "go", "release", "operator", "version"))
+
+
+def test_the_operators_flags_are_the_fields_of_its_options_with_the_same_defaults() -> None:
+    options = Options()
+    flags = {p.name: p for p in operator_run.params}
+    assert set(flags) <= {f.name for f in fields(Options)}
+    for name, flag in flags.items():
+        if name != "identity":
+            context = click.Context(operator_run)
+            assert flag.type_cast_value(context, flag.get_default(context)) == getattr(options, name)
+        assert flag.envvar == f"EMBELLIE_{name.upper()}"
+
+
+def test_release_without_all_does_nothing_and_says_so() -> None:
+    result = CliRunner().invoke(cli, ["release"])
+    assert result.exit_code == 2
+    assert "--all" in result.output
+
+
+def test_a_missing_kubeconfig_is_a_sentence_and_no_traceback() -> None:
+    result = CliRunner().invoke(cli, ["--kubeconfig", "/nowhere/at-all", "why", "job/x"])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: no access to a cluster")

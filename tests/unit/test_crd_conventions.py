@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The generated CustomResourceDefinitions keep the conventions of Kubernetes APIs.
+
+Each check is a function from one definition to the faults that it finds, so that the checks themselves are tested too:
+every one of them must find a fault that was put in.
+"""
+
+import copy
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from embellie.api import KINDS
+from embellie.api.generate import FOLDERS, REPOSITORY, differences, file_name, main, write
+
+Schema = dict[str, Any]
+
+BUILT_IN_SHORT_NAMES = {
+    "cj", "cm", "crd", "crds", "cs", "csr", "ctb", "deploy", "ds", "ep", "ev", "hpa", "ing", "ip", "limits", "netpol",
+    "no", "ns", "pc", "pdb", "po", "pv", "pvc", "quota", "rc", "rs", "sa", "sc", "sts", "svc", "vac",
+}  # fmt: skip
+UNITS = re.compile(
+    r"(Kilowatts|Watts|Percent|Seconds|Hours|Celsius|Kelvin|Millidegrees|Grams|KilowattHour|PerMinute|PerKilowatt)$"
+)
+PASCAL_CASE = re.compile(r"^[A-Z][A-Za-z0-9]*$")
+
+EXCEPTIONS = {
+    ("describes", "metadata"): "Kubernetes describes it",
+    ("bounds", "apiVersion"): "the API server checks it before the schema does",
+    ("bounds", "kind"): "the API server checks it before the schema does",
+    ("names units", "spec.priority"): "an order, no quantity",
+    ("names units", "status.nodes"): "a count; the name says of what",
+    ("names units", "status.gpus"): "a count; the name says of what",
+    ("names units", "status.gpusFree"): "a count; the name says of what",
+    ("names units", "status.gpusHeld"): "a count; the name says of what",
+    ("names units", "status.namespaces"): "a count; the name says of what",
+    ("names units", "status.workloadsHeld"): "a count; the name says of what",
+    ("names units", "status.observedGeneration"): "the name that Kubernetes gives it",
+    ("names units", "status.conditions[].observedGeneration"): "the name that Kubernetes gives it",
+    ("prefers int32", "status.observedGeneration"): "as in metav1.Condition",
+    ("prefers int32", "status.conditions[].observedGeneration"): "as in metav1.Condition",
+    ("prefers int32", "status.emissionsNowGrams"): "a large run emits more than 2,000 t",
+    ("prefers int32", "status.emissionsPlannedGrams"): "a large run emits more than 2,000 t",
+    ("prefers int32", "status.emissionsPlannedLowGrams"): "a large run emits more than 2,000 t",
+    ("prefers int32", "status.emissionsPlannedHighGrams"): "a large run emits more than 2,000 t",
+    ("prefers int32", "status.energyWattHours"): "a large run takes more than 2 GWh",
+    ("writes enums in PascalCase", "spec.mode"): "`shadow` and `enforce` are typed by hand, as on the workload's label",
+    ("has maps of labels only", "spec.nodeSelector"): "labels, as a pod's nodeSelector",
+    ("has maps of labels only", "spec.namespaceSelector.matchLabels"): "labels, as in a LabelSelector",
+    ("has maps of labels only", "spec.workloadSelector.matchLabels"): "labels, as in a LabelSelector",
+}
+
+
+class Field(NamedTuple):
+    """One node of a schema. `name` is empty for the items of a list and the values of a map."""
+
+    path: str
+    name: str
+    node: Schema
+
+
+class Fault(NamedTuple):
+    """What a check found, and where."""
+
+    path: str
+    why: str
+
+
+def root_of(crd: Schema) -> Schema:
+    (version,) = crd["spec"]["versions"]
+    schema: Schema = version["schema"]["openAPIV3Schema"]
+    return schema
+
+
+def fields_of(node: Schema, path: str = "") -> Iterator[Field]:
+    for name, child in node.get("properties", {}).items():
+        here = f"{path}.{name}".lstrip(".")
+        yield Field(here, name, child)
+        yield from fields_of(child, here)
+    for key, mark in (("items", "[]"), ("additionalProperties", "{}")):
+        if key in node:
+            yield Field(path + mark, "", node[key])
+            yield from fields_of(node[key], path + mark)
+
+
+def all_fields(crd: Schema) -> list[Field]:
+    return list(fields_of(root_of(crd)))
+
+
+def rules_of(crd: Schema) -> Iterator[tuple[str, Schema, Schema]]:
+    """Yield (path of the schema node, the node, the rule)."""
+    root = root_of(crd)
+    for path, _, node in [Field("", "", root), *fields_of(root)]:
+        for rule in node.get("x-kubernetes-validations", []):
+            yield path, node, rule
+
+
+def at(node: Schema, path: str) -> Schema | None:
+    """Follow a simple JSONPath such as `.spec.limits` into a schema."""
+    for name in path.strip(".").split("."):
+        if name not in node.get("properties", {}):
+            return None
+        node = node["properties"][name]
+    return node
+
+
+def describes(crd: Schema) -> Iterator[Fault]:
+    if not root_of(crd).get("description", "").startswith(crd["spec"]["names"]["kind"]):
+        yield Fault("", "the kind's description must begin with its name")
+    for path, name, node in all_fields(crd):
+        text = node.get("description", "")
+        if name and re.match(rf"{name} (is|are|has|holds|lists|says|tells|decides|selects|reads)\b", text) is None:
+            yield Fault(path, f"the description must begin with the field's name and a verb: {text!r}")
+        if name and not text.endswith("."):
+            yield Fault(path, f"the description must be a sentence: {text!r}")
+
+
+def bounds(crd: Schema) -> Iterator[Fault]:
+    needs = {"integer": ("minimum", "maximum"), "array": ("maxItems",), "string": ("maxLength",)}
+    for path, _, node in all_fields(crd):
+        missing = [key for key in needs.get(node["type"], ()) if key not in node]
+        if "additionalProperties" in node and "maxProperties" not in node:
+            missing.append("maxProperties")
+        if missing and "enum" not in node and node.get("format") != "date-time":
+            yield Fault(path, f"lacks {missing}")
+
+
+def has_plain_types_only(crd: Schema) -> Iterator[Fault]:
+    for path, name, node in all_fields(crd):
+        if node["type"] not in {"string", "integer", "array", "object"}:
+            yield Fault(path, f"{node['type']} is not allowed: use an enum or an integer with its unit in the name")
+        if name.lower() == "phase":
+            yield Fault(path, "a phase is not allowed: use conditions")
+        if node["type"] == "string" and re.search(r"(duration|delay|period|timeout|stamp)$", name.lower()):
+            yield Fault(path, "a duration is an integer in seconds, and a time is not a stamp")
+
+
+def is_structural(crd: Schema) -> Iterator[Fault]:
+    forbidden = {
+        "$ref",
+        "$defs",
+        "title",
+        "anyOf",
+        "oneOf",
+        "allOf",
+        "nullable",
+        "x-kubernetes-preserve-unknown-fields",
+    }
+    for path, _, node in [Field("", "", root_of(crd)), *all_fields(crd)]:
+        if found := forbidden & node.keys():
+            yield Fault(path, f"{sorted(found)} are not allowed")
+        if node.get("additionalProperties") is False:
+            yield Fault(path, "additionalProperties: false is not allowed")
+
+
+def types_lists(crd: Schema) -> Iterator[Fault]:
+    for path, _, node in all_fields(crd):
+        if node["type"] != "array":
+            continue
+        kind = node.get("x-kubernetes-list-type")
+        if kind not in {"map", "set", "atomic"}:
+            yield Fault(path, "lacks x-kubernetes-list-type")
+        keys = node.get("x-kubernetes-list-map-keys", [])
+        if kind == "map" and not (keys and set(keys) <= set(node["items"].get("required", []))):
+            yield Fault(path, "a list map needs keys, and they must be required in its items")
+
+
+def has_maps_of_labels_only(crd: Schema) -> Iterator[Fault]:
+    for path, _, node in all_fields(crd):
+        if "additionalProperties" in node:
+            yield Fault(path, "a map is not allowed: use a list map by name")
+
+
+def names_units(crd: Schema) -> Iterator[Fault]:
+    for path, name, node in all_fields(crd):
+        if node["type"] == "integer" and not UNITS.search(name):
+            yield Fault(path, "the name of a number ends with its unit")
+
+
+def names_times(crd: Schema) -> Iterator[Fault]:
+    for path, name, node in all_fields(crd):
+        if (node.get("format") == "date-time") != name.lower().endswith("time"):
+            yield Fault(path, "a time is called ...Time, and nothing else is")
+
+
+def prefers_int32(crd: Schema) -> Iterator[Fault]:
+    for path, _, node in all_fields(crd):
+        if node["type"] != "integer":
+            continue
+        if node.get("format") != "int32":
+            yield Fault(path, f"format {node.get('format')}")
+        if node["format"] == "int32" and not -(2**31) <= node["minimum"] <= node["maximum"] < 2**31:
+            yield Fault(path, "the bounds do not fit into int32")
+
+
+def writes_enums_in_pascal_case(crd: Schema) -> Iterator[Fault]:
+    for path, _, node in all_fields(crd):
+        if not all(isinstance(value, str) and PASCAL_CASE.match(value) for value in node.get("enum", [])):
+            yield Fault(path, f"{node['enum']}")
+
+
+def requires_or_defaults(crd: Schema) -> Iterator[Fault]:
+    for path, _, node in [Field("", "", root_of(crd)), *all_fields(crd)]:
+        for name in node.get("required", []):
+            if "default" in node["properties"][name]:
+                yield Fault(f"{path}.{name}".lstrip("."), "a field with a default must not be required")
+
+
+def states_defaults(crd: Schema) -> Iterator[Fault]:
+    for path, _, node in all_fields(crd):
+        default = node.get("default")
+        if default not in (None, {}) and f"Defaults to {default}" not in node.get("description", ""):
+            yield Fault(path, f"the description must say `Defaults to {default}`")
+
+
+def has_optional_status(crd: Schema) -> Iterator[Fault]:
+    (version,) = crd["spec"]["versions"]
+    if version.get("subresources") != {"status": {}}:
+        yield Fault("", "the status subresource is missing")
+    root = root_of(crd)
+    if root.get("required") != ["spec"]:
+        yield Fault("", "only spec is required")
+    status = root["properties"]["status"]
+    if status.get("required") or "default" in status:
+        yield Fault("status", "every field of a status is optional")
+    if next(iter(status["properties"])) != "conditions":
+        yield Fault("status", "conditions come first")
+
+
+def shapes_conditions(crd: Schema) -> Iterator[Fault]:
+    conditions = root_of(crd)["properties"]["status"]["properties"].get("conditions", {})
+    if conditions.get("x-kubernetes-list-map-keys") != ["type"]:
+        yield Fault("status.conditions", "must be a list map by type")
+        return
+    item = conditions["items"]
+    if set(item["properties"]) != {"type", "status", "observedGeneration", "lastTransitionTime", "reason", "message"}:
+        yield Fault("status.conditions", f"has the fields {sorted(item['properties'])}")
+        return
+    if set(item["required"]) != {"type", "status", "lastTransitionTime", "reason", "message"}:
+        yield Fault("status.conditions", f"requires {item['required']}")
+    if item["properties"]["status"].get("enum") != ["True", "False", "Unknown"]:
+        yield Fault("status.conditions", "a condition is True, False or Unknown")
+    if item["properties"]["reason"].get("minLength") != 1 or "pattern" not in item["properties"]["reason"]:
+        yield Fault("status.conditions", "a reason is one CamelCase word")
+
+
+def prints_columns(crd: Schema) -> Iterator[Fault]:
+    (version,) = crd["spec"]["versions"]
+    columns = version.get("additionalPrinterColumns", [])
+    names = [column["name"] for column in columns]
+    if "Ready" not in names or names[-1:] != ["Age"]:
+        yield Fault("", f"needs a column Ready, and Age as the last: {names}")
+    if sum(not column.get("priority") for column in columns) > 9:
+        yield Fault("", "more columns than a terminal is wide")
+    for column in columns:
+        path = re.sub(r"\[.*?\]\.\w+$", "", column["jsonPath"])
+        if not path.startswith(".metadata") and at(root_of(crd), path) is None:
+            yield Fault(path, f"column {column['name']} shows a field that does not exist")
+        if not column.get("description"):
+            yield Fault(path, f"column {column['name']} lacks a description")
+
+
+def names_itself(crd: Schema) -> Iterator[Fault]:
+    names = crd["spec"]["names"]
+    if names["plural"] != names["plural"].lower() or names["singular"] != names["kind"].lower():
+        yield Fault("", "plural and singular are lower case")
+    if crd["metadata"]["name"] != f"{names['plural']}.embellie.io" or crd["spec"]["group"] != "embellie.io":
+        yield Fault("", "the group is embellie.io")
+    if not names.get("shortNames") or BUILT_IN_SHORT_NAMES & set(names["shortNames"]):
+        yield Fault("", f"needs a short name that Kubernetes does not use itself: {names.get('shortNames')}")
+    if names.get("categories") != ["embellie"]:
+        yield Fault("", "the category is embellie and nothing else")
+    if not PASCAL_CASE.match(names["kind"]) or names["listKind"] != names["kind"] + "List":
+        yield Fault("", "kinds are CamelCase")
+
+
+def explains_rules(crd: Schema) -> Iterator[Fault]:
+    for path, node, rule in rules_of(crd):
+        if "must" not in rule.get("message", "") or rule["message"].endswith("."):
+            yield Fault(path, f"a rule's message says what must be, without a full stop: {rule.get('message')!r}")
+        if rule.get("reason") not in {
+            "FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate",
+        }:  # fmt: skip
+            yield Fault(path, f"a rule needs a reason: {rule.get('reason')!r}")
+        if "fieldPath" in rule and at(node, rule["fieldPath"]) is None:
+            yield Fault(path, f"fieldPath {rule['fieldPath']} does not exist")
+        if "oldSelf" in rule["rule"] and (parent := path.rpartition(".")[0]):
+            required = (at(root_of(crd), parent) or {}).get("required", [])
+            if path.rpartition(".")[2] not in required:
+                yield Fault(path, "a transition rule on an optional field is evaded by leaving the field out")
+
+
+def selects_fields(crd: Schema) -> Iterator[Fault]:
+    (version,) = crd["spec"]["versions"]
+    for field in version.get("selectableFields", []):
+        node = at(root_of(crd), field["jsonPath"])
+        if node is None or node["type"] != "string":
+            yield Fault(field["jsonPath"], "a selectable field is a string that exists")
+
+
+CHECKS: dict[str, Callable[[Schema], Iterator[Fault]]] = {
+    check.__name__.replace("_", " ").replace("pascal case", "PascalCase"): check
+    for check in (
+        describes, bounds, has_plain_types_only, is_structural, types_lists, has_maps_of_labels_only, names_units,
+        names_times, prefers_int32, writes_enums_in_pascal_case, requires_or_defaults, states_defaults,
+        has_optional_status, shapes_conditions, prints_columns, names_itself, explains_rules, selects_fields,
+    )
+}  # fmt: skip
+
+CRDS: dict[str, Schema] = {
+    kind.definition.kind: yaml.safe_load((REPOSITORY / FOLDERS[0] / file_name(kind)).read_text(encoding="utf-8"))
+    for kind in KINDS
+}
+
+
+@pytest.mark.parametrize("kind", CRDS)
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_definition_keeps_the_convention_that_it(name: str, kind: str) -> None:
+    faults = [fault for fault in CHECKS[name](CRDS[kind]) if (name, fault.path) not in EXCEPTIONS]
+    assert faults == []
+
+
+def test_every_exception_is_needed_and_says_why() -> None:
+    found = {(name, fault.path) for name, check in CHECKS.items() for crd in CRDS.values() for fault in check(crd)}
+    assert set(EXCEPTIONS) - found == set()
+    assert all(EXCEPTIONS.values())
+
+
+def _spec(crd: Schema) -> Schema:
+    node: Schema = root_of(crd)["properties"]["spec"]
+    return node
+
+
+def _status(crd: Schema) -> Schema:
+    node: Schema = root_of(crd)["properties"]["status"]
+    return node
+
+
+def _power(crd: Schema) -> Schema:
+    node: Schema = _spec(crd)["properties"]["contractedPowerKilowatts"]
+    return node
+
+
+def _version(crd: Schema) -> Schema:
+    node: Schema = crd["spec"]["versions"][0]
+    return node
+
+
+FAULTS: dict[str, Callable[[Schema], Any]] = {
+    "describes": lambda c: _power(c).update(description="The power."),
+    "bounds": lambda c: _power(c).pop("maximum"),
+    "has plain types only": lambda c: _power(c).update(type="number"),
+    "is structural": lambda c: _power(c).update(title="Power"),
+    "types lists": lambda c: _spec(c)["properties"]["onSite"].pop("x-kubernetes-list-type"),
+    "has maps of labels only": lambda c: _power(c).update(type="object", additionalProperties={"type": "string"}),
+    "names units": lambda c: _spec(c)["properties"].update(power=_power(c)),
+    "names times": lambda c: _spec(c)["properties"].update(stamp={"type": "string", "format": "date-time"}),
+    "prefers int32": lambda c: _power(c).update(format="int64"),
+    "writes enums in PascalCase": lambda c: _spec(c)["properties"]["gridRegion"].update(enum=["us-ciso"]),
+    "requires or defaults": lambda c: _spec(c)["required"].append("nodeIdlePowerWatts"),
+    "states defaults": lambda c: _power(c).update(default=5),
+    "has optional status": lambda c: _status(c).update(required=["nodes"]),
+    "shapes conditions": lambda c: _status(c)["properties"]["conditions"]["items"]["properties"].pop("reason"),
+    "prints columns": lambda c: _version(c)["additionalPrinterColumns"].pop(),
+    "names itself": lambda c: c["spec"]["names"].update(categories=["all"]),
+    "explains rules": lambda c: _spec(c)["x-kubernetes-validations"][0].pop("message"),
+    "selects fields": lambda c: _version(c).update(selectableFields=[{"jsonPath": ".spec.gone"}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_check_finds_the_fault_that_was_put_in(name: str) -> None:
+    broken = copy.deepcopy(CRDS["GridZone"])
+    before = list(CHECKS[name](broken))
+    FAULTS[name](broken)
+    assert len(list(CHECKS[name](broken))) > len(before)
+
+
+def test_the_definitions_and_the_reference_page_are_what_the_types_say() -> None:
+    assert differences(REPOSITORY) == []
+
+
+def test_a_changed_a_missing_and_a_stray_file_are_found(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path)
+    assert main(["--check", "--root", str(tmp_path)]) == 0
+    first, second = (tmp_path / FOLDERS[0] / file_name(kind) for kind in KINDS[:2])
+    stray = tmp_path / FOLDERS[1] / "embellie.io_gone.yaml"
+    first.write_text(first.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    second.unlink()
+    stray.touch()
+    assert [tmp_path / path for path in differences(tmp_path)] == [first, second, stray]
+    assert main(["--check", "--root", str(tmp_path)]) == 1
+    assert "run `python -m embellie.api.generate`" in capsys.readouterr().err
+    assert main(["--root", str(tmp_path)]) == 0
+    assert differences(tmp_path) == []

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store: events and lists together, whatever order they come in."""
+
+from embellie.cluster.records import parse_job
+from embellie.cluster.store import Resource, Store
+from embellie.domain import names
+
+
+def job(uid: str, *, held: bool = True, suspend: bool = True, gpus: str = "8", **meta) -> dict:
+    labels = {names.FLEX_LABEL: "patient"} | ({names.HELD_LABEL: "true"} if held else {})
+    return {
+        "metadata": {
+            "namespace": "research",
+            "name": uid,
+            "uid": uid,
+            "labels": labels,
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            **meta,
+        },
+        "spec": {
+            "suspend": suspend,
+            "parallelism": 2,
+            "completions": 2,
+            "template": {"spec": {"containers": [{"resources": {"limits": {names.GPU_RESOURCE: gpus}}}]}},
+        },
+    }
+
+
+def uids(store: Store) -> set[str]:
+    return {w.key.uid for w in store.view().workloads}
+
+
+def test_a_list_prunes_what_is_gone_and_keeps_what_an_event_brought_meanwhile():
+    store = Store()
+    store.apply(Resource.JOBS, "ADDED", job("gone"))
+    store.begin_list(Resource.JOBS)
+    store.apply(Resource.JOBS, "ADDED", job("new"))
+    assert store.replace(Resource.JOBS, [job("listed")]) == 1
+    assert uids(store) == {"new", "listed"}
+
+
+def test_a_list_that_is_older_than_an_event_does_not_undo_it():
+    store = Store()
+    store.apply(Resource.JOBS, "ADDED", job("one"))
+    store.begin_list(Resource.JOBS)
+    store.apply(Resource.JOBS, "MODIFIED", job("one", held=False, suspend=False))
+    store.apply(Resource.JOBS, "ADDED", job("two"))
+    store.apply(Resource.JOBS, "DELETED", job("two"))
+    store.replace(Resource.JOBS, [job("one"), job("two")])
+    assert uids(store) == {"one"}
+    assert store.view().workloads[0].held is False
+
+
+def test_new_held_work_wakes_the_loop_and_repeated_news_does_not():
+    store = Store()
+    store.apply(Resource.JOBS, "ADDED", job("one"))
+    assert store.wake.is_set()
+    store.wake.clear()
+    store.apply(Resource.JOBS, "MODIFIED", job("one"))
+    assert not store.wake.is_set()
+    store.apply(Resource.JOBS, "DELETED", job("one"))
+    assert store.wake.is_set()
+
+
+def test_work_that_did_not_opt_in_wakes_nobody_but_its_gpus_count():
+    store = Store()
+    plain = job("one", held=False, suspend=False)
+    plain["metadata"]["labels"] = {}
+    store.apply(Resource.JOBS, "ADDED", plain)
+    assert not store.wake.is_set()
+    assert store.view().workloads[0].gpus == 16
+    assert store.view().workloads[0].opted_in is False
+
+
+def test_garbage_in_foreign_fields_is_read_as_nothing():
+    raw = job("one", gpus="many")
+    raw["spec"]["parallelism"] = None
+    raw["metadata"]["creationTimestamp"] = "yesterday"
+    record = parse_job(raw)
+    assert record is not None
+    assert record.gpus == 0
+
+
+def test_a_pods_gpus_count_init_containers_by_their_largest():
+    raw = job("one", gpus="2")
+    raw["spec"]["template"]["spec"]["initContainers"] = [
+        {"resources": {"requests": {names.GPU_RESOURCE: "4"}}},
+        {"resources": {}},
+    ]
+    assert parse_job(raw).gpus_per_pod == 4

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real Prometheus, scraping what the testbed exports."""
+
+import http.client
+import json
+import urllib.parse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from embellie_testbed.processes import free_port, wait_until
+
+if TYPE_CHECKING:
+    from embellie_testbed.controlplane import ControlPlane
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prometheus:
+    """A running Prometheus."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Its base address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def is_ready(self) -> bool:
+        """Tell whether it answers queries."""
+        try:
+            status, _ = self._get("/-/ready")
+        except OSError:
+            return False
+        return status == 200
+
+    def query(self, promql: str) -> list[tuple[dict[str, str], float]]:
+        """Return labels and value of each series of an instant query."""
+        status, body = self._get(f"/api/v1/query?{urllib.parse.urlencode({'query': promql})}")
+        answer: dict[str, Any] = json.loads(body)
+        if status != 200:
+            raise ValueError(f"Prometheus refused {promql!r}: {answer.get('error')}")
+        return [(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]]
+
+    def wait_for_series(self, promql: str, *, seconds: float = 20.0) -> None:
+        """Wait until a query has an answer."""
+        wait_until(lambda: bool(self.query(promql)), seconds=seconds, what=f"Prometheus answers {promql}")
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+
+def configuration(targets: Sequence[str], scrape_seconds: float) -> dict[str, Any]:
+    """Return the configuration: one job, no relabelling."""
+    interval = f"{round(scrape_seconds * 1000)}ms"
+    return {
+        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": "15s"},
+        "scrape_configs": [{"job_name": "testbed", "static_configs": [{"targets": list(targets)}]}],
+    }
+
+
+def start_prometheus(plane: "ControlPlane", targets: Sequence[str], *, scrape_seconds: float = 1.0) -> Prometheus:
+    """Start Prometheus beside a control plane and wait until it is ready."""
+    prometheus = Prometheus(port=free_port())
+    settings = plane.directory / "prometheus.yaml"
+    settings.write_text(yaml.safe_dump(configuration(targets, scrape_seconds)), encoding="utf-8")
+    command: list[str | Path] = [
+        plane.binaries / "prometheus",
+        f"--config.file={settings}",
+        f"--storage.tsdb.path={plane.directory / 'prometheus'}",
+        "--storage.tsdb.retention.time=6h",
+        f"--web.listen-address=127.0.0.1:{prometheus.port}",
+        "--log.level=warn",
+    ]
+    plane.processes.start("prometheus", command)
+    plane.processes.wait_for("prometheus", prometheus.is_ready, seconds=30.0, what="Prometheus is ready")
+    return prometheus
