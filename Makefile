@@ -70,7 +70,8 @@ cluster-down: setup ## stop it
 
 .PHONY: bench
 bench: tools ## the numbers: scale, release rate, idle cost
-	@$(RUN) -m embellie_testbed.bench
+	@$(RUN) tests/bench/bench_planner.py
+	@$(RUN) tests/bench/bench_scale.py
 
 .PHONY: clean
 clean: ## remove what make created in the work tree

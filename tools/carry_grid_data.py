@@ -59,7 +59,7 @@ def carry(source: Path, region: str) -> bytes:
     header = ["timestamp_utc", *joined.columns]
     text.write(",".join(header) + "\n")
     for moment, row in zip(joined.index, joined.to_numpy(), strict=True):
-        cells = ["" if value != value else f"{value:g}" if abs(value) < 1e4 else f"{value:.0f}" for value in row]  # noqa: PLR0124
+        cells = ["" if value != value else f"{value:g}" if abs(value) < 1e4 else f"{value:.0f}" for value in row]
         text.write(",".join([f"{moment:%Y-%m-%dT%H:%MZ}", *cells]) + "\n")
     return text.getvalue().encode()
 

@@ -8,6 +8,7 @@ each write stood in the API server (p50, p99).
 import argparse
 import contextlib
 import json
+import os
 import resource
 import threading
 import time
@@ -15,6 +16,8 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+
+import psutil
 
 from embellie.cluster.actuate import Outcome, ReleaseOrder, Releaser
 from embellie.cluster.client import ApiError, KubeClient, object_path
@@ -77,6 +80,12 @@ def settle(client: KubeClient, jobs: int) -> None:
         pause.wait(1.0)
 
 
+def control_plane_cpu_s() -> float:
+    """CPU time of the programs that we started [s]: what the same machine spends on the other side of the line."""
+    times = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
+    return sum(each.user + each.system for each in times)
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """Return the value below which `share` of all lie."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
@@ -112,6 +121,7 @@ def run(client: KubeClient, options: argparse.Namespace) -> None:
     releaser = TimedReleaser(client, options.threads)
     outcomes: Counter[Outcome] = Counter()
     waited_s: list[float] = []
+    plane_before_s = control_plane_cpu_s()
     cpu_before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     for first in range(0, len(keys), options.batch):
         decided_at, releaser.confirmed_at = time.perf_counter(), []
@@ -133,6 +143,8 @@ def run(client: KubeClient, options: argparse.Namespace) -> None:
         "client_cpu_ms_per_release": round(
             1000.0 * (cpu.ru_utime + cpu.ru_stime - cpu_before.ru_utime - cpu_before.ru_stime) / len(keys), 2
         ),
+        "control_plane_cpu_ms_per_release": round(1000.0 * (control_plane_cpu_s() - plane_before_s) / len(keys), 2),
+        "load_average_1_min": round(os.getloadavg()[0], 1),
         "peak_rss_mib": cpu.ru_maxrss // 1024,
         "outcomes": {str(outcome): count for outcome, count in sorted(outcomes.items())},
         "reached_200_per_s": rate >= TARGET_PER_S,

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Releases on a real API server: what is let go, what is left alone, and what is said about it."""
 
+import json
+import socket
 import threading
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -280,3 +284,36 @@ def test_a_replica_that_lost_the_lease_writes_nothing(kube: KubeClient, namespac
     results = Releaser(kube, may_write=lambda: False).release([order(key)])
     assert outcomes(results) == [Outcome.UNREACHABLE]
     assert kube.get(workload_path(key))["spec"]["suspend"] is True
+
+
+def test_a_refusal_by_rbac_is_told_and_nothing_changes(control_plane: Any, kube: KubeClient, namespace: str) -> None:
+    key = make_job(kube, namespace)
+    nobody = KubeClient.from_environment(control_plane.kubeconfig_for(namespace, "default"))
+    (result,) = release(nobody, key)
+    assert result.outcome is Outcome.DENIED
+    assert "cannot get resource" in result.message
+    assert kube.get(workload_path(key))["spec"]["suspend"] is True
+    nobody.close()
+
+
+def test_a_silent_api_server_ends_a_batch_soon_and_every_order_gets_an_answer(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    client = KubeClient.from_environment(tmp_path / "config")
+    keys = [WorkloadKey(namespace="n", name=f"j{i}", kind=WorkloadKind.JOB, uid=str(i)) for i in range(200)]
+    started = time.monotonic()
+    results = release(client, *keys)
+    assert time.monotonic() - started < 15.0
+    assert [result.key for result in results] == keys
+    assert set(outcomes(results)) == {Outcome.UNREACHABLE}
+    client.close()

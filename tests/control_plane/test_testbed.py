@@ -15,6 +15,7 @@ import pytest
 
 from embellie_testbed.controlplane import CommandError, ControlPlane
 from embellie_testbed.exporter import start_exporter
+from embellie_testbed.kubelet import start_kubelet
 from embellie_testbed.processes import Processes, ProgramError
 from embellie_testbed.prometheus import start_prometheus
 
@@ -164,6 +165,33 @@ def test_the_binaries_say_which_version_they_are(control_plane: ControlPlane) ->
     assert "admissionregistration.k8s.io/v1 " in next(
         line for line in kinds.splitlines() if line.startswith("mutatingadmissionpolicies ")
     )
+
+
+def test_a_pod_on_a_node_of_the_small_kubelet_really_runs_restarts_and_ends_in_order(
+    fresh_control_plane: ControlPlane,
+) -> None:
+    plane = fresh_control_plane
+    start_kubelet(plane, ("host-1",))
+    script = "trap 'echo asked to go; exit 0' TERM; echo up; while true; do sleep 0.1; done"
+    container = {"name": "main", "image": "none", "command": ["sh", "-c", script]}
+    pod = {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "real"}, "spec": {"containers": [container]}}
+    plane.kubectl("create", "-f", "-", input=json.dumps(pod))
+    plane.kubectl("wait", "--for=condition=Ready", "pod/real", "--timeout=20s")
+
+    def container_status(field: str) -> str:
+        return plane.kubectl("get", "pod", "real", "-o", f"jsonpath={{.status.containerStatuses[0].{field}}}")
+
+    first = psutil.Process(int(container_status("containerID").removeprefix("process://")))
+    first.kill()
+    until(lambda: container_status("restartCount") == "1")
+    until(lambda: plane.kubectl("logs", "real").splitlines() == ["up", "up"])
+    second = psutil.Process(int(container_status("containerID").removeprefix("process://")))
+    assert second.pid != first.pid
+    log = Path(second.cwd()) / "logs" / "default_real_main.log"
+
+    plane.kubectl("delete", "pod", "real", "--grace-period=20", "--timeout=15s")
+    assert log.read_text().splitlines() == ["up", "up", "asked to go"]
+    assert not second.is_running()
 
 
 def test_metrics_follow_the_pods_that_really_run_and_prometheus_answers_for_them(

@@ -5,7 +5,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embellie.cluster.affinity import matches_node, narrow
@@ -62,6 +62,7 @@ def narrowed(spec: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
     return {**spec, "affinity": narrow(spec, labels)}
 
 
+@settings(deadline=None)
 @given(pod_specs(), LABELS, LABELS, st.sampled_from(["n1", "n2"]))
 def test_a_narrowed_pod_matches_exactly_the_nodes_that_both_sides_allow(
     spec: dict[str, Any], labels: dict[str, str], node_labels: dict[str, str], node: str
@@ -71,12 +72,14 @@ def test_a_narrowed_pod_matches_exactly_the_nodes_that_both_sides_allow(
     assert matches_node(narrowed(spec, labels), node_labels, node) == (allowed and in_cell)
 
 
+@settings(deadline=None)
 @given(pod_specs(), LABELS)
 def test_narrowing_twice_changes_nothing_more(spec: dict[str, Any], labels: dict[str, str]) -> None:
     once = narrowed(spec, labels)
     assert narrow(once, labels) == once["affinity"]
 
 
+@settings(deadline=None)
 @given(pod_specs(), LABELS)
 def test_everything_the_user_wrote_is_kept_in_its_place(spec: dict[str, Any], labels: dict[str, str]) -> None:
     before = copy.deepcopy(spec)

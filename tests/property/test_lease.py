@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embellie.cluster.client import ApiError
@@ -116,6 +116,7 @@ MOVES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(MOVES, st.floats(-5000.0, 5000.0), st.floats(0.9, 1.1))
 def test_there_are_never_two_leaders(moves: list[tuple[int, float, float, str]], skew_s: float, rate: float) -> None:
     world = World()

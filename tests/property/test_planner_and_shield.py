@@ -67,7 +67,7 @@ def readings(low: float, high: float) -> st.SearchStrategy[Reading | None]:
         Reading,
         value=st.none() | st.floats(low, high),
         age_s=st.floats(0, 1000),
-        quality=st.sampled_from([Quality.FRESH] * 3 + list(Quality)),
+        quality=st.sampled_from([Quality.FRESH] * 6 + list(Quality)),
     )
 
 
@@ -78,7 +78,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     grids = tuple(
         GridZoneState(
             name=f"g{n}",
-            contracted_power_kw=draw(st.none() | st.floats(0, 80)),
+            contracted_power_kw=draw(st.none() | st.floats(30, 200)),
             base_power_kw=draw(st.floats(0, 30)),
             measured_power_kw=draw(readings(0, 90)),
             forecast=draw(forecasts(f"g{n}")),
@@ -135,14 +135,14 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         grid_zones=grids,
         thermal_zones=thermals,
         running=running,
-        max_held_gpus=draw(st.sampled_from([{}, {"p": 0.0}, {"p": 12.0}])),
+        max_held_gpus=draw(st.sampled_from([{}] * 4 + [{"p": 0.0}, {"p": 12.0}])),
     )
 
 
 @st.composite
 def workload(draw: st.DrawFn, number: int) -> Workload:
     p50 = draw(st.floats(60, 30 * 3600))
-    worst = draw(st.floats(0.1, 20))
+    worst = draw(st.floats(0.1, 10))
     start_now = draw(st.sampled_from([None] * 6 + [Reason.INVALID_ANNOTATION.value, Reason.NO_POLICY.value]))
     return Workload(
         key=WorkloadKey(namespace="n", name=f"w{number}", kind=WorkloadKind.JOB, uid=str(number)),

@@ -182,7 +182,7 @@ def binaries(log: TextIO = sys.stderr) -> Path:
     target = target_folder(go)
     if target.is_dir():
         return target
-    with _only_one_builder(target.with_suffix(".lock"), log):
+    with _only_one_builder(target.parent / "build.lock", log):
         if not target.is_dir():
             _build_all(target, go, log)
     return target
@@ -208,6 +208,9 @@ def _build_all(target: Path, go: str, log: TextIO) -> None:
         flush=True,
     )
     started = time.monotonic()
+    for abandoned in target.parent.glob(".building-*"):
+        # We hold the lock: whoever made this was killed.
+        shutil.rmtree(abandoned, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as scratch:
         folder = Path(scratch)
         for number, step in enumerate(STEPS, start=1):

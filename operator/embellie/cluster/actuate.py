@@ -134,7 +134,7 @@ class Releaser:
         with ThreadPoolExecutor(self._max_parallel, thread_name_prefix="release") as pool:
             for kind in WorkloadKind:
                 of_kind = {uid: order for uid, order in orders.items() if _key(order).kind is kind}
-                if len(of_kind) > max(LIST_THRESHOLD, held // 20):
+                if len(of_kind) > max(LIST_THRESHOLD, held // 50):
                     for raw in self._listed(kind):
                         order = of_kind.pop(raw["metadata"]["uid"], None)
                         if order is not None:

@@ -73,8 +73,8 @@ class PlanWriter:
         """`may_write` is asked before each write: a leader that lost its lease must stop at once."""
         self._client = client
         self._max_parallel = max_parallel
-        self._time_limit_s = time_limit_s
         self._may_write = may_write
+        self._time_limit_s = time_limit_s
         self._monotonic = monotonic
         self._known: dict[str, KnownPlan] = {}
 
@@ -100,14 +100,14 @@ class PlanWriter:
         """Forget the plans of workloads that are gone."""
         self._known = {uid: known for uid, known in self._known.items() if uid in uids}
 
-    def write(self, records: Sequence[PlanRecord], now: datetime) -> PlanReport:
+    def write(self, records: Sequence[PlanRecord], now: datetime, time_limit_s: float | None = None) -> PlanReport:
         """Write what changed. What the time does not suffice for is left for the next turn."""
         due = sorted(
             (r for r in (_within(r, self._known.get(r.key.uid)) for r in records) if self._differs(r)),
             key=lambda r: _urgency(r, self._known.get(r.key.uid)),
         )
         bounds = {record.key.uid: record.latest_start for record in records}
-        give_up_at = self._monotonic() + self._time_limit_s
+        give_up_at = self._monotonic() + (self._time_limit_s if time_limit_s is None else time_limit_s)
         failed: dict[str, str] = {}
         earlier: dict[str, datetime] = {}
         written = 0

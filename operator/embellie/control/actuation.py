@@ -28,6 +28,10 @@ ECHO_S = 60.0
 RESIDENCY_LABEL = names.RESIDENCY
 """A label that no node carries by itself: work that may run nowhere stays Pending in sight instead of crossing."""
 
+MEASURED_FROM = 16
+"""Batches from this size on tell how fast the API server takes releases."""
+
+_LAST_WORDS = frozenset({State.RELEASED, State.HANDED_OFF})
 _RETRIED = frozenset({Outcome.CONFLICT, Outcome.DENIED, Outcome.UNREACHABLE})
 
 
@@ -48,6 +52,10 @@ class Actuation:
         self._plans = plans
         self._events = events
         self._released: dict[str, float] = {}
+        self._unwritten: dict[str, PlanRecord] = {}
+        """Last words about workloads that the next turn does not decide about any more."""
+        self.releases_per_s = float("inf")
+        """What the API server took in the last batch; infinite before the first."""
         self.loaded = False
         """Whether the plans that are written were read."""
 
@@ -71,7 +79,13 @@ class Actuation:
 
     def forget_gone(self, workloads: Iterable[WorkloadRecord]) -> None:
         """Drop what is known about workloads that no longer exist."""
-        self._plans.retain({w.key.uid for w in workloads})
+        existing = {w.key.uid for w in workloads}
+        self._plans.retain(existing)
+        self._unwritten = {uid: record for uid, record in self._unwritten.items() if uid in existing}
+
+    def unwritten(self) -> frozenset[str]:
+        """Return the uids whose last decision is not written down yet."""
+        return frozenset(self._unwritten)
 
     def carry_out(self, verdicts: Verdicts, assembly: Assembly) -> Carried:
         """Release, hand off, and tell; return the records as they stand now."""
@@ -87,15 +101,23 @@ class Actuation:
             self._tell(record, assembly)
         return Carried(records=tuple(records.values()), conflicts=conflicts)
 
-    def write_plans(self, records: Sequence[PlanRecord], now: datetime) -> None:
-        """Write the WorkloadPlans that changed, as far as the time goes."""
-        report = self._plans.write(records, now)
+    def write_plans(self, records: Sequence[PlanRecord], now: datetime, time_limit_s: float) -> bool:
+        """Write the WorkloadPlans that changed, as far as the time goes; return whether some are left."""
+        todo = {**self._unwritten, **{record.key.uid: record for record in records}}
+        report = self._plans.write(tuple(todo.values()), now, time_limit_s)
+        known = self._plans.known()
+        self._unwritten = {
+            uid: record
+            for uid, record in todo.items()
+            if record.state in _LAST_WORDS and uid not in report.failed and not _is_written(record, known.get(uid))
+        }
         if report.failed:
             logger.warning(
                 "%d workload plans could not be written, for example: %s",
                 len(report.failed),
                 next(iter(report.failed.values())),
             )
+        return report.deferred > 0
 
     def _release(
         self, decisions: Sequence[Decision], assembly: Assembly, records: dict[WorkloadKey, PlanRecord]
@@ -118,7 +140,10 @@ class Actuation:
         for result in self._releaser.release(orders, held=len(assembly.snapshot.workloads)):
             conflicts |= result.outcome is Outcome.CONFLICT
             self._settle(result, records)
-        metrics.TURN_SECONDS.labels("release").observe(time.monotonic() - started)
+        elapsed_s = time.monotonic() - started
+        metrics.TURN_SECONDS.labels("release").observe(elapsed_s)
+        if len(orders) >= MEASURED_FROM:
+            self.releases_per_s = len(orders) / elapsed_s
         return conflicts
 
     def _settle(self, result: ReleaseResult, records: dict[WorkloadKey, PlanRecord]) -> None:
@@ -163,6 +188,10 @@ class Actuation:
             self._events.record(
                 catalogue.deadline_moved_back(record.key, subject.refused_bound, subject.workload.latest_start)
             )
+
+
+def _is_written(record: PlanRecord, known: KnownPlan | None) -> bool:
+    return known is not None and (known.state, known.reason) == (record.state, record.reason)
 
 
 def _placement(decision: Decision, assembly: Assembly) -> Mapping[str, str]:

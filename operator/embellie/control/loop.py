@@ -24,7 +24,7 @@ from embellie.cluster.statuses import StatusWriter
 from embellie.cluster.store import Store, View
 from embellie.cluster.switch import Switch
 from embellie.cluster.watch import bootstrap
-from embellie.control.actuation import Actuation
+from embellie.control.actuation import MEASURED_FROM, Actuation
 from embellie.control.assemble import Assembly, Inputs, assemble
 from embellie.control.options import Options
 from embellie.control.sensors import Readings, SensorDesk
@@ -38,7 +38,11 @@ from embellie.telemetry.forecasts import ForecastDirectory
 logger = logging.getLogger(__name__)
 
 BATCH_SECONDS = 2.0
-"""A turn writes at most what the release rate allows in this time; the next turn follows at once."""
+"""A turn releases at most what can be written in this time; the next turn follows at once."""
+WRITE_S = 3.0
+"""Time for WorkloadPlans in one turn [s]."""
+WRITE_BUSY_S = 0.2
+"""The same while more releases are due: starts come before their records, which follow in later turns."""
 DEBOUNCE_S = 0.25
 """New work is gathered for this long before a turn starts early."""
 
@@ -142,19 +146,26 @@ class Loop:
             assembly,
             view.workloads,
             self._actuation.known(),
-            self._actuation.just_released(view.workloads),
-            max(1, int(self._options.release_rate * BATCH_SECONDS)),
+            self._actuation.just_released(view.workloads) | self._actuation.unwritten(),
+            self._batch_size(),
         )
         metrics.TURN_SECONDS.labels("plan").observe(time.monotonic() - planned_at)
         if not self._elector.is_leader():
             return False
         carried = self._actuation.carry_out(verdicts, assembly)
         self._write_statuses(assembly, readings, verdicts)
-        self._actuation.write_plans(carried.records, assembly.snapshot.now)
+        left = self._actuation.write_plans(
+            carried.records, assembly.snapshot.now, WRITE_BUSY_S if verdicts.more_due else WRITE_S
+        )
         self._mind_the_switch(assembly)
         self._heartbeat.beat(datetime.now(UTC))
         self._tell(assembly, verdicts)
-        return verdicts.more_due or carried.conflicts
+        return verdicts.more_due or carried.conflicts or left
+
+    def _batch_size(self) -> int:
+        """As many releases as can be written in two seconds, so that none waits long after its decision."""
+        per_s = min(self._options.release_rate, self._actuation.releases_per_s)
+        return max(MEASURED_FROM, int(per_s * BATCH_SECONDS))
 
     def _turn_length_s(self, started: float) -> float:
         """Time between two turns in the operator's clock, as it really is: a bound inside it counts as reached."""

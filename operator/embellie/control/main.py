@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import uuid
 from types import FrameType
 
 from embellie import __version__
@@ -89,7 +90,8 @@ def run(options: Options) -> int:
     elector = LeaseElector(
         client,
         options.namespace,
-        options.identity,
+        # A restarted container has its predecessor's name, but must not take over its lease without waiting.
+        f"{options.identity}_{uuid.uuid4().hex[:8]}",
         name=f"{options.name}-leader",
         on_started=store.wake.set,
         on_lost=lambda: ending.fail("the leader lease was lost"),

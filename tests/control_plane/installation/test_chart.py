@@ -245,6 +245,14 @@ def plan_for(kube: KubeClient, namespace: str) -> str:
     return f"{collection}/job-train"
 
 
+def test_the_charts_kinds_are_the_generated_ones(control_plane: ControlPlane) -> None:
+    crds = of_kind(rendered(control_plane), "CustomResourceDefinition")
+    generated = [
+        yaml.safe_load(path.read_text()) for path in sorted((REPOSITORY / "manifests" / "crds").glob("*.yaml"))
+    ]
+    assert [crd["spec"] for crd in crds] == [crd["spec"] for crd in generated]
+
+
 @pytest.mark.parametrize(("keep", "expected"), [("true", "keep"), ("false", None)])
 def test_keeping_the_kinds_is_a_choice(control_plane: ControlPlane, keep: str, expected: str | None) -> None:
     crds = of_kind(rendered(control_plane, "--set", f"crds.keep={keep}"), "CustomResourceDefinition")

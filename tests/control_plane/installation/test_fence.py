@@ -3,6 +3,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from embellie.domain.clock import SystemClock
 from embellie_testbed.controlplane import ControlPlane
 
 pytestmark = pytest.mark.control_plane
+
+CHART = Path(__file__).parents[3] / "charts" / "embellie"
 
 Json = dict[str, Any]
 MARKER = "/metadata/labels/embellie.io~1held"
@@ -289,13 +292,30 @@ def test_the_rest_of_a_job_is_fenced(
     denied(accounts["operator"], workloads["Job held"], [add(f"/spec{path}", value)])
 
 
-def test_a_job_may_be_started_and_not_suspended(
-    accounts: dict[str, KubeClient], workloads: dict[str, Json], kube: KubeClient
+@pytest.fixture
+def without_marker_policy(control_plane: ControlPlane) -> Iterator[None]:
+    """The policy that takes the marker off a running Job is away, as if it had failed."""
+    control_plane.kubectl("delete", "mutatingadmissionpolicybinding", "embellie-marker")
+    yield
+    control_plane.helm("upgrade", "embellie", CHART, "--namespace", "embellie-system")
+
+
+def test_a_running_job_may_not_be_suspended(
+    accounts: dict[str, KubeClient],
+    workloads: dict[str, Json],
+    kube: KubeClient,
+    without_marker_policy: None,
 ) -> None:
-    held = workloads["Job held"]
-    # Somebody else's start takes the marker along, so a marked Job that runs does not exist; without it nothing passes.
-    kube.json_patch(path_of(held), [add("/spec/suspend", False)])
-    assert "marker" in denied(accounts["operator"], held, [add("/spec/suspend", True)])
+    held, free = workloads["Job held"], workloads["Job free"]
+    kube.json_patch(path_of(free), [add("/spec/suspend", False)])
+
+    def marker_stays() -> bool:
+        stored = kube.json_patch(path_of(free), [add(MARKER, "true")])
+        return names.HELD_LABEL in stored["metadata"]["labels"]
+
+    until(marker_stays, "the marker's policy is still there")
+    assert "never back" in denied(accounts["operator"], free, [add("/spec/suspend", True)])
+    accounts["operator"].json_patch(path_of(held), [add("/spec/suspend", False)])
 
 
 @pytest.mark.parametrize("account", OURS)

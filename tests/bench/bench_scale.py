@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator at scale, on a real API server: start, turn, release, idle, and two thousand Jobs at once.
+
+    python tests/bench/bench_scale.py [--jobs 5000] [--pods 5000] [--nodes 500] [--json FILE]
+
+Decision to release is measured from outside: from the second that the release carries (`embellie.io/released-at`, cut
+to the second, so up to one second too long) to the moment that a watch shows the workload unsuspended or ungated.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+from embellie.cluster.client import KubeClient
+from embellie_testbed.controlplane import ControlPlane
+from embellie_testbed.nodes import gpu_nodes
+from embellie_testbed.paths import REPOSITORY
+from embellie_testbed.product import (
+    NAMESPACE,
+    Program,
+    dirty_now_clean_later,
+    start_operator,
+    switch_says,
+    write_forecast,
+)
+
+TENANT = "research"
+ZONES = ("west", "east")
+
+
+def say(text: str) -> None:
+    """Print at once."""
+    print(text, flush=True)
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float, every_s: float = 0.1) -> Any:
+    """Poll until `condition` gives something."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise TimeoutError(what)
+        time.sleep(every_s)
+
+
+def manifest(kind: str, name: str, gpus: int = 1) -> dict[str, Any]:
+    """Return a labelled workload of one pod."""
+    pod_spec = {
+        "restartPolicy": "Never",
+        "containers": [
+            {"name": "train", "image": "example.com/train:1", "resources": {"limits": {"nvidia.com/gpu": str(gpus)}}}
+        ],
+    }
+    meta = {
+        "name": name,
+        "namespace": TENANT,
+        "labels": {"embellie.io/flex": "patient"},
+        "annotations": {"embellie.io/duration": "2h"},
+    }
+    if kind == "Pod":
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod_spec}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": {"template": {"spec": pod_spec}}}
+
+
+def create(kube: KubeClient, kind: str, count: int, prefix: str) -> float:
+    """Create many workloads; return how long it took [s]."""
+    path = f"/apis/batch/v1/namespaces/{TENANT}/jobs" if kind == "Job" else f"/api/v1/namespaces/{TENANT}/pods"
+    started = time.monotonic()
+    with ThreadPoolExecutor(16) as pool:
+        list(
+            pool.map(
+                lambda i: kube.request("POST", path, body=manifest(kind, f"{prefix}-{i:05}")), range(count), chunksize=8
+            )
+        )
+    return time.monotonic() - started
+
+
+class Watch:
+    """Notes when each workload was first seen released."""
+
+    def __init__(self, kube: KubeClient, plane: ControlPlane) -> None:
+        self.seen: dict[str, float] = {}
+        self.delays_s: list[float] = []
+        self._stop = threading.Event()
+        for path in ("/apis/batch/v1/jobs", "/api/v1/pods"):
+            listing = kube.list_all(path, {"labelSelector": "embellie.io/flex"})
+            for _ in listing:
+                pass
+            threading.Thread(
+                target=self._follow, args=(plane, path, listing.resource_version), daemon=True
+            ).start()
+
+    def _follow(self, plane: ControlPlane, path: str, version: str) -> None:
+        kube = KubeClient.from_environment(plane.kubeconfig)
+        configuration = kube.configuration
+        query = f"{kube.host}{path}?watch=true&labelSelector=embellie.io/flex&resourceVersion={version}"
+        headers = {"Authorization": kube.authorization()} if kube.authorization() else {}
+        cert = (configuration.cert_file, configuration.key_file) if configuration.cert_file else None
+        with requests.get(
+            query, headers=headers, cert=cert, verify=configuration.ssl_ca_cert, stream=True, timeout=600
+        ) as response:
+            for line in response.iter_lines(chunk_size=65536):
+                if self._stop.is_set():
+                    return
+                if line:
+                    self._note(json.loads(line)["object"], time.time())
+
+    def _note(self, raw: Mapping[str, Any], at: float) -> None:
+        meta = raw["metadata"]
+        released = meta.get("annotations", {}).get("embellie.io/released-at")
+        if released and meta["uid"] not in self.seen:
+            self.seen[meta["uid"]] = at
+            self.delays_s.append(at - datetime.fromisoformat(released).timestamp())
+
+    def stop(self) -> None:
+        """Stop with the next event."""
+        self._stop.set()
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return a percentile by rank."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def metric(operator: Program, name: str) -> dict[str, float]:
+    """Return the samples of one metric by their label part."""
+    text = requests.get(f"http://127.0.0.1:{operator.port}/metrics", timeout=5).text
+    found = {}
+    for line in text.splitlines():
+        if line.startswith(name) and not line.startswith("#"):
+            label, _, value = line.rpartition(" ")
+            found[label[len(name) :]] = float(value)
+    return found
+
+
+def forecasts(directory: Path, values: list[float]) -> None:
+    """Write the same forecast for both zones."""
+    for zone in ZONES:
+        write_forecast(directory, zone, values)
+
+
+def held(plane: ControlPlane) -> int:
+    """Count what carries the marker."""
+    rest = plane.rest()
+    try:
+        total = 0
+        for path in ("/apis/batch/v1/jobs", "/api/v1/pods"):
+            page = rest.request("GET", f"{path}?labelSelector=embellie.io/held%3Dtrue&limit=1")
+            total += len(page["items"]) + int(page["metadata"].get("remainingItemCount") or 0)
+        return total
+    finally:
+        rest.close()
+
+
+def prepare(plane: ControlPlane, nodes: int) -> None:
+    """Nodes, chart, zones and policy."""
+    # More GPUs than a node has, so that ten thousand one-GPU workloads are not held for lack of room.
+    plane.add_nodes(*gpu_nodes(nodes, gpus_per_node=24))
+    plane.helm("install", "embellie", REPOSITORY / "charts" / "embellie", "-n", NAMESPACE, "--create-namespace")
+    plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    plane.kubectl("create", "namespace", TENANT)
+    plane.wait_for_default_service_account(TENANT)
+    objects = [
+        {
+            "apiVersion": "embellie.io/v1alpha1",
+            "kind": "GridZone",
+            "metadata": {"name": zone},
+            "spec": {"nodeSelector": {"topology.kubernetes.io/zone": zone}, "gridRegion": "US-CISO"},
+        }
+        for zone in ZONES
+    ]
+    objects.append(
+        {
+            "apiVersion": "embellie.io/v1alpha1",
+            "kind": "EnergyPolicy",
+            "metadata": {"name": "everything"},
+            "spec": {"mode": "enforce"},
+        }
+    )
+    listed = {"apiVersion": "v1", "kind": "List", "items": objects}
+    plane.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(listed))
+
+
+def switch_on(plane: ControlPlane) -> None:
+    """Hold before any operator runs, so that it starts into a full house."""
+    data = {"data": {"enabled": "true", "namespaces": f",{TENANT},"}}
+    plane.kubectl("patch", "configmap", "embellie-switch", "-n", NAMESPACE, "--type=merge", "-p", json.dumps(data))
+
+
+def measure_start(plane: ControlPlane, exchange: Path, count: int) -> tuple[Program, dict[str, float]]:
+    """Start the operator on a full house; wait until every plan is written."""
+    began = time.monotonic()
+    operator = start_operator(plane, exchange, flags=())
+    until(lambda: "complete snapshot" in operator.log(), "first snapshot", 120, 0.05)
+    snapshot_s = time.monotonic() - began
+    until(lambda: metric(operator, "embellie_turns_total").get('{outcome="complete"}', 0) >= 1, "first turn", 180)
+    first_turn_s = time.monotonic() - began
+    rest = plane.rest()
+
+    def plans() -> int:
+        page = rest.request("GET", "/apis/embellie.io/v1alpha1/workloadplans?limit=1")
+        return len(page["items"]) + int(page["metadata"].get("remainingItemCount") or 0)
+
+    until(lambda: plans() >= count, "all plans", 900, 1.0)
+    return operator, {
+        "first_snapshot_s": snapshot_s,
+        "first_turn_s": first_turn_s,
+        "all_plans_written_s": time.monotonic() - began,
+    }
+
+
+def plan_seconds(operator: Program) -> float:
+    """Mean duration of snapshot-to-plan per turn so far [s]."""
+    return metric(operator, "embellie_turn_seconds_sum").get('{part="plan"}', 0.0) / max(
+        1.0, metric(operator, "embellie_turn_seconds_count").get('{part="plan"}', 0.0)
+    )
+
+
+def measure_release(plane: ControlPlane, kube: KubeClient, exchange: Path, count: int) -> dict[str, float]:
+    """Make now the best hour, and watch everything go."""
+    watch = Watch(kube, plane)
+    time.sleep(1.1)  # a forecast file is named by its second
+    began = time.time()
+    forecasts(exchange, [100.0] * 6 + [500.0] * 90)
+    until(lambda: len(watch.seen) >= count, f"{count} released", 600, 0.5)
+    times = sorted(watch.seen.values())
+    watch.stop()
+    return {
+        "released": len(times),
+        "whole_s": times[-1] - began,
+        "rate_per_s": (len(times) - 1) / (times[-1] - times[0]),
+        "decision_to_release_p50_s": percentile(watch.delays_s, 0.5),
+        "decision_to_release_p99_s": percentile(watch.delays_s, 0.99),
+    }
+
+
+def cpu_share(pid: int, seconds: float) -> float:
+    """CPU time of a process over a stretch, as a share of one core."""
+    process = psutil.Process(pid)
+    before, began = process.cpu_times(), time.monotonic()
+    time.sleep(seconds)
+    after = process.cpu_times()
+    return (after.user + after.system - before.user - before.system) / (time.monotonic() - began)
+
+
+def measure_burst(plane: ControlPlane, kube: KubeClient, operator: Program, count: int) -> dict[str, float]:
+    """Create many Jobs at once while now is the best hour."""
+    watch = Watch(kube, plane)
+    process = psutil.Process(operator.pid)
+    before = process.cpu_times()
+    began = time.time()
+    creation_s = create(kube, "Job", count, "burst")
+    until(lambda: len(watch.seen) >= count, "the burst is out", 300, 0.2)
+    times = sorted(watch.seen.values())
+    watch.stop()
+    after = process.cpu_times()
+    return {
+        "creation_s": creation_s,
+        "first_released_s": times[0] - began,
+        "all_released_s": times[-1] - began,
+        "operator_cpu_s": after.user + after.system - before.user - before.system,
+        "operator_rss_mib": process.memory_info().rss / 2**20,
+    }
+
+
+def peak_mib(pid: int) -> float:
+    """Peak resident memory [MiB]."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("no VmHWM")
+
+
+def run_full_house(jobs: int, pods: int, nodes: int) -> dict[str, Any]:
+    """Start, plan, idle and release with everything held."""
+    found: dict[str, Any] = {}
+    with ControlPlane.start(scheduler=True, kwok=True) as plane, tempfile.TemporaryDirectory() as folder:
+        exchange = Path(folder)
+        prepare(plane, nodes)
+        forecasts(exchange, dirty_now_clean_later(96))
+        switch_on(plane)
+        kube = KubeClient.from_environment(plane.kubeconfig)
+        say(f"creating {jobs} Jobs and {pods} pods on {nodes} nodes")
+        found["creation_s"] = create(kube, "Job", jobs, "job") + create(kube, "Pod", pods, "pod")
+        found["held"] = held(plane)
+        operator, start = measure_start(plane, exchange, jobs + pods)
+        found |= start
+        found["plan_s"] = plan_seconds(operator)
+        found["rss_mib_held"] = psutil.Process(operator.pid).memory_info().rss / 2**20
+        found["idle_core_share_all_held"] = cpu_share(operator.pid, 60.0)
+        say(json.dumps(found, indent=1))
+        found["release"] = measure_release(plane, kube, exchange, jobs + pods)
+        found["rss_mib_peak"] = peak_mib(operator.pid)
+        say(json.dumps(found["release"], indent=1))
+        operator.stop()
+    return found
+
+
+def run_idle_and_burst(jobs: int, burst: int, nodes: int) -> dict[str, Any]:
+    """Idle with `jobs` held; then, on a fresh operator, a burst."""
+    found: dict[str, Any] = {}
+    with ControlPlane.start(scheduler=True, kwok=True) as plane, tempfile.TemporaryDirectory() as folder:
+        exchange = Path(folder)
+        prepare(plane, nodes)
+        kube = KubeClient.from_environment(plane.kubeconfig)
+        forecasts(exchange, [100.0] * 96)
+        operator = start_operator(plane, exchange, flags=())
+        until(lambda: switch_says(plane).get("enabled") == "true", "holding", 60)
+        say(f"creating {burst} Jobs at once")
+        found["burst"] = measure_burst(plane, kube, operator, burst)
+        found["burst"]["operator_peak_mib"] = peak_mib(operator.pid)
+        say(json.dumps(found["burst"], indent=1))
+        operator.stop()
+        plane.kubectl("delete", "jobs", "--all", "-n", TENANT, "--wait=false")
+        time.sleep(1.1)
+        forecasts(exchange, dirty_now_clean_later(96))
+        switch_on(plane)
+        create(kube, "Job", jobs, "idle")
+        operator, _ = measure_start(plane, exchange, jobs)
+        time.sleep(20.0)
+        found["idle_core_share"] = cpu_share(operator.pid, 90.0)
+        operator.stop()
+    return found
+
+
+def main() -> int:
+    """Run both parts and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=5000)
+    parser.add_argument("--pods", type=int, default=5000)
+    parser.add_argument("--nodes", type=int, default=500)
+    parser.add_argument("--burst", type=int, default=2000)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    full = run_full_house(options.jobs, options.pods, options.nodes)
+    rest = run_idle_and_burst(options.jobs, options.burst, options.nodes)
+    burst = rest["burst"]
+    rows = [
+        ("first complete snapshot after start", f"{full['first_snapshot_s']:.1f} s", "<= 20 s"),
+        ("planning turn (snapshot to plan)", f"{full['plan_s']:.2f} s", "< 2 s"),
+        ("decision to release, p99", f"{full['release']['decision_to_release_p99_s']:.1f} s", "< 5 s"),
+        ("releases sustained", f"{full['release']['rate_per_s']:.0f} /s", ">= 200 /s"),
+        (f"operator memory, {full['held']} held", f"{full['rss_mib_held']:.0f} MiB", "< 400 MiB"),
+        ("operator memory, peak", f"{full['rss_mib_peak']:.0f} MiB", "< 400 MiB"),
+        (f"{options.burst} Jobs at once: first released", f"{burst['first_released_s']:.1f} s", "(Kueue: 25 s)"),
+        (f"{options.burst} Jobs at once: all released", f"{burst['all_released_s']:.1f} s", "<= 20 s (Kueue: 61 s)"),
+        ("  operator CPU for it", f"{burst['operator_cpu_s']:.1f} s", "< 15 s"),
+        ("  operator memory", f"{burst['operator_peak_mib']:.0f} MiB", "< 226 MiB"),
+        (f"idle with {options.jobs} held", f"{100 * rest['idle_core_share']:.1f} % of a core", "< 5 %"),
+    ]
+    for name, value, target in rows:
+        say(f"{name:<48}{value:>14}   {target}")
+    if options.json:
+        options.json.write_text(json.dumps(full | rest, indent=1), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a container becomes an ordinary process."""
+
+from pathlib import Path
+from typing import Any
+
+from embellie_testbed.pods import declared_ports, launch_of, probe_target, token_volumes
+
+CONTAINER: dict[str, Any] = {
+    "name": "operator",
+    "command": ["embellie"],
+    "args": [
+        "--as=$(POD_NAME)",
+        "--dir=/var/lib/embellie",
+        "--metrics-port=8080",
+        "--seconds=8080",
+        "--x=$(NO)",
+        "/varlib",
+    ],
+    "env": [
+        {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        {"name": "PLACE", "value": "/var/lib/embellie/a:/var/lib/embellie-other"},
+    ],
+    "ports": [{"name": "metrics", "containerPort": 8080}],
+    "readinessProbe": {"httpGet": {"path": "/readyz", "port": "metrics"}},
+    "volumeMounts": [
+        {"name": "all", "mountPath": "/var"},
+        {"name": "forecasts", "mountPath": "/var/lib/embellie"},
+        {"name": "token", "mountPath": "/var/run/secrets"},
+    ],
+}
+FORECASTER: dict[str, Any] = {"name": "forecaster", "command": ["embellie-forecast"]}
+POD: dict[str, Any] = {
+    "metadata": {"name": "operator-1"},
+    "spec": {
+        "nodeName": "host-1",
+        "containers": [CONTAINER, FORECASTER],
+        "volumes": [
+            {"name": "all", "emptyDir": {}},
+            {"name": "forecasts", "emptyDir": {}},
+            {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
+        ],
+    },
+}
+VOLUMES = {name: Path("/tmp/pod") / name for name in ("all", "forecasts", "token")}  # noqa: S108 - only a name
+
+
+def test_arguments_know_their_fields_folders_and_ports() -> None:
+    launch = launch_of(POD, CONTAINER, volumes=VOLUMES, ports={8080: 20001})
+    assert launch.argv == (
+        "embellie",
+        "--as=operator-1",
+        "--dir=/tmp/pod/forecasts",
+        "--metrics-port=20001",
+        "--seconds=8080",
+        "--x=$(NO)",
+        "/varlib",
+    )
+    assert launch.environment["NODE"] == "host-1"
+    assert launch.environment["PLACE"] == "/tmp/pod/forecasts/a:/var/lib/embellie-other"  # noqa: S108
+
+
+def test_only_a_container_that_mounts_a_token_gets_one() -> None:
+    assert token_volumes(POD) == {"token"}
+    assert launch_of(POD, CONTAINER, volumes=VOLUMES, ports={}).wants_token
+    assert not launch_of(POD, FORECASTER, volumes=VOLUMES, ports={}).wants_token
+
+
+def test_the_readiness_probe_asks_the_port_that_stands_for_the_declared_one() -> None:
+    assert declared_ports(POD) == [8080]
+    assert probe_target(CONTAINER, {8080: 20001}) == (20001, "/readyz")
+    assert probe_target(FORECASTER, {}) is None
