@@ -10,7 +10,7 @@ TOOLS := .cache/tools
 UV := $(TOOLS)/bin/uv
 RUN := .venv/bin/python
 WORKERS ?= 2
-export PYTHONPATH := tools
+export PYTHONPATH := operator:forecasting:tools
 
 .PHONY: help
 help: ## show this list

@@ -66,10 +66,16 @@ def gpu_cluster(control_plane: ControlPlane) -> ControlPlane:
     return control_plane
 
 
-@pytest.fixture(scope="session")
-def installed_chart(control_plane: ControlPlane) -> ControlPlane:
-    """The control plane with the chart installed by helm; no node runs its pods, its RBAC and policies are real."""
+@pytest.fixture(scope="module")
+def installed_chart(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    """The control plane with the chart installed by helm; no node runs its pods, its RBAC and policies are real.
+
+    Its policies act on the whole cluster, so it goes with the module. Its hooks have no node to run on.
+    """
     control_plane.helm(
         "install", "embellie", CHART, "-n", RELEASE_NAMESPACE, "--create-namespace", "--wait=false", "--take-ownership"
     )
-    return control_plane
+    yield control_plane
+    control_plane.helm("uninstall", "embellie", "-n", RELEASE_NAMESPACE, "--no-hooks")
+    control_plane.kubectl("delete", "leases", "--all", "-n", RELEASE_NAMESPACE)
+

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cluster that stays: control plane, simulated GPU nodes, exporter and Prometheus, until it is told to go.
 
-python -m embellie_testbed.cluster up        start it and print how to use it
+python -m embellie_testbed.cluster up        start it and print how to use it (`make cluster`)
 python -m embellie_testbed.cluster status    print that again
-python -m embellie_testbed.cluster down      stop it; nothing is left
+python -m embellie_testbed.cluster down      stop it; nothing is left (`make cluster-down`)
 python -m embellie_testbed.cluster token NAMESPACE SERVICEACCOUNT    print a kubeconfig of that account
 """
 
@@ -51,6 +51,24 @@ def state_file() -> Path:
     return cache_folder() / "cluster.json"
 
 
+def environment_file() -> Path:
+    """Return the file that a shell reads to use the running cluster."""
+    return cache_folder() / "cluster.env"
+
+
+def environment(state: State) -> str:
+    """Return the shell lines that point kubectl, helm and `kubectl embellie` at a running cluster."""
+    folders = f"{state.binaries}:{Path(sys.executable).parent}"
+    return "".join(
+        f"export {line}\n"
+        for line in (
+            f"KUBECONFIG={shlex.quote(state.kubeconfig)}",
+            f'PATH={shlex.quote(folders)}:"$PATH"',
+            f"PROMETHEUS_URL={shlex.quote(state.prometheus_url)}",
+        )
+    )
+
+
 def running() -> State | None:
     """Return the running cluster, or None."""
     try:
@@ -68,12 +86,14 @@ def describe(state: State) -> str:
             f"The cluster is running: {state.nodes} simulated nodes of 8 GPUs in the zones west and east,",
             "and two nodes whose pods run as processes of this machine (an installed chart runs there).",
             "",
-            f"  export KUBECONFIG={shlex.quote(state.kubeconfig)}",
-            f'  export PATH={shlex.quote(state.binaries)}:"$PATH"',
+            "Use it, in any shell (this sets KUBECONFIG, PATH and PROMETHEUS_URL):",
             "",
-            f"  Prometheus: {state.prometheus_url}",
-            f"  to make its sensors misbehave: {state.exporter_control}",
-            "  to stop it: python -m embellie_testbed.cluster down",
+            f"  source {shlex.quote(str(environment_file()))}",
+            "",
+            f"Its kubeconfig: {state.kubeconfig}",
+            f"Prometheus:     {state.prometheus_url}",
+            f"To make its sensors misbehave, edit: {state.exporter_control}",
+            "To stop it: make cluster-down",
         )
     )
 
@@ -125,6 +145,7 @@ def serve(*, nodes: int, ambient: str) -> int:
             prometheus_url=prometheus.url,
             exporter_control=str(exporter.control),
         )
+        environment_file().write_text(environment(state), encoding="utf-8")
         draft = state_file().with_suffix(".draft")
         draft.write_text(json.dumps(asdict(state)), encoding="utf-8")
         draft.rename(state_file())
@@ -132,6 +153,7 @@ def serve(*, nodes: int, ambient: str) -> int:
             asked_to_stop.wait()
         finally:
             state_file().unlink(missing_ok=True)
+            environment_file().unlink(missing_ok=True)
     return 0
 
 
@@ -140,6 +162,7 @@ def down() -> int:
     state = running()
     if state is None:
         state_file().unlink(missing_ok=True)
+        environment_file().unlink(missing_ok=True)
         print("no cluster is running")
         return 0
     process = psutil.Process(state.pid)
@@ -153,7 +176,7 @@ def status() -> int:
     """Print how to use the running cluster."""
     state = running()
     if state is None:
-        print("no cluster is running; start one with: python -m embellie_testbed.cluster up")
+        print("no cluster is running; start one with: make cluster")
         return 1
     print(describe(state))
     return 0

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sensors that zones name: asked each turn, judged with their recent history."""
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embellie.api.gridzone import GridZone
@@ -50,8 +51,8 @@ class SensorDesk:
 
     def read(
         self,
-        grid_zones: Iterable[GridZone],
-        thermal_zones: Iterable[ThermalZone],
+        grid_zones: Sequence[GridZone],
+        thermal_zones: Sequence[ThermalZone],
         power_of_zone: Callable[[str], float],
     ) -> Readings:
         """Ask every sensor once and judge the answers; `power_of_zone` gives a thermal zone's present power [kW]."""
@@ -73,7 +74,12 @@ class SensorDesk:
                 power[sensor.zone] = reading
             else:
                 roles.setdefault((sensor.role, sensor.zone), []).append(reading)
-        worst = {key: found for key, readings in roles.items() if (found := hottest(readings)) is not None}
+        limits = {("Inlet", z.metadata.name): float(z.spec.limits.inlet_hard_celsius) for z in thermal_zones}
+        worst = {
+            key: found
+            for key, readings in roles.items()
+            if (found := hottest(readings, limits.get(key, math.inf))) is not None
+        }
         return Readings(
             grid_power_kw=power,
             inlets={zone: reading for (role, zone), reading in worst.items() if role == "Inlet"},

@@ -133,7 +133,7 @@ def _check_kinds(api: Api) -> tuple[bool, str]:
         served = set()
     missing = [kind for kind in KINDS if kind not in served]
     if missing:
-        return False, f"{', '.join(missing)} not served - apply the CRDs: kubectl apply -f charts/embellie/crds/"
+        return False, f"{', '.join(missing)} not served - apply the CRDs: kubectl apply -f manifests/crds/"
     return True, f"{', '.join(KINDS)} are served as {names.GROUP}/{names.VERSION}"
 
 
