@@ -78,4 +78,3 @@ def installed_chart(control_plane: ControlPlane) -> Iterator[ControlPlane]:
     yield control_plane
     control_plane.helm("uninstall", "embellie", "-n", RELEASE_NAMESPACE, "--no-hooks")
     control_plane.kubectl("delete", "leases", "--all", "-n", RELEASE_NAMESPACE)
-

@@ -402,6 +402,8 @@ def test_its_own_token_and_the_fence_let_it_do_all_of_its_work(
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=5) == 0
     assert not switch.read(api, system, NAME).enabled
-    assert not [line for line in log.read_text().splitlines() if "forbidden" in line.lower() or "failed" in line]
+    # Namespaces of earlier tests may be on their way out, and take no events.
+    lines = [line for line in log.read_text().splitlines() if "being terminated" not in line]
+    assert not [line for line in lines if "forbidden" in line.lower() or "failed" in line]
     pod = api.get(namespaced("api/v1", namespace, "pods", "pod"))
     assert [g["name"] for g in pod["spec"]["schedulingGates"]] == ["other.io/gate"]

@@ -89,6 +89,11 @@ class WorkloadRecord:
         """GPUs of the whole gang."""
         return self.pods * self.gpus_per_pod
 
+    @property
+    def queued(self) -> bool:
+        """True for a Job in a Kueue queue: Kueue owns its suspension. A pod's gate is ours alone to remove."""
+        return bool(self.queue) and self.key.kind is WorkloadKind.JOB
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodRecord:
@@ -130,9 +135,9 @@ def parse_time(text: object) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, OverflowError):
         return None
-    return moment.astimezone(UTC) if moment.tzinfo else None
 
 
 def _int(value: object, default: int) -> int:
@@ -166,10 +171,12 @@ def _constraints(pod_spec: Raw) -> Constraints:
     return Constraints(node_selector=tuple(sorted(selector.items())), node_affinity=affinity)
 
 
-def _kept(annotations: Raw | None) -> Mapping[str, str]:
-    if not annotations:
-        return _NO_ANNOTATIONS
+def _kept(meta: Raw) -> Mapping[str, str]:
+    annotations, labels = meta.get("annotations") or {}, meta.get("labels") or {}
     kept = {k: str(annotations[k]) for k in _KEPT_ANNOTATIONS if k in annotations}
+    if names.KUEUE_MAX_EXEC_SECONDS in labels:
+        # Kueue reads its hint from a label.
+        kept[names.KUEUE_MAX_EXEC_SECONDS] = str(labels[names.KUEUE_MAX_EXEC_SECONDS])
     return kept or _NO_ANNOTATIONS
 
 
@@ -191,7 +198,7 @@ def parse_job(raw: Raw) -> WorkloadRecord | None:
     finished = any(
         c.get("type") in ("Complete", "Failed") and c.get("status") == "True" for c in status.get("conditions") or ()
     )
-    annotations = _kept(meta.get("annotations"))
+    annotations = _kept(meta)
     return WorkloadRecord(
         key=_key(meta, WorkloadKind.JOB),
         created_at=parse_time(meta.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC),
@@ -228,7 +235,7 @@ def parse_bare_pod(raw: Raw) -> WorkloadRecord | None:
         finished=status.get("phase") in _FINISHED_PHASES or bool(meta.get("deletionTimestamp")),
         pods=1,
         gpus_per_pod=_gpus(spec),
-        annotations=_kept(meta.get("annotations")),
+        annotations=_kept(meta),
         labels=dict(labels),
         constraints=_constraints(spec),
         other_gates=tuple(g for g in gates if g != names.GATE),

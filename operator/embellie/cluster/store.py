@@ -97,6 +97,8 @@ class Store:
         self._lock = threading.Lock()
         self._entries: dict[Resource, dict[str, _Entry]] = {resource: {} for resource in Resource}
         self._touched: dict[Resource, set[str]] = {}
+        self.version = 0
+        """Grows with every change of a record; an event that changes nothing that matters leaves it."""
         self.wake = threading.Event()
         """Set when something came that should not wait for the next period."""
 
@@ -111,9 +113,10 @@ class Store:
                 touched.add(uid)
             before = entries.get(uid)
             if entry is None or entry == _Entry():
-                entries.pop(uid, None)
-            else:
+                self.version += entries.pop(uid, None) is not None
+            elif entry != before:
                 entries[uid] = entry
+                self.version += 1
         if _is_news(resource, before, entry):
             self.wake.set()
 
@@ -136,9 +139,9 @@ class Store:
             gone = [uid for uid in entries if uid not in listed and uid not in touched]
             for uid in gone:
                 del entries[uid]
-            for uid, entry in listed.items():
-                if uid not in touched:
-                    entries[uid] = entry
+            changed = {u: e for u, e in listed.items() if u not in touched and entries.get(u) != e}
+            entries.update(changed)
+            self.version += len(gone) + len(changed)
         return len(gone)
 
     def view(self) -> View:

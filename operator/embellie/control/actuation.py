@@ -205,5 +205,6 @@ def _placement(decision: Decision, assembly: Assembly) -> Mapping[str, str]:
 
 def _label_value(residency: str) -> str:
     """Write a residency as a label value, whatever its user typed."""
-    kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in residency)[:63].strip("-_.")
+    # ASCII only: the API server refuses any other label value, and a refused release would hold past the bound.
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in residency)[:63].strip("-_.")
     return kept or "unreadable"

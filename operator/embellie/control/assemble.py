@@ -141,7 +141,7 @@ def _is_subject(record: WorkloadRecord, inputs: Inputs) -> bool:
     if record.finished or record.key.uid in inputs.just_released:
         return False
     if record.held:
-        return record.waiting and not record.queue
+        return record.waiting and not record.queued
     seen = record.key.uid in inputs.bounds
     return record.opted_in and not record.waiting and names.RELEASED_AT not in record.annotations and not seen
 

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -31,7 +32,9 @@ from embellie.control.sensors import Readings, SensorDesk
 from embellie.control.turn import Verdicts, decide
 from embellie.control.zone_status import grid_zone_status, policy_status, thermal_zone_status, zone_headroom
 from embellie.domain.clock import Clock
+from embellie.domain.forecast import Forecast
 from embellie.domain.reasons import State
+from embellie.domain.snapshot import GridZoneState, Snapshot
 from embellie.telemetry import metrics
 from embellie.telemetry.forecasts import ForecastDirectory
 
@@ -47,6 +50,42 @@ DEBOUNCE_S = 0.25
 """New work is gathered for this long before a turn starts early."""
 
 _Kind = TypeVar("_Kind", GridZone, ThermalZone, EnergyPolicy)
+
+
+QUIET_TURNS = 4
+"""However quiet it is, everything is decided anew after so many turns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What a turn found out before it decides."""
+
+    version: int
+    view: View
+    grid_zones: tuple[GridZone, ...]
+    thermal_zones: tuple[ThermalZone, ...]
+    readings: Readings
+    forecasts: Mapping[str, Forecast]
+    now: datetime
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What decisions rest on, but for the temperatures' decimals and the time of day."""
+        issues = tuple((name, f.issued_at, f.rung) for name, f in sorted(self.forecasts.items()))
+        return self.version, issues, tuple(sorted(self.readings.problems))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rest:
+    """Until when the last decisions stand if nothing changes."""
+
+    key: tuple[object, ...] | None = None
+    until: float = 0.0
+    namespaces: Sequence[str] = ()
+
+    def may_go_on(self, key: tuple[object, ...], now_s: float) -> bool:
+        """Tell whether there is nothing to decide."""
+        return self.key == key and now_s < self.until
 
 
 class Loop:
@@ -78,6 +117,7 @@ class Loop:
         self._heartbeat = Heartbeat(client, options.namespace, options.identity, name=f"{options.name}-heartbeat")
         self._statuses = StatusWriter(client)
         self._zone_power_kw: dict[str, float] = {}
+        self._rest = _Rest()
         self._invalid: dict[str, str] = {}
         self._relisted_at = time.monotonic()
         self._last_turn_at: float | None = None
@@ -106,7 +146,7 @@ class Loop:
                 logger.warning("the switch could not be turned off: %s", error)
 
     def _wait(self) -> None:
-        period_s = self._clock.wall_seconds(_seconds(self._options.turn_seconds))
+        period_s = self._clock.wall_seconds(timedelta(seconds=self._options.turn_seconds))
         if self._store.wake.wait(period_s if self._elector.is_leader() else min(period_s, 1.0)):
             self._stop.wait(DEBOUNCE_S)
         self._store.wake.clear()
@@ -130,37 +170,60 @@ class Loop:
         return more
 
     def _turn(self, started: float) -> bool:
+        """Do one turn; return whether the next should follow at once."""
         if not self._actuation.loaded:
             self._actuation.load()
         if started - self._relisted_at > self._options.relist_wall_seconds:
-            pruned = bootstrap(self._client, self._store)
-            self._relisted_at = time.monotonic()
-            self._actuation.forget_gone(self._store.view().workloads)
-            if pruned:
-                logger.info("a full list pruned %d objects whose deletion was missed", pruned)
-        view = self._store.view()
-        assembly, readings = self._assemble(view, self._turn_length_s(started))
+            self._relist()
+        turn_s = self._turn_length_s(started)
         self._last_turn_at = started
+        seen = self._gather()
+        if self._rest.may_go_on(seen.key, started):
+            # Nothing that a decision rests on has changed and nothing is due: what was decided stands.
+            self._mind_the_switch(self._rest.namespaces)
+            self._heartbeat.beat(datetime.now(UTC))
+            return False
         planned_at = time.monotonic()
+        assembly = self._assemble(seen, turn_s)
         verdicts = decide(
             assembly,
-            view.workloads,
+            seen.view.workloads,
             self._actuation.known(),
-            self._actuation.just_released(view.workloads) | self._actuation.unwritten(),
+            self._actuation.just_released(seen.view.workloads) | self._actuation.unwritten(),
             self._batch_size(),
         )
         metrics.TURN_SECONDS.labels("plan").observe(time.monotonic() - planned_at)
         if not self._elector.is_leader():
             return False
         carried = self._actuation.carry_out(verdicts, assembly)
-        self._write_statuses(assembly, readings, verdicts)
+        self._write_statuses(assembly, seen.readings, verdicts)
         left = self._actuation.write_plans(
             carried.records, assembly.snapshot.now, WRITE_BUSY_S if verdicts.more_due else WRITE_S
         )
-        self._mind_the_switch(assembly)
+        namespaces = assembly.table.enforced_namespaces()
+        self._mind_the_switch(namespaces)
         self._heartbeat.beat(datetime.now(UTC))
         self._tell(assembly, verdicts)
-        return verdicts.more_due or carried.conflicts or left
+        again = verdicts.more_due or carried.conflicts or left
+        unsettled = again or bool(verdicts.releases) or bool(verdicts.hand_offs)
+        period_s = self._clock.wall_seconds(timedelta(seconds=self._options.turn_seconds))
+        until_due_s = self._clock.wall_seconds(_next_due(verdicts, assembly.snapshot.now))
+        self._rest = _Rest(
+            key=None if unsettled else seen.key,
+            until=started + min(QUIET_TURNS * period_s, until_due_s - 3.0 * period_s),
+            namespaces=namespaces,
+        )
+        return again
+
+    def _relist(self) -> None:
+        """Put right what watching missed: deletions, and plans that somebody removed."""
+        pruned = bootstrap(self._client, self._store)
+        self._relisted_at = time.monotonic()
+        self._actuation.load()
+        self._actuation.forget_gone(self._store.view().workloads)
+        self._rest = _Rest()
+        if pruned:
+            logger.info("a full list pruned %d objects whose deletion was missed", pruned)
 
     def _batch_size(self) -> int:
         """As many releases as can be written in two seconds, so that none waits long after its decision."""
@@ -172,12 +235,15 @@ class Loop:
         asked = self._options.turn_seconds
         if self._last_turn_at is None:
             return asked
-        wall_per_turn = self._clock.wall_seconds(_seconds(asked))
+        wall_per_turn = self._clock.wall_seconds(timedelta(seconds=asked))
         return asked * max(1.0, (started - self._last_turn_at) / wall_per_turn)
 
-    def _assemble(self, view: View, turn_s: float) -> tuple[Assembly, Readings]:
+    def _gather(self) -> "_Seen":
+        """Ask everybody: the store, the sensors, the forecaster."""
+        version, view = self._store.version, self._store.view()
         grid_zones = self._parse(GridZone, view.grid_zones)
         thermal_zones = self._parse(ThermalZone, view.thermal_zones)
+        forecast_zones = [z for z in grid_zones if z.spec.grid_region]
         self._forecasts.write_zones(
             {
                 "name": z.metadata.name,
@@ -185,32 +251,40 @@ class Loop:
                 "latitudeMillidegrees": z.spec.latitude_millidegrees,
                 "longitudeMillidegrees": z.spec.longitude_millidegrees,
             }
-            for z in grid_zones
-            if z.spec.grid_region
+            for z in forecast_zones
         )
         readings = self._desk.read(grid_zones, thermal_zones, lambda zone: self._zone_power_kw.get(zone, 0.0))
         now = self._clock.now()
-        found = {
-            z.metadata.name: self._forecasts.latest(z.metadata.name, now) for z in grid_zones if z.spec.grid_region
-        }
-        inputs = Inputs(
+        found = {z.metadata.name: self._forecasts.latest(z.metadata.name, now) for z in forecast_zones}
+        return _Seen(
+            version=version,
             view=view,
             grid_zones=grid_zones,
             thermal_zones=thermal_zones,
-            policies=self._parse(EnergyPolicy, view.energy_policies),
+            readings=readings,
             forecasts={name: forecast for name, forecast in found.items() if forecast is not None},
-            grid_power=readings.grid_power_kw,
-            inlets=readings.inlets,
-            supplies=readings.supplies,
+            now=now,
+        )
+
+    def _assemble(self, seen: "_Seen", turn_s: float) -> Assembly:
+        inputs = Inputs(
+            view=seen.view,
+            grid_zones=seen.grid_zones,
+            thermal_zones=seen.thermal_zones,
+            policies=self._parse(EnergyPolicy, seen.view.energy_policies),
+            forecasts=seen.forecasts,
+            grid_power=seen.readings.grid_power_kw,
+            inlets=seen.readings.inlets,
+            supplies=seen.readings.supplies,
             bounds={uid: known.latest_start for uid, known in self._actuation.known().items()},
-            just_released=self._actuation.just_released(view.workloads),
+            just_released=self._actuation.just_released(seen.view.workloads),
             own_namespace=self._options.namespace,
             turn_s=turn_s,
             max_limit_hold_s=self._options.max_limit_hold_seconds,
         )
-        assembly = assemble(inputs, self._clock, now)
+        assembly = assemble(inputs, self._clock, seen.now)
         self._zone_power_kw = _expected_power(assembly)
-        return assembly, readings
+        return assembly
 
     def _parse(self, kind: type[_Kind], raws: Sequence[Raw]) -> tuple[_Kind, ...]:
         """Read our own objects; one that cannot be read (written past the schema) is named once and left out."""
@@ -239,9 +313,8 @@ class Loop:
             status = policy_status(policy, assembly.table, verdicts.records, wall_now).to_json_object()
             self._statuses.write("EnergyPolicy", "energypolicies", policy.metadata.name, status, now_s)
 
-    def _mind_the_switch(self, assembly: Assembly) -> None:
+    def _mind_the_switch(self, wanted: Sequence[str]) -> None:
         """Turn holding on after a complete turn, where an enforce policy asks for it; never when it is locked."""
-        wanted = assembly.table.enforced_namespaces()
         state = self._switch.read()
         if state.locked or not state.exists:
             metrics.SWITCH.set(0)
@@ -264,10 +337,28 @@ class Loop:
         now = assembly.snapshot.now
         metrics.OLDEST_BOUND.set(max((max(0.0, (now - r.latest_start).total_seconds()) for r in held), default=0.0))
         for zone in assembly.snapshot.grid_zones:
+            metrics.ZONE_POWER.labels(zone.name).set(1000.0 * worst_case_kw(zone, assembly.snapshot))
             if zone.forecast is not None:
+                slot = min(max(0, int((now - zone.forecast.start) / zone.forecast.step)), zone.forecast.n_slots - 1)
+                metrics.CARBON_INTENSITY.labels(zone.name, zone.forecast.signal_kind).set(
+                    float(zone.forecast.carbon_intensity_mean_g_per_kwh[slot])
+                )
                 metrics.FORECAST_AGE.labels(zone.name).set((now - zone.forecast.issued_at).total_seconds())
         for thermal in assembly.snapshot.thermal_zones:
             metrics.HEADROOM.labels(thermal.name).set(1000.0 * zone_headroom(thermal.name, assembly).headroom_kw)
+
+
+def _next_due(verdicts: Verdicts, now: datetime) -> timedelta:
+    """Time until the first planned start or bound, in the operator's clock."""
+    held = [r for r in verdicts.records if r.state is not State.SHADOW]
+    due = [min(r.planned_start or r.latest_start, r.latest_start) for r in held]
+    return min(due, default=now + timedelta(days=1)) - now
+
+
+def worst_case_kw(zone: GridZoneState, snapshot: Snapshot) -> float:
+    """Facility power of a grid zone with all that runs in it at its worst case [kW]."""
+    pue_of = {c.name: c.pue for c in snapshot.cells if c.grid_zone == zone.name}
+    return zone.base_power_kw + sum(g.worst_power_kw * pue_of[g.cell] for g in snapshot.running if g.cell in pue_of)
 
 
 def _expected_power(assembly: Assembly) -> dict[str, float]:
@@ -279,7 +370,3 @@ def _expected_power(assembly: Assembly) -> dict[str, float]:
         if zone in power and zone is not None:
             power[zone] += gang.power_kw
     return power
-
-
-def _seconds(seconds: float) -> timedelta:
-    return timedelta(seconds=seconds)

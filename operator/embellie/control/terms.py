@@ -57,6 +57,9 @@ def read_terms(flex: str, annotations: Mapping[str, str], created_at: datetime, 
             problems.append(problem)
             start_now, message = Reason.INVALID_ANNOTATION, f"It starts at once: {problem}."
 
+    if deadline is not None:
+        # A deadline in the year 1 is as unreachable as yesterday's, and nothing can be taken off it.
+        deadline = max(deadline, created_at - MAX_DURATION)
     bound, why = latest_start(created_at, max_delay, deadline, duration)
     if why is not None and start_now is None:
         start_now = why
@@ -83,19 +86,29 @@ def _duration(annotations: Mapping[str, str], policy: EnergyPolicySpec, problems
             return parse_duration(stated), False
         except ValueError as error:
             problems.append(f"annotation {names.DURATION}: {error}")
-    hint = annotations.get(names.KUEUE_MAX_EXEC_SECONDS, "")
-    if hint.isdigit() and 0 < int(hint) <= MAX_DURATION.total_seconds():
-        return timedelta(seconds=int(hint)), False
+    hint = _kueue_hint(annotations)
+    if hint is not None:
+        return hint, False
     return timedelta(seconds=policy.assumed_duration_seconds), True
+
+
+def _kueue_hint(annotations: Mapping[str, str]) -> timedelta | None:
+    """Return Kueue's limit on the run time, where a sensible one is stated."""
+    hint = annotations.get(names.KUEUE_MAX_EXEC_SECONDS, "")
+    # Python's isdigit also takes digits that int() does not, and int() refuses very long numbers.
+    if not (hint.isascii() and hint.isdigit() and len(hint) <= 9):
+        return None
+    stated = timedelta(seconds=int(hint))
+    return stated if timedelta(0) < stated <= MAX_DURATION else None
 
 
 def parse_deadline(text: str) -> datetime | None:
     """Read an RFC 3339 instant; None when it is none or has no zone."""
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return moment.astimezone(UTC) if moment.tzinfo is not None else None
 
 
 def duration_of(annotations: Mapping[str, str], assumed: timedelta) -> timedelta:
@@ -103,8 +116,7 @@ def duration_of(annotations: Mapping[str, str], assumed: timedelta) -> timedelta
     try:
         return parse_duration(annotations[names.DURATION])
     except (KeyError, ValueError):
-        hint = annotations.get(names.KUEUE_MAX_EXEC_SECONDS, "")
-        return timedelta(seconds=int(hint)) if hint.isdigit() and 0 < int(hint) < 10**8 else assumed
+        return _kueue_hint(annotations) or assumed
 
 
 def residency_allows(residency: str, jurisdiction: str) -> bool:

@@ -92,7 +92,7 @@ def _hand_offs(
     found: list[PlanRecord] = []
     unmark: list[WorkloadKey] = []
     for record in workloads:
-        handed = record.held and (not record.waiting or bool(record.queue))
+        handed = record.held and (not record.waiting or record.queued)
         if handed:
             unmark.append(record.key)
         before = known.get(record.key.uid)
@@ -106,9 +106,9 @@ def _hand_offs(
 
 def _handed_off(record: WorkloadRecord, before: KnownPlan) -> tuple[State, Reason, str] | None:
     was_held = before.state in (State.HELD, State.HELD_BY_LIMIT)
-    if record.held and record.waiting and not record.queue:
+    if record.held and record.waiting and not record.queued:
         return None
-    if was_held and record.queue:
+    if was_held and record.queued:
         return (
             State.HANDED_OFF,
             Reason.STARTED_BY_OTHER,

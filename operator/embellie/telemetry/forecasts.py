@@ -24,6 +24,12 @@ from embellie.domain.reasons import Rung, SignalKind
 SCHEMA = "embellie.io/forecast/v1"
 FRESH_FOR = timedelta(hours=7)
 """Older than this a live forecast counts as the last good one."""
+AHEAD = timedelta(minutes=10)
+"""Clocks may differ by this much; an issue from further ahead waits for its time."""
+SHORTEST_STEP, LONGEST_STEP = timedelta(minutes=1), timedelta(days=1)
+AMBIENT_RANGE_C = (-90.0, 70.0)
+MAX_HORIZON = timedelta(days=366)
+MAX_FILE_BYTES = 4 << 20
 logger = logging.getLogger(__name__)
 
 
@@ -35,25 +41,43 @@ def parse_forecast(document: Any) -> Forecast:
         raise ValueError(f"schema must be {SCHEMA}, got {document.get('schema')!r}")
     try:
         ambient = document.get("ambientTemperatureCelsius")
-        return Forecast(
-            zone=str(document["zone"]),
-            issued_at=_time(document["issuedAt"]),
-            start=_time(document["start"]),
-            step=timedelta(seconds=float(document["stepSeconds"])),
-            quantile_levels=tuple(float(q) for q in document["quantileLevels"]),
-            carbon_intensity_g_per_kwh=_array(document["carbonIntensityGramsPerKilowattHour"], 2),
-            carbon_intensity_mean_g_per_kwh=_array(document["carbonIntensityMeanGramsPerKilowattHour"], 1),
-            renewable_share=_array(document["renewableShare"], 2),
-            ambient_temperature_c=None if ambient is None else _array(ambient, 2),
-            signal_kind=SignalKind(document["signalKind"]),
-            rung=Rung(document["rung"]),
-            model_id=str(document["modelId"])[:253],
-            skill_percent=None if document.get("skillPercent") is None else int(document["skillPercent"]),
+        return _believable(
+            Forecast(
+                zone=str(document["zone"]),
+                issued_at=_time(document["issuedAt"]),
+                start=_time(document["start"]),
+                step=timedelta(seconds=float(document["stepSeconds"])),
+                quantile_levels=tuple(float(q) for q in document["quantileLevels"]),
+                carbon_intensity_g_per_kwh=_array(document["carbonIntensityGramsPerKilowattHour"], 2),
+                carbon_intensity_mean_g_per_kwh=_array(document["carbonIntensityMeanGramsPerKilowattHour"], 1),
+                renewable_share=_array(document["renewableShare"], 2),
+                ambient_temperature_c=None if ambient is None else _array(ambient, 2),
+                signal_kind=SignalKind(document["signalKind"]),
+                rung=Rung(document["rung"]),
+                model_id=str(document["modelId"])[:253],
+                skill_percent=None if document.get("skillPercent") is None else int(document["skillPercent"]),
+            )
         )
     except KeyError as error:
         raise ValueError(f"field {error} is missing") from error
     except (TypeError, OverflowError) as error:
         raise ValueError(str(error)) from error
+
+
+def _believable(forecast: Forecast) -> Forecast:
+    """Refuse what the domain does not: an endless time axis, and temperatures of another shape or world."""
+    if not SHORTEST_STEP <= forecast.step <= LONGEST_STEP:
+        raise ValueError(f"stepSeconds must be from 60 to 86400, got {forecast.step.total_seconds():g}")
+    if forecast.end > forecast.start + MAX_HORIZON:
+        raise ValueError(f"a forecast must not cover more than {MAX_HORIZON.days} days")
+    ambient = forecast.ambient_temperature_c
+    if ambient is not None:
+        low, high = AMBIENT_RANGE_C
+        if ambient.shape != forecast.carbon_intensity_g_per_kwh.shape:
+            raise ValueError("ambientTemperatureCelsius must have the shape of the carbon intensity")
+        if not np.all(np.isfinite(ambient)) or ambient.min() < low or ambient.max() > high:
+            raise ValueError(f"ambientTemperatureCelsius must be finite and lie in {low:g}..{high:g}")
+    return forecast
 
 
 def _time(text: object) -> datetime:
@@ -71,6 +95,17 @@ def _array(values: object, dimensions: int) -> FloatArray:
     return array
 
 
+def _write_atomically(target: Path, text: str) -> None:
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).replace(target)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
 class ForecastDirectory:
     """Reads `DIR/forecasts/ZONE/*.json`, writes `DIR/zones.json`."""
 
@@ -79,18 +114,23 @@ class ForecastDirectory:
         self._cache: dict[str, tuple[Path, Forecast]] = {}
         self._reported: set[Path] = set()
         self._zones_written = ""
+        self._unwritable = ""
 
     def write_zones(self, zones: Iterable[Mapping[str, Any]]) -> None:
         """Tell the forecaster which zones to forecast, atomically and only on change."""
         text = json.dumps({"zones": list(zones)}, sort_keys=True, indent=1)
-        if text == self._zones_written and (self._directory / "zones.json").exists():
-            return
-        self._directory.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self._directory, prefix=".zones-")
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        Path(name).replace(self._directory / "zones.json")
-        self._zones_written = text
+        target = self._directory / "zones.json"
+        try:
+            if text != self._zones_written or not target.exists():
+                self._directory.mkdir(parents=True, exist_ok=True)
+                _write_atomically(target, text)
+                self._zones_written = text
+            self._unwritable = ""
+        except OSError as error:
+            # A full or read-only volume leaves us without forecasts at worst; it must not stop the turn.
+            if self._unwritable != str(error):
+                self._unwritable = str(error)
+                logger.warning("%s cannot be written, so no new zone is forecast: %s", target, error)
 
     def latest(self, zone: str, now: datetime) -> Forecast | None:
         """Return the newest believable forecast for a zone that still covers `now`, or None."""
@@ -101,10 +141,10 @@ class ForecastDirectory:
             return None
         for path in files:
             forecast = self._read(zone, path)
-            if forecast is None or forecast.issued_at > now + timedelta(minutes=10):
+            if forecast is None or forecast.issued_at > now + AHEAD:
                 continue
             if forecast.end <= now or forecast.start > now + forecast.step:
-                return None
+                continue
             if now - forecast.issued_at > FRESH_FOR and forecast.rung is Rung.LIVE:
                 return dataclasses.replace(forecast, rung=Rung.LAST_GOOD)
             return forecast
@@ -115,10 +155,12 @@ class ForecastDirectory:
         if cached is not None and cached[0] == path:
             return cached[1]
         try:
-            forecast = parse_forecast(json.loads(path.read_text()))
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise ValueError(f"is longer than {MAX_FILE_BYTES >> 20} MiB")
+            forecast = parse_forecast(json.loads(path.read_text(encoding="utf-8")))
             if forecast.zone != zone:
-                raise ValueError(f"is for zone {forecast.zone}")
-        except (OSError, ValueError) as error:
+                raise ValueError(f"is for zone {forecast.zone[:80]}")
+        except (OSError, ValueError, RecursionError) as error:
             if path not in self._reported:
                 self._reported = {p for p in self._reported if p.exists()} | {path}
                 logger.warning("forecast file %s is passed over: %s", path, error)

@@ -14,10 +14,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import requests
+import urllib3
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
+from urllib3.util.retry import Retry
 
 logger = logging.getLogger(__name__)
+
+MAX_ANSWER_BYTES = 1 << 20
+"""One number needs less; more is an answer to another question, and must not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +61,43 @@ class NoMetrics:
         return {q.key: Sample(at_s=now, value=None, problem="no Prometheus is configured") for q in queries}
 
 
+class _BoundedSession(requests.Session):
+    """A session whose answers end: `timeout` bounds the whole answer, where requests bounds only each silence in it.
+
+    Otherwise a server that sends a byte a second would keep a thread for ever.
+    """
+
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        give_up_at = time.monotonic() + float(kwargs["timeout"])
+        response = super().request(*args, **{**kwargs, "stream": True})
+        content = bytearray()
+        try:
+            # `read1` comes back with what is there, so that a trickle cannot hide behind a large read.
+            while chunk := response.raw.read1(1 << 16, decode_content=True):
+                content += chunk
+                if time.monotonic() > give_up_at:
+                    raise requests.Timeout
+                if len(content) > MAX_ANSWER_BYTES:
+                    raise requests.RequestException(f"the answer is longer than {MAX_ANSWER_BYTES >> 20} MiB")
+        except urllib3.exceptions.ReadTimeoutError as error:
+            raise requests.Timeout from error
+        except urllib3.exceptions.HTTPError as error:
+            raise requests.ConnectionError(str(error)) from error
+        finally:
+            response.close()
+        response._content = bytes(content)  # noqa: SLF001 - what `stream=False` does, but bounded
+        return response
+
+
 class PrometheusSource:
     """Reads from one Prometheus, all sensors at once, within a fixed time."""
 
     def __init__(self, url: str, *, timeout_s: float = 2.0, budget_s: float = 4.0, parallel: int = 8) -> None:
-        session = requests.Session()
+        session = _BoundedSession()
         session.headers["User-Agent"] = "embellie"
-        self._timeout_s = timeout_s
         self._budget_s = budget_s
-        self._prometheus = PrometheusConnect(url=url, session=session, timeout=timeout_s)
+        # The client would try four times, six seconds apart in all; here the next turn is the next try.
+        self._prometheus = PrometheusConnect(url=url, session=session, timeout=timeout_s, retry=Retry(0, read=False))
         self._pool = ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="promql")
 
     def read(self, queries: Sequence[Query]) -> Mapping[str, Sample]:
@@ -87,10 +120,23 @@ class PrometheusSource:
             answer = self._prometheus.custom_query(
                 query.promql, params={"lookback_delta": f"{max(1, int(query.max_age_s))}s"}
             )
-        except (requests.RequestException, PrometheusApiClientException, ValueError, KeyError) as error:
-            return Sample(at_s=time.monotonic(), value=None, problem=f"Prometheus: {str(error)[:160]}")
+        except (requests.RequestException, PrometheusApiClientException) as error:
+            return Sample(at_s=time.monotonic(), value=None, problem=f"Prometheus: {_in_short(error)}")
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return Sample(at_s=time.monotonic(), value=None, problem="what answers there is not a Prometheus")
         value, problem = single_value(answer)
         return Sample(at_s=time.monotonic(), value=value, problem=problem)
+
+
+def _in_short(error: Exception) -> str:
+    """Say what went wrong so that the same trouble has the same words each turn."""
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return "cannot be reached"
+    if isinstance(error, requests.exceptions.JSONDecodeError):
+        return "the answer is not JSON"
+    return str(error)[:160]
 
 
 def single_value(answer: Any) -> tuple[float | None, str]:
@@ -108,8 +154,11 @@ def single_value(answer: Any) -> tuple[float | None, str]:
     if len(answer) > 1:
         return None, f"the query returned {len(answer)} series; aggregate them to one, for example with max(...)"
     try:
-        value = float(answer[0]["value"][1])
-    except (KeyError, IndexError, TypeError, ValueError):
+        pair = answer[0]["value"]
+        value = float(pair[1]) if isinstance(pair, list) else None
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
+        value = None
+    if value is None:
         return None, "the query returned no number"
     if not math.isfinite(value):
         return None, f"the query returned {value}"

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -220,11 +221,38 @@ def test_an_uninstall_keeps_the_kinds_and_what_people_wrote(
     plan = plan_for(kube, namespace)
     control_plane.helm("uninstall", "embellie", "--namespace", HOME, "--no-hooks", "--wait")
     kept = kube.get(plan)
-    assert control_plane.kubectl("get", "mutatingadmissionpolicies,validatingadmissionpolicies", "-o", "name") == ""
+    policies = control_plane.kubectl("get", "mutatingadmissionpolicies,validatingadmissionpolicies", "-o", "name")
+    assert policies.split() == ["mutatingadmissionpolicy.admissionregistration.k8s.io/embellie-anchor"]
     left = control_plane.kubectl("get", "all,configmap,lease,role,rolebinding", "-n", HOME, "-o", "name").split()
     assert [name for name in left if "embellie" in name] == []
     control_plane.helm("install", *RELEASE)
     assert kube.get(plan)["metadata"]["uid"] == kept["metadata"]["uid"]
+
+
+def test_a_chart_that_is_installed_again_holds_again(
+    control_plane: ControlPlane, kube: KubeClient, namespace: str, reinstalled: None
+) -> None:
+    for _ in range(2):
+        control_plane.helm("uninstall", "embellie", "--namespace", HOME, "--no-hooks", "--wait")
+        # The API server drops what no binding names once a second.
+        time.sleep(2.5)
+        control_plane.helm("install", *RELEASE)
+        set_switch(kube, enabled="true", locked="false", namespaces=f",{namespace},")
+        deadline = time.monotonic() + 20
+        while not held_when_created(kube, namespace):
+            assert time.monotonic() < deadline, "the reinstalled policies never hold"
+        set_switch(kube, enabled="false", locked="false", namespaces=",")
+
+
+def held_when_created(kube: KubeClient, namespace: str) -> bool:
+    container = {"name": "main", "image": "train:1"}
+    body = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"generateName": "probe-", "labels": {"embellie.io/flex": "patient"}},
+        "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
+    }
+    return bool(kube.create(object_path("batch/v1", "jobs", namespace=namespace), body)["spec"].get("suspend"))
 
 
 def plan_for(kube: KubeClient, namespace: str) -> str:

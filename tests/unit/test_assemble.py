@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what the outside said to a Snapshot: who is decided about, where it may go, and which terms bind it."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from embellie.domain.clock import AcceleratedClock
+from embellie.domain.reasons import Reason
+from embellie.domain.snapshot import Flex, Quality, Reading, Workload
+from embellie_testbed.views import (
+    NOW,
+    OWN_NAMESPACE,
+    ROW,
+    ZONE,
+    assembled,
+    bare_pod,
+    grid_zone,
+    job,
+    node,
+    nodes,
+    policy,
+    running_pod,
+    thermal_zone,
+    view,
+)
+
+HOUR = timedelta(hours=1)
+YOUNG = "2026-02-01T00:00:00Z"
+
+
+def only(*workloads, **changes) -> Workload:
+    (workload,) = assembled(*workloads, **changes).snapshot.workloads
+    return workload
+
+
+def subjects(*workloads, **changes) -> set[str]:
+    return {key.name for key in assembled(*workloads, **changes).subjects}
+
+
+def cells(west: str = "US-CA", east: str = "FR") -> tuple:
+    return grid_zone("west", jurisdiction=west), grid_zone("east", jurisdiction=east)
+
+
+def test_held_work_is_decided_about_and_nothing_else_is():
+    found = subjects(
+        job("held"),
+        bare_pod("gated"),
+        job("rigid", flex="rigid", held=False, suspended=False),
+        job("unlabelled", flex="", held=False, suspended=False),
+        job("suspended-by-its-user", held=False, suspended=True),
+        job("runs", held=False, suspended=False),
+        job("started", suspended=False),
+        job("done", status={"conditions": [{"type": "Complete", "status": "True"}]}),
+        job("queued", labels={"kueue.x-k8s.io/queue-name": "q"}),
+    )
+    assert found == {"held", "gated"}
+
+
+def test_shadow_looks_only_at_work_that_is_free_and_not_recorded():
+    changes = {"policies": (policy(mode="shadow"),)}
+    fresh = job("fresh", held=False, suspended=False)
+    seen = job("seen", held=False, suspended=False)
+    released = job("released", held=False, suspended=False, released_at="x")
+    paused = job("paused", held=False, suspended=True)
+    found = assembled(fresh, seen, released, paused, bounds={seen.key.uid: NOW}, **changes)
+    assert {k.name for k in found.subjects} == {"fresh"}
+    assert found.snapshot.workloads == ()
+    assert [w.key.name for w in found.shadow.workloads] == ["fresh"]
+
+
+def test_a_policy_over_everything_never_covers_system_namespaces_or_our_own():
+    strangers = [job(namespace=name) for name in ("kube-system", OWN_NAMESPACE)]
+    found = assembled(*strangers)
+    assert found.table.enforced_namespaces() == ["research", "vision"]
+    assert [w.start_now for w in found.snapshot.workloads] == [Reason.NO_POLICY] * 2
+
+
+def test_held_work_without_its_label_or_its_policy_starts_at_once():
+    assert only(job(flex="")).start_now is Reason.NO_POLICY
+    assert only(job(flex="rigid")).start_now is Reason.NO_POLICY
+    assert only(job(), policies=()).start_now is Reason.NO_POLICY
+    assert only(job(namespace="unheard-of")).start_now is Reason.NO_POLICY
+    assert only(job()).start_now is None
+
+
+def test_bonus_work_waits_for_the_bonus_delay():
+    policies = (policy(maxDelaySeconds=3600, bonusMaxDelaySeconds=7200),)
+    patient, bonus = only(job(), policies=policies), only(job(flex="bonus"), policies=policies)
+    assert patient.latest_start == patient.created_at + HOUR
+    assert (bonus.latest_start, bonus.flex) == (bonus.created_at + 2 * HOUR, Flex.BONUS)
+
+
+def test_a_promised_bound_stands_against_a_later_one_which_is_refused():
+    record = job(deadline="2026-07-02T00:00:00Z", duration="1h")
+    uid = record.key.uid
+    promised = datetime(2026, 7, 1, 20, tzinfo=UTC)
+    found = assembled(record, bounds={uid: promised})
+    (subject,) = found.subjects.values()
+    assert subject.workload.latest_start == promised
+    assert subject.refused_bound == datetime(2026, 7, 1, 23, tzinfo=UTC)
+
+
+def test_an_earlier_bound_is_taken_and_refuses_nothing():
+    record = job(deadline="2026-07-01T18:00:00Z", duration="1h")
+    found = assembled(record, bounds={record.key.uid: NOW + 20 * HOUR})
+    (subject,) = found.subjects.values()
+    assert subject.workload.latest_start == datetime(2026, 7, 1, 17, tzinfo=UTC)
+    assert subject.refused_bound is None
+
+
+def test_a_bound_that_only_lost_its_fraction_of_a_second_is_not_refused():
+    record = job()
+    bound = only(record).latest_start
+    found = assembled(record, bounds={record.key.uid: bound - timedelta(seconds=0.9)})
+    assert next(iter(found.subjects.values())).refused_bound is None
+
+
+@pytest.mark.parametrize(
+    ("residency", "allowed"),
+    [
+        ("US-CA", {"west"}),
+        ("US", {"west"}),
+        ("FR, US", {"west", "east"}),
+        ("fr", {"east"}),
+        ("DE", set()),
+        (",", set()),
+    ],
+)
+def test_residency_leaves_only_cells_that_lie_inside(residency: str, allowed: set[str]):
+    found = only(job(residency=residency), grid_zones=cells())
+    assert found.allowed_cells == allowed
+    assert (found.start_now is Reason.RESIDENCY_UNSATISFIED) is (not allowed)
+
+
+def test_a_zone_that_does_not_say_where_it_lies_satisfies_no_residency():
+    nowhere = (grid_zone("west", jurisdiction=None), grid_zone("east", jurisdiction="FR"))
+    assert only(job(residency="FR"), grid_zones=nowhere).allowed_cells == {"east"}
+    assert only(job(), grid_zones=nowhere).allowed_cells == {"west", "east"}
+
+
+def test_zones_that_share_nodes_keep_nobody_inside_a_border():
+    zones = (*cells(), grid_zone("also", created=YOUNG, nodeSelector={ZONE: "west"}, jurisdiction="FR"))
+    assert only(job(residency="US-CA"), grid_zones=zones).start_now is Reason.RESIDENCY_UNSATISFIED
+    assert only(job(residency="FR"), grid_zones=zones).allowed_cells == {"east"}
+    assert only(job(), grid_zones=zones).allowed_cells == {"west", "east"}
+
+
+def test_a_residency_that_is_met_where_the_user_excludes_every_node_is_no_zone():
+    found = only(job(residency="FR", pod_spec={"nodeSelector": {ZONE: "west"}}), grid_zones=cells())
+    assert found.start_now is Reason.NO_ZONE
+
+
+def test_the_users_own_constraints_and_the_size_of_its_pods_narrow_the_cells():
+    on = (*nodes(("west",)), node("east-0", gpus=4))
+    here = {"nodeSelector": {ZONE: "west"}}
+    assert only(view=view(job(pod_spec=here), on=on)).allowed_cells == {"west"}
+    assert only(view=view(job(gpus=8), on=on)).allowed_cells == {"west"}
+    assert only(view=view(job(gpus=4), on=on)).allowed_cells == {"west", "east"}
+    assert only(view=view(job(gpus=16), on=on)).start_now is Reason.NO_ZONE
+    expression = {"key": ROW, "operator": "NotIn", "values": ["west-r1"]}
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+    away = {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}}
+    assert only(view=view(job(gpus=4, pod_spec=away), on=on)).allowed_cells == {"east"}
+
+
+def test_workloads_with_different_constraints_get_different_answers_in_one_turn():
+    here, there = ({"nodeSelector": {ZONE: zone}} for zone in ("west", "east"))
+    found = assembled(job("a", pod_spec=here), job("b", pod_spec=there), job("c"), job("d", residency="FR"))
+    allowed = {w.key.name: set(w.allowed_cells) for w in found.snapshot.workloads}
+    assert allowed == {"a": {"west"}, "b": {"east"}, "c": {"west", "east"}, "d": set()}
+
+
+def test_work_without_gpus_draws_a_little_and_goes_anywhere():
+    found = only(bare_pod(gpus=0))
+    assert (found.gpus, found.power_kw, found.worst_power_kw) == (0, 0.3, 0.3)
+    assert found.allowed_cells == {"west", "east"}
+
+
+def test_power_follows_the_stated_watts_and_its_worst_case_does_not():
+    rated, stated = only(job()), only(job(watts_per_gpu="400"))
+    assert stated.power_kw < rated.power_kw
+    assert stated.worst_power_kw == rated.worst_power_kw >= rated.power_kw
+    assert only(job(watts_per_gpu="7 bananas")).power_kw == rated.power_kw
+
+
+def test_a_policy_may_hold_only_its_share_of_what_opted_in_under_it():
+    both = (
+        policy("half", priority=1, maxHeldPercent=50, namespaceSelector={"matchNames": ["research"]}),
+        policy("all"),
+    )
+    crowd = [
+        job("a", gpus=8),
+        job("b", gpus=8, held=False, suspended=False),
+        job("elsewhere", gpus=8, namespace="vision"),
+        job("rigid", gpus=8, flex="rigid", held=False, suspended=False),
+        job("done", gpus=8, status={"conditions": [{"type": "Complete", "status": "True"}]}),
+    ]
+    assert assembled(*crowd, policies=both).snapshot.max_held_gpus == {"half": 8.0}
+
+
+def test_the_policy_that_wins_bounds_the_wait():
+    loser = policy("loser", maxDelaySeconds=86400)
+    winner = policy("winner", created=YOUNG, priority=1, maxDelaySeconds=600)
+    found = only(job(), policies=(loser, winner))
+    assert found.policy == "winner"
+    assert found.latest_start == found.created_at + timedelta(minutes=10)
+
+
+def test_readings_and_idle_power_reach_the_zones():
+    warm = Reading(value=24.0, age_s=1.0, quality=Quality.FRESH)
+    meter = Reading(value=90.0, age_s=1.0, quality=Quality.FRESH)
+    found = assembled(
+        thermal_zones=(thermal_zone("west-r1"),),
+        inlets={"west-r1": warm},
+        grid_power={"west": meter},
+        grid_zones=(grid_zone("west", nodeIdlePowerWatts=3000, powerUsageEffectivenessPercent=150), grid_zone("east")),
+    ).snapshot
+    west = next(z for z in found.grid_zones if z.name == "west")
+    (hall,) = found.thermal_zones
+    assert (west.measured_power_kw, west.base_power_kw) == (meter, pytest.approx(4 * 3.0 * 1.5))
+    assert (hall.inlet, hall.supply, hall.base_power_kw) == (warm, None, pytest.approx(12.0))
+    assert hall.ambient_grid_zone == "west"
+
+
+def test_a_thermal_zone_outside_every_grid_zone_still_heats():
+    found = assembled(grid_zones=(), thermal_zones=(thermal_zone("west-r1"),)).snapshot
+    (hall,) = found.thermal_zones
+    assert (hall.base_power_kw, hall.ambient_grid_zone) == (pytest.approx(12.8), None)
+
+
+def test_an_accelerated_clock_reads_creation_times_in_its_own_time():
+    clock = AcceleratedClock(origin=datetime(2022, 9, 1, tzinfo=UTC), wall_origin=NOW, factor=600.0)
+    found = only(job(created=NOW + timedelta(seconds=6)), clock=clock, now=clock.from_wall(NOW + timedelta(seconds=7)))
+    assert found.created_at == datetime(2022, 9, 1, 1, tzinfo=UTC)
+    assert found.latest_start == datetime(2022, 9, 2, 1, tzinfo=UTC)
+
+
+def test_running_work_without_a_stated_end_is_assumed_to_take_a_day():
+    found = assembled(view=view(pods=[running_pod("a", "west-0", started=NOW - HOUR)]))
+    (gang,) = found.snapshot.running
+    assert gang.expected_end_p90 == NOW + 23 * HOUR
+
+
+def test_nothing_at_all_is_an_empty_snapshot():
+    found = assembled(view=view(on=()), grid_zones=(), policies=(), forecasts={})
+    assert found.snapshot.cells == found.snapshot.workloads == found.shadow.workloads == ()
+
+
+HOSTILE = {
+    "a deadline in the year 1": {"deadline": "0001-01-01T00:00:00Z"},
+    "a deadline before the calendar": {"deadline": "0001-01-01T00:00:00+12:00"},
+    "a deadline after the calendar": {"deadline": "9999-12-31T23:59:59-12:00"},
+    "the last deadline": {"deadline": "9999-12-31T23:59:59Z"},
+    "a novel": {"deadline": "x" * 100_000, "duration": "9" * 100_000, "max_delay": "1s" * 50_000},
+    "digits of another script": {"duration": "٣h", "max_delay": "３h", "watts_per_gpu": "٣٠٠"},
+    "a residency in another script": {"residency": "Île-de-France, 日本"},
+}
+
+
+@pytest.mark.parametrize("notes", HOSTILE.values(), ids=HOSTILE.keys())
+def test_no_annotation_stops_the_turn_or_moves_the_bound_past_the_policys(notes: dict[str, str]):
+    found = only(job(**notes))
+    assert found.latest_start <= found.created_at + timedelta(days=1)
+
+
+@pytest.mark.parametrize("hint", ["²", "1" * 5000, "-1", "0", "", "1.5", "٣"])
+def test_no_hint_of_kueues_stops_the_turn(hint: str):
+    label = {"kueue.x-k8s.io/max-exec-time-seconds": hint}
+    assert only(job(labels=label)).duration_p90_s == 86400.0
+
+
+def test_kueues_time_limit_is_a_label_and_serves_as_duration():
+    assert only(job(labels={"kueue.x-k8s.io/max-exec-time-seconds": "7200"})).duration_p90_s == 7200.0

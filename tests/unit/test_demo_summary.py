@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's summary, against an example reckoned by hand."""
+
+import io
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from embellie_testbed.demo.counterfactual import simulated
+from embellie_testbed.demo.grid import GridTruth
+from embellie_testbed.demo.history import History, observed
+from embellie_testbed.demo.record import JobTrack, PodTrack
+from embellie_testbed.demo.scenario import BEGIN, ZONES, DemoJob, Flex, Scenario
+from embellie_testbed.demo.summary import Measured, Summary, as_json, summarise, write_json
+from embellie_testbed.demo.summary_view import render_summary
+
+HOUR = timedelta(hours=1)
+IDLE_KW = 16 * 3.2 * 1.2
+"""One zone, idle, with what its building adds."""
+
+
+def job(name: str = "a", **changes: Any) -> DemoJob:
+    values: dict[str, Any] = {
+        "name": name,
+        "submit": BEGIN,
+        "duration": HOUR,
+        "gpus": 8,
+        "flex": Flex.PATIENT,
+        "max_delay": 6 * HOUR,
+        "stated_duration": None,
+        "watts_per_gpu": 640,
+    }
+    return DemoJob(**{**values, **changes})
+
+
+def scenario(*jobs: DemoJob) -> Scenario:
+    return Scenario(seed=1, begin=BEGIN, arrivals=48 * HOUR, jobs=jobs, utilisation=0.55, left_out=0, not_drawn=0)
+
+
+def truth(zone: str, *first_hours: float, ambient_c: float = 20.0) -> GridTruth:
+    """400 g/kWh, and other values in the first hours of the demo."""
+    carbon = np.full(24 + 72, 400.0)
+    carbon[24 : 24 + len(first_hours)] = first_hours
+    return GridTruth(
+        zone=zone,
+        start=BEGIN - 24 * HOUR,
+        carbon_g_per_kwh=carbon,
+        renewable_share=np.zeros(carbon.size),
+        ambient_c=np.full(carbon.size, ambient_c),
+    )
+
+
+def wall(hours: float) -> float:
+    return hours * 4.0
+
+
+def history(planned: Scenario, tracks: dict[str, JobTrack], *, stopped_h: float = 48.0) -> History:
+    return observed(
+        tracks,
+        planned,
+        clock_time=lambda seconds: BEGIN + HOUR * (seconds / 4.0),
+        place_of=lambda node: (node.split("-")[0], f"{node.split('-')[0]}-r1"),
+        stopped=BEGIN + HOUR * stopped_h,
+    )
+
+
+def track(name: str, *pods: tuple[str, float, float | None], flex: str = "patient", gpus: int = 8) -> JobTrack:
+    kept = JobTrack(name=name, flex=flex, watts_per_gpu=640, created=0.0)
+    for k, (node, start_h, end_h) in enumerate(pods):
+        kept.pods[f"{name}-{k}"] = PodTrack(
+            node=node,
+            gpus=gpus,
+            bound=wall(start_h),
+            running=wall(start_h),
+            finished=None if end_h is None else wall(end_h),
+        )
+    return kept
+
+
+def measured(**changes: Any) -> Measured:
+    values: dict[str, Any] = {
+        "jobs_submitted": 1,
+        "jobs_finished": 1,
+        "held": 1,
+        "held_past_latest_start": 0,
+        "unlabelled_delayed": 0,
+        "rigid_held": 0,
+        "grid_hours": 50.04,
+        "wall_s": 200.0,
+        "operator_peak_rss_mib": 95.1,
+    }
+    return Measured(**{**values, **changes})
+
+
+def one_job_moved_by_two_hours() -> Summary:
+    # First come first served starts at once, in east: the simulator takes the emptiest cell, and of equal ones the
+    # last by name. We start two hours later, in west, where the third hour is clean.
+    planned = scenario(job())
+    ours = history(planned, {"a": track("a", ("west-gpu-000", 2.0, 3.0))})
+    truths = {"west": truth("west", 400, 400, 100), "east": truth("east")}
+    return summarise(planned, truths, ours, measured())
+
+
+def test_emissions_are_those_of_the_whole_cluster_idle_nodes_counted() -> None:
+    # Added by the job: 8 GPUs x (640 - 140) W x 1.03 = 4.12 kW of IT power, 4.944 kW with the building.
+    # The window ends with the later of the two histories, after three hours.
+    summary = one_job_moved_by_two_hours()
+    idle_kg = IDLE_KW * (2 * 0.400 + 0.100) + IDLE_KW * 3 * 0.400
+    assert summary.embellie.account.emissions.grams / 1000 == pytest.approx(idle_kg + 4.944 * 0.100)
+    assert summary.fifo.account.emissions.grams / 1000 == pytest.approx(idle_kg + 4.944 * 0.400)
+    assert summary.comparison.saved_grams / 1000 == pytest.approx(4.944 * 0.300)
+
+
+def test_both_histories_are_counted_over_the_same_hours() -> None:
+    summary = one_job_moved_by_two_hours()
+    assert (summary.embellie.account.end - BEGIN) == 3 * HOUR
+    assert (summary.fifo.account.start, summary.fifo.account.end) == (BEGIN, BEGIN + 3 * HOUR)
+    energies = {side.account.emissions.energy_kwh for side in (summary.embellie, summary.fifo)}
+    assert max(energies) == pytest.approx(min(energies))
+
+
+def test_peak_and_delay_are_what_the_example_says() -> None:
+    summary = one_job_moved_by_two_hours()
+    assert summary.embellie.account.peak_by_zone_kw == pytest.approx({"west": IDLE_KW + 4.944, "east": IDLE_KW})
+    assert summary.embellie.account.peak_kw == pytest.approx(2 * IDLE_KW + 4.944)
+    assert (summary.embellie.delays.mean_s, summary.fifo.delays.mean_s) == (7200.0, 0.0)
+
+
+def test_a_worse_history_is_called_worse() -> None:
+    planned = scenario(job())
+    ours = history(planned, {"a": track("a", ("west-gpu-000", 2.0, 3.0))})
+    truths = {"west": truth("west", 400, 400, 900), "east": truth("east")}
+    assert summarise(planned, truths, ours, measured()).comparison.saved_percent < 0
+
+
+def test_a_gang_on_two_rows_waits_once_and_heats_both() -> None:
+    planned = scenario(job(gpus=16))
+    ours = history(planned, {"a": track("a", ("west-gpu-000", 1.0, 2.0), ("east-gpu-000", 1.5, 2.5))})
+    assert [(run.zone, run.gpus) for run in ours.stays] == [("west-r1", 8), ("east-r1", 8)]
+    assert [(run.start - run.submitted_at) for run in ours.jobs] == [1.5 * HOUR]
+
+
+def test_a_job_that_still_runs_is_carried_on_and_one_that_never_started_is_counted() -> None:
+    planned = scenario(job("a", duration=10 * HOUR), job("b"))
+    tracks = {"a": track("a", ("west-gpu-000", 47.0, None)), "b": track("b")}
+    ours = history(planned, tracks, stopped_h=48.0)
+    assert (ours.extended, ours.cut) == (1, 1)
+    assert ours.stays[0].end == BEGIN + 57 * HOUR
+    assert ours.jobs[1].start == BEGIN + 48 * HOUR
+
+
+def test_the_hot_row_is_found_out() -> None:
+    # 64 GPUs on one row of 8 nodes: 25.6 kW idle + 64 x 0.515 kW = 58.6 kW, times the row's rise, over 33 degC.
+    planned = scenario(job(gpus=64, watts_per_gpu=640))
+    full = track("a", *[(f"west-gpu-{k:03d}", 0.0, 1.0) for k in range(8)])
+    truths = {"west": truth("west", ambient_c=33.0), "east": truth("east")}
+    summary = summarise(planned, truths, history(planned, {"a": full}), measured())
+    assert summary.embellie.thermal_violations == 1
+    assert summary.embellie.thermal_hours == pytest.approx(1.0)
+
+
+def test_first_come_first_served_starts_everything_at_once_while_there_is_room() -> None:
+    planned = scenario(*(job(f"j{k:02d}", submit=BEGIN + k * HOUR, flex=flex) for k, flex in enumerate(Flex)))
+    truths = {site.name: truth(site.name) for site in ZONES}
+    assert [run.start - run.submitted_at for run in simulated(planned, truths).jobs] == [timedelta(0)] * 4
+
+
+def test_the_file_has_the_promised_fields(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "demo.json"
+    write_json(one_job_moved_by_two_hours(), path)
+    found = json.loads(path.read_text(encoding="utf-8"))
+    promised = {
+        "jobs_submitted", "jobs_finished", "held_past_latest_start", "unlabelled_delayed", "carbon_kg", "peak_kw",
+        "contracted_kw", "thermal_violations", "grid_hours_replayed", "wall_seconds", "operator_peak_rss_mib",
+    }  # fmt: skip
+    assert promised <= set(found)
+    assert set(found["carbon_kg"]) == {"embellie", "fifo"}
+    assert found["grid_hours_replayed"] == 50.0
+    assert found["contracted_kw"] == sum(site.contracted_kw for site in ZONES)
+
+
+def test_a_missing_memory_reading_is_null_and_not_zero() -> None:
+    summary = one_job_moved_by_two_hours()
+    planned = summary.scenario
+    without = summarise(
+        planned,
+        {site.name: truth(site.name) for site in ZONES},
+        summary.history,
+        measured(operator_peak_rss_mib=None),
+    )
+    assert as_json(without)["operator_peak_rss_mib"] is None
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_summary_fits_the_terminal_and_says_where_to_look_next(width: int) -> None:
+    console = Console(width=width + 40, file=io.StringIO(), record=True)
+    console.print(render_summary(one_job_moved_by_two_hours(), width=width))
+    text = console.export_text()
+    assert max(cell_len(line.rstrip()) for line in text.splitlines()) <= width
+    for expected in ("emissions", "first come", "life-cycle average", "make cluster", "latest start"):
+        assert expected in " ".join(text.replace("│", " ").split())

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of the forecaster, as a process where a process is what matters."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from embellie.domain.clock import parse_clock as operator_clock
+from embellie_forecast.cli import main
+from embellie_forecast.clock import parse_clock
+from embellie_forecast.exchange import parse_document
+
+REPLAY = "replay:2022-09-05T00:00:00Z,2026-01-01T00:00:00Z,600"
+PACKAGES = os.pathsep.join(str(Path(__file__).resolve().parents[2] / name) for name in ("forecasting", "operator"))
+
+
+def test_the_clock_flag_means_the_same_to_both_processes() -> None:
+    ours, theirs = parse_clock(REPLAY), operator_clock(REPLAY)
+    assert abs(ours.now() - theirs.now()) < timedelta(minutes=30)
+    assert ours.wall_seconds(timedelta(hours=1)) == theirs.wall_seconds(timedelta(hours=1)) == 6.0
+    assert ours.replay
+    system = parse_clock("system")
+    assert not system.replay
+    assert abs(system.now() - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "utc",
+        "replay:",
+        "replay:a,b,1",
+        "replay:2022-09-05T00:00:00Z,2026-01-01T00:00:00Z,0",
+        "replay:2022-09-05T00:00:00Z,2026-01-01T00:00:00Z,nan",
+        "replay:2022-09-05T00:00:00,2026-01-01T00:00:00Z,1",
+        f"{REPLAY}e99",
+    ],
+)
+def test_a_clock_that_cannot_be_read_is_a_usage_error(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["show", "--zone", "US-CISO", "--clock", text])
+    assert stopped.value.code == 2
+    assert "--clock" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["0h", "1", "h", "7 bananas", "-1h", "2d", "30s", "²h"])
+def test_a_period_that_cannot_be_read_is_a_usage_error(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", f"--every={text}"])
+    assert "--every" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["2021-07-01", "2021-12-28:2021-07-01", "a:b"])
+def test_a_test_period_that_cannot_be_read_is_a_usage_error(text: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["backtest", "--zone", "US-CISO", "--test", text])
+
+
+def test_show_prints_the_files_format(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["show", "--zone", "US-CISO", "--json", "--cache", str(tmp_path)]) == 0
+    assert parse_document(capsys.readouterr().out).zone == "us-ciso"
+
+
+def test_show_says_which_rung_it_stands_on_and_why(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["show", "--zone", "US-PJM", "--hours", "3", "--cache", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("US-PJM: Climatology")
+    assert any("not Calendar: the carried data end at 2023-01-03" in line for line in lines)
+    assert sum(line.startswith("20") for line in lines) == 3
+
+
+def test_train_says_when_there_is_nothing_to_train(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["train", "--cache", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("nothing to train") == 2
+
+
+def test_an_unknown_region_ends_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["backtest", "--zone", "XX", "--test", "2021-07-01:2021-07-02"]) == 1
+    assert capsys.readouterr().err.startswith("embellie-forecast: no data is carried for grid region 'XX'")
+
+
+def test_serve_writes_forecasts_as_a_process_and_ends_on_sigterm(tmp_path: Path) -> None:
+    (tmp_path / "zones.json").write_text(json.dumps({"zones": [{"name": "west", "gridRegion": "US-CISO"}]}))
+    command = [sys.executable, "-m", "embellie_forecast.cli", "serve", "--dir", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": PACKAGES, "EMBELLIE_CACHE": str(tmp_path / "cache")}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not list(tmp_path.glob("forecasts/west/*.json")) and time.monotonic() < deadline:
+                assert process.poll() is None
+                time.sleep(0.1)
+            written = [parse_document(path.read_text()) for path in tmp_path.glob("forecasts/west/*.json")]
+            process.send_signal(signal.SIGTERM)
+            said, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert [document.zone for document in written] == ["west"]
+    assert "west: Climatology" in said

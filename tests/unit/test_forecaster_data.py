@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The carried grid data, its validation, and what is computed from it."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from embellie_forecast import dataset
+from embellie_forecast.dataset import DatasetError, Problem, build_history, hour_of, instant_of, load_carried
+from embellie_forecast.factors import (
+    DIRECT_EIA,
+    LIFECYCLE_AR5,
+    RENEWABLE_SOURCES,
+    SOURCES,
+    Scope,
+    carbon_intensity_g_per_kwh,
+    renewable_share,
+)
+
+REGIONS = ("US-CISO", "US-PJM")
+
+
+def frame(hours: int = 24 * 40) -> pd.DataFrame:
+    """A plausible grid: gas follows the day, wind wanders."""
+    index = pd.date_range("2022-03-01", periods=hours, freq="h", tz="UTC")
+    day = np.sin(2 * np.pi * np.arange(hours) / 24)
+    return pd.DataFrame(
+        {
+            "gen_natgas_mw": 5000 + 1000 * day + np.arange(hours) % 7,
+            "gen_wind_mw": 2000 + np.arange(hours) % 11,
+            "wxfc_temp_c": 15 + 5 * day,
+        },
+        index=index,
+    )
+
+
+def test_every_source_has_a_factor_in_both_sets() -> None:
+    assert set(LIFECYCLE_AR5.grams_per_kwh) == set(DIRECT_EIA.grams_per_kwh) == set(SOURCES)
+    assert set(SOURCES) > RENEWABLE_SOURCES
+
+
+def test_intensity_of_half_coal_half_wind_is_the_mean_of_their_factors() -> None:
+    mix = {"coal": np.array([10.0]), "wind": np.array([10.0])}
+    assert carbon_intensity_g_per_kwh(mix, LIFECYCLE_AR5)[0] == pytest.approx((820 + 11) / 2)
+    assert carbon_intensity_g_per_kwh(mix, DIRECT_EIA)[0] == pytest.approx(380)
+    assert renewable_share(mix)[0] == pytest.approx(0.5)
+
+
+def test_nothing_generated_is_unknown_not_clean() -> None:
+    dark = {"coal": np.array([0.0]), "wind": np.array([0.0])}
+    assert np.isnan(carbon_intensity_g_per_kwh(dark, LIFECYCLE_AR5)[0])
+    assert np.isnan(renewable_share(dark)[0])
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_carried_history_is_hourly_utc_without_a_jump_at_daylight_saving(region: str) -> None:
+    history = load_carried(region)
+    assert instant_of(history.first_hour) == datetime(2019, 1, 1, tzinfo=UTC)
+    assert history.n_hours == hour_of(datetime(2023, 1, 3, tzinfo=UTC)) - history.first_hour
+    assert np.isfinite(history.carbon_g_per_kwh).mean() > 0.999
+    assert np.nanmin(history.carbon_g_per_kwh) > 11
+    assert np.nanmax(history.carbon_g_per_kwh) < 820
+    assert 0 <= np.nanmin(history.renewable_share) <= np.nanmax(history.renewable_share) <= 1
+
+
+def test_ciso_solar_noon_stays_in_its_hour_across_the_label_change() -> None:
+    history = load_carried("US-CISO")
+
+    def solar_noon(first: str, days: int) -> float:
+        begin = hour_of(datetime.fromisoformat(first).replace(tzinfo=UTC)) + 10 - history.first_hour
+        share = history.source_share["solar"] * history.total_mw
+        block = np.nan_to_num(share[begin : begin + 24 * days].reshape(days, 24))
+        return float((block * np.arange(10, 34)).sum() / block.sum())
+
+    # Unshifted, the labels jump by 0.7 h; whole hours bring that down to 0.3 h.
+    before = solar_noon("2022-06-01", 13)
+    assert solar_noon("2022-06-16", 14) == pytest.approx(before, abs=0.35)
+    assert solar_noon("2022-06-14", 1) == pytest.approx(before, abs=0.35)
+
+
+def test_carried_data_hold_no_column_under_foreign_terms() -> None:
+    folder = Path(dataset.__file__).parent / "data"
+    for region in REGIONS:
+        columns = pd.read_csv(folder / f"{region}.csv.gz", nrows=1).columns
+        assert all(column.startswith(("timestamp_utc", "gen_", "wxfc_")) for column in columns)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 4 * 2**20
+
+
+@pytest.mark.skipif(not os.environ.get("EMBELLIE_DATA"), reason="EMBELLIE_DATA does not name the project's data folder")
+@pytest.mark.parametrize("region", REGIONS)
+@pytest.mark.parametrize(("scope", "column"), [(Scope.LIFECYCLE, "lifecycle"), (Scope.DIRECT, "direct")])
+def test_factors_reproduce_the_published_series(region: str, scope: Scope, column: str) -> None:
+    path = Path(os.environ["EMBELLIE_DATA"]) / "grid" / f"{region}.csv.gz"
+    published = pd.read_csv(path, index_col="timestamp_utc", parse_dates=True)[f"ci_{column}_g_per_kwh"]
+    ours = load_carried(region, scope)
+    end = hour_of(datetime(2022, 6, 14, tzinfo=UTC)) - ours.first_hour
+    difference = np.abs(ours.carbon_g_per_kwh[:end] - published.to_numpy()[:end])
+    assert np.nanmax(difference) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [(np.nan, Problem.MISSING), (-500.0, Problem.NEGATIVE), (1e9, Problem.ABSURD), (np.inf, Problem.MISSING)],
+)
+def test_an_unbelievable_hour_is_flagged_and_unknown(value: float, problem: Problem) -> None:
+    data = frame()
+    data.iloc[100, 0] = value
+    history = build_history("test", data)
+    assert history.problems[100] == problem.value
+    assert np.isnan(history.carbon_g_per_kwh[100])
+    assert np.isfinite(history.carbon_g_per_kwh[99])
+
+
+def test_a_frozen_feed_is_flagged_from_its_fourth_equal_hour() -> None:
+    data = frame()
+    data.iloc[200:210, 0:2] = (5000.0, 2000.0)
+    flags = build_history("test", data).problems[198:212]
+    assert flags == ("",) * 5 + (Problem.FROZEN.value,) * 7 + ("",) * 2
+
+
+def test_station_use_at_night_counts_as_zero() -> None:
+    data = frame().assign(gen_solar_mw=-12.0)
+    assert np.isfinite(build_history("test", data).carbon_g_per_kwh).all()
+
+
+def test_absurd_weather_is_unknown() -> None:
+    data = frame()
+    data.iloc[7, 2] = 999.0
+    assert np.isnan(build_history("test", data).weather[7, 1])
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.date_range("2022-03-01", periods=48, freq="h"),
+        pd.date_range("2022-03-01", periods=48, freq="h", tz="Europe/Paris"),
+        pd.date_range("2022-03-01", periods=48, freq="30min", tz="UTC"),
+        pd.DatetimeIndex(["2022-03-01T00:00Z"] * 48),
+    ],
+)
+def test_an_index_that_is_not_whole_utc_hours_is_refused(index: pd.DatetimeIndex) -> None:
+    with pytest.raises(DatasetError, match="index must be"):
+        build_history("test", frame(48).set_axis(index, axis=0))
+
+
+def test_an_unknown_region_is_refused_by_name() -> None:
+    with pytest.raises(DatasetError, match="'XX'; carried: US-CISO, US-PJM"):
+        load_carried("XX")
+
+
+def test_a_carried_file_that_differs_from_its_manifest_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = dict(dataset.manifest()["US-PJM"], sha256="0" * 64)
+    monkeypatch.setattr(dataset, "manifest", lambda: {"US-PJM": entry})
+    with pytest.raises(DatasetError, match="differs from its manifest"):
+        load_carried("US-PJM")
+
+
+def test_history_known_until_an_hour_knows_nothing_after_it() -> None:
+    history = build_history("test", frame())
+    cut = history.known_until(history.first_hour + 100, history.first_hour + 120)
+    assert cut.n_hours == 120
+    assert np.isfinite(cut.carbon_g_per_kwh[:100]).all()
+    assert np.isnan(cut.carbon_g_per_kwh[100:]).all()
+    assert np.isnan(cut.total_mw[100:]).all()
+    assert all(np.isnan(values[100:]).all() for values in cut.source_share.values())
+    assert np.isfinite(cut.weather[:120, 1]).all()
+    assert len(cut.problems) == 100
+
+
+def test_hours_since_1970_and_instants_are_inverse() -> None:
+    moment = datetime(2022, 9, 5, 13, 59, tzinfo=UTC)
+    assert instant_of(hour_of(moment)) == moment - timedelta(minutes=59)

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Prometheus that is down, slow, broken or no Prometheus at all: every query gets an answer, in time, in words."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from embellie.telemetry.prometheus import NoMetrics, PrometheusSource, Query, single_value
+
+ONE = Query(key="inlet", promql="max(inlet_celsius)", max_age_s=60)
+
+
+class Server:
+    """A local HTTP server that answers as it is told, on the address that it says."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[BaseHTTPRequestHandler], None] = vector(21.5)
+        self.asked: list[str] = []
+        self.freed = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                outer.asked.append(self.path)
+                self.close_connection = True
+                outer.answer(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+
+    def close(self) -> None:
+        self.freed.set()
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+
+def body(content: bytes, status: int = 200, kind: str = "application/json") -> Callable[[BaseHTTPRequestHandler], None]:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Type", kind)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return answer
+
+
+def result(found: object, status: int = 200) -> Callable[[BaseHTTPRequestHandler], None]:
+    return body(json.dumps({"status": "success", "data": {"resultType": "vector", "result": found}}).encode(), status)
+
+
+def vector(*values: object) -> Callable[[BaseHTTPRequestHandler], None]:
+    return result([{"metric": {"n": str(i)}, "value": [1700000000.0, str(v)]} for i, v in enumerate(values)])
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    found = Server()
+    yield found
+    found.close()
+
+
+def source(url: str) -> PrometheusSource:
+    return PrometheusSource(url, timeout_s=0.4, budget_s=0.8)
+
+
+def test_a_single_number_is_read_with_the_look_back_of_the_sensors_age(server: Server):
+    sample = source(server.url).read([ONE])["inlet"]
+    assert (sample.value, sample.problem) == (21.5, "")
+    assert "lookback_delta=60s" in server.asked[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (vector(), "no series"),
+        (vector(20, 21), "2 series"),
+        (vector("NaN"), "nan"),
+        (vector("+Inf"), "inf"),
+        (vector("warm"), "no number"),
+        (result([{"metric": {}, "value": "21"}]), "no number"),
+        (result([{"metric": {}, "value": [1, None]}]), "no number"),
+        (result([{"metric": {}, "values": [[1, "2"]]}]), "no number"),
+        (result([21.5]), "no number"),
+        (result({"a": 1}), "not return a vector"),
+        (result(None), "not return a vector"),
+        (result("21.5"), "not return a vector"),
+        (body(b"[]"), "not a Prometheus"),
+        (body(b"null"), "not a Prometheus"),
+        (body(b'{"data": null}'), "not a Prometheus"),
+        (body(b'{"status": "success"}'), "not a Prometheus"),
+        (body(b"[" * 100_000), "not a Prometheus"),
+        (body(b""), "not JSON"),
+        (body(b"<html>please log in</html>", kind="text/html"), "not JSON"),
+        (body(b"\xff\xfe\x00garbage"), "JSON"),
+        (body(b'{"status":"error","error":"parse error"}', status=400), "parse error"),
+        (body(b"oh no", status=500), "500"),
+        (body(b"later", status=503), "503"),
+        (body(b"x" * (2 << 20)), "longer than 1 MiB"),
+    ],
+)
+def test_an_answer_without_one_finite_number_is_a_sample_that_says_why(server: Server, answer, words: str):
+    server.answer = answer
+    sample = source(server.url).read([ONE])["inlet"]
+    assert sample.value is None
+    assert words in sample.problem
+
+
+def test_a_prometheus_that_is_down_is_told_at_once_and_not_tried_again_within_the_turn():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        began = time.monotonic()
+        sample = PrometheusSource(url).read([ONE])["inlet"]
+    assert sample.value is None
+    assert "cannot be reached" in sample.problem
+    assert time.monotonic() - began < 1.0
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://", "ftp://127.0.0.1", "http://no.such.host.invalid:9090"])
+def test_an_address_that_cannot_be_is_a_missing_sample(url: str):
+    assert source(url).read([ONE])["inlet"].value is None
+
+
+def test_reading_stays_within_its_budget_when_nothing_is_answered(server: Server):
+    server.answer = lambda _: bool(server.freed.wait(20)) and None
+    many = [Query(key=str(i), promql="x", max_age_s=60) for i in range(40)]
+    began = time.monotonic()
+    samples = source(server.url).read(many)
+    assert time.monotonic() - began < 1.5
+    assert set(samples) == {q.key for q in many}
+    assert all(s.value is None and s.problem for s in samples.values())
+
+
+def test_a_server_that_sends_a_byte_now_and_then_does_not_keep_the_threads(server: Server):
+    def drip(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100000")
+        handler.end_headers()
+        while not server.freed.wait(0.1):
+            try:
+                handler.wfile.write(b" ")
+            except OSError:
+                return
+
+    server.answer = drip
+    dripped = source(server.url)
+    for _ in range(2):
+        samples = dripped.read([Query(key=str(i), promql="x", max_age_s=60) for i in range(8)])
+        assert all(s.value is None for s in samples.values())
+    server.answer = vector(20)
+    deadline = time.monotonic() + 5
+    while dripped.read([ONE])["inlet"].value is None:
+        assert time.monotonic() < deadline, "no thread ever came back"
+
+
+def test_one_query_that_hangs_does_not_cost_the_others_theirs(server: Server):
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if "hang" in handler.path:
+            server.freed.wait(20)
+        else:
+            vector(20)(handler)
+
+    server.answer = answer
+    samples = source(server.url).read([Query(key="bad", promql="hang", max_age_s=60), ONE])
+    assert samples["bad"].value is None
+    assert samples["inlet"].value == 20.0
+
+
+def test_without_a_prometheus_every_sensor_is_missing_and_says_so():
+    sample = NoMetrics().read([ONE])["inlet"]
+    assert sample.value is None
+    assert "no Prometheus" in sample.problem
+
+
+def test_a_number_as_large_as_a_library_is_no_number():
+    assert single_value([{"value": [1, "9" * 5000]}])[0] is None

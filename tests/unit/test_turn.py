@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pure middle of a turn: what is released and how much at once, what was handed to others, what shadow records."""
+
+from datetime import timedelta
+
+import pytest
+
+from embellie.control.turn import Verdicts, decide
+from embellie.domain.reasons import Reason, State
+from embellie.domain.snapshot import Quality, Reading
+from embellie_testbed.views import (
+    NOW,
+    assembled,
+    bare_pod,
+    forecast,
+    job,
+    known,
+    nodes,
+    policy,
+    running_pod,
+    thermal_zone,
+    view,
+)
+
+HOUR = timedelta(hours=1)
+QUEUE = {"kueue.x-k8s.io/queue-name": "team-queue"}
+CLEAN_NOW = {name: forecast(name, [100.0] * 48) for name in ("west", "east")}
+
+
+def decided(*workloads, plans=None, just_released=frozenset(), max_releases=100, **changes) -> Verdicts:
+    plans = plans or {}
+    bounds = {uid: plan.latest_start for uid, plan in plans.items()}
+    made = assembled(*workloads, bounds=bounds, just_released=just_released, **changes)
+    return decide(
+        made, changes["view"].workloads if "view" in changes else workloads, plans, just_released, max_releases
+    )
+
+
+def named(verdicts: Verdicts) -> list[str]:
+    return [d.key.name for d in verdicts.releases]
+
+
+def reasons(verdicts: Verdicts) -> dict[str, tuple[State, Reason]]:
+    return {r.key.name: (r.state, r.reason) for r in verdicts.records}
+
+
+def test_dirty_hours_hold_and_clean_ones_release():
+    assert reasons(decided(job(duration="2h"))) == {"train": (State.HELD, Reason.CLEANER_WINDOW)}
+    clean = decided(job(duration="2h"), forecasts=CLEAN_NOW)
+    assert named(clean) == ["train"]
+    assert reasons(clean) == {"train": (State.RELEASED, Reason.BEST_NOW)}
+
+
+def test_no_more_are_released_than_a_turn_may_write_and_the_rest_say_so():
+    crowd = [job(f"job-{i}", gpus=1, created=NOW - timedelta(minutes=9 - i)) for i in range(5)]
+    verdicts = decided(*crowd, forecasts=CLEAN_NOW, max_releases=2)
+    assert named(verdicts) == ["job-0", "job-1"]
+    assert verdicts.more_due
+    assert reasons(verdicts)["job-1"] == (State.RELEASED, Reason.BEST_NOW)
+    for name in ("job-2", "job-3", "job-4"):
+        assert reasons(verdicts)[name] == (State.HELD, Reason.RELEASE_RATE)
+    assert "Starts in a moment" in next(r.message for r in verdicts.records if r.key.name == "job-4")
+    assert not decided(*crowd, forecasts=CLEAN_NOW, max_releases=5).more_due
+
+
+def test_what_has_reached_its_bound_goes_before_everything_else():
+    due = job("due", gpus=1, max_delay="1h", created=NOW - HOUR)
+    overdue = job("overdue", gpus=1, max_delay="1h", created=NOW - 2 * HOUR)
+    old = job("old", gpus=1, created=NOW - 9 * HOUR)
+    verdicts = decided(old, due, overdue, forecasts=CLEAN_NOW, max_releases=2)
+    assert named(verdicts) == ["overdue", "due"]
+
+
+def test_a_bound_inside_the_next_turn_counts_as_reached():
+    soon = job(max_delay="1h", created=NOW - HOUR + timedelta(seconds=29))
+    assert reasons(decided(soon))["train"] == (State.RELEASED, Reason.BOUND_REACHED)
+    later = job(max_delay="1h", created=NOW - HOUR + timedelta(seconds=31))
+    assert reasons(decided(later))["train"][1] is not Reason.BOUND_REACHED
+
+
+def test_a_promised_bound_outlives_a_longer_policy_and_a_later_deadline():
+    plans = {job().key.uid: known(bound=NOW)}
+    assert reasons(decided(job(duration="1h"), plans=plans))["train"] == (State.RELEASED, Reason.BOUND_REACHED)
+
+
+def test_a_clock_that_jumps_ahead_releases_and_one_that_jumps_back_moves_no_bound():
+    plans = {job().key.uid: known(bound=NOW + HOUR)}
+    assert named(decided(job(duration="1h"), plans=plans, now=NOW + timedelta(days=400))) == ["train"]
+    back = decided(job(duration="1h"), plans=plans, now=NOW - timedelta(days=400))
+    assert all(r.latest_start <= NOW + HOUR for r in back.records)
+
+
+def test_a_hot_inlet_holds_at_the_bound_only_as_long_as_it_may():
+    hot = {"west-r1": Reading(value=40.0, age_s=1.0, quality=Quality.FRESH)}
+    changes = {
+        "view": view(job(max_delay="1h", created=NOW - HOUR), on=nodes(("west",))),
+        "thermal_zones": (thermal_zone("west-r1"),),
+        "inlets": hot,
+    }
+    held = decided(**changes, max_limit_hold_s=60.0)
+    assert reasons(held)["train"] == (State.HELD_BY_LIMIT, Reason.LIMIT_READING)
+    assert named(decided(**changes, max_limit_hold_s=60.0, now=NOW + timedelta(seconds=61))) == ["train"]
+    stale = {"west-r1": Reading(value=40.0, age_s=300.0, quality=Quality.STALE)}
+    assert named(decided(**{**changes, "inlets": stale}, max_limit_hold_s=60.0)) == ["train"]
+
+
+def test_held_work_that_runs_was_started_by_another_hand():
+    started = job(suspended=False)
+    verdicts = decided(started, plans={started.key.uid: known()})
+    assert verdicts.to_unmark == (started.key,)
+    (record,) = verdicts.hand_offs
+    assert (record.state, record.reason) == (State.HANDED_OFF, Reason.STARTED_BY_OTHER)
+    assert verdicts.records == ()
+
+
+def test_a_pod_whose_gate_another_controller_removed_was_started_by_another_hand():
+    opened = bare_pod(gates=["example.com/other"])
+    verdicts = decided(opened, plans={opened.key.uid: known()})
+    assert verdicts.to_unmark == (opened.key,)
+    assert verdicts.hand_offs[0].reason is Reason.STARTED_BY_OTHER
+
+
+def test_other_gates_of_a_held_pod_are_told_and_left_alone():
+    (record,) = decided(bare_pod(gates=["example.com/other", "embellie.io/hold"], duration="1h")).records
+    assert record.waits_on == (("SchedulingGate", "scheduling gate example.com/other of another controller"),)
+
+
+def test_work_that_was_started_before_anything_was_written_is_unmarked_without_words():
+    started = job(suspended=False)
+    verdicts = decided(started)
+    assert verdicts.to_unmark == (started.key,)
+    assert verdicts.hand_offs == ()
+
+
+def test_a_held_job_that_enters_a_kueue_queue_is_handed_over_unstarted():
+    queued = job(labels=QUEUE, max_delay="1s")
+    verdicts = decided(queued, plans={queued.key.uid: known()})
+    assert verdicts.to_unmark == (queued.key,)
+    assert verdicts.releases == ()
+    assert verdicts.records == ()
+    assert "team-queue" in verdicts.hand_offs[0].message
+
+
+def test_a_held_pod_with_a_queue_label_stays_ours_because_nobody_else_removes_our_gate():
+    queued = bare_pod(labels=QUEUE, max_delay="1s")
+    verdicts = decided(queued, plans={queued.key.uid: known()})
+    assert named(verdicts) == ["probe"]
+    assert verdicts.to_unmark == ()
+    assert verdicts.hand_offs == ()
+
+
+def test_work_released_by_the_watchdog_is_recorded_with_its_reason():
+    gone = job(held=False, suspended=False, released_at="2026-07-01T13:00:00Z", release_reason="OperatorLost")
+    (record,) = decided(gone, plans={gone.key.uid: known()}).hand_offs
+    assert (record.state, record.reason) == (State.RELEASED, Reason.OPERATOR_LOST)
+
+
+def test_a_release_reason_that_nobody_knows_is_somebody_elses():
+    gone = job(held=False, suspended=False, released_at="2026-07-01T13:00:00Z", release_reason="BecauseISaidSo")
+    (record,) = decided(gone, plans={gone.key.uid: known()}).hand_offs
+    assert (record.state, record.reason) == (State.RELEASED, Reason.STARTED_BY_OTHER)
+
+
+def test_work_that_its_user_suspends_after_our_release_is_left_to_its_user():
+    paused = job(held=False, suspended=True, released_at="2026-07-01T13:00:00Z", release_reason="BestNow")
+    verdicts = decided(paused, plans={paused.key.uid: known("Released")})
+    (record,) = verdicts.hand_offs
+    assert (record.state, record.reason) == (State.HANDED_OFF, Reason.SUSPENDED_BY_OTHER)
+    assert verdicts.releases == ()
+    assert verdicts.to_unmark == ()
+
+
+@pytest.mark.parametrize("state", ["HandedOff", "Released", "Shadow"])
+def test_a_last_word_is_said_once(state: str):
+    runs = job(held=False, suspended=False, released_at="2026-07-01T13:00:00Z", release_reason="BestNow")
+    assert decided(runs, plans={runs.key.uid: known(state)}).hand_offs == ()
+
+
+def test_a_release_that_has_not_come_back_yet_is_nobodys_else():
+    echo = job(suspended=False)
+    verdicts = decided(echo, plans={echo.key.uid: known()}, just_released=frozenset({echo.key.uid}))
+    assert verdicts.hand_offs == ()
+    waiting = job()
+    assert decided(waiting, just_released=frozenset({waiting.key.uid})).records == ()
+
+
+def test_finished_work_gets_no_more_words():
+    done = job(held=False, suspended=False, status={"conditions": [{"type": "Complete", "status": "True"}]})
+    assert decided(done, plans={done.key.uid: known()}).hand_offs == ()
+    assert decided(job(status={"conditions": [{"type": "Failed", "status": "True"}]})).records == ()
+
+
+def test_shadow_decides_once_at_first_sight_and_releases_nothing():
+    seen = job(held=False, suspended=False, duration="2h")
+    shadow = {"policies": (policy(mode="shadow"),)}
+    first = decided(seen, **shadow)
+    assert reasons(first) == {"train": (State.SHADOW, Reason.WOULD_HOLD)}
+    assert first.releases == ()
+    assert decided(seen, **shadow, plans={seen.key.uid: known("Shadow")}).records == ()
+    clean = decided(seen, **shadow, forecasts=CLEAN_NOW)
+    assert reasons(clean) == {"train": (State.SHADOW, Reason.WOULD_START)}
+    assert clean.releases == ()
+
+
+def test_shadow_work_takes_no_room_from_held_work():
+    crowd = [job(f"shadow-{i}", held=False, suspended=False, namespace="vision", gpus=8) for i in range(20)]
+    both = (
+        policy("watch", mode="shadow", namespaceSelector={"matchNames": ["vision"]}),
+        policy("act", namespaceSelector={"matchNames": ["research"]}),
+    )
+    verdicts = decided(*crowd, job(), policies=both, forecasts=CLEAN_NOW)
+    assert named(verdicts) == ["train"]
+
+
+def test_work_that_only_shadow_covers_any_more_is_released():
+    verdicts = decided(job(), policies=(policy(mode="shadow"),))
+    assert named(verdicts) == ["train"]
+    assert reasons(verdicts)["train"] == (State.RELEASED, Reason.NO_POLICY)
+
+
+def test_released_work_that_is_on_its_way_is_not_given_away_again():
+    on = nodes(("west",), each=1)
+    first = job("first", held=False, suspended=False, released_at="x", cell="west", gpus=8)
+    second = job("second", gpus=8, duration="1h")
+    verdicts = decided(view=view(first, second, on=on), forecasts=CLEAN_NOW)
+    assert named(verdicts) == []
+    assert reasons(verdicts)["second"] == (State.HELD, Reason.WAITING_FOR_GPUS)
+    bound = view(second, pods=[running_pod("x", "west-0")], on=on)
+    assert named(decided(view=bound, forecasts=CLEAN_NOW)) == []
+
+
+def test_a_turn_without_anything_decides_nothing():
+    verdicts = decided(view=view(on=()), grid_zones=(), policies=(), forecasts={})
+    assert verdicts == Verdicts(releases=(), records=(), hand_offs=(), to_unmark=(), more_due=False)
+
+
+def test_equal_inputs_give_equal_verdicts():
+    crowd = [job(f"job-{i}", gpus=1) for i in range(4)]
+    assert decided(*crowd) == decided(*crowd)
+    assert decided(*crowd, forecasts=CLEAN_NOW) == decided(*crowd, forecasts=CLEAN_NOW)
