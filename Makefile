@@ -34,8 +34,12 @@ setup: .venv/.synced ## install the locked Python environment into .venv
 tools: setup ## build the control plane's binaries (cached outside the work tree)
 	@$(RUN) -m embellie_testbed.build
 
+.PHONY: demo-model
+demo-model: tools ## train the forecaster for the demo (cached)
+	@$(RUN) -m embellie_testbed.demo --prepare
+
 .PHONY: demo
-demo: tools ## the main job on an embedded control plane (HEADLESS=1, OUT=demo.json)
+demo: demo-model ## the main job on an embedded control plane (HEADLESS=1, OUT=demo.json)
 	@$(RUN) -m embellie_testbed.demo $(if $(HEADLESS),--headless) $(if $(OUT),--out $(OUT))
 
 .PHONY: test

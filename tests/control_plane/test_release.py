@@ -228,6 +228,16 @@ def test_an_object_that_changed_since_the_read_is_a_conflict_and_stays_held(
     changing.close()
 
 
+def test_a_release_that_the_api_server_finds_invalid_is_refused_and_not_a_lost_race(
+    kube: KubeClient, namespace: str
+) -> None:
+    for key in (make_job(kube, namespace), make_pod(kube, namespace)):
+        (result,) = Releaser(kube).release([order(key, {"zone": "Île"})])
+        assert result.outcome is Outcome.DENIED
+        assert "label" in result.message
+        assert kube.get(workload_path(key))["metadata"]["labels"][names.HELD_LABEL] == "true"
+
+
 @pytest.mark.parametrize("guard", ["/metadata/uid", "/metadata/resourceVersion", "/metadata/labels/embellie.io~1held"])
 def test_each_guard_refuses_the_whole_patch(kube: KubeClient, namespace: str, guard: str) -> None:
     for key, make in (

@@ -128,6 +128,20 @@ QUOTA = {"message": 'pods "x" is forbidden: exceeded quota: gpus, requested: 8',
         ),
         (plan(), job(suspend=False, annotations={names.GO: "ada"}), [], [], ["started by hand by ada"]),
         (plan(), job(suspend=False, annotations={names.GO: ""}), [], [], ["started by hand with kubectl"]),
+        (
+            plan(State.HANDED_OFF, Reason.STARTED_BY_OTHER),
+            job(suspend=False, annotations={names.GO: "ada"}),
+            [],
+            [],
+            ["started by hand by ada"],
+        ),
+        (
+            plan(State.HANDED_OFF, Reason.SUSPENDED_BY_OTHER),
+            job(annotations={names.GO: "ada"}),
+            [],
+            [],
+            ["not in Embellie's hands", "its own suspension"],
+        ),
         (plan(), job(suspend=False), [], [], ["is not held any more"]),
         (None, job(suspend=False, flex=None), [], [], ["has not opted in", "embellie.io/flex: patient"]),
         (None, job(suspend=False, flex="bananas"), [], [], ["must be patient or bonus"]),
@@ -226,7 +240,20 @@ def test_the_table_is_oldest_first_and_counts_gpus_without_a_plan() -> None:
 
 
 def test_nothing_held_is_said_in_a_sentence() -> None:
-    assert summary([], where="all namespaces", shadowed=0) == "Nothing is held in all namespaces."
+    assert summary([], where="all namespaces", shadowed=0) == "Nothing is held in any namespace."
+    assert "1 workload is only watched" in summary([], where="namespace team-a", shadowed=1)
+
+
+def test_the_schedulers_words_end_with_one_full_stop() -> None:
+    words = say(None, job(suspend=False), [pending("0/4 nodes are available.")])[-1]
+    assert words.endswith("0/4 nodes are available. None of this is Embellie's doing.")
+
+
+def test_what_no_zone_may_take_is_not_called_somebody_elses_doing() -> None:
+    released = plan(State.RELEASED, Reason.RESIDENCY_UNSATISFIED)
+    text = " ".join(say(released, job(suspend=False), [pending("no node matched")]))
+    assert "no node matched" in text
+    assert "None of this" not in text
 
 
 def test_the_version_is_printed_and_help_names_every_verb() -> None:

@@ -192,6 +192,15 @@ def test_other_refusals_are_never_repeated(server: Server, client: KubeClient, c
     assert len(server.seen) == 1
 
 
+def test_a_refusal_that_names_fields_is_no_lost_race(server: Server, client: KubeClient) -> None:
+    refusal = {**status(422, "Invalid"), "details": {"causes": [{"field": "spec", "message": "no"}]}}
+    server.answers = [(422, {}, refusal), (422, {}, status(422, "Invalid"))]
+    for invalid in (True, False):
+        with pytest.raises(ApiError) as failure:
+            client.create("/x", {})
+        assert (failure.value.invalid, failure.value.conflict) == (invalid, not invalid)
+
+
 def test_nobody_there_is_unreachable_and_a_write_is_not_repeated(tmp_path: Path) -> None:
     with Server() as stopped:
         url = stopped.url

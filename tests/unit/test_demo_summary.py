@@ -88,7 +88,7 @@ def measured(**changes: Any) -> Measured:
         "jobs_submitted": 1,
         "jobs_finished": 1,
         "held": 1,
-        "held_past_latest_start": 0,
+        "late": (),
         "unlabelled_delayed": 0,
         "rigid_held": 0,
         "grid_hours": 50.04,
@@ -153,6 +153,7 @@ def test_a_job_that_still_runs_is_carried_on_and_one_that_never_started_is_count
     assert (ours.extended, ours.cut) == (1, 1)
     assert ours.stays[0].end == BEGIN + 57 * HOUR
     assert ours.jobs[1].start == BEGIN + 48 * HOUR
+    assert [(run.job, run.start, run.end) for run in ours.stays[1:]] == [("b", BEGIN + 48 * HOUR, BEGIN + 49 * HOUR)]
 
 
 def test_the_hot_row_is_found_out() -> None:
@@ -183,6 +184,17 @@ def test_the_file_has_the_promised_fields(tmp_path: Path) -> None:
     assert set(found["carbon_kg"]) == {"embellie", "fifo"}
     assert found["grid_hours_replayed"] == 50.0
     assert found["contracted_kw"] == sum(site.contracted_kw for site in ZONES)
+
+
+def test_every_job_held_past_its_bound_is_counted_and_the_worst_is_named() -> None:
+    planned = scenario(job())
+    ours = history(planned, {"a": track("a", ("west-gpu-000", 2.0, 3.0))})
+    late = measured(late=(("a", 240.0), ("b", 600.0)))
+    summary = summarise(planned, {site.name: truth(site.name) for site in ZONES}, ours, late)
+    assert as_json(summary)["held_past_latest_start"] == 2
+    console = Console(width=120, file=io.StringIO(), record=True)
+    console.print(render_summary(summary, width=120))
+    assert "b, by 10 minutes" in console.export_text()
 
 
 def test_a_missing_memory_reading_is_null_and_not_zero() -> None:

@@ -21,7 +21,7 @@ from embellie_testbed.demo.picture import (
     ZonePicture,
 )
 from embellie_testbed.demo.ribbon import Scale, axis, colour, ribbon, window_around
-from embellie_testbed.demo.view import render, status_line
+from embellie_testbed.demo.view import in_words, render, status_line
 
 NOW = datetime(2022, 9, 6, 0, 20, tzinfo=UTC)
 SCALE = Scale(low=200.0, high=420.0)
@@ -149,6 +149,11 @@ def test_clean_hours_are_green_and_dirty_hours_red() -> None:
     assert rgb(1.0)[0] > 2 * rgb(1.0)[1]
     assert colour(-5.0) == colour(0.0)
     assert colour(7.0) == colour(1.0)
+
+
+def test_a_reason_is_written_as_a_person_says_it() -> None:
+    assert in_words("WaitingForGpus") == "waiting for GPUs"
+    assert in_words("CleanerWindow") == "cleaner window"
 
 
 def test_without_a_terminal_one_line_says_the_same() -> None:

@@ -94,13 +94,14 @@ def test_bound_pods_take_their_gpus_and_pods_elsewhere_take_none():
 
 
 def test_the_pods_of_a_job_in_one_cell_are_one_gang_since_the_first_of_them():
-    train = job(held=False, suspended=False, pods=2, duration="3h", released_at="x", cell="west")
+    train = job(held=False, suspended=False, pods=3, duration="3h", released_at="x", cell="west")
     pods = [
         running_pod("a", "west-0", job_uid=train.key.uid, started=NOW - HOUR),
         running_pod("b", "west-1", job_uid=train.key.uid, started=NOW - 2 * HOUR),
+        running_pod("c", "west-2", job_uid=train.key.uid, started=NOW),
     ]
     (gang,) = occupied(train, pods=pods).running
-    assert (gang.gpus, gang.started_at) == (16, NOW - 2 * HOUR)
+    assert (gang.gpus, gang.started_at) == (24, NOW - 2 * HOUR)
     assert gang.expected_end_p50 == NOW + HOUR
 
 
@@ -159,9 +160,9 @@ def test_a_cordoned_node_offers_nothing_and_its_work_still_counts():
     assert [g.gpus for g in found.running] == [8]
 
 
-def test_an_overdue_gang_ends_now_at_the_earliest():
-    (gang,) = occupied(pods=[running_pod("a", "west-0", started=NOW - 99 * HOUR)]).running
-    assert gang.expected_end_p50 == gang.expected_end_p90 == NOW
+def test_an_overdue_gang_is_expected_to_go_on_for_a_quarter_of_what_it_ran():
+    (gang,) = occupied(pods=[running_pod("a", "west-0", started=NOW - 100 * HOUR)]).running
+    assert gang.expected_end_p50 == gang.expected_end_p90 == NOW + 25 * HOUR
 
 
 def test_nodes_in_two_zones_are_not_counted_twice():

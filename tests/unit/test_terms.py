@@ -21,7 +21,7 @@ def terms(flex: str = "patient", **annotations: str):
 def test_without_annotations_the_policy_bounds_the_wait():
     assert terms().latest_start == CREATED + timedelta(days=1)
     assert terms("bonus").latest_start == CREATED + timedelta(days=7)
-    assert terms().duration_p90 == timedelta(hours=10)
+    assert terms().duration.p90 == timedelta(hours=10)
     assert terms().start_now is None
 
 
@@ -36,8 +36,8 @@ def test_deadline_less_the_duration_bounds_the_start():
 
 
 def test_kueues_time_limit_serves_as_duration():
-    assert terms(kueue_max_exec_seconds="7200").duration_p90 == timedelta(hours=2)
-    assert terms(kueue_max_exec_seconds="-1").duration_p90 == timedelta(hours=10)
+    assert terms(kueue_max_exec_seconds="7200").duration.p90 == timedelta(hours=2)
+    assert terms(kueue_max_exec_seconds="-1").duration.p90 == timedelta(hours=10)
 
 
 @pytest.mark.parametrize("deadline", ["2026-03-01T18:00:00", "tomorrow", "", "2026-13-01T00:00:00Z", "1e9"])
@@ -59,7 +59,7 @@ def test_a_deadline_in_the_past_or_before_the_job_could_end_starts_it_at_once(de
 @pytest.mark.parametrize("duration", ["0s", "-3h", "7 bananas", "", "9", "NaN", "9h30", "400d", "1e3h"])
 def test_a_senseless_duration_is_reported_and_the_policys_assumption_counts(duration: str):
     read = terms(duration=duration)
-    assert read.duration_p90 == timedelta(hours=10)
+    assert read.duration.p90 == timedelta(hours=10)
     assert read.start_now is None
     assert names.DURATION in read.problems[0]
     assert "9h30m" in read.problems[0]

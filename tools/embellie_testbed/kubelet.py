@@ -137,10 +137,13 @@ class Kubelet:
         containers = []
         for container in pod["spec"]["containers"]:
             launch = launch_of(pod, container, volumes=volumes, ports=ports)
+            program = f"{meta['namespace']}_{meta['name']}_{container['name']}"
+            # What an earlier pod of the same name said is not this one's log.
+            self._processes.log(program).unlink(missing_ok=True)
             containers.append(
                 _Container(
                     name=container["name"],
-                    program=f"{meta['namespace']}_{meta['name']}_{container['name']}",
+                    program=program,
                     launch=launch,
                     environment=self._environment(pod, launch),
                     probe=probe_target(container, ports),

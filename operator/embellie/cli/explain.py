@@ -85,11 +85,17 @@ def explain(
     if case.held:
         lines = _held(case)
         go = f"Start it now: kubectl embellie go {case.what} -n {case.meta.get('namespace')}"
-        return [*lines, f"Also waits for: {one_line('; '.join(waits))}. {go}" if waits else go]
+        return [*lines, f"Also waits for: {_listed(waits)} {go}" if waits else go]
     lines = _not_held(case)
     if not waits:
         return lines
-    return [*lines, f"It waits for: {one_line('; '.join(waits), 500)}. None of this is Embellie's doing."]
+    whose = "" if case.status.get("reason") == Reason.RESIDENCY_UNSATISFIED else " None of this is Embellie's doing."
+    return [*lines, f"It waits for: {_listed(waits, 500)}{whose}"]
+
+
+def _listed(waits: Iterable[str], longest: int = 300) -> str:
+    """Join phrases into one that ends with one full stop, whatever others put at the end of theirs."""
+    return f"{one_line('; '.join(wait.rstrip('. ') for wait in waits), longest)}."
 
 
 def _held(case: Case) -> list[str]:
@@ -162,18 +168,25 @@ def _not_held(case: Case) -> list[str]:
     state = case.status.get("state")
     if state == State.SHADOW:
         return [_state_line(case, "not touched: its policy is in mode shadow"), _why(case), *_window(case)]
+    if _started_by_hand(case):
+        by = case.annotation(names.GO)
+        who = f" by {one_line(by, 80)}" if by else ""
+        return [f"{case.who} was started by hand{who} with kubectl embellie go: Embellie leaves it alone."]
     if state == State.HANDED_OFF:
         return [_state_line(case, "not in Embellie's hands"), _why(case)]
     if case.annotation(names.RELEASED_AT):
         return _released(case)
-    if case.annotation(names.GO) or names.GO in (case.meta.get("annotations") or {}):
-        by = case.annotation(names.GO)
-        return [f"{case.who} was started by hand{f' by {one_line(by, 80)}' if by else ''} with kubectl embellie go."]
     if state == State.RELEASED:
         return [_state_line(case, "released"), _why(case)]
     if state:
         return [f"{case.who} is not held any more: another hand started it. The plan will say so after the next turn."]
     return _never_held(case)
+
+
+def _started_by_hand(case: Case) -> bool:
+    """Whether `kubectl embellie go` was the last word about it."""
+    said = names.GO in (case.meta.get("annotations") or {}) and not case.annotation(names.RELEASED_AT)
+    return said and case.status.get("reason") != Reason.SUSPENDED_BY_OTHER
 
 
 def _released(case: Case) -> list[str]:

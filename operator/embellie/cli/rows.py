@@ -119,12 +119,17 @@ def columns(
 
 def summary(rows: list[PlanRow], *, where: str, shadowed: int) -> str:
     """Return the last line: how much is held, and for which reasons."""
-    note = f" {shadowed} more are only watched (shadow): kubectl get workloadplans" if shadowed else ""
+    more = f"{shadowed} more {'is' if shadowed == 1 else 'are'}" if rows else f"{shadowed} {_workloads(shadowed)}"
+    note = f" {more} only watched (shadow): kubectl get workloadplans -A" if shadowed else ""
     if not rows:
-        return f"Nothing is held in {where}.{note}"
+        return f"Nothing is held in {where.replace('all namespaces', 'any namespace')}.{note}"
     reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(r.reason for r in rows).most_common())
     gpus = sum(r.gpus for r in rows)
     return f"{len(rows)} held in {where}, {gpus} GPU{'' if gpus == 1 else 's'}: {reasons}.{note}"
+
+
+def _workloads(count: int) -> str:
+    return "workload is" if count == 1 else "workloads are"
 
 
 def _camel(name: str) -> str:

@@ -36,11 +36,11 @@ def in_time(moment: datetime, now: datetime) -> str:
 def grams(value: float) -> str:
     """Write a mass of CO2e in the unit that reads well.
 
-    >>> grams(850), grams(4100), grams(2_300_000)
-    ('850 g', '4.1 kg', '2.3 t')
+    >>> grams(850), grams(4123), grams(2_300_000)
+    ('850 g', '4.12 kg', '2.3 t')
     """
     amount, unit = (value, "g") if value < 1000 else (value / 1e3, "kg") if value < 1e6 else (value / 1e6, "t")
-    return f"{amount:.0f} {unit}" if amount >= 100 or unit == "g" else f"{amount:.1f} {unit}"
+    return f"{amount:.0f} {unit}" if amount >= 100 or unit == "g" else f"{amount:.3g} {unit}"
 
 
 def one_line(text: str, longest: int = 300) -> str:

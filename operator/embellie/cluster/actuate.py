@@ -49,7 +49,7 @@ class Outcome(StrEnum):
     CONFLICT = "Conflict"
     """Changed under our hands; to be tried again next turn."""
     DENIED = "Denied"
-    """Refused by RBAC or an admission policy."""
+    """Refused by RBAC, an admission policy or validation."""
     UNREACHABLE = "Unreachable"
     """No usable answer, or not tried any more after too many of them."""
 
@@ -247,6 +247,6 @@ def _outcome_of(error: ApiError) -> Outcome:
         return Outcome.GONE
     if error.conflict:
         return Outcome.CONFLICT
-    if error.status in (400, 401, 403):
+    if error.invalid or error.status in (400, 401, 403):
         return Outcome.DENIED
     return Outcome.UNREACHABLE

@@ -62,7 +62,12 @@ class ApiError(Exception):
     @property
     def conflict(self) -> bool:
         """Whether the object is not as it was read: a lost race (409) or a guard that failed (422)."""
-        return self.status in (409, 422)
+        return self.status == 409 or (self.status == 422 and not self.invalid)
+
+    @property
+    def invalid(self) -> bool:
+        """Whether what was to be written is not valid: only then does a 422 name the fields. Trying again is no use."""
+        return self.status == 422 and bool(self.details.get("causes"))
 
 
 class ConfigurationError(Exception):

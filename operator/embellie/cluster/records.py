@@ -78,6 +78,8 @@ class WorkloadRecord:
     """Pods of a Job that have finished their work."""
     started_at: datetime | None = None
     """Wall time of the first start, as the API server tells it."""
+    completed_at: datetime | None = None
+    """Wall time at which a Job succeeded."""
 
     @property
     def opted_in(self) -> bool:
@@ -215,6 +217,7 @@ def parse_job(raw: Raw) -> WorkloadRecord | None:
         queue=str(labels.get(QUEUE_LABEL, "")),
         succeeded=max(0, _int(status.get("succeeded", 0), 0)),
         started_at=parse_time(status.get("startTime")),
+        completed_at=parse_time(status.get("completionTime")),
     )
 
 

@@ -11,10 +11,11 @@ from embellie.api.thermalzone import ThermalZone
 from embellie.cluster.affinity import matches_node
 from embellie.cluster.records import Constraints, WorkloadRecord
 from embellie.cluster.store import View
+from embellie.control.durations import Duration, History, assumed, stated_duration
 from embellie.control.layout import CellNodes, Layout, lay_out
 from embellie.control.occupancy import Occupancy, expected_kw, occupancy, watts_or, worst_kw
 from embellie.control.policies import PolicyTable
-from embellie.control.terms import Terms, duration_of, read_terms, residency_allows
+from embellie.control.terms import Terms, read_terms, residency_allows
 from embellie.domain import names
 from embellie.domain.clock import Clock
 from embellie.domain.forecast import Forecast
@@ -30,8 +31,6 @@ from embellie.domain.snapshot import (
 )
 from embellie.planning.bounds import tighten
 
-ASSUMED_DURATION = timedelta(hours=24)
-"""For running work that no policy covers and that says nothing."""
 CPU_POD_KW = 0.3
 """What a pod without GPUs adds: enough to rank hours by; limits are about GPUs [kW]."""
 _DEFAULT_POLICY = EnergyPolicySpec()
@@ -91,15 +90,16 @@ def assemble(inputs: Inputs, clock: Clock, now: datetime) -> Assembly:
     """Build the snapshot; `now` is in the operator's clock."""
     layout = lay_out(inputs.grid_zones, inputs.thermal_zones, inputs.view.nodes)
     specs = {z.metadata.name: z.spec for z in inputs.grid_zones}
+    table = PolicyTable(inputs.policies, inputs.view.namespaces, inputs.own_namespace)
+    history = History(inputs.view.workloads, clock.from_wall)
     occupied = occupancy(
         inputs.view,
         layout,
         specs,
         clock.from_wall,
         now,
-        lambda record: duration_of(record.annotations, ASSUMED_DURATION) if record else ASSUMED_DURATION,
+        lambda record: _running_duration(record, history, table),
     )
-    table = PolicyTable(inputs.policies, inputs.view.namespaces, inputs.own_namespace)
     places = _Places(layout, specs)
     subjects: dict[WorkloadKey, Subject] = {}
     for record in inputs.view.workloads:
@@ -108,7 +108,9 @@ def assemble(inputs: Inputs, clock: Clock, now: datetime) -> Assembly:
         policy = table.match(record)
         if not record.held and (policy is None or policy.spec.mode != "shadow"):
             continue
-        subjects[record.key] = _subject(record, policy, inputs, clock.from_wall(record.created_at), places)
+        subjects[record.key] = _subject(
+            record, policy, inputs, clock.from_wall(record.created_at), places, history.of(record.key.namespace)
+        )
 
     def snapshot(enforced: bool) -> Snapshot:
         return Snapshot(
@@ -147,10 +149,15 @@ def _is_subject(record: WorkloadRecord, inputs: Inputs) -> bool:
 
 
 def _subject(
-    record: WorkloadRecord, policy: EnergyPolicy | None, inputs: Inputs, created_at: datetime, places: "_Places"
+    record: WorkloadRecord,
+    policy: EnergyPolicy | None,
+    inputs: Inputs,
+    created_at: datetime,
+    places: "_Places",
+    history: Duration | None,
 ) -> Subject:
     spec = policy.spec if policy else _DEFAULT_POLICY
-    terms = read_terms(record.flex, record.annotations, created_at, spec)
+    terms = read_terms(record.flex, record.annotations, created_at, spec, history)
     promised = inputs.bounds.get(record.key.uid)
     bound = tighten(promised, terms.latest_start)
     allowed = places.allowed(record)
@@ -166,8 +173,8 @@ def _subject(
         gpus_per_pod=record.gpus_per_pod,
         power_kw=expected_kw(record.gpus, watts, grid_spec) + cpu_kw,
         worst_power_kw=worst_kw(record.gpus, grid_spec) + cpu_kw,
-        duration_p50_s=terms.duration_p50.total_seconds(),
-        duration_p90_s=terms.duration_p90.total_seconds(),
+        duration_p50_s=terms.duration.p50.total_seconds(),
+        duration_p90_s=terms.duration.p90.total_seconds(),
         flex=Flex(record.flex) if record.flex in ("patient", "bonus") else Flex.RIGID,
         tenant=record.key.namespace,
         policy=policy.metadata.name if policy else "",
@@ -177,7 +184,9 @@ def _subject(
         start_now=start_now,
         start_now_message=message,
     )
-    refused = terms.latest_start if promised and terms.latest_start > promised + timedelta(seconds=1) else None
+    # A guessed duration may shrink by itself; only what its user wrote can be an edit that is refused.
+    later = promised is not None and terms.latest_start > promised + timedelta(seconds=1)
+    refused = terms.latest_start if later and terms.duration.stated else None
     return Subject(record=record, policy=policy, terms=terms, workload=workload, refused_bound=refused)
 
 
@@ -204,6 +213,21 @@ def _start_now(
         )
         return Reason.RESIDENCY_UNSATISFIED, message
     return Reason.NO_ZONE, "It starts at once: no GridZone selects a node that it may use."
+
+
+def _running_duration(record: WorkloadRecord | None, history: History, table: PolicyTable) -> Duration:
+    """How long running work is taken to last: stated, else as its like did, else as its policy assumes."""
+    if record is None:
+        return assumed(_DEFAULT_POLICY.assumed_duration_seconds)
+    try:
+        stated = stated_duration(record.annotations)
+    except ValueError:
+        stated = None
+    found = stated or history.of(record.key.namespace)
+    if found is not None:
+        return found
+    policy = table.match(record)
+    return assumed((policy.spec if policy else _DEFAULT_POLICY).assumed_duration_seconds)
 
 
 def _held_limits(view: View, table: PolicyTable) -> dict[str, float]:

@@ -8,6 +8,7 @@ heart that the watchdog listens to, so an operator that hangs anywhere counts as
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -52,6 +53,7 @@ DEBOUNCE_S = 0.25
 _Kind = TypeVar("_Kind", GridZone, ThermalZone, EnergyPolicy)
 
 
+RECENT_TURNS = 30
 QUIET_TURNS = 4
 """However quiet it is, everything is decided anew after so many turns."""
 
@@ -120,7 +122,8 @@ class Loop:
         self._rest = _Rest()
         self._invalid: dict[str, str] = {}
         self._relisted_at = time.monotonic()
-        self._last_turn_at: float | None = None
+        self._recent_s: deque[float] = deque(maxlen=RECENT_TURNS)
+        """Durations of the last turns [wall s]."""
         self.alive_at = time.monotonic()
         """When the loop last went round [monotonic s]; the liveness probe looks at it."""
 
@@ -131,8 +134,6 @@ class Loop:
             again = False
             if self._elector.is_leader():
                 again = self._one_turn()
-            else:
-                self._last_turn_at = None
             metrics.LEADER.set(1 if self._elector.is_leader() else 0)
             if not again:
                 self._wait()
@@ -166,7 +167,8 @@ class Loop:
             self._stop.wait(1.0)
             return False
         metrics.TURNS.labels("complete").inc()
-        metrics.TURN_SECONDS.labels("whole").observe(time.monotonic() - started)
+        self._recent_s.append(time.monotonic() - started)
+        metrics.TURN_SECONDS.labels("whole").observe(self._recent_s[-1])
         return more
 
     def _turn(self, started: float) -> bool:
@@ -175,8 +177,7 @@ class Loop:
             self._actuation.load()
         if started - self._relisted_at > self._options.relist_wall_seconds:
             self._relist()
-        turn_s = self._turn_length_s(started)
-        self._last_turn_at = started
+        turn_s = self._turn_length_s()
         seen = self._gather()
         if self._rest.may_go_on(seen.key, started):
             # Nothing that a decision rests on has changed and nothing is due: what was decided stands.
@@ -207,10 +208,11 @@ class Loop:
         again = verdicts.more_due or carried.conflicts or left
         unsettled = again or bool(verdicts.releases) or bool(verdicts.hand_offs)
         period_s = self._clock.wall_seconds(timedelta(seconds=self._options.turn_seconds))
-        until_due_s = self._clock.wall_seconds(_next_due(verdicts, assembly.snapshot.now))
+        margin_s = 2.0 * self._clock.wall_seconds(timedelta(seconds=turn_s)) + period_s
+        until_due_s = self._clock.wall_seconds(_next_due(verdicts, assembly.snapshot.now)) - margin_s
         self._rest = _Rest(
             key=None if unsettled else seen.key,
-            until=started + min(QUIET_TURNS * period_s, until_due_s - 3.0 * period_s),
+            until=started + min(QUIET_TURNS * period_s, until_due_s),
             namespaces=namespaces,
         )
         return again
@@ -230,13 +232,14 @@ class Loop:
         per_s = min(self._options.release_rate, self._actuation.releases_per_s)
         return max(MEASURED_FROM, int(per_s * BATCH_SECONDS))
 
-    def _turn_length_s(self, started: float) -> float:
-        """Time between two turns in the operator's clock, as it really is: a bound inside it counts as reached."""
+    def _turn_length_s(self) -> float:
+        """Longest time that may pass until the next turn has acted, in the operator's clock.
+
+        The period, the next turn's own work and that of one more: a bound inside it counts as reached.
+        """
         asked = self._options.turn_seconds
-        if self._last_turn_at is None:
-            return asked
         wall_per_turn = self._clock.wall_seconds(timedelta(seconds=asked))
-        return asked * max(1.0, (started - self._last_turn_at) / wall_per_turn)
+        return asked * (1.0 + 2.0 * max(self._recent_s, default=0.0) / wall_per_turn)
 
     def _gather(self) -> "_Seen":
         """Ask everybody: the store, the sensors, the forecaster."""

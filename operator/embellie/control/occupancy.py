@@ -4,11 +4,12 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from embellie.api.gridzone import GridZoneSpec
 from embellie.cluster.records import PodRecord, WorkloadRecord
 from embellie.cluster.store import View
+from embellie.control.durations import Duration, expected_ends
 from embellie.control.layout import CellNodes, Layout
 from embellie.domain import names
 from embellie.domain.snapshot import Cell, RunningGang
@@ -48,7 +49,7 @@ def occupancy(
     specs: Mapping[str, GridZoneSpec],
     from_wall: Callable[[datetime], datetime],
     now: datetime,
-    duration_of: Callable[[WorkloadRecord | None], timedelta],
+    duration_of: Callable[[WorkloadRecord | None], Duration],
 ) -> Occupancy:
     """Count what is free and what runs, per cell; `now` and the ends are in the operator's clock.
 
@@ -76,7 +77,7 @@ class _Gang:
     gpus: int
     watts: float
     started_at: datetime
-    duration: timedelta
+    duration: Duration
 
 
 class _Book:
@@ -88,7 +89,7 @@ class _Book:
         specs: Mapping[str, GridZoneSpec],
         from_wall: Callable[[datetime], datetime],
         now: datetime,
-        duration_of: Callable[[WorkloadRecord | None], timedelta],
+        duration_of: Callable[[WorkloadRecord | None], Duration],
     ) -> None:
         self._layout = layout
         self._cells = {cell.name: cell for cell in layout.cells}
@@ -148,18 +149,19 @@ class _Book:
         """Return the count."""
         return Occupancy(
             cells=tuple(self._cell(cell) for cell in self._layout.cells),
-            running=tuple(
-                RunningGang(
-                    cell=cell,
-                    gpus=gang.gpus,
-                    power_kw=expected_kw(gang.gpus, gang.watts, self._spec(cell)),
-                    worst_power_kw=worst_kw(gang.gpus, self._spec(cell)),
-                    expected_end_p50=max(self._now, gang.started_at + gang.duration),
-                    expected_end_p90=max(self._now, gang.started_at + gang.duration),
-                    started_at=gang.started_at,
-                )
-                for (cell, _), gang in self._gangs.items()
-            ),
+            running=tuple(self._running(cell, gang) for (cell, _), gang in self._gangs.items()),
+        )
+
+    def _running(self, cell: str, gang: _Gang) -> RunningGang:
+        p50, p90 = expected_ends(gang.started_at, gang.duration, self._now)
+        return RunningGang(
+            cell=cell,
+            gpus=gang.gpus,
+            power_kw=expected_kw(gang.gpus, gang.watts, self._spec(cell)),
+            worst_power_kw=worst_kw(gang.gpus, self._spec(cell)),
+            expected_end_p50=p50,
+            expected_end_p90=p90,
+            started_at=gang.started_at,
         )
 
     def _spec(self, cell: str) -> GridZoneSpec:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from embellie.api.energypolicy import EnergyPolicySpec
+from embellie.control.durations import Duration, assumed, stated_duration
 from embellie.domain import names
 from embellie.domain.durations import MAX_DURATION, parse_duration
 from embellie.domain.reasons import Reason
@@ -21,16 +22,21 @@ class Terms:
     """A workload's wait, bounded."""
 
     latest_start: datetime
-    duration_p50: timedelta
-    duration_p90: timedelta
+    duration: Duration
     start_now: Reason | None
     message: str
     problems: tuple[str, ...]
     """One sentence for each annotation that could not be used, naming it and how to mend it."""
 
 
-def read_terms(flex: str, annotations: Mapping[str, str], created_at: datetime, policy: EnergyPolicySpec) -> Terms:
-    """Read a workload's terms; `created_at` is in the operator's clock."""
+def read_terms(
+    flex: str,
+    annotations: Mapping[str, str],
+    created_at: datetime,
+    policy: EnergyPolicySpec,
+    history: Duration | None = None,
+) -> Terms:
+    """Read a workload's terms; `created_at` is in the operator's clock, `history` is what like work took."""
     problems: list[str] = []
     start_now: Reason | None = None
     message = ""
@@ -44,7 +50,7 @@ def read_terms(flex: str, annotations: Mapping[str, str], created_at: datetime, 
             problems.append(f"annotation {names.MAX_DELAY}: {error}")
             start_now, message = Reason.INVALID_ANNOTATION, f"It starts at once: annotation {names.MAX_DELAY}: {error}."
 
-    duration, estimated = _duration(annotations, policy, problems)
+    duration = _duration(annotations, history or assumed(policy.assumed_duration_seconds), problems)
     deadline: datetime | None = None
     stated = annotations.get(names.DEADLINE)
     if stated is not None:
@@ -60,46 +66,30 @@ def read_terms(flex: str, annotations: Mapping[str, str], created_at: datetime, 
     if deadline is not None:
         # A deadline in the year 1 is as unreachable as yesterday's, and nothing can be taken off it.
         deadline = max(deadline, created_at - MAX_DURATION)
-    bound, why = latest_start(created_at, max_delay, deadline, duration)
+    bound, why = latest_start(created_at, max_delay, deadline, duration.p90)
     if why is not None and start_now is None:
         start_now = why
-        message = (
-            f"It starts at once: annotation {names.DEADLINE} ({stated}) lies before the job could end; set a later "
-            f"deadline or a shorter {names.DURATION}."
+        problem = (
+            f"annotation {names.DEADLINE}: {str(stated)[:40]} lies before the job could end; set a later deadline or a "
+            f"shorter {names.DURATION}"
         )
-        problems.append(message)
+        problems.append(problem)
+        message = f"It starts at once: {problem}."
     return Terms(
         latest_start=bound,
-        duration_p50=duration / 2 if estimated else duration,
-        duration_p90=duration,
+        duration=duration,
         start_now=start_now,
         message=message,
         problems=tuple(problems),
     )
 
 
-def _duration(annotations: Mapping[str, str], policy: EnergyPolicySpec, problems: list[str]) -> tuple[timedelta, bool]:
-    """Return the P90 duration, and whether it is only the policy's assumption."""
-    stated = annotations.get(names.DURATION)
-    if stated is not None:
-        try:
-            return parse_duration(stated), False
-        except ValueError as error:
-            problems.append(f"annotation {names.DURATION}: {error}")
-    hint = _kueue_hint(annotations)
-    if hint is not None:
-        return hint, False
-    return timedelta(seconds=policy.assumed_duration_seconds), True
-
-
-def _kueue_hint(annotations: Mapping[str, str]) -> timedelta | None:
-    """Return Kueue's limit on the run time, where a sensible one is stated."""
-    hint = annotations.get(names.KUEUE_MAX_EXEC_SECONDS, "")
-    # Python's isdigit also takes digits that int() does not, and int() refuses very long numbers.
-    if not (hint.isascii() and hint.isdigit() and len(hint) <= 9):
-        return None
-    stated = timedelta(seconds=int(hint))
-    return stated if timedelta(0) < stated <= MAX_DURATION else None
+def _duration(annotations: Mapping[str, str], otherwise: Duration, problems: list[str]) -> Duration:
+    try:
+        return stated_duration(annotations) or otherwise
+    except ValueError as error:
+        problems.append(f"annotation {names.DURATION}: {error}")
+        return otherwise
 
 
 def parse_deadline(text: str) -> datetime | None:
@@ -109,14 +99,6 @@ def parse_deadline(text: str) -> datetime | None:
         return moment.astimezone(UTC) if moment.tzinfo is not None else None
     except (ValueError, OverflowError):
         return None
-
-
-def duration_of(annotations: Mapping[str, str], assumed: timedelta) -> timedelta:
-    """Return how long running work is expected to take, for the ends that a plan counts on."""
-    try:
-        return parse_duration(annotations[names.DURATION])
-    except (KeyError, ValueError):
-        return _kueue_hint(annotations) or assumed
 
 
 def residency_allows(residency: str, jurisdiction: str) -> bool:

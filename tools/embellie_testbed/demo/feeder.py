@@ -17,6 +17,7 @@ from embellie_testbed.demo.scenario import DemoJob, Flex, Scenario
 
 RUN_SECONDS = "testbed.embellie.io/run-seconds"
 TESTBED_WATTS = "testbed.embellie.io/watts-per-gpu"
+_ATTEMPTS, _PAUSE_S = 3, 0.3
 
 
 def manifest(job: DemoJob, *, namespace: str, factor: float) -> dict[str, Any]:
@@ -90,9 +91,23 @@ class Feeder(threading.Thread):
                 break
             body = manifest(job, namespace=self._namespace, factor=self._factor)
             self._record.submitted(job.name, flex=job.flex.value, watts_per_gpu=job.watts_per_gpu, now=time.time())
-            try:
-                self._api.create(session, path, body)
-            except requests.exceptions.RequestException as error:
-                self._failed(f"{job.name} could not be submitted: {error}")
+            self._submit(session, path, body)
         session.close()
         self.done.set()
+
+    def _submit(self, session: requests.Session, path: str, body: dict[str, Any]) -> None:
+        """Create one Job; a lost answer is asked for again, and a Job that is there already has been created."""
+        problem = ""
+        for _ in range(_ATTEMPTS):
+            try:
+                self._api.create(session, path, body)
+            except requests.exceptions.HTTPError as error:
+                if error.response.status_code == requests.codes.conflict:
+                    return
+                problem = str(error)
+            except requests.exceptions.RequestException as error:
+                problem = str(error)
+            else:
+                return
+            self._stop_asked.wait(_PAUSE_S)
+        self._failed(f"{body['metadata']['name']} could not be submitted: {problem}")

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from embellie.accounting import Run
 from embellie_testbed.demo.record import JobTrack
-from embellie_testbed.demo.scenario import DemoJob, Scenario, ZoneSite, sites
+from embellie_testbed.demo.scenario import ROWS, DemoJob, Scenario, ZoneSite, sites
 
 PlaceOf = Callable[[str], tuple[str, str]]
 """Node name -> (grid zone, row)."""
@@ -53,6 +53,10 @@ def observed(
         cut += started is None
         extended += unfinished and started is not None
         parts = [_stay(job, place_of(node), gpus, begin, end) for node, gpus, begin, end in spans]
+        missing = job.gpus - sum(gpus for _, gpus, _, _ in spans)
+        if missing > 0:
+            # What never ran is not saved: it still has to run, in the row that is listed last.
+            parts.append(_stay(job, (ROWS[-1].zone, ROWS[-1].name), missing, stopped, stopped + job.duration))
         stays += parts
         first = parts[0].zone if parts else ""
         end = max([start, *(run.end for run in parts)])

@@ -26,7 +26,8 @@ from embellie_testbed.prometheus import start_prometheus
 
 LEAD_SECONDS = 14.0
 """Real seconds that the operator gets before the first job comes: its lease, its first turn, its switch."""
-TURN_REAL_SECONDS = 1.0
+TURN_REAL_SECONDS = 1.5
+"""New work starts a turn of its own at once; a bound that falls into the next so many seconds counts as reached."""
 _STATUS = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
 

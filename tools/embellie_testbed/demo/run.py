@@ -201,7 +201,7 @@ def _run_jobs(api: Api, shown: _Show, *, clock: AcceleratedClock, pids: Pids, be
         jobs_submitted=len(jobs),
         jobs_finished=len(jobs) - observer.unfinished(),
         held=sum(1 for job in jobs if job.held),
-        held_past_latest_start=sum(1 for job in jobs if observer.past_bound(job)),
+        late=tuple((job.name, late.total_seconds()) for job in jobs if (late := observer.past_bound(job)) is not None),
         unlabelled_delayed=sum(1 for job in jobs if not job.flex and job.touched),
         rigid_held=sum(1 for job in jobs if job.flex == "rigid" and job.held),
         grid_hours=(now - shown.scenario.begin).total_seconds() / 3600,

@@ -38,13 +38,19 @@ class Measured:
     jobs_submitted: int
     jobs_finished: int
     held: int
-    held_past_latest_start: int
+    late: tuple[tuple[str, float], ...]
+    """Jobs that were held past their latest start, and by how much [s of the replayed clock]."""
     unlabelled_delayed: int
     """Unlabelled jobs on which, or on whose pods, anything of ours was ever seen."""
     rigid_held: int
     grid_hours: float
     wall_s: float
     operator_peak_rss_mib: float | None
+
+    @property
+    def held_past_latest_start(self) -> int:
+        """How many jobs were held past their latest start."""
+        return len(self.late)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +142,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "jobs_finished": measured.jobs_finished,
         "jobs_held": measured.held,
         "held_past_latest_start": measured.held_past_latest_start,
+        "late": [{"job": name, "late_clock_seconds": round(seconds, 1)} for name, seconds in measured.late],
         "unlabelled_delayed": measured.unlabelled_delayed,
         "rigid_held": measured.rigid_held,
         "carbon_kg": pair(ours.account.emissions.grams / 1000, theirs.account.emissions.grams / 1000),

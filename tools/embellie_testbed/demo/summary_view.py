@@ -98,6 +98,11 @@ def _notes(summary: Summary) -> list[str]:
         f"{measured.grid_hours:.0f} h of grid in {measured.wall_s:.0f} s{memory}.",
         "The left column happened on the control plane; the right one is the project's simulator on the same arrivals.",
     ]
+    if measured.late:
+        worst = max(measured.late, key=lambda one: one[1])
+        lines.append(
+            f"Held past its latest start by most: {worst[0]}, by {worst[1] / 60:.0f} minutes of replayed time."
+        )
     if summary.history.extended:
         lines.append(
             f"{summary.history.extended} of them still ran at the end: carried on for as long as the trace says."

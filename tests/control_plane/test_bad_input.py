@@ -1,0 +1,477 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input, end to end: each ends in a condition, an event or a refusal that says what to do, never in a crash, a lost
+workload or a workload held past its bound.
+
+One operator serves all tests that want no other clock; each has its own namespace, policies and weather. Its sensors
+come from the simulated exporter through the real Prometheus, behind a relay that can hang or be gone.
+"""
+
+import http.client
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embellie.cluster.client import KubeClient
+from embellie_testbed.controlplane import CommandError, ControlPlane
+from embellie_testbed.exporter import Exporter, start_exporter
+from embellie_testbed.product import (
+    NAMESPACE,
+    Program,
+    dirty_now_clean_later,
+    start_operator,
+    switch_says,
+    write_forecast,
+)
+from embellie_testbed.prometheus import Prometheus, start_prometheus
+from embellie_testbed.relay import HANG_S, Relay
+
+pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(240)]
+
+ZONE = "topology.kubernetes.io/zone"
+CLEAN = [100.0] * 48
+LIMIT_HOLD_S = 10
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain: {what}"
+        time.sleep(0.05)
+
+
+class Site:
+    """The cluster with two zones and an operator; what a test makes of it is taken away after it."""
+
+    def __init__(
+        self,
+        plane: ControlPlane,
+        kube: KubeClient,
+        exchange: Path,
+        exporter: Exporter,
+        prometheus: Prometheus,
+        relay: Relay,
+    ) -> None:
+        self.plane, self.kube, self.exchange = plane, kube, exchange
+        self.exporter, self.prometheus, self.relay = exporter, prometheus, relay
+        self.operator: Program | None = None
+        self.namespace = ""
+        self._issues = count()
+        self._first_issue = datetime.now(UTC) - timedelta(minutes=15)
+
+    def start(self, *flags: str) -> Program:
+        self.operator = start_operator(
+            self.plane,
+            self.exchange,
+            flags=("--turn-seconds=1", f"--max-limit-hold-seconds={LIMIT_HOLD_S}", *flags),
+            prometheus_url=self.relay.url,
+        )
+        return self.operator
+
+    def stop(self) -> None:
+        if self.operator is not None and self.operator.running():
+            self.operator.stop()
+        self.operator = None
+
+    def apply(self, kind: str, name: str, **spec: Any) -> str:
+        body = {"apiVersion": "embellie.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+        return self.plane.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(body))
+
+    def weather(self, values: list[float], *, now: datetime | None = None) -> None:
+        """Make these the newest forecasts of both zones."""
+        issued = now or self._first_issue + timedelta(seconds=next(self._issues))
+        for zone in ("west", "east"):
+            write_forecast(self.exchange, zone, values, now=issued)
+
+    def no_weather(self) -> None:
+        for path in (self.exchange / "forecasts").glob("*/*.json"):
+            path.unlink()
+
+    def hold(self, **policy: Any) -> None:
+        """Make a policy for the test's namespace and wait until admission holds there."""
+        spec = {"mode": "enforce", "namespaceSelector": {"matchNames": [self.namespace]}, **policy}
+        self.apply("EnergyPolicy", self.namespace, **spec)
+        self.wait_for_switch()
+
+    def wait_for_switch(self) -> dict[str, str]:
+        def on() -> dict[str, str] | None:
+            assert self.operator is not None
+            assert self.operator.running(), self.operator.log()[-3000:]
+            switch = switch_says(self.plane)
+            wanted = f",{self.namespace}," in switch.get("namespaces", "")
+            return switch if wanted and switch.get("enabled") == "true" else None
+
+        return until(on, f"admission holds in {self.namespace}")
+
+    def create(self, raw: dict[str, Any]) -> dict[str, Any]:
+        path = f"/apis/batch/v1/namespaces/{raw['metadata']['namespace']}/jobs"
+        return self.kube.request("POST", path, body=raw, params={"fieldManager": "a-user"})
+
+    def train(self, name: str = "train", **fields: Any) -> dict[str, Any]:
+        return self.create(job(name, fields.pop("namespace", self.namespace), **fields))
+
+    def job(self, name: str = "train") -> dict[str, Any]:
+        return self.kube.get(f"/apis/batch/v1/namespaces/{self.namespace}/jobs/{name}")
+
+    def get(self, *what: str) -> dict[str, Any]:
+        found = self.plane.kubectl("get", *what, "-o", "json", check=False)
+        return json.loads(found) if found.strip() else {}
+
+    def plan(self, name: str = "train") -> dict[str, Any]:
+        return self.get("wp", f"job-{name}", "-n", self.namespace)
+
+    def plan_when(self, name: str = "train", *, state: str, seconds: float = 30.0) -> dict[str, Any]:
+        last: dict[str, Any] = {}
+
+        def there() -> dict[str, Any] | None:
+            last.update(self.plan(name))
+            return last if last.get("status", {}).get("state") == state else None
+
+        return until(there, f"the plan of {name} says {state}", seconds)
+
+    def condition_when(self, kind: str, name: str, type_: str, status: str, words: str = "") -> dict[str, Any]:
+        def there() -> dict[str, Any] | None:
+            conditions = self.get(kind, name).get("status", {}).get("conditions", ())
+            found = next((c for c in conditions if (c["type"], c["status"]) == (type_, status)), None)
+            return found if found and words in found["message"] else None
+
+        return until(there, f"{type_} of {kind} {name} is {status}")
+
+    def turns(self) -> float:
+        """Return how many turns the operator has completed."""
+        assert self.operator is not None
+        connection = http.client.HTTPConnection("127.0.0.1", self.operator.port, timeout=10)
+        try:
+            connection.request("GET", "/metrics")
+            lines = connection.getresponse().read().decode().splitlines()
+        finally:
+            connection.close()
+        return next(
+            (float(n.split()[-1]) for n in lines if n.startswith('embellie_turns_total{outcome="complete"}')), 0
+        )
+
+    def is_well(self) -> None:
+        """Fail where the operator died or a turn did."""
+        assert self.operator is not None
+        log = self.operator.log()
+        assert self.operator.running(), log[-3000:]
+        assert "turn failed" not in log, log[log.index("turn failed") - 200 :][:3000]
+
+
+def job(name: str, namespace: str, *, pods: int = 1, gpus: int = 8, zone: str = "", **notes: str) -> dict[str, Any]:
+    limits = {"nvidia.com/gpu": str(gpus)}
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "containers": [{"name": "train", "image": "example.com/train:1", "resources": {"limits": limits}}],
+    }
+    if zone:
+        spec["nodeSelector"] = {ZONE: zone}
+    keys = {"max_exec": "kueue.x-k8s.io/max-exec-time-seconds"}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {"embellie.io/flex": "patient"},
+            "annotations": {keys.get(k, f"embellie.io/{k.replace('_', '-')}"): v for k, v in notes.items()},
+        },
+        "spec": {"parallelism": pods, "completions": pods, "template": {"spec": spec}},
+    }
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def released_at(site: Site, name: str = "train") -> datetime:
+    return moment(site.job(name)["metadata"]["annotations"]["embellie.io/released-at"])
+
+
+@pytest.fixture(scope="module")
+def shared(
+    gpu_cluster: ControlPlane, installed_chart: ControlPlane, kube: KubeClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    exporter = start_exporter(gpu_cluster, ambient=12.0)
+    prometheus = start_prometheus(gpu_cluster, [exporter.target])
+    relay = Relay(prometheus.port)
+    found = Site(gpu_cluster, kube, tmp_path_factory.mktemp("exchange"), exporter, prometheus, relay)
+    for zone in ("west", "east"):
+        found.apply("GridZone", zone, nodeSelector={ZONE: zone}, gridRegion="US-CISO", jurisdiction="US-CA")
+    prometheus.wait_for_series("max(ipmi_temperature_celsius)")
+    yield found
+    found.stop()
+    relay.leave()
+    for name in ("prometheus", "exporter"):
+        gpu_cluster.processes.stop(name, number=signal.SIGKILL)
+    gpu_cluster.kubectl("delete", "gridzones", "--all")
+
+
+@pytest.fixture
+def site(shared: Site, namespace: str) -> Iterator[Site]:
+    """The shared site with a running operator, fair sensors and dirty weather for six hours."""
+    shared.namespace = namespace
+    shared.weather(dirty_now_clean_later())
+    if shared.operator is None or not shared.operator.running():
+        shared.start()
+    yield shared
+    shared.exporter.misbehave()
+    shared.relay.hang = False
+    shared.relay.come_back()
+    shared.plane.kubectl("delete", "energypolicies,thermalzones", "--all")
+    shared.plane.kubectl("delete", "jobs", "--all", "-n", namespace, "--cascade=foreground")
+    shared.plane.kubectl("delete", "pods", "--all", "-n", namespace, "--grace-period=0", "--force")
+
+
+def test_a_policy_over_everything_never_holds_in_system_namespaces_or_our_own(site: Site):
+    site.apply("EnergyPolicy", "everything", mode="enforce")
+    switch = site.wait_for_switch()
+    for system in ("kube-system", "kube-public", "kube-node-lease", NAMESPACE):
+        assert f",{system}," not in switch["namespaces"]
+        free = site.train("system", namespace=system, gpus=1)
+        site.plane.kubectl("delete", "job", "system", "-n", system, "--cascade=foreground")
+        assert free["spec"]["suspend"] is False
+        assert "embellie.io/held" not in free["metadata"]["labels"]
+    assert site.train()["spec"]["suspend"] is True
+    assert "kube-system" in site.condition_when("energypolicy", "everything", "Ready", "True")["message"]
+
+
+def test_naming_a_system_namespace_in_a_policy_is_refused_with_words_that_mend_it(site: Site):
+    with pytest.raises(CommandError, match="remove them from matchNames"):
+        site.apply("EnergyPolicy", "bold", namespaceSelector={"matchNames": ["kube-system", site.namespace]})
+
+
+def test_of_two_policies_the_winner_bounds_the_wait_and_the_loser_names_it(site: Site):
+    site.apply("EnergyPolicy", "winner", mode="enforce", priority=5, maxDelaySeconds=7 * 3600)
+    site.hold(maxDelaySeconds=20 * 3600)
+    made = site.train(duration="1h")
+    plan = site.plan_when(state="Held")
+    bound = moment(made["metadata"]["creationTimestamp"]) + timedelta(hours=7)
+    assert plan["spec"]["policyName"] == "winner"
+    assert moment(plan["spec"]["latestStartTime"]) == bound
+    assert "winner" in site.condition_when("energypolicy", site.namespace, "Overlapping", "True")["message"]
+    site.condition_when("energypolicy", "winner", "Overlapping", "False")
+
+
+def test_a_zone_without_nodes_and_zones_that_share_nodes_say_so_and_count_no_gpu_twice(site: Site):
+    site.weather(CLEAN)
+    site.hold()
+    for name, selector in (("nowhere", {ZONE: "nowhere"}), ("again", {ZONE: "west"})):
+        site.apply("GridZone", name, nodeSelector=selector, gridRegion="US-CISO")
+    try:
+        assert "--show-labels" in site.condition_when("gridzone", "nowhere", "Ready", "False")["message"]
+        for name in ("west", "again"):
+            shared = site.condition_when("gridzone", name, "NodesExclusive", "False")
+            assert "labels of one zone only" in shared["message"]
+        gpus = {z["metadata"]["name"]: z["status"].get("gpus") for z in site.get("gridzones")["items"]}
+        assert gpus == {"west": 32, "east": 32, "again": 0, "nowhere": 0}
+        site.train(pods=5, zone="west")
+        assert site.plan_when(state="Held")["status"]["reason"] == "WaitingForGpus"
+    finally:
+        site.plane.kubectl("delete", "gridzones", "again", "nowhere")
+    site.condition_when("gridzone", "west", "NodesExclusive", "True")
+
+
+@pytest.mark.parametrize(
+    ("values", "issued_ahead_h", "reasons"),
+    [
+        ([float("nan"), *CLEAN[1:]], 0, {"ForecastUnavailable"}),
+        ([-50.0, *CLEAN[1:]], 0, {"ForecastUnavailable"}),
+        ([500.0] * 6 + [1e9] * 42, 0, {"ForecastUnavailable"}),
+        (dirty_now_clean_later(), 5, {"ForecastUnavailable"}),
+        ([300.0] * 48, 0, {"BestNow", "MinimumSaving"}),
+        ([0.0] * 48, 0, {"BestNow", "MinimumSaving"}),
+    ],
+    ids=["NaN", "negative", "absurd", "from the future", "constant", "nothing but sun"],
+)
+def test_a_senseless_forecast_holds_nothing(site: Site, values: list[float], issued_ahead_h: int, reasons: set[str]):
+    site.no_weather()
+    ahead = datetime.now(UTC) + timedelta(hours=issued_ahead_h) if issued_ahead_h else None
+    site.weather(values, now=ahead)
+    site.hold()
+    site.train(duration="1h")
+    assert site.plan_when(state="Released")["status"]["reason"] in reasons
+    site.no_weather()
+    site.is_well()
+
+
+def test_annotations_from_hell_release_their_work_and_harm_no_other(site: Site):
+    site.hold()
+    notes: dict[str, dict[str, str]] = {
+        "year-one": {"deadline": "0001-01-01T00:00:00Z"},
+        "before-time": {"deadline": "0001-01-01T00:00:00+12:00"},
+        "after-time": {"deadline": "9999-12-31T23:59:59-12:00"},
+        "other-script": {"residency": "Île-de-France"},
+    }
+    site.train("well-behaved", duration="1h")
+    site.train("superscript", max_exec="²")
+    for name, annotations in notes.items():
+        site.train(name, gpus=1, **annotations)
+    for name in notes:
+        site.plan_when(name, state="Released")
+        assert site.job(name)["spec"]["suspend"] is False
+    for name in ("well-behaved", "superscript"):
+        site.plan_when(name, state="Held")
+    site.is_well()
+
+
+def hot_zone(site: Site, name: str, **cooling: int) -> None:
+    """Let the west's starts depend on an inlet sensor."""
+    query = 'max(ipmi_temperature_celsius{zone="west"})'
+    sensor = {"name": "inlet", "role": "Inlet", "unit": "Celsius", "query": query, "maxAgeSeconds": 10}
+    site.apply("ThermalZone", name, nodeSelector={ZONE: "west"}, sensors=[sensor], cooling=cooling)
+
+
+def go_down(site: Site) -> None:
+    site.relay.leave()
+
+
+def go_empty(site: Site) -> None:
+    site.exporter.misbehave(drop=["ipmi_temperature_celsius"])
+    site.prometheus.wait_for_series("absent(ipmi_temperature_celsius)")
+
+
+def go_slow(site: Site) -> None:
+    site.relay.hang = True
+
+
+def go_absurd(site: Site) -> None:
+    site.exporter.misbehave(absurd={"ipmi_temperature_celsius": 900})
+    site.prometheus.wait_for_series("min(ipmi_temperature_celsius) > 800")
+
+
+@pytest.mark.parametrize(
+    ("go_bad", "words", "delay_s"),
+    [
+        (go_down, "cannot be reached", 8),
+        (go_empty, "no series", 8),
+        (go_absurd, "900", 8),
+        (go_slow, "no answer in time", 20),
+    ],
+    ids=["down", "empty", "absurd", "slow"],
+)
+def test_a_sensor_that_cannot_be_trusted_counts_at_its_worst_and_only_until_the_bound(
+    site: Site, go_bad: Callable[[Site], None], words: str, delay_s: int
+):
+    site.weather(CLEAN)
+    go_bad(site)
+    site.hold()
+    room = f"room-{words.replace(' ', '-')}"
+    hot_zone(site, room, supplyWorstCelsius=30)
+    site.condition_when("thermalzone", room, "SensorsTrusted", "False", words)
+    made = site.train(zone="west", max_delay=f"{delay_s}s")
+    held = site.plan_when(state="Held")
+    assert held["status"]["reason"] in ("SensorUntrusted", "HeatLimit")
+    if site.relay.hang:
+        before, began = site.turns(), time.monotonic()
+        until(lambda: site.turns() >= before + 2, "two more turns end", HANG_S - 5)
+        assert time.monotonic() - began < HANG_S - 5
+    assert site.plan_when(state="Released")["status"]["reason"] == "BoundReached"
+    assert released_at(site) <= moment(made["metadata"]["creationTimestamp"]) + timedelta(seconds=delay_s)
+    site.is_well()
+
+
+def test_a_hot_reading_holds_past_the_bound_loudly_and_no_longer_than_it_is_hot_or_may(site: Site):
+    site.weather(CLEAN)
+    site.hold()
+    site.exporter.misbehave(absurd={"ipmi_temperature_celsius": 40})
+    hot_zone(site, "hot")
+    site.condition_when("thermalzone", "hot", "WithinLimit", "False")
+    site.train("patient", zone="west", gpus=1, max_delay="4s")
+    held = site.plan_when("patient", state="HeldByLimit")
+    assert held["status"]["reason"] == "LimitReading"
+    assert "40.0" in held["status"]["message"]
+    bound = moment(held["spec"]["latestStartTime"])
+
+    def warned() -> bool:
+        events = site.get("events", "-n", site.namespace)["items"]
+        return any((e["reason"], e["type"]) == ("HeldByLimit", "Warning") for e in events)
+
+    until(warned, "a Warning tells that a limit holds")
+    site.plan_when("patient", state="Released")
+    assert timedelta(seconds=LIMIT_HOLD_S) <= released_at(site, "patient") - bound
+    assert released_at(site, "patient") - bound < timedelta(seconds=LIMIT_HOLD_S + 8)
+
+    site.train("lucky", zone="west", gpus=1, max_delay="4s")
+    bound = moment(site.plan_when("lucky", state="HeldByLimit")["spec"]["latestStartTime"])
+    site.exporter.misbehave()
+    site.plan_when("lucky", state="Released")
+    assert released_at(site, "lucky") - bound < timedelta(seconds=LIMIT_HOLD_S)
+
+
+def test_a_held_job_that_enters_a_kueue_queue_is_handed_over_as_it_is(site: Site):
+    site.hold()
+    site.train(duration="1h")
+    site.plan_when(state="Held")
+    site.plane.kubectl("label", "job", "train", "-n", site.namespace, "kueue.x-k8s.io/queue-name=team-queue")
+    plan = site.plan_when(state="HandedOff")
+    assert "team-queue" in plan["status"]["message"]
+    until(lambda: "embellie.io/held" not in site.job()["metadata"]["labels"], "our marker is taken off")
+    assert site.job()["spec"]["suspend"] is True
+    assert "embellie.io/released-at" not in site.job()["metadata"]["annotations"]
+
+
+def test_work_deleted_or_replaced_between_plan_and_write_is_left_alone(site: Site):
+    site.hold()
+    for name in ("gone", "replaced"):
+        # More than the west has: held to the bound.
+        site.train(name, zone="west", pods=5, max_delay="8s")
+        site.plan_when(name, state="Held")
+    assert site.operator is not None
+    site.plane.processes.signal(site.operator.name, signal.SIGSTOP)
+    try:
+        created = moment(site.job("gone")["metadata"]["creationTimestamp"])
+        for name in ("gone", "replaced"):
+            site.plane.kubectl("delete", "job", name, "-n", site.namespace)
+        anew = site.train("replaced", duration="1h", gpus=1)
+        until(lambda: datetime.now(UTC) > created + timedelta(seconds=8), "the first ones' bounds come near")
+    finally:
+        site.plane.processes.signal(site.operator.name, signal.SIGCONT)
+
+    def recorded_anew() -> bool:
+        plan = site.plan("replaced")
+        known = plan.get("spec", {}).get("workloadRef", {}).get("uid") == anew["metadata"]["uid"]
+        return known and plan.get("status", {}).get("state") == "Held"
+
+    until(recorded_anew, "the new object of the old name has a plan of its own")
+    assert site.job("replaced")["spec"]["suspend"] is True
+    until(lambda: not site.plan("gone"), "the plan goes with its workload")
+    site.is_well()
+
+
+def test_a_clock_that_jumps_moves_no_bound_to_a_later_time(site: Site):
+    def jumped(days: float) -> str:
+        now = datetime.now(UTC)
+        return f"--clock=replay:{(now + timedelta(days=days)).isoformat()},{now.isoformat()},1"
+
+    site.hold()
+    site.train(duration="1h")
+    first = moment(site.plan_when(state="Held")["spec"]["latestStartTime"])
+
+    site.weather(dirty_now_clean_later(), now=datetime.now(UTC) - timedelta(days=400))
+    site.stop()
+    site.start(jumped(-400))
+    site.wait_for_switch()
+    site.train("later", duration="1h")
+    site.plan_when("later", state="Held")
+    assert site.job()["spec"]["suspend"] is True
+    assert moment(site.plan()["spec"]["latestStartTime"]) <= first
+
+    site.stop()
+    began = time.monotonic()
+    site.start(jumped(400))
+    for name in ("train", "later"):
+        assert site.plan_when(name, state="Released")["status"]["reason"] == "BoundReached"
+    assert time.monotonic() - began < 25
+    assert moment(site.plan()["spec"]["latestStartTime"]) <= first
+    site.is_well()
+    site.stop()
