@@ -352,10 +352,10 @@ def go_absurd(site: Site) -> None:
 @pytest.mark.parametrize(
     ("go_bad", "words", "delay_s"),
     [
-        (go_down, "cannot be reached", 8),
-        (go_empty, "no series", 8),
-        (go_absurd, "900", 8),
-        (go_slow, "no answer in time", 20),
+        (go_down, "cannot be reached", 12),
+        (go_empty, "no series", 12),
+        (go_absurd, "900", 12),
+        (go_slow, "no answer in time", 30),
     ],
     ids=["down", "empty", "absurd", "slow"],
 )
@@ -378,6 +378,9 @@ def test_a_sensor_that_cannot_be_trusted_counts_at_its_worst_and_only_until_the_
     assert site.plan_when(state="Released")["status"]["reason"] == "BoundReached"
     assert released_at(site) <= moment(made["metadata"]["creationTimestamp"]) + timedelta(seconds=delay_s)
     site.is_well()
+    if site.relay.hang:
+        # It has learned to expect slow turns, and would let the next tests' work go long before its bound.
+        site.stop()
 
 
 def test_a_hot_reading_holds_past_the_bound_loudly_and_no_longer_than_it_is_hot_or_may(site: Site):
@@ -423,17 +426,16 @@ def test_a_held_job_that_enters_a_kueue_queue_is_handed_over_as_it_is(site: Site
 def test_work_deleted_or_replaced_between_plan_and_write_is_left_alone(site: Site):
     site.hold()
     for name in ("gone", "replaced"):
-        # More than the west has: held to the bound.
-        site.train(name, zone="west", pods=5, max_delay="8s")
+        site.train(name, gpus=1, duration="1h")
         site.plan_when(name, state="Held")
     assert site.operator is not None
     site.plane.processes.signal(site.operator.name, signal.SIGSTOP)
     try:
-        created = moment(site.job("gone")["metadata"]["creationTimestamp"])
         for name in ("gone", "replaced"):
             site.plane.kubectl("delete", "job", name, "-n", site.namespace)
-        anew = site.train("replaced", duration="1h", gpus=1)
-        until(lambda: datetime.now(UTC) > created + timedelta(seconds=8), "the first ones' bounds come near")
+        # The new one asks for more than the west has, so it has to wait.
+        anew = site.train("replaced", zone="west", pods=5)
+        site.weather(CLEAN)
     finally:
         site.plane.processes.signal(site.operator.name, signal.SIGCONT)
 

@@ -84,7 +84,8 @@ def explain(
     waits = other_waits(case.workload, case.pods, case.events, case.status.get("waitsOn") or (), held=case.held)
     if case.held:
         lines = _held(case)
-        go = f"Start it now: kubectl embellie go {case.what} -n {case.meta.get('namespace')}"
+        how = "Start it now, against the limit" if case.status.get("state") == State.HELD_BY_LIMIT else "Start it now"
+        go = f"{how}: kubectl embellie go {case.what} -n {case.meta.get('namespace')}"
         return [*lines, f"Also waits for: {_listed(waits)} {go}" if waits else go]
     lines = _not_held(case)
     if not waits:

@@ -10,6 +10,7 @@ from embellie.cli.session import Where, cluster_options
 from embellie.watchdog import commands
 from embellie.watchdog.log import silence
 from embellie.watchdog.release import Held
+from embellie.watchdog.sweep import list_held
 
 
 @click.command()
@@ -33,6 +34,7 @@ def release(
         raise click.UsageError("releases everything that is held; say so with --all, or use: embellie go job/NAME")
     silence()
     api = where.api()
+    list_held(api)  # whoever may not even see what is held is told so at once, before anything is switched off
     fault = commands.switch_off(api, install_namespace, install_name, lock=lock, until=time.monotonic() + 5.0)
     if fault:
         click.echo(f"warning: holding could not be switched off ({fault}); new work may still be held", err=True)

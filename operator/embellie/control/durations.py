@@ -33,7 +33,8 @@ def stated_duration(annotations: Mapping[str, str]) -> Duration | None:
         stated = parse_duration(text)
         return Duration(p50=stated, p90=stated, stated=True)
     hint = annotations.get(names.KUEUE_MAX_EXEC_SECONDS, "")
-    if hint.isascii() and hint.isdigit() and 0 < int(hint) <= MAX_DURATION.total_seconds():
+    # Nine digits are enough for a year, and int() refuses very long numbers.
+    if hint.isascii() and hint.isdigit() and len(hint) <= 9 and 0 < int(hint) <= MAX_DURATION.total_seconds():
         limit = timedelta(seconds=int(hint))
         return Duration(p50=limit, p90=limit, stated=True)
     return None

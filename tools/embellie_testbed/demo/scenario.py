@@ -101,11 +101,11 @@ class Row:
 
 WEST = ZoneSite(
     name="west", region="US-CISO", place="California, US-CISO", jurisdiction="US-CA",
-    latitude_millidegrees=36_800, longitude_millidegrees=-119_800, contracted_kw=140,
+    latitude_millidegrees=36_800, longitude_millidegrees=-119_800, contracted_kw=150,
 )  # fmt: skip
 EAST = ZoneSite(
     name="east", region="US-PJM", place="Mid-Atlantic, US-PJM", jurisdiction="US-VA",
-    latitude_millidegrees=39_000, longitude_millidegrees=-77_500, contracted_kw=140,
+    latitude_millidegrees=39_000, longitude_millidegrees=-77_500, contracted_kw=150,
 )  # fmt: skip
 ZONES = (WEST, EAST)
 ROWS = tuple(
