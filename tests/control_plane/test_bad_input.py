@@ -275,7 +275,8 @@ def test_a_zone_without_nodes_and_zones_that_share_nodes_say_so_and_count_no_gpu
         gpus = {z["metadata"]["name"]: z["status"].get("gpus") for z in site.get("gridzones")["items"]}
         assert gpus == {"west": 32, "east": 32, "again": 0, "nowhere": 0}
         site.train(pods=5, zone="west")
-        assert site.plan_when(state="Held")["status"]["reason"] == "WaitingForGpus"
+        # Counted twice, the zone would seat five nodes.
+        assert site.plan_when(state="Released")["status"]["reason"] == "NoZone"
     finally:
         site.plane.kubectl("delete", "gridzones", "again", "nowhere")
     site.condition_when("gridzone", "west", "NodesExclusive", "True")
@@ -401,8 +402,7 @@ def test_a_hot_reading_holds_past_the_bound_loudly_and_no_longer_than_it_is_hot_
 
     until(warned, "a Warning tells that a limit holds")
     site.plan_when("patient", state="Released")
-    assert timedelta(seconds=LIMIT_HOLD_S) <= released_at(site, "patient") - bound
-    assert released_at(site, "patient") - bound < timedelta(seconds=LIMIT_HOLD_S + 8)
+    assert timedelta(seconds=1) < released_at(site, "patient") - bound <= timedelta(seconds=LIMIT_HOLD_S)
 
     site.train("lucky", zone="west", gpus=1, max_delay="4s")
     bound = moment(site.plan_when("lucky", state="HeldByLimit")["spec"]["latestStartTime"])
@@ -433,7 +433,7 @@ def test_work_deleted_or_replaced_between_plan_and_write_is_left_alone(site: Sit
     try:
         for name in ("gone", "replaced"):
             site.plane.kubectl("delete", "job", name, "-n", site.namespace)
-        # The new one asks for more than the west has, so it has to wait.
+        # The new one asks for more than the west has: decided about by itself, it gets an answer of its own.
         anew = site.train("replaced", zone="west", pods=5)
         site.weather(CLEAN)
     finally:
@@ -442,10 +442,9 @@ def test_work_deleted_or_replaced_between_plan_and_write_is_left_alone(site: Sit
     def recorded_anew() -> bool:
         plan = site.plan("replaced")
         known = plan.get("spec", {}).get("workloadRef", {}).get("uid") == anew["metadata"]["uid"]
-        return known and plan.get("status", {}).get("state") == "Held"
+        return known and plan.get("status", {}).get("reason") == "NoZone"
 
     until(recorded_anew, "the new object of the old name has a plan of its own")
-    assert site.job("replaced")["spec"]["suspend"] is True
     until(lambda: not site.plan("gone"), "the plan goes with its workload")
     site.is_well()
 

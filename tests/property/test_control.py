@@ -123,7 +123,7 @@ def turns(draw: st.DrawFn) -> tuple[Inputs, dict[str, Any], int]:
         inlets={"west-r1": draw(readings())} if draw(st.booleans()) else {},
         supplies={"west-r1": draw(readings())} if draw(st.booleans()) else {},
         bounds={uid: plan.latest_start for uid, plan in plans.items()},
-        just_released=frozenset(r.key.uid for r in records if draw(st.integers(0, 9)) == 0),
+        in_flight={r.key.uid: "west" for r in records if draw(st.integers(0, 9)) == 0},
         max_limit_hold_s=draw(st.sampled_from([0.0, 50.0, 3600.0])),
     )
     return made, plans, draw(st.sampled_from([0, 1, 3, 100]))
@@ -135,7 +135,7 @@ def rows() -> st.SearchStrategy[dict[str, str]]:
 
 def run(made: Inputs, plans: dict[str, Any], most: int) -> tuple[Assembly, Verdicts]:
     assembly = assemble(made, SystemClock(), NOW)
-    return assembly, decide(assembly, made.view.workloads, plans, made.just_released, most)
+    return assembly, decide(assembly, made.view.workloads, plans, made.in_flight, most)
 
 
 @settings(max_examples=150, deadline=None)
@@ -152,7 +152,7 @@ def test_nothing_is_released_that_is_not_ours_or_does_not_wait(turn: tuple[Input
         assert record.waiting
         assert not record.finished
         assert not record.queued
-        assert decision.key.uid not in made.just_released
+        assert decision.key.uid not in made.in_flight
     for key in verdicts.to_unmark:
         assert records[key].held
         assert not records[key].waiting or records[key].queued

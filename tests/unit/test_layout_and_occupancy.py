@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which node belongs where, and who holds which GPUs: nothing is counted twice and nothing given away twice."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from embellie.cluster.records import parse_node
+from embellie.cluster.taints import Taint
 from embellie.control.layout import cell_name, lay_out
 from embellie.control.occupancy import Occupancy, watts_or
 from embellie.domain.snapshot import Cell
@@ -28,7 +31,8 @@ OLD, YOUNG = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
 
 
 def occupied(*workloads, pods=(), on=None, **changes) -> Occupancy:
-    return assembled(view=view(*workloads, pods=pods, on=on), **changes).occupancy
+    ours = {w.key.uid: NOW for w in workloads}
+    return assembled(view=view(*workloads, pods=pods, on=on), **{"bounds": ours, **changes}).occupancy
 
 
 def free(occupancy: Occupancy, cell: str = "west") -> int:
@@ -79,6 +83,67 @@ def test_nodes_outside_every_grid_zone_are_in_no_cell_but_heat_their_row():
     assert {c.name for c in layout.cells} == {"east"}
     assert len(layout.nodes_of_thermal_zone["west-r1"]) == 4
     assert "west-0" not in layout.cell_of_node
+
+
+def leaks(grids, thermals=(), on=None) -> dict[str, tuple[str, ...]]:
+    return {c.name: c.leaks for c in lay_out(grids, thermals, nodes() if on is None else on).cells if c.leaks}
+
+
+def test_cells_whose_labels_match_only_their_own_nodes_do_not_leak():
+    zones = [grid_zone("west"), grid_zone("east")]
+    assert leaks(zones) == {}
+    assert leaks(zones, [thermal_zone("west-r1"), thermal_zone("east-r1")]) == {}
+    assert leaks(zones, [thermal_zone("west-r1")]) == {}
+
+
+def test_a_cell_without_a_thermal_zone_leaks_into_the_rows_of_its_grid_zone():
+    rows = [node("west-0"), node("west-1", **{ROW: "west-r2"}), node("west-2", **{ROW: "elsewhere"})]
+    thermals = [thermal_zone("west-r1"), thermal_zone("west-r2")]
+    assert leaks([grid_zone("west")], thermals, rows) == {"west": ("west-0", "west-1")}
+
+
+def test_a_wide_zone_leaks_into_the_older_narrower_one_and_not_the_other_way_round():
+    part = {ZONE: "west", "example.com/hall": "a"}
+    rows = [node("west-0", **{"example.com/hall": "a"}), node("west-1")]
+    narrow = grid_zone("narrow", created=OLD, nodeSelector=part)
+    assert leaks([narrow, grid_zone("west", created=YOUNG)], on=rows) == {"west": ("west-0",)}
+    row = thermal_zone("row", created=OLD, nodeSelector=part)
+    hall = thermal_zone("hall", created=YOUNG, nodeSelector={ZONE: "west"})
+    assert leaks([grid_zone("west")], [row, hall], rows) == {"west.hall": ("west-0",)}
+
+
+def test_labels_that_tell_the_rows_apart_mend_a_leak():
+    rows = [node("west-0"), node("west-1", **{ROW: "west-r2"})]
+    assert leaks([grid_zone("west")], [thermal_zone("west-r1")], rows) == {"west": ("west-0",)}
+    apart = [grid_zone("west", nodeSelector={ZONE: "west", ROW: "west-r2"})]
+    assert leaks(apart, [thermal_zone("west-r1")], rows) == {}
+    assert leaks([grid_zone("west")], [thermal_zone("west-r1"), thermal_zone("west-r2")], rows) == {}
+
+
+def raw_node(*taints: dict[str, str], **spec: object) -> dict:
+    ready = [{"type": "Ready", "status": "True"}]
+    return {
+        "metadata": {"name": "west-0"},
+        "spec": {"taints": list(taints), **spec},
+        "status": {"allocatable": {"nvidia.com/gpu": "8"}, "conditions": ready},
+    }
+
+
+def test_a_node_keeps_the_taints_that_last_and_turn_pods_away():
+    found = parse_node(
+        raw_node(
+            {"key": "team", "value": "vision", "effect": "NoSchedule"},
+            {"key": "repair", "effect": "NoExecute"},
+            {"key": "old", "effect": "PreferNoSchedule"},
+            {"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"},
+            {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"},
+        )
+    )
+    assert found is not None
+    assert found.taints == (
+        Taint(key="team", value="vision", effect="NoSchedule"),
+        Taint(key="repair", effect="NoExecute"),
+    )
 
 
 def test_the_layout_does_not_depend_on_the_order_of_what_is_listed():
@@ -135,7 +200,7 @@ def test_a_bare_pod_that_was_released_is_counted_once_before_and_after_it_is_bou
         job(held=False, suspended=False, cell="nowhere"),
         job(held=False, suspended=False),
         job(held=False, suspended=False, cell="west", status={"conditions": [{"type": "Failed", "status": "True"}]}),
-        job(held=False, suspended=False, cell="west", pods=4, status={"succeeded": 1}),
+        job(held=False, suspended=False, cell="west", pods=4, status={"succeeded": 4}),
         bare_pod(held=True, cell="west"),
     ],
     ids=["held", "suspended by its user", "in no cell", "without a cell", "failed", "winding down", "gated"],
@@ -186,3 +251,20 @@ def test_nodes_in_two_zones_are_not_counted_twice():
 )
 def test_absurd_watts_per_gpu_are_the_zones_rated_power(text: str, watts: float):
     assert watts_or(text, 700.0) == watts
+
+
+def test_a_job_with_more_pods_to_come_keeps_the_place_of_those_that_ended():
+    train = job(held=False, suspended=False, released_at="x", cell="west", pods=4, status={"succeeded": 2})
+    more = replace(train, completions=100)
+    assert free(occupied(more)) == 0
+    assert free(occupied(train)) == 16
+
+
+def test_a_release_that_the_watch_has_not_shown_yet_already_has_its_place():
+    waiting = job(pods=2)
+    assert free(occupied(waiting, in_flight={waiting.key.uid: "west"})) == 16
+
+
+def test_nobody_takes_places_with_an_annotation_of_his_own():
+    stranger = job(held=False, suspended=False, flex="", released_at="x", cell="west", pods=4)
+    assert free(occupied(stranger, bounds={})) == 32

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from embellie.control.turn import Verdicts, decide
+from embellie.domain.plan import Plan
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import Quality, Reading
 from embellie_testbed.views import (
@@ -27,13 +28,11 @@ QUEUE = {"kueue.x-k8s.io/queue-name": "team-queue"}
 CLEAN_NOW = {name: forecast(name, [100.0] * 48) for name in ("west", "east")}
 
 
-def decided(*workloads, plans=None, just_released=frozenset(), max_releases=100, **changes) -> Verdicts:
+def decided(*workloads, plans=None, in_flight=(), max_releases=100, **changes) -> Verdicts:
     plans = plans or {}
     bounds = {uid: plan.latest_start for uid, plan in plans.items()}
-    made = assembled(*workloads, bounds=bounds, just_released=just_released, **changes)
-    return decide(
-        made, changes["view"].workloads if "view" in changes else workloads, plans, just_released, max_releases
-    )
+    made = assembled(*workloads, bounds=bounds, in_flight=dict.fromkeys(in_flight, "west"), **changes)
+    return decide(made, changes["view"].workloads if "view" in changes else workloads, plans, in_flight, max_releases)
 
 
 def named(verdicts: Verdicts) -> list[str]:
@@ -178,15 +177,17 @@ def test_a_last_word_is_said_once(state: str):
 
 def test_a_release_that_has_not_come_back_yet_is_nobodys_else():
     echo = job(suspended=False)
-    verdicts = decided(echo, plans={echo.key.uid: known()}, just_released=frozenset({echo.key.uid}))
+    verdicts = decided(echo, plans={echo.key.uid: known()}, in_flight=(echo.key.uid,))
     assert verdicts.hand_offs == ()
     waiting = job()
-    assert decided(waiting, just_released=frozenset({waiting.key.uid})).records == ()
+    assert decided(waiting, in_flight=(waiting.key.uid,)).records == ()
 
 
-def test_finished_work_gets_no_more_words():
+def test_work_that_finished_while_nobody_looked_gets_its_last_word_and_no_more():
     done = job(held=False, suspended=False, status={"conditions": [{"type": "Complete", "status": "True"}]})
-    assert decided(done, plans={done.key.uid: known()}).hand_offs == ()
+    (word,) = decided(done, plans={done.key.uid: known()}).hand_offs
+    assert word.state is State.HANDED_OFF
+    assert decided(done, plans={done.key.uid: known(state="Released")}).hand_offs == ()
     assert decided(job(status={"conditions": [{"type": "Failed", "status": "True"}]})).records == ()
 
 
@@ -222,7 +223,8 @@ def test_released_work_that_is_on_its_way_is_not_given_away_again():
     on = nodes(("west",), each=1)
     first = job("first", held=False, suspended=False, released_at="x", cell="west", gpus=8)
     second = job("second", gpus=8, duration="1h")
-    verdicts = decided(view=view(first, second, on=on), forecasts=CLEAN_NOW)
+    plans = {first.key.uid: known(state="Released")}
+    verdicts = decided(view=view(first, second, on=on), plans=plans, forecasts=CLEAN_NOW)
     assert named(verdicts) == []
     assert reasons(verdicts)["second"] == (State.HELD, Reason.WAITING_FOR_GPUS)
     bound = view(second, pods=[running_pod("x", "west-0")], on=on)
@@ -231,7 +233,23 @@ def test_released_work_that_is_on_its_way_is_not_given_away_again():
 
 def test_a_turn_without_anything_decides_nothing():
     verdicts = decided(view=view(on=()), grid_zones=(), policies=(), forecasts={})
-    assert verdicts == Verdicts(releases=(), records=(), hand_offs=(), to_unmark=(), more_due=False)
+    standing = Plan(decisions=(), objective_g=0.0)
+    assert verdicts == Verdicts(releases=(), records=(), hand_offs=(), to_unmark=(), more_due=False, standing=standing)
+
+
+def test_a_plan_that_could_not_be_written_at_once_stands_but_not_over_a_bound():
+    crowd = [job(f"job-{i}", gpus=1) for i in range(4)]
+    first = decided(*crowd, max_releases=2, forecasts=CLEAN_NOW)
+    assert first.more_due
+    left = [j for j in crowd if j.key not in {d.key for d in first.releases}]
+    newcomer = job("newcomer", gpus=1)
+    made = assembled(*left, newcomer, forecasts=CLEAN_NOW)
+    second = decide(made, (*left, newcomer), {}, (), 100, (), first.standing)
+    assert sorted(named(second)) == sorted(j.key.name for j in left)
+    urgent = job("urgent", gpus=1, max_delay="1s")
+    made = assembled(*left, urgent, forecasts=CLEAN_NOW)
+    third = decide(made, (*left, urgent), {}, (), 100, (), first.standing)
+    assert "urgent" in named(third)
 
 
 def test_equal_inputs_give_equal_verdicts():

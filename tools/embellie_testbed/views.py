@@ -192,9 +192,10 @@ def inputs(*workloads: WorkloadRecord, **changes: Any) -> Inputs:
         inlets={},
         supplies={},
         bounds={},
-        just_released=frozenset(),
+        in_flight={},
         own_namespace=OWN_NAMESPACE,
         turn_s=15.0,
+        period_s=15.0,
         max_limit_hold_s=3600.0,
     )
     return replace(base, **changes)

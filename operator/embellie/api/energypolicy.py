@@ -164,8 +164,8 @@ class EnergyPolicySpec(ApiModel):
         Field(
             ge=0,
             le=100,
-            description="maxHeldPercent is the most of the cluster's GPUs that work held under this policy may ask "
-            "for, in percent; what comes on top starts at once. Defaults to 100.",
+            description="maxHeldPercent is how much of the GPUs asked for by all unfinished work that opted in under "
+            "this policy may be held at once, in percent; what comes on top starts at once. Defaults to 100.",
         ),
     ] = 100
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from embellie.cluster import patches
 from embellie.cluster.client import ApiError, KubeClient, object_path
 from embellie.cluster.patches import Operation, Raw, clear_marker_patch, release_patch_job, release_patch_pod
+from embellie.cluster.records import WorkloadRecord, parse_bare_pod, parse_job
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 
@@ -31,6 +32,7 @@ GIVE_UP_AFTER = 8
 """So many calls in a row without an answer end a batch: the rest would only wait for the same timeouts."""
 
 _RESOURCES = {WorkloadKind.JOB: ("batch/v1", "jobs"), WorkloadKind.POD: ("v1", "pods")}
+_SILENCE = frozenset({0, 429, 502, 503, 504})
 _HELD_SELECTOR = {"labelSelector": f"{names.HELD_LABEL}=true"}
 
 
@@ -40,6 +42,8 @@ class Outcome(StrEnum):
     RELEASED = "Released"
     ALREADY_RELEASED = "AlreadyReleased"
     """Somebody else removed the gate or unsuspended it; our marker is taken off."""
+    RELEASED_BEFORE = "ReleasedBefore"
+    """It carries the word of an earlier release of ours or of the watchdog's."""
     GONE = "Gone"
     """Deleted, or being deleted."""
     REPLACED = "Replaced"
@@ -63,6 +67,8 @@ class ReleaseOrder:
     cell: str | None
     reason: str
     released_at: datetime
+    decided_on: WorkloadRecord | None = None
+    """What the decision was made about: an object that differs by now is not released, but decided about anew."""
 
     @property
     def kind(self) -> WorkloadKind:
@@ -171,7 +177,8 @@ class Releaser:
         except ApiError as error:
             outcome = _outcome_of(error)
             # A plain int without a lock: a lost update only means one more try.
-            self._silent = self._silent + 1 if outcome is Outcome.UNREACHABLE else 0
+            # A webhook of somebody's that fails (500) is no silence: it concerns its own objects only.
+            self._silent = self._silent + 1 if error.status in _SILENCE else 0
             result = ReleaseResult(key=key, outcome=outcome, message=error.message)
         return result
 
@@ -208,6 +215,8 @@ class Releaser:
             )
         if not patches.is_waiting(raw, order.kind):
             return self._hand_off_one(order.key, raw)
+        if order.decided_on is not None and _differs(order.decided_on, raw):
+            return ReleaseResult(key=order.key, outcome=Outcome.CONFLICT, message="it was edited meanwhile")
         make = release_patch_job if order.kind is WorkloadKind.JOB else release_patch_pod
         operations = make(raw, order.placement_labels, order.released_at, order.reason, order.cell)
         self._patch(order.key, operations)
@@ -227,6 +236,20 @@ class Releaser:
         self._client.json_patch(workload_path(key), operations)
 
 
+def _differs(known: WorkloadRecord, raw: Raw) -> bool:
+    """Tell whether an object asks for something else than what was decided about: size, place or border."""
+    fresh = parse_job(raw) if known.key.kind is WorkloadKind.JOB else parse_bare_pod(raw)
+    if fresh is None:
+        return True
+    residency = names.RESIDENCY
+    return (fresh.pods, fresh.gpus_per_pod, fresh.constraints, fresh.annotations.get(residency)) != (
+        known.pods,
+        known.gpus_per_pod,
+        known.constraints,
+        known.annotations.get(residency),
+    )
+
+
 def _key(order: ReleaseOrder | WorkloadKey) -> WorkloadKey:
     return order.key if isinstance(order, ReleaseOrder) else order
 
@@ -238,7 +261,7 @@ def _without_marker(order: ReleaseOrder, raw: Raw) -> ReleaseResult:
     if ours and not patches.is_waiting(raw, order.kind):
         return ReleaseResult(key=order.key, outcome=Outcome.RELEASED, message="an earlier try went through")
     if annotations.get(names.RELEASED_AT):
-        return ReleaseResult(key=order.key, outcome=Outcome.ALREADY_RELEASED, message="it was released before")
+        return ReleaseResult(key=order.key, outcome=Outcome.RELEASED_BEFORE, message="it was released before")
     return ReleaseResult(key=order.key, outcome=Outcome.NOT_OURS, message="it does not carry our marker")
 
 

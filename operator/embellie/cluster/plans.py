@@ -77,6 +77,8 @@ class PlanWriter:
         self._time_limit_s = time_limit_s
         self._monotonic = monotonic
         self._known: dict[str, KnownPlan] = {}
+        self._promised: dict[str, datetime] = {}
+        """The earliest bound that each workload was ever given; outlives a plan that somebody deletes."""
 
     def load(self) -> int:
         """Read what is written already; return how many plans there are."""
@@ -91,17 +93,29 @@ class PlanWriter:
             if known is not None:
                 found[raw["spec"]["workloadRef"]["uid"]] = known
         self._known = found
+        for uid, known in found.items():
+            self._promise(uid, known.latest_start)
 
     def known(self) -> Mapping[str, KnownPlan]:
         """Return what is written, by the workload's uid."""
         return self._known
 
+    def promised(self) -> Mapping[str, datetime]:
+        """Return the bound that stands for each workload, by its uid."""
+        return self._promised
+
+    def _promise(self, uid: str, bound: datetime) -> None:
+        self._promised[uid] = min(bound, self._promised.get(uid, bound))
+
     def retain(self, uids: Collection[str]) -> None:
         """Forget the plans of workloads that are gone."""
         self._known = {uid: known for uid, known in self._known.items() if uid in uids}
+        self._promised = {uid: bound for uid, bound in self._promised.items() if uid in uids}
 
     def write(self, records: Sequence[PlanRecord], now: datetime, time_limit_s: float | None = None) -> PlanReport:
         """Write what changed. What the time does not suffice for is left for the next turn."""
+        for record in records:
+            self._promise(record.key.uid, record.latest_start)
         due = sorted(
             (r for r in (_within(r, self._known.get(r.key.uid)) for r in records) if self._differs(r)),
             key=lambda r: _urgency(r, self._known.get(r.key.uid)),

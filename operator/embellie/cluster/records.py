@@ -8,8 +8,10 @@ here is outside data, so nothing is assumed to be present or well formed.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
+from embellie.cluster.taints import Taint, Toleration, parse_taints, parse_tolerations
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 
@@ -38,9 +40,10 @@ class Constraints:
     node_selector: tuple[tuple[str, str], ...] = ()
     node_affinity: Raw | None = None
     """`requiredDuringSchedulingIgnoredDuringExecution` as written."""
+    tolerations: tuple[Toleration, ...] = ()
 
     def as_pod_spec(self) -> dict[str, Any]:
-        """Return the constraints in the shape of a pod spec."""
+        """Return what chooses nodes by their labels, in the shape of a pod spec."""
         spec: dict[str, Any] = {}
         if self.node_selector:
             spec["nodeSelector"] = dict(self.node_selector)
@@ -66,6 +69,7 @@ class WorkloadRecord:
     waiting: bool
     """Job: suspended. Pod: our gate is there."""
     finished: bool
+    """Ended, or being deleted."""
     pods: int
     gpus_per_pod: int
     annotations: Mapping[str, str]
@@ -74,12 +78,20 @@ class WorkloadRecord:
     constraints: Constraints
     other_gates: tuple[str, ...] = ()
     queue: str = ""
+    deleting: bool = False
     succeeded: int = 0
     """Pods of a Job that have finished their work."""
+    completions: int = 1
+    """Pods of a Job that have to."""
     started_at: datetime | None = None
     """Wall time of the first start, as the API server tells it."""
     completed_at: datetime | None = None
     """Wall time at which a Job succeeded."""
+
+    @property
+    def pods_left(self) -> int:
+        """Pods that run at once from now on."""
+        return max(0, min(self.pods, self.completions - self.succeeded))
 
     @property
     def opted_in(self) -> bool:
@@ -121,6 +133,8 @@ class NodeRecord:
     labels: Mapping[str, str]
     gpus: int
     schedulable: bool
+    taints: tuple[Taint, ...] = ()
+    """Those that last and turn pods away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,9 +182,19 @@ def _constraints(pod_spec: Raw) -> Constraints:
     affinity = ((pod_spec.get("affinity") or {}).get("nodeAffinity") or {}).get(
         "requiredDuringSchedulingIgnoredDuringExecution"
     )
-    if not selector and not affinity:
+    tolerations = parse_tolerations(pod_spec)
+    if not selector and not affinity and not tolerations:
         return UNCONSTRAINED
-    return Constraints(node_selector=tuple(sorted(selector.items())), node_affinity=affinity)
+    node_selector = tuple(sorted(selector.items()))
+    if not affinity:
+        return _shared_constraints(node_selector, tolerations)
+    return Constraints(node_selector=node_selector, node_affinity=affinity, tolerations=tolerations)
+
+
+@lru_cache(maxsize=4096)
+def _shared_constraints(node_selector: tuple[tuple[str, str], ...], tolerations: tuple[Toleration, ...]) -> Constraints:
+    """Return one object for all workloads that say the same: whole clusters tolerate the same few taints."""
+    return Constraints(node_selector=node_selector, tolerations=tolerations)
 
 
 def _kept(meta: Raw) -> Mapping[str, str]:
@@ -208,7 +232,9 @@ def parse_job(raw: Raw) -> WorkloadRecord | None:
         held=held,
         waiting=spec.get("suspend") is True,
         finished=finished or bool(meta.get("deletionTimestamp")),
+        deleting=bool(meta.get("deletionTimestamp")),
         pods=max(1, min(parallelism, completions)),
+        completions=max(1, completions),
         gpus_per_pod=gpus,
         annotations=annotations,
         labels=dict(labels) if flex or held else {},
@@ -236,6 +262,7 @@ def parse_bare_pod(raw: Raw) -> WorkloadRecord | None:
         held=held,
         waiting=names.GATE in gates,
         finished=status.get("phase") in _FINISHED_PHASES or bool(meta.get("deletionTimestamp")),
+        deleting=bool(meta.get("deletionTimestamp")),
         pods=1,
         gpus_per_pod=_gpus(spec),
         annotations=_kept(meta),
@@ -279,6 +306,7 @@ def parse_node(raw: Raw) -> NodeRecord | None:
         labels=dict(meta.get("labels") or {}),
         gpus=gpus,
         schedulable=ready and not spec.get("unschedulable"),
+        taints=parse_taints(spec),
     )
 
 

@@ -6,6 +6,7 @@ A watch may lose a deletion (after a 410 the client lists again and never says w
 event's word, because the list may be older.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from embellie.cluster.records import (
     parse_node,
     parse_pod,
 )
+
+logger = logging.getLogger(__name__)
 
 
 class Resource(StrEnum):
@@ -85,6 +88,15 @@ _PARSERS: Mapping[Resource, Callable[[Raw], _Entry]] = {
 }
 
 
+def _parse(resource: Resource, raw: Raw) -> _Entry:
+    """Read one object; one that cannot be read must not cost us all the others."""
+    try:
+        return _PARSERS[resource](raw)
+    except Exception:  # a boundary: whatever somebody managed to write into an object
+        logger.exception("%s %s cannot be read and is left out", resource, raw["metadata"].get("name"))
+        return _Entry()
+
+
 def _without_noise(raw: Raw) -> Raw:
     meta = {k: v for k, v in raw["metadata"].items() if k != "managedFields"}
     return {**raw, "metadata": meta}
@@ -105,7 +117,7 @@ class Store:
     def apply(self, resource: Resource, event_type: str | None, raw: Mapping[str, Any]) -> None:
         """Take in one watch event (`ADDED`, `MODIFIED`, `DELETED`, or None for an initial listing)."""
         uid = raw["metadata"]["uid"]
-        entry = None if event_type == "DELETED" else _PARSERS[resource](raw)
+        entry = None if event_type == "DELETED" else _parse(resource, raw)
         with self._lock:
             entries = self._entries[resource]
             touched = self._touched.get(resource)
@@ -127,10 +139,9 @@ class Store:
 
     def replace(self, resource: Resource, items: Iterable[Mapping[str, Any]]) -> int:
         """Make a complete list the truth; return how many stale objects it pruned."""
-        parser = _PARSERS[resource]
         listed = {}
         for raw in items:
-            entry = parser(raw)
+            entry = _parse(resource, raw)
             if entry != _Entry():
                 listed[raw["metadata"]["uid"]] = entry
         with self._lock:

@@ -23,8 +23,8 @@ from embellie.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
-ECHO_S = 60.0
-"""How long a release may take to come back through the watch before the store is believed again."""
+ECHO_S = 120.0
+"""How long a release may take to come back through the watch (which may be silent for 70 s and reconnect)."""
 RESIDENCY_LABEL = names.RESIDENCY
 """A label that no node carries by itself: work that may run nowhere stays Pending in sight instead of crossing."""
 
@@ -51,7 +51,12 @@ class Actuation:
         self._releaser = releaser
         self._plans = plans
         self._events = events
-        self._released: dict[str, float] = {}
+        self._released: dict[str, tuple[float, str]] = {}
+        """Releases of a moment ago: uid -> (monotonic time, cell)."""
+        self._refused: set[str] = set()
+        """uids whose last release did not go through."""
+        self._denied: set[str] = set()
+        """uids whose release the API server refuses as it is."""
         self._unwritten: dict[str, PlanRecord] = {}
         """Last words about workloads that the next turn does not decide about any more."""
         self.releases_per_s = float("inf")
@@ -65,22 +70,32 @@ class Actuation:
         self.loaded = True
         logger.info("read %d workload plans", count)
 
+    def promised(self) -> Mapping[str, datetime]:
+        """Return the latest start that each workload was promised, by uid."""
+        return self._plans.promised()
+
     def known(self) -> Mapping[str, KnownPlan]:
         """Return what is written about each workload, by uid."""
         return self._plans.known()
 
-    def just_released(self, workloads: Iterable[WorkloadRecord]) -> frozenset[str]:
-        """Return the uids whose release has not come back through the watch yet."""
+    def in_flight(self, workloads: Iterable[WorkloadRecord]) -> Mapping[str, str]:
+        """Return the releases that have not come back through the watch yet: uid -> cell."""
         now = time.monotonic()
         if self._released:
             still = {w.key.uid for w in workloads if w.held}
-            self._released = {u: at for u, at in self._released.items() if u in still and now - at < ECHO_S}
-        return frozenset(self._released)
+            self._released = {u: r for u, r in self._released.items() if u in still and now - r[0] < ECHO_S}
+        return {uid: cell for uid, (_, cell) in self._released.items()}
+
+    def put_back(self) -> frozenset[str]:
+        """Return the uids that must not stand in the way of others: their last release did not go through."""
+        return frozenset(self._refused)
 
     def forget_gone(self, workloads: Iterable[WorkloadRecord]) -> None:
         """Drop what is known about workloads that no longer exist."""
         existing = {w.key.uid for w in workloads}
         self._plans.retain(existing)
+        self._refused &= existing
+        self._denied &= existing
         self._unwritten = {uid: record for uid, record in self._unwritten.items() if uid in existing}
 
     def unwritten(self) -> frozenset[str]:
@@ -101,15 +116,21 @@ class Actuation:
             self._tell(record, assembly)
         return Carried(records=tuple(records.values()), conflicts=conflicts)
 
-    def write_plans(self, records: Sequence[PlanRecord], now: datetime, time_limit_s: float) -> bool:
+    def write_plans(
+        self, records: Sequence[PlanRecord], workloads: Iterable[WorkloadRecord], now: datetime, time_limit_s: float
+    ) -> bool:
         """Write the WorkloadPlans that changed, as far as the time goes; return whether some are left."""
+        if self._unwritten:
+            # A successor of the same name must not find its predecessor's last words in its plan.
+            alive = {w.key.uid for w in workloads if not w.deleting}
+            self._unwritten = {uid: record for uid, record in self._unwritten.items() if uid in alive}
         todo = {**self._unwritten, **{record.key.uid: record for record in records}}
         report = self._plans.write(tuple(todo.values()), now, time_limit_s)
         known = self._plans.known()
         self._unwritten = {
             uid: record
             for uid, record in todo.items()
-            if record.state in _LAST_WORDS and uid not in report.failed and not _is_written(record, known.get(uid))
+            if record.state in _LAST_WORDS and not _is_written(record, known.get(uid))
         }
         if report.failed:
             logger.warning(
@@ -132,31 +153,46 @@ class Actuation:
                 cell=d.cell,
                 reason=str(d.reason),
                 released_at=now,
+                decided_on=assembly.subjects[d.key].record,
             )
-            for d in decisions
+            for d in (self._unconfined(d, assembly) for d in decisions)
         ]
         started = time.monotonic()
         conflicts = False
         for result in self._releaser.release(orders, held=len(assembly.snapshot.workloads)):
             conflicts |= result.outcome is Outcome.CONFLICT
             self._settle(result, records)
+            if result.outcome in _RETRIED:
+                self._refused.add(result.key.uid)
+            else:
+                self._refused.discard(result.key.uid)
         elapsed_s = time.monotonic() - started
         metrics.TURN_SECONDS.labels("release").observe(elapsed_s)
         if len(orders) >= MEASURED_FROM:
             self.releases_per_s = len(orders) / elapsed_s
         return conflicts
 
+    def _unconfined(self, decision: Decision, assembly: Assembly) -> Decision:
+        """Past the bound, and refused with our placement: let it go without, unless that could cross a border."""
+        subject = assembly.subjects[decision.key]
+        if decision.key.uid not in self._denied or subject.record.annotations.get(names.RESIDENCY):
+            return decision
+        past = decision.latest_start <= assembly.snapshot.now
+        return replace(decision, cell=None) if past else decision
+
     def _settle(self, result: ReleaseResult, records: dict[WorkloadKey, PlanRecord]) -> None:
         record = records[result.key]
         if result.outcome is Outcome.RELEASED:
-            self._released[result.key.uid] = time.monotonic()
+            self._released[result.key.uid] = (time.monotonic(), record.cell)
             metrics.RELEASES.labels(str(record.reason)).inc()
             self._events.record(catalogue.released(record.key, str(record.reason), record.message))
-        elif result.outcome in (Outcome.GONE, Outcome.REPLACED):
+        elif result.outcome in (Outcome.GONE, Outcome.REPLACED, Outcome.RELEASED_BEFORE):
+            # Gone, or about to come through the watch with the word of the release on it.
             del records[result.key]
         elif result.outcome in _RETRIED:
             metrics.FAILED_RELEASES.labels(str(result.outcome)).inc()
             if result.outcome is Outcome.DENIED:
+                self._denied.add(result.key.uid)
                 logger.error("release of %s/%s was refused: %s", result.key.namespace, result.key.name, result.message)
                 self._events.record(catalogue.release_failed(record.key, result.message))
             records[result.key] = replace(

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the Snapshot of a turn out of what the cluster, the sensors and the forecaster say. Pure."""
 
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from embellie.api.energypolicy import EnergyPolicy, EnergyPolicySpec
@@ -11,6 +12,7 @@ from embellie.api.thermalzone import ThermalZone
 from embellie.cluster.affinity import matches_node
 from embellie.cluster.records import Constraints, WorkloadRecord
 from embellie.cluster.store import View
+from embellie.cluster.taints import tolerated
 from embellie.control.durations import Duration, History, assumed, stated_duration
 from embellie.control.layout import CellNodes, Layout, lay_out
 from embellie.control.occupancy import Occupancy, expected_kw, occupancy, watts_or, worst_kw
@@ -30,6 +32,8 @@ from embellie.domain.snapshot import (
     WorkloadKey,
 )
 from embellie.planning.bounds import tighten
+
+logger = logging.getLogger(__name__)
 
 CPU_POD_KW = 0.3
 """What a pod without GPUs adds: enough to rank hours by; limits are about GPUs [kW]."""
@@ -51,10 +55,11 @@ class Inputs:
     supplies: Mapping[str, Reading]
     bounds: Mapping[str, datetime]
     """Workload uid -> the latest start that was promised before."""
-    just_released: frozenset[str]
-    """uids released a moment ago, whose watch events may not have come back yet."""
+    in_flight: Mapping[str, str]
+    """Releases that the watch has not shown yet: uid -> cell."""
     own_namespace: str
     turn_s: float
+    period_s: float
     max_limit_hold_s: float
 
 
@@ -99,6 +104,8 @@ def assemble(inputs: Inputs, clock: Clock, now: datetime) -> Assembly:
         clock.from_wall,
         now,
         lambda record: _running_duration(record, history, table),
+        inputs.in_flight,
+        inputs.bounds,
     )
     places = _Places(layout, specs)
     subjects: dict[WorkloadKey, Subject] = {}
@@ -108,7 +115,7 @@ def assemble(inputs: Inputs, clock: Clock, now: datetime) -> Assembly:
         policy = table.match(record)
         if not record.held and (policy is None or policy.spec.mode != "shadow"):
             continue
-        subjects[record.key] = _subject(
+        subjects[record.key] = _isolated_subject(
             record, policy, inputs, clock.from_wall(record.created_at), places, history.of(record.key.namespace)
         )
 
@@ -116,6 +123,7 @@ def assemble(inputs: Inputs, clock: Clock, now: datetime) -> Assembly:
         return Snapshot(
             now=now,
             turn_s=inputs.turn_s,
+            period_s=inputs.period_s,
             workloads=tuple(s.workload for s in subjects.values() if s.workload.enforced is enforced),
             cells=occupied.cells,
             grid_zones=tuple(_grid_state(z, layout, inputs) for z in inputs.grid_zones),
@@ -140,12 +148,33 @@ def assemble(inputs: Inputs, clock: Clock, now: datetime) -> Assembly:
 
 def _is_subject(record: WorkloadRecord, inputs: Inputs) -> bool:
     """Held and still waiting; or opted in, untouched, and not yet recorded: shadow decides once, at first sight."""
-    if record.finished or record.key.uid in inputs.just_released:
+    if record.finished or record.key.uid in inputs.in_flight:
         return False
     if record.held:
         return record.waiting and not record.queued
     seen = record.key.uid in inputs.bounds
     return record.opted_in and not record.waiting and names.RELEASED_AT not in record.annotations and not seen
+
+
+def _isolated_subject(
+    record: WorkloadRecord,
+    policy: EnergyPolicy | None,
+    inputs: Inputs,
+    created_at: datetime,
+    places: "_Places",
+    history: Duration | None,
+) -> Subject:
+    """Read one workload; if that fails in a way nobody thought of, it starts at once and everybody else is planned."""
+    try:
+        return _subject(record, policy, inputs, created_at, places, history)
+    except Exception:  # a boundary: one user's object must not end the turn, and with it everybody's
+        logger.exception("%s/%s cannot be read and starts at once", record.key.namespace, record.key.name)
+        residency = record.annotations.get(names.RESIDENCY)
+        bare = replace(record, annotations={names.RESIDENCY: residency} if residency else {})
+        subject = _subject(bare, policy, inputs, created_at, places, history)
+        message = "It starts at once: its annotations cannot be read; compare them with docs/submit-a-job.md."
+        workload = replace(subject.workload, start_now=Reason.INVALID_ANNOTATION, start_now_message=message)
+        return replace(subject, workload=workload)
 
 
 def _subject(
@@ -161,6 +190,9 @@ def _subject(
     promised = inputs.bounds.get(record.key.uid)
     bound = tighten(promised, terms.latest_start)
     allowed = places.allowed(record)
+    if not record.annotations.get(names.RESIDENCY) and not places.seats(record, allowed):
+        # No zone is large enough, now or ever: only without our narrowing can the scheduler spread it over several.
+        allowed = frozenset()
     start_now, message = _start_now(record, policy, terms, allowed, places)
     grid_spec = places.spec_for(allowed)
     watts = watts_or(record.annotations.get(names.WATTS_PER_GPU, ""), grid_spec.gpu_rated_power_watts)
@@ -212,7 +244,7 @@ def _start_now(
             "Pending until a node there exists."
         )
         return Reason.RESIDENCY_UNSATISFIED, message
-    return Reason.NO_ZONE, "It starts at once: no GridZone selects a node that it may use."
+    return Reason.NO_ZONE, "It starts at once: no GridZone selects enough nodes that it may use."
 
 
 def _running_duration(record: WorkloadRecord | None, history: History, table: PolicyTable) -> Duration:
@@ -221,7 +253,7 @@ def _running_duration(record: WorkloadRecord | None, history: History, table: Po
         return assumed(_DEFAULT_POLICY.assumed_duration_seconds)
     try:
         stated = stated_duration(record.annotations)
-    except ValueError:
+    except (ValueError, OverflowError):
         stated = None
     found = stated or history.of(record.key.namespace)
     if found is not None:
@@ -321,10 +353,21 @@ class _Places:
             self._cache[key] = frozenset(
                 c.name
                 for c in self._layout.cells
-                if (not residency or self._inside(c.grid_zone, residency))
+                # Its labels would also let the workload into another row's heat or another grid's power.
+                if not c.leaks
+                and (not residency or self._inside(c.grid_zone, residency))
                 and self._fits(c, record.constraints, record.gpus_per_pod)
             )
         return self._cache[key]
+
+    def seats(self, record: WorkloadRecord, allowed: frozenset[str]) -> bool:
+        """Tell whether some cell could seat the whole gang if it were empty."""
+        if not allowed or not record.gpus:
+            return True
+        for cell in self._layout.cells:
+            if cell.name in allowed and sum(n.gpus // record.gpus_per_pod for n in cell.nodes) >= record.pods:
+                return True
+        return False
 
     def _inside(self, grid_zone: str, residency: str) -> bool:
         return grid_zone not in self._contested and residency_allows(
@@ -335,4 +378,9 @@ class _Places:
     def _fits(cell: CellNodes, constraints: Constraints, gpus_per_pod: int) -> bool:
         pod_spec = constraints.as_pod_spec()
         match: Callable[..., bool] = matches_node
-        return any(n.gpus >= gpus_per_pod and match(pod_spec, n.labels, n.name) for n in cell.nodes)
+        return any(
+            n.gpus >= gpus_per_pod
+            and match(pod_spec, n.labels, n.name)
+            and tolerated(n.taints, constraints.tolerations, uses_gpus=gpus_per_pod > 0)
+            for n in cell.nodes
+        )

@@ -23,6 +23,8 @@ class CellNodes:
     thermal_zone: str | None
     nodes: tuple[NodeRecord, ...]
     placement_labels: Mapping[str, str]
+    leaks: tuple[str, ...] = ()
+    """Nodes of other cells that the labels match too: a workload confined to them may land there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,19 +49,34 @@ def _by_age(zones: Sequence[GridZone | ThermalZone]) -> list[tuple[str, Mapping[
     return [(z.metadata.name, z.spec.node_selector) for z in ordered]
 
 
-def _assign(
-    zones: list[tuple[str, Mapping[str, str]]], nodes: Sequence[NodeRecord]
-) -> tuple[dict[str, str], dict[str, list[str]]]:
-    owner: dict[str, str] = {}
+def _claims(zones: list[tuple[str, Mapping[str, str]]], nodes: Sequence[NodeRecord]) -> dict[str, list[str]]:
+    """Return the zones that select each node; the first of them has it."""
+    found = {node.name: [name for name, selector in zones if _selects(selector, node.labels)] for node in nodes}
+    return {node: claims for node, claims in found.items() if claims}
+
+
+def _shared(claims_of_node: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     shared: dict[str, list[str]] = defaultdict(list)
-    for node in nodes:
-        claims = [name for name, selector in zones if _selects(selector, node.labels)]
-        if claims:
-            owner[node.name] = claims[0]
-        if len(claims) > 1:
-            for name in claims:
-                shared[name].append(node.name)
-    return owner, shared
+    for node, claims in claims_of_node.items():
+        for name in claims if len(claims) > 1 else ():
+            shared[name].append(node)
+    return {k: tuple(v) for k, v in shared.items()}
+
+
+def _leaks(
+    grid_claims: Mapping[str, Sequence[str]], thermal_claims: Mapping[str, Sequence[str]]
+) -> dict[tuple[str, str | None], list[str]]:
+    """Return the nodes that each pair of zones selects by its labels while another pair has them.
+
+    A cell's labels are those of its zones together, and without a thermal zone those of its grid zone alone.
+    """
+    found: dict[tuple[str, str | None], list[str]] = defaultdict(list)
+    for node, grids in grid_claims.items():
+        thermals: tuple[str | None, ...] = (*thermal_claims.get(node, ()), None)
+        for pair in ((grid, thermal) for grid in grids for thermal in thermals):
+            if pair != (grids[0], thermals[0]):
+                found[pair].append(node)
+    return found
 
 
 def lay_out(
@@ -67,8 +84,8 @@ def lay_out(
 ) -> Layout:
     """Divide the nodes into cells; nodes outside every GridZone belong to none."""
     ordered = sorted(nodes, key=lambda n: n.name)
-    grid_owner, grid_shared = _assign(_by_age(grid_zones), ordered)
-    thermal_owner, thermal_shared = _assign(_by_age(thermal_zones), ordered)
+    grid_claims, thermal_claims = _claims(_by_age(grid_zones), ordered), _claims(_by_age(thermal_zones), ordered)
+    leaks = _leaks(grid_claims, thermal_claims)
     selectors = {z.metadata.name: z.spec.node_selector for z in grid_zones}
     thermal_selectors = {z.metadata.name: z.spec.node_selector for z in thermal_zones}
 
@@ -77,7 +94,8 @@ def lay_out(
     by_thermal: dict[str, list[NodeRecord]] = defaultdict(list)
     cell_of_node: dict[str, str] = {}
     for node in ordered:
-        grid, thermal = grid_owner.get(node.name), thermal_owner.get(node.name)
+        grid = next(iter(grid_claims.get(node.name, ())), None)
+        thermal = next(iter(thermal_claims.get(node.name, ())), None)
         if thermal is not None:
             by_thermal[thermal].append(node)
         if grid is None:
@@ -92,6 +110,7 @@ def lay_out(
             thermal_zone=thermal,
             nodes=tuple(found),
             placement_labels={**selectors[grid], **(thermal_selectors[thermal] if thermal else {})},
+            leaks=tuple(leaks.get((grid, thermal), ())),
         )
         for (grid, thermal), found in sorted(members.items(), key=lambda m: (m[0][0], m[0][1] or ""))
     )
@@ -100,8 +119,8 @@ def lay_out(
         cell_of_node=cell_of_node,
         nodes_of_grid_zone={k: tuple(v) for k, v in by_grid.items()},
         nodes_of_thermal_zone={k: tuple(v) for k, v in by_thermal.items()},
-        shared_grid_nodes={k: tuple(v) for k, v in grid_shared.items()},
-        shared_thermal_nodes={k: tuple(v) for k, v in thermal_shared.items()},
+        shared_grid_nodes=_shared(grid_claims),
+        shared_thermal_nodes=_shared(thermal_claims),
     )
 
 

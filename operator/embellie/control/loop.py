@@ -34,6 +34,7 @@ from embellie.control.turn import Verdicts, decide
 from embellie.control.zone_status import grid_zone_status, policy_status, thermal_zone_status, zone_headroom
 from embellie.domain.clock import Clock
 from embellie.domain.forecast import Forecast
+from embellie.domain.plan import Plan
 from embellie.domain.reasons import State
 from embellie.domain.snapshot import GridZoneState, Snapshot
 from embellie.telemetry import metrics
@@ -41,7 +42,9 @@ from embellie.telemetry.forecasts import ForecastDirectory
 
 logger = logging.getLogger(__name__)
 
-BATCH_SECONDS = 2.0
+PLAN_STANDS_S = 15.0
+"""While more releases are due than a turn can write, one plan serves so long; each turn shields it anew."""
+BATCH_SECONDS = 3.0
 """A turn releases at most what can be written in this time; the next turn follows at once."""
 WRITE_S = 3.0
 """Time for WorkloadPlans in one turn [s]."""
@@ -54,6 +57,7 @@ _Kind = TypeVar("_Kind", GridZone, ThermalZone, EnergyPolicy)
 
 
 RECENT_TURNS = 30
+BACKLOG_TURNS = 8
 QUIET_TURNS = 4
 """However quiet it is, everything is decided anew after so many turns."""
 
@@ -120,6 +124,8 @@ class Loop:
         self._statuses = StatusWriter(client)
         self._zone_power_kw: dict[str, float] = {}
         self._rest = _Rest()
+        self._standing: Plan | None = None
+        self._standing_until = 0.0
         self._invalid: dict[str, str] = {}
         self._relisted_at = time.monotonic()
         self._recent_s: deque[float] = deque(maxlen=RECENT_TURNS)
@@ -177,8 +183,8 @@ class Loop:
             self._actuation.load()
         if started - self._relisted_at > self._options.relist_wall_seconds:
             self._relist()
-        turn_s = self._turn_length_s()
         seen = self._gather()
+        turn_s = self._turn_length_s() + self._backlog_s(seen)
         if self._rest.may_go_on(seen.key, started):
             # Nothing that a decision rests on has changed and nothing is due: what was decided stands.
             self._mind_the_switch(self._rest.namespaces)
@@ -190,16 +196,21 @@ class Loop:
             assembly,
             seen.view.workloads,
             self._actuation.known(),
-            self._actuation.just_released(seen.view.workloads) | self._actuation.unwritten(),
+            {*self._actuation.in_flight(seen.view.workloads), *self._actuation.unwritten()},
             self._batch_size(),
+            self._actuation.put_back(),
+            self._standing if started < self._standing_until else None,
         )
         metrics.TURN_SECONDS.labels("plan").observe(time.monotonic() - planned_at)
         if not self._elector.is_leader():
             return False
+        if started >= self._standing_until:
+            self._standing_until = started + PLAN_STANDS_S
+        self._standing = verdicts.standing if verdicts.more_due else None
         carried = self._actuation.carry_out(verdicts, assembly)
         self._write_statuses(assembly, seen.readings, verdicts)
         left = self._actuation.write_plans(
-            carried.records, assembly.snapshot.now, WRITE_BUSY_S if verdicts.more_due else WRITE_S
+            carried.records, seen.view.workloads, assembly.snapshot.now, WRITE_BUSY_S if verdicts.more_due else WRITE_S
         )
         namespaces = assembly.table.enforced_namespaces()
         self._mind_the_switch(namespaces)
@@ -241,6 +252,15 @@ class Loop:
         wall_per_turn = self._clock.wall_seconds(timedelta(seconds=asked))
         return asked * (1.0 + 2.0 * max(self._recent_s, default=0.0) / wall_per_turn)
 
+    def _backlog_s(self, seen: "_Seen") -> float:
+        """Time that the releases due within minutes take, in the operator's clock: bounds may come in crowds."""
+        soon = seen.now + BACKLOG_TURNS * timedelta(seconds=self._options.turn_seconds)
+        promised = self._actuation.promised()
+        due = sum(1 for w in seen.view.workloads if w.held and w.waiting and promised.get(w.key.uid, soon) < soon)
+        rate = min(self._options.release_rate, self._actuation.releases_per_s)
+        wall_per_turn = self._clock.wall_seconds(timedelta(seconds=self._options.turn_seconds))
+        return self._options.turn_seconds * (due / rate) / wall_per_turn
+
     def _gather(self) -> "_Seen":
         """Ask everybody: the store, the sensors, the forecaster."""
         version, view = self._store.version, self._store.view()
@@ -279,10 +299,11 @@ class Loop:
             grid_power=seen.readings.grid_power_kw,
             inlets=seen.readings.inlets,
             supplies=seen.readings.supplies,
-            bounds={uid: known.latest_start for uid, known in self._actuation.known().items()},
-            just_released=self._actuation.just_released(seen.view.workloads),
+            bounds=self._actuation.promised(),
+            in_flight=self._actuation.in_flight(seen.view.workloads),
             own_namespace=self._options.namespace,
             turn_s=turn_s,
+            period_s=self._options.turn_seconds,
             max_limit_hold_s=self._options.max_limit_hold_seconds,
         )
         assembly = assemble(inputs, self._clock, seen.now)

@@ -2,12 +2,12 @@
 """Who holds which GPUs: bound pods, and work that was released and is still on its way to a node. Pure."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from embellie.api.gridzone import GridZoneSpec
-from embellie.cluster.records import PodRecord, WorkloadRecord
+from embellie.cluster.records import PodRecord, WorkloadRecord, parse_time
 from embellie.cluster.store import View
 from embellie.control.durations import Duration, expected_ends
 from embellie.control.layout import CellNodes, Layout
@@ -50,11 +50,14 @@ def occupancy(
     from_wall: Callable[[datetime], datetime],
     now: datetime,
     duration_of: Callable[[WorkloadRecord | None], Duration],
+    in_flight: Mapping[str, str],
+    ours: Container[str],
 ) -> Occupancy:
     """Count what is free and what runs, per cell; `now` and the ends are in the operator's clock.
 
     Pods of a released workload that are not bound yet are taken off the cell that the release named, so that a turn
-    never gives the same GPUs away twice.
+    never gives the same GPUs away twice. `in_flight` maps the uids of releases that the watch has not shown yet to
+    their cells; for the rest the annotation is believed only on workloads that we have planned (`ours`).
     """
     book = _Book(layout, specs, from_wall, now, duration_of)
     workloads = {w.key.uid: w for w in view.workloads}
@@ -64,7 +67,11 @@ def occupancy(
             bound[_owner_uid(pod)] += pod.gpus
             book.take(pod, workloads.get(_owner_uid(pod)))
     for workload in view.workloads:
-        book.reserve(workload, bound[workload.key.uid])
+        uid = workload.key.uid
+        if uid in in_flight:
+            book.reserve(workload, in_flight[uid], bound[uid])
+        elif uid in ours and not workload.waiting:
+            book.reserve(workload, workload.annotations.get(names.CELL, ""), bound[uid])
     return book.result()
 
 
@@ -116,17 +123,11 @@ class _Book:
             gang.gpus += pod.gpus
             gang.started_at = min(gang.started_at, started)
 
-    def reserve(self, workload: WorkloadRecord, bound_gpus: int) -> None:
+    def reserve(self, workload: WorkloadRecord, cell_name: str, bound_gpus: int) -> None:
         """Take what a released workload still waits for off the cell that its release named."""
-        cell = self._cells.get(workload.annotations.get(names.CELL, ""))
-        waiting_gpus = workload.gpus - bound_gpus
-        if (
-            cell is None
-            or workload.waiting
-            or workload.finished
-            or waiting_gpus <= 0
-            or self._is_winding_down(workload)
-        ):
+        cell = self._cells.get(cell_name)
+        waiting_gpus = workload.pods_left * workload.gpus_per_pod - bound_gpus
+        if cell is None or workload.finished or waiting_gpus <= 0:
             return
         missing = waiting_gpus
         for node in cell.nodes:
@@ -138,12 +139,10 @@ class _Book:
             gang.gpus += waiting_gpus
             return
         watts = watts_or(workload.annotations.get(names.WATTS_PER_GPU, ""), self._spec(cell.name).gpu_rated_power_watts)
-        self._gangs[cell.name, workload.key.uid] = _Gang(waiting_gpus, watts, self._now, self._duration_of(workload))
-
-    @staticmethod
-    def _is_winding_down(workload: WorkloadRecord) -> bool:
-        """A gang some of whose pods have succeeded does not get those GPUs back."""
-        return workload.succeeded > 0
+        released_at = parse_time(workload.annotations.get(names.RELEASED_AT)) or self._now
+        self._gangs[cell.name, workload.key.uid] = _Gang(
+            waiting_gpus, watts, min(released_at, self._now), self._duration_of(workload)
+        )
 
     def result(self) -> Occupancy:
         """Return the count."""

@@ -16,6 +16,9 @@ from embellie.thermal.readings import Sample as SensorSample
 HISTORY = 90
 """Samples kept per sensor: at a turn of 15 s over twenty minutes, long enough to see that one is frozen."""
 
+SPACING_S = 12.0
+"""Samples that come faster replace each other [s]."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
@@ -89,9 +92,13 @@ class SensorDesk:
 
     def _judge(self, sensor: _Sensor, sample: Sample, power_kw: float) -> Reading:
         memory = self._memory[sensor.query.key]
-        memory.power_kw.append(power_kw)
         if sample.value is not None:
+            if len(memory.samples) > 1 and sample.at_s - memory.samples[-2].at_s < SPACING_S:
+                # Turns may follow each other fast; the history has to reach back far enough all the same.
+                memory.samples.pop()
+                memory.power_kw.pop()
             memory.samples.append(SensorSample(at_s=sample.at_s, value=sample.value))
+            memory.power_kw.append(power_kw)
         return judge(
             tuple(memory.samples),
             now_s=sample.at_s,

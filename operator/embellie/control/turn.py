@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pure middle of a turn: from what is known to what shall be done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -12,9 +12,9 @@ from embellie.control.assemble import Assembly
 from embellie.control.outcome import records_of
 from embellie.domain import names
 from embellie.domain.limits import bound_reached
-from embellie.domain.plan import Action, Decision
+from embellie.domain.plan import Action, Decision, Plan
 from embellie.domain.reasons import Reason, State
-from embellie.domain.snapshot import WorkloadKey
+from embellie.domain.snapshot import Snapshot, WorkloadKey
 from embellie.planning.planner import plan
 from embellie.thermal.shield import shield
 
@@ -33,25 +33,38 @@ class Verdicts:
     """Workloads that run although they carry our marker."""
     more_due: bool
     """More releases are due than one turn may write."""
+    standing: Plan
+    """The plan before the shield; the next turn may go on from it while it writes what is due."""
 
 
 def decide(
     assembly: Assembly,
     workloads: Sequence[WorkloadRecord],
     known: Mapping[str, KnownPlan],
-    just_released: frozenset[str],
+    settled: Container[str],
     max_releases: int,
+    put_back: Container[str] = (),
+    standing: Plan | None = None,
 ) -> Verdicts:
-    """Plan, shield, and bound the number of releases. Pure."""
+    """Plan, shield, and bound the number of releases. Pure.
+
+    `settled` are the uids whose standing is being written by ourselves; `put_back` those whose last release was
+    refused: they come after all others, so that a few that cannot be released never block the rest. `standing` is the
+    plan of a moment ago, of which only a part could be written: it is not made anew, but shielded anew.
+    """
     snapshot = assembly.snapshot
-    enforced = shield(plan(snapshot), snapshot)
+    planned = _what_is_left(standing, snapshot) if standing is not None else None
+    if planned is None:
+        planned = plan(snapshot)
+    enforced = shield(planned, snapshot)
     shadow = plan(assembly.shadow) if assembly.shadow.workloads else None
     bounds = {w.key: w for w in snapshot.workloads}
 
-    def urgency(decision: Decision) -> tuple[bool, datetime, datetime, WorkloadKey]:
+    def urgency(decision: Decision) -> tuple[bool, bool, datetime, datetime, WorkloadKey]:
         workload = bounds[decision.key]
         at_bound = bound_reached(workload.latest_start, snapshot.now, snapshot.turn_s)
         return (
+            workload.key.uid in put_back,
             not at_bound,
             workload.latest_start if at_bound else workload.created_at,
             workload.created_at,
@@ -66,14 +79,30 @@ def decide(
     records = records_of(enforced, assembly, issues)
     if shadow is not None:
         records += records_of(shadow, assembly, issues)
-    hand_offs, to_unmark = _hand_offs(workloads, known, just_released)
+    hand_offs, to_unmark = _hand_offs(workloads, known, settled)
     return Verdicts(
         releases=tuple(due[:max_releases]),
         records=tuple(records),
         hand_offs=tuple(hand_offs),
         to_unmark=tuple(to_unmark),
         more_due=bool(deferred),
+        standing=planned,
     )
+
+
+def _what_is_left(standing: Plan, snapshot: Snapshot) -> Plan | None:
+    """Keep the decisions about what still waits; None when a bound has come that the plan holds or does not know.
+
+    Other work that came since is planned when the plan is made anew.
+    """
+    decided = {d.key: d for d in standing.decisions}
+    for workload in snapshot.workloads:
+        found = decided.get(workload.key)
+        holds = found is None or found.action is Action.HOLD
+        if holds and bound_reached(workload.latest_start, snapshot.now, snapshot.turn_s):
+            return None
+    waiting = {w.key for w in snapshot.workloads}
+    return replace(standing, decisions=tuple(d for d in standing.decisions if d.key in waiting))
 
 
 def _defer(decision: Decision) -> Decision:
@@ -86,7 +115,7 @@ def _defer(decision: Decision) -> Decision:
 
 
 def _hand_offs(
-    workloads: Sequence[WorkloadRecord], known: Mapping[str, KnownPlan], just_released: frozenset[str]
+    workloads: Sequence[WorkloadRecord], known: Mapping[str, KnownPlan], settled: Container[str]
 ) -> tuple[list[PlanRecord], list[WorkloadKey]]:
     """Find workloads whose state others changed since we last wrote it down."""
     found: list[PlanRecord] = []
@@ -96,7 +125,7 @@ def _hand_offs(
         if handed:
             unmark.append(record.key)
         before = known.get(record.key.uid)
-        if before is None or record.key.uid in just_released or record.finished:
+        if before is None or record.key.uid in settled or record.deleting:
             continue
         outcome = _handed_off(record, before)
         if outcome is not None:
@@ -105,7 +134,8 @@ def _hand_offs(
 
 
 def _handed_off(record: WorkloadRecord, before: KnownPlan) -> tuple[State, Reason, str] | None:
-    was_held = before.state in (State.HELD, State.HELD_BY_LIMIT)
+    # A plan whose status was never written says nothing, and was about to say Held.
+    was_held = before.state in (State.HELD, State.HELD_BY_LIMIT, "") and before.mode != "shadow"
     if record.held and record.waiting and not record.queued:
         return None
     if was_held and record.queued:
@@ -122,7 +152,7 @@ def _handed_off(record: WorkloadRecord, before: KnownPlan) -> tuple[State, Reaso
             Reason.STARTED_BY_OTHER,
             "Somebody removed the gate or set suspend: false; that counts as go.",
         )
-    if before.state == State.RELEASED and record.waiting and not record.held:
+    if before.state == State.RELEASED and record.waiting and not record.held and not record.finished:
         return (
             State.HANDED_OFF,
             Reason.SUSPENDED_BY_OTHER,
@@ -143,8 +173,8 @@ def _plain_record(record: WorkloadRecord, before: KnownPlan, state: State, reaso
     return PlanRecord(
         key=record.key,
         latest_start=before.latest_start,
-        policy="",
-        mode="enforce",
+        policy=before.policy,
+        mode=before.mode,
         state=state,
         reason=reason,
         message=message,

@@ -2,7 +2,7 @@
 """What GridZones, ThermalZones and EnergyPolicies say about themselves. Pure: from a turn's assembly to statuses."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -13,6 +13,7 @@ from embellie.api.gridzone import BestWindow, ForecastStatus, GridZone, GridZone
 from embellie.api.thermalzone import ThermalZone, ThermalZoneStatus
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.control.assemble import Assembly
+from embellie.control.layout import CellNodes
 from embellie.control.policies import PolicyTable
 from embellie.domain.forecast import Forecast
 from embellie.domain.limits import fresh_value
@@ -52,7 +53,12 @@ def grid_zone_status(
     nodes = assembly.layout.nodes_of_grid_zone.get(name, ())
     state = next(s for s in assembly.snapshot.grid_zones if s.name == name)
     conditions = _Conditions(zone.status.conditions if zone.status else (), zone.metadata.generation, wall_now)
-    _exclusive(conditions, assembly.layout.shared_grid_nodes.get(name, ()), "GridZone")
+    leaking = [c for c in assembly.layout.cells if c.grid_zone == name and c.leaks]
+    shared = assembly.layout.shared_grid_nodes.get(name, ())
+    if leaking and not shared:
+        _leaking(conditions, leaking)
+    else:
+        _exclusive(conditions, shared, "GridZone")
     forecast = state.forecast
     if zone.spec.grid_region is None:
         conditions.set("ForecastAvailable", False, "NoGridRegion", "spec.gridRegion is not set, so nothing waits here.")
@@ -100,6 +106,18 @@ def _exclusive(conditions: _Conditions, shared: Iterable[str], kind: str) -> Non
         )
     else:
         conditions.set("NodesExclusive", True, "Exclusive", f"No node matches another {kind}.")
+
+
+def _leaking(conditions: _Conditions, leaking: Sequence[CellNodes]) -> None:
+    nodes = sorted({node for cell in leaking for node in cell.leaks})
+    conditions.set(
+        "NodesExclusive",
+        False,
+        "LeakingCell",
+        f"The labels of {', '.join(c.name for c in leaking[:3])} also match {len(nodes)} nodes of other cells "
+        f"({', '.join(nodes[:3])}...), so no work is sent there. Give every node of the zone a ThermalZone, or labels "
+        "that tell them apart.",
+    )
 
 
 def _ready_by_nodes(conditions: _Conditions, nodes: int, kind: str) -> None:

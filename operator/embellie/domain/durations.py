@@ -22,12 +22,12 @@ def parse_duration(text: str) -> timedelta:
     written = text.strip()
     if not _WHOLE.fullmatch(written):
         raise ValueError(f"{text[:40]!r} is not a duration; write it with d, h, m and s, such as 9h30m")
-    duration = timedelta(seconds=sum(int(n) * _UNITS[u] for n, u in _PART.findall(written)))
-    if not duration:
+    seconds = sum(int(n) * _UNITS[u] for n, u in _PART.findall(written))
+    if not seconds:
         raise ValueError(f"{text[:40]!r} is no time at all; a duration must be longer than zero, such as 9h30m")
-    if duration > MAX_DURATION:
+    if seconds > MAX_DURATION.total_seconds():
         raise ValueError(f"{text[:40]!r} is more than 366 days; write a shorter duration, such as 9h30m")
-    return duration
+    return timedelta(seconds=seconds)
 
 
 def format_duration(duration: timedelta) -> str:

@@ -173,6 +173,8 @@ class Snapshot:
     grid_zones: tuple[GridZoneState, ...]
     thermal_zones: tuple[ThermalZoneState, ...]
     running: tuple[RunningGang, ...]
+    period_s: float | None = None
+    """Plain time between two turns [s], which start ramps are reckoned with; None: `turn_s`."""
     max_limit_hold_s: float = 4 * 3600.0
     max_held_gpus: dict[str, float] = field(default_factory=dict)
     """Policy name -> most GPUs that it may hold at once; absent means no limit."""

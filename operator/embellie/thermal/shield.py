@@ -107,7 +107,7 @@ class _Guard:
     def _check_past_bound(self, decision: Decision, w: Workload, cell: Cell) -> Decision:
         reading = self._reading_over(cell)
         until = w.latest_start + timedelta(seconds=self._snapshot.max_limit_hold_s)
-        if reading is None or self._snapshot.now >= until:
+        if reading is None or bound_reached(until, self._snapshot.now, self._snapshot.turn_s):
             self._account(w, cell)
             return decision
         other = self._another(w, cell)
@@ -194,7 +194,7 @@ class _Guard:
         ramp = zone.start_ramp_kw_per_min
         if debt is None or ramp is None:
             return None
-        allowance = ramp * self._snapshot.turn_s / 60.0
+        allowance = ramp * (self._snapshot.period_s or self._snapshot.turn_s) / 60.0
         if debt <= _SLACK_KW or debt + w.worst_power_kw <= allowance + _SLACK_KW:
             return None
         return Reason.START_RAMP, f"power in {zone.name} may rise by {ramp:g} kW a minute, so starts are spread"
