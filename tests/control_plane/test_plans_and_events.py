@@ -197,7 +197,7 @@ def test_every_event_of_the_catalogue_is_accepted(kube: KubeClient, namespace: s
     nodes = [f"node-{i}" for i in range(9)]
     policy = catalogue.regarding_own("EnergyPolicy", "default", "u-policy")
     written = [
-        catalogue.held(key, "Waits for wind.", NOW),
+        catalogue.held(key, "Waits for wind."),
         catalogue.would_hold(key, "It would have waited."),
         catalogue.released(key, "BestNow", "Starts now."),
         catalogue.held_by_limit(key, "Inlet at 34 °C."),
@@ -227,11 +227,11 @@ def test_the_same_event_is_written_once_an_hour(kube: KubeClient, namespace: str
     key = make_job(kube, namespace)
     clock = [0.0]
     recorder = EventRecorder(kube, "pod-1", monotonic=lambda: clock[0])
-    assert recorder.record(catalogue.held(key, "For 9 hours.", NOW))
-    assert not recorder.record(catalogue.held(key, "For 8 hours.", NOW))
+    assert recorder.record(catalogue.held(key, "For 9 hours."))
+    assert not recorder.record(catalogue.held(key, "For 8 hours."))
     assert recorder.record(catalogue.released(key, "BestNow", "Now."))
     clock[0] = 3601.0
-    assert recorder.record(catalogue.held(key, "For 8 hours.", NOW))
+    assert recorder.record(catalogue.held(key, "For 8 hours."))
     recorder.close(20.0)
     assert sorted(event["reason"] for event in events_of(kube, namespace)) == ["Held", "Held", "Released"]
 

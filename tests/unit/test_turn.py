@@ -35,6 +35,22 @@ def decided(*workloads, plans=None, in_flight=(), max_releases=100, **changes) -
     return decide(made, changes["view"].workloads if "view" in changes else workloads, plans, in_flight, max_releases)
 
 
+def test_a_new_leader_lets_earlier_plans_stand_until_its_forecaster_has_spoken():
+    held, new = job("held"), job("new")
+    made = assembled(held, new, forecasts={})
+    plans = {held.key.uid: known()}
+    early = decide(made, (held, new), plans, (), 100, forecasts_to_come=True)
+    assert named(early) == ["new"]
+    assert "held" not in reasons(early)
+    assert sorted(named(decide(made, (held, new), plans, (), 100))) == ["held", "new"]
+
+
+def test_a_new_leader_keeps_a_promised_bound_without_a_forecast():
+    due = job("due", max_delay="1h", created=NOW - HOUR)
+    made = assembled(due, forecasts={})
+    assert named(decide(made, (due,), {due.key.uid: known()}, (), 100, forecasts_to_come=True)) == ["due"]
+
+
 def named(verdicts: Verdicts) -> list[str]:
     return [d.key.name for d in verdicts.releases]
 

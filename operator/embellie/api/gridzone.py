@@ -131,9 +131,8 @@ class GridZoneSpec(ApiModel):
             min_length=2,
             max_length=63,
             pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,16}){0,3}$",
-            description="gridRegion is the electricity grid that feeds the zone, such as US-CISO, US-PJM or DE. "
-            "`embellie-forecast show` lists those that a forecast exists for. Without it nothing waits for cleaner "
-            "hours here.",
+            description="gridRegion is the electricity grid that feeds the zone, such as US-CISO or US-PJM, whose "
+            "data the product carries. Without it, or for a region without data, nothing waits for cleaner hours here.",
         ),
     ] = None
     jurisdiction: Annotated[

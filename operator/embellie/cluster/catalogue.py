@@ -26,14 +26,14 @@ def regarding_own(kind: str, name: str, uid: str) -> Regarding:
     return Regarding(api_version=names.API_VERSION, kind=kind, name=name, uid=uid)
 
 
-def held(key: WorkloadKey, message: str, latest_start: datetime) -> Event:
-    """A workload waits, with the guarantee of its bound."""
+def held(key: WorkloadKey, message: str) -> Event:
+    """A workload waits; the message names its bound."""
     return Event(
         regarding=regarding_workload(key),
         type=EventType.NORMAL,
         reason="Held",
         action="Hold",
-        note=f"{message} It starts at {format_time(latest_start)} at the latest.",
+        note=message,
     )
 
 

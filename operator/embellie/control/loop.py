@@ -35,7 +35,7 @@ from embellie.control.zone_status import grid_zone_status, policy_status, therma
 from embellie.domain.clock import Clock
 from embellie.domain.forecast import Forecast
 from embellie.domain.plan import Plan
-from embellie.domain.reasons import State
+from embellie.domain.reasons import Rung, State
 from embellie.domain.snapshot import GridZoneState, Snapshot
 from embellie.telemetry import metrics
 from embellie.telemetry.forecasts import ForecastDirectory
@@ -50,6 +50,8 @@ WRITE_S = 3.0
 """Time for WorkloadPlans in one turn [s]."""
 WRITE_BUSY_S = 0.2
 """The same while more releases are due: starts come before their records, which follow in later turns."""
+FIRST_FORECAST_S = 120.0
+"""So long after the start of this process the forecaster beside it may still be at its first forecast [s]."""
 DEBOUNCE_S = 0.25
 """New work is gathered for this long before a turn starts early."""
 
@@ -130,6 +132,8 @@ class Loop:
         self._relisted_at = time.monotonic()
         self._recent_s: deque[float] = deque(maxlen=RECENT_TURNS)
         """Durations of the last turns [wall s]."""
+        self._started_at = time.monotonic()
+        self._zones_told: int | None = None
         self.alive_at = time.monotonic()
         """When the loop last went round [monotonic s]; the liveness probe looks at it."""
 
@@ -140,6 +144,8 @@ class Loop:
             again = False
             if self._elector.is_leader():
                 again = self._one_turn()
+            else:
+                self._stand_by()
             metrics.LEADER.set(1 if self._elector.is_leader() else 0)
             if not again:
                 self._wait()
@@ -151,6 +157,25 @@ class Loop:
                 self._switch.disable()
             except ApiError as error:
                 logger.warning("the switch could not be turned off: %s", error)
+
+    def _stand_by(self) -> None:
+        """Let the forecaster of this pod work ahead, so that a new leader has forecasts in its first turn."""
+        version = self._store.version
+        if self._zones_told != version:
+            self._tell_zones(self._parse(GridZone, self._store.view().grid_zones))
+            self._zones_told = version
+
+    def _tell_zones(self, grid_zones: Sequence[GridZone]) -> None:
+        self._forecasts.write_zones(
+            {
+                "name": z.metadata.name,
+                "gridRegion": z.spec.grid_region,
+                "latitudeMillidegrees": z.spec.latitude_millidegrees,
+                "longitudeMillidegrees": z.spec.longitude_millidegrees,
+            }
+            for z in grid_zones
+            if z.spec.grid_region
+        )
 
     def _wait(self) -> None:
         period_s = self._clock.wall_seconds(timedelta(seconds=self._options.turn_seconds))
@@ -200,6 +225,7 @@ class Loop:
             self._batch_size(),
             self._actuation.put_back(),
             self._standing if started < self._standing_until else None,
+            forecasts_to_come=started - self._started_at < FIRST_FORECAST_S,
         )
         metrics.TURN_SECONDS.labels("plan").observe(time.monotonic() - planned_at)
         if not self._elector.is_leader():
@@ -267,15 +293,7 @@ class Loop:
         grid_zones = self._parse(GridZone, view.grid_zones)
         thermal_zones = self._parse(ThermalZone, view.thermal_zones)
         forecast_zones = [z for z in grid_zones if z.spec.grid_region]
-        self._forecasts.write_zones(
-            {
-                "name": z.metadata.name,
-                "gridRegion": z.spec.grid_region,
-                "latitudeMillidegrees": z.spec.latitude_millidegrees,
-                "longitudeMillidegrees": z.spec.longitude_millidegrees,
-            }
-            for z in forecast_zones
-        )
+        self._tell_zones(grid_zones)
         readings = self._desk.read(grid_zones, thermal_zones, lambda zone: self._zone_power_kw.get(zone, 0.0))
         now = self._clock.now()
         found = {z.metadata.name: self._forecasts.latest(z.metadata.name, now) for z in forecast_zones}
@@ -285,7 +303,8 @@ class Loop:
             grid_zones=grid_zones,
             thermal_zones=thermal_zones,
             readings=readings,
-            forecasts={name: forecast for name, forecast in found.items() if forecast is not None},
+            # The neutral rung is a guess without data: nothing is planned, shown or claimed by it.
+            forecasts={name: f for name, f in found.items() if f is not None and f.rung is not Rung.NEUTRAL},
             now=now,
         )
 

@@ -105,7 +105,8 @@ class SensorDesk:
             max_age_s=sensor.query.max_age_s,
             unit=sensor.unit,
             bounds=POWER_BOUNDS if sensor.role == "Power" else TEMPERATURE_BOUNDS,
-            power_moved=moved(tuple(memory.power_kw)),
+            # A supply is controlled to stand still; only what the power warms must move with it.
+            power_moved=sensor.role == "Inlet" and moved(tuple(memory.power_kw)),
         )
 
 

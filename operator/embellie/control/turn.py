@@ -45,18 +45,25 @@ def decide(
     max_releases: int,
     put_back: Container[str] = (),
     standing: Plan | None = None,
+    *,
+    forecasts_to_come: bool = False,
 ) -> Verdicts:
     """Plan, shield, and bound the number of releases. Pure.
 
     `settled` are the uids whose standing is being written by ourselves; `put_back` those whose last release was
     refused: they come after all others, so that a few that cannot be released never block the rest. `standing` is the
     plan of a moment ago, of which only a part could be written: it is not made anew, but shielded anew.
+    `forecasts_to_come`: this process is so young that its forecaster may not have spoken yet. Then what an earlier
+    leader planned stands: no forecast yet is no reason to start all that is held.
     """
     snapshot = assembly.snapshot
     planned = _what_is_left(standing, snapshot) if standing is not None else None
     if planned is None:
         planned = plan(snapshot)
     enforced = shield(planned, snapshot)
+    if forecasts_to_come:
+        kept = tuple(d for d in enforced.decisions if not _is_only_early(d, known.get(d.key.uid)))
+        enforced = replace(enforced, decisions=kept)
     shadow = plan(assembly.shadow) if assembly.shadow.workloads else None
     bounds = {w.key: w for w in snapshot.workloads}
 
@@ -103,6 +110,16 @@ def _what_is_left(standing: Plan, snapshot: Snapshot) -> Plan | None:
             return None
     waiting = {w.key for w in snapshot.workloads}
     return replace(standing, decisions=tuple(d for d in standing.decisions if d.key in waiting))
+
+
+def _is_only_early(decision: Decision, before: KnownPlan | None) -> bool:
+    """Tell whether a start only means that no forecast was read yet, of something that was planned before."""
+    return (
+        decision.action is Action.RELEASE
+        and decision.reason is Reason.FORECAST_UNAVAILABLE
+        and before is not None
+        and before.state in (State.HELD, State.HELD_BY_LIMIT)
+    )
 
 
 def _defer(decision: Decision) -> Decision:

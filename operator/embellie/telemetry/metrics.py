@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the operator tells about itself: Prometheus metrics, liveness and readiness, on one port."""
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -66,7 +67,9 @@ class Server:
                 self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                # Whoever asked may have given up waiting.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
                 """Probes are not worth a log line."""
