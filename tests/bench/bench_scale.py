@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from embellie.cluster.client import KubeClient
 from embellie_testbed.controlplane import ControlPlane
 from embellie_testbed.nodes import gpu_nodes
 from embellie_testbed.paths import REPOSITORY
+from embellie_testbed.processes import until
 from embellie_testbed.product import (
     NAMESPACE,
     Program,
@@ -43,18 +44,6 @@ ZONES = ("west", "east")
 def say(text: str) -> None:
     """Print at once."""
     print(text, flush=True)
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float, every_s: float = 0.1) -> Any:
-    """Poll until `condition` gives something."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            raise TimeoutError(what)
-        time.sleep(every_s)
 
 
 def manifest(kind: str, name: str, gpus: int = 1) -> dict[str, Any]:
@@ -200,7 +189,7 @@ def measure_start(plane: ControlPlane, exchange: Path, count: int) -> tuple[Prog
     """Start the operator on a full house; wait until every plan is written."""
     began = time.monotonic()
     operator = start_operator(plane, exchange, flags=())
-    until(lambda: "complete snapshot" in operator.log(), "first snapshot", 120, 0.05)
+    until(lambda: "complete snapshot" in operator.log(), "first snapshot", 120, every_seconds=0.05)
     snapshot_s = time.monotonic() - began
     until(lambda: metric(operator, "embellie_turns_total").get('{outcome="complete"}', 0) >= 1, "first turn", 180)
     first_turn_s = time.monotonic() - began
@@ -210,7 +199,7 @@ def measure_start(plane: ControlPlane, exchange: Path, count: int) -> tuple[Prog
         page = rest.request("GET", "/apis/embellie.io/v1alpha1/workloadplans?limit=1")
         return len(page["items"]) + int(page["metadata"].get("remainingItemCount") or 0)
 
-    until(lambda: plans() >= count, "all plans", 900, 1.0)
+    until(lambda: plans() >= count, "all plans", 900, every_seconds=1.0)
     return operator, {
         "first_snapshot_s": snapshot_s,
         "first_turn_s": first_turn_s,
@@ -231,7 +220,7 @@ def measure_release(plane: ControlPlane, kube: KubeClient, exchange: Path, count
     time.sleep(1.1)  # a forecast file is named by its second
     began = time.time()
     forecasts(exchange, [100.0] * 6 + [500.0] * 90)
-    until(lambda: len(watch.seen) >= count, f"{count} released", 600, 0.5)
+    until(lambda: len(watch.seen) >= count, f"{count} released", 600, every_seconds=0.5)
     times = sorted(watch.seen.values())
     watch.stop()
     return {
@@ -265,7 +254,7 @@ def measure_burst(kube: KubeClient, operator: Program, count: int) -> dict[str, 
     before = process.cpu_times()
     began = time.time()
     creation_s = create(kube, "Job", count, "burst")
-    until(lambda: held(kube) == 0, "the burst is out", 300, 0.3)
+    until(lambda: held(kube) == 0, "the burst is out", 300, every_seconds=0.3)
     all_released_s = time.time() - began
     after = process.cpu_times()
     jobs = kube.list_all(f"/apis/batch/v1/namespaces/{TENANT}/jobs", {"labelSelector": "embellie.io/flex"})

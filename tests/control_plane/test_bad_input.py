@@ -21,6 +21,7 @@ import pytest
 from embellie.cluster.client import KubeClient
 from embellie_testbed.controlplane import CommandError, ControlPlane
 from embellie_testbed.exporter import Exporter, start_exporter
+from embellie_testbed.processes import until
 from embellie_testbed.product import (
     NAMESPACE,
     Program,
@@ -37,16 +38,6 @@ pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(240)]
 ZONE = "topology.kubernetes.io/zone"
 CLEAN = [100.0] * 48
 LIMIT_HOLD_S = 10
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain: {what}"
-        time.sleep(0.05)
 
 
 class Site:

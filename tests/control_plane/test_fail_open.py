@@ -8,7 +8,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 
 from embellie.cluster.client import ApiError, KubeClient
 from embellie_testbed.controlplane import ControlPlane
+from embellie_testbed.processes import until
 from embellie_testbed.product import (
     NAMESPACE,
     Program,
@@ -32,16 +33,6 @@ pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(240)]
 DEAD_MAN_S = 4
 RELEASE_S = 6
 HELD = 50
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 30.0):
-    deadline = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain: {what}"
-        time.sleep(0.05)
 
 
 class Site:

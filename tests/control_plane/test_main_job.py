@@ -3,13 +3,14 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from embellie.cluster.client import KubeClient
 from embellie_testbed.controlplane import ControlPlane
+from embellie_testbed.processes import until
 from embellie_testbed.product import (
     NAMESPACE,
     Program,
@@ -35,16 +36,6 @@ ZONES = [
     }
     for name, region, jurisdiction in (("west", "US-CISO", "US-CA"), ("east", "US-PJM", "US-VA"))
 ]
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 30.0):
-    deadline = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain: {what}"
-        time.sleep(0.05)
 
 
 def job(name: str, namespace: str, *, flex: str | None = "patient", pods: int = 1, gpus: int = 8, spec=None, **notes):

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from embellie.control.loop import is_settled
 from embellie.control.turn import Verdicts, decide
 from embellie.domain.plan import Plan
 from embellie.domain.reasons import Reason, State
@@ -272,3 +273,16 @@ def test_equal_inputs_give_equal_verdicts():
     crowd = [job(f"job-{i}", gpus=1) for i in range(4)]
     assert decided(*crowd) == decided(*crowd)
     assert decided(*crowd, forecasts=CLEAN_NOW) == decided(*crowd, forecasts=CLEAN_NOW)
+
+
+def test_a_turn_that_left_work_without_an_answer_is_not_settled():
+    waiting = job("waiting", gpus=1)
+    held = {waiting.key.uid: known()}
+    made = assembled(waiting, bounds={waiting.key.uid: held[waiting.key.uid].latest_start}, forecasts={})
+    young = decide(made, (waiting,), held, (), 100, forecasts_to_come=True)
+    assert young.records == ()
+    assert not is_settled(young, made.snapshot)
+    dirty = assembled(waiting)
+    answered = decide(dirty, (waiting,), {}, (), 100)
+    assert answered.releases == ()
+    assert is_settled(answered, dirty.snapshot)

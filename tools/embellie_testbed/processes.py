@@ -40,13 +40,21 @@ def free_port() -> int:
     raise ProgramError("found no free port on 127.0.0.1 between 20000 and 31999")
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float, what: str, every_seconds: float = 0.05) -> None:
-    """Poll `condition` until it holds, or raise `TimeoutError` that names `what` after `seconds`."""
+def until(condition: Callable[[], Any], what: str, seconds: float = 30.0, *, every_seconds: float = 0.05) -> Any:
+    """Poll `condition` until it gives something true, and return that; after `seconds` raise `TimeoutError`."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while True:
+        found = condition()
+        if found:
+            return found
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {seconds:.0f} s in vain: {what}")
         time.sleep(every_seconds)
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float, what: str, every_seconds: float = 0.05) -> None:
+    """Poll `condition` until it holds, or raise `TimeoutError` that names `what` after `seconds`."""
+    until(condition, what, seconds, every_seconds=every_seconds)
 
 
 class Processes:

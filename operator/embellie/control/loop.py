@@ -54,14 +54,14 @@ FIRST_FORECAST_S = 120.0
 """So long after the start of this process the forecaster beside it may still be at its first forecast [s]."""
 DEBOUNCE_S = 0.25
 """New work is gathered for this long before a turn starts early."""
-
-_Kind = TypeVar("_Kind", GridZone, ThermalZone, EnergyPolicy)
-
-
 RECENT_TURNS = 30
+"""So many turns tell how long one takes."""
 BACKLOG_TURNS = 8
+"""Bounds that come within so many turns count as the backlog."""
 QUIET_TURNS = 4
 """However quiet it is, everything is decided anew after so many turns."""
+
+_Kind = TypeVar("_Kind", GridZone, ThermalZone, EnergyPolicy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +178,7 @@ class Loop:
         )
 
     def _wait(self) -> None:
-        period_s = self._clock.wall_seconds(timedelta(seconds=self._options.turn_seconds))
+        period_s = self._period_s
         if self._store.wake.wait(period_s if self._elector.is_leader() else min(period_s, 1.0)):
             self._stop.wait(DEBOUNCE_S)
         self._store.wake.clear()
@@ -209,19 +209,20 @@ class Loop:
         if started - self._relisted_at > self._options.relist_wall_seconds:
             self._relist()
         seen = self._gather()
-        turn_s = self._turn_length_s() + self._backlog_s(seen)
         if self._rest.may_go_on(seen.key, started):
             # Nothing that a decision rests on has changed and nothing is due: what was decided stands.
             self._mind_the_switch(self._rest.namespaces)
             self._heartbeat.beat(datetime.now(UTC))
             return False
         planned_at = time.monotonic()
-        assembly = self._assemble(seen, turn_s)
+        turn_s = self._turn_length_s(seen)
+        in_flight = self._actuation.in_flight(seen.view.workloads)
+        assembly = self._assemble(seen, turn_s, in_flight)
         verdicts = decide(
             assembly,
             seen.view.workloads,
             self._actuation.known(),
-            {*self._actuation.in_flight(seen.view.workloads), *self._actuation.unwritten()},
+            {*in_flight, *self._actuation.unwritten()},
             self._batch_size(),
             self._actuation.put_back(),
             self._standing if started < self._standing_until else None,
@@ -243,16 +244,23 @@ class Loop:
         self._heartbeat.beat(datetime.now(UTC))
         self._tell(assembly, verdicts)
         again = verdicts.more_due or carried.conflicts or left
-        unsettled = again or bool(verdicts.releases) or bool(verdicts.hand_offs)
-        period_s = self._clock.wall_seconds(timedelta(seconds=self._options.turn_seconds))
-        margin_s = 2.0 * self._clock.wall_seconds(timedelta(seconds=turn_s)) + period_s
-        until_due_s = self._clock.wall_seconds(_next_due(verdicts, assembly.snapshot.now)) - margin_s
         self._rest = _Rest(
-            key=None if unsettled else seen.key,
-            until=started + min(QUIET_TURNS * period_s, until_due_s),
+            key=None if again or not is_settled(verdicts, assembly.snapshot) else seen.key,
+            until=started + self._quiet_s(verdicts, assembly.snapshot),
             namespaces=namespaces,
         )
         return again
+
+    @property
+    def _period_s(self) -> float:
+        """Time between two turns [wall s]."""
+        return self._clock.wall_seconds(timedelta(seconds=self._options.turn_seconds))
+
+    def _quiet_s(self, verdicts: Verdicts, snapshot: Snapshot) -> float:
+        """How long nothing need be decided if nothing changes [wall s]."""
+        margin = timedelta(seconds=2.0 * snapshot.turn_s + self._options.turn_seconds)
+        until_due_s = self._clock.wall_seconds(_next_due(verdicts, snapshot.now) - margin)
+        return min(QUIET_TURNS * self._period_s, until_due_s)
 
     def _relist(self) -> None:
         """Put right what watching missed: deletions, and plans that somebody removed."""
@@ -264,28 +272,26 @@ class Loop:
         if pruned:
             logger.info("a full list pruned %d objects whose deletion was missed", pruned)
 
-    def _batch_size(self) -> int:
-        """As many releases as can be written in two seconds, so that none waits long after its decision."""
-        per_s = min(self._options.release_rate, self._actuation.releases_per_s)
-        return max(MEASURED_FROM, int(per_s * BATCH_SECONDS))
+    @property
+    def _releases_per_s(self) -> float:
+        """Releases that may and can be written [1/wall s]."""
+        return min(self._options.release_rate, self._actuation.releases_per_s)
 
-    def _turn_length_s(self) -> float:
+    def _batch_size(self) -> int:
+        """As many releases as can be written in `BATCH_SECONDS`, so that none waits long after its decision."""
+        return max(MEASURED_FROM, int(self._releases_per_s * BATCH_SECONDS))
+
+    def _turn_length_s(self, seen: "_Seen") -> float:
         """Longest time that may pass until the next turn has acted, in the operator's clock.
 
-        The period, the next turn's own work and that of one more: a bound inside it counts as reached.
+        The period, the next turn's own work and that of one more, and the releases that are due within minutes, since
+        bounds may come in crowds. A bound inside it counts as reached.
         """
-        asked = self._options.turn_seconds
-        wall_per_turn = self._clock.wall_seconds(timedelta(seconds=asked))
-        return asked * (1.0 + 2.0 * max(self._recent_s, default=0.0) / wall_per_turn)
-
-    def _backlog_s(self, seen: "_Seen") -> float:
-        """Time that the releases due within minutes take, in the operator's clock: bounds may come in crowds."""
         soon = seen.now + BACKLOG_TURNS * timedelta(seconds=self._options.turn_seconds)
         promised = self._actuation.promised()
         due = sum(1 for w in seen.view.workloads if w.held and w.waiting and promised.get(w.key.uid, soon) < soon)
-        rate = min(self._options.release_rate, self._actuation.releases_per_s)
-        wall_per_turn = self._clock.wall_seconds(timedelta(seconds=self._options.turn_seconds))
-        return self._options.turn_seconds * (due / rate) / wall_per_turn
+        extra_wall_s = 2.0 * max(self._recent_s, default=0.0) + due / self._releases_per_s
+        return self._options.turn_seconds * (1.0 + extra_wall_s / self._period_s)
 
     def _gather(self) -> "_Seen":
         """Ask everybody: the store, the sensors, the forecaster."""
@@ -308,7 +314,7 @@ class Loop:
             now=now,
         )
 
-    def _assemble(self, seen: "_Seen", turn_s: float) -> Assembly:
+    def _assemble(self, seen: "_Seen", turn_s: float, in_flight: Mapping[str, str]) -> Assembly:
         inputs = Inputs(
             view=seen.view,
             grid_zones=seen.grid_zones,
@@ -319,7 +325,7 @@ class Loop:
             inlets=seen.readings.inlets,
             supplies=seen.readings.supplies,
             bounds=self._actuation.promised(),
-            in_flight=self._actuation.in_flight(seen.view.workloads),
+            in_flight=in_flight,
             own_namespace=self._options.namespace,
             turn_s=turn_s,
             period_s=self._options.turn_seconds,
@@ -389,6 +395,15 @@ class Loop:
                 metrics.FORECAST_AGE.labels(zone.name).set((now - zone.forecast.issued_at).total_seconds())
         for thermal in assembly.snapshot.thermal_zones:
             metrics.HEADROOM.labels(thermal.name).set(1000.0 * zone_headroom(thermal.name, assembly).headroom_kw)
+
+
+def is_settled(verdicts: Verdicts, snapshot: Snapshot) -> bool:
+    """Tell whether a turn left nothing open: nothing was let go or handed off, and everything held got its answer.
+
+    Work without an answer (no forecast was read yet) has no record, and only a full turn minds its bound.
+    """
+    answered = {record.key for record in verdicts.records}
+    return not verdicts.releases and not verdicts.hand_offs and all(w.key in answered for w in snapshot.workloads)
 
 
 def _next_due(verdicts: Verdicts, now: datetime) -> timedelta:
