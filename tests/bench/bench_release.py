@@ -125,8 +125,7 @@ def run(client: KubeClient, options: argparse.Namespace) -> None:
     cpu_before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     for first in range(0, len(keys), options.batch):
         decided_at, releaser.confirmed_at = time.perf_counter(), []
-        left = len(keys) - first
-        results = releaser.release([order(key) for key in keys[first : first + options.batch]], held=left)
+        results = releaser.release([order(key) for key in keys[first : first + options.batch]])
         outcomes.update(result.outcome for result in results)
         waited_s += [at - decided_at for at in releaser.confirmed_at]
     took_s, cpu = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)

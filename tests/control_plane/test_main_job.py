@@ -226,6 +226,61 @@ def test_the_bound_is_kept_even_when_nothing_is_free(site: Site):
     assert plan["status"]["reason"] == "BoundReached"
 
 
+def no_affinity_here(namespace: str) -> list[dict]:
+    """Return another team's admission policy: no Job of this namespace may be confined to nodes."""
+    name = f"no-affinity-{namespace}"
+    return [
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": name},
+            "spec": {
+                "failurePolicy": "Fail",
+                "matchConstraints": {
+                    "resourceRules": [
+                        {"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["jobs"]}
+                    ]
+                },
+                "validations": [
+                    {"expression": "!has(object.spec.template.spec.affinity)", "message": "affinity is not allowed"}
+                ],
+            },
+        },
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": name},
+            "spec": {
+                "policyName": name,
+                "validationActions": ["Deny"],
+                "matchResources": {
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+                },
+            },
+        },
+    ]
+
+
+def test_work_whose_placement_the_cluster_refuses_goes_without_it_once_its_bound_has_come(site: Site):
+    listed = {"apiVersion": "v1", "kind": "List", "items": no_affinity_here(site.namespace)}
+    site.plane.kubectl("apply", "-f", "-", input=json.dumps(listed))
+    try:
+        site.start()
+        began = time.monotonic()
+        site.create(job("train", site.namespace, max_delay="12s", duration="1h"))
+        site.plan_when("job-train", state="Released")
+        assert time.monotonic() - began < 20.0
+        released = site.job("train")
+        assert released["spec"]["suspend"] is False
+        assert "affinity" not in released["spec"]["template"]["spec"]
+        assert "embellie.io/cell" not in released["metadata"]["annotations"]
+    finally:
+        name = f"no-affinity-{site.namespace}"
+        kinds = ("validatingadmissionpolicybinding", "validatingadmissionpolicy")
+        for kind in kinds:
+            site.plane.kubectl("delete", kind, name)
+
+
 @pytest.mark.parametrize(
     ("notes", "reason", "words"),
     [

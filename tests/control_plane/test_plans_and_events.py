@@ -12,7 +12,7 @@ import pytest
 
 from embellie.cluster import catalogue
 from embellie.cluster.client import KubeClient, object_path
-from embellie.cluster.events import REPORTING_CONTROLLER, EventRecorder
+from embellie.cluster.events import QUEUE_SIZE, REPORTING_CONTROLLER, EventRecorder
 from embellie.cluster.plan_objects import PlanRecord, plan_name
 from embellie.cluster.plans import PlanWriter
 from embellie.domain import names
@@ -194,8 +194,6 @@ def until(condition: Callable[[], Any], what: str) -> None:
 
 def test_every_event_of_the_catalogue_is_accepted(kube: KubeClient, namespace: str) -> None:
     key = make_job(kube, namespace)
-    nodes = [f"node-{i}" for i in range(9)]
-    policy = catalogue.regarding_own("EnergyPolicy", "default", "u-policy")
     written = [
         catalogue.held(key, "Waits for wind."),
         catalogue.would_hold(key, "It would have waited."),
@@ -205,11 +203,6 @@ def test_every_event_of_the_catalogue_is_accepted(kube: KubeClient, namespace: s
         catalogue.release_failed(key, "forbidden"),
         catalogue.invalid_annotation(key, "embellie.io/duration", "ü" * 3000),
         catalogue.deadline_moved_back(key, NOW + timedelta(hours=1), NOW),
-        catalogue.zone_overlap("GridZone", "west", "u-zone", ["east"], nodes),
-        catalogue.zone_without_nodes("GridZone", "nowhere", "u-zone-2"),
-        catalogue.policy_overlap("default", "u-policy", "strict", ["team-a"]),
-        catalogue.switch_enabled(policy, ["team-a"]),
-        catalogue.switch_disabled(policy, "no enforce policy"),
     ]
     recorder = EventRecorder(kube, "pod-1")
     assert all(recorder.record(event) for event in written)
@@ -221,6 +214,18 @@ def test_every_event_of_the_catalogue_is_accepted(kube: KubeClient, namespace: s
     assert found["Held"]["type"] == "Normal"
     assert found["HeldByLimit"]["type"] == "Warning"
     assert found["InvalidAnnotation"]["note"].endswith("…")
+
+
+def test_events_wait_while_starts_are_due_and_are_said_afterwards(kube: KubeClient, namespace: str) -> None:
+    key = make_job(kube, namespace)
+    recorder = EventRecorder(kube, "pod-1")
+    recorder.give_way(to_releases=True)
+    for number in range(5):
+        recorder.record(catalogue.released(replace(key, uid=f"u{number}"), "BestNow", "Now."))
+    assert recorder.written <= 1
+    recorder.give_way(to_releases=False)
+    until(lambda: recorder.written == 5, "what waited was not said")
+    recorder.close(20.0)
 
 
 def test_the_same_event_is_written_once_an_hour(kube: KubeClient, namespace: str) -> None:
@@ -239,7 +244,7 @@ def test_the_same_event_is_written_once_an_hour(kube: KubeClient, namespace: str
 def test_events_never_hold_anybody_up_and_what_was_not_said_may_be_said_again(kube: KubeClient, namespace: str) -> None:
     key = make_job(kube, namespace)
     recorder = EventRecorder(kube, "pod-1", rate_per_s=0.001, burst=1)
-    keys = [replace(key, uid=f"u{i}") for i in range(3000)]
+    keys = [replace(key, uid=f"u{i}") for i in range(QUEUE_SIZE + 1000)]
     started = time.monotonic()
     taken = [recorder.record(catalogue.handed_off(each, "x")) for each in keys]
     assert time.monotonic() - started < 2.0

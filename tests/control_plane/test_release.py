@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from embellie.cluster.actuate import Outcome, ReleaseOrder, Releaser, ReleaseResult, workload_path
 from embellie.cluster.client import ApiError, KubeClient, object_path
 from embellie.cluster.patches import release_patch_job, release_patch_pod
+from embellie.cluster.records import parse_job
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 
@@ -132,6 +134,20 @@ def test_a_pod_without_constraints_gets_one_term(kube: KubeClient, namespace: st
     pod = kube.get(workload_path(key))
     assert pod["spec"]["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"] == [{"matchExpressions": [OURS]}]
     assert not pod["spec"].get("schedulingGates")
+
+
+def test_a_job_that_was_edited_since_the_decision_is_not_released_but_decided_about_anew(
+    kube: KubeClient, namespace: str
+) -> None:
+    key = make_job(kube, namespace)
+    decided_on = parse_job(kube.get(workload_path(key)))
+    decided = replace(order(key), decided_on=decided_on)
+    border = {"op": "add", "path": "/metadata/annotations", "value": {names.RESIDENCY: "FR"}}
+    kube.json_patch(workload_path(key), [border])
+    assert outcomes(Releaser(kube).release([decided])) == [Outcome.CONFLICT]
+    assert kube.get(workload_path(key))["spec"]["suspend"] is True
+    again = replace(decided, decided_on=parse_job(kube.get(workload_path(key))))
+    assert outcomes(Releaser(kube).release([again])) == [Outcome.RELEASED]
 
 
 def test_a_release_without_a_cell_leaves_the_affinity_alone(kube: KubeClient, namespace: str) -> None:

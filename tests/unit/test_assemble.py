@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from embellie.cluster.taints import Taint
+from embellie.control import assemble
 from embellie.control.zone_status import grid_zone_status
 from embellie.domain.clock import AcceleratedClock
 from embellie.domain.reasons import Reason
@@ -58,6 +59,23 @@ def test_held_work_is_decided_about_and_nothing_else_is():
         job("queued", labels={"kueue.x-k8s.io/queue-name": "q"}),
     )
     assert found == {"held", "gated"}
+
+
+def test_an_object_that_nobody_thought_of_starts_at_once_within_its_border_and_stops_nobody(monkeypatch):
+    read = assemble.read_terms
+
+    def fails_for_one(flex, annotations, *rest):
+        if annotations.get("embellie.io/duration") == "unthinkable":
+            raise OverflowError("date value out of range")
+        return read(flex, annotations, *rest)
+
+    monkeypatch.setattr(assemble, "read_terms", fails_for_one)
+    found = assembled(job("odd", duration="unthinkable", residency="FR"), job("plain"), grid_zones=cells())
+    odd, plain = (next(w for w in found.snapshot.workloads if w.key.name == name) for name in ("odd", "plain"))
+    assert odd.start_now is Reason.INVALID_ANNOTATION
+    assert "annotations cannot be read" in odd.start_now_message
+    assert {name.partition(".")[0] for name in odd.allowed_cells} == {"east"}
+    assert plain.start_now is None
 
 
 def test_shadow_looks_only_at_work_that_is_free_and_not_recorded():

@@ -88,3 +88,20 @@ def test_a_pods_gpus_count_init_containers_by_their_largest():
         {"resources": {}},
     ]
     assert parse_job(raw).gpus_per_pod == 4
+
+
+def test_an_object_that_cannot_be_read_costs_nobody_else_and_is_not_kept_as_it_was(monkeypatch):
+    store = Store()
+    store.apply(Resource.JOBS, "ADDED", job("one"))
+    parse = parse_job
+
+    def fails_for_one(raw):
+        if raw["metadata"].get("annotations"):
+            raise RecursionError("nobody thought of this")
+        return parse(raw)
+
+    monkeypatch.setattr("embellie.cluster.store.parse_job", fails_for_one)
+    store.apply(Resource.JOBS, "MODIFIED", job("one", annotations={"odd": "x"}))
+    assert uids(store) == set()
+    store.replace(Resource.JOBS, [job("one", annotations={"odd": "x"}), job("two")])
+    assert uids(store) == {"two"}

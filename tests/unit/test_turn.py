@@ -79,6 +79,15 @@ def test_no_more_are_released_than_a_turn_may_write_and_the_rest_say_so():
     assert not decided(*crowd, forecasts=CLEAN_NOW, max_releases=5).more_due
 
 
+def test_a_release_that_was_refused_goes_behind_all_others_even_at_its_bound():
+    refused = job("refused", gpus=1, max_delay="1h", created=NOW - 3 * HOUR)
+    due = job("due", gpus=1, max_delay="1h", created=NOW - HOUR)
+    made = assembled(refused, due, forecasts=CLEAN_NOW)
+    verdicts = decide(made, (refused, due), {}, (), 1, put_back={refused.key.uid})
+    assert named(verdicts) == ["due"]
+    assert named(decide(made, (refused, due), {}, (), 2, put_back={refused.key.uid})) == ["due", "refused"]
+
+
 def test_what_has_reached_its_bound_goes_before_everything_else():
     due = job("due", gpus=1, max_delay="1h", created=NOW - HOUR)
     overdue = job("overdue", gpus=1, max_delay="1h", created=NOW - 2 * HOUR)

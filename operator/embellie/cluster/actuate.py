@@ -2,8 +2,8 @@
 """Carries releases out, many at a time: a fresh read, one guarded patch, and a plain word about what became of it."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -26,14 +26,12 @@ __all__ = [
     "workload_path",
 ]
 
-LIST_THRESHOLD = 32
-"""From so many orders of a kind on, one list of all that is held is cheaper than reading each."""
 GIVE_UP_AFTER = 8
 """So many calls in a row without an answer end a batch: the rest would only wait for the same timeouts."""
 
 _RESOURCES = {WorkloadKind.JOB: ("batch/v1", "jobs"), WorkloadKind.POD: ("v1", "pods")}
 _SILENCE = frozenset({0, 429, 502, 503, 504})
-_HELD_SELECTOR = {"labelSelector": f"{names.HELD_LABEL}=true"}
+_FROM_CACHE = {"resourceVersion": "0"}
 
 
 class Outcome(StrEnum):
@@ -56,6 +54,9 @@ class Outcome(StrEnum):
     """Refused by RBAC, an admission policy or validation."""
     UNREACHABLE = "Unreachable"
     """No usable answer, or not tried any more after too many of them."""
+
+
+_SETTLED_BY_A_COPY = frozenset({Outcome.RELEASED, Outcome.ALREADY_RELEASED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,57 +113,28 @@ class Releaser:
         self._silent = 0
         self._give_up_at = float("inf")
 
-    def release(self, batch: Sequence[ReleaseOrder], held: int = 0) -> list[ReleaseResult]:
-        """Carry the orders out, and return a result for each, in their order.
-
-        `held` is how many workloads are held in all, where it is known: a list of ten thousand is no cheap way to read
-        forty of them.
-        """
-        return self._run(batch, self._release_one, held)
+    def release(self, batch: Sequence[ReleaseOrder]) -> list[ReleaseResult]:
+        """Carry the orders out, and return a result for each, in their order."""
+        return self._run(batch, self._release_one)
 
     def hand_off(self, keys: Sequence[WorkloadKey]) -> list[ReleaseResult]:
         """Take our marker off workloads that somebody else started; ALREADY_RELEASED means that it is off.
 
         One that is still waiting keeps its marker (CONFLICT).
         """
-        return self._run(keys, self._hand_off_one, 0)
+        return self._run(keys, self._hand_off_one)
 
     def _run(
-        self,
-        batch: Sequence[ReleaseOrder] | Sequence[WorkloadKey],
-        one: Callable[..., ReleaseResult],
-        held: int,
+        self, batch: Sequence[ReleaseOrder] | Sequence[WorkloadKey], one: Callable[..., ReleaseResult]
     ) -> list[ReleaseResult]:
         self._silent = 0
         self._give_up_at = self._monotonic() + self._time_limit_s
         orders = {_key(order).uid: order for order in batch}
-        results: dict[str, Future[ReleaseResult]] = {}
         with ThreadPoolExecutor(self._max_parallel, thread_name_prefix="release") as pool:
-            for kind in WorkloadKind:
-                of_kind = {uid: order for uid, order in orders.items() if _key(order).kind is kind}
-                if len(of_kind) > max(LIST_THRESHOLD, held // 50):
-                    for raw in self._listed(kind):
-                        order = of_kind.pop(raw["metadata"]["uid"], None)
-                        if order is not None:
-                            results[_key(order).uid] = pool.submit(self._guarded, one, order, raw)
-                for uid, order in of_kind.items():
-                    results[uid] = pool.submit(self._guarded, one, order, None)
+            results = {uid: pool.submit(self._guarded, one, order) for uid, order in orders.items()}
         return [results[_key(order).uid].result() for order in batch]
 
-    def _listed(self, kind: WorkloadKind) -> Iterator[Raw]:
-        """Yield what is held. A list that fails only means that each is read by itself."""
-        api_version, plural = _RESOURCES[kind]
-        try:
-            yield from self._client.list_all(object_path(api_version, plural), _HELD_SELECTOR)
-        except ApiError:
-            return
-
-    def _guarded(
-        self,
-        one: Callable[..., ReleaseResult],
-        order: ReleaseOrder | WorkloadKey,
-        listed: Raw | None,
-    ) -> ReleaseResult:
+    def _guarded(self, one: Callable[..., ReleaseResult], order: ReleaseOrder | WorkloadKey) -> ReleaseResult:
         """Turn every refusal of the API server into an outcome."""
         key = _key(order)
         if self._silent >= GIVE_UP_AFTER or self._monotonic() >= self._give_up_at:
@@ -170,9 +142,10 @@ class Releaser:
                 key=key, outcome=Outcome.UNREACHABLE, message="not tried: the API server does not answer"
             )
         try:
-            result = self._attempt(one, order, listed or self._client.get(workload_path(key)))
-            if result.outcome is Outcome.CONFLICT:
-                # A controller often writes to a new object's status just now: one more read and one more try.
+            result = self._attempt(one, order, self._cached(key))
+            if result.outcome not in _SETTLED_BY_A_COPY:
+                # The copy may be old (a controller often writes to a new object's status just now), so that nothing but
+                # a guarded write is concluded from it: one more read, from the quorum, and one more try.
                 result = self._attempt(one, order, self._client.get(workload_path(key)))
         except ApiError as error:
             outcome = _outcome_of(error)
@@ -182,13 +155,24 @@ class Releaser:
             result = ReleaseResult(key=key, outcome=outcome, message=error.message)
         return result
 
+    def _cached(self, key: WorkloadKey) -> Raw | None:
+        """Read from the API server's cache: a fraction of a read from etcd, and of a list of all that is held."""
+        try:
+            return self._client.get(workload_path(key), _FROM_CACHE)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
+
     def _attempt(
         self,
         one: Callable[..., ReleaseResult],
         order: ReleaseOrder | WorkloadKey,
-        raw: Raw,
+        raw: Raw | None,
     ) -> ReleaseResult:
         key = _key(order)
+        if raw is None:
+            return ReleaseResult(key=key, outcome=Outcome.GONE)
         meta = raw["metadata"]
         if meta["uid"] != key.uid:
             return ReleaseResult(key=key, outcome=Outcome.REPLACED)

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The catalogue of Events: one constructor for each, so that no reason or sentence is made up on the spot."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from embellie.cluster.events import Event, EventType, Regarding
 from embellie.cluster.patches import format_time
-from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 
 
@@ -19,11 +17,6 @@ def regarding_workload(key: WorkloadKey) -> Regarding:
         uid=key.uid,
         namespace=key.namespace,
     )
-
-
-def regarding_own(kind: str, name: str, uid: str) -> Regarding:
-    """Return the reference to one of our cluster-scoped kinds."""
-    return Regarding(api_version=names.API_VERSION, kind=kind, name=name, uid=uid)
 
 
 def held(key: WorkloadKey, message: str) -> Event:
@@ -103,68 +96,4 @@ def deadline_moved_back(key: WorkloadKey, wanted: datetime, kept: datetime) -> E
         note=f"The latest start only ever moves earlier: {format_time(kept)} stays, {format_time(wanted)} is refused. "
         "To wait longer, create the workload again.",
         sameness=format_time(wanted),
-    )
-
-
-def zone_overlap(kind: str, name: str, uid: str, others: Sequence[str], nodes: Sequence[str]) -> Event:
-    """Nodes are selected by more than one zone of a kind."""
-    shown = ", ".join(sorted(nodes)[:3]) + (" and others" if len(nodes) > 3 else "")
-    return Event(
-        regarding=regarding_own(kind, name, uid),
-        type=EventType.WARNING,
-        reason="ZoneOverlap",
-        action="Assign",
-        note=f"{len(nodes)} nodes ({shown}) are also selected by {kind} {', '.join(sorted(others))}; the oldest zone "
-        "has them. Change spec.nodeSelector so that each node belongs to one zone.",
-        sameness=",".join(sorted(others)),
-    )
-
-
-def zone_without_nodes(kind: str, name: str, uid: str) -> Event:
-    """A zone selects no node."""
-    return Event(
-        regarding=regarding_own(kind, name, uid),
-        type=EventType.WARNING,
-        reason="NoNodes",
-        action="Assign",
-        note="spec.nodeSelector selects no node with GPUs, so nothing can be planned here. "
-        "Compare it with kubectl get nodes --show-labels.",
-    )
-
-
-def policy_overlap(name: str, uid: str, winner: str, namespaces: Sequence[str]) -> Event:
-    """Another policy wins for some of the namespaces."""
-    return Event(
-        regarding=regarding_own("EnergyPolicy", name, uid),
-        type=EventType.WARNING,
-        reason="Overlapping",
-        action="Match",
-        note=f"EnergyPolicy {winner} also matches, and wins, in {', '.join(sorted(namespaces)[:5])}. "
-        "Set spec.priority, or narrow the selectors.",
-        sameness=winner,
-    )
-
-
-def switch_enabled(policy: Regarding, namespaces: Sequence[str]) -> Event:
-    """New work is held from now on."""
-    listed = sorted(namespaces)
-    return Event(
-        regarding=policy,
-        type=EventType.NORMAL,
-        reason="SwitchEnabled",
-        action="Enable",
-        note=f"Opted-in work is held from now on in: {', '.join(listed)}",
-        sameness=",".join(listed),
-    )
-
-
-def switch_disabled(policy: Regarding, why: str) -> Event:
-    """Nothing new is held from now on."""
-    return Event(
-        regarding=policy,
-        type=EventType.NORMAL,
-        reason="SwitchDisabled",
-        action="Disable",
-        note=f"New work starts as if Embellie were not there: {why}",
-        sameness=why,
     )

@@ -23,7 +23,11 @@ REPORTING_CONTROLLER = "embellie.io/operator"
 SAME_WITHIN_S = 3600.0
 REMEMBERED = 20_000
 """Events remembered for deduplication; the oldest are forgotten first."""
-QUEUE_SIZE = 2000
+QUEUE_SIZE = 12_000
+"""Room for a word about each of ten thousand workloads that are let go at once (about 1 KiB each)."""
+
+GIVE_WAY_S = 2.0
+"""However many releases are due, one event goes out in so long: nobody shall think that the recorder is dead [s]."""
 
 MAX_NOTE_BYTES = 1024
 """The API server refuses longer notes."""
@@ -115,6 +119,8 @@ class EventRecorder:
         self._seen: OrderedDict[tuple[str, str, str], float] = OrderedDict()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._may_go = threading.Event()
+        self._may_go.set()
         self._thread: threading.Thread | None = None
         self.written = 0
         self.dropped = 0
@@ -123,8 +129,16 @@ class EventRecorder:
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what is queued, for at most so long, and end."""
         self._stopping.set()
+        self._may_go.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
+
+    def give_way(self, to_releases: bool) -> None:
+        """While more releases are due than a turn can write, events wait: starts come before words about them."""
+        if to_releases and not self._stopping.is_set():
+            self._may_go.clear()
+        else:
+            self._may_go.set()
 
     def record(self, event: Event) -> bool:
         """Queue an event; False when it is a repetition or the queue is full. Never blocks."""
@@ -164,6 +178,7 @@ class EventRecorder:
                 if self._stopping.is_set():
                     return
                 continue
+            self._may_go.wait(GIVE_WAY_S)
             # When stopping, the rest goes out without pacing: the process ends anyway.
             self._stopping.wait(self._bucket.wait_s())
             self._write(event, happened_at)

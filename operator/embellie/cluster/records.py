@@ -27,6 +27,7 @@ _KEPT_ANNOTATIONS = (
     names.RELEASED_AT,
     names.RELEASE_REASON,
     names.CELL,
+    names.GO,
 )
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 _FINISHED_PHASES = frozenset({"Succeeded", "Failed"})

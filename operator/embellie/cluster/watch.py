@@ -16,6 +16,7 @@ from typing import Any
 import kopf
 
 from embellie.cluster.client import KubeClient
+from embellie.cluster.no_traces import NoDiffs, NoProgress
 from embellie.cluster.store import PATHS, Resource, Store
 from embellie.domain import names
 
@@ -59,8 +60,8 @@ def _settings(settings: kopf.OperatorSettings) -> None:
     settings.queueing.idle_timeout = 0.5
     settings.execution.max_workers = 2
     settings.persistence.finalizer = f"{names.GROUP}/unused"
-    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=names.GROUP)
+    settings.persistence.progress_storage = NoProgress()
+    settings.persistence.diffbase_storage = NoDiffs()
 
 
 def connection_info(client: KubeClient) -> kopf.ConnectionInfo:

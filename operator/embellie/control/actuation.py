@@ -105,6 +105,7 @@ class Actuation:
     def carry_out(self, verdicts: Verdicts, assembly: Assembly) -> Carried:
         """Release, hand off, and tell; return the records as they stand now."""
         records = {record.key: record for record in verdicts.records}
+        self._events.give_way(to_releases=verdicts.more_due)
         conflicts = self._release(verdicts.releases, assembly, records)
         if verdicts.to_unmark:
             self._releaser.hand_off(verdicts.to_unmark)
@@ -114,6 +115,8 @@ class Actuation:
                 self._events.record(catalogue.handed_off(record.key, record.message))
         for record in records.values():
             self._tell(record, assembly)
+            if record.state in _LAST_WORDS:
+                self._unwritten[record.key.uid] = record
         return Carried(records=tuple(records.values()), conflicts=conflicts)
 
     def write_plans(
@@ -159,7 +162,7 @@ class Actuation:
         ]
         started = time.monotonic()
         conflicts = False
-        for result in self._releaser.release(orders, held=len(assembly.snapshot.workloads)):
+        for result in self._releaser.release(orders):
             conflicts |= result.outcome is Outcome.CONFLICT
             self._settle(result, records)
             if result.outcome in _RETRIED:

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from embellie.domain.forecast import Forecast
+from embellie.domain.heat import HeatOutlook, ZoneHeatModel
 
 
 class WorkloadKind(StrEnum):
@@ -35,6 +36,7 @@ class Quality(StrEnum):
     STALE = "Stale"
     FROZEN = "Frozen"
     ABSURD = "Absurd"
+    JUMPING = "Jumping"
     MISSING = "Missing"
 
 
@@ -145,6 +147,23 @@ class ThermalZoneState:
     base_power_kw: float
     ambient_grid_zone: str | None
     """The grid zone whose forecast tells the ambient temperature."""
+    outlook: HeatOutlook | None = None
+    """What the learnt heat model lets the planner use ahead; None: the steady-state rule looks ahead."""
+    model: ZoneHeatModel | None = None
+    """How the zone heats, as learnt; only a trusted one replaces `rise_k_per_kw` and `margin_c`."""
+    coolant_return: Reading | None = None
+    coolant_return_limit_c: float | None = None
+    arriving_k: float = 0.0
+    """What the neighbours' heat adds to the inlet at their worst case [K]."""
+    ceiling_kw: float | None = None
+    """What may be rejected now by permit [kW]; None without one."""
+    order_kw: float | None = None
+    """What an order to cut leaves [kW]; None without one."""
+    barrier_kw: float | None = None
+    """Most heat now with which the zone still nears its limit slowly enough to be answered [kW]; None without one."""
+    admission_open: bool = True
+    """False: the ladder closed the zone, because it heats in spite of everything."""
+    closed_because: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
