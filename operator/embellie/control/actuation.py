@@ -31,6 +31,9 @@ RESIDENCY_LABEL = names.RESIDENCY
 MEASURED_FROM = 16
 """Batches from this size on tell how fast the API server takes releases."""
 
+FIRST_GUESS_PER_S = 40.0
+"""What an API server is taken to manage before the first batch was measured: a small one does this much."""
+
 _LAST_WORDS = frozenset({State.RELEASED, State.HANDED_OFF})
 _RETRIED = frozenset({Outcome.CONFLICT, Outcome.DENIED, Outcome.UNREACHABLE})
 
@@ -59,8 +62,8 @@ class Actuation:
         """uids whose release the API server refuses as it is."""
         self._unwritten: dict[str, PlanRecord] = {}
         """Last words about workloads that the next turn does not decide about any more."""
-        self.releases_per_s = float("inf")
-        """What the API server took in the last batch; infinite before the first."""
+        self.releases_per_s = FIRST_GUESS_PER_S
+        """What the API server took in the last batch."""
         self.loaded = False
         """Whether the plans that are written were read."""
 
