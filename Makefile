@@ -39,8 +39,8 @@ demo-model: tools ## train the forecaster for the demo (cached)
 	@$(RUN) -m embellie_testbed.demo --prepare
 
 .PHONY: demo
-demo: demo-model ## the main job on an embedded control plane (HEADLESS=1, OUT=demo.json)
-	@$(RUN) -m embellie_testbed.demo $(if $(HEADLESS),--headless) $(if $(OUT),--out $(OUT))
+demo: demo-model ## the main job on an embedded control plane (HEADLESS=1, OUT=demo.json, LEDGER=ledger.sqlite)
+	@$(RUN) -m embellie_testbed.demo $(if $(HEADLESS),--headless) $(if $(OUT),--out $(OUT)) $(if $(LEDGER),--ledger $(LEDGER))
 
 .PHONY: test
 test: check tools ## all tests, on the same embedded control plane
@@ -61,8 +61,9 @@ lint: setup ## lint, format and types
 check: lint unit ## what must pass before every commit
 
 .PHONY: generate
-generate: setup ## write manifests/crds and the chart's copy from the types
+generate: setup ## write manifests/crds, the chart's copy, the boards and the metrics page from the code
 	$(RUN) -m embellie.api.generate
+	$(RUN) -m embellie_boards
 
 .PHONY: cluster
 cluster: tools ## start an embedded cluster and leave it running
@@ -76,6 +77,26 @@ cluster-down: setup ## stop it
 bench: tools ## the numbers: scale, release rate, idle cost
 	@$(RUN) tests/bench/bench_planner.py
 	@$(RUN) tests/bench/bench_scale.py
+
+.PHONY: bench-thermal
+bench-thermal: setup ## heat models on measured data, and drills of 20 seeds on the plant (SEEDS=3, MONTH=0: less)
+	@if [ -f tests/bench/bench_thermal_models.py ]; then $(RUN) tests/bench/bench_thermal_models.py; fi
+	@$(RUN) tests/bench/bench_thermal.py
+
+.PHONY: bench-proof
+bench-proof: tools ## closure, coverage of the savings' interval, a ledger of a million decisions, boards' queries
+	@$(RUN) tests/bench/bench_proof.py
+	@if [ -f tests/bench/bench_boards.py ]; then $(RUN) tests/bench/bench_boards.py; fi
+
+.PHONY: bench-plan
+bench-plan: setup ## the planner's proved gaps, its time in a turn, and replays of published results
+	@$(RUN) tests/bench/bench_plan.py
+	@$(RUN) tests/bench/bench_planner.py
+	@if [ -f tests/bench/bench_replay.py ]; then $(RUN) tests/bench/bench_replay.py; fi
+
+.PHONY: bench-forecast
+bench-forecast: setup ## the forecaster on ten grids and the published protocols, beside the published numbers
+	@OMP_NUM_THREADS=2 $(RUN) tests/bench/bench_forecast.py
 
 .PHONY: clean
 clean: ## remove what make created in the work tree

@@ -2,14 +2,16 @@
 """What is usual at this time of year: climatology of carbon intensity and renewable share, and the air temperature."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from embellie_forecast.calibration import QUANTILE_LEVELS
-from embellie_forecast.dataset import WEATHER_COLUMNS, History
+from embellie_forecast.exchange import FORECAST_LEVELS
 from embellie_forecast.factors import FloatArray
-from embellie_forecast.features import IntArray
+from embellie_forecast.history import WEATHER_COLUMNS, ZoneHistory
 
+IntArray: TypeAlias = npt.NDArray[np.int64]
 CLIMATOLOGY_YEARS = 2
 HOURS_PER_YEAR = 8766
 TEMPERATURE = WEATHER_COLUMNS.index("wxfc_temp_c")
@@ -17,6 +19,8 @@ MIN_CELL_HOURS = 20
 DAY_AHEAD_SPREAD_K = 2.5
 """Half the 10-90 % range of a day-ahead 2 m temperature against a thermometer at a site [K]; GFS errs by about 2 K
 (root mean square) there. The carried archive has no observations to measure it on."""
+SPREAD_GROWTH_PER_DAY = 0.13
+"""How much wider the range is for each further day ahead (assumed; global models lose about that much skill)."""
 ANOMALY_DECAY_PER_DAY = 0.6
 """Share of a temperature anomaly that is left a day later: weather systems pass within days."""
 
@@ -38,24 +42,31 @@ def month_of(hours: IntArray) -> IntArray:
     return np.asarray(hours.astype("datetime64[h]").astype("datetime64[M]").astype(np.int64) % 12, dtype=np.int64)
 
 
-def climatology(history: History, cutoff_hour: int) -> Climatology | None:
-    """Return the climatology of the last two years before the cutoff; None where a cell would rest on too little."""
+def climatology(history: ZoneHistory, carbon_g_per_kwh: FloatArray, cutoff_hour: int) -> Climatology | None:
+    """Return the climatology of the last two years before the cutoff; None where a cell would rest on too little.
+
+    Args:
+        history: The grid's past.
+        carbon_g_per_kwh: One of its intensities, shape (hours,).
+        cutoff_hour: Nothing from this hour on is used (hours since 1970).
+    """
     stop = min(history.n_hours, cutoff_hour - history.first_hour)
-    known = np.flatnonzero(np.isfinite(history.carbon_g_per_kwh[: max(0, stop)]))
+    both = np.isfinite(carbon_g_per_kwh) & np.isfinite(history.renewable_share)
+    known = np.flatnonzero(both[: max(0, stop)])
     if known.size == 0:
         return None
     rows = known[known > known[-1] - CLIMATOLOGY_YEARS * HOURS_PER_YEAR]
     hours = rows + history.first_hour
     month, hour = month_of(hours), hours % 24
-    carbon = np.full((len(QUANTILE_LEVELS), 12, 24), np.nan)
+    carbon = np.full((len(FORECAST_LEVELS), 12, 24), np.nan)
     share, mean = carbon.copy(), np.full((12, 24), np.nan)
-    levels = list(QUANTILE_LEVELS)
+    levels = list(FORECAST_LEVELS)
     for m in range(12):
         for h in range(24):
             cell = rows[(month == m) & (hour == h)]
             if cell.size < MIN_CELL_HOURS:
                 return None
-            values = history.carbon_g_per_kwh[cell]
+            values = carbon_g_per_kwh[cell]
             carbon[:, m, h] = np.quantile(values, levels)
             mean[m, h] = values.mean()
             share[:, m, h] = np.quantile(history.renewable_share[cell], levels)
@@ -74,7 +85,7 @@ class TemperatureClimate:
     """The 90 % quantile of the anomaly, shape (12,) [K]."""
 
 
-def temperature_climate(history: History, cutoff_hour: int) -> TemperatureClimate | None:
+def temperature_climate(history: ZoneHistory, cutoff_hour: int) -> TemperatureClimate | None:
     """Return the temperature climate before the cutoff, from day-ahead weather; None where it rests on too little."""
     stop = max(0, min(history.weather.shape[0], cutoff_hour - history.first_hour))
     values = history.weather[:stop, TEMPERATURE]
@@ -91,33 +102,39 @@ def temperature_climate(history: History, cutoff_hour: int) -> TemperatureClimat
     anomaly = values[known] - mean[month, hour]
     low, high = np.empty(12), np.empty(12)
     for m in range(12):
-        low[m], high[m] = np.quantile(anomaly[month == m], (QUANTILE_LEVELS[0], QUANTILE_LEVELS[-1]))
+        low[m], high[m] = np.quantile(anomaly[month == m], (FORECAST_LEVELS[0], FORECAST_LEVELS[-1]))
     return TemperatureClimate(mean_c=mean, low_k=low, high_k=high)
 
 
-def ambient_temperature_c(history: History, climate: TemperatureClimate, first_hour: int, slots: int) -> FloatArray:
-    """Return the 10, 50 and 90 % quantiles of the grid area's air temperature [°C], shape (3, slots).
+def ambient_temperature_c(
+    history: ZoneHistory, climate: TemperatureClimate | None, first_hour: int, slots: int
+) -> FloatArray | None:
+    """Return the 10, 50 and 90 % quantiles of the grid area's air temperature [degC], shape (3, slots).
 
-    Known day-ahead weather where there is any; behind it the climate plus what is left of the last known anomaly.
+    Forecast weather where there is any; behind it the climate plus what is left of the last known anomaly. None where
+    there is neither for some hour.
     """
     hours = np.arange(first_hour, first_hour + slots, dtype=np.int64)
-    month, hour = month_of(hours), hours % 24
-    usual = climate.mean_c[month, hour]
     index = hours - history.first_hour
     inside = (index >= 0) & (index < history.weather.shape[0])
     known = np.full(slots, np.nan)
     known[inside] = history.weather[index[inside], TEMPERATURE]
+    have = np.isfinite(known)
+    near = DAY_AHEAD_SPREAD_K * (1.0 + SPREAD_GROWTH_PER_DAY * (np.arange(slots) // 24))
+    if climate is None:
+        return np.stack([known - near, known, known + near]) if have.all() else None
+    month, hour = month_of(hours), hours % 24
+    usual = climate.mean_c[month, hour]
     anomaly, age_days = _last_anomaly(history, climate, hours)
     left = ANOMALY_DECAY_PER_DAY**age_days
-    have = np.isfinite(known)
     middle = np.where(have, known, usual + anomaly * left)
     stray = np.sqrt(1.0 - left**2)
-    low = np.where(have, DAY_AHEAD_SPREAD_K, np.hypot(climate.low_k[month] * stray, DAY_AHEAD_SPREAD_K))
-    high = np.where(have, DAY_AHEAD_SPREAD_K, np.hypot(climate.high_k[month] * stray, DAY_AHEAD_SPREAD_K))
+    low = np.where(have, near, np.hypot(climate.low_k[month] * stray, DAY_AHEAD_SPREAD_K))
+    high = np.where(have, near, np.hypot(climate.high_k[month] * stray, DAY_AHEAD_SPREAD_K))
     return np.stack([middle - low, middle, middle + high])
 
 
-def _last_anomaly(history: History, climate: TemperatureClimate, hours: IntArray) -> tuple[float, FloatArray]:
+def _last_anomaly(history: ZoneHistory, climate: TemperatureClimate, hours: IntArray) -> tuple[float, FloatArray]:
     """Return the mean anomaly of the last 24 known hours [K], and how long before each hour they ended [days]."""
     known = np.flatnonzero(np.isfinite(history.weather[:, TEMPERATURE]))[-24:]
     if known.size == 0:

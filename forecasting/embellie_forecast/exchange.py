@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files between the operator and the forecaster: zones in, forecasts out (docs/reference/forecast-format.md).
+"""The forecasts that the forecaster writes for the operator (docs/reference/forecast-format.md).
 
 Whatever is read is hostile until parsed; whatever is written is valid and appears at once or not at all.
 """
 
 import json
 import os
-import re
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -22,11 +22,13 @@ from embellie_forecast.factors import FloatArray
 SCHEMA = "embellie.io/forecast/v1"
 KEEP_FILES = 8
 MAX_CARBON_G_PER_KWH = 2000.0
-MAX_ZONES = 1000
-MAX_ZONES_BYTES = 1_000_000
+MAX_MW = 1_500_000.0
+MAX_KW = 1_000_000.0
+MAX_REASON = 500
+FORECAST_LEVELS = (0.1, 0.5, 0.9)
+"""The quantile levels that are written."""
 MAX_FORECAST_BYTES = 1_000_000
 TEMPERATURE_RANGE_C = (-90.0, 65.0)
-_ZONE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 class Rung(StrEnum):
@@ -43,12 +45,16 @@ class ExchangeError(ValueError):
     """A file of the exchange directory cannot be believed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Zone:
-    """A zone that the operator wants forecasts for."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OnSiteForecast:
+    """The power of one plant behind the zone's meter."""
 
     name: str
-    grid_region: str | None
+    kind: str
+    """Solar or Wind."""
+    rung: Rung
+    power_kw: FloatArray
+    """Shape (levels, slots)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,6 +74,15 @@ class ForecastDocument:
     carbon_mean_g_per_kwh: FloatArray
     renewable_share: FloatArray
     ambient_temperature_c: FloatArray | None
+    direct_g_per_kwh: FloatArray | None = None
+    """Direct carbon intensity beside a life-cycle one; shape (levels, slots)."""
+    generation_mw: Mapping[str, FloatArray] = field(default_factory=dict)
+    """Source -> mean generation of each slot, where the model knows the mix."""
+    on_site: tuple[OnSiteForecast, ...] = ()
+    attribution: tuple[str, ...] = ()
+    """Whose data this rests on."""
+    reasons: tuple[str, ...] = ()
+    """Why it does not stand on a better rung, and what of the feeds was not believed."""
 
     def __post_init__(self) -> None:
         """Refuse what the reader would have to refuse."""
@@ -79,6 +94,10 @@ class ForecastDocument:
         ]
         if self.ambient_temperature_c is not None:
             arrays.append(("ambient temperature", self.ambient_temperature_c, shape, TEMPERATURE_RANGE_C))
+        if self.direct_g_per_kwh is not None:
+            arrays.append(("direct intensity", self.direct_g_per_kwh, shape, (0.0, MAX_CARBON_G_PER_KWH)))
+        arrays += [(f"generation of {name}", mw, shape[1:], (0.0, MAX_MW)) for name, mw in self.generation_mw.items()]
+        arrays += [(f"power of {one.name}", one.power_kw, shape, (0.0, MAX_KW)) for one in self.on_site]
         if shape[1] == 0:
             raise ExchangeError("a forecast needs at least one slot")
         for name, values, wanted, (low, high) in arrays:
@@ -106,7 +125,26 @@ class ForecastDocument:
             "carbonIntensityMeanGramsPerKilowattHour": _rounded(self.carbon_mean_g_per_kwh, 2),
             "renewableShare": _rounded(self.renewable_share, 4),
             "ambientTemperatureCelsius": _rounded(self.ambient_temperature_c, 2),
+            **self._optional(),
         }
+
+    def _optional(self) -> dict[str, Any]:
+        """Return the fields that are left out where there is nothing to say."""
+        found: dict[str, Any] = {}
+        if self.direct_g_per_kwh is not None:
+            found["carbonIntensityDirectGramsPerKilowattHour"] = _rounded(self.direct_g_per_kwh, 2)
+        if self.generation_mw:
+            found["generationMegawatts"] = {name: _rounded(mw, 1) for name, mw in sorted(self.generation_mw.items())}
+        if self.on_site:
+            found["onSite"] = [
+                {"name": p.name, "kind": p.kind, "rung": p.rung.value, "powerKilowatts": _rounded(p.power_kw, 2)}
+                for p in self.on_site
+            ]
+        if self.attribution:
+            found["attribution"] = list(self.attribution)
+        if self.reasons:
+            found["reasons"] = [reason[:MAX_REASON] for reason in self.reasons]
+        return found
 
 
 def _stamp(moment: datetime) -> str:
@@ -128,6 +166,7 @@ def parse_document(text: str) -> ForecastDocument:
         if raw["schema"] != SCHEMA:
             raise ExchangeError(f"schema {raw['schema']!r} is not {SCHEMA!r}")
         ambient = raw["ambientTemperatureCelsius"]
+        direct = raw.get("carbonIntensityDirectGramsPerKilowattHour")
         return ForecastDocument(
             zone=str(raw["zone"]),
             issued_at=parse_instant(raw["issuedAt"]),
@@ -142,49 +181,24 @@ def parse_document(text: str) -> ForecastDocument:
             carbon_mean_g_per_kwh=np.array(raw["carbonIntensityMeanGramsPerKilowattHour"], dtype=np.float64),
             renewable_share=np.array(raw["renewableShare"], dtype=np.float64),
             ambient_temperature_c=None if ambient is None else np.array(ambient, dtype=np.float64),
+            direct_g_per_kwh=None if direct is None else np.array(direct, dtype=np.float64),
+            generation_mw={
+                str(name): np.array(mw, dtype=np.float64) for name, mw in raw.get("generationMegawatts", {}).items()
+            },
+            on_site=tuple(
+                OnSiteForecast(
+                    name=str(plant["name"]),
+                    kind=str(plant["kind"]),
+                    rung=Rung(plant["rung"]),
+                    power_kw=np.array(plant["powerKilowatts"], dtype=np.float64),
+                )
+                for plant in raw.get("onSite", [])
+            ),
+            attribution=tuple(str(name) for name in raw.get("attribution", [])),
+            reasons=tuple(str(reason) for reason in raw.get("reasons", [])),
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise ExchangeError(f"not a forecast: {error}") from error
-
-
-def parse_zones(text: str) -> tuple[list[Zone], list[str]]:
-    """Read zones.json; return the usable zones and a sentence for each entry that was skipped.
-
-    Raises:
-        ExchangeError: The text as a whole is no list of zones.
-    """
-    if len(text) > MAX_ZONES_BYTES:
-        raise ExchangeError(f"zones.json is larger than {MAX_ZONES_BYTES} bytes")
-    try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ExchangeError(f"zones.json is not JSON: {error}") from error
-    entries = raw.get("zones") if isinstance(raw, dict) else None
-    if not isinstance(entries, list) or len(entries) > MAX_ZONES:
-        raise ExchangeError(f'zones.json must be {{"zones": [...]}} with at most {MAX_ZONES} zones')
-    zones: dict[str, Zone] = {}
-    skipped = []
-    for k, entry in enumerate(entries):
-        name = entry.get("name") if isinstance(entry, dict) else None
-        if not isinstance(name, str) or not _ZONE_NAME.fullmatch(name) or ".." in name:
-            skipped.append(f"zones[{k}] has no usable name: {str(name)[:60]!r}")
-            continue
-        region = entry.get("gridRegion")
-        zones[name] = Zone(name=name, grid_region=region if isinstance(region, str) and region else None)
-    return list(zones.values()), skipped
-
-
-def read_zones(directory: Path) -> tuple[list[Zone], list[str]]:
-    """Read `zones.json` of the exchange directory.
-
-    Raises:
-        ExchangeError: It is missing, unreadable or no list of zones.
-    """
-    try:
-        with (directory / "zones.json").open(encoding="utf-8") as file:
-            return parse_zones(file.read(MAX_ZONES_BYTES + 1))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExchangeError(f"zones.json cannot be read: {error}") from error
 
 
 def write_atomically(path: Path, text: str) -> None:

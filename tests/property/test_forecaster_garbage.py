@@ -2,7 +2,7 @@
 """Whatever a feed says, what is written is a valid forecast."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -11,29 +11,33 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from embellie_forecast.dataset import DatasetError, History, build_history, hour_of
-from embellie_forecast.exchange import ExchangeError, parse_document, parse_zones
-from embellie_forecast.features import Delays
-from embellie_forecast.feeds import FeedError
+from embellie_forecast.exchange import ExchangeError, parse_document
+from embellie_forecast.feeds import Fed, FeedError, ReplayFeed
+from embellie_forecast.history import HistoryError, ZoneHistory, hour_of
 from embellie_forecast.ladder import Ladder
-from embellie_forecast.model import Params
+from embellie_forecast.models import Settings
+from embellie_forecast.models.targets import Kernel
+from embellie_forecast.zones import Zone, parse_zones
 
-TINY = Params(max_training_days=40, calibration_days=10, issue_stride_hours=2, max_iter=3, calendar_max_iter=2)
+TINY = Settings(
+    kernels=(Kernel(gamma=0.005, alpha=0.1),), max_training_days=60, refit_days=90, warm_up_days=10, calibration_days=8
+)
 NOW = datetime(2021, 7, 2, 6, 20, tzinfo=UTC)
+EAST = Zone(name="east", grid_region="US-PJM")
 HOURS = 24 * 3
 ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True, width=64)
 PLAUSIBLE = st.floats(min_value=1.0, max_value=5e4)
 
 
-class GivenFeed:
+class GivenFeed(ReplayFeed):
     """Says what it is told to say."""
 
-    said: History | None = None
+    said: ZoneHistory | None = None
 
-    def history(self, region: str, now: datetime) -> History:  # noqa: ARG002
+    def history(self, zone: Zone, now: datetime) -> Fed:  # noqa: ARG002
         if self.said is None:
             raise FeedError("silent")
-        return self.said
+        return Fed(history=self.said, usual_delay=timedelta(hours=1))
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +47,9 @@ def feed() -> GivenFeed:
 
 @pytest.fixture(scope="module")
 def ladder(feed: GivenFeed) -> Ladder:
-    made = Ladder(feed=feed, origin=NOW, params=TINY, cache=None)
-    made.load_or_train("US-PJM", NOW)
+    made = Ladder(feed=feed, origin=NOW, models=None, settings=TINY)
+    feed.said = ReplayFeed().history(EAST, NOW).history
+    assert made.train(EAST, NOW)
     return made
 
 
@@ -66,9 +71,9 @@ def frame(values: np.ndarray, end_offset: int) -> pd.DataFrame:
 def test_any_feed_ends_in_an_ordered_finite_bounded_forecast(
     ladder: Ladder, feed: GivenFeed, values: np.ndarray, end_offset: int
 ) -> None:
-    end = hour_of(NOW) - Delays().generation_hours
-    feed.said = build_history("US-PJM", frame(values, end_offset)).known_until(end, end + 24)
-    text = json.dumps(ladder.issue("east", "US-PJM", NOW).document.to_json(), allow_nan=False)
+    ladder._fed.clear()
+    feed.said = ZoneHistory.from_frame(frame(values, end_offset), zone="US-PJM")
+    text = json.dumps(ladder.issue(EAST, NOW).document.to_json(), allow_nan=False)
     document = parse_document(text)
     for array, high in ((document.carbon_g_per_kwh, 820.0), (document.renewable_share, 1.0)):
         assert array.shape == (3, 96)
@@ -79,9 +84,11 @@ def test_any_feed_ends_in_an_ordered_finite_bounded_forecast(
 
 
 def test_a_plausible_but_short_feed_is_live(ladder: Ladder, feed: GivenFeed) -> None:
+    ladder._fed.clear()
     rng = np.random.default_rng(1)
-    feed.said = build_history("US-PJM", frame(rng.uniform(5.0, 40.0, (HOURS, 6)) * [900, 900, 300, 1, 1, 0.5], 0))
-    assert ladder.issue("east", "US-PJM", NOW).document.rung.value == "Live"
+    values = rng.uniform(5.0, 40.0, (HOURS, 6)) * [900, 900, 300, 1, 1, 0.5]
+    feed.said = ZoneHistory.from_frame(frame(values, 0), zone="US-PJM")
+    assert ladder.issue(EAST, NOW).document.rung.value == "Live"
 
 
 @given(text=st.text(max_size=200) | st.recursive(
@@ -105,7 +112,7 @@ def test_any_index_is_whole_hours_or_refused(hours: int, shift: int) -> None:
     index = pd.date_range(pd.Timestamp("2022-01-01", tz="UTC") + pd.Timedelta(minutes=shift), periods=hours, freq="h")
     data = pd.DataFrame({"gen_coal_mw": np.ones(hours)}, index=index)
     if shift == 0 and hours > 0:
-        assert build_history("x", data).n_hours == hours
+        assert ZoneHistory.from_frame(data, zone="x").n_hours == hours
     else:
-        with pytest.raises(DatasetError):
-            build_history("x", data)
+        with pytest.raises(HistoryError):
+            ZoneHistory.from_frame(data, zone="x")

@@ -23,7 +23,8 @@ BUILT_IN_SHORT_NAMES = {
     "no", "ns", "pc", "pdb", "po", "pv", "pvc", "quota", "rc", "rs", "sa", "sc", "sts", "svc", "vac",
 }  # fmt: skip
 UNITS = re.compile(
-    r"(Kilowatts|Watts|Percent|Seconds|Hours|Celsius|Kelvin|Millidegrees|Grams|KilowattHour|PerMinute|PerKilowatt)$"
+    r"(Kilowatts|Watts|Percent|Seconds|Hours|Celsius|Kelvin|Millidegrees|Degrees|Meters|Grams|KilowattHour|PerMinute|PerKilowatt|PerHour|PerDay"
+    r"|Permille|Millikelvin|Hour)$"
 )
 PASCAL_CASE = re.compile(r"^[A-Z][A-Za-z0-9]*$")
 
@@ -32,6 +33,7 @@ EXCEPTIONS = {
     ("bounds", "apiVersion"): "the API server checks it before the schema does",
     ("bounds", "kind"): "the API server checks it before the schema does",
     ("names units", "spec.priority"): "an order, no quantity",
+    ("names units", "spec.ladder.pauseBurst"): "a count; the name says of what",
     ("names units", "status.nodes"): "a count; the name says of what",
     ("names units", "status.gpus"): "a count; the name says of what",
     ("names units", "status.gpusFree"): "a count; the name says of what",

@@ -56,7 +56,7 @@ def test_an_object_is_read_with_its_defaults_and_without_what_it_does_not_know()
     )
     assert zone.metadata.generation == 3
     assert zone.metadata.creation_timestamp == NOON
-    assert zone.spec.limits.inlet_hard_celsius == 32
+    assert zone.spec.limits.margin_kelvin == 3
     assert zone.spec.cooling.capacity_kilowatts is None
     assert zone.spec.sensors == ()
     assert zone.status.conditions == ()

@@ -46,7 +46,7 @@ def test_the_clock_flag_means_the_same_to_both_processes() -> None:
 )
 def test_a_clock_that_cannot_be_read_is_a_usage_error(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(["show", "--zone", "US-CISO", "--clock", text])
+        main(["train", "--clock", text])
     assert stopped.value.code == 2
     assert "--clock" in capsys.readouterr().err
 
@@ -58,32 +58,13 @@ def test_a_period_that_cannot_be_read_is_a_usage_error(text: str, capsys: pytest
     assert "--every" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["2021-07-01", "2021-12-28:2021-07-01", "a:b"])
-def test_a_test_period_that_cannot_be_read_is_a_usage_error(text: str) -> None:
-    with pytest.raises(SystemExit):
-        main(["backtest", "--zone", "US-CISO", "--test", text])
-
-
-def test_show_prints_the_files_format(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["show", "--zone", "US-CISO", "--json", "--cache", str(tmp_path)]) == 0
-    assert parse_document(capsys.readouterr().out).zone == "us-ciso"
-
-
-def test_show_says_which_rung_it_stands_on_and_why(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["show", "--zone", "US-PJM", "--hours", "3", "--cache", str(tmp_path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("US-PJM: Climatology")
-    assert any("not Calendar: the carried data end at 2023-01-03" in line for line in lines)
-    assert sum(line.startswith("20") for line in lines) == 3
-
-
 def test_train_says_when_there_is_nothing_to_train(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["train", "--cache", str(tmp_path)]) == 0
     assert capsys.readouterr().out.count("nothing to train") == 2
 
 
 def test_an_unknown_region_ends_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["backtest", "--zone", "XX", "--test", "2021-07-01:2021-07-02"]) == 1
+    assert main(["train", "--region", "XX"]) == 1
     assert capsys.readouterr().err.startswith("embellie-forecast: no data is carried for grid region 'XX'")
 
 

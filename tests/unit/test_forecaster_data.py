@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embellie_forecast import dataset
-from embellie_forecast.dataset import DatasetError, Problem, build_history, hour_of, instant_of, load_carried
+from embellie_forecast import history_files
 from embellie_forecast.factors import (
     DIRECT_EIA,
     LIFECYCLE_AR5,
@@ -20,6 +19,8 @@ from embellie_forecast.factors import (
     carbon_intensity_g_per_kwh,
     renewable_share,
 )
+from embellie_forecast.history import HistoryError, Problem, ZoneHistory, hour_of, instant_of
+from embellie_forecast.history_files import load_carried, read_history
 
 REGIONS = ("US-CISO", "US-PJM")
 
@@ -61,9 +62,9 @@ def test_carried_history_is_hourly_utc_without_a_jump_at_daylight_saving(region:
     history = load_carried(region)
     assert instant_of(history.first_hour) == datetime(2019, 1, 1, tzinfo=UTC)
     assert history.n_hours == hour_of(datetime(2023, 1, 3, tzinfo=UTC)) - history.first_hour
-    assert np.isfinite(history.carbon_g_per_kwh).mean() > 0.999
-    assert np.nanmin(history.carbon_g_per_kwh) > 11
-    assert np.nanmax(history.carbon_g_per_kwh) < 820
+    assert np.isfinite(history.lifecycle_g_per_kwh).mean() > 0.999
+    assert np.nanmin(history.lifecycle_g_per_kwh) > 11
+    assert np.nanmax(history.lifecycle_g_per_kwh) < 820
     assert 0 <= np.nanmin(history.renewable_share) <= np.nanmax(history.renewable_share) <= 1
 
 
@@ -72,7 +73,7 @@ def test_ciso_solar_noon_stays_in_its_hour_across_the_label_change() -> None:
 
     def solar_noon(first: str, days: int) -> float:
         begin = hour_of(datetime.fromisoformat(first).replace(tzinfo=UTC)) + 10 - history.first_hour
-        share = history.source_share["solar"] * history.total_mw
+        share = history.generation_mw["solar"]
         block = np.nan_to_num(share[begin : begin + 24 * days].reshape(days, 24))
         return float((block * np.arange(10, 34)).sum() / block.sum())
 
@@ -83,7 +84,7 @@ def test_ciso_solar_noon_stays_in_its_hour_across_the_label_change() -> None:
 
 
 def test_carried_data_hold_no_column_under_foreign_terms() -> None:
-    folder = Path(dataset.__file__).parent / "data"
+    folder = Path(history_files.__file__).parent / "data"
     for region in REGIONS:
         columns = pd.read_csv(folder / f"{region}.csv.gz", nrows=1).columns
         assert all(column.startswith(("timestamp_utc", "gen_", "wxfc_")) for column in columns)
@@ -96,9 +97,10 @@ def test_carried_data_hold_no_column_under_foreign_terms() -> None:
 def test_factors_reproduce_the_published_series(region: str, scope: Scope, column: str) -> None:
     path = Path(os.environ["EMBELLIE_DATA"]) / "grid" / f"{region}.csv.gz"
     published = pd.read_csv(path, index_col="timestamp_utc", parse_dates=True)[f"ci_{column}_g_per_kwh"]
-    ours = load_carried(region, scope)
+    ours = load_carried(region)
+    values = ours.lifecycle_g_per_kwh if scope is Scope.LIFECYCLE else ours.direct_g_per_kwh
     end = hour_of(datetime(2022, 6, 14, tzinfo=UTC)) - ours.first_hour
-    difference = np.abs(ours.carbon_g_per_kwh[:end] - published.to_numpy()[:end])
+    difference = np.abs(values[:end] - published.to_numpy()[:end])
     assert np.nanmax(difference) < 0.05
 
 
@@ -109,28 +111,28 @@ def test_factors_reproduce_the_published_series(region: str, scope: Scope, colum
 def test_an_unbelievable_hour_is_flagged_and_unknown(value: float, problem: Problem) -> None:
     data = frame()
     data.iloc[100, 0] = value
-    history = build_history("test", data)
+    history = ZoneHistory.from_frame(data, zone="test")
     assert history.problems[100] == problem.value
-    assert np.isnan(history.carbon_g_per_kwh[100])
-    assert np.isfinite(history.carbon_g_per_kwh[99])
+    assert np.isnan(history.lifecycle_g_per_kwh[100])
+    assert np.isfinite(history.lifecycle_g_per_kwh[99])
 
 
 def test_a_frozen_feed_is_flagged_from_its_fourth_equal_hour() -> None:
     data = frame()
     data.iloc[200:210, 0:2] = (5000.0, 2000.0)
-    flags = build_history("test", data).problems[198:212]
+    flags = ZoneHistory.from_frame(data, zone="test").problems[198:212]
     assert flags == ("",) * 5 + (Problem.FROZEN.value,) * 7 + ("",) * 2
 
 
 def test_station_use_at_night_counts_as_zero() -> None:
     data = frame().assign(gen_solar_mw=-12.0)
-    assert np.isfinite(build_history("test", data).carbon_g_per_kwh).all()
+    assert np.isfinite(ZoneHistory.from_frame(data, zone="test").lifecycle_g_per_kwh).all()
 
 
 def test_absurd_weather_is_unknown() -> None:
     data = frame()
     data.iloc[7, 2] = 999.0
-    assert np.isnan(build_history("test", data).weather[7, 1])
+    assert np.isnan(ZoneHistory.from_frame(data, zone="test").weather[7, 1])
 
 
 @pytest.mark.parametrize(
@@ -143,34 +145,80 @@ def test_absurd_weather_is_unknown() -> None:
     ],
 )
 def test_an_index_that_is_not_whole_utc_hours_is_refused(index: pd.DatetimeIndex) -> None:
-    with pytest.raises(DatasetError, match="index must be"):
-        build_history("test", frame(48).set_axis(index, axis=0))
+    with pytest.raises(HistoryError, match="timestamp_utc"):
+        ZoneHistory.from_frame(frame(48).set_axis(index, axis=0), zone="test")
 
 
 def test_an_unknown_region_is_refused_by_name() -> None:
-    with pytest.raises(DatasetError, match="'XX'; carried: US-CISO, US-PJM"):
+    with pytest.raises(HistoryError, match="'XX'; carried: US-CISO, US-PJM"):
         load_carried("XX")
 
 
 def test_a_carried_file_that_differs_from_its_manifest_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = dict(dataset.manifest()["US-PJM"], sha256="0" * 64)
-    monkeypatch.setattr(dataset, "manifest", lambda: {"US-PJM": entry})
-    with pytest.raises(DatasetError, match="differs from its manifest"):
+    entry = dict(history_files.manifest()["US-PJM"], sha256="0" * 64)
+    monkeypatch.setattr(history_files, "manifest", lambda: {"US-PJM": entry})
+    with pytest.raises(HistoryError, match="differs from its manifest"):
         load_carried("US-PJM")
 
 
 def test_history_known_until_an_hour_knows_nothing_after_it() -> None:
-    history = build_history("test", frame())
+    history = ZoneHistory.from_frame(frame(), zone="test")
     cut = history.known_until(history.first_hour + 100, history.first_hour + 120)
     assert cut.n_hours == 120
-    assert np.isfinite(cut.carbon_g_per_kwh[:100]).all()
-    assert np.isnan(cut.carbon_g_per_kwh[100:]).all()
+    assert np.isfinite(cut.lifecycle_g_per_kwh[:100]).all()
+    assert np.isnan(cut.lifecycle_g_per_kwh[100:]).all()
     assert np.isnan(cut.total_mw[100:]).all()
-    assert all(np.isnan(values[100:]).all() for values in cut.source_share.values())
+    assert all(np.isnan(values[100:]).all() for values in cut.generation_mw.values())
     assert np.isfinite(cut.weather[:120, 1]).all()
-    assert len(cut.problems) == 100
+    assert set(cut.problems[100:]) == {Problem.MISSING.value}
 
 
 def test_hours_since_1970_and_instants_are_inverse() -> None:
     moment = datetime(2022, 9, 5, 13, 59, tzinfo=UTC)
     assert instant_of(hour_of(moment)) == moment - timedelta(minutes=59)
+
+
+def test_a_file_may_be_csv_or_parquet_and_both_mean_the_same(tmp_path: Path) -> None:
+    data = frame(72).rename_axis("timestamp_utc").reset_index()
+    data.to_parquet(tmp_path / "XX-A.parquet")
+    data.assign(timestamp_utc=data["timestamp_utc"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")).to_csv(tmp_path / "XX-A.csv.gz")
+    one, two = read_history(tmp_path / "XX-A.parquet"), read_history(tmp_path / "XX-A.csv.gz")
+    assert one.zone == two.zone == "XX-A"
+    np.testing.assert_allclose(one.lifecycle_g_per_kwh, two.lifecycle_g_per_kwh)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hour,gen_natgas_mw\n1,2\n", "timestamp_utc is missing"),
+        ("timestamp_utc,gen_natgas_mw\n2021-01-01T00:00:00,2\n", "has no time zone"),
+        ("timestamp_utc,gen_natgas_mw\nyesterdayZ,2\n", "is no date"),
+        ("timestamp_utc,price\n2021-01-01T00:00:00Z,2\n", "no usable column"),
+        ("timestamp_utc,gen_natgas_mw\n", "no rows"),
+        ("", "cannot be read"),
+        ("timestamp_utc,gen_natgas_mw\n1021-01-01T00:00:00Z,2\n2021-01-01T00:00:00Z,2\n", "mistyped year"),
+        ("timestamp_utc,gen_natgas_mw\n2021-01-01T00:00:00Z,2\n2021-01-01T00:00:00Z,3\n", "occurs twice"),
+    ],
+)
+def test_a_broken_file_is_refused_with_what_to_mend(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "XX.csv").write_text(text)
+    with pytest.raises(HistoryError, match=said):
+        read_history(tmp_path / "XX.csv")
+
+
+def test_what_can_be_mended_is_mended_and_said() -> None:
+    data = frame(96)
+    shuffled = pd.concat([data.iloc[50:], data.iloc[:40], data.iloc[:3]]).assign(gen_fusion_mw=1.0)
+    history = ZoneHistory.from_frame(shuffled, zone="test")
+    assert history.n_hours == 96
+    assert np.isnan(history.lifecycle_g_per_kwh[40:50]).all()
+    text = " ".join(history.notes)
+    assert all(word in text for word in ("repeated", "out of order", "10 hours are missing", "gen_fusion_mw"))
+
+
+def test_an_intensity_that_cannot_be_is_unknown_and_counted() -> None:
+    data = frame(96).assign(ci_lifecycle_g_per_kwh=300.0)
+    data.iloc[5:8, -1] = (0.0, -5.0, 1e9)
+    history = ZoneHistory.from_frame(data, zone="test")
+    assert np.isnan(history.lifecycle_g_per_kwh[5:8]).all()
+    assert any("3 values" in note for note in history.notes)

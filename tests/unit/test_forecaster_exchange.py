@@ -11,19 +11,18 @@ import pytest
 
 from embellie.domain.reasons import Rung as OperatorRung
 from embellie.domain.reasons import SignalKind
+from embellie_forecast.documents import neutral
 from embellie_forecast.exchange import (
     KEEP_FILES,
     ExchangeError,
     Rung,
     newest_document,
     parse_document,
-    parse_zones,
-    read_zones,
     write_atomically,
     write_forecast,
 )
 from embellie_forecast.factors import Scope
-from embellie_forecast.ladder import neutral
+from embellie_forecast.zones import parse_zones, read_zones
 
 NOW = datetime(2022, 9, 5, 12, 30, tzinfo=UTC)
 ANY_RUNG = frozenset(Rung)

@@ -1,216 +1,214 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model sees nothing that was not known at issue time, learns something, and is stored safely."""
+"""The model learns, blends, knows how sure it is, and answers for a zone."""
 
-import os
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-import skops.io
 
-from embellie_forecast import backtest, store
-from embellie_forecast.calendar_model import predict_calendar, train_calendar
-from embellie_forecast.calibration import ResidualBank, conformal_quantile, skill_percent, spread_at
-from embellie_forecast.dataset import History, hour_of, load_carried
-from embellie_forecast.features import HORIZON_HOURS, Delays, build, prepare
-from embellie_forecast.model import Params, TooLittleDataError, TrainedModel, pairs, predict, train
+from embellie_forecast.history import ZoneHistory, hour_of
+from embellie_forecast.history_files import load_carried
+from embellie_forecast.models import (
+    CannotIssueError,
+    Settings,
+    Target,
+    TooLittleDataError,
+    WeatherUse,
+    better_on_recent,
+    is_due,
+    issue,
+    issue_calendar,
+    issue_series,
+    train_calendar,
+    train_zone,
+)
+from embellie_forecast.models.blend import PRIOR, weights_for
+from embellie_forecast.models.conformal import calibrate
+from embellie_forecast.models.splice import spliced
+from embellie_forecast.models.targets import Kernel
+from embellie_forecast.models.walk import Walk
+from embellie_forecast.models.zone import ZoneModel
 
-TINY = Params(max_training_days=70, calibration_days=14, issue_stride_hours=5, max_iter=12, calendar_max_iter=6)
-CUTOFF = hour_of(datetime(2021, 6, 30, 23, tzinfo=UTC))
+UNTIL = datetime(2021, 7, 1, tzinfo=UTC)
+SMALL = Settings(
+    kernels=(Kernel(gamma=0.005, alpha=0.1),), max_training_days=80, warm_up_days=30, calibration_days=30, refit_days=30
+)
 
 
 @pytest.fixture(scope="module")
-def history() -> History:
-    return load_carried("US-PJM").known_until(CUTOFF + 40 * 24, CUTOFF + 40 * 24)
+def history() -> ZoneHistory:
+    end = hour_of(UNTIL) + 40 * 24
+    return load_carried("US-CISO").known_until(end, end).since(hour_of(UNTIL) - 180 * 24)
 
 
 @pytest.fixture(scope="module")
-def model(history: History) -> TrainedModel:
-    return train(history, CUTOFF, TINY)
+def model(history: ZoneHistory) -> ZoneModel:
+    return train_zone(history, until=UNTIL, settings=SMALL)
 
 
-def rewritten_from(history: History, generation_hour: int, weather_hour: int) -> History:
-    """The same past, and another future."""
-    rng = np.random.default_rng(5)
+def truth_after(history: ZoneHistory, moment: datetime) -> np.ndarray:
+    first = hour_of(moment) - history.first_hour
+    return history.lifecycle_g_per_kwh[first : first + 96]
 
-    def scramble(values: np.ndarray, hour: int) -> np.ndarray:
-        other = values.copy()
-        at = hour - history.first_hour
-        other[at:] = rng.permutation(other[at:]) * 0.5
-        return other
 
-    return replace(
+def test_a_forecast_is_nearer_to_the_truth_than_persistence(history: ZoneHistory) -> None:
+    issued = issue_series(history, Target.LIFECYCLE, first=UNTIL, last=UNTIL + timedelta(days=14), every_hours=24)
+    error, base = np.abs(issued.point - issued.truth), np.abs(issued.persistence - issued.truth)
+    assert error[:, :24].mean() < 0.9 * base[:, :24].mean()
+    assert error.mean() < base.mean()
+    assert issued.at(hour_of(UNTIL))[0] == pytest.approx(issued.point[0])
+    with pytest.raises(KeyError):
+        issued.at(hour_of(UNTIL) + 1)
+
+
+def test_forecasts_hour_by_hour_come_in_order_of_time(history: ZoneHistory) -> None:
+    last = UNTIL + timedelta(hours=12)
+    issued = issue_series(history, Target.DIRECT, first=UNTIL, last=last, every_hours=12, weather=WeatherUse.NONE)
+    assert (np.diff(issued.issue_hours) == 12).all()
+    assert (np.diff(issued.quantiles, axis=1) >= 0.0).all()
+
+
+def test_a_zone_forecast_holds_every_target_within_its_limits(history: ZoneHistory, model: ZoneModel) -> None:
+    at = UNTIL + timedelta(days=3, hours=13)
+    forecast = issue(model, history, at=at)
+    assert forecast.start == at
+    assert set(forecast.targets) == set(Target)
+    for target, each in forecast.targets.items():
+        assert each.quantiles.shape == (len(each.levels), 96)
+        assert np.isfinite(each.quantiles).all()
+        assert (np.diff(each.quantiles, axis=0) >= 0.0).all()
+        assert (each.mean >= each.quantiles[0]).all()
+        assert each.skill_percent is not None
+        assert each.quantiles.max() <= (820.0 if target.is_carbon else 1.0)
+    error = np.abs(forecast.targets[Target.LIFECYCLE].median - truth_after(history, at))
+    assert error[:24].mean() < 40.0
+    noon_in_california = 20 - 13
+    assert forecast.generation_mw["solar"][noon_in_california] > 3_000.0 > forecast.generation_mw["solar"][20]
+
+
+def test_the_same_data_give_the_same_forecast(history: ZoneHistory, model: ZoneModel) -> None:
+    at = UNTIL + timedelta(days=1)
+    again = train_zone(history, until=UNTIL, settings=SMALL)
+    one, two = (issue(m, history, at=at).targets[Target.LIFECYCLE].quantiles for m in (model, again))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_nothing_after_the_issue_is_looked_at(history: ZoneHistory) -> None:
+    at = UNTIL + timedelta(days=2, hours=7)
+    cut = history.known_until(hour_of(at) - 1, hour_of(at) + 24)
+    full, blind = (
+        issue(train_zone(h, until=UNTIL, settings=SMALL), h, at=at).targets[Target.LIFECYCLE] for h in (history, cut)
+    )
+    np.testing.assert_array_equal(full.quantiles, blind.quantiles)
+
+
+def test_a_short_live_history_is_joined_with_what_the_model_remembers(history: ZoneHistory, model: ZoneModel) -> None:
+    at = UNTIL + timedelta(days=3)
+    recent = history.known_until(hour_of(at), hour_of(at) + 96).since(hour_of(UNTIL) - 24)
+    whole = issue(model, history, at=at).targets[Target.LIFECYCLE].median
+    np.testing.assert_allclose(issue(model, recent, at=at).targets[Target.LIFECYCLE].median, whole, rtol=0.02)
+
+
+def test_a_feed_that_is_silent_for_two_days_is_refused(history: ZoneHistory, model: ZoneModel) -> None:
+    dead = history.known_until(hour_of(UNTIL), hour_of(UNTIL) + 10 * 24)
+    with pytest.raises(CannotIssueError, match="fewer than 12 believable readings"):
+        issue(model, dead, at=UNTIL + timedelta(days=3))
+
+
+def test_missing_weather_is_answered_without_it(history: ZoneHistory, model: ZoneModel) -> None:
+    at = UNTIL + timedelta(days=1)
+    blind = replace(history, weather=np.full(history.weather.shape, np.nan)).since(hour_of(UNTIL) - 48)
+    forecast = issue(model, blind, at=at).targets[Target.LIFECYCLE]
+    assert np.abs(forecast.median - truth_after(history, at)).mean() < 80.0
+
+
+def test_too_little_data_is_said_and_never_trained_on(history: ZoneHistory) -> None:
+    short = history.since(hour_of(UNTIL) - 20 * 24)
+    with pytest.raises(TooLittleDataError, match="28 are needed"):
+        train_zone(short, until=UNTIL)
+    assert train_calendar(short, until=UNTIL) is None
+    with pytest.raises(TooLittleDataError, match="no data"):
+        train_zone(history, until=UNTIL - timedelta(days=400))
+
+
+def test_a_zone_with_an_intensity_alone_is_forecast(history: ZoneHistory) -> None:
+    bare = replace(
         history,
-        carbon_g_per_kwh=scramble(history.carbon_g_per_kwh, generation_hour),
-        renewable_share=scramble(history.renewable_share, generation_hour),
-        source_share={name: scramble(values, generation_hour) for name, values in history.source_share.items()},
-        total_mw=scramble(history.total_mw, generation_hour),
-        weather=scramble(history.weather, weather_hour),
+        generation_mw={},
+        direct_g_per_kwh=np.full(history.n_hours, np.nan),
+        renewable_share=np.full(history.n_hours, np.nan),
+        weather=np.full(history.weather.shape, np.nan),
     )
+    made = train_zone(bare, until=UNTIL, settings=SMALL)
+    assert made.targets == (Target.LIFECYCLE,)
+    assert made.weather is WeatherUse.NONE
+    assert issue(made, bare, at=UNTIL).generation_mw == {}
 
 
-def features_at(history: History, issue: int, delays: Delays) -> np.ndarray:
-    leads = np.arange(HORIZON_HOURS)
-    return build(prepare(history), np.full(HORIZON_HOURS, issue), leads, delays)[0]
+def test_a_model_is_due_after_four_weeks_and_a_fresh_one_is_no_worse(history: ZoneHistory, model: ZoneModel) -> None:
+    assert not is_due(model, UNTIL + timedelta(days=27))
+    assert is_due(model, UNTIL + timedelta(days=28))
+    now = UNTIL + timedelta(days=30)
+    broken = train_zone(history, until=now, settings=SMALL)
+    bank = broken.banks[Target.LIFECYCLE]
+    worse = replace(broken, banks={**broken.banks, Target.LIFECYCLE: replace(bank, kernel=bank.kernel + 0.5)})
+    assert not better_on_recent(worse, model, history, at=now)
+    assert better_on_recent(model, worse, history, at=now)
 
 
-@pytest.mark.parametrize("hour_of_day", [0, 4, 5, 13, 23])
-@pytest.mark.parametrize("delays", [Delays(), Delays(generation_hours=0, weather_hours=0), Delays(generation_hours=9)])
-def test_features_never_see_what_is_published_after_the_issue(
-    history: History, hour_of_day: int, delays: Delays
-) -> None:
-    issue = CUTOFF + 1 + hour_of_day
-    run_day = issue // 24 if hour_of_day >= delays.weather_hours else issue // 24 - 1
-    other = rewritten_from(history, issue - delays.generation_hours, (run_day + 1) * 24)
-    assert np.array_equal(features_at(history, issue, delays), features_at(other, issue, delays), equal_nan=True)
-
-
-def test_features_do_see_the_last_published_hour_and_run(history: History) -> None:
-    issue = CUTOFF + 1 + 6
-    now = features_at(history, issue, Delays())
-    hour_less = features_at(rewritten_from(history, issue - 2, issue + 999), issue, Delays())
-    run_less = features_at(rewritten_from(history, issue + 999, issue // 24 * 24 + 23), issue, Delays())
-    assert not np.array_equal(now, hour_less, equal_nan=True)
-    assert not np.array_equal(now, run_less, equal_nan=True)
-
-
-def test_no_feature_of_days_two_to_four_is_weather_of_the_target_hour(history: History) -> None:
-    issue = CUTOFF + 1 + 6
-    issues, leads = pairs(np.array([issue]), 1)
-    matrix, names = build(prepare(history), issues, leads, Delays())
-    now = matrix[:, [names.index(name) for name in ("wx_wind", "wx_temp", "wx_sun", "wx_wind_change", "wx_sun_next")]]
-    assert np.isfinite(now[:12]).all()
-    assert np.isnan(now[18:]).all()
-
-
-def test_training_never_sees_anything_from_the_cutoff_on(history: History, model: TrainedModel) -> None:
-    other = train(rewritten_from(history, CUTOFF, CUTOFF), CUTOFF, TINY)
-    assert np.array_equal(other.bank.log_carbon, model.bank.log_carbon)
-    ours, theirs = (predict_at(history, m, CUTOFF + 25) for m in (model, other))
-    assert np.array_equal(ours, theirs)
-
-
-def predict_at(history: History, model: TrainedModel, issue: int) -> np.ndarray:
-    issues, leads = pairs(np.array([issue]), 1)
-    return predict(model.groups, prepare(history), issues, leads, model.params.delays).log_carbon
-
-
-def test_calibration_errors_come_from_before_the_cutoff(model: TrainedModel) -> None:
-    target = model.bank.issue_hour + model.bank.lead
-    assert target.max() < CUTOFF
-    assert model.bank.issue_hour.min() >= CUTOFF - 24 * TINY.calibration_days
-
-
-def test_training_hours_of_day_are_not_skipped() -> None:
-    params = Params()
-    issues, leads = pairs(np.arange(0, 24 * 60, params.issue_stride_hours), params.lead_stride_hours)
-    for first, last in ((0, 24), (24, 96)):
-        inside = (leads >= first) & (leads < last)
-        counts = np.bincount((issues + leads)[inside] % 24, minlength=24)
-        assert counts.min() > 0.5 * counts.mean()
-
-
-def test_too_little_history_is_refused(history: History) -> None:
-    with pytest.raises(TooLittleDataError):
-        train(history, history.first_hour + 24 * 50, TINY)
-    with pytest.raises(TooLittleDataError):
-        train(history, history.first_hour - 24, TINY)
-
-
-def test_the_model_names_its_region_and_cutoff(model: TrainedModel) -> None:
-    assert model.model_id == "hgb1-US-PJM-until-20210630T23Z"
-
-
-def test_even_a_tiny_backtest_is_deterministic_and_its_quantiles_ordered(history: History) -> None:
-    first = CUTOFF + 1
-    scores, again = (backtest.run(history, first, first + 24 * 20, TINY) for _ in range(2))
-    assert scores == again
-    named = {score.name: score.values for score in scores}
-    assert all(0 < value < 30 for value in named["MAPE, model"])
-    assert all(50 < value <= 100 for value in named["coverage of 0.1-0.9"])
-    assert all(value > 0 for value in named["width of 0.1-0.9"])
-    assert "MAPE, persistence" in backtest.table(scores)
-
-
-def test_a_calendar_model_needs_no_feed_and_knows_the_hour_of_day(history: History) -> None:
-    calendar = train_calendar(history, CUTOFF, max_iter=30, seed=1)
+def test_the_calendar_answers_without_a_feed(history: ZoneHistory) -> None:
+    calendar = train_calendar(load_carried("US-CISO"), until=UNTIL)
     assert calendar is not None
-    hours = np.arange(CUTOFF, CUTOFF + 24)
-    carbon, share = predict_calendar(calendar, prepare(history.known_until(0, 0)), hours, 0)
-    assert np.isfinite(carbon).all()
-    assert np.isfinite(share).all()
-    assert np.ptp(carbon) > 0.02
-    assert (calendar.carbon_spread[0] < calendar.carbon_spread[2]).all()
-    assert train_calendar(history, history.first_hour + 24 * 100, max_iter=3, seed=1) is None
+    blind, seeing = (issue_calendar(calendar, h, at=UNTIL).targets[Target.LIFECYCLE] for h in (None, history))
+    for each in (blind, seeing):
+        assert (np.diff(each.quantiles, axis=0) >= 0.0).all()
+        assert np.abs(each.median - truth_after(history, UNTIL)).mean() < 90.0
+    assert not np.array_equal(blind.median[:24], seeing.median[:24])
 
 
-def test_conformal_quantiles_cover_new_errors_at_least_as_often_as_promised() -> None:
+def walk_of(kernel_error: float, persistence_error: float, issues: int = 60) -> Walk:
     rng = np.random.default_rng(3)
-    inside = 0
-    for _ in range(2000):
-        errors = rng.standard_normal(40)
-        inside += conformal_quantile(errors[:39], 0.1) <= errors[39] <= conformal_quantile(errors[:39], 0.9)
-    assert 0.78 < inside / 2000 < 0.84
-
-
-def test_an_hour_with_few_errors_borrows_from_its_neighbours_in_lead() -> None:
-    n = 40
-    bank = ResidualBank(
-        issue_hour=np.zeros(n, dtype=np.int64),
-        lead=np.full(n, 5),
-        log_carbon=np.linspace(-0.1, 0.1, n),
-        logit_share=np.zeros(n),
-        carbon_error=np.ones(n),
-        persistence_error=np.full(n, 4.0),
+    outcome = rng.normal(size=(issues, 96))
+    hours = np.arange(issues, dtype=np.int64) * 24
+    return Walk(
+        issue_hours=hours,
+        kernel=outcome + kernel_error * rng.normal(size=outcome.shape),
+        persistence=outcome + persistence_error * rng.normal(size=outcome.shape),
+        weekly=outcome,
+        week_mean=outcome + rng.normal(size=outcome.shape),
+        outcome=outcome,
+        fits=1,
     )
-    spread = spread_at(bank, 0, np.array([5, 8, 90]))
-    assert np.isfinite(spread.log_carbon).all()
-    assert skill_percent(bank) == 75
-    assert skill_percent(ResidualBank.empty()) is None
 
 
-def test_a_stored_model_predicts_the_same_and_a_changed_file_is_refused(
-    history: History, model: TrainedModel, tmp_path: Path
-) -> None:
-    key = store.cache_key(history, CUTOFF, TINY)
-    path = store.save(tmp_path, key, model, None)
-    loaded, calendar = store.load(tmp_path, key, "US-PJM", TINY)
-    assert calendar is None
-    assert np.array_equal(predict_at(history, loaded, CUTOFF + 5), predict_at(history, model, CUTOFF + 5))
-    packed = bytearray(path.read_bytes())
-    packed[len(packed) // 2] ^= 1
-    path.write_bytes(packed)
-    with pytest.raises(store.StoreError, match="differs from the hash"):
-        store.load(tmp_path, key, "US-PJM", TINY)
-    with pytest.raises(store.StoreError, match="no stored model"):
-        store.load(tmp_path, "other", "US-PJM", TINY)
+def test_the_blend_trusts_the_model_until_persistence_has_proved_better() -> None:
+    settings = Settings()
+    assert weights_for(walk_of(0.1, 1.0), 60 * 24, 0, settings)[:, 0].min() > 0.9
+    assert weights_for(walk_of(1.0, 0.1), 60 * 24, 0, settings)[:, 1].min() > 0.3
+    np.testing.assert_array_equal(weights_for(walk_of(1.0, 0.1), 24, 0, settings), np.tile(PRIOR, (4, 1)))
 
 
-class Foreign:
-    """A type that no model of ours holds."""
+def test_quantiles_cover_what_they_claim_also_after_the_errors_have_doubled() -> None:
+    rng = np.random.default_rng(11)
+    scale = np.where(np.arange(240) < 140, 0.1, 0.2)[:, None]
+    outcome = scale * rng.normal(size=(240, 96))
+    hours = np.arange(240, dtype=np.int64) * 24
+    bands = calibrate(hours, np.zeros((240, 96)), outcome, 0, Settings())
+    inside = (bands[:, 1] <= outcome) & (outcome <= bands[:, 9])
+    assert inside[60:140].mean() == pytest.approx(0.8, abs=0.03)
+    assert inside[190:].mean() == pytest.approx(0.8, abs=0.06)
 
 
-def test_a_stored_file_with_a_foreign_type_is_never_loaded(
-    model: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    honest = skops.io.dumps
-    monkeypatch.setattr(store.skops.io, "dumps", lambda state: honest({**state, "calendar": Foreign()}))
-    store.save(tmp_path, "key", model, None)
-    with pytest.raises(store.StoreError, match="cannot be used"):
-        store.load(tmp_path, "key", "US-PJM", TINY)
-
-
-def test_the_cache_key_follows_data_cutoff_and_parameters(history: History) -> None:
-    key = store.cache_key(history, CUTOFF, TINY)
-    others = {
-        store.cache_key(history, CUTOFF + 1, TINY),
-        store.cache_key(history, CUTOFF, replace(TINY, seed=1)),
-        store.cache_key(replace(history, region="US-CISO"), CUTOFF, TINY),
-    }
-    assert key not in others
-    assert len(others) == 3
-    assert key == store.cache_key(history, CUTOFF, TINY)
+def test_where_two_histories_overlap_the_newer_one_holds(history: ZoneHistory) -> None:
+    old = history.known_until(hour_of(UNTIL), hour_of(UNTIL)).since(hour_of(UNTIL) - 48)
+    new = replace(
+        history.known_until(hour_of(UNTIL) + 24, hour_of(UNTIL) + 24).since(hour_of(UNTIL) - 24),
+        lifecycle_g_per_kwh=np.full(48, 7.0),
+        weather=np.full((48, 5), np.nan),
+    )
+    both = spliced(old, new)
+    assert (both.first_hour, both.n_hours) == (old.first_hour, 72)
+    assert (both.lifecycle_g_per_kwh[24:] == 7.0).all()
+    assert np.isfinite(both.lifecycle_g_per_kwh[:24]).all()
+    assert np.isfinite(both.weather[:48, 0]).all()

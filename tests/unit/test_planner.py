@@ -396,3 +396,48 @@ def test_a_cleaner_window_that_is_full_is_not_called_cleaner() -> None:
     decision = only(snap)
     assert decision.reason is Reason.WAITING_FOR_GPUS
     assert decision.start == datetime(2026, 7, 2, 1, 0, tzinfo=UTC)
+
+
+def test_heat_and_power_that_are_both_infeasible_are_both_named() -> None:
+    zones = (grid_zone([400.0] * 48, contracted_power_kw=12.0),)
+    hall = thermal_zone(cooling_capacity_kw=11.0)
+    decision = only(snapshot(workload(), cells=(cell(thermal_zone="hall"),), grid_zones=zones, thermal_zones=(hall,)))
+    assert decision.action is Action.HOLD
+    assert decision.start == decision.latest_start
+    for part in ("contracted power", "thermal zone over its limit"):
+        assert part in decision.message
+
+
+def test_work_planned_together_emits_no_more_than_first_come_first_served() -> None:
+    # The early one may use both zones; if it took the clean hour of west, the other would have none.
+    early = workload("a", created_at=NOW - HOUR, allowed_cells=frozenset({"west", "east"}), duration_p50_s=3600.0)
+    late = workload("b", duration_p50_s=3600.0)
+    early, late = replace(early, duration_p90_s=3600.0), replace(late, duration_p90_s=3600.0)
+    zones = (grid_zone([400.0] * 6 + [100.0] + [400.0] * 41), grid_zone([400.0] * 6 + [120.0] + [400.0] * 41, "east"))
+    plans = plan(snapshot(early, late, cells=(cell(nodes=(8,)), cell("east", nodes=(8,))), grid_zones=zones))
+    assert [d.cell for d in plans.decisions] == ["east", "west"]
+    assert plans.objective_g == pytest.approx(4.0 * (100 + 120))
+    assert plans.lower_bound_g is not None
+    assert plans.lower_bound_g <= plans.objective_g + 1e-6
+    assert plans.lower_bound_g > 0.9 * plans.objective_g
+
+
+def test_the_last_plans_prices_change_nothing_in_an_equal_turn_and_one_arrival_changes_little() -> None:
+    work = [workload(f"w{i:02d}", created_at=NOW - i * timedelta(minutes=7), gpus_per_pod=1 + i % 4) for i in range(40)]
+    first = plan(snapshot(*work))
+    assert first.prices is not None
+    again = plan(snapshot(*work), first.prices)
+    starts = {d.key: (d.cell, d.start) for d in first.decisions}
+    assert sum(starts[d.key] != (d.cell, d.start) for d in again.decisions) <= 4
+    more = plan(snapshot(*work, workload("new", created_at=NOW)), again.prices)
+    before = {d.key: (d.cell, d.start) for d in again.decisions}
+    moved = sum(before[d.key] != (d.cell, d.start) for d in more.decisions if d.key in before)
+    assert moved <= 8
+
+
+def test_far_slots_are_coarse_and_work_still_keeps_its_bound() -> None:
+    values = [400.0] * 300 + [100.0] * 30 + [400.0] * 200
+    decision = only(snapshot(workload(latest_start=NOW + 400 * HOUR), grid_zones=(grid_zone(values),)))
+    assert decision.action is Action.HOLD
+    assert decision.best is not None
+    assert decision.best.expected_g == pytest.approx(4.0 * 2 * 100)

@@ -64,7 +64,7 @@ def result(found: object, status: int = 200) -> Callable[[BaseHTTPRequestHandler
 
 
 def vector(*values: object) -> Callable[[BaseHTTPRequestHandler], None]:
-    return result([{"metric": {"n": str(i)}, "value": [1700000000.0, str(v)]} for i, v in enumerate(values)])
+    return result([{"metric": {"n": str(i)}, "value": [time.time(), str(v)]} for i, v in enumerate(values)])
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 
 from embellie_testbed import build, physics
 from embellie_testbed.ambient import Ambient
+from embellie_testbed.demo.scenario import ROWS, Row
 from embellie_testbed.exporter import Feed
 from embellie_testbed.nodes import gpu_nodes
-from embellie_testbed.physics import Row
 from embellie_testbed.room import Room
 
 START = datetime(2022, 9, 5, tzinfo=UTC)
@@ -28,7 +28,7 @@ class Times:
 
 
 def room_with_one_node(times: Times, **ambient: Any) -> Room:
-    room = Room(now=times, ambient=Ambient(**ambient), rows={"west-r1": Row(name="west-r1", rise_k_per_kw=1.0)})
+    room = Room(now=times, ambient=Ambient(**ambient))
     (pool,) = gpu_nodes(1, zones=["west"])
     for node in pool.manifests():
         room.set_node(node)
@@ -57,16 +57,19 @@ def values(room: Room, metric: str) -> list[float]:
 
 def test_an_idle_node_draws_its_idle_power_with_its_gpus_included() -> None:
     room = room_with_one_node(Times())
-    assert values(room, "ipmi_dcmi_power_consumption_current_watts") == [3200.0]
+    (power_w,) = values(room, "ipmi_dcmi_power_consumption_current_watts")
+    assert 3100 < power_w < 3300
     assert values(room, "DCGM_FI_DEV_POWER_USAGE") == [140.0] * 8
-    assert values(room, "facility_power_watts") == [pytest.approx(3200 * 1.2)]
+    (facility_w,) = values(room, "facility_power_watts")
+    assert 1.04 < facility_w / power_w < 1.4
 
 
 def test_a_running_pod_draws_what_it_really_draws_and_not_what_its_user_stated() -> None:
     room = room_with_one_node(Times())
     room.set_pod(pod(gpus=2, **{"testbed.embellie.io__watts_per_gpu": "640", "embellie.io__watts_per_gpu": "300"}))
     assert values(room, "DCGM_FI_DEV_POWER_USAGE") == [640.0, 640.0] + [140.0] * 6
-    assert values(room, "ipmi_dcmi_power_consumption_current_watts") == [pytest.approx(3200 + 2 * 500 * 1.03)]
+    (power_w,) = values(room, "ipmi_dcmi_power_consumption_current_watts")
+    assert 3100 + 2 * 500 * 1.03 < power_w < 3400 + 2 * 500 * 1.03
 
 
 @pytest.mark.parametrize("text", ["", "nan", "-5", "1e9", "7 bananas", "99999"])
@@ -104,29 +107,43 @@ def test_what_a_complete_list_no_longer_has_is_forgotten() -> None:
     assert list(room.samples()) == []
 
 
-def test_the_inlet_comes_63_percent_of_the_way_in_one_time_constant() -> None:
+def test_the_inlet_follows_the_power_with_a_lag_and_comes_to_rest() -> None:
     times = Times()
     room = room_with_one_node(times, constant_c=5.0)
     (before,) = values(room, "ipmi_temperature_celsius")
-    assert before == pytest.approx(20.0 + 3.2)
+    assert 22.0 < before < 25.0
     room.set_pod(pod())
-    times.now += timedelta(seconds=300)
-    (after,) = values(room, "ipmi_temperature_celsius")
-    rise_k = 8 * (400 - 140) * 1.03 / 1000
-    assert (after - before) / rise_k == pytest.approx(0.632, abs=0.001)
+    assert values(room, "ipmi_temperature_celsius") == [pytest.approx(before, abs=0.01)]
+    times.now += timedelta(seconds=60)
+    (soon,) = values(room, "ipmi_temperature_celsius")
     times.now += timedelta(hours=2)
-    assert values(room, "ipmi_temperature_celsius") == [pytest.approx(before + rise_k, abs=1e-3)]
+    (after,) = values(room, "ipmi_temperature_celsius")
+    assert min(soon, after) > before + 0.1
+    times.now += timedelta(hours=2)
+    assert values(room, "ipmi_temperature_celsius") == [pytest.approx(after, abs=0.05)]
 
 
 def test_the_supply_follows_the_outside_once_that_is_too_hot_for_the_setpoint() -> None:
-    row = Row(name="r", setpoint_c=20.0, approach_k=8.0)
-    assert physics.supply_c(row, 10.0) == 20.0
-    assert physics.supply_c(row, 30.0) == 38.0
+    supplies = [
+        values(room_with_one_node(Times(), constant_c=c), "cooling_supply_temperature_celsius") for c in (10, 34)
+    ]
+    assert supplies[0] == [pytest.approx(22.0, abs=0.1)]
+    assert 28.0 < supplies[1][0] < 36.0
 
 
 def test_rows_differ_and_each_keeps_its_parameters() -> None:
-    assert physics.row_named("west-r1") == physics.row_named("west-r1")
-    assert physics.row_named("west-r1") != physics.row_named("west-r2")
+    assert physics.row_spec("west-r1", 4, {}) == physics.row_spec("west-r1", 4, {})
+    assert physics.row_spec("west-r1", 4, {}) != physics.row_spec("west-r2", 4, {})
+    assert physics.row_spec("west-r1", 4, {"recirculation_share": 0.3}).hall.recirculation_share == 0.3
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_what_the_engineer_of_the_demo_told_is_what_a_loaded_row_shows(row: Row) -> None:
+    plant = physics.RowPlant(row.name, 8, row.hall, 30.0)
+    plant.advance([[640.0] * 8] * 8, 30.0, 6 * 3600.0)
+    rise = (max(plant.inlet_c()) - plant.supply_c()) / (sum(plant.node_w()) / 1000)
+    assert 0.7 * row.rise_mk_per_kw / 1000 < rise <= 1.05 * row.rise_mk_per_kw / 1000
+    assert plant.supply_c() <= max(row.setpoint_c, 30.0 + row.approach_k)
 
 
 def test_the_outside_is_read_per_zone_with_straight_lines_between_hours(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from embellie.api.conditions import Condition
 from embellie.api.energypolicy import EnergyPolicyStatus
 from embellie.api.gridzone import GridZoneStatus
 from embellie.api.thermalzone import ThermalZoneStatus
+from embellie.control.thermal_status import thermal_zone_status
 from embellie.control.turn import decide
-from embellie.control.zone_status import best_window, grid_zone_status, policy_status, thermal_zone_status
+from embellie.control.zone_status import best_window, grid_zone_status, policy_status
 from embellie.domain.reasons import Rung
 from embellie.domain.snapshot import Quality, Reading
 from embellie_testbed.views import (

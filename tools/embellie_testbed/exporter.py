@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 from embellie.domain.clock import parse_clock
 from embellie_testbed.ambient import Ambient
 from embellie_testbed.paths import REPOSITORY
-from embellie_testbed.physics import Row
 from embellie_testbed.processes import free_port
 from embellie_testbed.rest import Rest
 from embellie_testbed.room import Room, Sample
@@ -37,6 +36,7 @@ _HELP = {
     "ipmi_temperature_celsius": "Temperature reading in degree Celsius.",
     "ipmi_dcmi_power_consumption_current_watts": "Current power consumption of the node in watts.",
     "cooling_supply_temperature_celsius": "Temperature of what the cooling delivers to a row.",
+    "cooling_return_temperature_celsius": "Temperature of what comes back from a row to its cooling.",
     "facility_power_watts": "Power of a zone at its utility meter, cooling included.",
     "outside_temperature_celsius": "Temperature outside the building.",
 }
@@ -151,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--clock", default="system", help="system, or replay:ORIGIN,WALL_ORIGIN,FACTOR")
     parser.add_argument("--ambient", help="CSV file (timestamp_utc,zone,ambient_c) or a constant in degrees Celsius")
-    parser.add_argument("--rows", type=Path, help="JSON file with parameters of rows by name")
+    parser.add_argument("--rows", type=Path, help="JSON file with changes of rows' halls by name")
     parser.add_argument("--control", type=Path, help="JSON file that makes it misbehave")
     options = parser.parse_args(arguments)
     room = Room(now=parse_clock(options.clock).now, ambient=_ambient(options.ambient), rows=_rows(options.rows))
@@ -171,11 +171,11 @@ def _ambient(text: str | None) -> Ambient:
         return Ambient.read(Path(text))
 
 
-def _rows(path: Path | None) -> dict[str, Row]:
+def _rows(path: Path | None) -> dict[str, dict[str, float]]:
     if path is None:
         return {}
     content: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))
-    return {name: Row(name=name, **parameters) for name, parameters in content.items()}
+    return content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,10 +55,11 @@ def start_operator(
     *,
     flags: Sequence[str] = ("--turn-seconds=1",),
     prometheus_url: str = "",
+    port: int | None = None,
 ) -> Program:
-    """Start one operator replica."""
+    """Start one operator replica; `port` is where it answers, a free one unless it must be known before."""
     name = f"operator-{next(_numbers)}"
-    port = free_port()
+    port = port or free_port()
     argv = [
         program("embellie"), "operator", "run",
         f"--namespace={NAMESPACE}", f"--name={RELEASE}", f"--identity={name}",

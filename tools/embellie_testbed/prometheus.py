@@ -38,11 +38,16 @@ class Prometheus:
 
     def query(self, promql: str) -> list[tuple[dict[str, str], float]]:
         """Return labels and value of each series of an instant query."""
-        status, body = self._get(f"/api/v1/query?{urllib.parse.urlencode({'query': promql})}")
+        data = self.ask("query", query=promql)
+        return [(series["metric"], float(series["value"][1])) for series in data["result"]]
+
+    def ask(self, endpoint: str, **parameters: str) -> Any:
+        """Return the data of an answer of the API's version 1."""
+        status, body = self._get(f"/api/v1/{endpoint}?{urllib.parse.urlencode(parameters)}")
         answer: dict[str, Any] = json.loads(body)
         if status != 200:
-            raise ValueError(f"Prometheus refused {promql!r}: {answer.get('error')}")
-        return [(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]]
+            raise ValueError(f"Prometheus refused {parameters}: {answer.get('error')}")
+        return answer["data"]
 
     def wait_for_series(self, promql: str, *, seconds: float = 20.0) -> None:
         """Wait until a query has an answer."""
@@ -58,20 +63,23 @@ class Prometheus:
             connection.close()
 
 
-def configuration(targets: Sequence[str], scrape_seconds: float) -> dict[str, Any]:
+def configuration(targets: Sequence[str], scrape_seconds: float, rules: Sequence[Path] = ()) -> dict[str, Any]:
     """Return the configuration: one job, no relabelling."""
     interval = f"{round(scrape_seconds * 1000)}ms"
     return {
         "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": "15s"},
+        "rule_files": [str(path) for path in rules],
         "scrape_configs": [{"job_name": "testbed", "static_configs": [{"targets": list(targets)}]}],
     }
 
 
-def start_prometheus(plane: "ControlPlane", targets: Sequence[str], *, scrape_seconds: float = 1.0) -> Prometheus:
+def start_prometheus(
+    plane: "ControlPlane", targets: Sequence[str], *, scrape_seconds: float = 1.0, rules: Sequence[Path] = ()
+) -> Prometheus:
     """Start Prometheus beside a control plane and wait until it is ready."""
     prometheus = Prometheus(port=free_port())
     settings = plane.directory / "prometheus.yaml"
-    settings.write_text(yaml.safe_dump(configuration(targets, scrape_seconds)), encoding="utf-8")
+    settings.write_text(yaml.safe_dump(configuration(targets, scrape_seconds, rules)), encoding="utf-8")
     command: list[str | Path] = [
         plane.binaries / "prometheus",
         f"--config.file={settings}",

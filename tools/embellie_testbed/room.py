@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulated machine room: which pod runs on which GPU, what that draws, how warm it becomes.
 
-Fed with Node and Pod objects in any order; between two events the power is constant, so advancing the temperatures at
-each event and each reading is exact.
+Fed with Node and Pod objects in any order; between two events the power is constant, so the rows are advanced at each
+event and each reading. A row that gets or loses a node is built anew and comes to rest at once.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from embellie_testbed import physics
 from embellie_testbed.ambient import Ambient
 from embellie_testbed.nodes import GPU_RESOURCE, PRODUCT_LABEL, ROW_LABEL, ZONE_LABEL
-from embellie_testbed.physics import Row
+from embellie_testbed.physics import RowPlant
 
 TRUE_WATTS = "testbed.embellie.io/watts-per-gpu"
 """What a pod really draws; it may differ from what its user stated."""
@@ -49,11 +49,12 @@ class Room:
 
     now: Callable[[], datetime]
     ambient: Ambient
-    rows: Mapping[str, Row] = field(default_factory=dict)
-    """Rows whose parameters are given; any other gets those that its name draws."""
+    rows: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Changes of a row's hall (`hall` in docs/drills.md), by its name; any other row gets what its name draws."""
     _nodes: dict[str, _Node] = field(default_factory=dict)
     _pods: dict[str, _Pod] = field(default_factory=dict)
-    _inlets_c: dict[str, float] = field(default_factory=dict)
+    _plants: dict[str, tuple[tuple[str, ...], RowPlant]] = field(default_factory=dict)
+    """By row: its nodes in the order of the plant's, and the plant."""
     _advanced: datetime | None = None
 
     def set_node(self, node: Mapping[str, Any]) -> None:
@@ -120,33 +121,34 @@ class Room:
         now = self.now()
         elapsed_s = 0.0 if self._advanced is None else (now - self._advanced).total_seconds()
         self._advanced = now
-        power = self._row_power_w()
-        for name, zone in self._row_zones().items():
-            row = self._row(name)
-            supply = physics.supply_c(row, self.ambient.at(zone, now))
-            steady = physics.steady_inlet_c(row, supply, power[name] / 1000)
-            before = self._inlets_c.get(name, steady)
-            self._inlets_c[name] = physics.next_inlet_c(row, before, steady, elapsed_s)
+        rows = self._rows()
+        self._plants = {name: kept for name, kept in self._plants.items() if name in rows}
+        for name, nodes in rows.items():
+            names = tuple(node.name for node in nodes)
+            outside_c = self.ambient.at(nodes[0].zone, now)
+            kept = self._plants.get(name)
+            if kept is None or kept[0] != names:
+                kept = names, RowPlant(name, len(names), self.rows.get(name, {}), outside_c)
+                self._plants[name] = kept
+            kept[1].advance([_busy_w(node) for node in nodes], outside_c, elapsed_s)
 
     def samples(self) -> Iterator[Sample]:
         """Yield what the exporters of a real room would say now."""
         self.advance()
-        now = self.now()
-        zone_power_w: dict[str, float] = {}
-        for node in self._nodes.values():
-            power_w = physics.node_power_w(_busy_w(node))
-            zone_power_w[node.zone] = zone_power_w.get(node.zone, 0.0) + power_w
-            inlet_c = self._inlets_c[node.row]
-            place = {"node": node.name, "row": node.row, "zone": node.zone}
-            yield "ipmi_temperature_celsius", {"id": "1", "name": "Inlet Temp", **place}, inlet_c
-            yield "ipmi_dcmi_power_consumption_current_watts", place, power_w
-            yield from _gpu_samples(node, inlet_c)
-        for name, zone in self._row_zones().items():
-            supply = physics.supply_c(self._row(name), self.ambient.at(zone, now))
-            yield "cooling_supply_temperature_celsius", {"row": name, "zone": zone}, supply
-        for zone, power_w in zone_power_w.items():
-            yield "facility_power_watts", {"zone": zone}, power_w * physics.POWER_USAGE_EFFECTIVENESS
-            yield "outside_temperature_celsius", {"zone": zone}, self.ambient.at(zone, now)
+        facility_w: dict[str, float] = {}
+        for row, nodes in self._rows().items():
+            plant, zone = self._plants[row][1], nodes[0].zone
+            facility_w[zone] = facility_w.get(zone, 0.0) + plant.facility_w()
+            for place, (node, power_w, inlet_c) in enumerate(zip(nodes, plant.node_w(), plant.inlet_c(), strict=True)):
+                labels = {"node": node.name, "row": row, "zone": node.zone}
+                yield "ipmi_temperature_celsius", {"id": "1", "name": "Inlet Temp", **labels}, inlet_c
+                yield "ipmi_dcmi_power_consumption_current_watts", labels, power_w
+                yield from _gpu_samples(node, plant, place)
+            yield "cooling_supply_temperature_celsius", {"row": row, "zone": zone}, plant.supply_c()
+            yield "cooling_return_temperature_celsius", {"row": row, "zone": zone}, plant.return_c()
+        for zone, power_w in facility_w.items():
+            yield "facility_power_watts", {"zone": zone}, power_w
+            yield "outside_temperature_celsius", {"zone": zone}, self.ambient.at(zone, self.now())
 
     def _seat(self, pod: _Pod) -> None:
         node = self._nodes.get(pod.node)
@@ -156,26 +158,20 @@ class Room:
         for index in free[: pod.gpus]:
             node.gpus[index] = pod
 
-    def _row(self, name: str) -> Row:
-        return self.rows.get(name) or physics.row_named(name)
-
-    def _row_zones(self) -> dict[str, str]:
-        return {node.row: node.zone for node in self._nodes.values()}
-
-    def _row_power_w(self) -> dict[str, float]:
-        power: dict[str, float] = {}
+    def _rows(self) -> dict[str, list[_Node]]:
+        rows: dict[str, list[_Node]] = {}
         for node in self._nodes.values():
-            power[node.row] = power.get(node.row, 0.0) + physics.node_power_w(_busy_w(node))
-        return power
+            rows.setdefault(node.row, []).append(node)
+        return rows
 
 
 def _busy_w(node: _Node) -> list[float]:
     return [user.watts_per_gpu for user in node.gpus if user is not None]
 
 
-def _gpu_samples(node: _Node, inlet_c: float) -> Iterator[Sample]:
+def _gpu_samples(node: _Node, plant: RowPlant, place: int) -> Iterator[Sample]:
     for index, user in enumerate(node.gpus):
-        watts = physics.GPU_IDLE_W if user is None else user.watts_per_gpu
+        watts = plant.gpu_idle_w if user is None else max(plant.gpu_idle_w, user.watts_per_gpu)
         labels = {
             "gpu": str(index),
             "UUID": f"GPU-{node.name}-{index}",
@@ -185,7 +181,7 @@ def _gpu_samples(node: _Node, inlet_c: float) -> Iterator[Sample]:
         if user is not None:
             labels |= {"pod": user.name, "namespace": user.namespace}
         yield "DCGM_FI_DEV_POWER_USAGE", labels, watts
-        yield "DCGM_FI_DEV_GPU_TEMP", labels, physics.gpu_temperature_c(inlet_c, watts)
+        yield "DCGM_FI_DEV_GPU_TEMP", labels, plant.gpu_c(place, watts)
 
 
 def _parse_pod(pod: Mapping[str, Any]) -> _Pod:
@@ -206,5 +202,5 @@ def _watts(annotations: Mapping[str, str]) -> float:
     for key in (TRUE_WATTS, STATED_WATTS):
         text = annotations.get(key, "")
         if re.fullmatch(r"\d{1,4}(\.\d+)?", text):
-            return max(physics.GPU_IDLE_W, float(text))
+            return float(text)
     return physics.GPU_RUNNING_W

@@ -3,16 +3,28 @@
 
 from embellie.accounting.account import Account, Comparison, Delays, account, compare, delays
 from embellie.accounting.curves import Run, StepCurve, ZonePower, add_curves, common_window, power_curve
-from embellie.accounting.emissions import Emissions, Signal, emissions, total
+from embellie.accounting.emissions import (
+    AverageDirect,
+    AverageLifecycle,
+    Emissions,
+    Marginal,
+    Signal,
+    emissions,
+    of_kind,
+    total,
+)
 from embellie.accounting.heat import HeatRecord, HeatSite, heat_record
 
 __all__ = [
     "Account",
+    "AverageDirect",
+    "AverageLifecycle",
     "Comparison",
     "Delays",
     "Emissions",
     "HeatRecord",
     "HeatSite",
+    "Marginal",
     "Run",
     "Signal",
     "StepCurve",
@@ -24,6 +36,7 @@ __all__ = [
     "delays",
     "emissions",
     "heat_record",
+    "of_kind",
     "power_curve",
     "total",
 ]

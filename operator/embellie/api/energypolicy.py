@@ -168,6 +168,17 @@ class EnergyPolicySpec(ApiModel):
             "this policy may be held at once, in percent; what comes on top starts at once. Defaults to 100.",
         ),
     ] = 100
+    max_pauses_per_day: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1000,
+            description="maxPausesPerDay is how many running Jobs may be paused within 24 hours under this policy when "
+            "their thermal zone overheats, each at most once, and only those with the annotation "
+            "embellie.io/checkpoint. "
+            "Defaults to 0: nothing that runs is ever paused.",
+        ),
+    ] = 0
 
 
 class EnergyPolicyStatus(ApiModel):

@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from embellie.api.conditions import Conditions, ObservedGeneration
+from embellie.api.gridsources import GridSources, OnSitePlant, PowerUnit
 from embellie.api.meta import (
     AGE_COLUMN,
-    DNS_LABEL,
     EMPTY_IS_ABSENT,
     LIST_SET,
     READY_COLUMN,
@@ -29,20 +29,6 @@ from embellie.api.meta import (
 )
 
 CarbonIntensity = Annotated[int | None, Clipped(0, 5000)]
-
-
-class PowerUnit(StrEnum):
-    """What a power sensor counts in."""
-
-    WATT = "Watt"
-    KILOWATT = "Kilowatt"
-
-
-class OnSiteKind(StrEnum):
-    """What kind of plant stands on the site."""
-
-    SOLAR = "Solar"
-    WIND = "Wind"
 
 
 class ForecastRung(StrEnum):
@@ -84,19 +70,6 @@ class PowerSensor(ApiModel):
     ] = 120
 
 
-class OnSitePlant(ApiModel):
-    """Solar panels or wind turbines behind the zone's own meter."""
-
-    name: Annotated[
-        str,
-        Field(min_length=1, max_length=63, pattern=DNS_LABEL, description="name tells the zone's plants apart."),
-    ]
-    kind: Annotated[OnSiteKind, Field(description="kind is Solar or Wind.")]
-    peak_kilowatts: Annotated[
-        int, Field(ge=1, le=1_000_000, description="peakKilowatts is the most that the plant can deliver.")
-    ]
-
-
 class GridZoneSpec(ApiModel):
     """Where the electricity of some nodes comes from."""
 
@@ -113,6 +86,12 @@ class GridZoneSpec(ApiModel):
                 "self.gpuRatedPowerWatts >= self.gpuIdlePowerWatts",
                 "gpuRatedPowerWatts must be greater than or equal to gpuIdlePowerWatts: set both for your GPU model",
                 field_path=".gpuRatedPowerWatts",
+            ),
+            rule(
+                "!has(self.onSite) || has(self.latitudeMillidegrees) || self.onSite.all(p, p.kind != 'Solar')",
+                "latitudeMillidegrees and longitudeMillidegrees must be given for a solar plant: add the site's place",
+                field_path=".latitudeMillidegrees",
+                reason="FieldValueRequired",
             ),
         )
     )
@@ -133,6 +112,13 @@ class GridZoneSpec(ApiModel):
             pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,16}){0,3}$",
             description="gridRegion is the electricity grid that feeds the zone, such as US-CISO or US-PJM, whose "
             "data the product carries. Without it, or for a region without data, nothing waits for cleaner hours here.",
+        ),
+    ] = None
+    sources: Annotated[
+        GridSources | None,
+        Field(
+            description="sources says where live readings of the grid come from. Without it no network is used: "
+            "forecasts come from the data that the product carries."
         ),
     ] = None
     jurisdiction: Annotated[

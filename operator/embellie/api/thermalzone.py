@@ -12,6 +12,7 @@ from embellie.api.meta import (
     CAMEL_CASE,
     DNS_LABEL,
     EMPTY_IS_ABSENT,
+    LIST_SET,
     READY_COLUMN,
     ZONE_NAME_RULE,
     ApiModel,
@@ -19,29 +20,16 @@ from embellie.api.meta import (
     Definition,
     NodeSelector,
     PrinterColumn,
-    Query,
     Resource,
     Scope,
+    Time,
     default,
     list_map,
     rule,
     rules,
 )
-
-
-class SensorRole(StrEnum):
-    """What a temperature sensor looks at."""
-
-    INLET = "Inlet"
-    SUPPLY = "Supply"
-
-
-class TemperatureUnit(StrEnum):
-    """What a temperature sensor counts in."""
-
-    CELSIUS = "Celsius"
-    FAHRENHEIT = "Fahrenheit"
-    KELVIN = "Kelvin"
+from embellie.api.thermalduties import HeatDelivery, HeatRow, Ladder, PuePoint
+from embellie.api.thermalspec import Cooling, Limits, Sensor, SensorRole
 
 
 class ThermalState(StrEnum):
@@ -53,126 +41,13 @@ class ThermalState(StrEnum):
     UNKNOWN = "Unknown"
 
 
-class Sensor(ApiModel):
-    """One temperature that tells how the zone is doing."""
-
-    name: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=63,
-            pattern=DNS_LABEL,
-            description="name tells the zone's sensors apart, in conditions and metrics.",
-        ),
-    ]
-    role: Annotated[
-        SensorRole,
-        Field(
-            description="role is Inlet for what the servers breathe in (or the coolant that enters them), which "
-            "limits.inletHardCelsius bounds, or Supply for what the cooling delivers. The hottest of several counts."
-        ),
-    ]
-    query: Annotated[
-        Query,
-        Field(
-            description="query is a PromQL expression that yields one number, such as "
-            'max(ipmi_temperature_celsius{name="Inlet Temp"}).'
-        ),
-    ]
-    unit: Annotated[
-        TemperatureUnit, Field(description="unit is what the query counts in: Celsius, Fahrenheit or Kelvin.")
-    ]
-    max_age_seconds: Annotated[
-        int,
-        Field(
-            ge=10,
-            le=3600,
-            description="maxAgeSeconds is how old a sample may be and still be believed; an older one counts as the "
-            "worst case. Defaults to 120.",
-        ),
-    ] = 120
-
-
-class Limits(ApiModel):
-    """What must not be exceeded."""
-
-    inlet_hard_celsius: Annotated[
-        int,
-        Field(
-            ge=10,
-            le=90,
-            description="inletHardCelsius is the highest inlet temperature that the servers may see [degC]. "
-            "Defaults to 32.",
-        ),
-    ] = 32
-    margin_kelvin: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=20,
-            description="marginKelvin is kept free below inletHardCelsius when a start is judged [K]. Defaults to 3, "
-            "good for air; 2 is usual for liquid.",
-        ),
-    ] = 3
-
-
-class Cooling(ApiModel):
-    """What the cooling can do."""
-
-    capacity_kilowatts: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=1_000_000,
-            description="capacityKilowatts is the heat that the cooling can carry away with one unit failed [kW]. "
-            "Without it heat does not limit starts, unless riseMillikelvinPerKilowatt is given.",
-        ),
-    ] = None
-    supply_setpoint_celsius: Annotated[
-        int,
-        Field(
-            ge=5,
-            le=70,
-            description="supplySetpointCelsius is the supply temperature that the cooling is set to [degC]. "
-            "Defaults to 20.",
-        ),
-    ] = 20
-    supply_worst_celsius: Annotated[
-        int,
-        Field(
-            ge=5,
-            le=80,
-            description="supplyWorstCelsius is what the supply counts as while no sensor can be believed [degC]. "
-            "Defaults to 27.",
-        ),
-    ] = 27
-    ambient_approach_kelvin: Annotated[
-        int,
-        Field(
-            ge=-60,
-            le=40,
-            description="ambientApproachKelvin is how close to the outside temperature the cooling can bring the "
-            "supply on a hot day [K]: the supply is foreseen as the greater of the setpoint and outside plus this. "
-            "Negative where chillers or evaporation go below the outside temperature. Defaults to 8, a dry cooler.",
-        ),
-    ] = 8
-    rise_millikelvin_per_kilowatt: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=100_000,
-            description="riseMillikelvinPerKilowatt is how much one kilowatt of the zone's power warms the inlet above "
-            "the supply [mK/kW]. Defaults to 0: only capacityKilowatts limits starts.",
-        ),
-    ] = 0
-
-
 class ThermalZoneSpec(ApiModel):
     """Nodes that share cooling."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule(
+                "!has(self.limits.inletHardCelsius) || "
                 "self.limits.inletHardCelsius - self.limits.marginKelvin > self.cooling.supplySetpointCelsius",
                 "limits.inletHardCelsius minus limits.marginKelvin must be greater than "
                 "cooling.supplySetpointCelsius, or nothing could ever start: raise the limit, reduce the margin or "
@@ -217,8 +92,8 @@ class ThermalZoneSpec(ApiModel):
     sensors: Annotated[
         tuple[Sensor, ...],
         Field(
-            max_length=16,
-            description="sensors are the temperatures to watch, with unique names. Without a Supply sensor "
+            max_length=24,
+            description="sensors are what to watch, with unique names. Without a Supply sensor "
             "cooling.supplyWorstCelsius counts; without an Inlet sensor the limit is checked by reckoning alone.",
             json_schema_extra=list_map("name"),
         ),
@@ -229,6 +104,44 @@ class ThermalZoneSpec(ApiModel):
     cooling: Annotated[
         Cooling, Field(description="cooling is what the cooling can do.", json_schema_extra=default({}))
     ] = Field(default_factory=Cooling)
+    neighbour_zone_names: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)], ...],
+        Field(
+            max_length=8,
+            description="neighbourZoneNames are ThermalZones whose heat may reach this one's inlets; how much really "
+            "does is learnt. Without it none is looked for.",
+            json_schema_extra=LIST_SET,
+        ),
+    ] = ()
+    rejection_ceilings: Annotated[
+        tuple[HeatRow, ...],
+        Field(
+            max_length=16,
+            description="rejectionCeilings are the heat that may be given off outside by permit; the lowest row that "
+            "applies counts.",
+            json_schema_extra=list_map("name"),
+        ),
+    ] = ()
+    heat_delivery: Annotated[
+        HeatDelivery | None,
+        Field(description="heatDelivery is what a heat network is owed from the zone's loop."),
+    ] = None
+    ladder: Annotated[
+        Ladder,
+        Field(
+            description="ladder is what is done when the zone heats in spite of everything.",
+            json_schema_extra=default({}),
+        ),
+    ] = Field(default_factory=Ladder)
+    power_usage_effectiveness: Annotated[
+        tuple[PuePoint, ...],
+        Field(
+            max_length=16,
+            description="powerUsageEffectiveness is the facility's power over its IT power at outdoor temperatures, "
+            "with straight lines between; one point is a constant. Without it the GridZone's number holds.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["outdoorCelsius"]},
+        ),
+    ] = ()
     start_ramp_kilowatts_per_minute: Annotated[
         int | None,
         Field(
@@ -237,6 +150,77 @@ class ThermalZoneSpec(ApiModel):
             description="startRampKilowattsPerMinute is how fast starts may raise the zone's power [kW/min]. Without "
             "it starts are not spread.",
         ),
+    ] = None
+
+
+class ModelConfidence(StrEnum):
+    """How far what was learnt about a zone is believed."""
+
+    LEARNING = "Learning"
+    TRUSTED = "Trusted"
+    DRIFTED = "Drifted"
+
+
+class SensorTrust(StrEnum):
+    """How far a reading may be believed."""
+
+    FRESH = "Fresh"
+    STALE = "Stale"
+    FROZEN = "Frozen"
+    JUMPING = "Jumping"
+    ABSURD = "Absurd"
+    MISSING = "Missing"
+
+
+class Temperature(ApiModel):
+    """What a role's sensors say."""
+
+    role: Annotated[SensorRole, Field(description="role is what the sensor looks at.")]
+    value_celsius: Annotated[
+        int | None,
+        Clipped(-100, 300),
+        Field(description="valueCelsius is the worst of the role's readings, rounded up."),
+    ] = None
+    age_seconds: Annotated[
+        int | None,
+        Clipped(0, 1_000_000),
+        Field(description="ageSeconds is how old the reading is, rounded up to half minutes."),
+    ] = None
+    trust: Annotated[SensorTrust, Field(description="trust is how far the reading may be believed.")]
+
+
+class LearntModel(ApiModel):
+    """How the zone heats, as learnt from its sensors."""
+
+    confidence: Annotated[
+        ModelConfidence,
+        Field(
+            description="confidence is Learning (what the spec says holds), Trusted (this model holds) or Drifted (the "
+            "zone behaves otherwise than it was learnt; the worse of both holds)."
+        ),
+    ]
+    rise_millikelvin_per_kilowatt: Annotated[
+        int | None,
+        Clipped(0, 1_000_000),
+        Field(description="riseMillikelvinPerKilowatt is how much a kilowatt warms the inlet [mK/kW]."),
+    ] = None
+    rise_uncertainty_millikelvin_per_kilowatt: Annotated[
+        int | None,
+        Clipped(0, 1_000_000),
+        Field(
+            description="riseUncertaintyMillikelvinPerKilowatt is the rise's standard error; starts are judged two of "
+            "them on the safe side [mK/kW]."
+        ),
+    ] = None
+    time_constant_seconds: Annotated[
+        int | None,
+        Clipped(0, 1_000_000),
+        Field(description="timeConstantSeconds is how long the zone takes to follow its power."),
+    ] = None
+    margin_millikelvin: Annotated[
+        int | None,
+        Clipped(0, 1_000_000),
+        Field(description="marginMillikelvin is what predictions may be wrong by, once in a hundred [mK]."),
     ] = None
 
 
@@ -265,6 +249,35 @@ class ThermalZoneStatus(ApiModel):
         Clipped(-100, 300),
         Field(description="supplyCelsius is the hottest believable supply reading, rounded up [degC]."),
     ] = None
+    limit_celsius: Annotated[
+        int | None, Clipped(-100, 300), Field(description="limitCelsius is the hard inlet limit that holds [degC].")
+    ] = None
+    temperatures: Annotated[
+        tuple[Temperature, ...],
+        Field(
+            max_length=16,
+            description="temperatures are the zone's readings with their age, by role.",
+            json_schema_extra=list_map("role"),
+        ),
+    ] = ()
+    predicted_peak_celsius: Annotated[
+        int | None,
+        Clipped(-100, 300),
+        Field(
+            description="predictedPeakCelsius is the highest inlet temperature expected within a day at the present "
+            "load, rounded up [degC]."
+        ),
+    ] = None
+    predicted_peak_time: Annotated[Time | None, Field(description="predictedPeakTime is when that is expected.")] = None
+    headroom_ahead_kilowatts: Annotated[
+        int | None,
+        Clipped(-1_000_000, 1_000_000),
+        Field(
+            description="headroomAheadKilowatts is how much more power may be started now if it is to run through the "
+            "hottest hour of the next day [kW]."
+        ),
+    ] = None
+    model: Annotated[LearntModel | None, Field(description="model is how the zone heats, as learnt.")] = None
     headroom_kilowatts: Annotated[
         int | None,
         Clipped(-1_000_000, 1_000_000),
@@ -282,6 +295,7 @@ class ThermalZoneStatus(ApiModel):
             "CoolingCapacity.",
         ),
         EMPTY_IS_ABSENT,
+        LIST_SET,
     ] = None
 
 
@@ -303,6 +317,10 @@ class ThermalZone(Resource):
             ("SensorsTrusted", "every sensor gave a fresh, sane reading; while one does not, the worst case counts"),
             ("WithinLimit", "no fresh inlet reading stands over the hard limit"),
             ("NodesExclusive", "no node of the zone matches another ThermalZone"),
+            ("SpecConsistent", "the spec's parts agree; while they do not, nothing new starts before its latest start"),
+            ("ConstraintsAgree", "heat-rejection ceiling, order to cut and heat-delivery floor can all be met"),
+            ("AdmissionOpen", "the zone does not heat in spite of everything, so new work may start"),
+            ("PromisesKept", "the zone can carry all starts that it has promised by their latest start"),
         ),
         columns=(
             READY_COLUMN,
@@ -314,7 +332,7 @@ class ThermalZone(Resource):
             ),
             PrinterColumn(
                 name="Limit",
-                json_path=".spec.limits.inletHardCelsius",
+                json_path=".status.limitCelsius",
                 description="Highest inlet temperature allowed [degC].",
                 type="integer",
             ),
@@ -325,6 +343,13 @@ class ThermalZone(Resource):
                 type="integer",
             ),
             PrinterColumn(name="Nodes", json_path=".status.nodes", description="Nodes in the zone.", type="integer"),
+            PrinterColumn(
+                name="Peak",
+                json_path=".status.predictedPeakCelsius",
+                description="Hottest inlet expected within a day [degC].",
+                type="integer",
+                priority=1,
+            ),
             PrinterColumn(
                 name="Supply",
                 json_path=".status.supplyCelsius",

@@ -46,6 +46,7 @@ class PlanState(StrEnum):
     HELD_BY_LIMIT = "HeldByLimit"
     RELEASED = "Released"
     SHADOW = "Shadow"
+    PAUSED = "Paused"
     HANDED_OFF = "HandedOff"
 
 
@@ -71,6 +72,8 @@ class PlanReason(StrEnum):
     RESIDENCY_UNSATISFIED = "ResidencyUnsatisfied"
     DEADLINE_UNREACHABLE = "DeadlineUnreachable"
     INVALID_ANNOTATION = "InvalidAnnotation"
+    HEAT_PAUSE = "HeatPause"
+    COOLED = "Cooled"
     OPERATOR_LOST = "OperatorLost"
     UNINSTALLED = "Uninstalled"
     RELEASED_BY_ADMIN = "ReleasedByAdmin"

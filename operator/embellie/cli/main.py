@@ -7,11 +7,19 @@ from pathlib import Path
 import click
 
 from embellie import __version__
+from embellie.cli.backtest import backtest
+from embellie.cli.card import card
+from embellie.cli.forecast import forecast
 from embellie.cli.go import go
+from embellie.cli.ledger import ledger_group
+from embellie.cli.model import model_group
 from embellie.cli.operator import operator_group
 from embellie.cli.plan import plan
 from embellie.cli.release import release
+from embellie.cli.replay import replay
+from embellie.cli.report import report
 from embellie.cli.session import ReadableGroup, Where, cluster_options
+from embellie.cli.thermal import thermal
 from embellie.cli.why import why
 
 
@@ -27,7 +35,21 @@ def version() -> None:
     click.echo(f"embellie {__version__}")
 
 
-for command in (why, plan, go, release, operator_group):
+for command in (
+    why,
+    plan,
+    go,
+    release,
+    operator_group,
+    thermal,
+    report,
+    card,
+    ledger_group,
+    forecast,
+    backtest,
+    model_group,
+    replay,
+):
     cli.add_command(command)
 
 

@@ -77,6 +77,47 @@ def operator_group() -> None:
     help="Where /metrics and /healthz are answered; 0: nowhere.",
 )
 @click.option(
+    "--workload-metrics",
+    envvar="EMBELLIE_WORKLOAD_METRICS",
+    is_flag=True,
+    help="Show a series for each held workload.",
+)
+@click.option(
+    "--ledger-path",
+    envvar="EMBELLIE_LEDGER_PATH",
+    default=None,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The ledger's file; without it nothing is recorded.",
+)
+@click.option(
+    "--ledger-interval-seconds",
+    envvar="EMBELLIE_LEDGER_INTERVAL_SECONDS",
+    default=900.0,
+    show_default=True,
+    type=click.FloatRange(60, 3600),
+    help="Length of an account, in the operator's clock.",
+)
+@click.option(
+    "--ledger-retention-days",
+    envvar="EMBELLIE_LEDGER_RETENTION_DAYS",
+    default=400.0,
+    show_default=True,
+    type=click.FloatRange(7, 36500),
+    help="Older records become daily accounts.",
+)
+@click.option(
+    "--ledger-pseudonyms",
+    envvar="EMBELLIE_LEDGER_PSEUDONYMS",
+    is_flag=True,
+    help="Record people under pseudonyms; the key lies beside the ledger.",
+)
+@click.option(
+    "--team-label",
+    envvar="EMBELLIE_TEAM_LABEL",
+    default="",
+    help="The label of namespaces that names their team, for reports by team.",
+)
+@click.option(
     "--log-level",
     envvar="EMBELLIE_LOG_LEVEL",
     default="info",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`embellie plan`: everything that is held, oldest first."""
+"""`embellie plan`: everything that is held, oldest first; `embellie plan bench` measures the planner."""
 
 import json
 import sys
@@ -7,6 +7,7 @@ from datetime import UTC, datetime, tzinfo
 
 import click
 
+from embellie.cli.plan_bench import bench
 from embellie.cli.rows import PlanRow, columns, rows_of, summary
 from embellie.cli.session import RESOURCES, Where, cluster_options
 from embellie.domain import names
@@ -16,14 +17,17 @@ from embellie.watchdog.api import Api, ApiError, Object, namespaced
 SELECTOR = f"{names.HELD_LABEL}=true"
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("-A", "--all-namespaces", is_flag=True, help="Show all namespaces.")
 @click.option("-o", "--output", type=click.Choice(["table", "wide", "json"]), default="table", help="The format.")
 @click.option("--utc", is_flag=True, help="Write times in UTC instead of this machine's zone.")
 @click.option("--clock", default="system", envvar="EMBELLIE_CLOCK", hidden=True, help="The operator's clock.")
 @cluster_options
-def plan(where: Where, all_namespaces: bool, output: str, utc: bool, clock: str) -> None:
+@click.pass_context
+def plan(context: click.Context, where: Where, all_namespaces: bool, output: str, utc: bool, clock: str) -> None:
     """Show everything that is held, oldest first, with its reason, planned and latest start."""
+    if context.invoked_subcommand is not None:
+        return
     api = where.api()
     namespace = None if all_namespaces else where.current_namespace()
     held = [
@@ -41,6 +45,9 @@ def plan(where: Where, all_namespaces: bool, output: str, utc: bool, clock: str)
     if rows:
         _print(rows, now=now, zone=zone, wide=output == "wide")
     click.echo(summary(rows, where=f"namespace {namespace}" if namespace else "all namespaces", shadowed=shadowed))
+
+
+plan.add_command(bench)
 
 
 def _path(prefix: str, plural: str, namespace: str | None) -> str:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from embellie.cluster.events import Event, EventType, Regarding
 from embellie.cluster.patches import format_time
+from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 
 
@@ -96,4 +97,41 @@ def deadline_moved_back(key: WorkloadKey, wanted: datetime, kept: datetime) -> E
         note=f"The latest start only ever moves earlier: {format_time(kept)} stays, {format_time(wanted)} is refused. "
         "To wait longer, create the workload again.",
         sameness=format_time(wanted),
+    )
+
+
+def pause_announced(key: WorkloadKey, by: datetime) -> Event:
+    """A running Job shall write its checkpoint."""
+    return Event(
+        regarding=regarding_workload(key),
+        type=EventType.NORMAL,
+        reason="PauseAnnounced",
+        action="Announce",
+        note=f"Its thermal zone is too hot: it is paused once its checkpoint is acknowledged (copy the annotation "
+        f"{names.PAUSE_BY} to {names.CHECKPOINTED}), at the latest {format_time(by)}.",
+        sameness=format_time(by),
+    )
+
+
+def pause_withdrawn(key: WorkloadKey) -> Event:
+    """The zone has cooled before the pause came."""
+    return Event(
+        regarding=regarding_workload(key),
+        type=EventType.NORMAL,
+        reason="PauseWithdrawn",
+        action="Withdraw",
+        note="Its thermal zone has cooled; it goes on without a pause.",
+    )
+
+
+def paused(key: WorkloadKey, message: str, *, acknowledged: bool) -> Event:
+    """A running Job was suspended."""
+    word = "after its checkpoint was acknowledged" if acknowledged else "without an acknowledged checkpoint"
+    return Event(
+        regarding=regarding_workload(key),
+        type=EventType.NORMAL if acknowledged else EventType.WARNING,
+        reason="Paused",
+        action="Pause",
+        note=f"{message} It was suspended {word}.",
+        sameness=message,
     )

@@ -28,6 +28,10 @@ _KEPT_ANNOTATIONS = (
     names.RELEASE_REASON,
     names.CELL,
     names.GO,
+    names.CHECKPOINT,
+    names.PAUSE_BY,
+    names.CHECKPOINTED,
+    names.PAUSED_AT,
 )
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 _FINISHED_PHASES = frozenset({"Succeeded", "Failed"})
@@ -105,6 +109,15 @@ class WorkloadRecord:
         return self.pods * self.gpus_per_pod
 
     @property
+    def paused(self) -> bool:
+        """True for a Job that we paused and have not started again."""
+        paused_at = self.annotations.get(names.PAUSED_AT)
+        if not (self.held and self.waiting and paused_at):
+            return False
+        # Both are written by us in one form, so that the texts compare as the instants do.
+        return paused_at >= self.annotations.get(names.RELEASED_AT, "")
+
+    @property
     def queued(self) -> bool:
         """True for a Job in a Kueue queue: Kueue owns its suspension. A pod's gate is ours alone to remove."""
         return bool(self.queue) and self.key.kind is WorkloadKind.JOB
@@ -124,6 +137,10 @@ class PodRecord:
     watts_per_gpu: str
     created_at: datetime
     started_at: datetime | None
+    hears: bool = False
+    """Carries the checkpoint annotation itself, so that a pause can be announced inside of it (downward API)."""
+    checkpointed: str = ""
+    """Its acknowledgement of a pause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,6 +309,8 @@ def parse_pod(raw: Raw) -> PodRecord | None:
         watts_per_gpu=str((meta.get("annotations") or {}).get(names.WATTS_PER_GPU, "")),
         created_at=parse_time(meta.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC),
         started_at=parse_time(status.get("startTime")),
+        hears=names.CHECKPOINT in (meta.get("annotations") or {}),
+        checkpointed=str((meta.get("annotations") or {}).get(names.CHECKPOINTED, "")),
     )
 
 

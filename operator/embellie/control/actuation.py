@@ -122,6 +122,14 @@ class Actuation:
                 self._unwritten[record.key.uid] = record
         return Carried(records=tuple(records.values()), conflicts=conflicts)
 
+    def note(self, records: Iterable[PlanRecord], resumed: Iterable[WorkloadRecord]) -> None:
+        """Take over what others of this leader wrote: last words to be recorded, and starts on their way."""
+        for record in records:
+            if record.state in _LAST_WORDS:
+                self._unwritten[record.key.uid] = record
+        for workload in resumed:
+            self._released[workload.key.uid] = (time.monotonic(), workload.annotations.get(names.CELL, ""))
+
     def write_plans(
         self, records: Sequence[PlanRecord], workloads: Iterable[WorkloadRecord], now: datetime, time_limit_s: float
     ) -> bool:

@@ -3,7 +3,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from embellie.api.energypolicy import EnergyPolicy, EnergyPolicySpec
@@ -18,6 +18,7 @@ from embellie.control.layout import CellNodes, Layout, lay_out
 from embellie.control.occupancy import Occupancy, expected_kw, occupancy, watts_or, worst_kw
 from embellie.control.policies import PolicyTable
 from embellie.control.terms import Terms, read_terms, residency_allows
+from embellie.control.zone_settings import hard_limit_c
 from embellie.domain import names
 from embellie.domain.clock import Clock
 from embellie.domain.forecast import Forecast
@@ -61,6 +62,10 @@ class Inputs:
     turn_s: float
     period_s: float
     max_limit_hold_s: float
+    heat: Mapping[str, ThermalZoneState] = field(default_factory=dict)
+    """What is known and learnt about each thermal zone; a zone that is missing is judged by its spec alone."""
+    learnt_watts: Callable[[str, str], float | None] = lambda _namespace, _name: None
+    """What a GPU of a job of this name draws, from what ran before; None until enough did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +156,7 @@ def _is_subject(record: WorkloadRecord, inputs: Inputs) -> bool:
     if record.finished or record.key.uid in inputs.in_flight:
         return False
     if record.held:
-        return record.waiting and not record.queued
+        return record.waiting and not record.queued and not record.paused
     seen = record.key.uid in inputs.bounds
     return record.opted_in and not record.waiting and names.RELEASED_AT not in record.annotations and not seen
 
@@ -195,7 +200,8 @@ def _subject(
         allowed = frozenset()
     start_now, message = _start_now(record, policy, terms, allowed, places)
     grid_spec = places.spec_for(allowed)
-    watts = watts_or(record.annotations.get(names.WATTS_PER_GPU, ""), grid_spec.gpu_rated_power_watts)
+    learnt = inputs.learnt_watts(record.key.namespace, record.key.name)
+    watts = learnt or watts_or(record.annotations.get(names.WATTS_PER_GPU, ""), grid_spec.gpu_rated_power_watts)
     cpu_kw = 0.0 if record.gpus else CPU_POD_KW * record.pods
     workload = Workload(
         key=record.key,
@@ -302,9 +308,13 @@ def _thermal_state(
         base_kw += (specs[grid] if grid else _DEFAULT_GRID).node_idle_power_watts / 1000.0
         if grid:
             grids[grid] = None
+    ambient_zone = spec.grid_zone_name or next(iter(grids), None)
+    learnt = inputs.heat.get(name)
+    if learnt is not None:
+        return replace(learnt, base_power_kw=base_kw, ambient_grid_zone=ambient_zone)
     return ThermalZoneState(
         name=name,
-        inlet_limit_c=float(spec.limits.inlet_hard_celsius),
+        inlet_limit_c=hard_limit_c(spec.limits),
         margin_c=float(spec.limits.margin_kelvin),
         rise_k_per_kw=spec.cooling.rise_millikelvin_per_kilowatt / 1000.0,
         supply=inputs.supplies.get(name),
@@ -315,7 +325,7 @@ def _thermal_state(
         cooling_capacity_kw=spec.cooling.capacity_kilowatts,
         start_ramp_kw_per_min=spec.start_ramp_kilowatts_per_minute,
         base_power_kw=base_kw,
-        ambient_grid_zone=spec.grid_zone_name or next(iter(grids), None),
+        ambient_grid_zone=ambient_zone,
     )
 
 

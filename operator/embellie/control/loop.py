@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from embellie.api.gridzone import GridZone
 from embellie.api.thermalzone import ThermalZone
 from embellie.cluster.client import ApiError, KubeClient
 from embellie.cluster.lease import Heartbeat, LeaseElector
+from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.records import Raw
 from embellie.cluster.statuses import StatusWriter
 from embellie.cluster.store import Store, View
@@ -28,28 +29,37 @@ from embellie.cluster.switch import Switch
 from embellie.cluster.watch import bootstrap
 from embellie.control.actuation import MEASURED_FROM, Actuation
 from embellie.control.assemble import Assembly, Inputs, assemble
+from embellie.control.heat import HeatDesk
+from embellie.control.ledger_writer import Recorder
+from embellie.control.measures import Measures
 from embellie.control.options import Options
+from embellie.control.pause_desk import PauseDesk
+from embellie.control.pausing import heat_loads
 from embellie.control.sensors import Readings, SensorDesk
+from embellie.control.thermal_status import thermal_zone_status
 from embellie.control.turn import Verdicts, decide
-from embellie.control.zone_status import grid_zone_status, policy_status, thermal_zone_status, zone_headroom
+from embellie.control.zone_status import grid_zone_status, policy_status
 from embellie.domain.clock import Clock
 from embellie.domain.forecast import Forecast
-from embellie.domain.plan import Plan
+from embellie.domain.plan import Plan, PriceBook
 from embellie.domain.reasons import Rung, State
-from embellie.domain.snapshot import GridZoneState, Snapshot
+from embellie.domain.snapshot import Snapshot, ThermalZoneState
 from embellie.telemetry import metrics
-from embellie.telemetry.forecasts import ForecastDirectory
+from embellie.telemetry.forecasts import ForecastDirectory, zone_entry
+from embellie.thermal.promises import foresee
 
 logger = logging.getLogger(__name__)
 
 PLAN_STANDS_S = 15.0
 """While more releases are due than a turn can write, one plan serves so long; each turn shields it anew."""
-BATCH_SECONDS = 3.0
+BATCH_SECONDS = 2.0
 """A turn releases at most what can be written in this time; the next turn follows at once."""
 WRITE_S = 3.0
 """Time for WorkloadPlans in one turn [s]."""
 WRITE_BUSY_S = 0.2
 """The same while more releases are due: starts come before their records, which follow in later turns."""
+BUSY_HOUSE_S = 6.0
+"""While more releases are due than a turn can write, statuses, the switch and plans are seen to once in so long."""
 FIRST_FORECAST_S = 120.0
 """So long after the start of this process the forecaster beside it may still be at its first forecast [s]."""
 DEBOUNCE_S = 0.25
@@ -74,13 +84,16 @@ class _Seen:
     thermal_zones: tuple[ThermalZone, ...]
     readings: Readings
     forecasts: Mapping[str, Forecast]
+    heat: Mapping[str, ThermalZoneState]
+    to_pause: frozenset[str]
     now: datetime
 
     @property
     def key(self) -> tuple[object, ...]:
         """What decisions rest on, but for the temperatures' decimals and the time of day."""
         issues = tuple((name, f.issued_at, f.rung) for name, f in sorted(self.forecasts.items()))
-        return self.version, issues, tuple(sorted(self.readings.problems))
+        closed = tuple(sorted(name for name, state in self.heat.items() if not state.admission_open))
+        return self.version, issues, tuple(sorted(self.readings.problems)), closed, self.to_pause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +124,9 @@ class Loop:
         elector: LeaseElector,
         actuation: Actuation,
         stop: threading.Event,
+        recorder: Recorder | None = None,
+        heat: HeatDesk | None = None,
+        pauses: PauseDesk | None = None,
     ) -> None:
         self._options = options
         self._client = client
@@ -121,17 +137,27 @@ class Loop:
         self._elector = elector
         self._actuation = actuation
         self._stop = stop
+        self._recorder = recorder
+        self._heat = heat or HeatDesk()
+        self._pauses = pauses
         self._switch = Switch(client, options.namespace, f"{options.name}-switch")
         self._heartbeat = Heartbeat(client, options.namespace, options.identity, name=f"{options.name}-heartbeat")
         self._statuses = StatusWriter(client)
+        self._measures = Measures(
+            options.forecast_dir,
+            per_workload=options.workload_metrics,
+            keeps_accounts=options.ledger_path is not None,
+        )
         self._zone_power_kw: dict[str, float] = {}
         self._rest = _Rest()
         self._standing: Plan | None = None
+        self._prices: PriceBook | None = None
         self._standing_until = 0.0
         self._invalid: dict[str, str] = {}
         self._relisted_at = time.monotonic()
         self._recent_s: deque[float] = deque(maxlen=RECENT_TURNS)
         """Durations of the last turns [wall s]."""
+        self._kept_house_at = float("-inf")
         self._started_at = time.monotonic()
         self._zones_told: int | None = None
         self.alive_at = time.monotonic()
@@ -166,16 +192,7 @@ class Loop:
             self._zones_told = version
 
     def _tell_zones(self, grid_zones: Sequence[GridZone]) -> None:
-        self._forecasts.write_zones(
-            {
-                "name": z.metadata.name,
-                "gridRegion": z.spec.grid_region,
-                "latitudeMillidegrees": z.spec.latitude_millidegrees,
-                "longitudeMillidegrees": z.spec.longitude_millidegrees,
-            }
-            for z in grid_zones
-            if z.spec.grid_region
-        )
+        self._forecasts.write_zones(zone_entry(z) for z in grid_zones if z.spec.grid_region)
 
     def _wait(self) -> None:
         period_s = self._period_s
@@ -227,6 +244,7 @@ class Loop:
             self._actuation.put_back(),
             self._standing if started < self._standing_until else None,
             forecasts_to_come=started - self._started_at < FIRST_FORECAST_S,
+            before=self._prices,
         )
         metrics.TURN_SECONDS.labels("plan").observe(time.monotonic() - planned_at)
         if not self._elector.is_leader():
@@ -234,15 +252,29 @@ class Loop:
         if started >= self._standing_until:
             self._standing_until = started + PLAN_STANDS_S
         self._standing = verdicts.standing if verdicts.more_due else None
+        self._prices = verdicts.standing.prices or self._prices
         carried = self._actuation.carry_out(verdicts, assembly)
-        self._write_statuses(assembly, seen.readings, verdicts)
-        left = self._actuation.write_plans(
-            carried.records, seen.view.workloads, assembly.snapshot.now, WRITE_BUSY_S if verdicts.more_due else WRITE_S
-        )
+        carried = replace(carried, records=(*carried.records, *self._pause(seen, assembly, in_flight)))
+        self._measures.count(carried.records)
         namespaces = assembly.table.enforced_namespaces()
-        self._mind_the_switch(namespaces)
+        left = True
+        if not verdicts.more_due or started - self._kept_house_at > BUSY_HOUSE_S:
+            # Starts come before what is said about them: in a crowd this waits some seconds, and plans longer.
+            self._kept_house_at = started
+            self._write_statuses(assembly, seen.readings, verdicts)
+            left = self._actuation.write_plans(
+                carried.records,
+                seen.view.workloads,
+                assembly.snapshot.now,
+                WRITE_BUSY_S if verdicts.more_due else WRITE_S,
+            )
+            self._mind_the_switch(namespaces)
+            self._measures.tell(
+                assembly, carried.records, verdicts.standing, seen.readings.problems, self._heat.reports
+            )
         self._heartbeat.beat(datetime.now(UTC))
-        self._tell(assembly, verdicts)
+        if self._recorder is not None:
+            self._recorder.turn(assembly, seen.view, carried.records, self._actuation.promised())
         again = verdicts.more_due or carried.conflicts or left
         self._rest = _Rest(
             key=None if again or not is_settled(verdicts, assembly.snapshot) else seen.key,
@@ -250,6 +282,17 @@ class Loop:
             namespaces=namespaces,
         )
         return again
+
+    def _pause(self, seen: "_Seen", assembly: Assembly, in_flight: Mapping[str, str]) -> Sequence[PlanRecord]:
+        """Do what heat asks of running work that allows it."""
+        if self._pauses is None:
+            return ()
+        known, now = self._actuation.known(), assembly.snapshot.now
+        records, resumed = self._pauses.turn(assembly, seen.view, seen.to_pause, known, in_flight, now)
+        for record in resumed:
+            self._heat.resumed(record.key.uid)
+        self._actuation.note(records, resumed)
+        return records
 
     @property
     def _period_s(self) -> float:
@@ -303,14 +346,17 @@ class Loop:
         readings = self._desk.read(grid_zones, thermal_zones, lambda zone: self._zone_power_kw.get(zone, 0.0))
         now = self._clock.now()
         found = {z.metadata.name: self._forecasts.latest(z.metadata.name, now) for z in forecast_zones}
+        # The neutral rung is a guess without data: nothing is planned, shown or claimed by it.
+        forecasts = {name: f for name, f in found.items() if f is not None and f.rung is not Rung.NEUTRAL}
         return _Seen(
             version=version,
             view=view,
             grid_zones=grid_zones,
             thermal_zones=thermal_zones,
             readings=readings,
-            # The neutral rung is a guess without data: nothing is planned, shown or claimed by it.
-            forecasts={name: f for name, f in found.items() if f is not None and f.rung is not Rung.NEUTRAL},
+            forecasts=forecasts,
+            heat=self._heat.turn(now, thermal_zones, readings, self._zone_power_kw, forecasts),
+            to_pause=self._heat.wanted,
             now=now,
         )
 
@@ -330,8 +376,11 @@ class Loop:
             turn_s=turn_s,
             period_s=self._options.turn_seconds,
             max_limit_hold_s=self._options.max_limit_hold_seconds,
+            heat=seen.heat,
+            learnt_watts=self._heat.power.watts_per_gpu,
         )
         assembly = assemble(inputs, self._clock, seen.now)
+        self._heat.remember(assembly, heat_loads(assembly, seen.view.workloads, seen.view.pods, seen.now))
         self._zone_power_kw = _expected_power(assembly)
         return assembly
 
@@ -355,9 +404,19 @@ class Loop:
         for zone in assembly.grid_zones:
             status = grid_zone_status(zone, assembly, readings.problems, wall_now).to_json_object()
             self._statuses.write("GridZone", "gridzones", zone.metadata.name, status, now_s)
+        collisions = foresee(assembly.snapshot, verdicts.standing)
         for thermal in assembly.thermal_zones:
-            status = thermal_zone_status(thermal, assembly, readings.problems, wall_now).to_json_object()
-            self._statuses.write("ThermalZone", "thermalzones", thermal.metadata.name, status, now_s)
+            name = thermal.metadata.name
+            status = thermal_zone_status(
+                thermal,
+                assembly,
+                readings.problems,
+                wall_now,
+                self._heat.reports.get(name),
+                readings.zones.get(name),
+                tuple(c for c in collisions if c.zone == name),
+            ).to_json_object()
+            self._statuses.write("ThermalZone", "thermalzones", name, status, now_s)
         for policy in assembly.table.policies:
             status = policy_status(policy, assembly.table, verdicts.records, wall_now).to_json_object()
             self._statuses.write("EnergyPolicy", "energypolicies", policy.metadata.name, status, now_s)
@@ -378,24 +437,6 @@ class Loop:
             logger.info("holding is on in %d namespaces", len(wanted))
         metrics.SWITCH.set(1)
 
-    def _tell(self, assembly: Assembly, verdicts: Verdicts) -> None:
-        held = [r for r in verdicts.records if r.state in (State.HELD, State.HELD_BY_LIMIT)]
-        for state in (State.HELD, State.HELD_BY_LIMIT):
-            metrics.HELD.labels(state).set(sum(1 for r in held if r.state is state))
-        metrics.HELD_GPUS.set(sum(r.gpus for r in held))
-        now = assembly.snapshot.now
-        metrics.OLDEST_BOUND.set(max((max(0.0, (now - r.latest_start).total_seconds()) for r in held), default=0.0))
-        for zone in assembly.snapshot.grid_zones:
-            metrics.ZONE_POWER.labels(zone.name).set(1000.0 * worst_case_kw(zone, assembly.snapshot))
-            if zone.forecast is not None:
-                slot = min(max(0, int((now - zone.forecast.start) / zone.forecast.step)), zone.forecast.n_slots - 1)
-                metrics.CARBON_INTENSITY.labels(zone.name, zone.forecast.signal_kind).set(
-                    float(zone.forecast.carbon_intensity_mean_g_per_kwh[slot])
-                )
-                metrics.FORECAST_AGE.labels(zone.name).set((now - zone.forecast.issued_at).total_seconds())
-        for thermal in assembly.snapshot.thermal_zones:
-            metrics.HEADROOM.labels(thermal.name).set(1000.0 * zone_headroom(thermal.name, assembly).headroom_kw)
-
 
 def is_settled(verdicts: Verdicts, snapshot: Snapshot) -> bool:
     """Tell whether a turn left nothing open: nothing was let go or handed off, and everything held got its answer.
@@ -411,12 +452,6 @@ def _next_due(verdicts: Verdicts, now: datetime) -> timedelta:
     held = [r for r in verdicts.records if r.state is not State.SHADOW]
     due = [min(r.planned_start or r.latest_start, r.latest_start) for r in held]
     return min(due, default=now + timedelta(days=1)) - now
-
-
-def worst_case_kw(zone: GridZoneState, snapshot: Snapshot) -> float:
-    """Facility power of a grid zone with all that runs in it at its worst case [kW]."""
-    pue_of = {c.name: c.pue for c in snapshot.cells if c.grid_zone == zone.name}
-    return zone.base_power_kw + sum(g.worst_power_kw * pue_of[g.cell] for g in snapshot.running if g.cell in pue_of)
 
 
 def _expected_power(assembly: Assembly) -> dict[str, float]:

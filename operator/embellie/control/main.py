@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import uuid
+from datetime import timedelta
 from types import FrameType
 
 from embellie import __version__
@@ -15,17 +16,23 @@ from embellie.cluster.actuate import Releaser
 from embellie.cluster.client import ApiError, ConfigurationError, KubeClient
 from embellie.cluster.events import EventRecorder
 from embellie.cluster.lease import LeaseElector
+from embellie.cluster.pauses import Pauser
 from embellie.cluster.plans import PlanWriter
 from embellie.cluster.store import Store
 from embellie.cluster.watch import Watcher, bootstrap
 from embellie.control.actuation import Actuation
+from embellie.control.heat import HeatDesk
+from embellie.control.ledger_writer import LedgerOptions, Recorder
 from embellie.control.loop import Loop
 from embellie.control.options import Options
+from embellie.control.pause_desk import PauseDesk
 from embellie.control.sensors import SensorDesk
-from embellie.domain.clock import parse_clock
+from embellie.domain.clock import Clock, parse_clock
+from embellie.telemetry.energy import EnergySource
 from embellie.telemetry.forecasts import ForecastDirectory
 from embellie.telemetry.metrics import Server
 from embellie.telemetry.prometheus import NoMetrics, PrometheusSource
+from embellie.telemetry.tables import PrometheusTables
 
 logger = logging.getLogger("embellie")
 
@@ -99,7 +106,9 @@ def run(options: Options) -> int:
         on_lost=lambda: ending.fail("the leader lease was lost"),
     )
     source = PrometheusSource(options.prometheus_url) if options.prometheus_url else NoMetrics()
+    heat = HeatDesk(PrometheusTables(options.prometheus_url) if options.prometheus_url else None, clock)
     events = EventRecorder(client, instance=options.identity)
+    recorder = _recorder(options, clock, elector)
     loop = Loop(
         options=options,
         client=client,
@@ -114,6 +123,9 @@ def run(options: Options) -> int:
             events=events,
         ),
         stop=ending.stop,
+        recorder=recorder,
+        heat=heat,
+        pauses=PauseDesk(pauser=Pauser(client), releaser=Releaser(client, may_write=elector.is_leader), events=events),
     )
     synced = threading.Event()
     server = Server(
@@ -128,20 +140,45 @@ def run(options: Options) -> int:
         if not _first_lists(client, store, loop, ending):
             return ending.exit_code
         synced.set()
+        heat.start()
         watcher.start()
         elector.start()
+        if recorder is not None:
+            recorder.start()
         # A signal handler cannot wake a thread that waits for something else, so a helper passes the stop on.
         threading.Thread(target=_pass_on, args=(ending.stop, store.wake), daemon=True).start()
         loop.run()
         if ending.exit_code == 0:
             loop.shut_down()
     finally:
+        heat.stop()
         watcher.stop(WATCH_STOP_S)
+        if recorder is not None:
+            recorder.stop()
         events.close()
         elector.stop()
         server.stop()
         client.close()
     return ending.exit_code
+
+
+def _recorder(options: Options, clock: Clock, elector: LeaseElector) -> Recorder | None:
+    if options.ledger_path is None:
+        return None
+    return Recorder(
+        LedgerOptions(
+            path=options.ledger_path,
+            interval=timedelta(seconds=options.ledger_interval_seconds),
+            retention=timedelta(days=options.ledger_retention_days),
+            pseudonyms=options.ledger_pseudonyms,
+            team_label=options.team_label,
+        ),
+        clock=clock,
+        source=EnergySource(options.prometheus_url) if options.prometheus_url else None,
+        exchange=options.forecast_dir,
+        identity=options.identity,
+        is_leader=elector.is_leader,
+    )
 
 
 def _pass_on(stop: threading.Event, wake: threading.Event) -> None:

@@ -148,10 +148,10 @@ class _Book:
         """Return the count."""
         return Occupancy(
             cells=tuple(self._cell(cell) for cell in self._layout.cells),
-            running=tuple(self._running(cell, gang) for (cell, _), gang in self._gangs.items()),
+            running=tuple(self._running(cell, uid, gang) for (cell, uid), gang in self._gangs.items()),
         )
 
-    def _running(self, cell: str, gang: _Gang) -> RunningGang:
+    def _running(self, cell: str, uid: str, gang: _Gang) -> RunningGang:
         p50, p90 = expected_ends(gang.started_at, gang.duration, self._now)
         return RunningGang(
             cell=cell,
@@ -161,6 +161,7 @@ class _Book:
             expected_end_p50=p50,
             expected_end_p90=p90,
             started_at=gang.started_at,
+            uid=uid,
         )
 
     def _spec(self, cell: str) -> GridZoneSpec:

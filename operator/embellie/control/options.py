@@ -21,6 +21,14 @@ class Options:
     release_rate: float = 400.0
     """Most releases per wall second."""
     metrics_port: int = 8080
+    workload_metrics: bool = False
+    """Whether each held workload has a series of its own."""
+    ledger_path: Path | None = None
+    """None: nothing is recorded."""
+    ledger_interval_seconds: float = 900.0
+    ledger_retention_days: float = 400.0
+    ledger_pseudonyms: bool = False
+    team_label: str = ""
     log_level: str = "info"
     clock: str = "system"
     kubeconfig: str | None = None
@@ -30,7 +38,13 @@ class Options:
         """Refuse what would make the loop stand still."""
         if not 0 <= self.max_limit_hold_seconds < 1e7:
             raise ValueError(f"--max-limit-hold-seconds must be 0 or more, got {self.max_limit_hold_seconds}")
-        for name in ("turn_seconds", "release_rate", "relist_wall_seconds"):
+        for name in (
+            "turn_seconds",
+            "release_rate",
+            "relist_wall_seconds",
+            "ledger_interval_seconds",
+            "ledger_retention_days",
+        ):
             value = getattr(self, name)
             if not 0 < value < 1e7:
                 raise ValueError(f"--{name.replace('_', '-')} must be greater than 0, got {value}")

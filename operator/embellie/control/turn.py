@@ -12,7 +12,7 @@ from embellie.control.assemble import Assembly
 from embellie.control.outcome import records_of
 from embellie.domain import names
 from embellie.domain.limits import bound_reached
-from embellie.domain.plan import Action, Decision, Plan
+from embellie.domain.plan import Action, Decision, Plan, PriceBook
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import Snapshot, WorkloadKey
 from embellie.planning.planner import plan
@@ -47,6 +47,7 @@ def decide(
     standing: Plan | None = None,
     *,
     forecasts_to_come: bool = False,
+    before: PriceBook | None = None,
 ) -> Verdicts:
     """Plan, shield, and bound the number of releases. Pure.
 
@@ -54,12 +55,13 @@ def decide(
     refused: they come after all others, so that a few that cannot be released never block the rest. `standing` is the
     plan of a moment ago, of which only a part could be written: it is not made anew, but shielded anew.
     `forecasts_to_come`: this process is so young that its forecaster may not have spoken yet. Then what an earlier
-    leader planned stands: no forecast yet is no reason to start all that is held.
+    leader planned stands: no forecast yet is no reason to start all that is held. `before` are the prices of the last
+    plan, from which this one's search starts.
     """
     snapshot = assembly.snapshot
     planned = _what_is_left(standing, snapshot) if standing is not None else None
     if planned is None:
-        planned = plan(snapshot)
+        planned = plan(snapshot, before)
     enforced = shield(planned, snapshot)
     if forecasts_to_come:
         kept = tuple(d for d in enforced.decisions if not _is_only_early(d, known.get(d.key.uid)))
@@ -146,13 +148,13 @@ def _hand_offs(
             continue
         outcome = _handed_off(record, before)
         if outcome is not None:
-            found.append(_plain_record(record, before, *outcome))
+            found.append(plain_record(record, before, *outcome))
     return found, unmark
 
 
 def _handed_off(record: WorkloadRecord, before: KnownPlan) -> tuple[State, Reason, str] | None:
     # A plan whose status was never written says nothing, and was about to say Held.
-    was_held = before.state in (State.HELD, State.HELD_BY_LIMIT, "") and before.mode != "shadow"
+    was_held = before.state in (State.HELD, State.HELD_BY_LIMIT, State.PAUSED, "") and before.mode != "shadow"
     if record.held and record.waiting and not record.queued:
         return None
     if was_held and record.queued:
@@ -186,7 +188,8 @@ def _released_elsewhere(record: WorkloadRecord) -> tuple[State, Reason, str]:
     return State.RELEASED, reason, f"Released at {record.annotations[names.RELEASED_AT]} ({reason})."
 
 
-def _plain_record(record: WorkloadRecord, before: KnownPlan, state: State, reason: Reason, message: str) -> PlanRecord:
+def plain_record(record: WorkloadRecord, before: KnownPlan, state: State, reason: Reason, message: str) -> PlanRecord:
+    """Describe a workload that this turn plans nothing for."""
     return PlanRecord(
         key=record.key,
         latest_start=before.latest_start,

@@ -3,7 +3,8 @@
 
 Heat is the steady-state rule that needs no dynamics and survives lost telemetry: all work at its worst case must keep
 the inlet under its limit, less the margin, and under the cooling's capacity (Tang, Gupta and Varsamopoulos, IEEE TPDS
-2008, in its row-wise form).
+2008, in its row-wise form). A learnt model that is trusted says how much a kilowatt warms the inlet; until then the
+zone's spec does.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ class HeatBound(StrEnum):
     CAPACITY = "CoolingCapacity"
     STEADY_STATE = "InletSteadyState"
     READING = "InletReading"
+    RETURN = "CoolantReturn"
+    CEILING = "HeatRejectionCeiling"
+    ORDER = "OrderToCut"
+    BARRIER = "InletRising"
+    LADDER = "AdmissionClosed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +48,30 @@ def fresh_value(reading: Reading | None) -> float | None:
     return reading.value if reading is not None and reading.quality is Quality.FRESH else None
 
 
+def safety_margin_k(zone: ThermalZoneState) -> float:
+    """Return what is kept free below the limit [K]: what predictions may be wrong by, never below the configured."""
+    if zone.model is None or not (zone.model.trusted or zone.model.drifted):
+        return zone.margin_c
+    return max(zone.margin_c, zone.model.margin_k)
+
+
 def steady_state_limit_kw(zone: ThermalZoneState, supply_c: float) -> tuple[float, HeatBound]:
     """Return the most heat that a zone may make at a supply temperature [kW], and which limit says so."""
-    room_k = zone.inlet_limit_c - zone.margin_c - supply_c
+    room_k = zone.inlet_limit_c - safety_margin_k(zone) - supply_c - zone.arriving_k
+    rise = zone.rise_k_per_kw
+    if zone.model is not None:
+        # A zone that is warmer than its model says stays so until it shows otherwise; a cooler one earns nothing.
+        room_k -= max(0.0, zone.model.bias_k) if zone.model.trusted or zone.model.drifted else 0.0
+        if zone.model.trusted:
+            room_k -= zone.model.offset_k
+            rise = zone.model.gain_k_per_kw
+        elif zone.model.drifted:
+            rise = max(rise, zone.model.gain_k_per_kw)
     limit, bound = float("inf"), HeatBound.NONE
     if room_k < 0:
         limit, bound = 0.0, HeatBound.STEADY_STATE
-    elif zone.rise_k_per_kw > 0:
-        limit, bound = room_k / zone.rise_k_per_kw, HeatBound.STEADY_STATE
+    elif rise > 0:
+        limit, bound = room_k / rise, HeatBound.STEADY_STATE
     if zone.cooling_capacity_kw is not None and zone.cooling_capacity_kw < limit:
         limit, bound = zone.cooling_capacity_kw, HeatBound.CAPACITY
     return limit, bound
@@ -61,7 +83,8 @@ def supply_now_c(zone: ThermalZoneState) -> tuple[float, bool]:
     An untrusted inlet also makes the supply count as its worst: the fresh supply alone no longer shows whether the
     air that arrives is the air that was sent.
     """
-    trusted = all(reading is None or fresh_value(reading) is not None for reading in (zone.supply, zone.inlet))
+    named = (zone.supply, zone.inlet, zone.coolant_return)
+    trusted = all(reading is None or fresh_value(reading) is not None for reading in named)
     supply = fresh_value(zone.supply)
     if trusted and supply is not None:
         return supply, True
@@ -72,14 +95,28 @@ def heat_room_now(zone: ThermalZoneState) -> HeatRoom:
     """Return how much heat a zone may make now, from fresh readings or else from the worst case."""
     supply_c, trusted = supply_now_c(zone)
     limit, bound = steady_state_limit_kw(zone, supply_c)
+    for kw, what in (
+        (zone.ceiling_kw, HeatBound.CEILING),
+        (zone.order_kw, HeatBound.ORDER),
+        (zone.barrier_kw, HeatBound.BARRIER),
+    ):
+        if kw is not None and kw < limit:
+            limit, bound = kw, what
     inlet = fresh_value(zone.inlet)
     if inlet is not None and inlet > zone.inlet_limit_c - zone.margin_c:
         # Whatever the model says: inside the margin, the measured inlet closes admission.
         limit, bound = 0.0, HeatBound.READING
+    returned, returned_limit_c = fresh_value(zone.coolant_return), zone.coolant_return_limit_c
+    if returned is not None and returned_limit_c is not None and returned > returned_limit_c - zone.margin_c:
+        limit, bound = 0.0, HeatBound.RETURN
+    if not zone.admission_open:
+        limit, bound = 0.0, HeatBound.LADDER
     return HeatRoom(limit_kw=limit, bound=bound, trusted=trusted)
 
 
 def over_hard_inlet(zone: ThermalZoneState) -> bool:
-    """Return whether a fresh inlet reading stands at or over the hard limit."""
-    inlet = fresh_value(zone.inlet)
-    return inlet is not None and inlet >= zone.inlet_limit_c
+    """Return whether a fresh reading stands at or over its hard limit: the inlet's, or the coolant's on its return."""
+    inlet, returned = fresh_value(zone.inlet), fresh_value(zone.coolant_return)
+    if inlet is not None and inlet >= zone.inlet_limit_c:
+        return True
+    return returned is not None and zone.coolant_return_limit_c is not None and returned >= zone.coolant_return_limit_c

@@ -22,6 +22,15 @@ CELL = "embellie.io/cell"
 GO = "embellie.io/go"
 """Who started the workload by hand, with `kubectl embellie go`."""
 
+CHECKPOINT = "embellie.io/checkpoint"
+"""The user's word that work may be paused: how long a checkpoint takes, and how often one is written."""
+PAUSE_BY = "embellie.io/pause-by"
+"""Ours: the work is paused at this instant, or as soon as its checkpoint is acknowledged."""
+CHECKPOINTED = "embellie.io/checkpointed"
+"""The work's own word that its checkpoint is written: the value of `PAUSE_BY`, on the Job or on each of its pods."""
+PAUSED_AT = "embellie.io/paused-at"
+"""Ours: when the work was last paused."""
+
 GPU_RESOURCE = "nvidia.com/gpu"
 GPU_PRODUCT_LABEL = "nvidia.com/gpu.product"
 

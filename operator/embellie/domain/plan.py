@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What shall be done, and why."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from embellie.domain.forecast import FloatArray
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import WorkloadKey
 
@@ -47,6 +49,21 @@ class Decision:
     """True: held past its bound by a fresh reading over a hard limit."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PriceBook:
+    """What room was worth in a plan: the next plan starts its search from it."""
+
+    now: datetime
+    edges_h: FloatArray
+    """Edges of the plan's slots, hours from `now`, shape (T + 1,)."""
+    gpu: Mapping[str, FloatArray]
+    """By cell: per GPU and slot, shape (T,) [g]."""
+    power: Mapping[str, FloatArray]
+    """By the first cell of those that share a contract: per kW and slot [g]."""
+    heat: Mapping[str, FloatArray]
+    """By the first cell of those that share cooling: per kW and slot [g]."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The decisions of a turn, in the order of the snapshot's workloads."""
@@ -55,4 +72,6 @@ class Plan:
     objective_g: float
     """Expected emissions of all planned work [g]."""
     lower_bound_g: float | None = None
-    """A proved lower bound of the objective [g]; None where none was computed."""
+    """No plan of the same work emits less [g]; None where a signal is missing, so that nothing can be proved."""
+    prices: PriceBook | None = field(default=None, compare=False)
+    """Warm start of the next plan."""

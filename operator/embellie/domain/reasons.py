@@ -18,6 +18,8 @@ class State(StrEnum):
     """We let it start."""
     SHADOW = "Shadow"
     """Not touched; the plan says what we would have done."""
+    PAUSED = "Paused"
+    """Ran, and was suspended after its checkpoint because its zone was too hot; bounded by `maxLimitHold`."""
     HANDED_OFF = "HandedOff"
     """Somebody else decides about it: it was started or suspended by another hand."""
 
@@ -64,6 +66,11 @@ class Reason(StrEnum):
     """The deadline cannot be met even by starting at once."""
     INVALID_ANNOTATION = "InvalidAnnotation"
     """An annotation that bounds the wait cannot be read."""
+
+    HEAT_PAUSE = "HeatPause"
+    """Paused, because its thermal zone heated in spite of everything."""
+    COOLED = "Cooled"
+    """Goes on after a pause."""
 
     OPERATOR_LOST = "OperatorLost"
     """Released by the watchdog, because the operator completed no turn for too long."""

@@ -178,6 +178,8 @@ class RunningGang:
     expected_end_p90: datetime
     started_at: datetime
     """Bind time of the first pod, else the release."""
+    uid: str = ""
+    """Of the workload; empty for work that is nobody's but its pod's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,20 +7,18 @@ slot that it touches whole, so that rounding never overbooks.
 
 import math
 from datetime import datetime
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from embellie.domain.forecast import FloatArray
 from embellie.domain.limits import fresh_value, heat_room_now, steady_state_limit_kw
 from embellie.domain.packing import NodeRoom
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import GridZoneState, Snapshot, ThermalZoneState, Workload
+from embellie.planning.problem import BoolArray, IntArray, Zones
 from embellie.planning.timegrid import TimeGrid, ambient_p90_c
 
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
-
+_MOST_KW = 1e9
 _SLACK = 1e-6
 """Sums of powers are compared with this much tolerance [kW]."""
 
@@ -31,6 +29,7 @@ class Capacity:
     def __init__(self, snapshot: Snapshot, grid: TimeGrid, n_slots: int) -> None:
         self._grid = grid
         self._phase = grid.phase
+        self._spans: dict[float, tuple[int, int]] = {}
         cells = snapshot.cells
         self._rows = {cell.name: row for row, cell in enumerate(cells)}
         count = len(cells)
@@ -68,6 +67,34 @@ class Capacity:
             np.minimum(self._gpus[row], max(cell.gpus_total, cell.gpus_free), out=self._gpus[row])
         np.minimum(self._power, self._heat, out=self._limit)
 
+    def zones(self, cost_per_kwh: FloatArray, cuts: IntArray) -> Zones:
+        """Return what is free as a problem's zones, over slots between these edges of the plan's axis."""
+        first = cuts[:-1]
+
+        def least(rows: FloatArray) -> FloatArray:
+            tightest: FloatArray = np.minimum.reduceat(rows[:, : cuts[-1]], first, axis=1)
+            return tightest
+
+        def grouped(rows: FloatArray, peers: list[list[int]]) -> tuple[IntArray, FloatArray]:
+            leaders = [min(same) if same and np.isfinite(rows[r]).any() else -1 for r, same in enumerate(peers)]
+            names = sorted({leader for leader in leaders if leader >= 0})
+            group = np.array([names.index(i) if i >= 0 else -1 for i in leaders], dtype=np.int64)
+            return group, np.maximum(least(rows[names]) if names else np.zeros((0, first.size)), -_MOST_KW)
+
+        # Rows are in kW of the leader's IT power: a cell with another PUE draws in proportion.
+        power_group, power = grouped(self._power, self._same_grid)
+        heat_group, heat = grouped(self._heat, self._same_heat)
+        leaders = [min(same) for same in self._same_grid]
+        return Zones(
+            cost_per_kwh=cost_per_kwh,
+            gpus=least(self._gpus),
+            power_group=power_group,
+            power_kw=power,
+            power_factor=np.array([self._pue[r] / self._pue[lead] for r, lead in enumerate(leaders)]),
+            heat_group=heat_group,
+            heat_kw=heat,
+        )
+
     def _after(self, end: datetime) -> int:
         """Return the first slot that an end leaves free; a run that is overdue still takes the present one."""
         return max(1, math.ceil(self._grid.slots(end) - 1e-9))
@@ -103,13 +130,26 @@ class Capacity:
         if ambient is not None:
             supply = np.maximum(zone.supply_setpoint_c, ambient + zone.ambient_approach_k)
             limit[1:] = [steady_state_limit_kw(zone, float(c))[0] for c in supply[1:]]
+        if zone.outlook is not None:
+            # What the learnt model says holds as far as it looks.
+            at = (self._grid.origin - zone.outlook.start).total_seconds() + np.arange(n_slots) * self._grid.step_s
+            first = np.floor(at / zone.outlook.step.total_seconds()).astype(np.int64)
+            last = np.floor((at + self._grid.step_s - 1.0) / zone.outlook.step.total_seconds()).astype(np.int64)
+            known = (first >= 0) & (first < zone.outlook.removable_kw.size)
+            known[0] = False
+            row = np.clip(np.stack([first, last]), 0, zone.outlook.removable_kw.size - 1)
+            limit = np.where(known, zone.outlook.removable_kw[row].min(axis=0), limit)
         room: FloatArray = limit - used
         return room
 
     def _span(self, duration_s: float) -> tuple[int, int]:
         """Return how many slots a run touches: from now, and from a slot's edge."""
-        length = max(0.0, duration_s) / self._grid.step_s
-        return max(1, math.ceil(self._phase + length - 1e-9)), max(1, math.ceil(length - 1e-9))
+        found = self._spans.get(duration_s)
+        if found is None:
+            length = max(0.0, duration_s) / self._grid.step_s
+            found = max(1, math.ceil(self._phase + length - 1e-9)), max(1, math.ceil(length - 1e-9))
+            self._spans[duration_s] = found
+        return found
 
     def open_starts(self, workload: Workload, candidates: int, rows: list[int]) -> BoolArray:
         """Return where a gang has room for its whole run, shape (all cells, candidates 0..candidates)."""
@@ -145,16 +185,36 @@ class Capacity:
             return Reason.CONTRACTED_POWER
         return Reason.SENSOR_UNTRUSTED if self._untrusted[row] else Reason.HEAT_LIMIT
 
+    def all_blocking(self, workload: Workload, row: int, last: int) -> list[Reason]:
+        """Return every row that is too full for a gang at each start up to `last`, or even when it is alone."""
+        span = self._span(workload.duration_p50_s)[1]
+        limit_span = self._span(max(workload.duration_p90_s, workload.duration_p50_s))[1]
+        need = workload.worst_power_kw - _SLACK
+        found = []
+        for reason, rows, least, width in (
+            (Reason.WAITING_FOR_GPUS, self._gpus, float(workload.gpus), span),
+            (Reason.CONTRACTED_POWER, self._power, need, limit_span),
+            (Reason.HEAT_LIMIT, self._heat, need, limit_span),
+        ):
+            counted = np.concatenate([[0], np.cumsum(rows[row] < least)])
+            starts = np.arange(last + 1)
+            if np.all(counted[np.minimum(starts + width, counted.size - 1)] > counted[starts]):
+                found.append(reason)
+        return found
+
     def reserve(self, workload: Workload, row: int, candidate: int) -> None:
-        """Take a gang's room for its whole run."""
+        """Take a gang's room for its whole run, and its seats where it starts now."""
         if candidate == 0:
-            gpu_end, lim_end = self._span(workload.duration_p50_s)[0], self._span(workload.duration_p90_s)[0]
             self._nodes[row].take(workload.pods, workload.gpus_per_pod)
-        else:
-            gpu_end = candidate + self._span(workload.duration_p50_s)[1]
-            lim_end = candidate + self._span(workload.duration_p90_s)[1]
-        self._gpus[row, candidate:gpu_end] -= workload.gpus
-        worst = workload.worst_power_kw
+        self.pencil_in(workload, row, candidate)
+
+    def pencil_in(self, workload: Workload, row: int, candidate: int, sign: int = 1) -> None:
+        """Take a gang's room without seating it; `sign` -1 gives it back."""
+        now = 0 if candidate == 0 else 1
+        gpu_end = candidate + self._span(workload.duration_p50_s)[now]
+        lim_end = candidate + self._span(workload.duration_p90_s)[now]
+        self._gpus[row, candidate:gpu_end] -= sign * workload.gpus
+        worst = sign * workload.worst_power_kw
         for other in self._same_grid[row]:
             self._power[other, candidate:lim_end] -= worst * self._pue[row] / self._pue[other]
         for other in self._same_heat[row]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one sentence of a decision: plain words, numbers with units, times in UTC."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from embellie.domain.plan import Estimate
@@ -50,9 +51,9 @@ def _gpus(count: int) -> str:
     return "1 GPU" if count == 1 else f"{count} GPUs"
 
 
-def blocked(w: Workload, reason: Reason, cell: str | None, start: datetime) -> str:
-    """Say what is full, when it is planned to start, and the bound."""
-    why = _BLOCKED[reason].format(gpus=_gpus(w.gpus), worst=w.worst_power_kw)
+def blocked(w: Workload, reasons: Sequence[Reason], cell: str | None, start: datetime) -> str:
+    """Say what is full (all of it, where several rows are at once), when it is planned to start, and the bound."""
+    why = ", and ".join(_BLOCKED[reason].format(gpus=_gpus(w.gpus), worst=w.worst_power_kw) for reason in reasons)
     where = f" in {cell}" if cell else ""
     return f"Waits because {why}; planned for {moment(start)}{where}, at the latest {moment(w.latest_start)}."
 

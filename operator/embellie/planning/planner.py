@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""First come, first served over a cost table: each workload takes the start with the least expected emissions.
+"""The plan of a turn: all free workloads planned together, then each decision with its reason.
 
-Order: what has reached its bound, what must start for another reason, then by creation. Shadow workloads come last and
-take no room from held ones. Each placement takes its room (GPUs, contracted power, heat) for its whole run, so later
-workloads see what earlier ones planned. Hard limits come first: only open starts are compared.
+What has reached its bound, or must start for another reason, goes first and takes its room. All others are planned as
+one problem (`joint`): prices on GPUs, power and heat share clean hours and scarce room among them. Then, first come
+first served, each takes the cheapest start that is open, its own place counting as open, where that saves what its
+policy asks against the first open start; else that first one. Hard limits come first: only open starts count. Shadow
+workloads come last and take no room from held ones.
 
 A run that would leave the forecast's horizon is valued at the mean of the last day, and a start whose run leaves it is
 never preferred for its emissions: hours that nobody has forecast save nothing.
@@ -14,6 +16,7 @@ one: whose low estimate is not above the planned start's expected emissions. It 
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -21,11 +24,13 @@ import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.domain.limits import bound_reached
-from embellie.domain.plan import Action, Decision, Estimate, Plan
+from embellie.domain.plan import Action, Decision, Estimate, Plan, PriceBook
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Snapshot, Workload, WorkloadKey
 from embellie.planning import messages
-from embellie.planning.capacity import BoolArray, Capacity
+from embellie.planning.capacity import Capacity
+from embellie.planning.joint import Joint, plan_together
+from embellie.planning.problem import BoolArray
 from embellie.planning.timegrid import CostModel, RunCosts, TimeGrid, time_grid
 
 _MAX_CANDIDATES = 24 * 32
@@ -33,9 +38,12 @@ _NO_SAVING = 1e-6
 """Relative differences below this are rounding, not savings."""
 
 
-def plan(snapshot: Snapshot) -> Plan:
-    """Decide for every workload of a snapshot: hold until when, or start now and where."""
-    return _Turn(snapshot).run()
+def plan(snapshot: Snapshot, before: PriceBook | None = None) -> Plan:
+    """Decide for every workload of a snapshot: hold until when, or start now and where.
+
+    `before` are the prices of the last plan, `Plan.prices`; they make this one better for the same work, no more.
+    """
+    return _Turn(snapshot, before).run()
 
 
 def _anywhere(ok: BoolArray) -> BoolArray:
@@ -47,28 +55,82 @@ def _anywhere(ok: BoolArray) -> BoolArray:
 class _Turn:
     """One plan in the making."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
+    def __init__(self, snapshot: Snapshot, before: PriceBook | None) -> None:
+        self._snapshot, self._before = snapshot, before
         self._cells = snapshot.cells
         self._rows = {cell.name: row for row, cell in enumerate(snapshot.cells)}
         self._grid: TimeGrid = time_grid(snapshot.grid_zones, snapshot.now)
         latest = max((w.latest_start for w in snapshot.workloads), default=snapshot.now)
         longest = max((max(w.duration_p50_s, w.duration_p90_s) for w in snapshot.workloads), default=0.0)
         self._last = min(_MAX_CANDIDATES, max(1, int(self._grid.slots(latest))))
-        n_slots = self._last + math.ceil(longest / self._grid.step_s) + 4
+        n_slots = self._n_slots = self._last + math.ceil(longest / self._grid.step_s) + 4
         zones = {zone.name: zone for zone in snapshot.grid_zones}
         self._costs = CostModel(snapshot.cells, zones, self._grid, self._last, n_slots)
         self._capacity = Capacity(snapshot, self._grid, n_slots)
         self._row_cache: dict[frozenset[str], list[int]] = {}
         self._decisions: dict[WorkloadKey, Decision] = {}
+        self._proposed: dict[WorkloadKey, tuple[int, int]] = {}
+        self._beyond: set[WorkloadKey] = set()
+        """Workloads that are planned over capacity, because nothing is free before their bound."""
 
     def run(self) -> Plan:
-        for workload in sorted(self._snapshot.workloads, key=self._order):
-            self._decisions[workload.key] = self._decide(workload)
+        ordered = sorted(self._snapshot.workloads, key=self._order)
+        free = [w for w in ordered if self._is_free(w)]
+        # Shadow workloads join only where there is nothing else to plan.
+        joined = [w for w in free if w.enforced] or free
+        together = {w.key for w in joined}
+        forced = [w for w in ordered if w.enforced and not self._is_free(w)]
+        for w in forced:
+            self._decisions[w.key] = self._decide(w)
+        joint = self._propose(joined) if joined else None
+        for w in ordered:
+            if w.key in together or w.key not in self._decisions:
+                self._decisions[w.key] = self._decide(w)
         self._respect_held_fraction()
         decisions = tuple(self._decisions[w.key] for w in self._snapshot.workloads)
         objective = math.fsum(d.best.expected_g for d in decisions if d.best is not None)
-        return Plan(decisions=decisions, objective_g=objective)
+        bound = self._bound(joined, joint, objective) if joint is not None else None
+        return Plan(
+            decisions=decisions,
+            objective_g=objective,
+            lower_bound_g=bound,
+            prices=joint.prices if joint is not None else None,
+        )
+
+    def _is_free(self, w: Workload) -> bool:
+        return w.start_now is None and not self._at_bound(w) and bool(self._allowed(w))
+
+    def _propose(self, workloads: list[Workload]) -> Joint:
+        """Plan workloads together, and pencil their places in."""
+        rows, last, worth = [], [], []
+        for w in workloads:
+            mine = self._allowed(w)
+            comparable = [row for row in mine if self._costs.known[row]]
+            end = self._candidates(w)
+            has_forecast = bool(comparable)
+            inside = int(self._costs.horizon_slots - w.duration_p50_s / self._grid.step_s + 1e-9) if has_forecast else 0
+            rows.append(comparable or mine)
+            last.append(end)
+            worth.append(max(0, min(end, inside)))
+        joint = plan_together(
+            workloads, rows, last, worth, self._capacity, self._costs, self._grid, self._n_slots, self._before
+        )
+        for i, (row, candidate) in joint.places.items():
+            self._proposed[workloads[i].key] = (row, candidate)
+            self._capacity.pencil_in(workloads[i], row, candidate)
+        return joint
+
+    def _bound(self, workloads: list[Workload], joint: Joint, objective: float) -> float | None:
+        """Return a bound of the whole objective: what is not planned together counts as it was decided.
+
+        A workload that found no room waits to its bound, over capacity: in the bound it counts its penalty, here its
+        emissions, so the difference is taken off.
+        """
+        if joint.bound_g is None:
+            return None
+        mine = math.fsum(best.expected_g for w in workloads if (best := self._decisions[w.key].best) is not None)
+        over = math.fsum(joint.penalty_g[i] for i, w in enumerate(workloads) if w.key in self._beyond)
+        return max(0.0, objective - mine + joint.bound_g - over)
 
     def _order(self, w: Workload) -> tuple[bool, int, datetime, datetime, str, str, str, str]:
         at_bound = self._at_bound(w)
@@ -131,6 +193,9 @@ class _Turn:
 
     def _choose(self, w: Workload, rows: list[int]) -> Decision:
         last = self._candidates(w)
+        proposed = self._proposed.pop(w.key, None)
+        if proposed is not None:
+            self._capacity.pencil_in(w, *proposed, sign=-1)
         comparable = [row for row in rows if self._costs.known[row]]
         costs, mean, ok = self._tables(w, comparable or rows, last)
         open_at = _anywhere(ok)
@@ -152,6 +217,7 @@ class _Turn:
         row, start = base_row, first
         cheaper = None
         if has_forecast:
+            # Its own place is free to it, all others are taken: the cheapest open start is never worse than that.
             cheaper = self._cheaper(masked, w.duration_p50_s, first, float(masked[base_row, first]), last)
             if cheaper is not None and cheaper[2] >= w.minimum_saving_percent / 100.0:
                 row, start = cheaper[0], cheaper[1]
@@ -211,9 +277,12 @@ class _Turn:
         """Hold to the bound: nothing it may use is free before. It will start then whatever is planned."""
         row = int(mean[:, last].argmin())
         reason = self._capacity.blocked_by(w, rows[int(mean[:, 0].argmin())])
+        full = self._capacity.all_blocking(w, rows[int(mean[:, 0].argmin())], last)
         self._capacity.reserve(w, rows[row], last)
+        self._beyond.add(w.key)
         best = self._estimate(w, costs, rows[row], last)
-        return self._hold(w, rows[row], w.latest_start, w.latest_start, reason, now, best)
+        also = [other for other in full if other is not reason] if len(rows) == 1 else []
+        return self._hold(w, rows[row], w.latest_start, w.latest_start, reason, now, best, also)
 
     def _likely(self, w: Workload, low: FloatArray, ok: BoolArray, start: int, expected: float) -> datetime:
         could = _anywhere((low <= expected) & ok)
@@ -256,12 +325,13 @@ class _Turn:
         reason: Reason,
         now: Estimate | None,
         best: Estimate | None,
+        also: Sequence[Reason] = (),
     ) -> Decision:
         cell = self._cells[row].name
         if reason is Reason.CLEANER_WINDOW and now is not None and best is not None:
             message = messages.cleaner_window(w, cell, start, now, best)
         else:
-            message = messages.blocked(w, reason, cell, start)
+            message = messages.blocked(w, (reason, *also), cell, start)
         return Decision(
             key=w.key,
             action=Action.HOLD,
@@ -289,6 +359,7 @@ class _Turn:
                 if excess <= 0:
                     break
                 excess -= w.gpus
+                self._beyond.add(w.key)
                 self._decisions[w.key] = replace(
                     self._decisions[w.key],
                     action=Action.RELEASE,

@@ -15,6 +15,7 @@ import numpy as np
 from embellie.domain.forecast import FloatArray, Forecast
 from embellie.domain.reasons import Rung
 from embellie.domain.snapshot import Cell, GridZoneState
+from embellie.planning.problem import IntArray
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DEFAULT_STEP = timedelta(hours=1)
@@ -101,6 +102,7 @@ class CostModel:
         self._candidates = candidates
         self._cache: dict[float, RunCosts] = {}
         self._n_cells = len(cells)
+        self.names = tuple(cell.name for cell in cells)
         forecasts = [self._forecast(cell, zones) for cell in cells]
         kinds = [f.signal_kind for f in forecasts if f is not None]
         # Two kinds of signal are never compared: the commonest one decides, the others count as unknown.
@@ -119,6 +121,15 @@ class CostModel:
         hours = grid.step_s / 3600.0
         flat = rows.reshape(3 * len(cells), n_slots) * hours
         self._cumulative = np.concatenate((np.zeros((flat.shape[0], 1)), np.cumsum(flat, axis=1)), axis=1)
+
+    def rates(self, cuts: IntArray) -> FloatArray:
+        """Return what a kWh of IT energy emits between edges of the axis, the first slot from now, (cells, slots)."""
+        mean = self._cumulative[: self._n_cells]
+        at = mean[:, cuts]
+        at[:, 0] = self._at(self._grid.phase)[: self._n_cells]
+        hours = np.diff(np.maximum(cuts, self._grid.phase)) * self._grid.step_s / 3600.0
+        rates: FloatArray = np.diff(at, axis=1) / hours
+        return rates
 
     def _forecast(self, cell: Cell, zones: dict[str, GridZoneState]) -> Forecast | None:
         zone = zones.get(cell.grid_zone)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from embellie.api.gridzone import GridZone
 from embellie.domain.forecast import FloatArray, Forecast
 from embellie.domain.reasons import Rung, SignalKind
 
@@ -78,6 +79,22 @@ def _believable(forecast: Forecast) -> Forecast:
         if not np.all(np.isfinite(ambient)) or ambient.min() < low or ambient.max() > high:
             raise ValueError(f"ambientTemperatureCelsius must be finite and lie in {low:g}..{high:g}")
     return forecast
+
+
+def zone_entry(zone: GridZone) -> dict[str, Any]:
+    """Return what the forecaster is told about a zone (docs/reference/forecast-format.md)."""
+    spec = zone.spec
+    told: dict[str, Any] = {
+        "name": zone.metadata.name,
+        "gridRegion": spec.grid_region,
+        "latitudeMillidegrees": spec.latitude_millidegrees,
+        "longitudeMillidegrees": spec.longitude_millidegrees,
+    }
+    if spec.sources is not None:
+        told["sources"] = spec.sources.to_json_object()
+    if spec.on_site:
+        told["onSite"] = [plant.to_json_object() for plant in spec.on_site]
+    return told
 
 
 def _time(text: object) -> datetime:

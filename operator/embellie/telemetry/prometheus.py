@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 MAX_ANSWER_BYTES = 1 << 20
 """One number needs less; more is an answer to another question, and must not fill the memory."""
 
+CLOCKS_DIFFER_S = 60.0
+"""Prometheus' clock and ours may differ by so much before its answers count as old [s]."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
@@ -61,13 +64,16 @@ class NoMetrics:
         return {q.key: Sample(at_s=now, value=None, problem="no Prometheus is configured") for q in queries}
 
 
-class _BoundedSession(requests.Session):
+class BoundedSession(requests.Session):
     """A session whose answers end: `timeout` bounds the whole answer, where requests bounds only each silence in it.
 
     Otherwise a server that sends a byte a second would keep a thread for ever.
     """
 
+    max_bytes = MAX_ANSWER_BYTES
+
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        """Ask, and read the answer as far as the time and `max_bytes` go; raises requests.RequestException."""
         give_up_at = time.monotonic() + float(kwargs["timeout"])
         response = super().request(*args, **{**kwargs, "stream": True})
         content = bytearray()
@@ -77,8 +83,8 @@ class _BoundedSession(requests.Session):
                 content += chunk
                 if time.monotonic() > give_up_at:
                     raise requests.Timeout
-                if len(content) > MAX_ANSWER_BYTES:
-                    raise requests.RequestException(f"the answer is longer than {MAX_ANSWER_BYTES >> 20} MiB")
+                if len(content) > self.max_bytes:
+                    raise requests.RequestException(f"the answer is longer than {self.max_bytes >> 20} MiB")
         except urllib3.exceptions.ReadTimeoutError as error:
             raise requests.Timeout from error
         except urllib3.exceptions.HTTPError as error:
@@ -93,7 +99,7 @@ class PrometheusSource:
     """Reads from one Prometheus, all sensors at once, within a fixed time."""
 
     def __init__(self, url: str, *, timeout_s: float = 2.0, budget_s: float = 4.0, parallel: int = 8) -> None:
-        session = _BoundedSession()
+        session = BoundedSession()
         session.headers["User-Agent"] = "embellie"
         self._budget_s = budget_s
         # The client would try four times, six seconds apart in all; here the next turn is the next try.
@@ -121,14 +127,25 @@ class PrometheusSource:
                 query.promql, params={"lookback_delta": f"{max(1, int(query.max_age_s))}s"}
             )
         except (requests.RequestException, PrometheusApiClientException) as error:
-            return Sample(at_s=time.monotonic(), value=None, problem=f"Prometheus: {_in_short(error)}")
+            return Sample(at_s=time.monotonic(), value=None, problem=f"Prometheus: {in_short(error)}")
         except (ValueError, TypeError, KeyError, RecursionError):
             return Sample(at_s=time.monotonic(), value=None, problem="what answers there is not a Prometheus")
         value, problem = single_value(answer)
+        late_s = answered_late_s(answer, time.time())
+        if value is not None and late_s > query.max_age_s + CLOCKS_DIFFER_S:
+            return Sample(at_s=time.monotonic(), value=None, problem=f"the answer is {late_s:.0f} s old")
         return Sample(at_s=time.monotonic(), value=value, problem=problem)
 
 
-def _in_short(error: Exception) -> str:
+def answered_late_s(answer: Any, now_s: float) -> float:
+    """Return how long ago an instant answer says that it was true [s]; 0 where it does not say."""
+    try:
+        return max(0.0, now_s - float(answer[0]["value"][0]))
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
+        return 0.0
+
+
+def in_short(error: Exception) -> str:
     """Say what went wrong so that the same trouble has the same words each turn."""
     if isinstance(error, requests.Timeout):
         return "no answer in time"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far a sensor's samples may be trusted: fresh, stale, frozen, absurd or missing."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,15 @@ from embellie.domain.snapshot import Quality, Reading
 
 
 class Unit(StrEnum):
-    """Units that a sensor may speak; readings are kept in degC and kW."""
+    """Units that a sensor may speak; readings are kept in degC, kW and percent."""
 
     CELSIUS = "Celsius"
     FAHRENHEIT = "Fahrenheit"
     KELVIN = "Kelvin"
     WATT = "Watt"
     KILOWATT = "Kilowatt"
+    PERCENT = "Percent"
+    RATIO = "Ratio"
 
 
 _CONVERT: dict[Unit, Callable[[float], float]] = {
@@ -25,7 +28,18 @@ _CONVERT: dict[Unit, Callable[[float], float]] = {
     Unit.KELVIN: lambda v: v - 273.15,
     Unit.WATT: lambda v: v / 1000.0,
     Unit.KILOWATT: lambda v: v,
+    Unit.PERCENT: lambda v: v,
+    Unit.RATIO: lambda v: 100.0 * v,
 }
+
+
+def in_kept_unit(value: float, unit: Unit) -> float:
+    """Return a value in the unit that readings are kept in: degC, kW or percent.
+
+    >>> in_kept_unit(212.0, Unit.FAHRENHEIT)
+    100.0
+    """
+    return _CONVERT[unit](value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +62,10 @@ TEMPERATURE_BOUNDS = Bounds(low=-20.0, high=80.0)
 """Supply and inlet air or water [degC]; outside it the sensor, the unit or the query is wrong."""
 POWER_BOUNDS = Bounds(low=0.0, high=1e6)
 """Facility power [kW]."""
+SHARE_BOUNDS = Bounds(low=0.0, high=100.0)
+"""Relative humidity [%]."""
+JUMP_NEIGHBOURS = 3
+"""A value that jumped is compared with so many before it."""
 
 FROZEN_AFTER_S = 900.0
 """A value that has not moved by so much as a digit for this long, while power did, is a dead sensor's."""
@@ -64,6 +82,7 @@ def judge(
     unit: Unit = Unit.CELSIUS,
     bounds: Bounds = TEMPERATURE_BOUNDS,
     power_moved: bool = False,
+    max_step: float = math.inf,
 ) -> Reading:
     """Judge one sensor by its recent samples, in any order; the newest is the reading.
 
@@ -74,6 +93,8 @@ def judge(
         unit: What the sensor speaks; the reading is in degC or kW.
         bounds: Values that the sensor can have, in degC or kW.
         power_moved: Whether the power under this sensor moved over these samples; only then can it be called frozen.
+        max_step: Furthest that the kept value can move from one sample to the next; one that moved further and stands
+            alone is called jumping, until a second one confirms it.
     """
     if not samples:
         return Reading(value=None, age_s=math.inf, quality=Quality.MISSING)
@@ -89,6 +110,8 @@ def judge(
     age_s = max(0.0, age_s)
     if age_s > max_age_s:
         return Reading(value=value, age_s=age_s, quality=Quality.STALE)
+    if max_step < math.inf and jumped(samples, max_step, unit):
+        return Reading(value=value, age_s=age_s, quality=Quality.JUMPING)
     if power_moved and is_frozen(samples):
         return Reading(value=value, age_s=age_s, quality=Quality.FROZEN)
     return Reading(value=value, age_s=age_s, quality=Quality.FRESH)
@@ -102,6 +125,19 @@ def is_frozen(samples: Sequence[Sample]) -> bool:
     return max(times) - min(times) >= FROZEN_AFTER_S and len({s.value for s in samples}) == 1
 
 
+def jumped(samples: Sequence[Sample], max_step: float, unit: Unit = Unit.CELSIUS) -> bool:
+    """Return whether the newest value is out of reach of the ones before it, or several of them leapt to and fro.
+
+    One step that stays is believed from its second sample on: real rooms do change, sensors that jump come back.
+    """
+    ordered = sorted(samples, key=lambda s: s.at_s)[-2 * JUMP_NEIGHBOURS :]
+    values = [_CONVERT[unit](s.value) for s in ordered]
+    if len(values) < 3:
+        return False
+    steps = [abs(b - a) > max_step for a, b in itertools.pairwise(values)]
+    return steps[-1] or sum(steps) >= 2
+
+
 def moved(power_kw: Sequence[float], floor_kw: float = 1.0, relative: float = 0.05) -> bool:
     """Return whether power swung enough over a window that a thermometer beside it must have noticed."""
     finite = [p for p in power_kw if math.isfinite(p)]
@@ -110,7 +146,7 @@ def moved(power_kw: Sequence[float], floor_kw: float = 1.0, relative: float = 0.
     return max(finite) - min(finite) > max(floor_kw, relative * max(abs(p) for p in finite))
 
 
-_WORST_FIRST = (Quality.MISSING, Quality.ABSURD, Quality.FROZEN, Quality.STALE)
+_WORST_FIRST = (Quality.MISSING, Quality.ABSURD, Quality.JUMPING, Quality.FROZEN, Quality.STALE)
 
 
 def hottest(readings: Sequence[Reading], alarm_at: float = math.inf) -> Reading | None:

@@ -3,9 +3,14 @@
 
 Before its bound a release is turned into a hold where it would take a thermal zone over its limit, a grid zone over
 its contracted power, or power up faster than the zone's ramp; a sensor that cannot be trusted counts as the worst
-case. After the bound only a fresh reading over a hard limit holds, proved again each turn and for at most
-`max_limit_hold_s`: not a computed worst case, and never a sensor that is stale, frozen, absurd or missing. Such a
-release moves to another of its allowed cells first, where that one stands under its limits.
+case. The worst case is the steady state with all running work and the start at their enforced worst power, under the
+worst forecast ambient of the start's whole run, with a cooling unit failed and within the learnt margin; its heat also
+counts in the neighbours whose inlets it reaches; and on the way there the inlet may near its limit only so slowly that
+it can still be answered.
+
+After the bound only a fresh reading over a hard limit holds, proved again each turn and for at most `max_limit_hold_s`:
+not a computed worst case, and never a sensor that is stale, frozen, absurd or missing. Such a release moves to another
+of its allowed cells first, where that one stands under its limits.
 
 The start ramp needs no memory between turns. Each start owes its worst-case power, and a zone works that debt off at
 its ramp; the debt is reckoned from when the running gangs started. A release may start when the debt and its own power
@@ -16,7 +21,15 @@ the next ones wait until the ramp has caught up.
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from embellie.domain.limits import bound_reached, fresh_value, heat_room_now, over_hard_inlet, steady_state_limit_kw
+from embellie.domain.limits import (
+    HeatBound,
+    HeatRoom,
+    bound_reached,
+    fresh_value,
+    heat_room_now,
+    over_hard_inlet,
+    steady_state_limit_kw,
+)
 from embellie.domain.packing import NodeRoom
 from embellie.domain.plan import Action, Decision, Plan
 from embellie.domain.reasons import Reason
@@ -58,6 +71,34 @@ def ramp_debt_kw(starts: list[tuple[datetime, float]], now: datetime, ramp_kw_pe
     return max(0.0, debt - ramp_kw_per_min * (now - last).total_seconds() / 60.0)
 
 
+def check_rise(snapshot: Snapshot, zone: str, added_worst_kw: float, run_s: float) -> str | None:
+    """Return why a zone may not make more heat for so long (a resume, a raised cap), or None where it may.
+
+    Args:
+        snapshot: What is now; its running work counts at its worst.
+        zone: The thermal zone's name.
+        added_worst_kw: Worst-case heat that would be added [kW].
+        run_s: For how long [s].
+    """
+    return _Guard(snapshot).rise(zone, added_worst_kw, run_s)
+
+
+def _rise(zone: ThermalZoneState) -> float:
+    """Return what a kilowatt of its own warms a zone's inlet by [K/kW]."""
+    return zone.model.gain_k_per_kw if zone.model is not None and zone.model.trusted else zone.rise_k_per_kw
+
+
+def _warmed(zones: tuple[ThermalZoneState, ...]) -> dict[str, list[tuple[ThermalZoneState, float]]]:
+    """Return by zone which inlets its heat reaches, and for how much of their own heat a kilowatt of it counts."""
+    found: dict[str, list[tuple[ThermalZoneState, float]]] = {}
+    for other in zones:
+        if other.model is None or _rise(other) <= 0.0:
+            continue
+        for name, gain in other.model.neighbours_k_per_kw.items():
+            found.setdefault(name, []).append((other, gain / _rise(other)))
+    return found
+
+
 class _Guard:
     """The loads of all zones, growing with each release that passes."""
 
@@ -79,6 +120,7 @@ class _Guard:
             if cell.thermal_zone in self._heat_kw:
                 self._heat_kw[cell.thermal_zone] += gang.worst_power_kw
                 starts[cell.thermal_zone].append((gang.started_at, gang.worst_power_kw))
+        self._warms = _warmed(snapshot.thermal_zones)
         self._debt_kw: dict[str, float] = {}
         for zone in snapshot.thermal_zones:
             ramp = zone.start_ramp_kw_per_min
@@ -89,6 +131,23 @@ class _Guard:
             if measured is not None:
                 # The meter also sees what is nobody's gang.
                 self._power_kw[grid.name] = max(self._power_kw[grid.name], measured)
+
+    def rise(self, name: str, added_kw: float, run_s: float) -> str | None:
+        """Return why more heat may not be made in a zone, or None."""
+        zone = self._thermals.get(name)
+        if zone is None:
+            return None
+        verdict = self._zone_heat(zone, added_kw, run_s)
+        if verdict is None:
+            debt = self._debt_kw.get(name, 0.0)
+            ramp = zone.start_ramp_kw_per_min
+            if ramp is None or debt <= _SLACK_KW or debt + added_kw <= self._allowance_kw(ramp) + _SLACK_KW:
+                return None
+            return f"power in {name} may rise by {ramp:g} kW a minute"
+        return verdict[1]
+
+    def _allowance_kw(self, ramp_kw_per_min: float) -> float:
+        return ramp_kw_per_min * (self._snapshot.period_s or self._snapshot.turn_s) / 60.0
 
     def check(self, decision: Decision, w: Workload) -> Decision:
         """Return the decision itself, a move, or a hold."""
@@ -147,11 +206,14 @@ class _Guard:
             if measured is not None and measured >= grid.contracted_power_kw:
                 return f"{grid.name} draws {measured:.0f} kW of {grid.contracted_power_kw:.0f} kW contracted"
         thermal = self._thermals.get(cell.thermal_zone or "")
-        if thermal is not None and over_hard_inlet(thermal) and thermal.inlet is not None:
-            return (
-                f"the inlet of {thermal.name} stands at {thermal.inlet.value:.1f} °C of {thermal.inlet_limit_c:.1f} °C"
-            )
-        return None
+        if thermal is None or not over_hard_inlet(thermal):
+            return None
+        inlet, returned = fresh_value(thermal.inlet), fresh_value(thermal.coolant_return)
+        if inlet is not None and inlet >= thermal.inlet_limit_c:
+            return f"the inlet of {thermal.name} stands at {inlet:.1f} °C of {thermal.inlet_limit_c:.1f} °C"
+        return (
+            f"the coolant returns from {thermal.name} at {returned:.1f} °C of {thermal.coolant_return_limit_c:.1f} °C"
+        )
 
     def _static(self, w: Workload, cell: Cell) -> tuple[Reason, str] | None:
         """Return why a start at worst-case power is forbidden, or None."""
@@ -178,10 +240,34 @@ class _Guard:
         )
 
     def _heat(self, w: Workload, zone: ThermalZoneState) -> tuple[Reason, str] | None:
+        run_s = max(w.duration_p50_s, w.duration_p90_s)
+        verdict = self._zone_heat(zone, w.worst_power_kw, run_s)
+        if verdict is not None:
+            return verdict
+        for other, share in self._warms.get(zone.name, ()):
+            if self._heat_kw[other.name] + share * w.worst_power_kw > heat_room_now(other).limit_kw + _SLACK_KW:
+                return Reason.HEAT_LIMIT, f"its heat would reach {other.name}, which has no room for it"
+        return None
+
+    def _zone_heat(self, zone: ThermalZoneState, added_kw: float, run_s: float) -> tuple[Reason, str] | None:
+        """Return why a zone cannot take more worst-case heat for so long, or None."""
+        after = self._heat_kw[zone.name] + added_kw
         room = heat_room_now(zone)
-        after = self._heat_kw[zone.name] + w.worst_power_kw
-        if after <= room.limit_kw + _SLACK_KW:
+        if after > room.limit_kw + _SLACK_KW:
+            return self._now_full(zone, room, after)
+        if zone.outlook is None:
             return None
+        now = self._snapshot.now
+        worst_kw, bound = zone.outlook.worst_kw(now, now + timedelta(seconds=run_s))
+        if after <= worst_kw + _SLACK_KW:
+            return None
+        why = f" ({bound})" if bound else ""
+        carry = f"at worst {zone.name} would carry {after:.0f} kW of {worst_kw:.0f} kW of heat"
+        return Reason.HEAT_LIMIT, f"{carry} at the hottest hour of the run{why}"
+
+    def _now_full(self, zone: ThermalZoneState, room: HeatRoom, after: float) -> tuple[Reason, str]:
+        if room.bound is HeatBound.LADDER:
+            return Reason.HEAT_LIMIT, f"{zone.name} takes nothing new: {zone.closed_because}"
         if not room.trusted and after <= steady_state_limit_kw(zone, zone.supply_setpoint_c)[0] + _SLACK_KW:
             return (
                 Reason.SENSOR_UNTRUSTED,
@@ -194,7 +280,7 @@ class _Guard:
         ramp = zone.start_ramp_kw_per_min
         if debt is None or ramp is None:
             return None
-        allowance = ramp * (self._snapshot.period_s or self._snapshot.turn_s) / 60.0
+        allowance = self._allowance_kw(ramp)
         if debt <= _SLACK_KW or debt + w.worst_power_kw <= allowance + _SLACK_KW:
             return None
         return Reason.START_RAMP, f"power in {zone.name} may rise by {ramp:g} kW a minute, so starts are spread"
@@ -202,8 +288,11 @@ class _Guard:
     def _account(self, w: Workload, cell: Cell) -> None:
         if cell.grid_zone in self._power_kw:
             self._power_kw[cell.grid_zone] += w.worst_power_kw * cell.pue
-        if cell.thermal_zone in self._heat_kw:
-            self._heat_kw[cell.thermal_zone] += w.worst_power_kw
+        thermal = self._thermals.get(cell.thermal_zone or "")
+        if thermal is not None:
+            self._heat_kw[thermal.name] += w.worst_power_kw
+            for other, share in self._warms.get(thermal.name, ()):
+                self._heat_kw[other.name] += share * w.worst_power_kw
         if cell.thermal_zone in self._debt_kw:
             self._debt_kw[cell.thermal_zone] += w.worst_power_kw
         self._room(cell).take(w.pods, w.gpus_per_pod)

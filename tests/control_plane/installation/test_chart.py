@@ -96,6 +96,8 @@ def test_it_renders_with_every_toggle_turned(control_plane: ControlPlane) -> Non
     assert of_kind(turned, "CustomResourceDefinition") == []
     assert [len(of_kind(objects, "PodDisruptionBudget")) for objects in (plain, turned)] == [2, 0]
     assert [len(of_kind(objects, "ServiceMonitor")) for objects in (plain, turned)] == [0, 1]
+    assert of_kind(plain, "PrometheusRule") == []
+    assert not any("board" in c["metadata"]["name"] for c in of_kind(plain, "ConfigMap"))
     (deployment,) = of_kind(turned, "Deployment", "embellie-operator")
     pod = deployment["spec"]["template"]["spec"]
     assert pod["nodeSelector"] == {"role": "infra"}
@@ -118,6 +120,10 @@ def test_it_renders_with_every_toggle_turned(control_plane: ControlPlane) -> Non
         "watchdog.deadManSeconds=1",
         "logLevel=loud",
         "prometheusUrl=prometheus:9090",
+        "prometheusRule.unknown=1",
+        "grafanaDashboards.label=not a label",
+        "grafanaDashboards.enabled=maybe",
+        "workloadMetrics=some",
         "image.digest=sha256:short",
         "image.pullPolicy=Sometimes",
         "fullnameOverride=Not_A_Name",
@@ -146,6 +152,26 @@ def test_every_value_has_a_schema_and_no_object_lets_others_in() -> None:
 
     check(values, schema, "values")
     assert set(values) == set(schema["properties"]) - {"global"}
+
+
+def test_boards_and_rules_are_shipped_as_they_are_when_asked_for(control_plane: ControlPlane) -> None:
+    objects = rendered(
+        control_plane,
+        *("--set", "prometheusRule.enabled=true,prometheusRule.labels.release=prometheus,workloadMetrics=true"),
+        *("--set", "grafanaDashboards.enabled=true,grafanaDashboards.folder=Energy"),
+    )
+    for rule in of_kind(objects, "PrometheusRule"):
+        assert rule["metadata"]["labels"]["release"] == "prometheus"
+        file = CHART / "files" / "rules" / f"{rule['metadata']['name'].removeprefix('embellie-')}.yaml"
+        assert rule["spec"] == yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert len(of_kind(objects, "PrometheusRule")) == 2
+    boards = [c for c in of_kind(objects, "ConfigMap") if c["metadata"]["labels"].get("grafana_dashboard") == "1"]
+    assert {c["metadata"]["annotations"]["grafana_folder"] for c in boards} == {"Energy"}
+    shipped = {name.removeprefix("embellie-"): json.loads(text) for c in boards for name, text in c["data"].items()}
+    files = (CHART / "files" / "dashboards").glob("*.json")
+    assert shipped == {p.name: json.loads(p.read_text(encoding="utf-8")) for p in files}
+    (deployment,) = of_kind(objects, "Deployment", "embellie-operator")
+    assert "--workload-metrics" in deployment["spec"]["template"]["spec"]["containers"][0]["args"]
 
 
 def test_it_needs_a_cluster_with_mutating_policies(control_plane: ControlPlane) -> None:

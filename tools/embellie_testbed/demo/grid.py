@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from embellie_forecast.dataset import WEATHER_COLUMNS, hour_of, load_carried
+from embellie_forecast.history import WEATHER_COLUMNS, hour_of
+from embellie_forecast.history_files import load_carried
 from embellie_testbed.demo.picture import ForecastHour, Hour
 from embellie_testbed.demo.scenario import ZoneSite
 
@@ -48,7 +49,7 @@ def load_truth(site: ZoneSite, *, begin: datetime, hours: int) -> GridTruth:
     part = slice(first, first + hours + 24)
     temperature = history.weather[:, WEATHER_COLUMNS.index("wxfc_temp_c")]
     carbon, share, ambient = (
-        _filled(v[part]) for v in (history.carbon_g_per_kwh, history.renewable_share, temperature)
+        _filled(v[part]) for v in (history.lifecycle_g_per_kwh, history.renewable_share, temperature)
     )
     if carbon.size < hours + 24:
         raise ValueError(f"the data of {site.region} ends before the demo does")
@@ -63,6 +64,25 @@ def write_ambient(path: Path, truths: Iterable[GridTruth]) -> None:
             moment = truth.start + timedelta(hours=k)
             lines.append(f"{moment:%Y-%m-%dT%H:%M:%SZ},{truth.zone},{value:.2f}")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+PUBLISHED_AFTER = timedelta(hours=24)
+"""So late the intensity that really was becomes known."""
+
+
+def write_intensity(folder: Path, truths: Iterable[GridTruth], now: datetime) -> None:
+    """Publish what became known of the grids' intensity: the operator's accounts replace their estimates by it."""
+    folder.mkdir(exist_ok=True)
+    for truth in truths:
+        known = int((now - PUBLISHED_AFTER - truth.start) / timedelta(hours=1))
+        rows = [
+            f"{truth.start + timedelta(hours=k):%Y-%m-%dT%H:%M:%SZ},{value:.2f},0"
+            for k, value in enumerate(truth.carbon_g_per_kwh[: max(0, known)])
+        ]
+        draft = folder / f".{truth.zone}.csv"
+        lines = ["timestamp_utc,ci_lifecycle_g_per_kwh,estimated", *rows]
+        draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        draft.rename(folder / f"{truth.zone}.csv")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,8 @@ from embellie_testbed.prometheus import start_prometheus
 
 LEAD_SECONDS = 14.0
 """Real seconds that the operator gets before the first job comes: its lease, its first turn, its switch."""
+LEDGER_INTERVAL_S = 3600.0
+"""Accounts of an hour: four real seconds, in which the exporter is scraped four times."""
 TURN_REAL_SECONDS = 1.5
 """New work starts a turn of its own at once; a bound that falls into the next so many seconds counts as reached."""
 _STATUS = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
@@ -113,18 +115,10 @@ def gauge_queries() -> dict[str, str]:
 
 
 def start_telemetry(plane: ControlPlane, *, clock: AcceleratedClock, truths: Mapping[str, GridTruth]) -> str:
-    """Start the exporter, with the rows' true physics and the real weather, and Prometheus; return its address."""
+    """Start the exporter, with the rows' halls and the real weather, and Prometheus; return its address."""
     ambient = plane.directory / "ambient.csv"
     write_ambient(ambient, truths.values())
-    rows = {
-        row.name: {
-            "setpoint_c": float(row.setpoint_c),
-            "approach_k": float(row.approach_k),
-            "rise_k_per_kw": row.true_rise_k_per_kw,
-            "lag_s": row.lag_s,
-        }
-        for row in ROWS
-    }
+    rows = {row.name: dict(row.hall) for row in ROWS}
     exporter = start_exporter(plane, clock=clock_flag(clock).removeprefix("--clock="), ambient=ambient, rows=rows)
     return start_prometheus(plane, [exporter.target], scrape_seconds=1.0).url
 
@@ -139,7 +133,9 @@ def train_forecaster(begin: datetime, *, factor: float) -> None:
         raise ProgramError(f"the forecaster could not be trained:\n{done.stderr[-2000:]}")
 
 
-def start_product(plane: ControlPlane, *, clock: AcceleratedClock, prometheus_url: str, exchange: Path) -> Pids:
+def start_product(
+    plane: ControlPlane, *, clock: AcceleratedClock, prometheus_url: str, exchange: Path, ledger: Path
+) -> Pids:
     """Start forecaster, operator and watchdog."""
     shared = ["--namespace", world.RELEASE_NAMESPACE, "--name", world.RELEASE]
     operator_config = plane.kubeconfig_for(world.RELEASE_NAMESPACE, "embellie-operator")
@@ -153,6 +149,7 @@ def start_product(plane: ControlPlane, *, clock: AcceleratedClock, prometheus_ur
             program("embellie"), "operator", "run", *shared, "--kubeconfig", operator_config,
             "--identity=demo-operator", f"--prometheus-url={prometheus_url}", f"--forecast-dir={exchange}",
             f"--metrics-port={free_port()}", turn_seconds, clock_flag(clock),
+            f"--ledger-path={ledger}", f"--ledger-interval-seconds={LEDGER_INTERVAL_S:g}",
         ],
     )  # fmt: skip
     watchdog = start(

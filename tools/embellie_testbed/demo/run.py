@@ -25,7 +25,7 @@ from embellie_testbed.demo import machinery, world
 from embellie_testbed.demo.api import Api
 from embellie_testbed.demo.feeder import Feeder
 from embellie_testbed.demo.gauges import Gauges
-from embellie_testbed.demo.grid import GridTruth, load_truth
+from embellie_testbed.demo.grid import GridTruth, load_truth, write_intensity
 from embellie_testbed.demo.history import History, observed
 from embellie_testbed.demo.machinery import Pids
 from embellie_testbed.demo.observer import Observer, Place
@@ -55,6 +55,8 @@ class Options:
     factor: float
     budget_s: float
     prepare: bool
+    ledger: Path | None
+    """Where the ledger is kept; None: it goes with the demo."""
 
 
 class Progress:
@@ -87,6 +89,10 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"[#e0483e]the demo could not go on:[/] {error}")
         return 1
     console.print(render_summary(summary, width=min(console.width, 120)))
+    if options.ledger is not None:
+        console.print(
+            f"[grey58]the ledger is {options.ledger}; check it: embellie ledger verify --ledger {options.ledger}"
+        )
     if options.out is not None:
         write_json(summary, options.out)
         console.print(f"[grey58]written to {options.out}")
@@ -129,7 +135,11 @@ def _start_all(
     url = machinery.start_telemetry(plane, clock=clock, truths=truths)
     machinery.apply_world(plane)
     say("zones, rows, policy; exporter and Prometheus")
-    pids = machinery.start_product(plane, clock=clock, prometheus_url=url, exchange=exchange)
+    ledger = options.ledger or plane.directory / "ledger.sqlite"
+    for old in ledger.parent.glob(f"{ledger.name}*"):
+        # Each demo begins at the same hour of 2021: a ledger can tell it only once.
+        old.unlink()
+    pids = machinery.start_product(plane, clock=clock, prometheus_url=url, exchange=exchange, ledger=ledger)
     machinery.wait_until_holding(plane, exchange=exchange, seconds=90.0)
     say("operator, forecaster and watchdog run; holding is on")
     return clock, url, pids
@@ -229,6 +239,12 @@ def _follow(shown: _Show, feeder: Feeder, *, stop_at: float) -> None:
                 screen.update(render(picture, width=size.width, height=size.height, scale=scale), refresh=True)
             elif time.monotonic() >= next_line:
                 shown.console.print(status_line(picture), highlight=False, soft_wrap=True)
+            if time.monotonic() >= next_line:
+                write_intensity(
+                    shown.plane.directory / "exchange" / "intensity",
+                    shown.truths.values(),
+                    shown.observer.clock_time(time.time()),
+                )
                 next_line = time.monotonic() + _STATUS_S
             time.sleep(_FRAME_S)
 
@@ -281,6 +297,7 @@ def _parse(arguments: list[str] | None) -> Options:
         "--budget-seconds", type=float, default=BUDGET_SECONDS, help="when to stop waiting for the last jobs"
     )
     parser.add_argument("--prepare", action="store_true", help="only build and train what later runs find ready")
+    parser.add_argument("--ledger", type=Path, help="keep the ledger in this file (an older one is replaced)")
     found = parser.parse_args(arguments)
     if not 60 <= found.factor <= 3600:
         parser.error("--factor must lie between 60 and 3600")
@@ -291,4 +308,5 @@ def _parse(arguments: list[str] | None) -> Options:
         factor=found.factor,
         budget_s=found.budget_seconds,
         prepare=found.prepare,
+        ledger=found.ledger,
     )

@@ -20,8 +20,8 @@ A user states a duration (`embellie.io/duration`) that lies above the real one i
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -75,9 +75,10 @@ class ZoneSite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row of racks: a thermal zone. Inlet = supply + rise x power, supply = max(setpoint, outside + approach).
+    """One row of racks: a thermal zone. What is here is what its engineer measured at full load and tells the operator.
 
-    `rise_mk_per_kw` is what the operator is told; the simulated room has the same in the end and follows with a lag.
+    inlet = supply + rise x power, supply = max(setpoint, outside + approach). The simulated room knows nothing of these
+    figures: its rows are halls of the plant, `hall` says in what they differ from the usual one.
 
     The limit is the upper end of ASHRAE's allowable range for class A2 servers (35 degC); evaporative cooling brings
     the supply down to the outside temperature and no further. The second row of each zone has the worse containment.
@@ -91,12 +92,7 @@ class Row:
     setpoint_c: int = 22
     supply_worst_c: int = 33
     approach_k: int = 0
-    lag_s: float = 300.0
-
-    @property
-    def true_rise_k_per_kw(self) -> float:
-        """How much a kilowatt warms the inlet of the simulated room."""
-        return self.rise_mk_per_kw / 1000
+    hall: Mapping[str, float] = field(default_factory=dict)
 
 
 WEST = ZoneSite(
@@ -109,9 +105,9 @@ EAST = ZoneSite(
 )  # fmt: skip
 ZONES = (WEST, EAST)
 ROWS = tuple(
-    Row(name=f"{site.name}-r{number}", zone=site.name, rise_mk_per_kw=rise)
+    Row(name=f"{site.name}-r{number}", zone=site.name, rise_mk_per_kw=rise, hall={"recirculation_share": share})
     for site in ZONES
-    for number, rise in ((1, 40), (2, 70))
+    for number, rise, share in ((1, 40, 0.13), (2, 70, 0.22))
 )
 
 

@@ -76,6 +76,8 @@ class Summary:
     embellie: Side
     fifo: Side
     comparison: Comparison
+    proof: counterfactual.Proof | None
+    """None where nothing ran."""
     idle_grams: float
     """What the cluster would have emitted over the same hours with nothing to do: no schedule can change it [g]."""
     mean_intensity_g_per_kwh: Mapping[str, float]
@@ -98,6 +100,7 @@ def summarise(scenario: Scenario, truths: Mapping[str, GridTruth], history: Hist
         embellie=ours,
         fifo=theirs,
         comparison=compare(ours.account, theirs.account),
+        proof=counterfactual.proof(truths, history, start=start, end=end) if history.stays else None,
         idle_grams=idle,
         mean_intensity_g_per_kwh=means,
     )
@@ -149,6 +152,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "idle_carbon_kg": round(summary.idle_grams / 1000, 2),
         "carbon_signal": ours.account.emissions.kind.value,
         "carbon_saved_percent": round(summary.comparison.saved_percent, 2),
+        **_proof(summary.proof),
         "energy_kwh": pair(ours.account.emissions.energy_kwh, theirs.account.emissions.energy_kwh),
         "peak_kw": round(ours.account.peak_kw, 1),
         "contracted_kw": sum(site.contracted_kw for site in ZONES),
@@ -176,6 +180,26 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "accounted_hours": round((ours.account.end - ours.account.start).total_seconds() / 3600, 1),
         "wall_seconds": round(measured.wall_s, 1),
         "operator_peak_rss_mib": None if rss is None else round(rss, 1),
+    }
+
+
+def _proof(proof: counterfactual.Proof | None) -> dict[str, Any]:
+    """The saving with its interval, by the method of reports, beside the naive sum over jobs."""
+    if proof is None:
+        return {"carbon_saved": None}
+    saved, base = proof.savings.saved_g, proof.savings.counterfactual_g
+    return {
+        "carbon_saved": {
+            "method": proof.savings.method,
+            "verdict": proof.savings.verdict,
+            "kg": round(saved.value / 1000, 2),
+            "kg_90_percent": [round(saved.low / 1000, 2), round(saved.high / 1000, 2)],
+            "percent_90_percent": [round(100 * saved.low / base, 2), round(100 * saved.high / base, 2)],
+            "per_job_sum_kg": round(proof.naive_g / 1000, 2),
+            "why_they_differ": proof.sentence,
+            "gpu_hours_delayed": round(proof.gpu_hours_delayed, 1),
+            "shifted_kwh": round(proof.savings.shifted_kwh.value, 1),
+        }
     }
 
 

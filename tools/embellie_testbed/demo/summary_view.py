@@ -98,6 +98,14 @@ def _notes(summary: Summary) -> list[str]:
         f"{measured.grid_hours:.0f} h of grid in {measured.wall_s:.0f} s{memory}.",
         "The left column happened on the control plane; the right one is the project's simulator on the same arrivals.",
     ]
+    if summary.proof is not None:
+        saved = summary.proof.savings.saved_g
+        span = f"90 % interval {round(saved.low / 1000):,} to {round(saved.high / 1000):,}"
+        delayed = f"{summary.proof.gpu_hours_delayed:,.0f} GPU-hours of delay"
+        lines.append(
+            f"Saved by the method of reports: {round(saved.value / 1000):,} kg ({span}), for {delayed}. "
+            f"A sum over jobs would say {round(summary.proof.naive_g / 1000):,} kg. {summary.proof.sentence}"
+        )
     if measured.late:
         worst = max(measured.late, key=lambda one: one[1])
         lines.append(

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A zone's past, hour by hour: intensity, renewable share, generation by source, and the weather forecast of the day.
+
+Arrays over complete UTC hours. Whatever cannot be believed is flagged and becomes unknown (NaN), never a number.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from embellie_forecast.factors import (
+    DIRECT_EIA,
+    LIFECYCLE_AR5,
+    SOURCES,
+    FloatArray,
+    carbon_intensity_g_per_kwh,
+    renewable_share,
+)
+
+WEATHER_COLUMNS = ("wxfc_wind_speed_ms", "wxfc_temp_c", "wxfc_dewpoint_c", "wxfc_dswrf_wm2", "wxfc_precip_kgm2")
+WEATHER_BOUNDS = ((0.0, 75.0), (-70.0, 60.0), (-90.0, 40.0), (0.0, 1500.0), (0.0, 500.0))
+OFFICIAL_COLUMNS = ("dafc_solar_mw", "dafc_wind_mw")
+LIFECYCLE_COLUMN, DIRECT_COLUMN = "ci_lifecycle_g_per_kwh", "ci_direct_g_per_kwh"
+BENCHMARK_COLUMN = "ci_lifecycle_benchmark_g_per_kwh"
+SHARE_COLUMN = "re_pct"
+MAX_CARBON_G_PER_KWH = 2_000.0
+MAX_SOURCE_MW = 1_000_000.0
+METERING_NOISE_MW = 50.0
+"""A source may read this far below zero at rest (station use); it then counts as zero [MW]."""
+FROZEN_HOURS = 4
+"""So many equal hours in every source at once are a frozen feed, not a steady grid."""
+TOTAL_RANGE = (0.2, 5.0)
+"""Total generation outside this range around the median of the past 30 days is absurd."""
+
+
+class Problem(StrEnum):
+    """Why an hour's generation is not believed."""
+
+    NONE = ""
+    MISSING = "Missing"
+    NEGATIVE = "Negative"
+    ABSURD = "Absurd"
+    FROZEN = "Frozen"
+
+
+class HistoryError(ValueError):
+    """The data of a zone cannot be used; the message names the column and how to mend it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ZoneHistory:
+    """What is known about a zone: arrays of `n_hours` from `first_hour` on, NaN where unknown."""
+
+    zone: str
+    first_hour: int
+    """Hours since 1970-01-01T00Z of the first row."""
+    lifecycle_g_per_kwh: FloatArray
+    direct_g_per_kwh: FloatArray
+    renewable_share: FloatArray
+    """0..1."""
+    generation_mw: Mapping[str, FloatArray]
+    """Source -> hourly mean; sources as in `factors.SOURCES`."""
+    weather: FloatArray
+    """Shape (hours, 5), columns as in WEATHER_COLUMNS: the forecast made for that hour about a day before."""
+    official_mw: FloatArray
+    """Shape (hours, 2), columns as in OFFICIAL_COLUMNS: the system operator's own day-ahead forecast."""
+    problems: tuple[str, ...]
+    """One `Problem` per hour, about the generation."""
+    benchmark_g_per_kwh: FloatArray | None = None
+    """The life-cycle series that a paper published for scoring, where the file has it."""
+    notes: tuple[str, ...] = field(default=())
+    """What was mended or left out on the way in, one sentence each."""
+
+    @property
+    def n_hours(self) -> int:
+        """How many hours there are, known or not."""
+        return int(self.lifecycle_g_per_kwh.shape[0])
+
+    @property
+    def end_hour(self) -> int:
+        """The hour after the last row, in hours since 1970."""
+        return self.first_hour + self.n_hours
+
+    @property
+    def total_mw(self) -> FloatArray:
+        """Total generation; NaN where unknown [MW]."""
+        if not self.generation_mw:
+            return np.full(self.n_hours, np.nan)
+        return np.asarray(np.sum(list(self.generation_mw.values()), axis=0), dtype=np.float64)
+
+    def has_weather(self) -> bool:
+        """Tell whether any hour has a weather forecast."""
+        return bool(np.isfinite(self.weather).any())
+
+    def known_until(self, generation_end_hour: int, weather_end_hour: int) -> "ZoneHistory":
+        """Return a copy without grid readings from one hour on (since 1970), and without forecasts from another."""
+        stop = max(0, min(self.n_hours, max(generation_end_hour, weather_end_hour) - self.first_hour))
+        blind = max(0, generation_end_hour - self.first_hour)
+
+        def cut(values: FloatArray, begin: int = blind) -> FloatArray:
+            part = values[:stop].copy()
+            part[begin:] = np.nan
+            return part
+
+        no_weather = max(0, weather_end_hour - self.first_hour)
+        return replace(
+            self,
+            lifecycle_g_per_kwh=cut(self.lifecycle_g_per_kwh),
+            direct_g_per_kwh=cut(self.direct_g_per_kwh),
+            renewable_share=cut(self.renewable_share),
+            generation_mw={name: cut(values) for name, values in self.generation_mw.items()},
+            weather=cut(self.weather, no_weather),
+            official_mw=cut(self.official_mw, no_weather),
+            problems=self.problems[: min(stop, blind)] + (Problem.MISSING.value,) * max(0, stop - blind),
+            benchmark_g_per_kwh=None if self.benchmark_g_per_kwh is None else cut(self.benchmark_g_per_kwh),
+        )
+
+    def since(self, first_hour: int) -> "ZoneHistory":
+        """Return a copy without what lies before an hour since 1970."""
+        begin = min(max(0, first_hour - self.first_hour), self.n_hours)
+        return replace(
+            self,
+            first_hour=self.first_hour + begin,
+            lifecycle_g_per_kwh=self.lifecycle_g_per_kwh[begin:],
+            direct_g_per_kwh=self.direct_g_per_kwh[begin:],
+            renewable_share=self.renewable_share[begin:],
+            generation_mw={name: values[begin:] for name, values in self.generation_mw.items()},
+            weather=self.weather[begin:],
+            official_mw=self.official_mw[begin:],
+            problems=self.problems[begin:],
+            benchmark_g_per_kwh=None if self.benchmark_g_per_kwh is None else self.benchmark_g_per_kwh[begin:],
+        )
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame, *, zone: str) -> "ZoneHistory":
+        """Build a history from a frame with an hourly UTC index (hour-beginning) and the columns of the schema.
+
+        Intensity and renewable share are taken where the frame has them, else computed from `gen_<source>_mw`.
+
+        Raises:
+            HistoryError: The index is not hourly UTC, an hour contradicts itself, or no column is known.
+        """
+        frame, notes = _hourly(frame, zone)
+        generation = {name: _numbers(frame, f"gen_{name}_mw") for name in SOURCES if f"gen_{name}_mw" in frame.columns}
+        foreign = sorted(
+            str(column)
+            for column in frame.columns
+            if str(column).startswith("gen_") and str(column)[4:].removesuffix("_mw") not in SOURCES
+        )
+        if foreign:
+            notes.append(f"left out, no emission factor is known for: {', '.join(foreign)}")
+        known = [c for c in (LIFECYCLE_COLUMN, DIRECT_COLUMN, BENCHMARK_COLUMN, SHARE_COLUMN) if c in frame.columns]
+        if not generation and not known:
+            raise HistoryError(
+                f"{zone}: no usable column; give {LIFECYCLE_COLUMN}, {DIRECT_COLUMN} or gen_<source>_mw with a source "
+                f"of {', '.join(SOURCES)}"
+            )
+        problems = flag_problems(generation) if generation else ("",) * len(frame)
+        believed = np.array([not problem for problem in problems], dtype=bool)
+        generation = {name: np.where(believed, np.maximum(values, 0.0), np.nan) for name, values in generation.items()}
+        return cls(
+            zone=zone,
+            first_hour=hour_of(frame.index[0].to_pydatetime()),
+            lifecycle_g_per_kwh=_carbon(frame, LIFECYCLE_COLUMN, generation, notes),
+            direct_g_per_kwh=_carbon(frame, DIRECT_COLUMN, generation, notes),
+            renewable_share=_share(frame, generation),
+            generation_mw=generation,
+            weather=_bounded(frame, WEATHER_COLUMNS, WEATHER_BOUNDS),
+            official_mw=_bounded(frame, OFFICIAL_COLUMNS, ((-METERING_NOISE_MW, MAX_SOURCE_MW),) * 2),
+            problems=problems,
+            benchmark_g_per_kwh=_carbon(frame, BENCHMARK_COLUMN, {}, notes)
+            if BENCHMARK_COLUMN in frame.columns
+            else None,
+            notes=tuple(notes),
+        )
+
+
+def hour_of(moment: datetime) -> int:
+    """Return the hour since 1970-01-01T00Z in which `moment` lies.
+
+    >>> hour_of(datetime(1970, 1, 2, 3, 59, tzinfo=UTC))
+    27
+    """
+    return int(moment.timestamp() // 3600)
+
+
+def instant_of(hour: int) -> datetime:
+    """Return the beginning of an hour since 1970, UTC."""
+    return datetime.fromtimestamp(int(hour) * 3600, UTC)
+
+
+def _hourly(frame: pd.DataFrame, zone: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return the frame on a complete hourly index, and what had to be mended."""
+    index, notes = frame.index, []
+    if not isinstance(index, pd.DatetimeIndex) or index.tz is None or index.tz.utcoffset(None) != UTC.utcoffset(None):
+        raise HistoryError(f"{zone}: timestamp_utc must be in UTC, written with a Z, as in 2021-07-01T00:00:00Z")
+    if len(index) == 0:
+        raise HistoryError(f"{zone}: the file has no rows")
+    if index.hasnans or bool((index != index.floor("h")).any()):
+        raise HistoryError(f"{zone}: timestamp_utc must be whole hours; average shorter steps to hours first")
+    if not index.is_unique:
+        duplicated = int(index.duplicated().sum())
+        frame = frame.loc[~frame.reset_index().duplicated().to_numpy()]
+        if not frame.index.is_unique:
+            first = frame.index[frame.index.duplicated()][0]
+            raise HistoryError(
+                f"{zone}: timestamp_utc {first:%Y-%m-%dT%H:%MZ} occurs twice with different values; keep one of them"
+            )
+        notes.append(f"{duplicated} repeated hours with equal values were dropped")
+    if not frame.index.is_monotonic_increasing:
+        frame = frame.sort_index()
+        notes.append("the hours were out of order and have been sorted")
+    span = int((frame.index[-1] - frame.index[0]) / pd.Timedelta(hours=1)) + 1
+    if span > 60 * 366 * 24:
+        raise HistoryError(f"{zone}: timestamp_utc spans {span // 8766} years; look for a mistyped year")
+    if span > len(frame):
+        notes.append(f"{span - len(frame)} hours are missing from the index and count as unknown")
+    return frame.reindex(pd.date_range(frame.index[0], frame.index[-1], freq="h")), notes
+
+
+def _numbers(frame: pd.DataFrame, column: str) -> FloatArray:
+    return np.asarray(pd.to_numeric(frame[column], errors="coerce"), dtype=np.float64)
+
+
+def _bounded(frame: pd.DataFrame, columns: tuple[str, ...], bounds: tuple[tuple[float, float], ...]) -> FloatArray:
+    out = np.full((len(frame), len(columns)), np.nan)
+    for k, (column, (low, high)) in enumerate(zip(columns, bounds, strict=True)):
+        if column in frame.columns:
+            values = _numbers(frame, column)
+            with np.errstate(invalid="ignore"):
+                out[:, k] = np.where((values >= low) & (values <= high), values, np.nan)
+    return out
+
+
+def _carbon(frame: pd.DataFrame, column: str, generation: Mapping[str, FloatArray], notes: list[str]) -> FloatArray:
+    """Return an intensity as published, else as computed; implausible values become unknown and are counted."""
+    if column not in frame.columns:
+        if not generation:
+            return np.full(len(frame), np.nan)
+        return carbon_intensity_g_per_kwh(generation, DIRECT_EIA if column == DIRECT_COLUMN else LIFECYCLE_AR5)
+    values = _numbers(frame, column)
+    with np.errstate(invalid="ignore"):
+        bad = (values <= 0.0) | (values > MAX_CARBON_G_PER_KWH)
+    if bad.any():
+        notes.append(f"{column}: {int(bad.sum())} values outside 0..{MAX_CARBON_G_PER_KWH:g} count as unknown")
+    return np.where(bad, np.nan, values)
+
+
+def _share(frame: pd.DataFrame, generation: Mapping[str, FloatArray]) -> FloatArray:
+    if SHARE_COLUMN in frame.columns:
+        values = _numbers(frame, SHARE_COLUMN) / 100.0
+        with np.errstate(invalid="ignore"):
+            return np.where((values >= 0.0) & (values <= 1.0), values, np.nan)
+    return renewable_share(generation) if generation else np.full(len(frame), np.nan)
+
+
+def flag_problems(generation_mw: Mapping[str, FloatArray]) -> tuple[str, ...]:
+    """Return one `Problem` value per hour; the first that applies in the order of the enumeration."""
+    stacked = np.stack(list(generation_mw.values()))
+    total = stacked.sum(axis=0)
+    median = pd.Series(total).rolling(24 * 30, min_periods=48).median().shift(1).to_numpy()
+    with np.errstate(invalid="ignore"):
+        missing = ~np.isfinite(stacked).all(axis=0)
+        negative = (stacked < -METERING_NOISE_MW).any(axis=0)
+        absurd = (stacked > MAX_SOURCE_MW).any(axis=0) | (total <= 0.0)
+        absurd |= (total < TOTAL_RANGE[0] * median) | (total > TOTAL_RANGE[1] * median)
+    flags = np.full(total.shape[0], Problem.NONE.value, dtype=object)
+    for mask, problem in (
+        (_frozen(stacked), Problem.FROZEN),
+        (absurd, Problem.ABSURD),
+        (negative, Problem.NEGATIVE),
+        (missing, Problem.MISSING),
+    ):
+        flags[mask] = problem.value
+    return tuple(str(flag) for flag in flags)
+
+
+def _frozen(stacked: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Tell the hours from the fourth equal one on; the first three may be a coincidence."""
+    same = np.zeros(stacked.shape[1], dtype=bool)
+    same[1:] = (stacked[:, 1:] == stacked[:, :-1]).all(axis=0)
+    run = np.zeros(stacked.shape[1], dtype=np.int64)
+    for i in range(1, run.size):
+        run[i] = run[i - 1] + 1 if same[i] else 0
+    return run >= FROZEN_HOURS - 1

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Histories in files: CSV or Parquet in the documented schema, and the few zones that the product carries."""
+
+import gzip
+import hashlib
+import io
+import json
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from embellie_forecast.history import HistoryError, ZoneHistory
+
+TIME_COLUMN = "timestamp_utc"
+_SUFFIXES = (".gz", ".csv", ".parquet")
+
+
+def zone_of(path: Path) -> str:
+    """Return the zone that a file's name says, as in US-CISO.csv.gz."""
+    name = path.name
+    for suffix in _SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
+
+
+def read_history(path: Path, zone: str | None = None) -> ZoneHistory:
+    """Read a zone's file.
+
+    Raises:
+        HistoryError: It cannot be read, or is not in the schema; the message says what to mend.
+    """
+    zone = zone or zone_of(path)
+    try:
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except FileNotFoundError as error:
+        raise HistoryError(f"{path}: there is no such file") from error
+    except Exception as error:  # the parsers raise many kinds on a broken file, and each means the same to the caller
+        raise HistoryError(f"{path}: cannot be read as {path.suffix or 'CSV'}: {error}") from error
+    return ZoneHistory.from_frame(indexed(frame, zone), zone=zone)
+
+
+def indexed(frame: pd.DataFrame, zone: str) -> pd.DataFrame:
+    """Return the frame with its time column as a UTC index.
+
+    Raises:
+        HistoryError: There is no such column, or its times have no zone.
+    """
+    if isinstance(frame.index, pd.DatetimeIndex):
+        return frame
+    if TIME_COLUMN not in frame.columns:
+        raise HistoryError(f"{zone}: the column {TIME_COLUMN} is missing; it holds hours as in 2021-07-01T00:00:00Z")
+    times = frame[TIME_COLUMN]
+    if not isinstance(times.dtype, pd.DatetimeTZDtype):
+        text = times.astype(str)
+        naive = ~text.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", regex=True)
+        if bool(naive.any()):
+            raise HistoryError(
+                f"{zone}: {TIME_COLUMN} {text[naive].iloc[0]!r} has no time zone; write UTC with a Z, as in "
+                "2021-07-01T00:00:00Z"
+            )
+        times = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
+        if bool(times.isna().any()):
+            raise HistoryError(f"{zone}: {TIME_COLUMN} {text[times.isna()].iloc[0]!r} is no date; write ISO 8601")
+    return frame.drop(columns=TIME_COLUMN).set_index(pd.DatetimeIndex(times).tz_convert("UTC"))
+
+
+@lru_cache(maxsize=1)
+def manifest() -> dict[str, dict[str, Any]]:
+    """Return the manifest of the carried data: zone -> file, sha256, rows, licence."""
+    text = (resources.files("embellie_forecast") / "data" / "manifest.json").read_text()
+    loaded: dict[str, dict[str, Any]] = json.loads(text)
+    return loaded
+
+
+def carried_zones() -> tuple[str, ...]:
+    """Return the zones whose data the product carries."""
+    return tuple(sorted(manifest()))
+
+
+def load_carried(zone: str) -> ZoneHistory:
+    """Load a carried zone.
+
+    Raises:
+        HistoryError: The zone is not carried, or its file is not the one of the manifest.
+    """
+    entry = manifest().get(zone)
+    if entry is None:
+        raise HistoryError(f"no data is carried for grid region {zone!r}; carried: {', '.join(carried_zones())}")
+    packed = (resources.files("embellie_forecast") / "data" / str(entry["file"])).read_bytes()
+    if hashlib.sha256(packed).hexdigest() != entry["sha256"]:
+        raise HistoryError(f"{zone}: the carried file differs from its manifest; reinstall the package")
+    frame = pd.read_csv(io.BytesIO(gzip.decompress(packed)))
+    return ZoneHistory.from_frame(indexed(frame, zone), zone=zone)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judging one file by one protocol; the result is plain data, ready for JSON."""
+
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embellie_forecast.factors import FloatArray
+from embellie_forecast.history import HistoryError, instant_of
+from embellie_forecast.history_files import read_history
+from embellie_forecast.judging.placement import judge_placement
+from embellie_forecast.judging.protocols import Plan, Protocol, ProtocolError, plan
+from embellie_forecast.judging.scores import by_day, concordance, crps, interval_score, percentage_error
+from embellie_forecast.models.inputs import prepare
+from embellie_forecast.models.kernels import TooLittleDataError
+from embellie_forecast.models.series import IssuedSeries, issue_at
+from embellie_forecast.models.targets import HORIZON_HOURS, QUANTILE_LEVELS, Settings, Target, WeatherUse
+from embellie_forecast.models.walk import Conditions
+
+MODEL_FAMILY = "krr1"
+LOW, HIGH = QUANTILE_LEVELS.index(0.1), QUANTILE_LEVELS.index(0.9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """How to judge."""
+
+    target: Target
+    protocol: Protocol
+    weather: WeatherUse
+    refit: bool = True
+    latency_hours: int = 0
+    settings: Settings | None = None
+
+
+def judge(path: Path, request: Request) -> dict[str, Any]:
+    """Return the scores of one file, or `{file, error}`: one bad file must not stop the others."""
+    try:
+        return _judge(path, request)
+    except (HistoryError, ProtocolError, TooLittleDataError) as error:
+        return {"file": str(path), "error": str(error)}
+
+
+def _judge(path: Path, request: Request) -> dict[str, Any]:
+    history = read_history(path)
+    todo = plan(request.protocol, request.target, history)
+    settings = request.settings or Settings()
+    # What the file lacks cannot be looked at; the result says which weather was really used.
+    weather = request.weather if history.has_weather() else WeatherUse.NONE
+    conditions = Conditions(
+        weather=weather,
+        latency_hours=request.latency_hours,
+        refit=request.refit,
+        train_from_hour=todo.train_from_hour,
+        frozen_hour=todo.frozen_hour,
+    )
+    series = prepare(history, request.target, todo.truth)
+    began = time.perf_counter()
+    issued = issue_at(series, todo.issue_hours, conditions, settings)
+    spent = time.perf_counter() - began
+    result: dict[str, Any] = {
+        "file": str(path),
+        "zone": history.zone,
+        "target": request.target.value,
+        "protocol": request.protocol.value,
+        "weather": request.weather.value,
+        "weather_used": weather.value,
+        "refit": "auto" if request.refit else "none",
+        "latency_hours": request.latency_hours,
+        "truth": todo.truth_name,
+        "first_issue": f"{instant_of(int(todo.issue_hours[0])):%Y-%m-%dT%H:%MZ}",
+        "last_issue": f"{instant_of(int(todo.issue_hours[-1])):%Y-%m-%dT%H:%MZ}",
+        "issues": int(todo.issue_hours.size),
+        "fits": issued.fits,
+    }
+    result |= _scores(issued, todo, request.target)
+    result |= {
+        "train_seconds": round(issued.fit_seconds, 3),
+        "predict_seconds_per_issue": round((spent - issued.fit_seconds) / max(1, todo.issue_hours.size), 4),
+        "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0, 1),
+        "model_id": f"{MODEL_FAMILY}-{history.zone}-{request.target.value}-{weather.value}",
+        "notes": list(history.notes),
+    }
+    return result
+
+
+def _scores(issued: IssuedSeries, todo: Plan, target: Target) -> dict[str, Any]:
+    truth = issued.truth.copy()
+    truth[:, 24 * todo.horizon_days :] = np.nan
+    if target.is_carbon:
+        truth[~(truth > 0.0)] = np.nan
+    unit = 1.0 if target.is_carbon else 100.0
+    days = range(1, HORIZON_HOURS // 24 + 1)
+    low, high = issued.quantiles[:, LOW], issued.quantiles[:, HIGH]
+    naive_low, naive_high = issued.persistence_quantiles[:, LOW], issued.persistence_quantiles[:, HIGH]
+    inside = np.where(np.isfinite(truth), 100.0 * ((low <= truth) & (truth <= high)), np.nan)
+    known = np.where(np.isfinite(truth), 1.0, np.nan)
+    tables: dict[str, FloatArray] = {}
+    for name, forecast in (("", issued.point), ("persistence_", issued.persistence), ("weekly_", issued.weekly)):
+        if target.is_carbon:
+            tables[f"{name}mape"] = percentage_error(forecast, truth)
+        tables[f"{name}mae"] = unit * np.abs(forecast - truth)
+    tables |= {
+        "coverage80": inside,
+        "width80": unit * (high - low) * known,
+        "interval_score": unit * interval_score(low, high, truth),
+        "persistence_interval_score": unit * interval_score(naive_low, naive_high, truth),
+    }
+    scored = {name: by_day(values, HORIZON_HOURS // 24) for name, values in tables.items()}
+    out: dict[str, Any] = {"skipped_hours": int((~np.isfinite(truth[:, : 24 * todo.horizon_days])).sum())}
+    out |= {f"{name}_day{day}": _rounded(values[day - 1]) for name, values in scored.items() for day in days}
+    placed = judge_placement(issued.point, truth, minimise=target.is_carbon)
+    score = crps(issued.quantiles, issued.levels, truth)
+    for name, value in (
+        ("concordance", concordance(issued.point, truth)),
+        ("crps", None if score is None else unit * score),
+        ("regret_pct", placed.regret_pct),
+        ("saving_share_pct", placed.saving_share_pct),
+    ):
+        out[name] = _rounded(value)
+    return out
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a source has said so far, hour by hour, in memory and (where the disk allows) in a Parquet file.
+
+It is what a restart begins with, what models are trained on, and what stays when a feed dies.
+"""
+
+import os
+import re
+import tempfile
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+
+from embellie_forecast.sources.frame import BOUNDS, Readings
+
+KEEP = timedelta(days=800)
+EXTRA = ("estimated", "known_at")
+
+
+class Archive:
+    """The hourly readings of one source about one area."""
+
+    def __init__(self, folder: Path | None, name: str) -> None:
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:80]
+        self._path = None if folder is None else folder / f"{slug}.parquet"
+        self.frame = self._load()
+        self.problem = ""
+        """Why it could not be written; empty while all is well."""
+
+    def _load(self) -> pd.DataFrame:
+        empty = pd.DataFrame(index=pd.DatetimeIndex([], tz="UTC", name="begin_utc"))
+        if self._path is None or not self._path.exists():
+            return empty
+        try:
+            frame = pd.read_parquet(self._path)
+        except Exception:  # noqa: BLE001 - a torn archive is asked for again, it never stops a forecast
+            return empty
+        index = frame.index
+        known = [name for name in frame.columns if name in BOUNDS or name in EXTRA]
+        if not isinstance(index, pd.DatetimeIndex) or str(index.tz) != "UTC" or not index.is_unique:
+            return empty
+        frame = frame[known].sort_index()
+        for name in known:
+            if name in BOUNDS:
+                frame[name] = frame[name].astype("float64").where(frame[name].between(*BOUNDS[name]))
+        return frame
+
+    @property
+    def newest(self) -> datetime | None:
+        """The newest hour that is there; None while it is empty."""
+        return None if self.frame.empty else self.frame.index[-1].to_pydatetime()
+
+    @property
+    def oldest(self) -> datetime | None:
+        """The oldest hour that is there; None while it is empty."""
+        return None if self.frame.empty else self.frame.index[0].to_pydatetime()
+
+    def add(self, readings: Readings, *, now: datetime) -> None:
+        """Take what a source said; a later word on the same hour replaces the earlier one. Then store it."""
+        fresh = readings.hourly().frame
+        merged = fresh.combine_first(self.frame) if not self.frame.empty else fresh
+        # What a clock that ran ahead has left behind would look like the future: it goes.
+        merged = merged[
+            (merged.index >= pd.Timestamp(now - KEEP)) & (merged.index <= pd.Timestamp(now + timedelta(hours=1)))
+        ]
+        merged.index.name = "begin_utc"
+        self.frame = merged.sort_index()
+        self._store()
+
+    def _store(self) -> None:
+        if self._path is None:
+            return
+        name = ""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".", suffix=".tmp")
+            os.close(handle)
+            self.frame.to_parquet(name)
+            Path(name).replace(self._path)
+            self.problem = ""
+        except OSError as error:
+            # Kept in memory: a full disk costs the history of a restart, not the forecast.
+            self.problem = f"{self._path} cannot be written ({error.strerror or error})"
+            if name:
+                Path(name).unlink(missing_ok=True)

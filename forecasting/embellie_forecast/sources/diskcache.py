@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bodies of responses on disk, so that a restart does not ask everything again. Losing it costs nothing but time."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+MAX_BYTES = 48 << 20
+
+
+class DiskCache:
+    """A folder of response bodies; keys hold no credential, and a full disk only means no cache."""
+
+    def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self.problem = ""
+        """Why the last write failed; empty while all is well."""
+
+    def _path(self, url: str, params: Sequence[tuple[str, str]]) -> Path:
+        key = hashlib.sha256(json.dumps([url, sorted(params)]).encode()).hexdigest()[:32]
+        return self._folder / f"{key}.body"
+
+    def get(self, url: str, params: Sequence[tuple[str, str]], *, now: datetime, fresh_for: timedelta) -> bytes | None:
+        """Return a body that was stored at most `fresh_for` ago, and not in the future; None where there is none."""
+        try:
+            packed = self._path(url, params).read_bytes()
+            head, _, body = packed.partition(b"\n")
+            about = json.loads(head)
+            stored = datetime.fromtimestamp(float(about["stored"]), UTC)
+            if not timedelta(0) <= now - stored <= fresh_for:
+                return None
+            return body if hashlib.sha256(body).hexdigest() == about["sha256"] else None
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
+            return None
+
+    def put(self, url: str, params: Sequence[tuple[str, str]], body: bytes, *, now: datetime) -> None:
+        """Store a body, atomically; a disk that refuses is remembered in `problem`."""
+        head = json.dumps({"stored": now.timestamp(), "sha256": hashlib.sha256(body).hexdigest()}).encode()
+        path, name = self._path(url, params), ""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self._folder, prefix=".", suffix=".tmp")
+            with os.fdopen(handle, "wb") as file:
+                file.write(head + b"\n" + body)
+            Path(name).replace(path)
+            self._shrink()
+            self.problem = ""
+        except OSError as error:
+            self.problem = f"the cache {self._folder} cannot be written ({error.strerror or error})"
+            if name:
+                Path(name).unlink(missing_ok=True)
+
+    def drop(self, url: str, params: Sequence[tuple[str, str]]) -> None:
+        """Forget a body."""
+        self._path(url, params).unlink(missing_ok=True)
+
+    def _shrink(self) -> None:
+        files = sorted((file.stat().st_mtime, file.stat().st_size, file) for file in self._folder.glob("*.body"))
+        total = sum(size for _, size, _ in files)
+        for _, size, file in files:
+            if total <= self._max_bytes:
+                return
+            file.unlink(missing_ok=True)
+            total -= size

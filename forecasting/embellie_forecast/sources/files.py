@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CSV and Parquet files, and a bundle directory with checksums, for sites without a network.
+
+A file has a column `timestamp_utc` with a zone in every value, and columns of the tidy frame (docs/sources.md).
+"""
+
+import gzip
+import hashlib
+import io
+import zlib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from embellie_forecast.sources.base import Fault, Licence, SourceError
+from embellie_forecast.sources.frame import BOUNDS, HOUR, Readings, Rows
+from embellie_forecast.sources.values import number
+
+OWN = Licence(name="as stated by whoever made the file", url="", attribution="local file")
+TIME = "timestamp_utc"
+SUMS = "SHA256SUMS"
+SUFFIXES = (".csv", ".csv.gz", ".parquet")
+MAX_BYTES = 256 << 20
+
+
+class FileSource:
+    """One CSV, CSV.GZ or Parquet file, read anew at every call."""
+
+    licence = OWN
+    usual_delay = timedelta(hours=26)
+
+    def __init__(self, path: Path, *, zone: str | None = None, label: str = "begin") -> None:
+        if label not in {"begin", "end"}:
+            raise SourceError(Fault.NOT_CONFIGURED, f"label must be begin or end, not {label[:20]!r}")
+        self.name = f"file ({path.name})"
+        self._path = path
+        self._zone = zone
+        self._label = label
+
+    def read(self, begin: datetime, end: datetime, *, now: datetime) -> Readings:
+        """Return what the file says about [begin, end); see `Source`."""
+        try:
+            if self._path.stat().st_size > MAX_BYTES:
+                raise SourceError(Fault.MALFORMED, f"{self.name} is larger than {MAX_BYTES >> 20} MiB")
+            body = self._path.read_bytes()
+            written = datetime.fromtimestamp(self._path.stat().st_mtime, UTC)
+        except OSError as error:
+            raise SourceError(Fault.UNAVAILABLE, f"{self.name} cannot be read: {error.strerror}") from error
+        table = read_table(body, self._path.name, source=self.name)
+        return tidy_table(
+            table, begin, end, now=now, known_at=min(written, now), source=self.name, zone=self._zone, label=self._label
+        )
+
+
+class Bundle:
+    """A directory of files under `SHA256SUMS` (made by `sha256sum *`), read only where the sum is right."""
+
+    licence = OWN
+    usual_delay = timedelta(hours=26)
+
+    def __init__(self, folder: Path, area: str) -> None:
+        self.name = f"bundle ({area})"
+        self._folder = folder
+        self._area = area
+
+    def read(self, begin: datetime, end: datetime, *, now: datetime) -> Readings:
+        """Return what the area's file says about [begin, end); see `Source`."""
+        sums = self._sums()
+        name = next((self._area + suffix for suffix in SUFFIXES if self._area + suffix in sums), None)
+        if name is None:
+            raise SourceError(Fault.EMPTY, f"{self.name}: {SUMS} names no {self._area}.csv, .csv.gz or .parquet")
+        path = self._folder / name
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise SourceError(Fault.MALFORMED, f"{self.name}: {name} is larger than {MAX_BYTES >> 20} MiB")
+            body = path.read_bytes()
+        except OSError as error:
+            raise SourceError(Fault.UNAVAILABLE, f"{self.name}: {name} cannot be read: {error.strerror}") from error
+        if hashlib.sha256(body).hexdigest() != sums[name]:
+            raise SourceError(Fault.MALFORMED, f"{self.name}: {name} differs from {SUMS}: copy the bundle again")
+        table = read_table(body, name, source=self.name)
+        return tidy_table(table, begin, end, now=now, known_at=now, source=self.name)
+
+    def _sums(self) -> dict[str, str]:
+        try:
+            text = (self._folder / SUMS).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SourceError(
+                Fault.UNAVAILABLE, f"{self.name}: {SUMS} cannot be read: make it with `sha256sum * > {SUMS}`"
+            ) from error
+        found = {}
+        for line in text.splitlines():
+            digest, _, name = line.partition(" ")
+            name = name.lstrip(" *")
+            # Only plain names: a bundle must not reach out of its directory.
+            if len(digest) == 64 and name and "/" not in name and not name.startswith("."):
+                found[name] = digest.lower()
+        return found
+
+
+def read_table(body: bytes, name: str, *, source: str) -> pd.DataFrame:
+    """Return the table of a file, every cell of a CSV as text.
+
+    Raises:
+        SourceError: It is no such file, is cut off, or lacks `timestamp_utc`.
+    """
+    try:
+        if name.endswith(".parquet"):
+            table = pd.read_parquet(io.BytesIO(body))
+        else:
+            text = (gzip.decompress(body) if name.endswith(".gz") else body).decode("utf-8-sig")
+            header = text.partition("\n")[0]
+            table = pd.read_csv(io.StringIO(text), sep=";" if ";" in header else ",", dtype=str)
+    except (ValueError, OSError, EOFError, KeyError, zlib.error, pd.errors.ParserError) as error:
+        raise SourceError(
+            Fault.MALFORMED, f"{source}: {name} cannot be read as a table: {type(error).__name__}"
+        ) from error
+    if TIME not in table.columns:
+        if table.index.name != TIME:
+            raise SourceError(Fault.MALFORMED, f"{source}: {name} has no column {TIME}")
+        table = table.reset_index()
+    return table
+
+
+def tidy_table(
+    table: pd.DataFrame, begin: datetime, end: datetime, *, now: datetime, known_at: datetime, source: str,
+    zone: str | None = None, label: str = "begin",
+) -> Readings:  # fmt: skip
+    """Return a table as readings; see `Source.read` for what it refuses."""
+    moments = _moments(table[TIME], source=source, zone=zone)
+    step = _step(moments)
+    if label == "end":
+        moments = moments - step
+    wanted = (moments >= pd.Timestamp(begin - HOUR)) & (moments < pd.Timestamp(end))
+    rows = Rows(source=source, licence=OWN, step=step)
+    estimated = (
+        table["estimated"].map(number).eq(1.0)
+        if "estimated" in table.columns
+        else pd.Series(data=False, index=table.index)
+    )
+    for column in [name for name in table.columns if name in BOUNDS]:
+        for moment, value, guess in zip(moments[wanted], table[column][wanted], estimated[wanted], strict=True):
+            rows.add(moment, column, None if _blank(value) else value, estimated=bool(guess), known_at=known_at)
+    if not any(name in BOUNDS for name in table.columns):
+        raise SourceError(
+            Fault.MALFORMED, f"{source} has no column of the tidy frame, such as gen_wind_mw: {list(table.columns)[:8]}"
+        )
+    return rows.tidy(begin, end, now=now)
+
+
+def _blank(value: object) -> bool:
+    return (isinstance(value, str) and not value.strip()) or (isinstance(value, float) and np.isnan(value))
+
+
+def _moments(values: pd.Series, *, source: str, zone: str | None) -> pd.DatetimeIndex:
+    try:
+        if pd.api.types.is_datetime64_any_dtype(values):
+            moments = pd.DatetimeIndex(values)
+        else:
+            texts = values.astype(str)
+            zoned = texts.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", regex=True)
+            moments = pd.DatetimeIndex(pd.to_datetime(texts, utc=bool(zoned.all()), format="ISO8601"))
+            if zoned.any() and not zoned.all():
+                raise SourceError(Fault.MALFORMED, f"{source}: some values of {TIME} have a zone and some have none")
+        if moments.tz is None:
+            if zone is None:
+                raise SourceError(
+                    Fault.MALFORMED,
+                    f"{source}: {TIME} has no zone, so it could mean any hour: write a Z or an offset, or name zone=",
+                )
+            # Twice the same local hour is told apart by order; an hour that the clocks skip is an error.
+            moments = moments.tz_localize(zone, ambiguous="infer")
+        return moments.tz_convert("UTC")
+    except (ValueError, TypeError, KeyError) as error:
+        if isinstance(error, SourceError):
+            raise
+        raise SourceError(Fault.MALFORMED, f"{source}: {TIME} cannot be read: {str(error)[:120]}") from error
+
+
+def _step(moments: pd.DatetimeIndex) -> timedelta:
+    """Return the file's own step, at most an hour."""
+    apart = pd.Series(moments.unique().sort_values()).diff().mode()
+    if not len(apart):
+        return HOUR
+    return min(max(apart.iloc[0].to_pytimedelta(), timedelta(minutes=1)), HOUR)

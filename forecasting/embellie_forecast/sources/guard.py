@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which hours of a feed can be believed: frozen, repeated, out of scale, or contradicted by a second source.
+
+Pure. Only the last three days are judged, against the weeks before them: what a grid really turned into becomes the
+measure by itself after three days, so nothing stays refused for ever.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from embellie_forecast.factors import DIRECT_EIA, LIFECYCLE_AR5, FloatArray, carbon_intensity_g_per_kwh
+from embellie_forecast.sources.frame import BOUNDS, is_forecast
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
+JUDGED = timedelta(hours=72)
+REFERENCE = timedelta(days=28)
+MIN_REFERENCE_HOURS = 14 * 24
+FROZEN_HOURS = {1: 12}
+"""Equal hours that mean a frozen feed, by how many quantities there are: one rounded number may well repeat."""
+FROZEN_HOURS_OF_MANY = 4
+REPEATED_OF_24 = 20
+HOUR_FACTOR = 2.0
+"""An hour further than this outside all hours of the reference is absurd."""
+DAY_FACTOR = 1.6
+"""A day's mean further than this outside all days of the reference is absurd: quarter hours summed instead of averaged
+make a factor of 4."""
+CROSS_MIN_HOURS = 72
+CROSS_SPREADS = 5.0
+CROSS_TOLERANCE = float(np.log(1.15))
+"""Two sources that count alike may differ by so much more or less than they usually do."""
+CROSS_TOLERANCE_UNKNOWN = float(np.log(2.5))
+"""The same while it is not known how they usually differ: one may count imports or the life cycle, the other not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Believed:
+    """A frame in which what cannot be believed is unknown, and why."""
+
+    frame: pd.DataFrame
+    notes: tuple[str, ...]
+    cross_checked: bool
+    """A second source covered most of the last day."""
+    contradicted_hours: int = 0
+    """In how many of the last 24 hours the second source says something else."""
+
+
+def measured_columns(frame: pd.DataFrame) -> list[str]:
+    """Return the columns that hold measurements."""
+    return [name for name in frame.columns if name in BOUNDS and not is_forecast(name)]
+
+
+def intensity(frame: pd.DataFrame, *, direct: bool = False) -> "pd.Series[float] | None":
+    """Return the carbon intensity that a frame states or implies [g/kWh]; None where it does neither."""
+    stated = "ci_direct_g_per_kwh" if direct else "ci_lifecycle_g_per_kwh"
+    if stated in frame.columns:
+        return frame[stated]
+    generation = {
+        name[4:-3]: np.maximum(frame[name].to_numpy(dtype=np.float64), 0.0)
+        for name in frame.columns
+        if name.startswith("gen_")
+    }
+    if not generation:
+        return None
+    return pd.Series(carbon_intensity_g_per_kwh(generation, DIRECT_EIA if direct else LIFECYCLE_AR5), index=frame.index)
+
+
+def believe(frame: pd.DataFrame, *, now: datetime, cross: pd.DataFrame | None = None) -> Believed:
+    """Return the hourly frame with every measured value of a doubtful hour unknown.
+
+    Args:
+        frame: Hourly readings, index in UTC.
+        now: The moment of the decision.
+        cross: Readings of a second source about the same grid.
+    """
+    columns = measured_columns(frame)
+    if not columns or frame.empty:
+        return Believed(frame=frame, notes=(), cross_checked=False)
+    frame = frame.reindex(pd.date_range(frame.index[0], frame.index[-1], freq="h"))
+    judged = np.asarray(frame.index >= pd.Timestamp(now - JUDGED))
+    values = frame[columns].to_numpy(dtype=np.float64)
+    checks = {
+        "the feed is frozen": _frozen(values),
+        "the feed repeats the day before": _repeated(values),
+        "the level is absurd against the weeks before": _absurd(frame, now),
+    }
+    disagree, covered = _disagrees(frame, cross, now)
+    checks["the second source contradicts it"] = disagree
+    notes = []
+    bad = np.zeros(len(frame), dtype=bool)
+    for why, mask in checks.items():
+        found = mask & judged
+        if found.any():
+            notes.append(f"{why} in {int(found.sum())} of the last 72 h")
+        bad |= found
+    out = frame.copy()
+    out.loc[bad, columns] = np.nan
+    last_day = np.asarray(frame.index >= pd.Timestamp(now - timedelta(hours=25)))
+    return Believed(
+        frame=out, notes=tuple(notes), cross_checked=covered, contradicted_hours=int((disagree & last_day).sum())
+    )
+
+
+def believe_weather(frame: pd.DataFrame) -> Believed:
+    """Return a weather forecast in which frozen hours are unknown: everything equal for four hours is no weather."""
+    columns = [name for name in frame.columns if name.startswith("wxfc_")]
+    if not columns or frame.empty:
+        return Believed(frame=frame, notes=(), cross_checked=False)
+    bad = _frozen(frame[columns].to_numpy(dtype=np.float64))
+    out = frame.copy()
+    out.loc[bad, columns] = np.nan
+    notes = (f"the weather forecast is frozen in {int(bad.sum())} h",) if bad.any() else ()
+    return Believed(frame=out, notes=notes, cross_checked=False)
+
+
+def _frozen(values: FloatArray) -> Mask:
+    """Tell the hours of a run of equal ones, from its second on, where the run is long enough to be a frozen feed."""
+    both = np.isfinite(values[1:]) & np.isfinite(values[:-1])
+    changed = (both & (values[1:] != values[:-1])).any(axis=1) | ~both.any(axis=1)
+    run = np.concatenate([[0], np.cumsum(changed)])
+    length = np.bincount(run)[run]
+    first = np.concatenate([[True], changed])
+    # Columns that never move (a source that a grid lacks) tell nothing about freezing.
+    resting = (np.where(np.isfinite(values), values, 0.0) == 0.0).all(axis=1)
+    moving = int((np.nanstd(np.where(np.isfinite(values), values, 0.0), axis=0) > 0).sum())
+    return np.asarray((length >= FROZEN_HOURS.get(moving, FROZEN_HOURS_OF_MANY)) & ~first & ~resting)
+
+
+def _repeated(values: FloatArray) -> Mask:
+    """Tell the hours that lie in 24 h which equal the 24 h before in nearly every hour."""
+    n = values.shape[0]
+    bad = np.zeros(n, dtype=bool)
+    if n <= 24:
+        return bad
+    known = np.isfinite(values[24:]).any(axis=1) & np.isfinite(values[:-24]).any(axis=1)
+    same = np.zeros(n, dtype=bool)
+    same[24:] = known & ((values[24:] == values[:-24]) | ~np.isfinite(values[24:])).all(axis=1)
+    # A quantity that is at rest all night repeats honestly; it must have moved within the day to count.
+    count = np.convolve(same, np.ones(24), mode="full")[:n]
+    for end in np.flatnonzero(count >= REPEATED_OF_24):
+        window = slice(max(0, end - 23), end + 1)
+        if np.nanmax(np.nanstd(values[window], axis=0), initial=0.0) > 0.0:
+            bad[window] |= same[window]
+    return bad
+
+
+def _absurd(frame: pd.DataFrame, now: datetime) -> Mask:
+    """Tell the hours whose level is out of all proportion to the reference weeks."""
+    bad = np.zeros(len(frame), dtype=bool)
+    series = [frame[name] for name in ("ci_lifecycle_g_per_kwh", "ci_direct_g_per_kwh") if name in frame.columns]
+    generation = [name for name in frame.columns if name.startswith("gen_")]
+    if generation:
+        # Of what is known: one missing source must not make an hour's total absurd, or normal.
+        series += [frame[generation].sum(axis=1, skipna=False)]
+        implied = intensity(frame.drop(columns=["ci_lifecycle_g_per_kwh"], errors="ignore"))
+        series += [] if implied is None else [implied]
+    old = np.asarray(
+        (frame.index < pd.Timestamp(now - JUDGED)) & (frame.index >= pd.Timestamp(now - JUDGED - REFERENCE))
+    )
+    for one in series:
+        values = one.to_numpy(dtype=np.float64)
+        past = values[old & np.isfinite(values) & (values > 0.0)]
+        if past.size < MIN_REFERENCE_HOURS:
+            continue
+        days = pd.Series(np.where(old & (values > 0.0), values, np.nan)).rolling(24, min_periods=18).mean().dropna()
+        mean = pd.Series(values).rolling(24, min_periods=6).mean().to_numpy()
+        with np.errstate(invalid="ignore"):
+            hour = (values > past.max() * HOUR_FACTOR) | (values < past.min() / HOUR_FACTOR)
+            day = (mean > days.max() * DAY_FACTOR) | (mean < days.min() / DAY_FACTOR)
+        # The hours that made the day absurd, not the innocent ones before them.
+        odd = (values > days.max() * DAY_FACTOR) | (values < days.min() / DAY_FACTOR)
+        bad |= hour | (day & odd)
+    return bad
+
+
+def _disagrees(frame: pd.DataFrame, cross: pd.DataFrame | None, now: datetime) -> tuple[Mask, bool]:
+    """Tell the hours in which two sources differ unusually, and whether the last day could be compared at all."""
+    none = np.zeros(len(frame), dtype=bool)
+    if cross is None:
+        return none, False
+    for direct in (False, True):
+        ours, theirs = intensity(frame, direct=direct), intensity(cross, direct=direct)
+        if ours is not None and theirs is not None and (theirs > 0).any():
+            break
+    else:
+        ours = next((s for s in (intensity(frame), intensity(frame, direct=True)) if s is not None), None)
+        theirs = next((s for s in (intensity(cross), intensity(cross, direct=True)) if s is not None), None)
+    if ours is None or theirs is None:
+        return none, False
+    other = theirs.reindex(frame.index).to_numpy(dtype=np.float64)
+    mine = ours.to_numpy(dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.where((mine > 0.0) & (other > 0.0), np.log(mine) - np.log(other), np.nan)
+    last_day = np.asarray(frame.index >= pd.Timestamp(now - timedelta(hours=36)))
+    covered = int(np.isfinite(ratio[last_day]).sum()) >= 6
+    usual = ratio[np.asarray(frame.index < pd.Timestamp(now - JUDGED)) & np.isfinite(ratio)]
+    if usual.size >= CROSS_MIN_HOURS:
+        centre = float(np.median(usual))
+        spread = 1.4826 * float(np.median(np.abs(usual - centre)))
+        limit = max(CROSS_TOLERANCE, CROSS_SPREADS * spread)
+    else:
+        centre, limit = 0.0, CROSS_TOLERANCE_UNKNOWN
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.abs(ratio - centre) > limit), covered

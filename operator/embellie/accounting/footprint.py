@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The footprint of one piece of work as a paper states it; pure.
+
+Shares after Luccioni, Viguier and Ligozat, "Estimating the Carbon Footprint of BLOOM", JMLR 24 (2023): dynamic energy
+of the work, idle energy of what it kept ready, and embodied carbon by reserved GPU-time; here the building's overhead
+comes to both kinds of energy.
+"""
+
+from dataclasses import dataclass
+
+from embellie.accounting.interval import METHOD
+
+ENERGY_MEASURED, ENERGY_ESTIMATED, INTENSITY, EMBODIED = 0.03, 0.20, 0.10, 0.50
+"""Relative uncertainties (90 %): metered and assumed energy, a grid's published intensity, a table's embodied mass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """Energy and emissions of one piece of work."""
+
+    name: str
+    dynamic_kwh: float
+    idle_kwh: float
+    overhead_kwh: float
+    estimated_kwh: float
+    """How much of the energy was assumed, not metered."""
+    g_per_kwh: float
+    """Mean intensity, weighted with the energy."""
+    embodied_g: float
+    gpu_hours: float
+    signal_kind: str
+    method: str = METHOD
+
+    @property
+    def kwh(self) -> float:
+        """All energy, overhead included."""
+        return self.dynamic_kwh + self.idle_kwh + self.overhead_kwh
+
+    def _with_overhead(self, kwh: float) -> float:
+        it = self.dynamic_kwh + self.idle_kwh
+        return kwh * self.kwh / it if it > 0.0 else 0.0
+
+    @property
+    def dynamic_g(self) -> float:
+        """Emissions of the work itself [g]."""
+        return self._with_overhead(self.dynamic_kwh) * self.g_per_kwh
+
+    @property
+    def idle_g(self) -> float:
+        """Emissions of the idle draw of what it reserved [g]."""
+        return self._with_overhead(self.idle_kwh) * self.g_per_kwh
+
+    @property
+    def total_g(self) -> float:
+        """All of it [g]."""
+        return self.dynamic_g + self.idle_g + self.embodied_g
+
+    @property
+    def interval_g(self) -> tuple[float, float]:
+        """90 % interval of the total: the parts' uncertainties, taken as independent [g]."""
+        share = min(1.0, self.estimated_kwh / self.kwh) if self.kwh > 0.0 else 0.0
+        energy = ENERGY_MEASURED + (ENERGY_ESTIMATED - ENERGY_MEASURED) * share
+        running = self.dynamic_g + self.idle_g
+        spread = ((running * energy) ** 2 + (running * INTENSITY) ** 2 + (self.embodied_g * EMBODIED) ** 2) ** 0.5
+        return max(0.0, self.total_g - spread), self.total_g + spread
+
+    def line(self) -> str:
+        """Return the sentence for a paper."""
+        low, high = self.interval_g
+        dynamic, idle, embodied = _mass(self.dynamic_g), _mass(self.idle_g), _mass(self.embodied_g)
+        return (
+            f"{self.name} used {_kwh(self.kwh)} over {self.gpu_hours:,.0f} GPU-hours and emitted "
+            f"{_mass(self.total_g)} CO2e (90 % interval {_mass(low)} to {_mass(high)}): {dynamic} dynamic, "
+            f"{idle} idle, {embodied} embodied; mean carbon intensity {self.g_per_kwh:.0f} g/kWh ({self.signal_kind}, "
+            f"location-based); method {self.method}."
+        )
+
+
+def _kwh(value: float) -> str:
+    return f"{value:,.0f} kWh" if value >= 100 else f"{value:.3g} kWh"
+
+
+def _mass(grams: float) -> str:
+    """Write a mass in the unit that reads well.
+
+    >>> _mass(24_692_172), _mass(850.0)
+    ('24.7 t', '850 g')
+    """
+    for size, unit in ((1e6, "t"), (1e3, "kg")):
+        if abs(grams) >= size:
+            return f"{grams / size:.3g} {unit}"
+    return f"{grams:.3g} g"

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A forecast as a picture: in the terminal, and as a PNG."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from embellie.domain.forecast import FloatArray
+
+if TYPE_CHECKING:
+    from embellie_forecast.exchange import ForecastDocument, OnSiteForecast
+
+ROWS = 12
+AXIS_WIDTH = 7
+WINDOW_SLOTS = 4
+EIGHTHS = " ▁▂▃▄▅▆▇█"
+BAND, MIDDLE = "▒", "█"
+LABELS = {
+    "AverageLifecycle": "life-cycle average [gCO2e/kWh]",
+    "AverageDirect": "direct average [gCO2/kWh]",
+    "Marginal": "marginal [gCO2e/kWh]",
+}
+RUNG_STYLES = {
+    "Live": "green", "LastGood": "yellow", "Calendar": "yellow", "Climatology": "dark_orange", "Neutral": "red",
+}  # fmt: skip
+
+
+def best_window(document: "ForecastDocument") -> tuple[int, float] | None:
+    """Return the first slot of the cleanest four and their mean [g/kWh]; None where no hours are better than others."""
+    mean = document.carbon_mean_g_per_kwh
+    if mean.size < WINDOW_SLOTS or float(np.ptp(mean)) == 0.0:
+        return None
+    means = np.convolve(mean, np.ones(WINDOW_SLOTS) / WINDOW_SLOTS, mode="valid")
+    first = int(np.argmin(means))
+    return first, float(means[first])
+
+
+def draw(document: "ForecastDocument", *, width: int, zone: tzinfo | None) -> RenderableType:
+    """Return the forecast for a terminal of so many columns; times in `zone` (None: this machine's)."""
+    columns = max(24, min(document.carbon_mean_g_per_kwh.size, width - AXIS_WIDTH - 1))
+    parts: list[RenderableType] = [_title(document, zone), Text(f"  {LABELS[document.signal_kind]}", style="dim")]
+    parts += _chart(document, columns)
+    parts += _axis(document, columns, zone)
+    middle = document.quantile_levels.index(0.5)
+    share = _binned(document.renewable_share[middle], columns)
+    parts.append(Text(f"{'renew.':>{AXIS_WIDTH - 1}} ") + Text(_eighths(share, 1.0), style="green") + Text(" 0-100 %"))
+    for plant in document.on_site:
+        parts.append(_plant(plant, middle, columns))
+    parts.append(_best(document, zone))
+    if document.attribution:
+        parts.append(Text("Data: " + "; ".join(document.attribution), style="dim"))
+    parts += [Text(f"Note: {reason}", style="dim") for reason in document.reasons]
+    return Group(*parts)
+
+
+def _title(document: "ForecastDocument", zone: tzinfo | None) -> Text:
+    text = Text(document.zone, style="bold")
+    text.append("  rung ")
+    text.append(document.rung.value, style=RUNG_STYLES[document.rung.value])
+    text.append(f"  issued {_when(document.issued_at, zone)}  {document.model_id}", style="dim")
+    if document.skill_percent is not None:
+        text.append(f"  errors {document.skill_percent} % smaller than yesterday's curve", style="dim")
+    return text
+
+
+def _binned(values: FloatArray, columns: int, how: Callable[[FloatArray], float] = np.mean) -> FloatArray:
+    """Return one value for each column of the picture."""
+    edges = np.linspace(0, values.size, columns + 1).round().astype(int)
+    return np.array([how(values[a:b]) for a, b in pairwise(edges)])
+
+
+def _chart(document: "ForecastDocument", columns: int) -> list[Text]:
+    levels = document.carbon_g_per_kwh
+    low, high = _binned(levels[0], columns, np.min), _binned(levels[-1], columns, np.max)
+    middle = _binned(levels[document.quantile_levels.index(0.5)], columns)
+    floor, top = float(low.min()), float(high.max())
+    if top - floor < 1.0:
+        floor, top = max(0.0, floor - 1.0), top + 1.0
+    best = best_window(document)
+    per_column = levels.shape[1] / columns
+
+    def row_of(values: FloatArray) -> FloatArray:
+        return np.asarray(np.clip(((values - floor) / (top - floor) * ROWS).astype(int), 0, ROWS - 1), dtype=np.float64)
+
+    rows_low, rows_high, rows_middle = row_of(low), row_of(high), row_of(middle)
+    lines = []
+    for row in range(ROWS - 1, -1, -1):
+        value = floor + (row + 0.5) / ROWS * (top - floor)
+        line = Text(f"{value:>{AXIS_WIDTH - 1}.0f} " if row % 3 == 1 or ROWS < 4 else " " * AXIS_WIDTH, style="dim")
+        for k in range(columns):
+            inside = best is not None and best[0] <= k * per_column < best[0] + WINDOW_SLOTS
+            if rows_middle[k] == row:
+                line.append(MIDDLE, style="bold green" if inside else "cyan")
+            elif rows_low[k] <= row <= rows_high[k]:
+                line.append(BAND, style="green" if inside else "blue")
+            else:
+                line.append(" ")
+        lines.append(line)
+    return lines
+
+
+def _axis(document: "ForecastDocument", columns: int, zone: tzinfo | None) -> list[Text]:
+    slots = document.carbon_mean_g_per_kwh.size
+    ticks, labels = [" "] * columns, [" "] * (columns + 12)
+    for slot in range(slots):
+        moment = (document.start + slot * document.step).astimezone(zone)
+        column = int(slot * columns / slots)
+        if moment.hour % 6 == 0 and moment.minute == 0:
+            ticks[column] = "┴"
+        if moment.hour == 0 and moment.minute == 0:
+            ticks[column] = "┼"
+            for k, letter in enumerate(f"{moment:%a %d}"):
+                labels[column + k] = letter
+    line = "".join("─" if tick == " " else tick for tick in ticks)
+    return [Text(" " * AXIS_WIDTH + line, style="dim"), Text(" " * AXIS_WIDTH + "".join(labels).rstrip(), style="dim")]
+
+
+def _eighths(values: FloatArray, top: float) -> str:
+    share = np.clip(values / top if top > 0.0 else values * 0.0, 0.0, 1.0)
+    return "".join(EIGHTHS[round(float(s) * 8)] for s in share)
+
+
+def _plant(plant: "OnSiteForecast", middle: int, columns: int) -> Text:
+    power = plant.power_kw[middle]
+    top = float(plant.power_kw.max())
+    text = Text(f"{plant.name[: AXIS_WIDTH - 1]:>{AXIS_WIDTH - 1}} ")
+    text.append(_eighths(_binned(power, columns), top), style="yellow")
+    return text + Text(f" {plant.kind.lower()}, 0-{top:.0f} kW, {power.sum():.0f} kWh, rung {plant.rung.value}")
+
+
+def _best(document: "ForecastDocument", zone: tzinfo | None) -> Text:
+    best = best_window(document)
+    if best is None:
+        return Text("No hours are known to be cleaner than others, so nothing has a reason to wait.")
+    first, mean = best
+    now = float(document.carbon_mean_g_per_kwh[0])
+    begin = document.start + first * document.step
+    end = begin + WINDOW_SLOTS * document.step
+    text = Text("Best window: ")
+    text.append(f"{_when(begin, zone)} to {end.astimezone(zone):%H:%M}", style="bold green")
+    return text + Text(f", {mean:.0f} g/kWh on average; this hour {now:.0f} g/kWh")
+
+
+def _when(moment: datetime, zone: tzinfo | None) -> str:
+    local = moment.astimezone(zone)
+    return f"{local:%a %d %b %H:%M} {local.tzname()}"
+
+
+def save_png(document: "ForecastDocument", path: Path, *, zone: tzinfo | None) -> None:
+    """Draw the forecast into a PNG; OSError where the disk refuses."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import dates
+    from matplotlib import pyplot as plt
+
+    slots = document.carbon_mean_g_per_kwh.size
+    times = [(document.start + k * document.step).astimezone(zone) for k in range(slots + 1)]
+    levels = document.quantile_levels
+    figure, axes = plt.subplots(
+        2 if document.on_site else 1, 1, figsize=(10, 6.5 if document.on_site else 4.2), sharex=True, squeeze=False
+    )
+    try:
+        top = axes[0, 0]
+
+        def steps(values: FloatArray) -> FloatArray:
+            return np.append(values, values[-1])
+
+        low, high = document.carbon_g_per_kwh[0], document.carbon_g_per_kwh[-1]
+        label = f"{levels[0]:.0%} to {levels[-1]:.0%}"
+        top.fill_between(times, steps(low), steps(high), step="post", alpha=0.25, color="tab:blue", label=label)
+        middle = document.carbon_g_per_kwh[levels.index(0.5)]
+        top.step(times, steps(middle), where="post", color="tab:blue", label="median")
+        best = best_window(document)
+        if best is not None:
+            begin = document.start + best[0] * document.step
+            top.axvspan(
+                begin, begin + WINDOW_SLOTS * document.step, color="tab:green", alpha=0.2,
+                label=f"best {WINDOW_SLOTS} h, {best[1]:.0f} g/kWh",
+            )  # fmt: skip
+        top.set_ylabel(LABELS[document.signal_kind])
+        top.set_title(
+            f"{document.zone}: rung {document.rung.value}, issued {_when(document.issued_at, zone)}",
+            loc="left",
+            fontsize=10,
+        )
+        right = top.twinx()
+        share = document.renewable_share[levels.index(0.5)]
+        right.step(times, 100.0 * steps(share), where="post", color="tab:green", linewidth=0.8, linestyle="--")
+        right.set_ylim(0, 100)
+        right.set_ylabel("renewable share [%], dashed", color="tab:green")
+        top.legend(loc="upper left", fontsize=8, ncols=3)
+        for plant in document.on_site:
+            below = axes[1, 0]
+            line = below.step(
+                times,
+                steps(plant.power_kw[levels.index(0.5)]),
+                where="post",
+                label=f"{plant.name} ({plant.kind.lower()})",
+            )
+            below.fill_between(
+                times,
+                steps(plant.power_kw[0]),
+                steps(plant.power_kw[-1]),
+                step="post",
+                alpha=0.2,
+                color=line[0].get_color(),
+            )
+            below.set_ylabel("on-site power [kW]")
+            below.legend(loc="upper left", fontsize=8)
+        bottom = axes[-1, 0]
+        bottom.xaxis.set_major_locator(dates.DayLocator(tz=zone))  # type: ignore[no-untyped-call]
+        bottom.xaxis.set_major_formatter(dates.DateFormatter("%a %d %b", tz=zone))  # type: ignore[no-untyped-call]
+        bottom.xaxis.set_minor_locator(dates.HourLocator(byhour=(6, 12, 18), tz=zone))  # type: ignore[no-untyped-call]
+        bottom.grid(visible=True, axis="x", alpha=0.3)
+        bottom.set_xlim(times[0], times[0] + timedelta(seconds=slots * document.step.total_seconds()))
+        if document.attribution:
+            figure.text(0.01, 0.005, "Data: " + "; ".join(document.attribution), fontsize=6, color="gray")
+        figure.tight_layout(rect=(0, 0.02, 1, 1))
+        figure.savefig(path, dpi=130, format="png")
+    finally:
+        plt.close(figure)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`embellie ledger`: export the record, and check that nobody bent it."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from embellie.ledger import Kind, LedgerError, LedgerReader, Verification, read_export, verify, write_export
+
+DEFAULT = "/var/lib/embellie/ledger/ledger.sqlite"
+
+
+def ledger_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --ledger."""
+    return click.option(
+        "--ledger",
+        envvar="EMBELLIE_LEDGER_PATH",
+        default=DEFAULT,
+        show_default=True,
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The ledger's file.",
+    )(command)
+
+
+@click.group(name="ledger")
+def ledger_group() -> None:
+    """The record of decisions and accounts."""
+
+
+@ledger_group.command()
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead.")
+@ledger_option
+def export(out: Path | None, ledger: Path) -> None:
+    """Write the ledger as JSON lines, one record a line, in order."""
+    try:
+        with LedgerReader(ledger) as reader:
+            if out is None:
+                write_export(reader.entries(), sys.stdout)
+                return
+            with out.open("w", encoding="utf-8") as file:
+                count = write_export(reader.entries(), file)
+            click.echo(f"{count} records written to {out}; the head is {reader.head.seq} {reader.head.hash}")
+    except LedgerError as error:
+        raise click.ClickException(str(error)) from error
+    except BrokenPipeError:
+        # Whoever read it has had enough.
+        sys.stderr.close()
+    except OSError as error:
+        raise click.ClickException(f"the export cannot be written to {out}: {error.strerror}") from error
+
+
+@ledger_group.command(name="verify")
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--head", metavar="SEQ:HASH", help="The last record as known from elsewhere: finds a cut end.")
+@ledger_option
+def verify_command(file: Path | None, head: str | None, ledger: Path) -> None:
+    """Check every record of the ledger, or of an exported FILE; the exit code is 1 when something is wrong."""
+    expected = _head(head)
+    try:
+        result = _verify_export(file, expected) if file is not None else _verify_ledger(ledger, expected)
+    except LedgerError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{file} cannot be read: {error.strerror}") from error
+    for finding in result.findings:
+        click.echo(f"WRONG: {finding.what}.")
+    compacted = f", {result.compacted} more compacted into daily accounts" if result.compacted else ""
+    click.echo(
+        f"{result.records} records in {result.segments} segments{compacted}; "
+        f"the head is {result.head_seq}:{result.head_hash}"
+    )
+    click.echo("The chain is whole." if result.sound else "The ledger was changed: do not rely on it.")
+    sys.exit(0 if result.sound else 1)
+
+
+def _verify_ledger(path: Path, expected: tuple[int, str] | None) -> Verification:
+    with LedgerReader(path) as reader:
+        damage = reader.integrity()
+        if damage != "ok":
+            raise LedgerError(f"{path} is damaged: {damage}; restore a backup")
+        head = expected or (reader.head.seq, reader.head.hash)
+        return verify(reader.entries(), reader.entries(kinds=[Kind.DAILY]), head=head)
+
+
+def _verify_export(path: Path, expected: tuple[int, str] | None) -> Verification:
+    with path.open(encoding="utf-8") as first, path.open(encoding="utf-8") as second:
+        daily = (entry for entry in read_export(first) if entry.kind == Kind.DAILY)
+        return verify(read_export(second), daily, head=expected)
+
+
+def _head(text: str | None) -> tuple[int, str] | None:
+    if text is None:
+        return None
+    seq, colon, name = text.partition(":")
+    if not (colon and seq.isdigit() and len(name) == 64):
+        raise click.BadParameter(f"{text!r} must be SEQ:HASH, as `ledger verify` prints it", param_hint="--head")
+    return int(seq), name

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`embellie plan bench`: how fast the planner plans, how good it proves its plan to be, and a certificate of both."""
+
+import json
+import resource
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from embellie.planning.problem import Problem
+
+
+@click.command()
+@click.option("--jobs", type=click.IntRange(0, 1_000_000), default=10_000, show_default=True, help="How many jobs.")
+@click.option("--zones", type=click.IntRange(1, 64), default=4, show_default=True, help="How many zones.")
+@click.option("--hours", type=click.IntRange(8, 2000), default=168, show_default=True, help="Slots of an hour.")
+@click.option(
+    "--load",
+    type=click.FloatRange(0, 10, min_open=True),
+    default=0.4,
+    show_default=True,
+    help="GPU-hours asked for over GPU-hours there are.",
+)
+@click.option(
+    "--future", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Share of jobs released later."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed gives another instance.")
+@click.option("--budget", type=click.FloatRange(0.05, 3600), default=15.0, show_default=True, help="Seconds to use.")
+@click.option(
+    "--instance",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="An instance (JSON as in a certificate) instead of a random one.",
+)
+@click.option("--certificate", type=click.Path(dir_okay=False, path_type=Path), help="Write instance, prices and plan.")
+@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Write the numbers as JSON.")
+def bench(
+    jobs: int,
+    zones: int,
+    hours: int,
+    load: float,
+    future: float,
+    seed: int,
+    budget: float,
+    instance: Path | None,
+    certificate: Path | None,
+    out: Path | None,
+) -> None:
+    """Plan a synthetic instance (or one from a file) and prove how good the plan is."""
+    # numpy and the planner are loaded here, so that every other verb answers without them.
+    from embellie.planning.audit import violations
+    from embellie.planning.certificate import certificate_to_dict
+    from embellie.planning.instances import random_instance
+    from embellie.planning.solver import solve
+
+    if instance is not None:
+        problem = _read(instance)
+    else:
+        problem = random_instance(jobs=jobs, zones=zones, hours=hours, load=load, future=future, seed=seed)
+    solution = solve(problem, budget_s=budget, clock=time.monotonic)
+    found = {
+        "jobs": problem.jobs.count,
+        "zones": problem.n_zones,
+        "hours": float(problem.edges_h[-1]),
+        "greedy_seconds": round(solution.first_seconds, 3),
+        "greedy_gap": _gap(solution.first_objective, solution.lower_bound),
+        "seconds": round(solution.seconds, 3),
+        "gap": _gap(solution.objective, solution.lower_bound),
+        "objective": solution.objective,
+        "lower_bound": solution.lower_bound,
+        "unplaced": solution.unplaced,
+        "fifo_unplaced": _fifo_unplaced(problem),
+        "violations": violations(problem, solution),
+        "iterations": solution.iterations,
+        "stage": solution.stage.name.lower(),
+        "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+    if certificate is not None:
+        certificate.write_text(json.dumps(certificate_to_dict(problem, solution)), encoding="utf-8")
+    text = json.dumps(found, indent=2)
+    if out is not None:
+        out.write_text(text + "\n", encoding="utf-8")
+    click.echo(text)
+
+
+def _gap(value: float, bound: float) -> float | None:
+    """Return (value - bound) / |bound|; None where the bound is 0 and the value is not."""
+    if value <= bound:
+        return 0.0
+    return (value - bound) / abs(bound) if bound else None
+
+
+def _read(path: Path) -> "Problem":
+    from embellie.planning.certificate import instance_from_dict
+
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return instance_from_dict(data.get("instance", data))
+    except (OSError, ValueError, AttributeError) as error:
+        raise click.ClickException(f"{path}: {error}") from error
+
+
+def _fifo_unplaced(problem: "Problem") -> int:
+    """Return how many jobs first come, first served without pauses leaves without a place."""
+    from embellie.planning.fifo import first_come
+    from embellie.planning.options import Compiled
+    from embellie.planning.place import Placer
+
+    _, places = first_come(Placer(Compiled(problem)))
+    return sum(place is None for place in places)

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`embellie replay`: what would have happened here, on your own accounting. Needs no cluster and no network."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from embellie.cli.replay_inputs import Options, gather, outlook_for, parse_seeds, parse_time
+from embellie.simulation.whatif.baselines import THRESHOLD_G_PER_KWH
+from embellie.simulation.whatif.lengths import LENGTHS
+from embellie.simulation.whatif.ours import WAIT_PRICE
+from embellie.simulation.whatif.slack import LAG_RULES
+from embellie.simulation.whatif.study import POLICIES
+
+if TYPE_CHECKING:
+    from embellie.simulation.whatif.jobs_file import JobTrace
+
+FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+NEW_FILE = click.Path(path_type=Path, dir_okay=False)
+_SHOWN = 5
+PRESETS: dict[str, dict[str, Any]] = {
+    "gaia": {
+        "step": "5s",
+        "watts_per_gpu": 1.0,
+        "idle_watts_per_gpu": 0.0,
+        "pue": 1.0,
+        "embodied_grams_per_gpu_hour": 0.0,
+        "wait": "6x24",
+        "lengths": "queue-mean",
+        "horizon": "24h",
+    },
+    "lwa": {
+        "step": "30min",
+        "watts_per_job": 2036.6,
+        "idle_watts_per_gpu": 0.0,
+        "pue": 1.0,
+        "embodied_grams_per_gpu_hour": 0.0,
+    },
+}
+"""Settings of published replays; what is given on the command line wins."""
+
+
+def _readable(command: Callable[[], None]) -> None:
+    """Run; a file that cannot be used ends in a sentence."""
+    try:
+        command()
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.group(invoke_without_command=True)
+@click.option("--jobs", type=FILE, help="The job trace: CSV with job_id, submit_time_s, duration_s and gpus.")
+@click.option("--sacct", type=FILE, help="Slurm's accounting instead of --jobs: the output of sacct --parsable2.")
+@click.option("--carbon", type=FILE, help="The grid's history: CSV with a column of times (UTC) and one of g/kWh.")
+@click.option("--column", help="Column of the carbon file; without it the life-cycle intensity.")
+@click.option("--time-column", default="auto", show_default=True, help="Its column of times.")
+@click.option("--start-hour", type=click.IntRange(0), help="Hour of the carbon file where the trace begins.")
+@click.option(
+    "--hours", type=click.FloatRange(0, min_open=True), help="Use so many hours of carbon; work must end within."
+)
+@click.option("--anchor", help="Instead of --start-hour: the moment (UTC) of submit time 0, such as 2021-03-04T00:00Z.")
+@click.option("--from", "submitted_from", help="Replay only work submitted at this moment (UTC) or later.")
+@click.option("--until", "submitted_until", help="Replay only work submitted before this moment (UTC).")
+@click.option(
+    "--step", default="1h", show_default=True, help="Step of decisions: 5s, 30min or 1h. Under a minute: of job times."
+)
+@click.option("--policy", type=click.Choice(POLICIES), default="embellie", show_default=True, help="Who decides.")
+@click.option("--wait", help="Most waiting, by length: 6x24 is 6 h for jobs under two hours, and 24 h for others.")
+@click.option("--slack", help="Most waiting, the same for all: 24h. The default.")
+@click.option(
+    "--lag-rule", type=click.Choice(LAG_RULES), default="none", show_default=True, help="Most waiting, by calendar."
+)
+@click.option(
+    "--capacity",
+    type=click.FloatRange(0, min_open=True),
+    help="GPUs of the cluster; without it there are always enough.",
+)
+@click.option(
+    "--interruptible", default="all", show_default=True, help="What may be paused: all, none, or a share 0..1."
+)
+@click.option(
+    "--forecast", default="perfect", show_default=True, help="perfect, noise:FRACTION (of the mean), or model."
+)
+@click.option("--horizon", default="96h", show_default=True, help="How far ahead the policy embellie may look.")
+@click.option(
+    "--lengths", type=click.Choice(LENGTHS), default="true", show_default=True, help="What is known of lengths."
+)
+@click.option(
+    "--wait-price",
+    type=click.FloatRange(0),
+    default=WAIT_PRICE,
+    show_default=True,
+    help="What an hour's wait of a job must save, as a share of a mean GPU-hour's emissions (embellie).",
+)
+@click.option(
+    "--threshold", type=float, default=THRESHOLD_G_PER_KWH, show_default=True, help="g/kWh, for the policy threshold."
+)
+@click.option(
+    "--units", type=click.Choice(["gpus", "cpu"]), default="gpus", show_default=True, help="What --capacity counts."
+)
+@click.option(
+    "--watts-per-gpu",
+    type=click.FloatRange(0),
+    default=900.0,
+    show_default=True,
+    help="At work, share of the node included.",
+)
+@click.option("--watts-per-job", type=click.FloatRange(0), help="The same power for every job instead.")
+@click.option(
+    "--idle-watts-per-gpu",
+    type=click.FloatRange(0),
+    default=400.0,
+    show_default=True,
+    help="Without work; counted with --capacity.",
+)
+@click.option("--pue", type=click.FloatRange(1), default=1.2, show_default=True, help="Facility power over IT power.")
+@click.option(
+    "--embodied-grams-per-gpu-hour",
+    type=click.FloatRange(0),
+    default=4.0,
+    show_default=True,
+    help="Making the GPU and its share of the node, spread over its service life.",
+)
+@click.option("--seeds", default="0", show_default=True, help="Seeds of what is drawn: 3, or 0..9.")
+@click.option("--preset", type=click.Choice(sorted(PRESETS)), help="Settings of a published replay.")
+@click.option("--json", "json_path", type=NEW_FILE, help="Write the numbers here.")
+@click.option("--html", "html_path", type=NEW_FILE, help="Write a page with pictures here.")
+@click.pass_context
+def replay(context: click.Context, /, **values: Any) -> None:
+    """Replay a job trace on a grid's history: what would have happened here.
+
+    Savings are those of the whole cluster's power against the same jobs first come first served.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    given = click.core.ParameterSource.DEFAULT
+    for name, value in PRESETS.get(values["preset"] or "", {}).items():
+        if context.get_parameter_source(name) is given and not (name == "wait" and _says_slack(values)):
+            values[name] = value
+    _readable(lambda: _replay(Options(**values)))
+
+
+def _says_slack(values: dict[str, Any]) -> bool:
+    return values["slack"] is not None or values["lag_rule"] != "none"
+
+
+def _replay(options: Options) -> None:
+    from embellie.simulation.whatif.report import combined, fields, lines
+    from embellie.simulation.whatif.study import How
+    from embellie.simulation.whatif.study import replay as run
+
+    trace = _read_trace(options)
+    how = How(
+        policy=options.policy,
+        lengths=options.lengths,
+        horizon_h=parse_time(options.horizon).total_seconds() / 3600.0,
+        wait_price=options.wait_price,
+        threshold_g_per_kwh=options.threshold,
+    )
+    runs, result, setup = [], None, None
+    for seed in parse_seeds(options.seeds):
+        began = time.monotonic()
+        setup = gather(options, trace, seed)
+        result = run(how, setup, outlook_for(options, setup, seed))
+        runs.append(fields(result, time.monotonic() - began))
+    found = combined(runs)
+    found |= {
+        "rows_read": trace.rows,
+        "rows_left_out": len(trace.left_out),
+        "rows_out_of_order": trace.out_of_order,
+        "left_out": [{"line": row.line, "why": row.why} for row in trace.left_out[:100]],
+        "jobs_after_history": setup.left_out_late if setup else 0,
+    }
+    for line in lines(found):
+        click.echo(line)
+    if found["jobs_after_history"]:
+        click.echo(
+            f"  left out                   {found['jobs_after_history']} jobs that the carbon history does not cover"
+        )
+    if options.json_path is not None:
+        options.json_path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    if options.html_path is not None and result is not None and setup is not None:
+        from embellie.simulation.whatif.page import page
+
+        options.html_path.write_text(page(result, setup, found), encoding="utf-8")
+        click.echo(f"  page                       {options.html_path}")
+
+
+def _read_trace(options: Options) -> "JobTrace":
+    from embellie.simulation.whatif.jobs_file import read_jobs
+    from embellie.simulation.whatif.sacct import read_sacct
+
+    if (options.jobs is None) == (options.sacct is None):
+        raise click.UsageError("give either --jobs FILE or --sacct FILE")
+    if options.carbon is None:
+        raise click.UsageError("give --carbon FILE, the history of the grid")
+    trace = read_sacct(options.sacct) if options.sacct else read_jobs(options.jobs or Path(), options.units)
+    for row in trace.left_out[:_SHOWN]:
+        click.echo(f"line {row.line} left out: {row.why}", err=True)
+    if len(trace.left_out) > _SHOWN:
+        counts = ", ".join(f"{count} x {why}" for why, count in trace.reasons().items())
+        click.echo(f"{len(trace.left_out)} of {trace.rows} rows left out in all: {counts}", err=True)
+    if trace.out_of_order:
+        click.echo(f"{trace.out_of_order} rows were out of order and were sorted in", err=True)
+    if not trace.jobs:
+        raise ValueError("there are no jobs to replay: every row was left out, or there is none")
+    return trace
+
+
+@replay.command()
+@click.option("--carbon", type=FILE, required=True, help="The grid's history.")
+@click.option("--column", help="Column of the carbon file.")
+@click.option("--time-column", default="auto", show_default=True, help="Its column of times.")
+@click.option("--job-hours", type=click.IntRange(1), required=True, help="Length of the job [h].")
+@click.option("--slack-hours", type=click.IntRange(0), required=True, help="How long it may wait [h].")
+@click.option("--json", "json_path", type=NEW_FILE, help="Write the numbers here.")
+def oracle(
+    carbon: Path, column: str | None, time_column: str, job_hours: int, slack_hours: int, json_path: Path | None
+) -> None:
+    """Show the most that shifting could save for one job length, over every start hour of a history."""
+    from embellie.simulation.whatif.carbon_file import read_carbon
+    from embellie.simulation.whatif.oracle import oracle as compute
+
+    def work() -> None:
+        history = read_carbon(carbon, column, time_column)
+        if history.step != timedelta(hours=1):
+            raise ValueError(f"the oracle needs hourly rows, and {carbon.name} has one every {history.step}")
+        text = json.dumps(asdict(compute(history.g_per_kwh, job_hours, slack_hours)), indent=2)
+        click.echo(text)
+        if json_path is not None:
+            json_path.write_text(text + "\n", encoding="utf-8")
+
+    _readable(work)

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the options of `embellie replay` to a case: which hours, which jobs, what policies may know."""
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from embellie.domain.forecast import FloatArray
+from embellie.simulation.whatif.axis import Axis
+from embellie.simulation.whatif.carbon_file import CarbonHistory, make_axis, read_carbon
+from embellie.simulation.whatif.case import Site
+from embellie.simulation.whatif.jobs_file import JobTrace
+from embellie.simulation.whatif.outlook import Issued, Noisy, Outlook, Perfect
+from embellie.simulation.whatif.slack import Slack, parse_slack, parse_wait
+from embellie.simulation.whatif.study import Power, Setup, make_setup
+
+_PAST = timedelta(days=14)
+_MOST_SEEDS = 1000
+
+
+@dataclass(kw_only=True)
+class Options:
+    """The command line."""
+
+    jobs: Path | None
+    sacct: Path | None
+    carbon: Path | None
+    column: str | None
+    time_column: str
+    start_hour: int | None
+    hours: float | None
+    anchor: str | None
+    submitted_from: str | None
+    submitted_until: str | None
+    step: str
+    policy: str
+    wait: str | None
+    slack: str | None
+    lag_rule: str
+    capacity: float | None
+    interruptible: str
+    forecast: str
+    horizon: str
+    lengths: str
+    wait_price: float
+    threshold: float
+    units: str
+    watts_per_gpu: float
+    watts_per_job: float | None
+    idle_watts_per_gpu: float
+    pue: float
+    embodied_grams_per_gpu_hour: float
+    seeds: str
+    preset: str | None
+    json_path: Path | None
+    html_path: Path | None
+
+
+def parse_time(text: str) -> timedelta:
+    """Read a length of time such as 5s, 30min or 1h."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)", text.strip())
+    if found is None or float(found[1]) <= 0:
+        raise ValueError(f"{text!r} is not a length of time such as 5s, 30min or 1h")
+    unit = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days"}[found[2]]
+    return timedelta(**{unit: float(found[1])})
+
+
+def parse_moment(text: str, option: str) -> datetime:
+    """Read a moment; without a zone it is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{option} must be a moment such as 2021-03-04T00:00Z, not {text!r}") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read 3, or 0..9."""
+    found = re.fullmatch(r"(\d{1,9})(?:\.\.(\d{1,9}))?", text.strip())
+    if found is None:
+        raise ValueError(f"--seeds must be a number or a range such as 0..9, not {text!r}")
+    first, last = int(found[1]), int(found[2] or found[1])
+    if not first <= last < first + _MOST_SEEDS:
+        raise ValueError(f"--seeds {text} must rise, and hold at most {_MOST_SEEDS} seeds")
+    return list(range(first, last + 1))
+
+
+def parse_share(text: str) -> float:
+    """Read all, none, or a share 0..1."""
+    if text in ("all", "none"):
+        return 1.0 if text == "all" else 0.0
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"--interruptible must be all, none, or a share between 0 and 1, not {text!r}")
+    return share
+
+
+def parse_bound(options: Options) -> Slack:
+    """Return the bound on waiting; one rule only may be given."""
+    given = [options.wait is not None, options.slack is not None, options.lag_rule != "none"]
+    if sum(given) > 1:
+        raise ValueError("give only one of --wait, --slack and --lag-rule")
+    if options.wait is not None:
+        return parse_wait(options.wait)
+    return parse_slack(options.slack) if options.slack is not None else Slack(lag_rule=options.lag_rule)
+
+
+def gather(options: Options, trace: JobTrace, seed: int) -> Setup:
+    """Return the case that the options describe.
+
+    Raises ValueError, naming the option, for what does not fit together.
+    """
+    history = read_carbon(options.carbon or Path(), options.column, options.time_column)
+    anchor = parse_moment(options.anchor, "--anchor") if options.anchor is not None else trace.anchor
+    first_row = _first_row(options, history, anchor)
+    step = parse_time(options.step)
+    axis = make_axis(history, step=step, first_row=first_row, hours=options.hours)
+    origin = anchor or axis.start
+    jobs, earlier = trace.jobs, trace.jobs[:0]
+    if options.submitted_from is not None or options.submitted_until is not None:
+        if origin is None:
+            raise ValueError("--from and --until need the calendar: give --anchor, the moment of submit time 0")
+        begin = parse_moment(options.submitted_from, "--from") if options.submitted_from else origin
+        end = (
+            parse_moment(options.submitted_until, "--until")
+            if options.submitted_until
+            else datetime.max.replace(tzinfo=UTC)
+        )
+        times = [origin + timedelta(seconds=job.submit_s) for job in jobs]
+        earlier = tuple(
+            job for job, t in zip(jobs, times, strict=True) if t + timedelta(seconds=job.duration_s) <= begin
+        )
+        jobs = tuple(job for job, t in zip(jobs, times, strict=True) if begin <= t < end)
+    setup = make_setup(
+        jobs,
+        axis,
+        Site(
+            capacity_gpus=options.capacity,
+            idle_kw_per_gpu=options.idle_watts_per_gpu / 1000.0,
+            pue=options.pue,
+            embodied_g_per_gpu_h=options.embodied_grams_per_gpu_hour,
+        ),
+        slack=parse_bound(options),
+        power=Power(watts_per_gpu=options.watts_per_gpu, watts_per_job=options.watts_per_job),
+        pausable=parse_share(options.interruptible),
+        anchor=origin,
+        past=_past(history, step, first_row),
+        earlier=earlier,
+        seed=seed,
+    )
+    if setup.case.work.count == 0:
+        hours = axis.n_slots * axis.slot_h
+        raise ValueError(
+            f"no job runs within the {hours:,.0f} h of carbon history that the replay has: "
+            "see --start-hour, --anchor and --hours"
+        )
+    return setup
+
+
+def _first_row(options: Options, history: CarbonHistory, anchor: datetime | None) -> int:
+    """Return the row of the history at submit time 0."""
+    if options.start_hour is not None:
+        return round(options.start_hour * 3600.0 / history.step.total_seconds())
+    if anchor is None or history.start is None:
+        return 0
+    row = (anchor - history.start) // history.step
+    end = history.start + history.step * history.g_per_kwh.size
+    if not 0 <= row < history.g_per_kwh.size:
+        raise ValueError(
+            f"the trace begins on {anchor:%Y-%m-%d %H:%M} UTC, the carbon history covers {history.start:%Y-%m-%d} to "
+            f"{end:%Y-%m-%d}: choose another file, or set --start-hour (its hour that submit time 0 falls on)"
+        )
+    return int(row)
+
+
+def _past(history: CarbonHistory, step: timedelta, first_row: int) -> FloatArray:
+    """Return what the intensity was in the two weeks before, on the replay's slots."""
+    day = round(86400.0 / history.step.total_seconds())
+    days = min(first_row // max(1, day), round(_PAST / timedelta(days=1)))
+    if days < 1:
+        return np.zeros(0)
+    return make_axis(history, step=step, first_row=first_row - days * day, hours=days * 24.0).values
+
+
+def outlook_for(options: Options, setup: Setup, seed: int) -> Outlook:
+    """Return what policies may know of the intensity."""
+    axis = setup.case.axis
+    if options.forecast == "perfect":
+        return Perfect(axis)
+    noise = re.fullmatch(r"noise:(\d*\.?\d+)", options.forecast)
+    if noise is not None:
+        return Noisy(axis, float(noise[1]), seed)
+    if options.forecast == "model":
+        work = setup.case.work
+        last = int((work.arrival + work.length + work.wait).max()) // axis.ticks_per_slot
+        first = int(work.arrival.min()) // axis.ticks_per_slot
+        return Issued(axis, _issues(options.carbon or Path(), options.column, options.time_column, axis, first, last))
+    raise ValueError(
+        f"--forecast must be perfect, noise:FRACTION such as noise:0.05, or model, not {options.forecast!r}"
+    )
+
+
+@lru_cache(maxsize=1)
+def _issues(
+    path: Path, column: str | None, time_column: str, axis: Axis, first: int, last: int
+) -> dict[int, FloatArray]:
+    """Return the product's own forecasts as they would have been issued hour by hour, by slot."""
+    from embellie_forecast.models import Target, issue_series
+
+    if axis.start is None:
+        raise ValueError("--forecast model needs a column of times in the carbon file")
+    history = _zone_history(path, column, time_column)
+    target = Target.DIRECT if column is not None and "direct" in column else Target.LIFECYCLE
+    hour = timedelta(hours=1)
+    begin = axis.start + hour * math.floor(first * axis.slot_h)
+    end = axis.start + hour * math.ceil(min(last, axis.known_slots - 1) * axis.slot_h)
+    series = issue_series(history, target, first=begin, last=end)
+    issues: dict[int, FloatArray] = {}
+    each = max(1, round(1.0 / axis.slot_h))
+    for row, point in zip(series.issue_hours, series.point, strict=True):
+        moment = datetime.fromtimestamp(int(row) * 3600, UTC)
+        issues[round((moment - axis.start) / hour / axis.slot_h)] = np.repeat(point, each)
+    return issues
+
+
+def _zone_history(path: Path, column: str | None, time_column: str):  # type: ignore[no-untyped-def]
+    """Return the forecaster's view of the carbon file: with generation and weather where it has them."""
+    import pandas as pd
+
+    from embellie_forecast.history import ZoneHistory
+    from embellie_forecast.history_files import read_history
+
+    if column is None or column in ("ci_lifecycle_g_per_kwh", "ci_direct_g_per_kwh"):
+        return read_history(path)
+    carbon = read_carbon(path, column, time_column)
+    if carbon.step != timedelta(hours=1) or carbon.start is None:
+        raise ValueError("--forecast model needs hourly rows with times")
+    index = pd.date_range(carbon.start, periods=carbon.g_per_kwh.size, freq="h")
+    frame = pd.DataFrame({"ci_lifecycle_g_per_kwh": carbon.g_per_kwh}, index=index)
+    return ZoneHistory.from_frame(frame, zone=column)

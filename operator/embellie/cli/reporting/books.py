@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The accounts of a period, added up out of a ledger's records in one pass."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from embellie.cli.reporting.period import Period
+from embellie.domain.sums import add_tables
+from embellie.ledger import Entry, Kind
+
+HOUR = timedelta(hours=1)
+WARM_UP = timedelta(days=7)
+"""Work that came so long before the period is replayed too: it holds GPUs when the period begins."""
+
+
+@dataclass(slots=True)
+class Interval:
+    """One zone's interval with all its revisions."""
+
+    zone: str
+    start: datetime
+    end: datetime
+    adds: dict[str, Any] = field(default_factory=dict)
+    signals: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    first_grams: dict[str, float] = field(default_factory=dict)
+    """What was booked at first, before late grid data."""
+    peak_kw: float = 0.0
+    told: bool = False
+
+
+@dataclass(slots=True)
+class Books:
+    """Everything that a report needs."""
+
+    period: Period
+    intervals: dict[tuple[str, datetime], Interval] = field(default_factory=dict)
+    daily: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    """(zone, UTC day) -> sums of days whose records were compacted."""
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    held: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Workloads that were still held at the end, by uid: their last decision."""
+    cells: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
+    seen: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
+    """Zone -> its first and its last account in the whole ledger."""
+    names: dict[str, str] = field(default_factory=dict)
+    """uid -> namespace/kind/name."""
+    lost: int = 0
+    """Records that could not be written, by the ledger's own word."""
+    overrides: int = 0
+
+
+def read_books(entries: Iterable[Entry], period: Period, renamed: Mapping[str, str]) -> Books:
+    """Add up; `renamed` maps a zone's old name to its new one."""
+    books = Books(period=period)
+    for entry in entries:
+        if entry.kind == Kind.ACCOUNT:
+            _account(books, entry.content, renamed)
+        elif entry.kind == Kind.RUN:
+            _run(books, entry.content)
+        elif entry.kind == Kind.DECISION:
+            _decision(books, entry)
+        elif entry.kind == Kind.DAILY:
+            _daily(books, entry.content, renamed)
+        elif entry.kind == Kind.GAP and period.start <= entry.moment < period.end:
+            books.lost += int(entry.content.get("lost", 0))
+    return books
+
+
+def _account(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) -> None:
+    zone = renamed.get(str(body["zone"]), str(body["zone"]))
+    start, end = datetime.fromisoformat(body["start"]), datetime.fromisoformat(body["end"])
+    _saw(books, zone, start, end)
+    if not (books.period.start <= start and end <= books.period.end):
+        return
+    interval = books.intervals.setdefault((zone, start), Interval(zone, start, end))
+    interval.adds = add_tables(interval.adds, body["adds"])
+    interval.signals.update({told["kind"]: told for told in body.get("signals", ())})
+    interval.peak_kw = max(interval.peak_kw, float(body.get("peakKw") or 0.0))
+    books.names.update(body.get("names", {}))
+    if int(body["revision"]) == 0:
+        interval.told = True
+        interval.first_grams = dict(body["adds"].get("grams", {}))
+        if body.get("cells"):
+            books.cells[zone] = list(body["cells"])
+
+
+def _daily(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) -> None:
+    for day, told in body["days"].items():
+        first = datetime.fromisoformat(day).replace(tzinfo=UTC)
+        books_day = books.period.start <= first and first + timedelta(days=1) <= books.period.end
+        for name, sums in told["zones"].items():
+            zone = renamed.get(name, name)
+            _saw(books, zone, first, first + timedelta(days=1))
+            if books_day:
+                before = books.daily.get((zone, day), {"adds": {}, "peakKw": 0.0})
+                books.daily[zone, day] = {
+                    "adds": add_tables(before["adds"], sums["adds"]),
+                    "peakKw": max(before["peakKw"], float(sums.get("peakKw") or 0.0)),
+                }
+        if books_day:
+            books.lost += int(told.get("lost", 0))
+
+
+def _run(books: Books, body: dict[str, Any]) -> None:
+    start, submitted = datetime.fromisoformat(body["start"]), datetime.fromisoformat(body["submitted"])
+    if start < books.period.end and submitted >= books.period.start - WARM_UP:
+        # The record of the end takes the place of the record of the start.
+        books.runs[str(body["uid"])] = body
+    books.held.pop(str(body["uid"]), None)
+
+
+def _decision(books: Books, entry: Entry) -> None:
+    if entry.moment >= books.period.end:
+        return
+    body = entry.content
+    uid = str(body["workload"]["uid"])
+    if body["state"] in ("Held", "HeldByLimit"):
+        books.held[uid] = body
+    else:
+        books.held.pop(uid, None)
+    if body.get("overriddenBy") and entry.moment >= books.period.start:
+        books.overrides += 1
+
+
+def _saw(books: Books, zone: str, start: datetime, end: datetime) -> None:
+    first, last = books.seen.get(zone, (start, end))
+    books.seen[zone] = (min(first, start), max(last, end))

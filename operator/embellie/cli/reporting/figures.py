@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of a report, and what is refused."""
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from embellie.accounting.interval import METHOD as ACCOUNT_METHOD
+from embellie.accounting.savings import METHOD as SAVINGS_METHOD
+from embellie.accounting.savings import Range
+from embellie.cli.reporting.books import Books
+from embellie.cli.reporting.period import ReportError
+from embellie.cli.reporting.replayed import NEEDED, Saved, replay_books
+from embellie.domain.reasons import SignalKind
+from embellie.domain.sums import add_tables
+
+SCHEMA = "embellie.io/report/v1"
+TABLES = {"namespace": "namespaces", "team": "teams"}
+KINDS = (SignalKind.AVERAGE_LIFECYCLE, SignalKind.AVERAGE_DIRECT)
+"""Both ways of counting an inventory. Marginal emissions answer another question and have no column here."""
+
+
+def make_report(books: Books, by: str, *, draws: int) -> dict[str, Any]:
+    """Return the report as a document; raises ReportError where there is nothing to report."""
+    if not books.intervals and not books.daily:
+        raise ReportError(_nothing(books))
+    sums = _zone_sums(books)
+    expected_s = _expected_s(books, sums)
+    saved, why_not = _saved(books, draws)
+    whole = _sum(sums.values())
+    refused = _refusals(whole, sum(expected_s.values()))
+    if why_not:
+        refused["saving"] = why_not
+    cluster = _row("cluster", whole, sum(expected_s.values()), refused)
+    rows = [cluster]
+    if by == "zone":
+        rows = [_row(zone, part, expected_s[zone], _refusals(part, expected_s[zone])) for zone, part in sums.items()]
+    elif by in TABLES:
+        rows = [_share_row(name or "(none)", part, refused) for name, part in sorted(whole.get(TABLES[by], {}).items())]
+    if saved is not None and "saving" not in refused:
+        cluster["saving"] = _saving(saved)
+        _delays(rows, cluster, saved, by)
+        if by == "zone":
+            for row in rows:
+                row["saving"] = _zone_saving(saved, row["name"])
+    return {
+        "schema": SCHEMA,
+        "period": {
+            "from": books.period.start.isoformat(),
+            "to": books.period.end.isoformat(),
+            "timeZone": str(books.period.zone),
+            "hours": books.period.hours,
+        },
+        "by": by,
+        "method": {"accounts": ACCOUNT_METHOD, "savings": SAVINGS_METHOD},
+        "cluster": cluster,
+        "rows": rows,
+        "days": _days(books, saved),
+        "revisions": _revisions(books),
+        "ledger": {"lostRecords": books.lost, "overrides": books.overrides},
+        "notes": _notes(books, whole, saved),
+    }
+
+
+def _zone_sums(books: Books) -> dict[str, dict[str, Any]]:
+    sums: dict[str, dict[str, Any]] = {}
+    for interval in books.intervals.values():
+        sums[interval.zone] = add_tables(sums.get(interval.zone, {}), _without_workloads(interval.adds))
+    for (zone, _), told in books.daily.items():
+        sums[zone] = add_tables(sums.get(zone, {}), told["adds"])
+    return dict(sorted(sums.items()))
+
+
+def _without_workloads(adds: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: part for name, part in adds.items() if name != "workloads"}
+
+
+def _sum(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    whole: dict[str, Any] = {}
+    for part in parts:
+        whole = add_tables(whole, part)
+    return whole
+
+
+def _expected_s(books: Books, sums: Mapping[str, Any]) -> dict[str, float]:
+    """How long each zone should have been accounted for: a zone may come or go only at the edge of all accounts."""
+    length = (books.period.end - books.period.start).total_seconds()
+    return dict.fromkeys(sums, length)
+
+
+def _refusals(part: Mapping[str, Any], expected_s: float) -> dict[str, str]:
+    """Say what is refused, and what is missing."""
+    seconds = part.get("seconds", {})
+    refused = {}
+    covered = seconds.get("length", 0.0) / expected_s if expected_s else 0.0
+    missing_h = max(0.0, expected_s - seconds.get("length", 0.0)) / 3600.0
+    if covered < NEEDED:
+        refused["energy"] = (
+            f"accounts cover {100 * covered:.1f} % of the hours ({missing_h:.1f} zone-hours are missing); "
+            f"{100 * NEEDED:.0f} % are needed"
+        )
+        refused["embodied"] = refused["energy"]
+    for kind in KINDS:
+        priced = seconds.get(f"priced{kind}", 0.0) / expected_s if expected_s else 0.0
+        if priced < NEEDED:
+            refused[str(kind)] = (
+                f"the carbon intensity ({kind}) is known for {100 * priced:.1f} % of the hours; "
+                f"{100 * NEEDED:.0f} % are needed"
+            )
+    return refused
+
+
+def _row(name: str, part: Mapping[str, Any], expected_s: float, refused: Mapping[str, str]) -> dict[str, Any]:
+    kwh, seconds = part["kwh"], part["seconds"]
+    ok = "energy" not in refused
+    it_kwh = kwh["jobs"] + kwh["idle"]
+    facility = kwh["facility"]
+    return {
+        "name": name,
+        "energyKwh": {
+            "jobs": kwh["jobs"],
+            "idle": kwh["idle"],
+            "overhead": kwh["overhead"],
+            "unexplained": kwh["unexplained"],
+            "total": facility,
+        }
+        if ok
+        else None,
+        "emissionsKg": {
+            str(kind): part["grams"].get(str(kind), 0.0) / 1000.0 if str(kind) not in refused and ok else None
+            for kind in KINDS
+        },
+        "embodiedKg": part["embodiedG"] / 1000.0 if ok else None,
+        "gpuHours": {"reserved": seconds["gpuReserved"] / 3600.0, "all": seconds["gpuAll"] / 3600.0},
+        "coveragePercent": {
+            "accounts": _percent(seconds["length"], expected_s),
+            "meter": _percent(seconds["metered"], expected_s),
+            "nodes": _percent(seconds["nodesMetered"], seconds["nodeSeconds"]),
+            "gpus": _percent(seconds["gpuCovered"], seconds["gpuReserved"]),
+            **{str(kind): _percent(seconds.get(f"priced{kind}", 0.0), expected_s) for kind in KINDS},
+        },
+        "estimatedPercent": {
+            "energy": _percent(kwh["estimated"], it_kwh),
+            **{
+                str(kind): _percent(seconds.get(f"estimated{kind}", 0.0), seconds.get(f"priced{kind}", 0.0))
+                for kind in KINDS
+            },
+        },
+        "unexplainedPercent": _percent(kwh["unexplained"], kwh["metered"]),
+        "saving": None,
+        "delay": None,
+        "refused": dict(refused),
+    }
+
+
+def _share_row(name: str, part: Mapping[str, Any], refused: Mapping[str, str]) -> dict[str, Any]:
+    """A namespace or team: its share by the allocation's rule. Savings belong to the cluster and are not divided."""
+    ok = "energy" not in refused
+    total = part["dynamicKwh"] + part["idleKwh"] + part["overheadKwh"]
+    return {
+        "name": name,
+        "energyKwh": {
+            "dynamic": part["dynamicKwh"],
+            "idle": part["idleKwh"],
+            "overhead": part["overheadKwh"],
+            "total": total,
+        }
+        if ok
+        else None,
+        "emissionsKg": {
+            str(kind): part["grams"].get(str(kind), 0.0) / 1000.0 if str(kind) not in refused and ok else None
+            for kind in KINDS
+        },
+        "embodiedKg": part["embodiedG"] / 1000.0 if ok else None,
+        "gpuHours": {"reserved": part["gpuSeconds"] / 3600.0},
+        "estimatedPercent": {"energy": _percent(part["estimatedKwh"], part["dynamicKwh"] + part["idleKwh"])},
+        "saving": None,
+        "delay": None,
+        "refused": {k: v for k, v in refused.items() if k != "saving"},
+    }
+
+
+def _percent(part: float, whole: float) -> float | None:
+    return 100.0 * part / whole if whole > 0.0 else None
+
+
+def _saved(books: Books, draws: int) -> tuple[Saved | None, str]:
+    try:
+        return replay_books(books, SignalKind.AVERAGE_LIFECYCLE, draws=draws), ""
+    except ReportError as error:
+        return None, str(error)
+
+
+def _range(found: Range, scale: float = 1.0) -> dict[str, float]:
+    return {"value": found.value * scale, "low": found.low * scale, "high": found.high * scale}
+
+
+def _saving(saved: Saved) -> dict[str, Any]:
+    found = saved.savings
+    return {
+        "signalKind": str(found.kind),
+        "verdict": found.verdict,
+        "savedKg": _range(found.saved_g, 1e-3),
+        "savedPercent": _range(found.saved_g, 100.0 / found.counterfactual_g if found.counterfactual_g else 0.0),
+        "savedKwh": _range(found.saved_kwh),
+        "counterfactualKg": found.counterfactual_g / 1000.0,
+        "measuredKg": found.measured_g / 1000.0,
+        "naiveKg": saved.naive_g / 1000.0,
+        "whyTheyDiffer": saved.sentence,
+        "shiftedKwh": _range(found.shifted_kwh),
+        "peakChangeKw": {zone: _range(change) for zone, change in found.peak_change_kw.items()},
+        "cost": None if found.cost_saved is None else _range(found.cost_saved),
+        "owedKwh": found.owed_kwh,
+        "gpuHoursDelayed": saved.replayed.gpu_hours_delayed,
+        "gpuHoursLost": saved.replayed.gpu_hours_lost,
+        "leftOut": saved.replayed.left_out,
+    }
+
+
+def _zone_saving(saved: Saved, zone: str) -> dict[str, Any] | None:
+    found = saved.savings.by_zone.get(zone)
+    if found is None:
+        return None
+    return {
+        "savedKg": _range(found.saved_g, 1e-3),
+        "savedKwh": _range(found.saved_kwh),
+        "naiveKg": saved.naive_by_zone.get(zone, 0.0) / 1000.0,
+        "gpuHoursLost": saved.replayed.lost_by_zone.get(zone, 0.0),
+        "shiftedKwh": found.shifted_kwh,
+        "peakChangeKw": _range(saved.savings.peak_change_kw[zone]),
+    }
+
+
+def _delays(rows: list[dict[str, Any]], cluster: dict[str, Any], saved: Saved, by: str) -> None:
+    """Fill in how much later work started than first come first served."""
+    everybody = list(saved.delays_h.values())
+    cluster["delay"] = _delay(everybody)
+    if by == "namespace":
+        for row in rows:
+            row["delay"] = _delay([one for one in everybody if one[0] == row["name"]])
+
+
+def _delay(found: list[tuple[str, float, int]]) -> dict[str, float] | None:
+    if not found:
+        return None
+    late = [max(0.0, hours) for _, hours, _ in found]
+    return {
+        "workloads": len(found),
+        "meanHours": sum(late) / len(late),
+        "worstHours": max(late),
+        "gpuHours": sum(max(0.0, hours) * gpus for _, hours, gpus in found),
+    }
+
+
+def _days(books: Books, saved: Saved | None) -> list[dict[str, Any]]:
+    """Return energy and emissions by local day, and savings by UTC day, for the charts."""
+    days: dict[str, dict[str, Any]] = {}
+    for interval in books.intervals.values():
+        day = days.setdefault(books.period.day_of(interval.start), {})
+        part = {k: interval.adds[k] for k in ("kwh", "grams", "seconds")}
+        days[books.period.day_of(interval.start)] = add_tables(day, part)
+    for (_, name), told in books.daily.items():
+        days[name] = add_tables(days.get(name, {}), {k: told["adds"][k] for k in ("kwh", "grams", "seconds")})
+    by_day: dict[str, list[Any]] = {}
+    for one in saved.savings.by_day if saved is not None else ():
+        by_day.setdefault(one.day, []).append(one)
+    return [
+        {
+            "day": name,
+            "energyKwh": {key: part["kwh"][key] for key in ("jobs", "idle", "overhead", "unexplained", "facility")},
+            "emissionsKg": {kind: grams / 1000.0 for kind, grams in part.get("grams", {}).items()},
+            "zoneHours": part["seconds"]["length"] / 3600.0,
+            "saving": [{"zone": one.zone, "savedKg": _range(one.saved_g, 1e-3)} for one in by_day.get(name, ())],
+        }
+        for name, part in sorted(days.items())
+    ]
+
+
+def _revisions(books: Books) -> dict[str, dict[str, float]]:
+    """Return what late grid data changed, by kind of signal [kg]."""
+    found: dict[str, dict[str, float]] = {}
+    for interval in books.intervals.values():
+        for kind, first in interval.first_grams.items():
+            now = interval.adds["grams"].get(kind, 0.0)
+            entry = found.setdefault(kind, {"firstKg": 0.0, "nowKg": 0.0})
+            entry["firstKg"] += first / 1000.0
+            entry["nowKg"] += now / 1000.0
+    return found
+
+
+def _nothing(books: Books) -> str:
+    if not books.seen:
+        return "the ledger holds no accounts yet; the first comes when the operator has led for one interval"
+    first, last = min(a for a, _ in books.seen.values()), max(b for _, b in books.seen.values())
+    asked = f"from {books.period.start:%Y-%m-%d %H:%M} to {books.period.end:%Y-%m-%d %H:%M} UTC"
+    has = f"from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
+    return f"the ledger holds no accounts {asked}; it has some {has}"
+
+
+def _notes(books: Books, whole: Mapping[str, Any], saved: Saved | None) -> list[str]:
+    notes = []
+    period = books.period
+    for zone, (first, last) in sorted(books.seen.items()):
+        born, gone = first > period.start + timedelta(hours=1), last < period.end - timedelta(hours=1)
+        if (born or gone) and first < period.end and last > period.start and len(books.seen) > 1:
+            when = f"from {first:%Y-%m-%d %H:%M}" if born else f"until {last:%Y-%m-%d %H:%M}"
+            notes.append(
+                f"Zone {zone} has accounts only {when} UTC. If it was renamed, join its names with --rename OLD=NEW."
+            )
+    if whole["kwh"]["estimated"] > 0.5 * (whole["kwh"]["jobs"] + whole["kwh"]["idle"]):
+        notes.append("More than half of the energy is estimated: no node or GPU telemetry covered it.")
+    if books.lost:
+        notes.append(f"{books.lost} records could not be written in this period; the ledger says so itself.")
+    if saved is not None and saved.hours_filled:
+        notes.append(f"The intensity of {saved.hours_filled} zone-hours was filled in from their neighbours.")
+    notes.append("Savings belong to the cluster: they are not divided among namespaces or teams.")
+    return notes

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The counterfactual of a report: site, runs, meters and intensities out of the books, replayed and priced."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from embellie.accounting import Run, Signal
+from embellie.accounting.savings import Savings, Window, intensities, naive_sum, savings, why_they_differ
+from embellie.cli.reporting.books import HOUR, Books
+from embellie.cli.reporting.period import ReportError
+from embellie.domain.forecast import FloatArray
+from embellie.domain.reasons import SignalKind
+from embellie.simulation.counterfactual import DRAWS, Observed, Replayed, replay_counterfactual
+from embellie.simulation.model import SimCell, SimGridZone, SimSite
+
+NEEDED = 0.95
+"""Share of the hours that a figure's inputs must cover."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """Savings of a period, and what stands beside them."""
+
+    savings: Savings
+    naive_g: float
+    naive_by_zone: Mapping[str, float]
+    sentence: str
+    replayed: Replayed
+    delays_h: Mapping[str, tuple[str, float, int]]
+    """uid -> namespace, delay against first come first served [h], GPUs; only of work that may wait."""
+    measured_kwh: FloatArray
+    intensity_g: FloatArray
+    hours_filled: int
+
+
+def replay_books(books: Books, kind: SignalKind, *, draws: int = DRAWS) -> Saved:
+    """Replay the period's arrivals; raises ReportError where the books do not hold what that needs."""
+    zones = sorted(books.cells)
+    if not zones:
+        raise ReportError("no account of the period says which nodes there were")
+    window = _window(books)
+    signals, filled = _signals(books, zones, window, kind)
+    site = _site(books, zones, signals)
+    observed = _observed(books, site)
+    if not observed:
+        raise ReportError("no work ran in the period, so there is nothing to compare")
+    replayed = replay_counterfactual(observed, site, window, draws=draws)
+    meters = _meters(books, zones, window)
+    ci = intensities(signals, site.zone_powers(), window)
+    found = savings(replayed.draws, ci, kind, measured_kwh=meters)
+    runs = [one.run for one in observed]
+    pue = {cell.grid_zone: cell.pue for cell in site.cells}
+    naive_of = {zone: naive_sum([run for run in runs if run.zone == zone], pue, signals) for zone in zones}
+    naive = sum(naive_of.values())
+    return Saved(
+        savings=found,
+        naive_g=naive,
+        naive_by_zone=naive_of,
+        sentence=why_they_differ(found, naive),
+        replayed=replayed,
+        delays_h=_delays(books, runs, replayed),
+        measured_kwh=meters,
+        intensity_g=ci,
+        hours_filled=filled,
+    )
+
+
+def _window(books: Books) -> Window:
+    """Return the whole hours from the first to the last account."""
+    starts = [interval.start for interval in books.intervals.values()]
+    if not starts:
+        raise ReportError(
+            "the period holds only daily accounts of compacted records, from which nothing can be replayed"
+        )
+    first = _hour(min(starts))
+    last = max(interval.end for interval in books.intervals.values())
+    slots = int((last - first) / HOUR)
+    if slots < 1:
+        raise ReportError("the period holds less than an hour of accounts; ask for a longer one")
+    return Window(start=first, step=HOUR, slots=slots)
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def _by_hour(
+    books: Books, zones: list[str], window: Window
+) -> dict[tuple[int, int], list[tuple[float, float, dict[str, float]]]]:
+    """Return (zone, slot) -> (seconds, kWh, intensity by kind) of its intervals."""
+    index = {zone: z for z, zone in enumerate(zones)}
+    found: dict[tuple[int, int], list[tuple[float, float, dict[str, float]]]] = {}
+    for interval in books.intervals.values():
+        slot = int((interval.start - window.start) / HOUR)
+        if interval.zone in index and 0 <= slot < window.slots:
+            values = {name: float(told["gPerKwh"]) for name, told in interval.signals.items()}
+            seconds = (interval.end - interval.start).total_seconds()
+            found.setdefault((index[interval.zone], slot), []).append(
+                (seconds, interval.adds["kwh"]["facility"], values)
+            )
+    return found
+
+
+def _signals(books: Books, zones: list[str], window: Window, kind: SignalKind) -> tuple[dict[str, Signal], int]:
+    values = np.full((len(zones), window.slots), np.nan)
+    for (z, slot), parts in _by_hour(books, zones, window).items():
+        known = [v[kind] for _, _, v in parts if kind in v]
+        if known:
+            values[z, slot] = float(np.mean(known))
+    holes = int(np.isnan(values).sum())
+    if holes > (1.0 - NEEDED) * values.size:
+        share = 100.0 * (1.0 - holes / values.size)
+        raise ReportError(
+            f"the carbon intensity ({kind}) is known for {share:.0f} % of the hours, and {100 * NEEDED:.0f} % are "
+            "needed; give the missing hours in DIR/intensity/ZONE.csv"
+        )
+    hours = np.arange(window.slots)
+    for row in values:
+        good = np.isfinite(row)
+        row[~good] = np.interp(hours[~good], hours[good], row[good])
+    return {
+        zone: Signal(start=window.start, step=HOUR, values=values[z], kind=kind) for z, zone in enumerate(zones)
+    }, holes
+
+
+def _meters(books: Books, zones: list[str], window: Window) -> FloatArray:
+    """Return facility energy by zone and hour; an hour without accounts counts as the mean of the others."""
+    kwh = np.full((len(zones), window.slots), np.nan)
+    for (z, slot), parts in _by_hour(books, zones, window).items():
+        seconds = sum(s for s, _, _ in parts)
+        if seconds > 0:
+            kwh[z, slot] = sum(k for _, k, _ in parts) * 3600.0 / seconds
+    for row in kwh:
+        row[np.isnan(row)] = float(np.nanmean(row)) if np.isfinite(row).any() else 0.0
+    return kwh
+
+
+def _site(books: Books, zones: list[str], signals: Mapping[str, Signal]) -> SimSite:
+    return SimSite(
+        cells=tuple(
+            SimCell(
+                name=str(cell["name"]),
+                grid_zone=zone,
+                nodes=int(cell["nodes"]),
+                gpus_per_node=int(cell["gpusPerNode"]),
+                pue=float(cell["marginalPue"]),
+                node_idle_kw=float(cell["nodeIdleKw"]),
+            )
+            for zone in zones
+            for cell in books.cells[zone]
+            if int(cell["gpusPerNode"]) > 0
+        ),
+        grid_zones=tuple(SimGridZone(name=zone, signal=signals[zone]) for zone in zones),
+    )
+
+
+def _observed(books: Books, site: SimSite) -> list[Observed]:
+    zone_of = {cell.name: cell.grid_zone for cell in site.cells}
+    found = []
+    for uid, body in books.runs.items():
+        cell = str(body.get("cell", ""))
+        if cell not in zone_of or int(body["gpus"]) < 1:
+            continue
+        start = datetime.fromisoformat(body["start"])
+        end = datetime.fromisoformat(body["end"])
+        if body.get("running"):
+            # Nobody knows how long it will go on: about as long again as it has (Lindy's rule).
+            end = books.period.end + max(books.period.end - start, timedelta(0))
+        found.append(_one(uid, body, cell, zone_of[cell], start, end, float(body["addedKw"]), int(body["gpusPerPod"])))
+    for uid, body in books.held.items():
+        expects, choice = body.get("expects"), body["choice"]
+        cell = choice["cell"] or next(iter(zone_of))
+        if uid in books.runs or not expects or cell not in zone_of or body["workload"]["gpus"] < 1:
+            continue
+        # It waits beyond the period: in both worlds it still has to run.
+        planned = datetime.fromisoformat(choice["plannedStart"] or choice["latestStart"])
+        start = max(planned, books.period.end)
+        told = {
+            **body["workload"],
+            "submitted": expects["submitted"],
+            "latestStart": choice["latestStart"],
+        }
+        end = start + timedelta(seconds=float(expects["durationP50S"]))
+        found.append(
+            _one(uid, told, cell, zone_of[cell], start, end, float(expects["addedKw"]), int(expects["gpusPerPod"]))
+        )
+    return found
+
+
+def _one(
+    uid: str,
+    body: Mapping[str, object],
+    cell: str,
+    zone: str,
+    start: datetime,
+    end: datetime,
+    added_kw: float,
+    gpus_per_pod: int,
+) -> Observed:
+    submitted = datetime.fromisoformat(str(body["submitted"]))
+    latest = body.get("latestStart")
+    start = max(start, submitted)
+    return Observed(
+        run=Run(
+            job=uid,
+            zone=zone,
+            submitted_at=submitted.astimezone(UTC),
+            start=start,
+            end=max(start, end),
+            gpus=int(str(body["gpus"])),
+            power_kw=added_kw,
+            latest_start=datetime.fromisoformat(str(latest)) if latest else None,
+        ),
+        cell=cell,
+        gpus_per_pod=gpus_per_pod,
+    )
+
+
+def _delays(books: Books, runs: list[Run], replayed: Replayed) -> dict[str, tuple[str, float, int]]:
+    would = {run.job: run.start for run in replayed.central}
+    found = {}
+    for run in runs:
+        body = books.runs.get(run.job)
+        if body is not None and body.get("flex") in ("patient", "bonus") and run.job in would:
+            late_h = (run.start - would[run.job]).total_seconds() / 3600.0
+            found[run.job] = (str(body["namespace"]), late_h, run.gpus)
+    return found

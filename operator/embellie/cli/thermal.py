@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`embellie thermal`: fit heat models to measurements."""
+
+import json
+from pathlib import Path
+
+import click
+
+from embellie.cli.thermal_drill import drill
+
+FILES = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.group()
+def thermal() -> None:
+    """Learn how nodes and rooms heat, and check it."""
+
+
+@thermal.command()
+@click.argument("files", nargs=-1, type=FILES)
+@click.option("--test", "tests", multiple=True, type=FILES, help="A file to predict instead of learning from it.")
+@click.option("--test-runs", metavar="GLOB", help="Hold out the runs whose name or label matches, such as '*/fp64/*'.")
+@click.option("--zone", metavar="NAME", help="Fit a ThermalZone from Prometheus instead of files.")
+@click.option("--prometheus-url", envvar="EMBELLIE_PROMETHEUS_URL", help="Where to ask with --zone.")
+@click.option(
+    "--hours", type=click.IntRange(1, 24 * 30), default=72, show_default=True, help="How far back with --zone."
+)
+@click.option("--margin-floor", type=click.FloatRange(0, 20), default=0.0, help="Margins never fall below this [K].")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw into this PNG file.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here.")
+@click.pass_context
+def fit(
+    context: click.Context,
+    files: tuple[Path, ...],
+    tests: tuple[Path, ...],
+    test_runs: str | None,
+    zone: str | None,
+    prometheus_url: str | None,
+    hours: int,
+    margin_floor: float,
+    plot: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Fit heat models to FILES and say how far they can be trusted.
+
+    A file holds samples of a machine's GPUs, samples of GPUs and node, or hourly averages of a server; which one is
+    told by its columns (docs/thermal-setup.md). Without --test or --test-runs each run is predicted by the others.
+    """
+    from embellie.cli.thermal_data import DataError
+    from embellie.cli.thermal_report import fit_files, report
+
+    if bool(files) == bool(zone):
+        raise click.UsageError("give either FILES or --zone NAME", context)
+    try:
+        if zone:
+            from embellie.cli.thermal_zone import fit_zone
+
+            outcome = fit_zone(context.obj, zone, prometheus_url, hours)
+        else:
+            outcome = fit_files(files, tests, test_runs, margin_floor)
+        click.echo(report(outcome, plot))
+    except DataError as error:
+        raise click.ClickException(str(error)) from error
+    if json_file is not None:
+        json_file.write_text(json.dumps(outcome.as_json(), indent=2) + "\n", encoding="utf-8")
+
+
+thermal.add_command(drill)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`embellie thermal drill`: let things go wrong in a simulated machine room and count what the operator lets happen."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from embellie.simulation.drill.run import Result
+
+
+@click.command("drill")
+@click.option("--scenario", "scenarios", multiple=True, required=True, metavar="NAME|all", help="Which; repeatable.")
+@click.option("--seed", "seeds", multiple=True, type=click.IntRange(0, 2**31), default=(0,), help="Repeatable.")
+@click.option(
+    "--policy",
+    type=click.Choice(["embellie", "off", "threshold"]),
+    default="embellie",
+    show_default=True,
+    help="Who decides: the operator, nobody, or thresholds on readings.",
+)
+@click.option(
+    "--plant",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="JSON or YAML with another room (docs/drills.md).",
+)
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the numbers here.")
+def drill(
+    scenarios: tuple[str, ...], seeds: tuple[int, ...], policy: str, plant: Path | None, json_file: Path | None
+) -> None:
+    """Run the operator's own code on a simulated machine room while things go wrong.
+
+    Nothing is touched: no cluster and no network are needed. The room's physics are not the operator's models.
+    """
+    from embellie.simulation.drill.run import run_drills
+    from embellie.simulation.drill.scenarios import SCENARIOS
+    from embellie.simulation.plant import PlantError, PlantSpec, read_plant
+
+    names = tuple(dict.fromkeys(SCENARIOS if "all" in scenarios else scenarios))
+    unknown = [name for name in names if name not in SCENARIOS]
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(SCENARIOS)}, all", param_hint="'--scenario'")
+    try:
+        room = read_plant(plant) if plant is not None else PlantSpec()
+    except PlantError as error:
+        raise click.ClickException(str(error)) from error
+    results = []
+    click.echo(_HEADER)
+    for name in names:
+        # One after the other: each line comes as soon as it is known.
+        for outcome in run_drills([name], seeds, policy, room):
+            results.append(outcome.result)
+            click.echo(_line(outcome.result))
+    if json_file is not None:
+        text = json.dumps([result.as_json() for result in results], indent=2)
+        json_file.write_text(text + "\n", encoding="utf-8")
+    caused = sum(result.violations_caused for result in results)
+    total = sum(result.violations_total for result in results)
+    click.echo(
+        f"{len(results)} drills under {policy}: {total} times over a hard limit, {caused} of them caused by starts."
+    )
+
+
+_COLUMNS = (
+    ("scenario", 18),
+    ("seed", 5),
+    ("over", 5),
+    ("forced", 7),
+    ("caused", 7),
+    ("minutes", 8),
+    ("margin K", 9),
+    ("used", 7),
+    ("oracle", 7),
+    ("blocked", 8),
+    ("pauses", 7),
+    ("lost GPU h", 11),
+    ("caps", 5),
+    ("flaps", 6),
+    ("heat kWh", 9),
+)
+_HEADER = "".join(name.ljust(width) if k == 0 else name.rjust(width) for k, (name, width) in enumerate(_COLUMNS))
+
+
+def _line(r: "Result") -> str:
+    values = (
+        r.scenario,
+        str(r.seed),
+        str(r.violations_total),
+        str(r.violations_forced),
+        str(r.violations_caused),
+        f"{r.violation_minutes:.0f}",
+        f"{r.worst_margin_c:.1f}",
+        f"{100 * r.utilisation:.1f}%",
+        f"{100 * r.utilisation_oracle:.1f}%",
+        str(r.starts_blocked),
+        str(r.pauses),
+        f"{r.lost_gpu_hours:.1f}",
+        str(r.caps),
+        str(r.flaps),
+        f"{r.heat_delivered_kwh:.0f}",
+    )
+    widths = [width for _, width in _COLUMNS]
+    cells = [v.ljust(w) if k == 0 else v.rjust(w) for k, (v, w) in enumerate(zip(values, widths, strict=True))]
+    return "".join(cells)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `embellie thermal fit` prints and draws."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embellie.cli.thermal_data import DataError, Loaded, Run, load
+from embellie.cli.thermal_fit import Outcome, evaluate
+from embellie.domain.forecast import FloatArray
+
+_WIDTH, _HEIGHT = 48, 16
+_SHADES = " .:*#"
+
+
+def fit_files(files: Sequence[Path], tests: Sequence[Path], test_runs: str | None, floor_c: float) -> Outcome:
+    """Read files, hold out what is to be predicted, and evaluate; raises DataError."""
+    loaded = [load(path) for path in files]
+    fitted = [run for one in loaded for run in one.runs]
+    judged_files = [load(path) for path in tests]
+    judged = [run for one in judged_files for run in one.runs]
+    if test_runs:
+        held = [run for run in fitted if run.matches(test_runs)]
+        if not held:
+            raise DataError(f"--test-runs {test_runs!r} matches no run; runs are named such as {_names(fitted)}")
+        fitted = [run for run in fitted if not run.matches(test_runs)]
+        judged = [*held, *judged]
+    outcome = evaluate(fitted, judged, floor_c)
+    left_out = sum(one.left_out for one in (*loaded, *judged_files))
+    if left_out:
+        outcome.parameters["rows_left_out"] = left_out
+    return outcome
+
+
+def _names(runs: Sequence[Run]) -> str:
+    return ", ".join(run.label for run in runs[:2])
+
+
+def report(outcome: Outcome, plot: Path | None) -> str:
+    """Return the fit in words and a small picture; draw a PNG where asked for."""
+    found = outcome.as_json()
+    rows = f"{found['rows_fit']} rows fitted, {found['rows_test']} rows predicted"
+    parts = [f"{found['schema']}: {rows} ({outcome.parameters.get('validation', '')})"]
+    if outcome.parameters.get("rows_left_out"):
+        parts.append(f"{outcome.parameters['rows_left_out']} rows left out: values that no machine has")
+    panels = _panels(outcome)
+    for title, unit, pairs in panels:
+        error = pairs[:, 0] - pairs[:, 1]
+        parts.append(
+            f"{title}: rmse {np.sqrt(np.mean(error**2)):.2f} {unit}, mean error {error.mean():+.2f}, "
+            f"q99 {np.quantile(np.abs(error), 0.99):.2f}, q99.9 {np.quantile(np.abs(error), 0.999):.2f}"
+        )
+    for eps, share in found["coverage"].items():
+        wanted = 100.0 * (1.0 - float(eps))
+        parts.append(
+            f"margin for {wanted:g} %: {found['margin_c'][eps]:.2f} K, held {100.0 * share:.2f} % of what was predicted"
+        )
+    parts += [_parameters(outcome), ""]
+    parts += [picture(title, unit, pairs) for title, unit, pairs in panels]
+    if plot is not None:
+        draw(outcome, plot)
+        parts.append(f"drawn: {plot}")
+    return "\n".join(parts)
+
+
+def _panels(outcome: Outcome) -> list[tuple[str, str, FloatArray]]:
+    named = [
+        ("node power", "W", outcome.node_w),
+        ("GPU power", "W", outcome.gpu_w),
+        (outcome.parameters.get("temperature", "die temperature"), "°C", outcome.die_c),
+    ]
+    return [(title, unit, np.concatenate(parts)) for title, unit, parts in named if parts]
+
+
+def _parameters(outcome: Outcome) -> str:
+    lines = []
+    for kind, values in outcome.parameters.items():
+        if not isinstance(values, dict):
+            continue
+        for name, one in values.items():
+            if isinstance(one, dict):
+                lines.append(f"  {kind} {name}: " + ", ".join(f"{k} {v:g}" for k, v in one.items()))
+            else:
+                lines.append(f"  {kind} {name} {one}")
+    return "\n".join(["parameters", *lines]) if lines else ""
+
+
+def picture(title: str, unit: str, pairs: FloatArray) -> str:
+    """Return predicted against measured as text; a perfect prediction lies on the dashes."""
+    measured, predicted = pairs[:, 0], pairs[:, 1]
+    low, high = float(np.min(pairs)), float(np.max(pairs))
+    high = high if high > low else low + 1.0
+    counts, _, _ = np.histogram2d(predicted, measured, bins=(_HEIGHT, _WIDTH), range=((low, high), (low, high)))
+    top = max(1.0, float(np.log1p(counts.max())))
+    rows = [f"{title} [{unit}]: predicted (up) against measured (right)"]
+    for row in range(_HEIGHT - 1, -1, -1):
+        cells = [
+            _SHADES[min(len(_SHADES) - 1, int(np.ceil(np.log1p(c) / top * (len(_SHADES) - 1))))]
+            if c
+            else "-" if int(column * _HEIGHT / _WIDTH) == row else " "
+            for column, c in enumerate(counts[row])
+        ]  # fmt: skip
+        edge = high if row == _HEIGHT - 1 else low if row == 0 else None
+        rows.append(f"{'' if edge is None else format(edge, '8.0f'):>8} |{''.join(cells)}")
+    rows.append(f"{'':>8} +{'-' * _WIDTH}")
+    rows.append(f"{'':>9}{low:<8.0f}{'':>{_WIDTH - 16}}{high:>8.0f}\n")
+    return "\n".join(rows)
+
+
+def draw(outcome: Outcome, path: Path) -> None:
+    """Draw predicted against measured, and the errors, into a PNG file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = _panels(outcome)
+    figure = Figure(figsize=(5.5 * len(panels), 8.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes: Any = figure.subplots(2, len(panels), squeeze=False)
+    for column, (title, unit, pairs) in enumerate(panels):
+        scatter, histogram = axes[0][column], axes[1][column]
+        low, high = float(pairs.min()), float(pairs.max())
+        scatter.plot([low, high], [low, high], color="0.6", linewidth=1, zorder=1)
+        scatter.scatter(pairs[:, 0], pairs[:, 1], s=6, alpha=0.4, edgecolors="none", zorder=2)
+        scatter.set(
+            title=f"{title}: predicted against measured", xlabel=f"measured [{unit}]", ylabel=f"predicted [{unit}]"
+        )
+        error = pairs[:, 0] - pairs[:, 1]
+        histogram.hist(error, bins=60)
+        histogram.axvline(0.0, color="0.6", linewidth=1)
+        histogram.set(
+            title=f"rmse {np.sqrt(np.mean(error**2)):.2f} {unit}",
+            xlabel=f"measured less predicted [{unit}]",
+            ylabel="rows",
+        )
+        histogram.set_yscale("symlog", linthresh=1)
+    figure.savefig(path, dpi=120)
+
+
+__all__ = ["Loaded", "draw", "fit_files", "picture", "report"]

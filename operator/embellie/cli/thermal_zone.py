@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`embellie thermal fit --zone`: a ThermalZone from what Prometheus remembers of it."""
+
+import time
+
+import click
+import numpy as np
+
+from embellie.api.thermalzone import ThermalZone
+from embellie.cli.session import Where
+from embellie.cli.thermal_data import DataError
+from embellie.cli.thermal_fit import MISS_RATES, Outcome
+from embellie.control.identify import STEP_S, predicted, read_history, read_power, replay
+from embellie.control.zone_settings import settings_of
+from embellie.domain import names
+from embellie.telemetry.tables import PrometheusTables, QueryError
+from embellie.thermal.conformal import AdaptiveMargins
+from embellie.thermal.controller import HeatController
+from embellie.thermal.outlook import limited_role
+from embellie.thermal.settings import Role
+from embellie.watchdog.api import ApiError
+
+WARM_UP = 240
+"""Rows that the model learns from before it is judged: hours, as a zone needs."""
+
+
+def fit_zone(where: Where, name: str, prometheus_url: str | None, hours: int) -> Outcome:
+    """Learn one zone from its sensors' past; raises DataError in words."""
+    if not prometheus_url:
+        raise DataError("--zone needs --prometheus-url (or EMBELLIE_PROMETHEUS_URL): the sensors' past is there")
+    api = where.api()
+    try:
+        zone = ThermalZone.parse(api.get(f"/apis/{names.API_VERSION}/thermalzones/{name}"))
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        raise click.ClickException(f"there is no ThermalZone {name!r}; see kubectl get thermalzones") from error
+    settings = settings_of(zone)
+    selector = ",".join(f"{k}={v}" for k, v in sorted(zone.spec.node_selector.items()))
+    nodes = [item["metadata"]["name"] for item in api.list("/api/v1/nodes", labelSelector=selector)]
+    end = time.time() // STEP_S * STEP_S
+    grid = np.arange(end - hours * 3600.0, end + 1.0, STEP_S)
+    tables = PrometheusTables(prometheus_url)
+    queries = {s.name: s.query for s in zone.spec.sensors or ()}
+    try:
+        power = read_power(tables, grid)
+        history = read_history(settings, queries, power, nodes, tables, grid)
+    except QueryError as error:
+        raise DataError(str(error)) from error
+    role = limited_role(settings)
+    if role not in history.roles or not np.isfinite(history.roles[role]).any():
+        raise DataError(f"the {role} sensors of {name} gave no number in the last {hours} h: try their queries")
+    if not np.isfinite(history.heat_kw).any():
+        raise DataError(
+            f"no power of the {len(nodes)} nodes of {name} was found: exporters must label it with the node's name "
+            "(docs/thermal-setup.md)"
+        )
+    outcome = Outcome(schema="zone", rows_fit=int(np.isfinite(history.roles[role]).sum()), step_s=STEP_S)
+    outcome.parameters["temperature"] = f"{role} temperature, one step ahead"
+    outcome.parameters["validation"] = "each row predicted before it is learnt"
+    pairs = predicted([settings], history)[WARM_UP:]
+    if not len(pairs):
+        raise DataError(f"fewer than {WARM_UP} rows have temperature, supply and power together: look further back")
+    outcome.rows_test = len(pairs)
+    outcome.die_c.append(pairs)
+    _margins(outcome, pairs)
+    learnt = HeatController([settings])
+    replay(learnt, {name: history})
+    model = learnt.models.heat_models()[name]
+    outcome.parameters["zone"] = {
+        "rise_mk_per_kw": round(1e3 * model.own_k_per_kw, 2),
+        "rise_se_mk_per_kw": round(1e3 * model.own_sd_k_per_kw, 2),
+        "offset_k": round(model.offset_k, 2),
+        "tau_s": model.tau_s,
+        "margin_k": round(model.margin_k, 2),
+        "trusted": float(model.trusted),
+        "supply_known": float(Role.SUPPLY in history.roles),
+    }
+    return outcome
+
+
+def _margins(outcome: Outcome, pairs: np.ndarray) -> None:
+    for eps in MISS_RATES:
+        margins = AdaptiveMargins(1, eps)
+        missed = [bool(margins.observe(np.array([m - p]))[0]) for m, p in pairs]
+        outcome.coverage[f"{eps:g}"] = round(1.0 - float(np.mean(missed)), 5)
+        outcome.margin_c[f"{eps:g}"] = round(float(margins.margins()[0]), 3)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conditions of our own objects while a turn writes them down, and those that both kinds of zone have."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from embellie.api.conditions import Conditions, ConditionStatus, set_condition
+
+
+class ConditionBook:
+    """Collects one object's conditions; the times are wall times, like the API server's."""
+
+    def __init__(self, before: Conditions, generation: int, wall_now: datetime) -> None:
+        self.found = before
+        self._generation = generation
+        self._now = wall_now
+
+    def set(self, type_: str, good: bool | None, reason: str, message: str) -> None:
+        """Set one condition; None is Unknown."""
+        status = ConditionStatus.UNKNOWN if good is None else ConditionStatus.TRUE if good else ConditionStatus.FALSE
+        self.found = set_condition(
+            self.found,
+            type_=type_,
+            status=status,
+            reason=reason,
+            message=message,
+            now=self._now,
+            observed_generation=self._generation,
+        )
+
+
+def say_exclusive(conditions: ConditionBook, shared: Iterable[str], kind: str) -> None:
+    """Say whether the zone's nodes are its own."""
+    names = sorted(shared)
+    if names:
+        conditions.set(
+            "NodesExclusive",
+            False,
+            "SharedNodes",
+            f"{len(names)} nodes match another {kind} too ({', '.join(names[:3])}...): the oldest {kind} has them. "
+            "Give each node labels of one zone only.",
+        )
+    else:
+        conditions.set("NodesExclusive", True, "Exclusive", f"No node matches another {kind}.")
+
+
+def say_ready(conditions: ConditionBook, nodes: int, kind: str) -> None:
+    """Say whether the zone has nodes."""
+    if nodes:
+        conditions.set("Ready", True, "NodesFound", f"{nodes} GPU nodes belong to it.")
+    else:
+        conditions.set(
+            "Ready",
+            False,
+            "NoNodes",
+            f"spec.nodeSelector matches no node with GPUs that is not in an older {kind}: compare it with kubectl get "
+            "nodes --show-labels.",
+        )

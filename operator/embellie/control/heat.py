@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Heat in the loop: what sensors and meters say goes into the controller, the zones' states come out.
+
+Reading Prometheus' tables takes longer than a turn may, so it happens beside the loop: once at the start to learn from
+what Prometheus remembers, then every minute for the power of nodes and jobs. Whatever fails there, the turn goes on
+with what the sensors say.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+
+from embellie.api.thermalzone import ThermalZone
+from embellie.control.assemble import Assembly
+from embellie.control.identify import STEP_S, ZoneHistory, read_history, read_power, replay
+from embellie.control.power import PowerBook
+from embellie.control.sensors import Readings
+from embellie.control.zone_settings import settings_of
+from embellie.domain.clock import Clock
+from embellie.domain.forecast import Forecast
+from embellie.domain.snapshot import ThermalZoneState
+from embellie.telemetry.tables import QueryError, TableSource
+from embellie.thermal.controller import HeatController, ZoneReport
+from embellie.thermal.headroom import worst_load_kw
+from embellie.thermal.relief import HeatLoad
+from embellie.thermal.settings import ZoneSettings
+from embellie.thermal.weather import AmbientForecast
+
+logger = logging.getLogger(__name__)
+
+REFRESH_S = 60.0
+LEARN_FROM_S = 3.0 * 86400.0
+"""How far back Prometheus is asked at the start [s]."""
+HEAT_LEVEL = 0.9
+
+
+class HeatDesk:
+    """Keeps the heat controller over the turns."""
+
+    def __init__(self, tables: TableSource | None = None, clock: Clock | None = None) -> None:
+        self._tables = tables
+        self._clock = clock
+        self._controller = HeatController(())
+        self._last: Assembly | None = None
+        self._loads: tuple[HeatLoad, ...] = ()
+        self.wanted: frozenset[str] = frozenset()
+        """uids of what the ladder asks to be paused, or to stay so."""
+        self._zones: tuple[ThermalZone, ...] = ()
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._learnt = False
+        self._trouble = ""
+        self.power = PowerBook()
+
+    @property
+    def reports(self) -> Mapping[str, ZoneReport]:
+        """What the last turn found out about each zone."""
+        return self._controller.reports
+
+    def start(self) -> None:
+        """Begin to read tables beside the loop, where there is a Prometheus."""
+        if self._tables is not None:
+            threading.Thread(target=self._run, name="heat-tables", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop reading."""
+        self._stop.set()
+
+    def turn(
+        self,
+        now: datetime,
+        zones: Sequence[ThermalZone],
+        readings: Readings,
+        expected_kw: Mapping[str, float],
+        forecasts: Mapping[str, Forecast],
+    ) -> dict[str, ThermalZoneState]:
+        """Learn from what the sensors say and return the zones' states for the snapshot, by name.
+
+        Args:
+            now: In the operator's clock.
+            zones: All ThermalZones.
+            readings: This turn's.
+            expected_kw: What runs in each zone should draw, where no meter says [kW].
+            forecasts: By GridZone.
+        """
+        settings = self._settings(zones)
+        ambient = {
+            s.name: weather
+            for s in settings
+            if (found := forecasts.get(s.ambient_grid_zone or "")) is not None
+            and (weather := ambient_of(found, now)) is not None
+        }
+        heat = {s.name: kw for s in settings if (kw := self._heat_kw(s, expected_kw)) is not None}
+        with self._lock:
+            self._zones = tuple(zones)
+            self._controller.configure(settings)
+            self._controller.observe(now, readings.zones, heat, ambient)
+            response = self._controller.respond(now, self._loads)
+            paused = {uid for s in settings for uid in self._controller.paused(s.name)}
+            self.wanted = frozenset(paused.difference(response.resumes))
+            states = self._controller.states(ambient, worst_kw=self._worst_kw())
+        return {state.name: state for state in states}
+
+    def remember(self, assembly: Assembly, loads: Sequence[HeatLoad] = ()) -> None:
+        """Keep what the turn knew about nodes and loads for the next."""
+        self._last = assembly
+        self._loads = tuple(loads)
+
+    def resumed(self, uid: str) -> None:
+        """Take note that a paused Job runs again."""
+        with self._lock:
+            self._controller.resumed(uid)
+
+    def learn(self, now_s: float) -> None:
+        """Learn from what Prometheus remembers up to now (Unix time); raises QueryError."""
+        if self._tables is None or not self._zones or self._last is None:
+            return
+        grid = np.arange(now_s - LEARN_FROM_S, now_s, STEP_S)
+        power = read_power(self._tables, grid)
+        settings = self._settings(self._zones)
+        histories: dict[str, ZoneHistory] = {}
+        for zone, one in zip(self._zones, settings, strict=True):
+            queries = {s.name: s.query for s in zone.spec.sensors or ()}
+            histories[one.name] = read_history(one, queries, power, self._nodes(one.name), self._tables, grid)
+        fresh = HeatController(settings)
+        replay(fresh, histories)
+        with self._lock:
+            # What was seen live since goes on from what was remembered.
+            if fresh.settings == self._controller.settings:
+                self._controller.adopt(fresh)
+        self._learnt = True
+
+    def _run(self) -> None:
+        while not self._stop.wait(REFRESH_S if self._learnt else 5.0):
+            try:
+                if not self._learnt and self._plain_clock():
+                    self.learn(time.time())
+                if self._tables is not None:
+                    self.power.refresh(self._tables)
+                self._trouble = ""
+            except QueryError as error:
+                if str(error) != self._trouble:
+                    self._trouble = str(error)
+                    logger.warning("the power of nodes and jobs cannot be read: %s", error)
+                self._learnt = self._learnt or "longer than" in str(error)
+            except Exception:  # a task boundary: learning is a help, never a reason to stop
+                logger.exception("learning from Prometheus failed")
+                self._learnt = True
+
+    def _plain_clock(self) -> bool:
+        """Tell whether the operator lives in the world's time: a replayed clock's past is not in Prometheus."""
+        if self._clock is None:
+            return True
+        return abs(self._clock.now().timestamp() - time.time()) < REFRESH_S
+
+    def _settings(self, zones: Sequence[ThermalZone]) -> tuple[ZoneSettings, ...]:
+        before = {s.name: s for s in self._last.snapshot.thermal_zones} if self._last is not None else {}
+        found = []
+        for zone in zones:
+            name = zone.metadata.name
+            state = before.get(name)
+            found.append(
+                settings_of(
+                    zone,
+                    base_power_kw=0.0 if state is None else state.base_power_kw,
+                    topology=hash(self._nodes(name)),
+                    ambient_grid_zone=None if state is None else state.ambient_grid_zone,
+                    default_pue=self._pue(name),
+                )
+            )
+        return tuple(found)
+
+    def _pue(self, zone: str) -> float:
+        cells = () if self._last is None else self._last.snapshot.cells
+        return max((cell.pue for cell in cells if cell.thermal_zone == zone), default=1.2)
+
+    def _nodes(self, zone: str) -> tuple[str, ...]:
+        if self._last is None:
+            return ()
+        return tuple(sorted(node.name for node in self._last.layout.nodes_of_thermal_zone.get(zone, ())))
+
+    def _heat_kw(self, zone: ZoneSettings, expected_kw: Mapping[str, float]) -> float | None:
+        measured = self.power.zone_kw(self._nodes(zone.name))
+        return measured if measured is not None else expected_kw.get(zone.name)
+
+    def _worst_kw(self) -> dict[str, float]:
+        if self._last is None:
+            return {}
+        snapshot = self._last.snapshot
+        return {z.name: worst_load_kw(z, snapshot.cells, snapshot.running) for z in snapshot.thermal_zones}
+
+
+def ambient_of(forecast: Forecast, now: datetime) -> AmbientForecast | None:
+    """Return the outdoor temperatures from the present slot on; None where the forecast has none."""
+    table = forecast.ambient_temperature_c
+    if table is None:
+        return None
+    first = int(np.clip((now - forecast.start) // forecast.step, 0, forecast.n_slots - 1))
+    levels = np.array(forecast.quantile_levels)
+    high = int(np.argmin(np.where(levels >= HEAT_LEVEL - 1e-9, levels, np.inf))) if (levels >= HEAT_LEVEL).any() else -1
+    middle = int(np.argmin(np.abs(levels - 0.5)))
+    return AmbientForecast(
+        start=forecast.start + first * forecast.step,
+        step=forecast.step,
+        p50_c=table[middle, first:],
+        p90_c=table[high, first:],
+    )

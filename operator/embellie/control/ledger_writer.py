@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records what the loop decides and what the cluster draws, on a thread of its own.
+
+The loop hands over references and goes on: a slow disk, a full one or a dead Prometheus never delays a turn. What could
+not be recorded is kept for a while, then counted, and told by a `gap` record as soon as there is room again.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from embellie import __version__
+from embellie.cluster.plan_objects import PlanRecord
+from embellie.cluster.store import View
+from embellie.control.accountant import Accountant, Scene
+from embellie.control.assemble import Assembly
+from embellie.control.prices import PROVISIONAL
+from embellie.control.records import DecisionLog, Track, Witness, run_draft
+from embellie.control.savings_desk import SavingsDesk
+from embellie.domain.clock import Clock
+from embellie.domain.reasons import SignalKind
+from embellie.ledger import Draft, Kind, Ledger, LedgerError, LedgerReader, LedgerUnavailableError, Pseudonyms, compact
+from embellie.telemetry.energy import EnergySource
+from embellie.telemetry.intensity import IntensityFolder
+from embellie.telemetry.metrics import accounts as told
+
+logger = logging.getLogger(__name__)
+
+KEPT = 20_000
+"""Records that wait for a ledger that cannot be written; older ones are lost and counted."""
+BATCH = 500
+RETRY_S = 5.0
+TICK_S = 0.5
+HEALTH_S = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerOptions:
+    """How the ledger is kept."""
+
+    path: Path
+    interval: timedelta = timedelta(minutes=15)
+    retention: timedelta = timedelta(days=400)
+    """Older records become daily accounts."""
+    pseudonyms: bool = False
+    team_label: str = ""
+    """Label of namespaces that names their team."""
+
+
+def _name_of(options: LedgerOptions) -> Callable[[str], str]:
+    """Return how people are named in records; without a key for pseudonyms nobody is named."""
+    if not options.pseudonyms:
+        return str
+    try:
+        return Pseudonyms.beside(options.path).of
+    except LedgerUnavailableError as error:
+        logger.error("people are recorded without a name: %s", error)  # noqa: TRY400 - a sentence, not a trace
+        return lambda _: "person"
+
+
+class Recorder:
+    """Writes one leader's segment of the ledger."""
+
+    def __init__(
+        self,
+        options: LedgerOptions,
+        *,
+        clock: Clock,
+        source: EnergySource | None,
+        exchange: Path,
+        identity: str,
+        is_leader: Callable[[], bool],
+    ) -> None:
+        self._options, self._clock, self._identity, self._is_leader = options, clock, identity, is_leader
+        self._witness = Witness()
+        self._witness_lock = threading.Lock()
+        self._accountant = Accountant(
+            clock=clock,
+            source=source,
+            intensity=IntensityFolder(exchange / "intensity"),
+            witness=self._witness,
+            interval=options.interval,
+            team_label=options.team_label,
+        )
+        self._log = DecisionLog(_name_of(options))
+        self._pending: deque[Draft] = deque()
+        self._ended: list[Track] = []
+        self._scene: Scene | None = None
+        self._ledger: Ledger | None = None
+        self._lost = 0
+        self._lost_whole = 0
+        self._trouble = ""
+        self._retry_at = 0.0
+        self._last_at: datetime | None = None
+        self._compacted_on = ""
+        self._health_at = 0.0
+        self._savings = SavingsDesk(options.path)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+
+    def start(self) -> None:
+        """Begin to record."""
+        self._thread.start()
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """Write what is left and close the ledger."""
+        self._stop.set()
+        self._thread.join(seconds)
+
+    def turn(
+        self, assembly: Assembly, view: View, records: Sequence[PlanRecord], promised: Mapping[str, datetime]
+    ) -> None:
+        """Take in a turn that came to its end. Never fails, never waits for the disk."""
+        try:
+            now = assembly.snapshot.now
+            drafts = self._log.drafts(records, assembly, view)
+            with self._witness_lock:
+                seen = set(self._witness.tracks)
+                self._ended += self._witness.look(view, now, self._clock.from_wall, promised)
+                came = [track for uid, track in self._witness.tracks.items() if uid not in seen]
+                drafts += [self._run_draft(track, assembly, now) for track in came]
+            self._take(drafts)
+            self._scene = Scene(assembly=assembly, view=view)
+        except Exception:  # a boundary: what cannot be recorded must not end a turn
+            logger.exception("a turn could not be recorded")
+
+    def _take(self, drafts: Sequence[Draft]) -> None:
+        self._pending.extend(drafts)
+        while len(self._pending) > KEPT:
+            self._pending.popleft()
+            self._lost += 1
+
+    def _run(self) -> None:
+        while not self._stop.wait(TICK_S):
+            self._once()
+        self._savings.stop()
+        self._once()
+        if self._ledger is not None:
+            self._ledger.close()
+
+    def _once(self) -> None:
+        try:
+            if self._is_leader() and time.monotonic() >= self._retry_at and self._open():
+                self._write_pending()
+                self._account()
+                self._revise()
+                self._compact()
+                self._savings.poll(self._clock.now())
+                self._trouble = ""
+        except LedgerError as error:
+            self._give_way(error)
+        except Exception:  # a boundary: the next tick tries again
+            logger.exception("accounts could not be kept this time")
+            self._retry_at = time.monotonic() + RETRY_S
+        if time.monotonic() >= self._health_at:
+            self._tell_health()
+            self._health_at = time.monotonic() + HEALTH_S
+
+    def _open(self) -> bool:
+        if self._ledger is None:
+            self._ledger = Ledger(self._options.path, leader=self._identity, version=__version__)
+            since = self._clock.now() - PROVISIONAL
+            with LedgerReader(self._options.path) as reader:
+                self._accountant.restore(reader.entries(kinds=[Kind.ACCOUNT, Kind.RUN], since=since))
+            logger.info("the ledger is %s", self._options.path)
+        return True
+
+    def _give_way(self, error: LedgerError) -> None:
+        """Say once what is wrong, and try again later; the operator goes on."""
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            logger.error("decisions and accounts cannot be recorded: %s", error)
+        self._retry_at = time.monotonic() + RETRY_S
+        if self._ledger is not None and not isinstance(error, LedgerUnavailableError):
+            self._ledger.close()
+            self._ledger = None
+        self._health_at = 0.0
+
+    def _write_pending(self) -> None:
+        if self._lost:
+            why = self._trouble or "more came than could be kept"
+            lost = self._lost
+            self._append([Draft(kind=Kind.GAP, at=self._clock.now(), body={"lost": lost, "why": why})])
+            self._lost_whole += lost
+            self._lost -= lost
+        while self._pending:
+            batch = [self._pending[k] for k in range(min(BATCH, len(self._pending)))]
+            self._append(batch)
+            for _ in batch:
+                self._pending.popleft()
+
+    def _append(self, drafts: Sequence[Draft]) -> None:
+        """Write; a record that JSON cannot hold is left out and counted, the others are written."""
+        if self._ledger is None or not drafts:
+            return
+        try:
+            self._ledger.append(drafts)
+        except ValueError as error:
+            if len(drafts) == 1:
+                logger.error("a record is left out: %s", error)  # noqa: TRY400 - a sentence, not a trace
+                self._lost += 1
+                return
+            for draft in drafts:
+                self._append([draft])
+            return
+        self._last_at = drafts[-1].at
+
+    def _account(self) -> None:
+        scene = self._scene
+        if scene is None or self._ledger is None:
+            return
+        self._accountant.prices.observe(scene.assembly.snapshot)
+        now = self._clock.now()
+        settle = min(timedelta(seconds=60), self._options.interval / 4)
+        skipped = self._accountant.skipped(now)
+        if skipped is not None:
+            why = f"nothing was accounted from {skipped[0].isoformat()} to {skipped[1].isoformat()}"
+            self._append([Draft(kind=Kind.GAP, at=now, body={"lost": 0, "why": why})])
+        for start, end in self._accountant.due(now, settle):
+            with self._witness_lock:
+                drafts = self._accountant.close(start, end, scene)
+            self._append(drafts)
+            self._accountant.closed(drafts, end)
+            self._count(drafts)
+            self._finish_runs(scene, end)
+            self._ledger.flush()
+
+    def _finish_runs(self, scene: Scene, closed: datetime) -> None:
+        """Record gangs whose last interval is accounted: only now is it known what they drew."""
+        done = [track for track in self._ended if (track.ended or closed) <= closed]
+        if not done:
+            return
+        with self._witness_lock:
+            drafts = [self._run_draft(track, scene.assembly, closed) for track in done]
+        self._append(drafts)
+        self._ended = [track for track in self._ended if track not in done]
+
+    def _run_draft(self, track: Track, assembly: Assembly, now: datetime) -> Draft:
+        node = next(iter(track.seats.values())).node
+        zone = assembly.layout.cell_of_node.get(node, "").partition(".")[0]
+        spec = next((z.spec for z in assembly.grid_zones if z.metadata.name == zone), None)
+        idle_w, rated_w, share = (140.0, 700.0, 3) if spec is None else (
+            float(spec.gpu_idle_power_watts), float(spec.gpu_rated_power_watts), spec.host_overhead_percent
+        )  # fmt: skip
+        gpus = sum(seat.gpus for seat in track.seats.values() if seat.end is None) or max(
+            seat.gpus for seat in track.seats.values()
+        )
+        watts = self._accountant.classes.watts(track, rated_w)
+        added_kw = gpus * max(0.0, watts - idle_w) * (1.0 + share / 100.0) / 1000.0
+        metered = 0.0
+        if track.ended is not None:
+            kwh, estimated, gpu_hours = self._accountant.drawn(track.uid)
+            start = min(seat.start for seat in track.seats.values())
+            hours = (track.ended - start).total_seconds() / 3600.0
+            if hours > 0.0 and gpu_hours > 0.0:
+                added_kw = kwh / hours
+                watts = idle_w + 1000.0 * kwh / gpu_hours / (1.0 + share / 100.0)
+                metered = gpu_hours if estimated < 0.5 * kwh else 0.0
+                self._accountant.classes.learn(track.namespace, watts, metered)
+        return run_draft(track, assembly.layout, now, added_kw=added_kw, watts_per_gpu=watts, metered_gpu_hours=metered)
+
+    def _revise(self) -> None:
+        found = self._accountant.revisions()
+        if not found:
+            return
+        drafts = [draft for draft, _, _ in found]
+        for first in range(0, len(drafts), BATCH):
+            self._append(drafts[first : first + BATCH])
+        for draft, item, total in found:
+            self._accountant.revised(item, draft, total)
+        self._accountant.note_changes(drafts)
+        told.show_revisions(self._accountant.revision_grams())
+
+    def _compact(self) -> None:
+        now = self._clock.now()
+        if self._ledger is None or now.date().isoformat() == self._compacted_on:
+            return
+        self._compacted_on = now.date().isoformat()
+        done = compact(self._ledger, now - self._options.retention, now)
+        if done.removed:
+            logger.info("%d old records became %d daily accounts", done.removed, done.spans)
+
+    def _count(self, drafts: Sequence[Draft]) -> None:
+        """Tell the metrics of an interval."""
+        zones, namespaces = [], []
+        for draft in drafts:
+            adds = draft.body["adds"]
+            kwh, seconds = adds["kwh"], adds["seconds"]
+            parts = {
+                "workloads": kwh["jobs"],
+                "idle": kwh["idle"],
+                "overhead": kwh["overhead"],
+                "unexplained": kwh["unexplained"],
+            }
+            it_kwh = kwh["jobs"] + kwh["idle"]
+            zones.append(
+                told.ZoneInterval(
+                    zone=draft.body["zone"],
+                    # A counter cannot go down: what parts say beyond the meter shows in the ledger and in reports.
+                    joules={name: max(0.0, value) * 3.6e6 for name, value in parts.items()},
+                    grams={SignalKind(kind): grams for kind, grams in adds["grams"].items()},
+                    embodied_grams=adds["embodiedG"],
+                    covered_ratio=(1.0 - kwh["estimated"] / it_kwh if it_kwh > 0 else 0.0)
+                    if seconds["length"]
+                    else 0.0,
+                )
+            )
+            for name, row in adds["namespaces"].items():
+                namespaces.append(
+                    told.NamespaceInterval(
+                        namespace=name,
+                        joules=(row["dynamicKwh"] + row["idleKwh"] + row["overheadKwh"]) * 3.6e6,
+                        grams={SignalKind(kind): grams for kind, grams in row["grams"].items()},
+                        gpu_seconds=row["gpuSeconds"],
+                    )
+                )
+        told.count_interval(zones, namespaces)
+
+    def _tell_health(self) -> None:
+        records = size = 0
+        try:
+            size = self._options.path.stat().st_size
+            if self._ledger is not None:
+                records = self._ledger.count
+        except OSError:
+            pass
+        told.show_ledger(
+            told.LedgerHealth(
+                recording=self._ledger is not None and not self._trouble,
+                records=records,
+                failures=self._lost_whole + self._lost,
+                last_record_at=self._last_at,
+                size_bytes=size,
+            )
+        )

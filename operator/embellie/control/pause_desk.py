@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carries pauses out, and says so: the Job, its WorkloadPlan and an Event tell the same."""
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+
+from embellie.cluster import catalogue
+from embellie.cluster.actuate import Outcome, ReleaseOrder, Releaser
+from embellie.cluster.client import ApiError
+from embellie.cluster.events import EventRecorder
+from embellie.cluster.pauses import Pauser
+from embellie.cluster.plan_objects import PlanRecord
+from embellie.cluster.plans import KnownPlan
+from embellie.cluster.records import WorkloadRecord, parse_time
+from embellie.cluster.store import View
+from embellie.control.assemble import Assembly
+from embellie.control.pausing import Pauses, Resumption, said, step
+from embellie.control.turn import plain_record
+from embellie.domain import names
+from embellie.domain.reasons import Reason, State
+from embellie.domain.snapshot import WorkloadKey
+
+logger = logging.getLogger(__name__)
+
+
+class PauseDesk:
+    """Pauses and resumes for one leader; everything it must remember stands on the Jobs."""
+
+    def __init__(self, *, pauser: Pauser, releaser: Releaser, events: EventRecorder) -> None:
+        self._pauser = pauser
+        self._releaser = releaser
+        self._events = events
+        self._gave_up: set[WorkloadKey] = set()
+
+    def turn(
+        self,
+        assembly: Assembly,
+        view: View,
+        wanted: Collection[str],
+        known: Mapping[str, KnownPlan],
+        in_flight: Collection[str],
+        now: datetime,
+    ) -> tuple[list[PlanRecord], list[WorkloadRecord]]:
+        """Announce, suspend, withdraw and resume what is due; return what stands now, and what goes on again."""
+        pauses = step(assembly, view.workloads, view.pods, wanted, in_flight, now)
+        by_key = {record.key: record for record in view.workloads}
+        for announced in pauses.announce:
+            write = partial(self._pauser.announce, announced.key, announced.by, announced.listeners)
+            if self._tried(announced.key, write):
+                self._events.record(catalogue.pause_announced(announced.key, announced.by))
+        for key in pauses.withdraw:
+            if self._tried(key, partial(self._pauser.withdraw, key)):
+                self._events.record(catalogue.pause_withdrawn(key))
+        for suspension in pauses.suspend:
+            key = suspension.key
+            if self._tried(key, partial(self._pauser.suspend, key, suspension.announced, suspension.cell, now)):
+                message = f"Paused because {suspension.cell or 'its zone'} is too hot."
+                self._events.record(catalogue.paused(key, message, acknowledged=suspension.acknowledged))
+        resumed = self._resume(pauses.resume, assembly, now)
+        return self._records(pauses, resumed, by_key, known, assembly), [by_key[r.key] for r in resumed]
+
+    def _tried(self, key: WorkloadKey, write: Callable[[], bool]) -> bool:
+        """Make one write, and tell whether it changed something; what is refused is logged once and tried again."""
+        try:
+            wrote = write()
+        except ApiError as error:
+            if key not in self._gave_up and not error.conflict:
+                self._gave_up.add(key)
+                logger.warning("the pause of %s/%s could not be written: %s", key.namespace, key.name, error)
+            return False
+        self._gave_up.discard(key)
+        return wrote
+
+    def _resume(self, resumptions: Sequence[Resumption], assembly: Assembly, now: datetime) -> list[Resumption]:
+        """Let them go on in the cells that they ran in, whose heat was asked."""
+        cells = {r.key: assembly.cells.get(r.cell) for r in resumptions}
+        orders = [
+            ReleaseOrder(
+                key=key,
+                placement_labels={} if cell is None else cell.placement_labels,
+                cell=None if cell is None else cell.name,
+                reason=Reason.COOLED,
+                released_at=now,
+            )
+            for key, cell in cells.items()
+        ]
+        results = self._releaser.release(orders)
+        done = []
+        for resumption, result in zip(resumptions, results, strict=True):
+            if result.outcome is Outcome.RELEASED:
+                done.append(resumption)
+                self._events.record(catalogue.released(resumption.key, Reason.COOLED, _goes_on(resumption)))
+            elif result.outcome not in (Outcome.GONE, Outcome.REPLACED, Outcome.ALREADY_RELEASED):
+                logger.warning(
+                    "%s/%s could not be resumed: %s %s",
+                    resumption.key.namespace,
+                    resumption.key.name,
+                    result.outcome,
+                    result.message,
+                )
+        return done
+
+    def _records(
+        self,
+        pauses: Pauses,
+        resumed: Sequence[Resumption],
+        by_key: Mapping[WorkloadKey, WorkloadRecord],
+        known: Mapping[str, KnownPlan],
+        assembly: Assembly,
+    ) -> list[PlanRecord]:
+        found = []
+        for record in pauses.standing:
+            before = known.get(record.key.uid) or _unplanned(record, assembly)
+            found.append(plain_record(record, before, State.PAUSED, Reason.HEAT_PAUSE, said(record, assembly)))
+        for resumption in resumed:
+            record = by_key[resumption.key]
+            before = known.get(record.key.uid) or _unplanned(record, assembly)
+            found.append(plain_record(record, before, State.RELEASED, Reason.COOLED, _goes_on(resumption)))
+        return found
+
+
+def _unplanned(record: WorkloadRecord, assembly: Assembly) -> KnownPlan:
+    """Stand in for the plan of a Job that ran before there was anything to plan: it was never held."""
+    policy = assembly.table.match(record)
+    return KnownPlan(
+        latest_start=parse_time(record.annotations.get(names.PAUSED_AT)) or assembly.snapshot.now,
+        policy=policy.metadata.name if policy is not None else "",
+        mode="enforce",
+        state="",
+        reason="",
+        cell=record.annotations.get(names.CELL, ""),
+        planned_start="",
+        generation=None,
+        kept=b"{}",
+        signature=None,
+    )
+
+
+def _goes_on(resumption: Resumption) -> str:
+    return f"Goes on after a pause: {resumption.why}."

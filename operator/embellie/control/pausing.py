@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pausing work that allows it: announce, wait for its checkpoint or the announced instant, suspend, resume. Pure.
+
+Only Jobs with the annotation `embellie.io/checkpoint` are paused, under an enforcing policy with `maxPausesPerDay`, and
+only because their thermal zone heats in spite of everything. A pause is no hold: `latestStart` has been kept, and the
+pause has a bound of its own, `maxLimitHold`. What is announced and what is paused stands on the Job itself, so that a
+new leader goes on where the last one stopped.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from embellie.cluster.patches import format_time
+from embellie.cluster.records import PodRecord, WorkloadRecord, parse_time
+from embellie.control.assemble import Assembly
+from embellie.control.checkpoints import Checkpoint, read_checkpoint
+from embellie.control.occupancy import worst_kw
+from embellie.domain import names
+from embellie.domain.snapshot import WorkloadKey, WorkloadKind
+from embellie.thermal import check_rise
+from embellie.thermal.relief import KNEE_SHARE, HeatLoad
+
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """Tell a Job and those of its pods that listen that it is paused at an instant."""
+
+    key: WorkloadKey
+    by: datetime
+    listeners: tuple[PodRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspension:
+    """Suspend a Job whose announcement is acknowledged or over."""
+
+    key: WorkloadKey
+    announced: str
+    acknowledged: bool
+    cell: str
+    """Where it runs, so that it goes on there; empty where it runs in none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumption:
+    """Let a paused Job go on, where it ran."""
+
+    key: WorkloadKey
+    cell: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pauses:
+    """What a turn does about pauses."""
+
+    announce: tuple[Announcement, ...] = ()
+    suspend: tuple[Suspension, ...] = ()
+    withdraw: tuple[WorkloadKey, ...] = ()
+    resume: tuple[Resumption, ...] = ()
+    standing: tuple[WorkloadRecord, ...] = ()
+    """Jobs that stay paused."""
+
+
+def declared(record: WorkloadRecord) -> Checkpoint | None:
+    """Return what a Job says of its checkpoints; None where it allows no pause or cannot be read."""
+    stated = record.annotations.get(names.CHECKPOINT)
+    if stated is None or record.key.kind is not WorkloadKind.JOB or not record.opted_in or record.queue:
+        return None
+    try:
+        return read_checkpoint(stated)
+    except ValueError:
+        return None
+
+
+def heat_loads(
+    assembly: Assembly, workloads: Sequence[WorkloadRecord], pods: Iterable[PodRecord], now: datetime
+) -> tuple[HeatLoad, ...]:
+    """Describe what runs in thermal zones, and what can be done about it. Times are in the operator's clock."""
+    records = {w.key.uid: w for w in workloads}
+    zones = {c.name: c.thermal_zone for c in assembly.snapshot.cells}
+    specs = {z.metadata.name: z.spec for z in assembly.grid_zones}
+    grid = {c.name: c.grid_zone for c in assembly.snapshot.cells}
+    nodes: defaultdict[str, set[str]] = defaultdict(set)
+    for pod in pods:
+        nodes[pod.job_uid or pod.uid].add(pod.node)
+    allowance = _Allowance(assembly, workloads, now)
+    found = []
+    for gang in assembly.snapshot.running:
+        zone, record = zones.get(gang.cell), records.get(gang.uid)
+        if zone is None or record is None:
+            continue
+        rated_w = float(specs[grid[gang.cell]].gpu_rated_power_watts)
+        # What was announced under the limit is carried through.
+        may = names.PAUSE_BY in record.annotations or allowance.allows(gang.uid)
+        checkpoint = declared(record) if may else None
+        since = gang.started_at
+        if checkpoint is not None and checkpoint.every is not None:
+            since += checkpoint.every * max(0, (now - since) // checkpoint.every)
+        found.append(
+            HeatLoad(
+                key=gang.uid,
+                zone=zone,
+                nodes=tuple(sorted(nodes[gang.uid] - {""})),
+                gpus=gang.gpus,
+                power_kw=gang.power_kw,
+                priority=0 if record.flex == "bonus" else 1,
+                pausable=checkpoint is not None,
+                checkpoint_s=checkpoint.takes.total_seconds() if checkpoint is not None else 0.0,
+                last_checkpoint=since if checkpoint is not None else None,
+                started_at=gang.started_at,
+                rated_w=rated_w,
+                knee_w=KNEE_SHARE * rated_w,
+            )
+        )
+    return tuple(found)
+
+
+def step(
+    assembly: Assembly,
+    workloads: Sequence[WorkloadRecord],
+    pods: Iterable[PodRecord],
+    wanted: Collection[str],
+    in_flight: Collection[str],
+    now: datetime,
+) -> Pauses:
+    """Return what is to be done now.
+
+    Args:
+        assembly: This turn's.
+        workloads: All that the store knows.
+        pods: Those that use GPUs.
+        wanted: uids that heat asks to be paused.
+        in_flight: uids that were started a moment ago and that the watch has not shown yet.
+        now: In the operator's clock.
+    """
+    of_job: defaultdict[str, list[PodRecord]] = defaultdict(list)
+    for pod in pods:
+        of_job[pod.job_uid].append(pod)
+    cells = {gang.uid: gang.cell for gang in assembly.snapshot.running}
+    allowance = _Allowance(assembly, workloads, now)
+    announce, suspend, withdraw, resume, standing = [], [], [], [], []
+    for record in workloads:
+        uid = record.key.uid
+        if uid in in_flight:
+            continue
+        if record.paused:
+            why = _may_resume(record, assembly, uid in wanted, now)
+            if why:
+                resume.append(Resumption(key=record.key, cell=record.annotations.get(names.CELL, ""), why=why))
+            else:
+                standing.append(record)
+            continue
+        announced = record.annotations.get(names.PAUSE_BY)
+        if record.waiting or record.held or record.finished:
+            continue
+        checkpoint = declared(record)
+        if announced is None:
+            if uid in wanted and checkpoint is not None and allowance.allows(uid):
+                allowance.take(uid)
+                listeners = tuple(pod for pod in of_job[uid] if pod.hears)
+                announce.append(Announcement(key=record.key, by=now + checkpoint.takes, listeners=listeners))
+        elif uid not in wanted or checkpoint is None:
+            withdraw.append(record.key)
+        else:
+            acknowledged = _is_acknowledged(record, of_job[uid], announced)
+            by = parse_time(announced)
+            if acknowledged or by is None or now >= by:
+                cell = record.annotations.get(names.CELL) or cells.get(uid, "")
+                suspend.append(Suspension(key=record.key, announced=announced, acknowledged=acknowledged, cell=cell))
+    return Pauses(
+        announce=tuple(announce),
+        suspend=tuple(suspend),
+        withdraw=tuple(withdraw),
+        resume=tuple(resume),
+        standing=tuple(standing),
+    )
+
+
+class _Allowance:
+    """How many more Jobs each policy lets us pause today, and each Job once."""
+
+    def __init__(self, assembly: Assembly, workloads: Sequence[WorkloadRecord], now: datetime) -> None:
+        self._policy_of: dict[str, str] = {}
+        self._left: dict[str, int] = {}
+        spent: Counter[str] = Counter()
+        for record in workloads:
+            policy = assembly.table.match(record) if record.opted_in else None
+            if policy is None or policy.spec.mode != "enforce":
+                continue
+            name = policy.metadata.name
+            self._left[name] = policy.spec.max_pauses_per_day
+            paused_at = parse_time(record.annotations.get(names.PAUSED_AT))
+            recently = paused_at is not None and now - paused_at < DAY
+            if recently or names.PAUSE_BY in record.annotations:
+                spent[name] += 1
+            if not recently:
+                self._policy_of[record.key.uid] = name
+        for name, count in spent.items():
+            self._left[name] -= count
+
+    def allows(self, uid: str) -> bool:
+        """Tell whether a Job may be paused today."""
+        return self._left.get(self._policy_of.get(uid, ""), 0) > 0
+
+    def take(self, uid: str) -> None:
+        """Use one of the policy's pauses."""
+        self._left[self._policy_of[uid]] -= 1
+
+
+def _is_acknowledged(record: WorkloadRecord, pods: Sequence[PodRecord], announced: str) -> bool:
+    if record.annotations.get(names.CHECKPOINTED) == announced:
+        return True
+    return bool(pods) and all(pod.checkpointed == announced for pod in pods)
+
+
+def pause_bound(record: WorkloadRecord, assembly: Assembly) -> datetime | None:
+    """Return when a paused Job goes on at the latest; None where its pause has no readable time."""
+    paused_at = parse_time(record.annotations.get(names.PAUSED_AT))
+    return None if paused_at is None else paused_at + timedelta(seconds=assembly.snapshot.max_limit_hold_s)
+
+
+def _may_resume(record: WorkloadRecord, assembly: Assembly, wanted: bool, now: datetime) -> str:
+    """Return why a paused Job goes on now; empty where it stays."""
+    bound = pause_bound(record, assembly)
+    if bound is None or now >= bound:
+        return "its pause has lasted as long as a pause may"
+    policy = assembly.table.match(record)
+    if policy is None or policy.spec.mode != "enforce":
+        return "no enforcing policy covers it any more"
+    cell = next((c for c in assembly.snapshot.cells if c.name == record.annotations.get(names.CELL, "")), None)
+    zone = (
+        None
+        if cell is None
+        else next((z for z in assembly.snapshot.thermal_zones if z.name == cell.thermal_zone), None)
+    )
+    if cell is None or zone is None:
+        return "its thermal zone is gone"
+    if wanted or not zone.admission_open:
+        return ""
+    spec = next(z.spec for z in assembly.grid_zones if z.metadata.name == cell.grid_zone)
+    added_kw = worst_kw(record.pods_left * record.gpus_per_pod, spec)
+    refused = check_rise(assembly.snapshot, zone.name, added_kw, assembly.snapshot.max_limit_hold_s)
+    return "" if refused else f"{zone.name} has room for it again"
+
+
+def said(record: WorkloadRecord, assembly: Assembly) -> str:
+    """Say in one sentence why a Job is paused and until when at most."""
+    bound = pause_bound(record, assembly)
+    cell = record.annotations.get(names.CELL, "")
+    until = f", at the latest {format_time(bound)[:16].replace('T', ' ')} UTC" if bound is not None else ""
+    return (
+        f"Paused since {record.annotations[names.PAUSED_AT][:16].replace('T', ' ')} UTC because {cell or 'its zone'} "
+        f"was too hot; goes on when there is room again{until}."
+    )

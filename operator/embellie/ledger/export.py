@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A ledger as JSON lines. The body stands last on each line, byte for byte as it was hashed."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import TextIO
+
+from embellie.ledger.records import Entry, LedgerError
+
+_BODY = ',"body":'
+
+
+def write_export(entries: Iterable[Entry], out: TextIO) -> int:
+    """Write one line for each record; return how many."""
+    count = 0
+    for entry in entries:
+        count += 1
+        head = json.dumps(
+            {
+                "seq": entry.seq,
+                "segment": entry.segment,
+                "kind": entry.kind,
+                "at": entry.at,
+                "previous": entry.previous,
+                "hash": entry.hash,
+            },
+            separators=(",", ":"),
+        )
+        out.write(f"{head[:-1]}{_BODY}{entry.body}}}\n")
+    return count
+
+
+def read_export(lines: Iterable[str]) -> Iterator[Entry]:
+    """Read an export; raises LedgerError, naming the line, for one that is none."""
+    for number, line in enumerate(lines, start=1):
+        head, found, rest = line.rstrip("\n").partition(_BODY)
+        try:
+            told = json.loads(head + "}")
+            if not found or not rest.endswith("}"):
+                raise ValueError("it has no body")
+            yield Entry(
+                int(told["seq"]),
+                int(told["segment"]),
+                str(told["kind"]),
+                str(told["at"]),
+                str(told["previous"]),
+                str(told["hash"]),
+                rest[:-1],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise LedgerError(f"line {number} is not a record of a ledger's export: {error}") from error

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables, in types that SQLite and PostgreSQL share, and the engines that open them."""
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Engine, Index, Integer, MetaData, String, Table, Text, create_engine, event
+
+SCHEMA_VERSION = 1
+BUSY_MS = 2000
+"""So long a writer waits for another one [ms]."""
+
+CHECKPOINT_PAGES = 8000
+"""Pages (of 4 KiB) after which a commit waits for the disk; `Ledger.flush` comes sooner."""
+
+METADATA = MetaData()
+RECORDS = Table(
+    "records",
+    METADATA,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("segment", BigInteger, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("at", String(27), nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("body", Text, nullable=False),
+)
+Index("records_by_kind_and_time", RECORDS.c.kind, RECORDS.c.at)
+
+STATE = Table(
+    "state",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("value", String(256), nullable=False),
+)
+"""`schema_version`, and the head: `head_seq`, `head_hash`, `segment`."""
+
+
+def writing_engine(path: Path) -> Engine:
+    """Open a ledger for writing; the file is made if it is not there.
+
+    A commit survives the end of the process at once, and a power cut from the next checkpoint on (`Ledger.flush`).
+    """
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_MS / 1000})
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _record: Any) -> None:
+        # The driver would open transactions by itself, and only at the first write: too late to own the head.
+        connection.isolation_level = None
+        # Has to come before the first table; pages that compaction frees are given back.
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def reading_engine(path: Path) -> Engine:
+    """Open a ledger for reading only, also one that the operator writes at the same time or on a read-only volume."""
+    quoted = str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    # Beside a live writer its log must be read too; where no log can be made (read-only volume), the file is complete.
+    frozen = "" if _can_share(path) else "&immutable=1"
+    return create_engine(
+        f"sqlite:///file:{quoted}?mode=ro{frozen}&uri=true", connect_args={"timeout": BUSY_MS / 1000, "uri": True}
+    )
+
+
+def _can_share(path: Path) -> bool:
+    """Tell whether SQLite can keep its shared index beside the file."""
+    import os
+
+    return path.with_name(path.name + "-shm").exists() or os.access(path.parent, os.W_OK)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What binds each decision, told by the prices: the row that made a job's own cheapest start too dear."""
+
+import numpy as np
+
+from embellie.planning.dual import limit_prices
+from embellie.planning.inputs import no_prices
+from embellie.planning.place import Place, Placer
+from embellie.planning.problem import Binding, IntArray, Prices
+from embellie.planning.room import Room
+
+_SAME = 1e-6
+_CHUNK = 512
+
+
+def binding_rows(placer: Placer, prices: Prices, places: list[Place | None]) -> IntArray:
+    """Return a `Binding` for each job, shape (J,).
+
+    A job that starts at once is bound by nothing. Else its own cheapest place in an empty world tells: where that is
+    what it got, it waits for cheaper hours; where not, the row that takes most of the price there is what binds.
+    """
+    c, problem = placer.c, placer.c.problem
+    count = problem.jobs.count
+    out = np.full(count, Binding.UNPLACED, dtype=np.int64)
+    placer.set_prices(no_prices(problem))
+    limit = limit_prices(prices, c)
+    empty = Room(c)
+    late = []
+    for job, place in enumerate(places):
+        if place is None:
+            continue
+        first = int(place.where.start) if isinstance(place.where, slice) else int(place.where[0])
+        if first <= problem.jobs.release[job]:
+            out[job] = Binding.NONE
+        else:
+            late.append(job)
+    for begin in range(0, len(late), _CHUNK):
+        batch = np.array(late[begin : begin + _CHUNK], dtype=np.int64)
+        for job, own in zip(batch.tolist(), placer.choose(empty, batch), strict=True):
+            place = places[job]
+            if own is None or place is None or own.cost >= placer.true_cost(job, place) * (1 - _SAME) - _SAME:
+                out[job] = Binding.CHEAPER
+                continue
+            out[job] = _dearest(placer, prices, limit, own)
+    return out
+
+
+def _dearest(placer: Placer, prices: Prices, limit: np.ndarray, own: Place) -> Binding:
+    c, zones = placer.c, placer.c.problem.zones
+    o, z = own.option, own.zone
+    gpu = float(c.gpus[o] * prices.gpu[z][own.where].sum())
+    whole = float(c.limit_kw[o] * limit[z][own.limit_where].sum())
+    heat_row = zones.heat_group[z]
+    heat = float(c.limit_kw[o] * prices.heat[heat_row][own.limit_where].sum()) if heat_row >= 0 else 0.0
+    power = whole - heat
+    most = max(gpu, heat, power)
+    if most <= 0.0 or most == gpu:
+        return Binding.GPUS
+    return Binding.HEAT if most == heat else Binding.POWER

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The proved lower bound: for any prices >= 0, recomputed in a fixed order of arithmetic.
+
+LB = sum over jobs of min(least priced cost over all their places, cost of no place) - sum of price x capacity. No
+search, no solver and no tolerance is involved; `docs/planner.md` has the proof. What rounding could have added is
+taken off again.
+"""
+
+import math
+
+import numpy as np
+
+from embellie.domain.forecast import FloatArray
+from embellie.planning.dual import limit_prices
+from embellie.planning.options import Compiled
+from embellie.planning.problem import IntArray, Prices, Problem
+
+_CHUNK = 256
+_ROUNDING = 1e-9
+"""Relative error allowed for: sums of fewer than 10^5 doubles err by less than 10^-11 of their terms."""
+
+
+def lower_bound(problem: Problem, prices: Prices, compiled: Compiled | None = None) -> float:
+    """Return a number that no plan of the problem undercuts.
+
+    Raises ValueError for a price that is negative or not a number, and for a price of a row without a limit.
+    """
+    zones = problem.zones
+    pairs = ((prices.gpu, zones.gpus), (prices.power, zones.power_kw), (prices.heat, zones.heat_kw))
+    for price, capacity in pairs:
+        if price.shape != capacity.shape or not np.all(np.isfinite(price)) or (price.size and price.min() < 0):
+            raise ValueError("prices must be numbers of at least 0, one for each row and slot")
+        if np.any((price > 0) & ~np.isfinite(capacity)):
+            raise ValueError("a row without a limit must have the price 0")
+    c = compiled if compiled is not None else Compiled(problem)
+    least = problem.jobs.unplaced_cost.copy()
+    for rows, costs in ((np.flatnonzero(~c.pausable), _run_costs), (np.flatnonzero(c.pausable), _part_costs)):
+        for first in range(0, rows.size, _CHUNK):
+            part = rows[first : first + _CHUNK]
+            np.minimum.at(least, c.job[part], costs(c, prices, part))
+    # What is already overdrawn cannot be used and is worth nothing to plans: they see a capacity of 0.
+    worth = [price * np.where(price > 0, np.maximum(capacity, 0.0), 0.0) for price, capacity in pairs]
+    terms = [*least.tolist(), *(-float(v) for rows in worth for v in rows.reshape(-1))]
+    return math.fsum(terms) - _ROUNDING * math.fsum(abs(t) for t in terms)
+
+
+def _cumulative(values: FloatArray) -> FloatArray:
+    out = np.zeros((values.shape[0], values.shape[1] + 1))
+    np.cumsum(values, axis=1, out=out[:, 1:])
+    return out
+
+
+def _run_costs(c: Compiled, prices: Prices, rows: IntArray) -> FloatArray:
+    """Return the least priced cost of runs, shape (n,)."""
+    energy = c.energy(c.length[rows])
+    gpu, limit = _cumulative(prices.gpu), _cumulative(limit_prices(prices, c))
+    cost = c.power_kw[rows][:, None, None] * energy
+    end, limit_end = c.ends[c.length[rows]], c.ends[c.limit_length[rows]]
+    for zone in range(c.zones):
+        cost[:, zone] += c.gpus[rows][:, None] * (gpu[zone][end] - gpu[zone][None, :-1])
+        cost[:, zone] += c.limit_kw[rows][:, None] * (limit[zone][limit_end] - limit[zone][None, :-1])
+    cost += (c.delay[rows][:, None] * c.edges[None, :-1])[:, None, :]
+    slot = np.arange(c.slots)
+    closed = (slot < c.release[rows][:, None]) | (slot > c.latest[rows][:, None])
+    cost[np.broadcast_to(closed[:, None, :], cost.shape)] = np.inf
+    cost[~c.fits[rows]] = np.inf
+    least: FloatArray = cost.reshape(rows.size, -1).min(axis=1) - c.at_once[rows]
+    return least
+
+
+def _part_costs(c: Compiled, prices: Prices, rows: IntArray) -> FloatArray:
+    """Return the least priced cost of pausable work: the cheapest hours of its window, pauses free."""
+    limit = limit_prices(prices, c)
+    price = c.power_kw[rows][:, None, None] * (c.problem.zones.cost_per_kwh * c.hours)[None]
+    price = price + c.gpus[rows][:, None, None] * prices.gpu[None]
+    price += c.limit_kw[rows][:, None, None] * limit[None]
+    price += ((c.delay[rows] / c.length_h[rows])[:, None] * (c.hours * c.middles)[None])[:, None, :]
+    rate = price / c.hours
+    slot = np.arange(c.slots)
+    closed = (slot < c.release[rows][:, None]) | (slot >= c.deadline[rows][:, None])
+    closed |= (c.latest[rows] < c.release[rows])[:, None]
+    rate[np.broadcast_to(closed[:, None, :], rate.shape)] = np.inf
+    rate[~c.fits[rows]] = np.inf
+    order = np.argsort(rate, axis=2, kind="stable")
+    sorted_rate = np.take_along_axis(rate, order, axis=2)
+    hours = c.hours[order]
+    before = np.cumsum(hours, axis=2) - hours
+    used = np.clip(c.length_h[rows][:, None, None] - before, 0.0, hours)
+    used[used < 1e-9] = 0.0
+    with np.errstate(invalid="ignore"):
+        cost = np.where(used > 0.0, sorted_rate * used, 0.0).sum(axis=2)
+    short = hours.sum(axis=2) < c.length_h[rows][:, None] - 1e-9
+    cost[short] = np.inf
+    least: FloatArray = cost.min(axis=1) - c.at_once[rows]
+    return least

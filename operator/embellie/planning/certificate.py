@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instances and certificates as plain data (JSON): what is needed to check a plan and its bound without this code."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from embellie.planning.inputs import validated
+from embellie.planning.problem import Jobs, Mode, Prices, Problem, Solution, Zones
+
+FORMAT = "embellie-plan/1"
+
+
+def instance_to_dict(problem: Problem) -> dict[str, Any]:
+    """Return a problem as lists; infinite capacities are null."""
+    return {
+        "format": FORMAT,
+        "edges_h": problem.edges_h.tolist(),
+        "modes": [[m.power, m.speed] for m in problem.modes],
+        "modes_allowed": None if problem.modes_allowed is None else problem.modes_allowed.astype(int).tolist(),
+        "zones": {name: _listed(getattr(problem.zones, name)) for name in Zones.__slots__},
+        "jobs": {name: _listed(getattr(problem.jobs, name)) for name in Jobs.__slots__},
+    }
+
+
+def instance_from_dict(data: Mapping[str, Any]) -> Problem:
+    """Read an instance. Raises ValueError, naming the field, for what is missing or malformed."""
+    if data.get("format") != FORMAT:
+        raise ValueError(f"the instance's format is {data.get('format')!r}, and {FORMAT!r} is read")
+    try:
+        zones = {name: _array(name, data["zones"][name]) for name in Zones.__slots__}
+        jobs = {name: _array(name, data["jobs"][name]) for name in Jobs.__slots__}
+        edges = np.asarray(data["edges_h"], dtype=np.float64)
+        modes = tuple(Mode(power=float(p), speed=float(s)) for p, s in data.get("modes", [[1.0, 1.0]]))
+        told = data.get("modes_allowed")
+        allowed = None if told is None else np.asarray(told, dtype=bool)
+        slots = edges.shape[0] - 1
+        for name in ("power_kw", "heat_kw"):
+            zones[name] = zones[name].reshape(-1, slots)
+        count = jobs["gpus"].shape[0]
+        jobs["zones"] = jobs["zones"].reshape(count, -1) if count else jobs["zones"].reshape(0, zones["gpus"].shape[0])
+    except KeyError as error:
+        raise ValueError(f"the instance has no field {error.args[0]}") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the instance cannot be read: {error}") from error
+    return validated(
+        Problem(edges_h=edges, zones=Zones(**zones), jobs=Jobs(**jobs), modes=modes, modes_allowed=allowed)
+    )
+
+
+def certificate_to_dict(problem: Problem, solution: Solution) -> dict[str, Any]:
+    """Return instance, prices and plan: everything that bound and objective are recomputed from."""
+    return {
+        "instance": instance_to_dict(problem),
+        "prices": {name: getattr(solution.prices, name).tolist() for name in Prices.__slots__},
+        "plan": {
+            name: getattr(solution, name).tolist()
+            for name in ("zone", "start", "mode", "part_job", "part_start", "part_end")
+        },
+        "objective": solution.objective,
+        "lower_bound": solution.lower_bound,
+    }
+
+
+_WHOLE = {
+    "power_group",
+    "heat_group",
+    "release",
+    "latest_start",
+    "deadline",
+    "previous_zone",
+    "previous_start",
+}
+_FLAGS = {"pausable", "zones"}
+
+
+def _listed(values: np.ndarray | None) -> Any:
+    if values is None:
+        return None
+    if values.dtype == np.float64 and not np.all(np.isfinite(values)):
+        return [
+            _listed(row) if isinstance(row, np.ndarray) else (float(row) if np.isfinite(row) else None)
+            for row in values
+        ]
+    return values.astype(int).tolist() if values.dtype == bool else values.tolist()
+
+
+def _array(name: str, values: Any) -> Any:
+    if values is None:
+        return None
+    if name in _FLAGS:
+        return np.asarray(values, dtype=bool)
+    if name in _WHOLE:
+        return np.asarray(values, dtype=np.int64)
+    array = np.array(values, dtype=object)
+    array[array == None] = np.inf  # noqa: E711 - elementwise
+    return array.astype(np.float64)

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Lagrangian of a problem at given prices: its value, what each job would do, and how full that makes each row.
+
+Relaxing all capacity rows leaves each job alone with its prices. A run costs sums over sliding windows, read from
+cumulative sums; the least of a job's starts is a range minimum. Pausable work takes the cheapest slots of its window:
+with slots ranked by price, a binary search over counts of "rank below q inside the window" finds which.
+So an evaluation costs tables by shape, zone and slot, and a few look-ups for each job and zone.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from embellie.domain.forecast import FloatArray
+from embellie.planning.options import Compiled
+from embellie.planning.problem import BoolArray, IntArray, Prices
+
+_RANKS = 4
+"""Slots of neighbouring price that are taken together: the search needs no finer order, the proof does without."""
+_EPS_H = 1e-4
+
+
+class _Parts(NamedTuple):
+    """What pausable jobs chose: a zone, all slots of a price level below `above` - 1, and a share of that level's."""
+
+    zone: IntArray
+    above: IntArray
+    share: FloatArray
+    level: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Outcome:
+    """The Lagrangian at some prices."""
+
+    value: float
+    """About what `bound.lower_bound` proves: pausable work is taken in groups of slots."""
+    gpu_over: FloatArray
+    """What the jobs would use of each row over its capacity: the supergradient, shape (Z, T)."""
+    power_over: FloatArray
+    heat_over: FloatArray
+    cost: FloatArray
+    """Each job's least cost at the prices, shape (J,)."""
+
+
+class Lagrangian:
+    """Evaluates prices. Made once for a problem."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self._c = c = compiled
+        self.zones, self.slots = c.zones, c.slots
+        window = (c.latest >= c.release) & (c.release < c.slots)
+        self._runs = np.flatnonzero(~c.pausable & window)
+        room = np.concatenate([[0.0], np.cumsum(c.hours)])
+        enough = room[c.deadline] - room[np.minimum(c.release, c.deadline)] >= c.length_h - 1e-9
+        self._parts = np.flatnonzero(c.pausable & window & enough)
+        self._prepare_runs()
+        self._prepare_parts()
+        zones = c.problem.zones
+        self._finite = (np.isfinite(zones.power_kw), np.isfinite(zones.heat_kw))
+
+    def _prepare_runs(self) -> None:
+        c, rows = self._c, self._runs
+        self._shapes, self._shape = c.shapes(rows, with_length=True)
+        s = self._shapes
+        base = c.energy(s.length) * s.power_kw[:, None, None]
+        base += (s.delay[:, None] * c.edges[None, :-1])[:, None, :]
+        self._base = base
+        self._offset = max(0.0, -float(base.min(initial=0.0))) + 1.0
+        self._end, self._limit_end = c.ends[s.length], c.ends[s.limit_length]
+        self._bits = (1 << int(self.slots).bit_length()) - 1
+        first, last = c.release[rows], c.latest[rows]
+        span = last - first + 1
+        self._level = np.maximum(0, np.frexp(span.astype(np.float64))[1] - 1).astype(np.int64)
+        self._levels = int(self._level.max(initial=0)) + 1
+        shape_zone = self._shape[:, None] * self.zones + np.arange(self.zones)[None, :]
+        size = self._shapes.gpu.shape[0] * self.zones * self.slots
+        self._left = self._level[:, None] * size + shape_zone * self.slots + first[:, None]
+        self._right = self._left + (span - (1 << self._level))[:, None]
+        self._run_zone_ok = c.fits[rows]
+        self._run_size = c.size[rows]
+        self._tables = np.empty((self._levels, self._shapes.gpu.shape[0], self.zones, self.slots), dtype=np.int64)
+
+    def _prepare_parts(self) -> None:
+        c, rows = self._c, self._parts
+        self._kinds, self._kind = c.shapes(rows, with_length=False)
+        k = self._kinds
+        rate = c.problem.zones.cost_per_kwh
+        self._slot_base = k.power_kw[:, None, None] * (rate * c.hours)[None]
+        self._slot_base = self._slot_base + (k.delay[:, None] * (c.hours * c.middles)[None])[:, None, :]
+        zone = np.arange(self.zones)[None, :]
+        self._rank_levels = -(-self.slots // _RANKS)
+        shape = (k.gpu.shape[0], self.zones, self._rank_levels + 1, self.slots + 1)
+        self._counted, self._paid = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
+        cell = (self._kind[:, None] * self.zones + zone) * (shape[2] * shape[3])
+        self._from, self._to = c.release[rows], c.deadline[rows]
+        self._left_cell, self._right_cell = cell + self._from[:, None], cell + self._to[:, None]
+        self._part_ok = c.fits[rows]
+        self._part_size, self._part_h = c.size[rows], c.length_h[rows]
+
+    def evaluate(self, prices: Prices) -> Outcome:
+        """Return the Lagrangian at prices >= 0."""
+        c, zones = self._c, self._c.problem.zones
+        limit = limit_prices(prices, c)
+        gpu_use = np.zeros((self.zones, self.slots + 1))
+        limit_use = np.zeros((self.zones, self.slots + 1))
+        cost = np.full(c.job.size, np.inf)
+        runs = self._choose_runs(prices.gpu, limit, cost)
+        parts = self._choose_parts(prices.gpu, limit, cost)
+        winner, least = self._by_job(cost)
+        if self._runs.size:
+            self._use_runs(runs, winner[self._runs], gpu_use, limit_use)
+        gpu_slots, limit_slots = np.cumsum(gpu_use, axis=1)[:, :-1], np.cumsum(limit_use, axis=1)[:, :-1]
+        if parts is not None:
+            self._use_parts(parts, winner[self._parts], gpu_slots, limit_slots)
+        power, heat = np.zeros_like(zones.power_kw), np.zeros_like(zones.heat_kw)
+        for zone in range(self.zones):
+            if zones.power_group[zone] >= 0:
+                power[zones.power_group[zone]] += zones.power_factor[zone] * limit_slots[zone]
+            if zones.heat_group[zone] >= 0:
+                heat[zones.heat_group[zone]] += limit_slots[zone]
+        value = float(least.sum()) - capacity_value(prices, c)
+        over = [
+            np.where(ok, use - np.where(ok, cap, 0.0), -np.inf)
+            for ok, use, cap in ((self._finite[0], power, zones.power_kw), (self._finite[1], heat, zones.heat_kw))
+        ]
+        return Outcome(
+            value=value,
+            gpu_over=gpu_slots - np.maximum(zones.gpus, 0.0),
+            power_over=over[0],
+            heat_over=over[1],
+            cost=least,
+        )
+
+    def _by_job(self, cost: FloatArray) -> tuple[BoolArray, FloatArray]:
+        """Return which options are used, and each job's cost."""
+        jobs = self._c.problem.jobs
+        if cost.size == jobs.count:
+            used = cost < jobs.unplaced_cost
+            return used, np.where(used, cost, jobs.unplaced_cost)
+        least = jobs.unplaced_cost.copy()
+        np.minimum.at(least, self._c.job, cost)
+        wins = (cost <= least[self._c.job]) & (cost < jobs.unplaced_cost[self._c.job])
+        rank = np.flatnonzero(wins)
+        _, first = np.unique(self._c.job[rank], return_index=True)
+        used = np.zeros(cost.size, dtype=bool)
+        used[rank[first]] = True
+        return used, least
+
+    def _choose_runs(self, gpu: FloatArray, limit: FloatArray, cost: FloatArray) -> tuple[IntArray, IntArray]:
+        if not self._runs.size:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        s, tables = self._shapes, self._tables
+        gpu_sum, limit_sum = _cumulative(gpu), _cumulative(limit)
+        value = self._base + self._offset
+        for zone in range(self.zones):
+            value[:, zone] += s.gpu[:, None] * (gpu_sum[zone][self._end] - gpu_sum[zone][None, :-1])
+            value[:, zone] += s.limit_kw[:, None] * (limit_sum[zone][self._limit_end] - limit_sum[zone][None, :-1])
+        # The slot rides in the lowest bits: one minimum finds the value and, on ties, the earliest start.
+        bits = self._bits
+        tables[0] = (value.view(np.int64) & ~bits) | np.arange(self.slots)
+        for level in range(1, self._levels):
+            half = 1 << (level - 1)
+            np.minimum(tables[level - 1][..., :-half], tables[level - 1][..., half:], out=tables[level][..., :-half])
+        flat = tables.reshape(-1)
+        found = np.minimum(flat[self._left], flat[self._right])
+        found[~self._run_zone_ok] = np.iinfo(np.int64).max
+        zone = found.argmin(axis=1)
+        best = found[np.arange(zone.size), zone]
+        ok = self._run_zone_ok[np.arange(zone.size), zone]
+        start = np.where(ok, best & bits, 0)
+        value_of = np.where(ok, best & ~bits, 0).view(np.float64) - self._offset
+        rows = self._runs
+        cost[rows] = np.where(ok, value_of * self._run_size - self._c.at_once[rows], np.inf)
+        return zone, start
+
+    def _use_runs(
+        self, chosen: tuple[IntArray, IntArray], used: BoolArray, gpu_use: FloatArray, limit_use: FloatArray
+    ) -> None:
+        zone, start = (a[used] for a in chosen)
+        rows = self._runs[used]
+        shape = self._shape[used]
+        wide = self.slots + 1
+        for use, weight, end in (
+            (gpu_use, self._c.gpus[rows], self._end),
+            (limit_use, self._c.limit_kw[rows], self._limit_end),
+        ):
+            flat = np.bincount(zone * wide + start, weight, use.size)
+            flat -= np.bincount(zone * wide + end[shape, start], weight, use.size)
+            np.add(use, flat.reshape(use.shape), out=use)
+
+    def _choose_parts(self, gpu: FloatArray, limit: FloatArray, cost: FloatArray) -> "_Parts | None":
+        if not self._parts.size:
+            return None
+        k, slots, levels = self._kinds, self.slots, self._rank_levels
+        price = self._slot_base + k.gpu[:, None, None] * gpu[None] + k.limit_kw[:, None, None] * limit[None]
+        order = np.argsort(price / self._c.hours, axis=2, kind="stable")
+        level = np.empty_like(order)
+        np.put_along_axis(level, order, np.broadcast_to(np.arange(slots) // _RANKS, order.shape), axis=2)
+        # counted[k, z, q, t]: hours in slots before t whose level is below q; paid: their prices.
+        below = (level[:, :, None, :] < np.arange(levels + 1)[None, None, :, None]).astype(np.float32)
+        counted, paid = self._counted, self._paid
+        np.cumsum(below * self._c.hours.astype(np.float32), axis=3, out=counted[..., 1:])
+        np.cumsum(below * price[:, :, None, :].astype(np.float32), axis=3, out=paid[..., 1:])
+        hours, money = counted.reshape(-1), paid.reshape(-1)
+        left, right, wide = self._left_cell, self._right_cell, slots + 1
+        # Search for the lowest level below which the window holds enough hours.
+        low = np.zeros(left.shape, dtype=np.int64)
+        high = np.full(left.shape, levels, dtype=np.int64)
+        need = self._part_h.astype(np.float32)[:, None]
+        for _ in range(int(levels).bit_length()):
+            middle = (low + high) >> 1
+            enough = hours[right + middle * wide] - hours[left + middle * wide] >= need - _EPS_H
+            high = np.where(enough, middle, high)
+            low = np.where(enough, low, np.minimum(middle + 1, high))
+        above, under = high * wide, np.maximum(high - 1, 0) * wide
+        all_h = hours[right + above] - hours[left + above]
+        less_h = hours[right + under] - hours[left + under]
+        part = np.clip((need - less_h) / np.maximum(all_h - less_h, _EPS_H), 0.0, 1.0)
+        total = part * (money[right + above] - money[left + above])
+        total += (1.0 - part) * (money[right + under] - money[left + under])
+        total[~self._part_ok] = np.inf
+        zone = total.argmin(axis=1)
+        rows = np.arange(zone.size)
+        cost[self._parts] = total[rows, zone] * self._part_size - self._c.at_once[self._parts]
+        return _Parts(zone, high[rows, zone], part[rows, zone], level)
+
+    def _use_parts(self, parts: "_Parts", used: BoolArray, gpu_slots: FloatArray, limit_slots: FloatArray) -> None:
+        slots, kinds, levels = self.slots, self._kinds.gpu.shape[0], self._rank_levels
+        wide = slots + 1
+        zone, above, share = parts.zone[used], parts.above[used], parts.share[used]
+        size = self._part_size[used]
+        row = (self._kind[used] * self.zones + zone) * (levels + 1)
+        at = np.concatenate([row + above, row + np.maximum(above - 1, 0)]) * wide
+        weight = np.concatenate([size * share, size * (1.0 - share)])
+        cells = kinds * self.zones * (levels + 1) * wide
+        first, last = np.tile(self._from[used], 2), np.tile(self._to[used], 2)
+        cover = np.bincount(at + first, weight, cells) - np.bincount(at + last, weight, cells)
+        cover = np.cumsum(cover.reshape(kinds, self.zones, levels + 1, wide), axis=3)[..., :-1]
+        # Who takes all below level q covers the slots of every lower level in its window.
+        cover = np.cumsum(cover[:, :, ::-1], axis=2)[:, :, ::-1]
+        use = np.take_along_axis(cover, parts.level[:, :, None, :] + 1, axis=2)[:, :, 0]
+        gpu_slots += np.tensordot(self._kinds.gpu, use, 1)
+        limit_slots += np.tensordot(self._kinds.limit_kw, use, 1)
+
+
+def _cumulative(values: FloatArray) -> FloatArray:
+    out = np.zeros((values.shape[0], values.shape[1] + 1))
+    np.cumsum(values, axis=1, out=out[:, 1:])
+    return out
+
+
+def limit_prices(prices: Prices, compiled: Compiled) -> FloatArray:
+    """Return what a kW of IT power pays by zone and slot for power and heat together, shape (Z, T)."""
+    zones = compiled.problem.zones
+    out = np.zeros((compiled.zones, compiled.slots))
+    for zone in range(compiled.zones):
+        if zones.power_group[zone] >= 0:
+            out[zone] += zones.power_factor[zone] * prices.power[zones.power_group[zone]]
+        if zones.heat_group[zone] >= 0:
+            out[zone] += prices.heat[zones.heat_group[zone]]
+    return out
+
+
+def capacity_value(prices: Prices, compiled: Compiled) -> float:
+    """Return what all capacity is worth at the prices; a row without a limit has the price 0."""
+    zones = compiled.problem.zones
+    worth = 0.0
+    for price, capacity in ((prices.gpu, zones.gpus), (prices.power, zones.power_kw), (prices.heat, zones.heat_kw)):
+        priced = price > 0
+        worth += float((price[priced] * np.maximum(capacity[priced], 0.0)).sum())
+    return worth

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding places: the cheapest free one of many jobs at once, and building or improving a whole plan with them.
+
+Jobs are looked at in batches against the room that is left, and take their places one after the other; whoever finds
+its place just taken looks again with the next batch. Nothing is ever placed over a capacity.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from embellie.domain.forecast import FloatArray
+from embellie.planning.dual import limit_prices
+from embellie.planning.options import Compiled
+from embellie.planning.pauses import cheapest_parts, parts_of
+from embellie.planning.problem import BoolArray, IntArray, Prices
+from embellie.planning.room import Room, open_slots, open_starts
+
+_CHUNK, _SWEEP_CHUNK = 256, 64
+_CLOSED = 1e15
+"""Stands for infinity where sums must stay finite."""
+_SHORT = 256
+"""Below so many slots single precision orders prices well enough, and twice as fast."""
+
+
+class Place(NamedTuple):
+    """Where one job runs."""
+
+    option: int
+    zone: int
+    where: slice | IntArray
+    """Slots whose GPUs it takes: a slice for runs, slot numbers for work in parts."""
+    limit_where: slice | IntArray
+    cost: float
+    """What it was chosen for: prices included."""
+
+
+class Placer:
+    """Chooses places at prices."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self.c = c = compiled
+        self._by_job = np.array_equal(c.job, np.arange(c.problem.jobs.count))
+        self._first = np.searchsorted(c.job, np.arange(c.problem.jobs.count + 1))
+        self._shape = np.zeros(c.job.size, dtype=np.int64)
+        runs, parts = np.flatnonzero(~c.pausable), np.flatnonzero(c.pausable)
+        self._runs, self._shape[runs] = c.shapes(runs, with_length=True)
+        self._kinds, self._shape[parts] = c.shapes(parts, with_length=False)
+        r, k = self._runs, self._kinds
+        self._run_base = c.energy(r.length) * r.power_kw[:, None, None]
+        self._run_base += (r.delay[:, None] * c.edges[None, :-1])[:, None, :]
+        rate = c.problem.zones.cost_per_kwh * c.hours
+        self._part_base = k.power_kw[:, None, None] * rate[None]
+        self._part_base = self._part_base + (k.delay[:, None] * (c.hours * c.middles)[None])[:, None, :]
+        short = c.slots < _SHORT
+        self._float: Any = np.float32 if short else np.float64
+        self._int: Any = np.int32 if short else np.int64
+        self._bits = self._int((1 << int(c.slots).bit_length()) - 1)
+        self._slot_bits = np.arange(c.slots, dtype=self._int)
+        self._even = bool(np.ptp(c.hours) < 1e-9) if c.slots else True
+        self._told: list[tuple[Place | None, float] | None] = [None] * c.problem.jobs.count
+        jobs = c.problem.jobs
+        self._careful = (jobs.pause_h > 0) | (jobs.min_run_h > c.hours.min())
+        self._sticky = (jobs.churn_cost > 0) & (jobs.previous_zone >= 0) & (jobs.previous_start >= 0)
+        self._run_cost, self._part_cost = self._run_base, self._part_base
+
+    def set_prices(self, prices: Prices, share: float = 1.0) -> None:
+        """Choose at these prices from now on, times `share`."""
+        c, r, k = self.c, self._runs, self._kinds
+        gpu, limit = prices.gpu * share, limit_prices(prices, c) * share
+        sums = [np.concatenate([np.zeros((c.zones, 1)), np.cumsum(v, axis=1)], axis=1) for v in (gpu, limit)]
+        end, limit_end = c.ends[r.length], c.ends[r.limit_length]
+        cost = self._run_base.copy()
+        for z in range(c.zones):
+            cost[:, z] += r.gpu[:, None] * (sums[0][z][end] - sums[0][z][None, :-1])
+            cost[:, z] += r.limit_kw[:, None] * (sums[1][z][limit_end] - sums[1][z][None, :-1])
+        self._run_cost = cost
+        self._part_cost = self._part_base + k.gpu[:, None, None] * gpu[None] + k.limit_kw[:, None, None] * limit[None]
+
+    def choose(self, room: Room, jobs: IntArray, places: list[Place | None] | None = None) -> list[Place | None]:
+        """Return the cheapest place of each job in what is left; what `places` says it holds counts as free to it."""
+        if self._by_job:
+            return self._choose_options(room, jobs, places)
+        rows = np.concatenate([np.arange(self._first[j], self._first[j + 1]) for j in jobs]) if jobs.size else jobs
+        found = self._choose_options(room, rows, places)
+        best: dict[int, Place] = {}
+        for place in found:
+            if place is not None:
+                job = int(self.c.job[place.option])
+                if job not in best or place.cost < best[job].cost:
+                    best[job] = place
+        return [best.get(int(j)) for j in jobs]
+
+    def _choose_options(self, room: Room, rows: IntArray, places: list[Place | None] | None) -> list[Place | None]:
+        out: list[Place | None] = [None] * rows.size
+        pausable = self.c.pausable[rows]
+        for which, chooser in ((~pausable, self._choose_runs), (pausable, self._choose_parts)):
+            at = np.flatnonzero(which)
+            if at.size:
+                own = self._own(rows[at], places) if places is not None else None
+                for i, place in zip(at, chooser(room, rows[at], own), strict=True):
+                    out[i] = place
+        return out
+
+    def _own(self, rows: IntArray, places: list[Place | None]) -> BoolArray:
+        own = np.zeros((2, rows.size, self.c.zones, self.c.slots), dtype=bool)
+        for i, row in enumerate(rows):
+            place = places[self.c.job[row]]
+            # What another mode of it takes may be less than what this one needs.
+            if place is not None and place.option == row:
+                own[0, i, place.zone, place.where] = True
+                own[1, i, place.zone, place.limit_where] = True
+        return own
+
+    def _choose_runs(self, room: Room, rows: IntArray, own: BoolArray | None) -> list[Place | None]:
+        c = self.c
+        cost = np.where(open_starts(room, c, rows, own), self._run_cost[self._shape[rows]], np.inf)
+        for i in np.flatnonzero(self._sticky[c.job[rows]]):
+            job, row = c.job[rows[i]], rows[i]
+            before = c.problem.jobs
+            if before.previous_start[job] < c.slots and before.previous_zone[job] < c.zones:
+                at = (i, before.previous_zone[job], before.previous_start[job])
+                cost[at] -= before.churn_cost[job] / c.size[row]
+        flat = cost.reshape(rows.size, -1)
+        best = flat.argmin(axis=1)
+        value = flat[np.arange(rows.size), best]
+        zone, start = np.divmod(best, c.slots)
+        end, limit_end = c.ends[c.length[rows], start], c.ends[c.limit_length[rows], start]
+        price = value * c.size[rows] - c.at_once[rows]
+        return [
+            Place(int(row), int(z), slice(int(s), int(e)), slice(int(s), int(f)), float(v)) if v < np.inf else None
+            for row, z, s, e, f, v in zip(rows, zone, start, end, limit_end, price, strict=True)
+        ]
+
+    def _choose_parts(self, room: Room, rows: IntArray, own: BoolArray | None) -> list[Place | None]:
+        c = self.c
+        ok = open_slots(room, c, rows, own)
+        price = self._part_cost[self._shape[rows]]
+        careful = self._careful[c.job[rows]]
+        # Rates rise above 0, so that the slot can ride in the lowest bits and order ties by time.
+        lift = max(0.0, -float(price.min(initial=0.0)))
+        rate = np.where(ok, price / c.hours + lift, _CLOSED).astype(self._float)
+        key = (rate.view(self._int) & ~self._bits) | self._slot_bits
+        ranked = np.sort(key, axis=2)
+        rate = (ranked & ~self._bits).view(self._float)
+        need = c.length_h[rows]
+        at = np.arange(rows.size)
+        if self._even:
+            count = np.ceil(need / c.hours[0] - 1e-9).astype(np.int64)
+            last = np.minimum(count, c.slots) - 1
+            total = np.cumsum(rate, axis=2)[at, :, last] * c.hours[0]
+            total[count > c.slots] = _CLOSED
+        else:
+            hours = c.hours[ranked & self._bits]
+            before = np.cumsum(hours, axis=2) - hours
+            total = (np.clip(need[:, None, None] - before, 0.0, hours) * rate).sum(axis=2)
+            total[hours.sum(axis=2) < need[:, None] - 1e-9] = _CLOSED
+        zone = total.argmin(axis=1)
+        value = total[at, zone]
+        if not self._even:
+            last = np.maximum((before[at, zone] < need[:, None] - 1e-9).sum(axis=1) - 1, 0)
+        limit = ranked[at, zone, last]
+        chosen = key[at, zone] <= limit[:, None]
+        out: list[Place | None] = []
+        for i, row in enumerate(rows):
+            if value[i] >= _CLOSED / 10:
+                out.append(None)
+            elif careful[i]:
+                out.append(self._choose_careful(int(row), ok[i], price[i]))
+            else:
+                slots = np.flatnonzero(chosen[i])
+                cost = (float(value[i]) - lift * c.length_h[row]) * c.size[row] - c.at_once[row]
+                out.append(Place(int(row), int(zone[i]), slots, slots, cost))
+        return out
+
+    def _choose_careful(self, row: int, ok: BoolArray, price: FloatArray) -> Place | None:
+        c, jobs = self.c, self.c.problem.jobs
+        job = c.job[row]
+        pause = jobs.pause_h[job] * c.power_kw[row] / c.size[row] * np.maximum(c.problem.zones.cost_per_kwh, 0.0)
+        found = cheapest_parts(price, ok, pause, c.hours, float(c.length_h[row]), float(jobs.min_run_h[job]))
+        if found is None:
+            return None
+        cost, zone, slots = found
+        return Place(row, zone, slots, slots, cost * float(c.size[row]) - float(c.at_once[row]))
+
+    def fits(self, room: Room, place: Place) -> bool:
+        """Return whether a place is still free."""
+        c, o = self.c, place.option
+        return room.fits(place.zone, place.where, place.limit_where, c.gpus[o], c.limit_kw[o])
+
+    def take(self, room: Room, place: Place, sign: int = 1) -> None:
+        """Take a place's room, or give it back with `sign` -1."""
+        c, o = self.c, place.option
+        room.take(place.zone, place.where, place.limit_where, sign * c.gpus[o], sign * c.limit_kw[o])
+
+    def true_cost(self, job: int, place: Place | None) -> float:
+        """Return what a job adds to the objective: no prices, with pauses and churn."""
+        told = self._told[job]
+        if told is None or told[0] is not place:
+            told = self._told[job] = (place, self._true_cost(job, place))
+        return told[1]
+
+    def _true_cost(self, job: int, place: Place | None) -> float:
+        c, jobs = self.c, self.c.problem.jobs
+        if place is None:
+            return float(jobs.unplaced_cost[job])
+        row, zone = place.option, place.zone
+        if isinstance(place.where, slice):
+            start = place.where.start
+            cost = self._run_base[self._shape[row], zone, start] * c.size[row] - c.at_once[row]
+        else:
+            start = int(place.where[0])
+            hours = c.hours[place.where].copy()
+            hours[-1] -= max(0.0, float(hours.sum()) - c.length_h[row])
+            base = self._part_base[self._shape[row], zone][place.where] / c.hours[place.where]
+            cost = float((base * hours).sum()) * c.size[row] - c.at_once[row]
+            if jobs.pause_h[job] > 0:
+                restarts = [first for first, _ in parts_of(place.where)][1:]
+                # Lost work earns nothing, even at negative prices: a pause never pays.
+                rate = np.maximum(c.problem.zones.cost_per_kwh[zone][restarts], 0.0).sum() if restarts else 0.0
+                cost += jobs.pause_h[job] * c.power_kw[row] * rate
+        moved = jobs.previous_zone[job] >= 0 and (jobs.previous_zone[job], jobs.previous_start[job]) != (zone, start)
+        return float(cost + (jobs.churn_cost[job] if moved else 0.0))
+
+
+def build(placer: Placer, order: IntArray, stop: Callable[[], bool]) -> tuple[Room, list[Place | None]]:
+    """Place all jobs in this order, each at its cheapest free place; what finds none gets none."""
+    room = Room(placer.c)
+    places: list[Place | None] = [None] * placer.c.problem.jobs.count
+    fill(placer, room, places, order, stop)
+    return room, places
+
+
+def fill(
+    placer: Placer, room: Room, places: list[Place | None], order: IntArray, stop: Callable[[], bool] = lambda: False
+) -> None:
+    """Place these jobs in what is left."""
+    again: list[int] = []
+    position = 0
+    while (position < order.size or again) and not stop():
+        fresh = order[position : position + max(0, _CHUNK - len(again))]
+        position += fresh.size
+        batch = np.concatenate([np.array(again, dtype=np.int64), fresh])
+        again = []
+        for job, place in zip(batch.tolist(), placer.choose(room, batch), strict=True):
+            if place is None:
+                continue
+            if placer.fits(room, place):
+                placer.take(room, place)
+                places[job] = place
+            else:
+                again.append(job)
+
+
+def sweep(placer: Placer, room: Room, places: list[Place | None], order: IntArray, stop: Callable[[], bool]) -> int:
+    """Let each job move to its cheapest free place; return how many moved. Nothing loses a place."""
+    moved = 0
+    for first in range(0, order.size, _SWEEP_CHUNK):
+        if stop():
+            break
+        batch = order[first : first + _SWEEP_CHUNK]
+        for job, place in zip(batch.tolist(), placer.choose(room, batch, places), strict=True):
+            old = places[job]
+            if place is None or (old is not None and _same(old, place)):
+                continue
+            if old is not None:
+                placer.take(room, old, -1)
+            if placer.fits(room, place):
+                placer.take(room, place)
+                places[job] = place
+                moved += 1
+            elif old is not None:
+                placer.take(room, old)
+    return moved
+
+
+def _same(one: Place, other: Place) -> bool:
+    if one.option != other.option or one.zone != other.zone:
+        return False
+    if isinstance(one.where, slice) or isinstance(other.where, slice):
+        return isinstance(one.where, slice) and one.where == other.where
+    return np.array_equal(one.where, other.where)

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the planner solves, as arrays: jobs x zones x slots, and what it answers.
+
+Slots tile the time ahead and may differ in length: fine near, coarse far. Slot t covers [edges_h[t], edges_h[t+1]);
+`edges_h[0]` is now. A run that starts at slot s begins at `edges_h[s]`; it takes every slot that it touches whole, so
+that rounding never overbooks, and it pays for exactly its own hours. What runs past the last edge pays the last slot's
+rate and takes no room there.
+
+Rows (zone or group, slot), each with a capacity: GPUs by zone, facility power by power group, heat by heat group. A job
+takes `gpus` of its zone while it is expected to run, and `limit_kw` (worst case) of its groups for its `limit_h` (P90).
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from embellie.domain.forecast import FloatArray
+
+IntArray: TypeAlias = npt.NDArray[np.int64]
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mode:
+    """A further way to run: GPUs capped to `power` of their power do `speed` of their work, both in 0..1."""
+
+    power: float = 1.0
+    speed: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Zones:
+    """Where work may run. Z zones, T slots."""
+
+    cost_per_kwh: FloatArray
+    """What a kWh of IT energy costs the objective, overheads (PUE) included, shape (Z, T); may be negative."""
+    gpus: FloatArray
+    """Free GPUs, shape (Z, T)."""
+    power_group: IntArray
+    """Row of `power_kw` that a zone draws from, -1 for none, shape (Z,)."""
+    power_kw: FloatArray
+    """Facility power still free, shape (power groups, T); infinite for no limit."""
+    power_factor: FloatArray
+    """Facility power per kW of IT power (PUE), shape (Z,)."""
+    heat_group: IntArray
+    """Row of `heat_kw` that a zone's heat goes to, -1 for none, shape (Z,)."""
+    heat_kw: FloatArray
+    """Heat that can still be removed, shape (heat groups, T) [kW of IT power]; infinite for no limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Jobs:
+    """What wants to run. J jobs; every array has shape (J,) unless told otherwise."""
+
+    gpus: FloatArray
+    """GPUs of the whole gang."""
+    power_kw: FloatArray
+    """Expected IT power of the whole gang: what the objective pays for [kW]."""
+    limit_kw: FloatArray
+    """Its power at worst: what the power and heat rows see [kW]."""
+    duration_h: FloatArray
+    """Expected duration: what the objective and the GPU rows see [h]."""
+    limit_h: FloatArray
+    """Duration at P90: what the power and heat rows see [h]; at least `duration_h`."""
+    release: IntArray
+    """First slot that it may start in."""
+    latest_start: IntArray
+    """Last slot that it may start in (the bound); before `release` there is none. Pausable work keeps `deadline`."""
+    deadline: IntArray
+    """Pausable work may use slots before this one only; also bounds slower modes. T where there is none."""
+    zones: BoolArray
+    """Zones that it may use (residency is a hard filter), shape (J, Z)."""
+    pausable: BoolArray
+    """May run in several parts. Needs `limit_h` = `duration_h`."""
+    unplaced_cost: FloatArray
+    """What the objective pays for a job that gets no place."""
+    pause_h: FloatArray
+    """What each pause costs: so many hours of the gang at full power, in the slot of the restart [h]."""
+    min_run_h: FloatArray
+    """Each part but the last lasts at least so long [h]."""
+    delay_cost_per_h: FloatArray
+    """What an hour of delay costs the objective: of the mean lateness of its work against running at once."""
+    priority: FloatArray
+    """Higher goes first where room is short; the objective does not see it."""
+    previous_zone: IntArray
+    """Zone of the last plan, -1 for none."""
+    previous_start: IntArray
+    """Slot of the last plan's start on today's axis, -1 for none."""
+    churn_cost: FloatArray
+    """What the objective pays when zone or start differ from the last plan's."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return int(self.gpus.shape[0])
+
+    def take(self, rows: npt.ArrayLike) -> "Jobs":
+        """Return some of the jobs, in the order asked for."""
+        return Jobs(**{name: getattr(self, name)[rows] for name in self.__slots__})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Problem:
+    """An instance. `validated` refuses what no plan may rest on."""
+
+    edges_h: FloatArray
+    """Edges of the slots, hours from now, shape (T + 1,), rising from 0."""
+    zones: Zones
+    jobs: Jobs
+    modes: tuple[Mode, ...] = (Mode(),)
+    """Ways to run; the first is full power."""
+    modes_allowed: BoolArray | None = None
+    """Which jobs may use which modes, shape (J, modes); None: all jobs the first only."""
+
+    @property
+    def n_slots(self) -> int:
+        """How many slots there are."""
+        return int(self.edges_h.shape[0]) - 1
+
+    @property
+    def n_zones(self) -> int:
+        """How many zones there are."""
+        return int(self.zones.gpus.shape[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prices:
+    """Prices of the rows, all at least 0: per GPU and slot, per facility kW and slot, per kW of heat and slot."""
+
+    gpu: FloatArray
+    """Shape (Z, T)."""
+    power: FloatArray
+    """Shape (power groups, T)."""
+    heat: FloatArray
+    """Shape (heat groups, T)."""
+
+
+class Binding(IntEnum):
+    """What keeps a job from its own cheapest start: the row whose price makes the difference."""
+
+    NONE = 0
+    """It starts at its first slot."""
+    CHEAPER = 1
+    """It waits for cheaper (cleaner) hours, and gets its own cheapest start."""
+    GPUS = 2
+    POWER = 3
+    HEAT = 4
+    UNPLACED = 5
+    """There is no room for it before its bound."""
+
+
+class Stage(IntEnum):
+    """How a plan was made: the last stage that the time budget allowed."""
+
+    FIFO = 0
+    GREEDY = 1
+    IMPROVED = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Solution:
+    """A plan and its proof."""
+
+    zone: IntArray
+    """Zone of each job, -1 where it got no place, shape (J,)."""
+    start: IntArray
+    """Slot of its (first) start, -1 where it got no place, shape (J,)."""
+    mode: IntArray
+    """How it runs, shape (J,)."""
+    part_job: IntArray
+    """Parts of all placed jobs by job and time: whose, shape (parts,). Unpausable work has exactly one."""
+    part_start: IntArray
+    """First slot of each part."""
+    part_end: IntArray
+    """Slot after its last one."""
+    cost: FloatArray
+    """What each job adds to the objective, shape (J,)."""
+    binding: IntArray
+    """A `Binding` for each job, shape (J,)."""
+    prices: Prices
+    """Warm start for the next turn, and the certificate."""
+    objective: float
+    lower_bound: float
+    """No plan of this problem costs less (proof: docs/planner.md)."""
+    stage: Stage
+    first_seconds: float
+    """When the first complete plan was there [s on the caller's clock]."""
+    first_objective: float
+    seconds: float
+    iterations: int
+    """Steps of the price search."""
+
+    @property
+    def gap(self) -> float:
+        """How far the plan can be from the best one: (objective - lower bound) / |lower bound|."""
+        if self.objective <= self.lower_bound:
+            return 0.0
+        return (self.objective - self.lower_bound) / abs(self.lower_bound) if self.lower_bound else float("inf")
+
+    @property
+    def unplaced(self) -> int:
+        """How many jobs got no place."""
+        return int((self.zone < 0).sum())

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The price search: raises the Lagrangian bound by supergradient steps.
+
+Adam's steps (Kingma and Ba, ICLR 2015) on prices scaled by each row's capacity, projected on prices >= 0, with a rate
+that falls geometrically, and the running mean of the prices tried beside the last ones: the dual of thousands of small
+jobs is nearly smooth, and its mean iterate is nearly always better than any single one.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from embellie.domain.forecast import FloatArray
+from embellie.planning.dual import Lagrangian
+from embellie.planning.inputs import no_prices
+from embellie.planning.options import Compiled
+from embellie.planning.problem import Prices
+
+_FIRST_RATE, _LAST_RATE = 1.2, 0.02
+_WARM_RATE = 0.15
+_MOMENTUM, _SECOND = 0.9, 0.95
+_MEAN_WEIGHT = 0.1
+_MEAN_EVERY = 10
+_TINY = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Found:
+    """The best prices of a search."""
+
+    prices: Prices
+    value: float
+    iterations: int
+
+
+class Search:
+    """A price search that can be stopped and continued."""
+
+    def __init__(self, compiled: Compiled, lagrangian: Lagrangian, *, iterations: int, warm: Prices | None) -> None:
+        self._compiled, self._lagrangian = compiled, lagrangian
+        self._planned = max(1, iterations)
+        zones = compiled.problem.zones
+        blank = no_prices(compiled.problem)
+        self._split = (blank.gpu.shape[0], blank.gpu.shape[0] + blank.power.shape[0])
+        capacity = np.concatenate([zones.gpus, zones.power_kw, zones.heat_kw])
+        # A row without a limit keeps the price 0; one without any capacity counts as the smallest job.
+        self._free = np.isfinite(capacity)
+        self._scale = np.maximum(np.where(self._free, capacity, 1.0), 1.0)
+        self._unit = np.concatenate(
+            [
+                np.full(rows.shape, unit)
+                for rows, unit in zip((blank.gpu, blank.power, blank.heat), _units(compiled), strict=True)
+            ]
+        )
+        start = warm if warm is not None else blank
+        self._at = np.concatenate([start.gpu, start.power, start.heat])
+        self._rate0 = _WARM_RATE if warm is not None else _FIRST_RATE
+        self._first, self._second = np.zeros_like(self._at), np.zeros_like(self._at)
+        self._mean: FloatArray | None = None
+        self.done = 0
+        self.best = Found(prices=blank, value=-math.inf, iterations=0)
+
+    def plan_for(self, iterations: int) -> None:
+        """Set how many steps are to be made in all; the rate falls accordingly."""
+        self._planned = max(1, iterations)
+
+    def run(self, until: int, stop: Callable[[], bool]) -> None:
+        """Go on until so many steps are made in all, or `stop` says so."""
+        while self.done < until and not stop():
+            self._step()
+
+    def _prices(self, at: FloatArray) -> Prices:
+        one, two = self._split
+        return Prices(gpu=at[:one], power=at[one:two], heat=at[two:])
+
+    def _evaluate(self, at: FloatArray) -> FloatArray:
+        outcome = self._lagrangian.evaluate(self._prices(at))
+        if outcome.value > self.best.value:
+            self.best = Found(prices=self._prices(at.copy()), value=outcome.value, iterations=self.done)
+        return np.concatenate([outcome.gpu_over, outcome.power_over, outcome.heat_over])
+
+    def _step(self) -> None:
+        over = np.where(self._free, self._evaluate(self._at), 0.0) / self._scale
+        self.done += 1
+        n = self.done
+        self._first = _MOMENTUM * self._first + (1 - _MOMENTUM) * over
+        self._second = _SECOND * self._second + (1 - _SECOND) * over * over
+        first = self._first / (1 - _MOMENTUM**n)
+        second = self._second / (1 - _SECOND**n)
+        rate = self._rate0 * (_LAST_RATE / self._rate0) ** min(1.0, n / self._planned)
+        self._at = np.maximum(self._at + rate * self._unit * first / (np.sqrt(second) + _TINY), 0.0)
+        self._mean = (
+            self._at.copy() if self._mean is None else ((1 - _MEAN_WEIGHT) * self._mean + _MEAN_WEIGHT * self._at)
+        )
+        if n % _MEAN_EVERY == 0 or n == self._planned:
+            self._evaluate(self._mean)
+
+
+def _units(compiled: Compiled) -> tuple[float, float, float]:
+    """Return what a GPU, a facility kW and a kW of heat pay for energy in a slot, in the mean: the prices' scale."""
+    c = compiled
+    if not c.job.size:
+        return 1.0, 1.0, 1.0
+    rate = float(np.abs(c.problem.zones.cost_per_kwh).mean()) * float(c.hours.mean())
+    energy = float(c.power_kw.sum()) * rate
+    kw = max(float(c.limit_kw.sum()), 1e-9)
+    gpu = energy / max(float(c.gpus.sum()), 1.0)
+    return max(gpu, 1e-6), max(energy / kw, 1e-6), max(energy / kw, 1e-6)

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The planner: prices, a price-guided first plan, improvement, and a proof of how good it is.
+
+It always has an answer: improvement, else the greedy plan at the prices so far, else first come first served. Time is
+told by a clock that is passed in; work is also bounded by counts (`Effort`), so that where the time suffices the same
+problem always gives the same plan.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from embellie.planning.binding import binding_rows
+from embellie.planning.bound import lower_bound
+from embellie.planning.dual import Lagrangian
+from embellie.planning.fifo import first_come
+from embellie.planning.improve import Improver
+from embellie.planning.inputs import fitting, no_prices, validated
+from embellie.planning.options import Compiled
+from embellie.planning.pauses import parts_of
+from embellie.planning.place import Place, Placer, build, sweep
+from embellie.planning.problem import Binding, IntArray, Prices, Problem, Solution, Stage
+from embellie.planning.room import Room
+from embellie.planning.search import Search
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much work at most, whatever the time."""
+
+    first_iterations: int = 8
+    """Price steps before the first plan."""
+    iterations: int = 150
+    """Price steps in all; less where prices are warm."""
+    rounds: int = 12
+    """Rounds of improvement after the last build."""
+    improve: bool = True
+    """False: the first plan and its bound only."""
+    prove: bool = True
+    """False: `binding` is not worked out, the bound is not proved (minus infinity), and jobs without a place are left
+    to the caller."""
+
+
+_WARM_ITERATIONS = 40
+_FIRST_SHARE, _SEARCH_SHARE, _BUILD_SHARE = 0.15, 0.50, 0.65
+_GIANT = 8.0
+"""A gang that takes one part in so many of its largest zone goes before smaller ones."""
+_MEASURED = 3
+"""So many steps tell how many the time allows."""
+_RESERVE = 1.4
+"""Proof, reasons and the check against first come first served take about so many times as long as a first plan."""
+
+
+def solve(
+    problem: Problem, *, budget_s: float, clock: Clock, warm: Prices | None = None, effort: Effort | None = None
+) -> Solution:
+    """Return a plan with a proved lower bound within `budget_s` of the clock's time.
+
+    Args:
+        problem: What to plan. Raises ValueError, naming the field, where it is malformed.
+        budget_s: Seconds to use at most; infinite leaves it to `effort`.
+        clock: Returns seconds, e.g. `time.monotonic`.
+        warm: Prices of the last turn on this problem's axis (`inputs.shifted`); what does not fit is ignored.
+        effort: Bounds by counts.
+    """
+    if not validated(problem).jobs.count or not problem.n_zones:
+        return _nothing(problem)
+    return _Run(problem, budget_s, clock, warm, effort or Effort()).run()
+
+
+def _nothing(problem: Problem) -> Solution:
+    """Return the plan where there is nothing to place, or no zone to place it in."""
+    count = problem.jobs.count
+    none, blank = np.full(count, -1, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    cost = math.fsum(problem.jobs.unplaced_cost)
+    return Solution(
+        zone=none,
+        start=none,
+        mode=np.zeros(count, dtype=np.int64),
+        part_job=blank,
+        part_start=blank,
+        part_end=blank,
+        cost=problem.jobs.unplaced_cost,
+        binding=np.full(count, Binding.UNPLACED, dtype=np.int64),
+        prices=no_prices(problem),
+        objective=cost,
+        lower_bound=cost,
+        stage=Stage.GREEDY,
+        first_seconds=0.0,
+        first_objective=cost,
+        seconds=0.0,
+        iterations=0,
+    )
+
+
+class _Run:
+    def __init__(self, problem: Problem, budget_s: float, clock: Clock, warm: Prices | None, effort: Effort) -> None:
+        self._began, self._clock, self._budget = clock(), clock, budget_s
+        self._problem, self._effort = problem, effort
+        self._warm = fitting(warm, problem)
+        self._c = Compiled(problem)
+        self._placer = Placer(self._c)
+        self._best: list[Place | None] = [None] * problem.jobs.count
+        self._best_cost = math.inf
+        self._best_room: Room | None = None
+        self._stage = Stage.FIFO
+        self._reserve_s = 0.0
+        self._orders = _orders(self._c)
+        self._order = self._orders[0]
+
+    def _spent(self) -> float:
+        return self._clock() - self._began
+
+    def _until(self, share: float) -> Callable[[], bool]:
+        end = share * self._budget
+        return lambda: self._spent() >= end
+
+    def _before_reserve(self) -> Callable[[], bool]:
+        return lambda: self._spent() >= self._budget - self._reserve_s
+
+    def run(self) -> Solution:
+        effort, count = self._effort, self._problem.jobs.count
+        lagrangian = Lagrangian(self._c)
+        iterations = min(effort.iterations, _WARM_ITERATIONS) if self._warm is not None else effort.iterations
+        search = Search(self._c, lagrangian, iterations=iterations, warm=self._warm)
+        search.run(effort.first_iterations, self._until(_FIRST_SHARE))
+        building = self._spent()
+        self._build(search.best.prices, self._order, self._until(0.9))
+        first_seconds, first_cost = self._spent(), self._best_cost
+        self._reserve_s = _RESERVE * (first_seconds - building)
+        if effort.improve and count:
+            began, done = self._spent(), search.done
+            search.run(done + _MEASURED, self._until(_SEARCH_SHARE))
+            per_step = (self._spent() - began) / max(1, search.done - done)
+            room_for = (_SEARCH_SHARE * self._budget - self._spent()) / per_step if per_step > 0 else math.inf
+            search.plan_for(int(min(iterations, search.done + max(0.0, room_for))))
+            search.run(iterations, self._until(_SEARCH_SHARE))
+            self._improve(search.best.prices)
+        prices = search.best.prices if search.done else no_prices(self._problem)
+        bound = -math.inf
+        if effort.prove:
+            self._never_worse_than_first_come()
+            bound = lower_bound(self._problem, prices, self._c)
+        return self._solution(prices, bound, first_seconds, first_cost, search.done)
+
+    def _keep(self, room: Room, places: list[Place | None], stage: Stage) -> bool:
+        cost = self._cost(places)
+        better = cost < self._best_cost
+        if better:
+            self._best, self._best_cost, self._stage = list(places), cost, stage
+            self._best_room = room.copy()
+        return better
+
+    def _cost(self, places: list[Place | None]) -> float:
+        return math.fsum(self._placer.true_cost(job, place) for job, place in enumerate(places))
+
+    def _build(self, prices: Prices, order: IntArray, stop: Callable[[], bool]) -> None:
+        self._placer.set_prices(prices)
+        room, places = build(self._placer, order, stop)
+        if self._keep(room, places, Stage.GREEDY):
+            self._order = order
+
+    def _improve(self, prices: Prices) -> None:
+        stop = self._before_reserve()
+        if stop():
+            return
+        for order in self._orders:
+            if not self._until(_BUILD_SHARE)():
+                self._build(prices, order, stop)
+        if self._best_room is None or not math.isfinite(self._best_cost):
+            return
+        improver = Improver(self._placer, self._best_room, self._best, prices, self._order)
+        improver.run(self._effort.rounds, stop)
+        if improver.cost < self._best_cost:
+            self._stage = Stage.IMPROVED
+        self._best, self._best_room, self._best_cost = improver.places, improver.room, improver.cost
+
+    def _never_worse_than_first_come(self) -> None:
+        """Where jobs got no place, make sure that first come first served would not have placed more."""
+        unplaced = sum(p is None for p in self._best)
+        if not unplaced:
+            return
+        # Without any other plan this is the answer, whatever the time; else it is a check that may be left out.
+        stop = self._until(1.0) if unplaced < len(self._best) else (lambda: False)
+        room, places = first_come(self._placer, stop)
+        if sum(p is None for p in places) < unplaced:
+            self._placer.set_prices(no_prices(self._problem))
+            order = np.arange(self._problem.jobs.count)
+            sweep(self._placer, room, places, order, self._before_reserve())
+            self._best, self._best_cost, self._best_room = places, self._cost(places), room
+            self._stage = Stage.FIFO
+
+    def _solution(self, prices: Prices, bound: float, first_s: float, first_cost: float, iterations: int) -> Solution:
+        count = self._problem.jobs.count
+        zone, start = np.full(count, -1, dtype=np.int64), np.full(count, -1, dtype=np.int64)
+        mode = np.zeros(count, dtype=np.int64)
+        parts: list[tuple[int, int, int]] = []
+        for job, place in enumerate(self._best):
+            if place is None:
+                continue
+            zone[job], mode[job] = place.zone, self._c.mode[place.option]
+            where = place.where
+            mine = [(where.start, where.stop)] if isinstance(where, slice) else parts_of(where)
+            start[job] = mine[0][0]
+            parts.extend((job, first, last) for first, last in mine)
+        table = np.array(parts, dtype=np.int64).reshape(-1, 3)
+        binding = np.zeros(count, dtype=np.int64)
+        if self._effort.prove:
+            binding = binding_rows(self._placer, prices, self._best)
+        cost = np.array([self._placer.true_cost(job, place) for job, place in enumerate(self._best)])
+        return Solution(
+            zone=zone,
+            start=start,
+            mode=mode,
+            part_job=table[:, 0],
+            part_start=table[:, 1],
+            part_end=table[:, 2],
+            cost=cost,
+            binding=binding,
+            prices=prices,
+            objective=math.fsum(cost),
+            lower_bound=bound,
+            stage=self._stage,
+            first_seconds=first_s,
+            first_objective=first_cost,
+            seconds=self._spent(),
+            iterations=iterations,
+        )
+
+
+def _orders(c: Compiled) -> list[IntArray]:
+    """Return orders in which places are given, the best in general first.
+
+    By priority, then gangs that take a large part of a zone, what cannot pause, and the least slack for its length;
+    big gangs count as tighter in the second. Of equals the first come is the first served.
+    """
+    jobs = c.problem.jobs
+    latest = np.clip(jobs.latest_start, 0, c.slots - 1)
+    slack_h = c.edges[latest] - c.edges[np.clip(jobs.release, 0, c.slots - 1)]
+    tightness = slack_h / np.maximum(jobs.duration_h, c.hours.min())
+    keys = (
+        (tightness, jobs.pausable),
+        ((slack_h + 6.0) / jobs.duration_h / np.sqrt(np.maximum(jobs.gpus, 1.0)), jobs.pausable),
+        (slack_h, -jobs.duration_h, jobs.pausable),
+    )
+    largest = np.where(jobs.zones, c.problem.zones.gpus.max(axis=1, initial=0.0)[None, :], 0.0).max(axis=1, initial=0.0)
+    giant = -np.floor(_GIANT * jobs.gpus / np.maximum(largest, 1.0))
+    return [np.lexsort((*key, giant, -jobs.priority)) for key in keys]

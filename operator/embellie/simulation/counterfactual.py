@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The counterfactual: the arrivals that were, first come first served, by the project's own simulator.
+
+What is known of a job is when it came, when it ran, on how many GPUs, where, and what it drew. How long it would have
+run at another time, what it would have drawn there, and how dirty the grid really was are not known: each replay draws
+them anew, and the spread of the replays is the interval.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from embellie.accounting import Run
+from embellie.accounting.savings import Draws, Uncertainty, Window, energy_after, slot_energy
+from embellie.domain.snapshot import Flex
+from embellie.simulation.model import SimJob, SimSite
+from embellie.simulation.replay import simulate
+from embellie.simulation.trace import shape
+
+DRAWS = 30
+"""Replays for one interval."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """One gang as it was observed. Times are the operator's clock."""
+
+    run: Run
+    """`end` is the observed end, or for work that still runs the end that is expected."""
+    cell: str = ""
+    gpus_per_pod: int = 0
+    """0: whole nodes where it needs more than one."""
+    allowed_cells: frozenset[str] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Pods of the gang, and GPUs of each."""
+        if self.gpus_per_pod > 0:
+            return max(1, self.run.gpus // self.gpus_per_pod), self.gpus_per_pod
+        return shape(self.run.gpus)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What the replays gave."""
+
+    draws: Draws
+    central: tuple[Run, ...]
+    """The replay with durations and powers as observed."""
+    left_out: int
+    """Gangs that the site as described cannot seat."""
+    gpu_hours_delayed: float
+    """GPU-hours by which work started later than it would have."""
+    gpu_hours_lost: float
+    """GPU-hours that the counterfactual has done by the end of the window and the schedule has not."""
+    lost_by_zone: Mapping[str, float]
+    """The same by zone; work that moved to another zone is lost here and won there."""
+
+
+def replay_counterfactual(
+    observed: Sequence[Observed],
+    site: SimSite,
+    window: Window,
+    *,
+    uncertainty: Uncertainty = Uncertainty(),  # noqa: B008 - frozen
+    draws: int = DRAWS,
+    seed: int = 1,
+) -> Replayed:
+    """Replay arrivals first come first served.
+
+    Args:
+        observed: All work that used GPUs, held or not, from some days before the window on.
+        site: The cluster: cells, nodes, PUE. Its signals are not looked at.
+        window: The hours that are accounted.
+        uncertainty: What is not known.
+        draws: How many replays.
+        seed: Of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    zones = site.zone_powers()
+    fits = simulate([_job(one) for one in observed], site, "fifo")
+    # Work that fits nowhere on the site as it is now (nodes were taken away since) is left as it was in both.
+    left_out = frozenset(fits.never_started)
+    jobs = [_job(one) for one in observed if one.run.job not in left_out]
+    ours = [one.run for one in observed if one.run.job not in left_out]
+    central = fits.runs
+    pairs = [_draw(jobs, ours, site, uncertainty, rng) for _ in range(draws)]
+    return Replayed(
+        draws=Draws(
+            window=window,
+            zones=tuple(zone.name for zone in zones),
+            ours=np.stack([slot_energy(was, zones, window) for was, _ in pairs]),
+            fifo=np.stack([slot_energy(fifo, zones, window) for _, fifo in pairs]),
+            owed=np.stack(
+                [energy_after(was, zones, window) - energy_after(fifo, zones, window) for was, fifo in pairs]
+            ),
+        ),
+        central=central,
+        gpu_hours_delayed=_delayed(ours, central),
+        left_out=len(left_out),
+        gpu_hours_lost=_gpu_hours(central, window) - _gpu_hours(ours, window),
+        lost_by_zone={
+            zone.name: _gpu_hours([r for r in central if r.zone == zone.name], window)
+            - _gpu_hours([r for r in ours if r.zone == zone.name], window)
+            for zone in zones
+        },
+    )
+
+
+def _draw(
+    jobs: Sequence[SimJob], ours: Sequence[Run], site: SimSite, uncertainty: Uncertainty, rng: np.random.Generator
+) -> tuple[list[Run], tuple[Run, ...]]:
+    """Return the schedule that was and one replay, with the same powers: a job that draws more does so in both."""
+    common = np.exp(uncertainty.common_power * rng.standard_normal())
+    lengths = np.exp(uncertainty.duration * rng.standard_normal(len(jobs)))
+    powers = common * np.exp(uncertainty.job_power * rng.standard_normal(len(jobs)))
+    drawn = [
+        replace(job, duration_s=job.duration_s * float(length), power_kw=job.power_kw * float(power))
+        for job, length, power in zip(jobs, lengths, powers, strict=True)
+    ]
+    was = [replace(run, power_kw=run.power_kw * float(power)) for run, power in zip(ours, powers, strict=True)]
+    return was, simulate(drawn, site, "fifo").runs
+
+
+def _job(one: Observed) -> SimJob:
+    run = one.run
+    pods, gpus_per_pod = one.shape
+    return SimJob(
+        id=run.job,
+        submit=run.submitted_at,
+        duration_s=(run.end - run.start).total_seconds(),
+        pods=pods,
+        gpus_per_pod=gpus_per_pod,
+        power_kw=run.power_kw,
+        worst_power_kw=run.power_kw,
+        latest_start=run.latest_start or run.submitted_at,
+        flex=Flex.RIGID,
+        allowed_cells=one.allowed_cells,
+    )
+
+
+def _delayed(ours: Sequence[Run], theirs: Sequence[Run]) -> float:
+    would = {run.job: run.start for run in theirs}
+    late = (max(0.0, (run.start - would[run.job]).total_seconds()) * run.gpus for run in ours if run.job in would)
+    return sum(late) / 3600.0
+
+
+def _gpu_hours(runs: Sequence[Run], window: Window) -> float:
+    def inside(run: Run) -> float:
+        return max(0.0, (min(run.end, window.end) - max(run.start, window.start)).total_seconds())
+
+    return sum(inside(run) * run.gpus for run in runs) / 3600.0
+
+
+def whole_hours(start: datetime, end: datetime) -> Window:
+    """Return the hours that cover a stretch of time."""
+    first = start.replace(minute=0, second=0, microsecond=0)
+    slots = -((first - end) // timedelta(hours=1))
+    return Window(start=first, step=timedelta(hours=1), slots=max(1, slots))

@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One drilled room as the operator sees it, and how its orders reach the room's cluster.
+
+What the API server and the telemetry do in a cluster: zones from a commissioning, judged readings, a snapshot, a queue,
+first come, first served, whose starts are proposed to the shield, and the carrying out of what was ordered.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embellie.domain.limits import bound_reached
+from embellie.domain.plan import Action, Decision, Plan
+from embellie.domain.reasons import Reason
+from embellie.domain.snapshot import (
+    Cell,
+    Flex,
+    GridZoneState,
+    Reading,
+    RunningGang,
+    Snapshot,
+    ThermalZoneState,
+    Workload,
+    WorkloadKey,
+    WorkloadKind,
+)
+from embellie.simulation.drill.ahead import RegionalForecast, permit_rows
+from embellie.simulation.drill.commission import MAX_AGE_S, worst_pue, zone_settings
+from embellie.simulation.drill.jobs import KNEE_SHARE, DrillJob
+from embellie.simulation.drill.rig import Drill, Rig, Seen
+from embellie.simulation.drill.site import Run
+from embellie.thermal import shield
+from embellie.thermal.power import WORST_CASE_FACTOR, added_power_kw
+from embellie.thermal.readings import Unit
+from embellie.thermal.relief import HeatLoad
+from embellie.thermal.sensing import SensorBank, ZoneReadings, zone_readings
+from embellie.thermal.settings import Role, SensorSettings, ZoneSettings
+from embellie.thermal.shield import check_rise
+from embellie.thermal.weather import AmbientForecast
+
+if TYPE_CHECKING:
+    from embellie.simulation.drill.operator import OperatorPolicy
+
+_MOST_PROPOSED = 40
+_RETRY_S = 60.0
+SHIELD_EVERY = 2
+"""Starts are looked at every so many turns, heat every turn."""
+_NEAR_K = 5.0
+
+
+class Desk:
+    """One room as the operator knows it."""
+
+    def __init__(self, b: int, drill: Drill, rig: Rig) -> None:
+        self.b, self.drill, self.site = b, drill, rig.sites[b]
+        self.turn_s = rig.turn_s * SHIELD_EVERY
+        spec = drill.designed
+        self._grid = f"g{b}"
+        self._prefix = f"{b}-"
+        course = drill.course
+        ceiling = permit_rows(drill, rig.drills[b].course.weather.start)
+        self.settings: tuple[ZoneSettings, ...] = zone_settings(
+            spec, self._prefix, self._grid, wrong=course.wrong, ceiling=ceiling
+        )
+        self.readings: dict[str, ZoneReadings] = {}
+        self.heat_kw: dict[str, float] = {}
+        self._meter_sensor = SensorSettings(
+            name="facility/power", role=Role.LOOP_POWER, unit=Unit.KILOWATT, max_age_s=MAX_AGE_S
+        )
+        self._power: Reading | None = None
+        self._node = spec.node
+        self._pue = worst_pue(spec)
+        self._base_kw = {zone: z.base_power_kw for zone, z in zip(self.site.zones, self.settings, strict=True)}
+        self._gangs: dict[str, tuple[tuple[float | None, float], RunningGang]] = {}
+        self._workloads: dict[str, Workload] = {}
+        self._tried: dict[str, int] = {}
+        self._version, self._again_s = -1, 0.0
+        self._cap_until: dict[str, float] = {}
+        self._worst: dict[str, float] = {}
+        self._worst_version = -1
+        self._forecast = RegionalForecast(course, rig.clock(0, 0.0))
+        self._under_order = False
+        self._states: tuple[ThermalZoneState, ...] = ()
+        self._now = rig.clock(0, 0.0)
+        self._begin = rig.clock(b, 0.0)
+        self._shared = rig.clock(0, 0.0)
+
+    # -- what is seen ------------------------------------------------------------------------------------------------
+
+    def look(self, now_s: float, seen: Seen, bank: SensorBank) -> None:
+        """Judge every sensor of the room's zones."""
+        values, ages = seen.values[self.b], seen.ages_s[self.b]
+        now = self._shared.timestamp() + now_s
+        for name, zone in zip(self.site.zones, self.settings, strict=True):
+            power = values[seen.index[f"{name}/power"]]
+            heat = self._expected_kw(name) if np.isnan(power) else float(power)
+            found = {}
+            for sensor in zone.sensors:
+                column = seen.index[sensor.name]
+                value = float(values[column])
+                found[sensor.name] = bank.judge(
+                    f"{zone.name}/{sensor.name}",
+                    sensor,
+                    now - float(ages[column]),
+                    None if np.isnan(value) else value,
+                    now,
+                    heat,
+                )
+            self.readings[zone.name] = zone_readings(zone, found)
+            self.heat_kw[zone.name] = heat
+        column = seen.index["facility/power"]
+        meter = float(values[column])
+        self._power = bank.judge(
+            f"{self._grid}/power",
+            self._meter_sensor,
+            now - float(ages[column]),
+            None if np.isnan(meter) else meter,
+            now,
+            0.0,
+        )
+
+    def _expected_kw(self, zone: str) -> float:
+        return self._base_kw[zone] + sum(self._added(run) for run in self.site.zone_gangs(zone))
+
+    def _added(self, run: Run) -> float:
+        return run.job.gpus * max(0.0, run.watts - self._node.gpu_idle_w) * (1.0 + self._node.host_share) / 1000.0
+
+    def worst_kw(self) -> dict[str, float]:
+        """Return each zone's heat with all that runs at its worst [kW]."""
+        if self._worst_version != self.site.version:
+            found = {zone.name: zone.base_power_kw for zone in self.settings}
+            for run in self.site.running.values():
+                found[self._prefix + run.zone] += self._worst_kw(run.job, run.cap_w)
+            self._worst, self._worst_version = found, self.site.version
+        return self._worst
+
+    def _worst_kw(self, job: DrillJob, cap_w: float | None) -> float:
+        rated = self._node.gpu_rated_w
+        watts = WORST_CASE_FACTOR * (rated if cap_w is None else min(cap_w, rated))
+        return added_power_kw(job.gpus, watts, self._node.gpu_idle_w, 100.0 * self._node.host_share)
+
+    def ambient(self, now_s: float) -> dict[str, AmbientForecast]:
+        """Return the newest outdoor forecast, by zone."""
+        forecast = self._forecast.at(now_s)
+        return {zone.name: forecast for zone in self.settings}
+
+    def orders(self, now_s: float) -> dict[str, float]:
+        """Return what a lowered contract leaves each zone, shared by what each may draw at worst [kW]."""
+        allowed = self.drill.contract_now_kw(now_s, announced=True)
+        self._under_order = allowed < self.drill.contract_kw or self.drill.ceiling_now_kw(now_s + 1800.0) < np.inf
+        if allowed >= self.drill.contract_kw:
+            return {}
+        told = {zone.name: zone.cooling.capacity_kw or 0.0 for zone in self.settings}
+        whole = sum(told.values())
+        return {name: allowed / self._pue * kw / whole for name, kw in told.items()}
+
+    # -- what is done ------------------------------------------------------------------------------------------------
+
+    def start(
+        self, now_s: float, now: datetime, states: tuple[ThermalZoneState, ...], policy: "OperatorPolicy"
+    ) -> None:
+        """Propose waiting jobs to the shield and start what it lets through."""
+        site = self.site
+        changed = site.version != self._version
+        due = now_s >= self._again_s
+        self._states, self._now = states, now
+        if not site.waiting or not (changed or due) or not policy.may_start(self.b, now_s):
+            return
+        self._again_s = now_s + _RETRY_S
+        proposed = [self._workload(job) for job in list(site.waiting.values())[:_MOST_PROPOSED]]
+        proposed += [
+            self._workload(job)
+            for job in list(site.waiting.values())[_MOST_PROPOSED:]
+            if job.latest_start_s <= now_s + 2 * self.turn_s
+        ]
+        decisions = []
+        for w in proposed:
+            zone = self._where(w)
+            if zone is not None:
+                decisions.append(_release(w, zone, now))
+        if decisions:
+            snapshot = self.snapshot(now_s, tuple(proposed))
+            checked = shield(Plan(decisions=tuple(decisions), objective_g=0.0), snapshot)
+            self._carry_out(checked, snapshot, now_s, policy)
+        self._version = site.version
+
+    def _carry_out(self, checked: Plan, snapshot: Snapshot, now_s: float, policy: "OperatorPolicy") -> None:
+        site = self.site
+        for decision in checked.decisions:
+            job = site.waiting.get(decision.key.name)
+            if job is None:
+                continue
+            if decision.action is Action.HOLD or decision.cell is None:
+                self._tried[job.id] = self._tried.get(job.id, 0) + 1
+                policy.blocked[self.b].add(job.id)
+                continue
+            zone = decision.cell.removeprefix(self._prefix)
+            forced = False
+            if bound_reached(decision.latest_start, snapshot.now, snapshot.turn_s):
+                # Would the shield have let it through without its bound?
+                forced = check_rise(snapshot, decision.cell, self._worst_kw(job, None), job.stated_s) is not None
+            if forced and policy.no_forced:
+                continue
+            if site.start(job, zone, now_s, forced=forced):
+                self._again_s = now_s
+                self._workloads.pop(job.id, None)
+
+    def _where(self, w: Workload) -> str | None:
+        """Return the zone to try: with room for the gang, another one each time the shield said no."""
+        site = self.site
+        open_zones = [z for z in site.zones if site.pools[z].fits(w.pods, w.gpus_per_pod)]
+        if not open_zones:
+            return None
+        open_zones.sort(key=lambda z: -site.pools[z].free_gpus / max(1, site.nodes[z]))
+        return open_zones[self._tried.get(w.key.name, 0) % len(open_zones)]
+
+    def snapshot(self, now_s: float, proposed: tuple[Workload, ...] = ()) -> Snapshot:
+        """Return the room as the operator sees it."""
+        site = self.site
+        cells = tuple(
+            Cell(
+                name=self._prefix + zone,
+                grid_zone=self._grid,
+                thermal_zone=self._prefix + zone,
+                gpus_total=site.nodes[zone] * self._node.gpus,
+                node_free_gpus=site.pools[zone].node_free_gpus,
+                pue=self._pue,
+            )
+            for zone in site.zones
+        )
+        grid = GridZoneState(
+            name=self._grid,
+            contracted_power_kw=self.drill.contract_now_kw(now_s, announced=True),
+            base_power_kw=sum(self._base_kw.values()) * self._pue,
+            measured_power_kw=self._power,
+            forecast=None,
+        )
+        return Snapshot(
+            now=self._now,
+            turn_s=self.turn_s,
+            workloads=proposed,
+            cells=cells,
+            grid_zones=(grid,),
+            thermal_zones=self._states,
+            running=tuple(self._gang(run) for run in site.running.values()),
+        )
+
+    def _gang(self, run: Run) -> RunningGang:
+        key = (run.cap_w, run.start_s)
+        kept = self._gangs.get(run.job.id)
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        start = self._shared + timedelta(seconds=run.start_s)
+        end = start + timedelta(seconds=run.job.stated_s)
+        worst = self._worst_kw(run.job, run.cap_w)
+        gang = RunningGang(
+            cell=self._prefix + run.zone,
+            gpus=run.job.gpus,
+            power_kw=worst / WORST_CASE_FACTOR,
+            worst_power_kw=worst,
+            expected_end_p50=end,
+            expected_end_p90=end,
+            started_at=start,
+        )
+        self._gangs[run.job.id] = (key, gang)
+        return gang
+
+    def _workload(self, job: DrillJob) -> Workload:
+        kept = self._workloads.get(job.id)
+        if kept is not None:
+            return kept
+        worst = self._worst_kw(job, None)
+        found = Workload(
+            key=WorkloadKey(namespace="drill", name=job.id, kind=WorkloadKind.JOB, uid=job.id),
+            created_at=self._shared + timedelta(seconds=job.submit_s),
+            latest_start=self._shared + timedelta(seconds=job.latest_start_s),
+            pods=job.pods,
+            gpus_per_pod=job.gpus_per_pod,
+            power_kw=worst / WORST_CASE_FACTOR,
+            worst_power_kw=worst,
+            duration_p50_s=job.stated_s,
+            duration_p90_s=job.stated_s,
+            flex=Flex.PATIENT,
+            tenant="drill",
+            policy="drill",
+            enforced=True,
+            allowed_cells=frozenset(self._prefix + zone for zone in self.site.zones),
+        )
+        self._workloads[job.id] = found
+        return found
+
+    def loads(self, levels: Mapping[str, int]) -> list[HeatLoad]:
+        """Return what runs, for the ladder: in the zones that it could look at."""
+        hot = {name for name, zone in zip(self.site.zones, self.settings, strict=True) if self._warm(zone, levels)}
+        if not hot:
+            return []
+        found = []
+        for run in self.site.running.values():
+            if run.zone not in hot or run.pausing or not run.drawing:
+                continue
+            found.append(
+                HeatLoad(
+                    key=f"{self.b}|{run.job.id}",
+                    zone=self._prefix + run.zone,
+                    nodes=(),
+                    gpus=run.job.gpus,
+                    power_kw=self._added(run),
+                    priority=run.job.priority,
+                    pausable=run.job.pausable,
+                    checkpoint_s=run.job.checkpoint_s,
+                    last_checkpoint=self._shared + timedelta(seconds=self.site.last_checkpoint_s(run)),
+                    started_at=self._shared + timedelta(seconds=run.start_s),
+                    cap_w=run.cap_w,
+                    rated_w=self._node.gpu_rated_w,
+                    knee_w=KNEE_SHARE * self._node.gpu_rated_w,
+                    idle_w=self._node.gpu_idle_w,
+                    capable=self.drill.room.control.caps,
+                )
+            )
+        return found
+
+    def _warm(self, zone: ZoneSettings, levels: Mapping[str, int]) -> bool:
+        """Tell whether a zone stands on a rung, is capped, near a limit or out of sight: only then its loads count."""
+        if levels.get(zone.name) or self._cap_until:
+            return True
+        seen = self.readings[zone.name]
+        for role in (Role.INLET, Role.COOLANT_SUPPLY, Role.COOLANT_RETURN):
+            hard = zone.limits.hard_c(role)
+            if hard is not None and zone.has(role):
+                value = seen.value(role)
+                if value is None or value > hard - _NEAR_K:
+                    return True
+        return self._under_order
+
+    def apply_caps(self, caps: Mapping[str, float], now_s: float) -> None:
+        """Write caps; what is not ordered again lapses when its lease is over."""
+        for key, watts in caps.items():
+            run = self.site.running.get(key)
+            if run is None or run.pausing:
+                continue
+            if run.cap_w is not None and watts > run.cap_w:
+                rise = self._worst_kw(run.job, watts) - self._worst_kw(run.job, run.cap_w)
+                if check_rise(self.snapshot(now_s), self._prefix + run.zone, rise, run.job.stated_s) is not None:
+                    watts = run.cap_w  # noqa: PLW2901
+            self.site.cap(key, watts, now_s)
+            self._cap_until[key] = now_s + 600.0
+        for key, until in list(self._cap_until.items()):
+            if key not in self.site.running:
+                del self._cap_until[key]
+            elif until <= now_s:
+                self.site.cap(key, None, now_s)
+                del self._cap_until[key]
+
+    def resume(self, keys: list[str], now_s: float, policy: "OperatorPolicy") -> None:
+        """Bring back what the ladder lets back, where the shield agrees."""
+        for key in keys:
+            run = self.site.paused.get(key)
+            if run is None:
+                if key not in self.site.running:
+                    policy.controller.resumed(f"{self.b}|{key}")
+                continue
+            if not policy.may_start(self.b, now_s):
+                continue
+            for zone in sorted(self.site.zones, key=lambda z: -self.site.pools[z].free_gpus):
+                if not self.site.pools[zone].fits(run.job.pods, run.job.gpus_per_pod):
+                    continue
+                added = self._worst_kw(run.job, None)
+                if check_rise(self.snapshot(now_s), self._prefix + zone, added, run.left_s) is None:
+                    self.site.start(run.job, zone, now_s, forced=False)
+                    policy.controller.resumed(f"{self.b}|{key}")
+                    break
+
+
+def _release(w: Workload, zone: str, now: datetime) -> Decision:
+    prefix = next(iter(w.allowed_cells)).partition("-")[0]
+    return Decision(
+        key=w.key,
+        action=Action.RELEASE,
+        reason=Reason.BOUND_REACHED if w.latest_start <= now else Reason.BEST_NOW,
+        message="Starts now.",
+        cell=f"{prefix}-{zone}",
+        start=now,
+        likely_start_p90=now,
+        latest_start=w.latest_start,
+        now=None,
+        best=None,
+    )

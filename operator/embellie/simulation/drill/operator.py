@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator in a drill: its own sensing, heat models, shield and ladder, turn by turn, on what the sensors say.
+
+All that decides is the code that runs in a cluster: `SensorBank`, `HeatController`, `shield`, `check_rise`.
+"""
+
+import numpy as np
+
+from embellie.domain.snapshot import (
+    ThermalZoneState,
+)
+from embellie.simulation.drill.desk import SHIELD_EVERY, Desk
+from embellie.simulation.drill.rig import Rig, Seen
+from embellie.thermal.controller import HeatController
+from embellie.thermal.sensing import SensorBank, ZoneReadings
+from embellie.thermal.weather import AmbientForecast
+
+
+class OperatorPolicy:
+    """The operator of every room of a rig.
+
+    For reruns: with `starts_until_s` a room starts nothing from then on, with `hands_off_from_s` it does nothing at
+    all, with `no_forced` nothing starts that only its bound forces.
+    """
+
+    def __init__(
+        self,
+        rig: Rig,
+        *,
+        starts_until_s: list[float] | None = None,
+        no_forced: bool = False,
+        hands_off_from_s: list[float] | None = None,
+    ) -> None:
+        self._rig = rig
+        self._until_s = starts_until_s or [np.inf] * len(rig.sites)
+        self._no_forced = no_forced
+        self._hands_off_s = hands_off_from_s or [np.inf] * len(rig.sites)
+        if hands_off_from_s is not None:
+            self._until_s = hands_off_from_s
+        self.rooms = [Desk(b, drill, rig) for b, drill in enumerate(rig.drills)]
+        self.controller = HeatController([zone for room in self.rooms for zone in room.settings])
+        self.bank = SensorBank()
+        self._level = np.zeros((len(rig.sites), len(rig.zones)), dtype=np.int8)
+        self.blocked: list[set[str]] = [set() for _ in rig.sites]
+        self._rungs: dict[str, int] = {}
+        self._states: tuple[ThermalZoneState, ...] = ()
+
+    def turn(self, now_s: float, seen: Seen) -> None:
+        """Read, learn, start what may start, answer heat."""
+        readings: dict[str, ZoneReadings] = {}
+        heat: dict[str, float] = {}
+        ambient: dict[str, AmbientForecast] = {}
+        orders: dict[str, float] = {}
+        worst: dict[str, float] = {}
+        for room in self.rooms:
+            room.look(now_s, seen, self.bank)
+            readings.update(room.readings)
+            heat.update(room.heat_kw)
+            ambient.update(room.ambient(now_s))
+            orders.update(room.orders(now_s))
+            if round(now_s / self._rig.turn_s) % SHIELD_EVERY == 0:
+                worst.update(room.worst_kw())
+        # One clock for all rooms: only differences and the hour of day matter, and all drills begin at the same hour.
+        now = self._rig.clock(0, now_s)
+        self.controller.observe(now, readings, heat, ambient)
+        zones = len(self._rig.zones)
+        if round(now_s / self._rig.turn_s) % SHIELD_EVERY == 0:
+            states = self.controller.states(ambient, worst_kw=worst, order_kw=orders)
+            for b, room in enumerate(self.rooms):
+                room.start(now_s, now, states[b * zones : (b + 1) * zones], self)
+        response = self.controller.respond(now, [load for room in self.rooms for load in room.loads(self._rungs)])
+        self._rungs = {name: int(answer.level) for name, answer in response.zones.items()}
+        caps: list[dict[str, float]] = [{} for _ in self.rooms]
+        for order in response.caps:
+            b, key = _split(order.key)
+            caps[b][key] = order.watts_per_gpu
+        for pause in response.pauses:
+            b, key = _split(pause.key)
+            if now_s < self._hands_off_s[b]:
+                self.rooms[b].site.pause(key, now_s)
+        resumes: list[list[str]] = [[] for _ in self.rooms]
+        for name in response.resumes:
+            b, key = _split(name)
+            resumes[b].append(key)
+        for b, room in enumerate(self.rooms):
+            room.apply_caps(caps[b] if now_s < self._hands_off_s[b] else {}, now_s)
+            room.resume(resumes[b], now_s, self)
+            for k, zone in enumerate(room.settings):
+                self._level[b, k] = response.zones[zone.name].level if zone.name in response.zones else 0
+
+    def level(self) -> np.ndarray:
+        """Return the rung of the ladder of each zone."""
+        return self._level
+
+    def blocked_starts(self, b: int) -> int:
+        """Return how many jobs the shield kept waiting at least once."""
+        return len(self.blocked[b])
+
+    def may_start(self, b: int, now_s: float) -> bool:
+        """Tell whether a room may start anything (a rerun without later starts may not)."""
+        return now_s < self._until_s[b]
+
+    @property
+    def no_forced(self) -> bool:
+        """Tell whether starts that only a bound forces are left out (in a rerun)."""
+        return self._no_forced
+
+
+def _split(name: str) -> tuple[int, str]:
+    room, _, key = name.partition("|")
+    return int(room), key

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a scheduler could have run that knows the plant, the weather and the jobs, and may pause at no cost.
+
+At each step it runs, first come first served, whatever fits GPUs and what the room can truly carry then: the survey of
+the very room that is drilled, with the cooling that works at that hour, without margin or reserve. Nothing is lost when
+it pauses. A real controller can only come near.
+"""
+
+import numpy as np
+
+from embellie.simulation.drill.jobs import DrillJob
+from embellie.simulation.drill.scenarios import Course, Kind
+from embellie.simulation.drill.survey import OUTDOOR_C, Survey, Wear, survey
+from embellie.simulation.nodes import NodePool
+from embellie.simulation.plant import PlantSpec, zone_names
+from embellie.simulation.plant.exchange import Array
+
+STEP_S = 300.0
+
+
+def useful_gpu_hours(spec: PlantSpec, course: Course, jobs: list[DrillJob], limits: "Limits") -> float:
+    """Return the GPU-hours that the oracle gets done within the drill."""
+    zones = zone_names(spec)
+    per_row = spec.hall.racks_per_row * spec.hall.nodes_per_rack
+    sizes = {zone: spec.loop.nodes if zone == "loop" else per_row for zone in zones}
+    idle_kw = {zone: sizes[zone] * spec.node.idle_kw for zone in zones}
+    left = {job.id: job.work_s for job in jobs}
+    order = sorted(jobs, key=lambda j: (j.submit_s, j.id))
+    alive: list[DrillJob] = []
+    home: dict[str, str] = {}
+    done_s, coming = 0.0, 0
+    for step in range(int(course.span_s / STEP_S)):
+        now_s = step * STEP_S
+        while coming < len(order) and order[coming].submit_s <= now_s:
+            alive.append(order[coming])
+            coming += 1
+        room = dict(zip(zones, limits.zone_kw(now_s) - np.array([idle_kw[z] for z in zones]), strict=True))
+        site_kw = limits.site_kw(now_s) - sum(idle_kw.values())
+        pools = {zone: NodePool(size, spec.node.gpus) for zone, size in sizes.items()}
+        for job in alive:
+            need = _added_kw(spec, job)
+            # A gang stays where it is while it can, so that it does not move with every step.
+            wishes = sorted(zones, key=lambda z: (z != home.get(job.id), -room[z]))
+            for zone in wishes:
+                if need <= min(room[zone], site_kw) and pools[zone].fits(job.pods, job.gpus_per_pod):
+                    pools[zone].take(job.pods, job.gpus_per_pod)
+                    room[zone] -= need
+                    site_kw -= need
+                    home[job.id] = zone
+                    worked = min(STEP_S, left[job.id])
+                    left[job.id] -= worked
+                    done_s += worked * job.gpus
+                    break
+        alive = [job for job in alive if left[job.id] > 0.0]
+    return done_s / 3600.0
+
+
+def _added_kw(spec: PlantSpec, job: DrillJob) -> float:
+    node = spec.node
+    return job.gpus * max(0.0, job.watts - node.gpu_idle_w) * (1.0 + node.host_share) / 1000.0
+
+
+class Limits:
+    """What the room can truly carry at each moment of a course."""
+
+    def __init__(self, spec: PlantSpec, course: Course, *, contract_kw: float, ceiling_kw: float | None) -> None:
+        self._spec, self._course = spec, course
+        self._contract_kw, self._ceiling_kw = contract_kw, ceiling_kw
+        self._seen: dict[int, Array] = {}
+        self._fans_kw = np.array([0.0])
+
+    def wear(self, now_s: float) -> Wear:
+        """Return what of the cooling works now."""
+        for trouble in self._course.troubles:
+            if trouble.kind is Kind.WEAR and trouble.active(now_s):
+                return trouble.wear
+        return Wear()
+
+    def zone_kw(self, now_s: float) -> Array:
+        """Return the most heat of each zone, fans taken off [kW]."""
+        key = int(now_s // STEP_S)
+        if key not in self._seen:
+            found = self._survey(now_s)
+            outdoor = self._outdoor(now_s)
+            capacity = found.capacity_kw(self._spec, margins=False)
+            most = np.array([np.interp(outdoor, OUTDOOR_C, capacity[:, k]) for k in range(capacity.shape[1])])
+            ceiling = self._ceiling(now_s)
+            if ceiling is not None and found.zones[-1] == "loop":
+                delivered = float(np.interp(outdoor, OUTDOOR_C, found.delivered_kw[:, -4]))
+                most[-1] = min(most[-1], (ceiling + delivered) / max(0.05, self._spec.loop.liquid_share))
+            fans = self._spec.node.fan_full_kw * 0.6**3 * self._spec.hall.racks_per_row * self._spec.hall.nodes_per_rack
+            most[: self._spec.hall.rows] -= fans
+            self._seen[key] = most
+        return self._seen[key]
+
+    def site_kw(self, now_s: float) -> float:
+        """Return the most IT power that the contract allows [kW]."""
+        share = 1.0
+        for trouble in self._course.troubles:
+            if trouble.kind is Kind.CONTRACT and trouble.active(now_s):
+                share = trouble.amount
+        pue = float(np.interp(self._outdoor(now_s), OUTDOOR_C, self._survey(now_s).pue[:, 10]))
+        return self._contract_kw * share / pue
+
+    def _survey(self, now_s: float) -> Survey:
+        return survey(self._spec, self.wear(now_s))
+
+    def _outdoor(self, now_s: float) -> float:
+        return self._course.weather.at(now_s / 3600.0)[0] + self._spec.sensors.outdoor_offset_k
+
+    def _ceiling(self, now_s: float) -> float | None:
+        for trouble in self._course.troubles:
+            if trouble.kind is Kind.CEILING and trouble.active(now_s):
+                return self._ceiling_kw
+        return self._spec.limits.ceiling_kw

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs drills and says what came of them: the JSON of `embellie thermal drill`."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from embellie.simulation.drill import count
+from embellie.simulation.drill.baselines import Off, Threshold
+from embellie.simulation.drill.count import Violation
+from embellie.simulation.drill.operator import OperatorPolicy
+from embellie.simulation.drill.oracle import Limits, useful_gpu_hours
+from embellie.simulation.drill.rig import Drill, Log, Policy, Rig, prepare
+from embellie.simulation.drill.scenarios import Kind
+from embellie.simulation.plant import PlantSpec
+
+POLICIES = ("embellie", "off", "threshold")
+BATCH = 24
+Build = Callable[[Rig], Policy]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One drill's numbers, as they go into the JSON."""
+
+    scenario: str
+    seed: int
+    policy: str
+    violations_total: int
+    violations_forced: int
+    violations_caused: int
+    violation_minutes: float
+    worst_margin_c: float
+    utilisation: float
+    utilisation_oracle: float
+    starts_blocked: int
+    pauses: int
+    lost_gpu_hours: float
+    caps: int
+    flaps: int
+    heat_delivered_kwh: float
+    seconds: float
+
+    def as_json(self) -> dict[str, object]:
+        """Return the fields in their order."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Outcome:
+    """A result with what else the benchmark looks at."""
+
+    result: Result
+    violations: tuple[Violation, ...]
+    caused: tuple[Violation, ...]
+    slowdown_minutes: float
+    floor_hours_possible: int
+    floor_hours_met: int
+    ceiling_kept: bool | None
+    """None: there was no ceiling."""
+    seconds_to_limit: float | None
+    """From the loss of cooling to the first limit were nothing done; None without a loss or where none is reached."""
+
+
+def run_drills(names: Sequence[str], seeds: Sequence[int], policy: str, plant: PlantSpec) -> list[Outcome]:
+    """Run scenarios with seeds; those of equal length beside each other."""
+    if policy not in POLICIES:
+        raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r}")
+    drills = [prepare(name, seed, plant) for name in names for seed in seeds]
+    found: dict[int, Outcome] = {}
+    lengths = sorted({d.course.hours for d in drills})
+    for hours in lengths:
+        mine = [k for k, d in enumerate(drills) if d.course.hours == hours]
+        for first in range(0, len(mine), BATCH):
+            part = mine[first : first + BATCH]
+            found.update(zip(part, _run([drills[k] for k in part], policy), strict=True))
+    return [found[k] for k in range(len(drills))]
+
+
+def _build(policy: str, rig: Rig, until_s: list[float] | None = None, *, no_forced: bool = False) -> Policy:
+    if policy == "off":
+        return Off(rig, starts_until_s=until_s)
+    if policy == "threshold":
+        return Threshold(rig, starts_until_s=until_s)
+    return OperatorPolicy(rig, starts_until_s=until_s, no_forced=no_forced)
+
+
+def _run(drills: Sequence[Drill], policy: str) -> list[Outcome]:
+    began = time.perf_counter()
+    rig = Rig(drills)
+    acting = _build(policy, rig)
+    log = rig.run(acting)
+    found = [count.violations(d, log, b, rig.zones) for b, d in enumerate(drills)]
+    ours, forced = _blame(drills, policy, found)
+    oracle = [_oracle(d) for d in drills]
+    seconds = (time.perf_counter() - began) / len(drills)
+    return [
+        _outcome(d, b, rig, log, acting, policy, found[b], ours[b], forced[b], oracle[b], seconds)
+        for b, d in enumerate(drills)
+    ]
+
+
+def _oracle(drill: Drill) -> float:
+    limits = Limits(drill.room, drill.course, contract_kw=drill.contract_kw, ceiling_kw=drill.ceiling_kw)
+    return useful_gpu_hours(drill.room, drill.course, list(drill.jobs), limits)
+
+
+def _blame(
+    drills: Sequence[Drill], policy: str, found: Sequence[Sequence[Violation]]
+) -> tuple[list[list[Violation]], list[list[Violation]]]:
+    """Rerun what was violated without our later starts; what is then absent is ours, and of that what bounds forced."""
+    ours: list[list[Violation]] = [[] for _ in drills]
+    forced: list[list[Violation]] = [[] for _ in drills]
+    cases = sorted({(b, count.later_than_s(drills[b], v)) for b, several in enumerate(found) for v in several})
+    for first in range(0, len(cases), BATCH):
+        part = cases[first : first + BATCH]
+        until = max(v.end_s for b, t0 in part for v in found[b]) + 900.0
+        again = _rerun([drills[b] for b, _ in part], policy, until, [t0 for _, t0 in part])
+        for (b, t0), still in zip(part, again, strict=True):
+            mine = [v for v in found[b] if count.later_than_s(drills[b], v) == t0]
+            ours[b] += [v for v in mine if not any(v.overlaps(s) for s in still)]
+    if policy != "embellie":
+        return ours, forced
+    blamed = [b for b, several in enumerate(ours) if several]
+    for first in range(0, len(blamed), BATCH):
+        chosen = blamed[first : first + BATCH]
+        until = max(v.end_s for b in chosen for v in ours[b]) + 900.0
+        again = _rerun([drills[b] for b in chosen], policy, until, None)
+        for b, still in zip(chosen, again, strict=True):
+            forced[b] = [v for v in ours[b] if not any(v.overlaps(s) for s in still)]
+            ours[b] = [v for v in ours[b] if v not in forced[b]]
+    return ours, forced
+
+
+def _rerun(
+    drills: Sequence[Drill], policy: str, until_s: float, starts_until_s: list[float] | None
+) -> list[list[Violation]]:
+    rig = Rig(drills)
+    acting = _build(policy, rig, starts_until_s, no_forced=starts_until_s is None)
+    log = rig.run(acting, until_s)
+    return [count.violations(d, log, b, rig.zones) for b, d in enumerate(drills)]
+
+
+def _outcome(
+    drill: Drill,
+    b: int,
+    rig: Rig,
+    log: Log,
+    acting: Policy,
+    policy: str,
+    found: Sequence[Violation],
+    ours: Sequence[Violation],
+    forced: Sequence[Violation],
+    oracle_gpu_h: float,
+    seconds: float,
+) -> Outcome:
+    site = rig.sites[b]
+    whole_h = site.gpus * drill.course.span_s / 3600.0
+    useful_h = (site.tally.busy_gpu_s - site.tally.lost_gpu_s) / 3600.0
+    heat = count.delivery(drill, log, b, log.waiting[:, b])
+    result = Result(
+        scenario=drill.course.name,
+        seed=drill.course.seed,
+        policy=policy,
+        violations_total=len(found),
+        violations_forced=len(forced),
+        violations_caused=len(ours),
+        violation_minutes=round(sum(v.minutes for v in found), 1),
+        worst_margin_c=round(count.worst_margin_c(drill, log, b, rig.zones), 2),
+        utilisation=round(useful_h / whole_h, 4),
+        utilisation_oracle=round(oracle_gpu_h / whole_h, 4),
+        starts_blocked=acting.blocked_starts(b),
+        pauses=site.tally.pauses,
+        lost_gpu_hours=round(site.tally.lost_gpu_s / 3600.0, 2),
+        caps=site.tally.caps,
+        flaps=count.flaps(log, b),
+        heat_delivered_kwh=round(heat.delivered_kwh, 1),
+        seconds=round(seconds, 2),
+    )
+    kept = None
+    if count.has_ceiling(drill):
+        kept = not any(v.what == "rejection ceiling" for v in found)
+    return Outcome(
+        result=result,
+        violations=tuple(found),
+        caused=tuple(ours),
+        slowdown_minutes=float(log.slowed[:, b].any(axis=1).sum()) * log.turn_s / 60.0,
+        floor_hours_possible=heat.possible,
+        floor_hours_met=heat.met,
+        ceiling_kept=kept,
+        seconds_to_limit=None,
+    )
+
+
+def seconds_to_limit(drills: Sequence[Drill]) -> list[float | None]:
+    """Return for each drill how long after its loss of cooling a limit is first passed if nobody does anything."""
+    rig = Rig(drills)
+    onsets = [min((t.begin_s for t in d.course.troubles if t.kind is Kind.WEAR), default=np.inf) for d in drills]
+    log = rig.run(OperatorPolicy(rig, hands_off_from_s=onsets))
+    found: list[float | None] = []
+    for b, drill in enumerate(drills):
+        hot = [
+            v for v in count.violations(drill, log, b, rig.zones) if v.begin_s >= onsets[b] and v.what[-5:] != "power"
+        ]
+        found.append(min(v.begin_s for v in hot) - onsets[b] if hot else None)
+    return found

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads a history of carbon intensity: CSV, plain or gzip, one row a step, in UTC."""
+
+import csv
+import gzip
+import io
+import math
+import zlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from embellie.domain.forecast import FloatArray
+from embellie.simulation.whatif.axis import Axis
+
+_TIME_WORDS = ("timestamp", "time", "utc", "date")
+_VALUE_NAMES = ("ci_lifecycle_g_per_kwh", "ci_g_per_kwh", "ci_direct_g_per_kwh")
+_MOST_G_PER_KWH = 3000.0
+_SHORT_STEP_S = 60.0
+"""Steps shorter than this are ticks for jobs; the intensity keeps its own step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CarbonHistory:
+    """Carbon intensity at a fixed step."""
+
+    column: str
+    start: datetime | None
+    """None where the file has no column of times."""
+    step: timedelta
+    g_per_kwh: FloatArray
+    filled: int
+    """Steps without a usable value: bridged from their neighbours."""
+
+
+def read_text(path: Path) -> str:
+    """Return a text file's content, unpacked; ValueError says what is wrong with it."""
+    try:
+        raw = path.read_bytes()
+        if raw[:2] == b"\x1f\x8b":
+            raw = gzip.decompress(raw)
+        return raw.decode("utf-8-sig")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path.name} is cut off or damaged: {error}; fetch it again") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def read_carbon(path: Path, column: str | None = None, time_column: str = "auto") -> CarbonHistory:
+    """Read a history. Raises ValueError, naming the column or line, for what cannot be used.
+
+    Args:
+        path: The file.
+        column: The column of g/kWh; None takes the life-cycle intensity, or the only column of numbers.
+        time_column: The column of times; `auto` finds it by its name.
+    """
+    reader = csv.DictReader(io.StringIO(read_text(path)))
+    names = list(reader.fieldnames or ())
+    if not names:
+        raise ValueError(f"{path.name} is empty: a CSV with a header row is needed")
+    times = _time_column(names, time_column, path)
+    value = _value_column([name for name in names if name != times], column, path)
+    rows = list(reader)
+    numbers = np.array([_number(row.get(value)) for row in rows])
+    start, step = None, timedelta(hours=1)
+    if times is not None:
+        start, step, numbers = _on_a_grid(
+            [_moment(row.get(times), i + 2, times) for i, row in enumerate(rows)], numbers
+        )
+    known = np.isfinite(numbers)
+    if known.sum() < 2:
+        raise ValueError(f"column {value} of {path.name} holds no usable numbers: choose another with --column")
+    filled = np.interp(np.arange(numbers.size), np.flatnonzero(known), numbers[known])
+    return CarbonHistory(column=value, start=start, step=step, g_per_kwh=filled, filled=int(numbers.size - known.sum()))
+
+
+def _time_column(names: list[str], wanted: str, path: Path) -> str | None:
+    if wanted != "auto":
+        if wanted not in names:
+            raise ValueError(f"{path.name} has no column {wanted!r}; it has {', '.join(names[:8])}")
+        return wanted
+    return next((n for n in names for word in _TIME_WORDS if word in n.lower()), None)
+
+
+def _value_column(names: list[str], wanted: str | None, path: Path) -> str:
+    if wanted is not None:
+        if wanted not in names:
+            raise ValueError(f"{path.name} has no column {wanted!r}; it has {', '.join(names[:12])}")
+        return wanted
+    known = next((name for name in _VALUE_NAMES if name in names), None)
+    if known is None and len(names) != 1:
+        raise ValueError(
+            f"{path.name} has several columns: choose one with --column, such as {names[0] if names else ''}"
+        )
+    return known or names[0]
+
+
+def _number(text: str | None) -> float:
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return math.nan
+    return value if 0.0 <= value <= _MOST_G_PER_KWH else math.nan
+
+
+def _moment(text: str | None, line: int, column: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat((text or "").strip())
+    except ValueError as error:
+        raise ValueError(f"line {line}: {column} is {text!r}, not a time such as 2022-01-01T00:00Z") from error
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _on_a_grid(moments: list[datetime], numbers: FloatArray) -> tuple[datetime, timedelta, FloatArray]:
+    """Return start, step and values on a complete index: of a time that came twice the first counts."""
+    if len(moments) < 2:
+        raise ValueError("a history of carbon intensity needs at least two rows")
+    start = min(moments)
+    seconds = np.array([(m - start).total_seconds() for m in moments])
+    steps = np.diff(np.unique(seconds))
+    if steps.size == 0:
+        raise ValueError("all rows of the carbon history have the same time")
+    step_s = float(np.median(steps))
+    index = np.rint(seconds / step_s).astype(np.int64)
+    if index.max() > 50 * len(moments):
+        raise ValueError("the times of the carbon history lie too far apart: is a row's year wrong?")
+    values = np.full(int(index.max()) + 1, np.nan)
+    values[index[::-1]] = numbers[::-1]
+    return start, timedelta(seconds=step_s), values
+
+
+def make_axis(history: CarbonHistory, *, step: timedelta, first_row: int = 0, hours: float | None = None) -> Axis:
+    """Return the axis of a replay.
+
+    Args:
+        history: The intensity.
+        step: Steps under a minute are the ticks that job times are rounded to, and the intensity keeps its step; longer
+            ones are slots (the intensity is averaged or repeated) and job times keep their seconds.
+        first_row: The history's row that the replay begins with.
+        hours: How much of it to use; None takes all.
+    """
+    step_s, own_s = step.total_seconds(), history.step.total_seconds()
+    tick_s, slot_s = (step_s, own_s) if step_s < _SHORT_STEP_S else (1.0, step_s)
+    if not 0 <= first_row < history.g_per_kwh.size:
+        raise ValueError(f"the carbon history has {history.g_per_kwh.size} rows: row {first_row} is not in it")
+    last = None if hours is None else first_row + math.ceil(hours * 3600.0 / own_s)
+    values = history.g_per_kwh[first_row:last]
+    if slot_s < own_s:
+        values = np.repeat(values, _whole(own_s / slot_s, "--step must divide the step of the carbon history"))
+    elif slot_s > own_s:
+        each = _whole(slot_s / own_s, "--step must be a whole number of steps of the carbon history")
+        values = values[: values.size // each * each].reshape(-1, each).mean(axis=1)
+    return Axis(
+        values=values,
+        tick_s=tick_s,
+        ticks_per_slot=_whole(slot_s / tick_s, "--step must divide the step of the carbon history"),
+        start=None if history.start is None else history.start + first_row * history.step,
+    )
+
+
+def _whole(ratio: float, message: str) -> int:
+    if abs(ratio - round(ratio)) > 1e-9 or round(ratio) < 1:
+        raise ValueError(message)
+    return round(ratio)

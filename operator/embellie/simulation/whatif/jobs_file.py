@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads a job trace. A bad row is named with its line and left out; the rest goes on, and all of them are counted."""
+
+import csv
+import io
+import math
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from embellie.simulation.whatif.carbon_file import read_text
+
+REQUIRED = ("job_id", "submit_time_s", "duration_s", "gpus")
+_MOST_SECONDS = 1e11
+_MOST_GPUS = 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRow:
+    """One job of a trace."""
+
+    id: str
+    tenant: str
+    kind: str
+    submit_s: float
+    duration_s: float
+    gpus: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadRow:
+    """A row that was left out."""
+
+    line: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobTrace:
+    """A trace, sorted by submission."""
+
+    jobs: tuple[JobRow, ...]
+    anchor: datetime | None
+    """The moment of submit time 0; None where the trace has no calendar."""
+    rows: int
+    left_out: tuple[BadRow, ...]
+    out_of_order: int
+    """Rows that came later in the file than in time; they were sorted in."""
+
+    def reasons(self) -> dict[str, int]:
+        """Return how many rows were left out for what."""
+        return dict(Counter(row.why for row in self.left_out).most_common())
+
+
+def read_jobs(path: Path, unit: str = "gpus") -> JobTrace:
+    """Read a trace: CSV, plain or gzip, with at least job_id, submit_time_s, duration_s and gpus.
+
+    Raises ValueError for a missing column or a file that is no CSV.
+
+    Args:
+        path: The file.
+        unit: The column that says how many units a job takes: `gpus`, or `cpu` for traces without GPUs.
+    """
+    return parse_jobs(read_text(path), path.name, unit)
+
+
+def parse_jobs(text: str, name: str, unit: str = "gpus") -> JobTrace:
+    """Read a trace from its text; see `read_jobs`."""
+    reader = csv.DictReader(io.StringIO(text))
+    missing = [c for c in (*REQUIRED[:-1], unit) if c not in (reader.fieldnames or ())]
+    if missing:
+        raise ValueError(f"{name} has no column {', '.join(missing)}; a job trace needs {', '.join(REQUIRED)}")
+    collector = Collector()
+    anchor: datetime | None = None
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            collector.refuse(reader.line_num, f"not CSV: {error}")
+            continue
+        if row is None:
+            break
+        try:
+            job = _job(row, unit)
+        except ValueError as error:
+            collector.refuse(reader.line_num, str(error))
+            continue
+        if collector.add(job, reader.line_num) and anchor is None:
+            anchor = _anchor(row, job.submit_s)
+    return collector.trace(anchor)
+
+
+class Collector:
+    """Gathers jobs and what was wrong with the others."""
+
+    def __init__(self) -> None:
+        self._jobs: list[JobRow] = []
+        self._lines: dict[str, int] = {}
+        self._bad: list[BadRow] = []
+        self._out_of_order = 0
+        self._latest = -math.inf
+        self._rows = 0
+
+    def refuse(self, line: int, why: str) -> None:
+        """Leave a row out."""
+        self._rows += 1
+        self._bad.append(BadRow(line=line, why=why))
+
+    def add(self, job: JobRow, line: int) -> bool:
+        """Take a job in unless its id came before; return whether it was taken."""
+        if job.id in self._lines:
+            self.refuse(line, "job_id came before in the file")
+            return False
+        self._rows += 1
+        self._lines[job.id] = line
+        self._out_of_order += job.submit_s < self._latest
+        self._latest = max(self._latest, job.submit_s)
+        self._jobs.append(job)
+        return True
+
+    def trace(self, anchor: datetime | None) -> JobTrace:
+        """Return what was gathered."""
+        return JobTrace(
+            jobs=tuple(sorted(self._jobs, key=lambda job: job.submit_s)),
+            anchor=anchor,
+            rows=self._rows,
+            left_out=tuple(self._bad),
+            out_of_order=self._out_of_order,
+        )
+
+
+def _job(row: dict[str, str | None], unit: str) -> JobRow:
+    name = (row.get("job_id") or "").strip()
+    if not name:
+        raise ValueError("job_id is empty")
+    return JobRow(
+        id=name,
+        tenant=(row.get("tenant") or "").strip(),
+        kind=(row.get("kind") or "").strip(),
+        submit_s=_number(row, "submit_time_s", low=0.0, high=_MOST_SECONDS),
+        duration_s=_number(row, "duration_s", low=0.0, high=_MOST_SECONDS, above=True),
+        gpus=_number(row, unit, low=0.0, high=_MOST_GPUS, above=True),
+    )
+
+
+def _number(row: dict[str, str | None], column: str, *, low: float, high: float, above: bool = False) -> float:
+    text = (row.get(column) or "").strip()
+    if not text:
+        raise ValueError(f"{column} is empty")
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{column} is not a number") from None
+    if not math.isfinite(value) or value > high:
+        raise ValueError(f"{column} is not a number that a job can have")
+    if value < low or (above and value == low):
+        raise ValueError(f"{column} is {'zero' if value == 0 else 'negative'}")
+    return value
+
+
+def _anchor(row: dict[str, str | None], submit_s: float) -> datetime | None:
+    text = (row.get("submit_time_utc") or "").strip()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment - timedelta(seconds=submit_s)

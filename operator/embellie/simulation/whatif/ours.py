@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy `embellie`: looks at every job anew in every slot, with what is known by then and nothing else."""
+
+import numpy as np
+
+from embellie.domain.forecast import FloatArray
+from embellie.simulation.whatif.axis import IntArray
+from embellie.simulation.whatif.case import Case
+from embellie.simulation.whatif.engine import Engine, EveryJob
+from embellie.simulation.whatif.lengths import Law, Lengths
+from embellie.simulation.whatif.outlook import Outlook
+from embellie.simulation.whatif.scarcity import Scarcity
+from embellie.simulation.whatif.waiting import PauseTable, pause_gain_known, start_gain, start_gain_known
+
+WAIT_PRICE = 0.02
+_CLIMATE_DAYS = 14
+_BEYOND_H = 24.0
+_WEATHER_H = 24.0
+"""How long the last known hours' distance from their usual value lasts: weather passes in about a day."""
+_LAST_HOURS = 6.0
+_MOST_GAIN = 1e9
+_TABLE_H = 48.0
+"""How far the dynamic programme looks ahead."""
+
+
+class Embellie(EveryJob):
+    """Runs or holds by the expected emissions of the rest of each job."""
+
+    turns = True
+
+    def __init__(
+        self, case: Case, outlook: Outlook, lengths: Lengths, *, horizon_h: float, wait_price: float, past: FloatArray
+    ) -> None:
+        """Prepare.
+
+        Args:
+            case: The replay.
+            outlook: What is known of the intensity.
+            lengths: What is known of lengths.
+            horizon_h: How far ahead the outlook may be used; beyond it stands what hours of the day were like [h].
+            wait_price: What an hour of one job's wait must save, as a share of what a GPU-hour emits on average.
+            past: Intensity before the replay begins, newest last.
+        """
+        super().__init__(case.work.count)
+        self._case, self._outlook, self._lengths = case, outlook, lengths
+        axis = case.axis
+        self._known = max(1, round(horizon_h / axis.slot_h))
+        self._beyond = max(1, round(_BEYOND_H / axis.slot_h))
+        self._day = max(1, round(24.0 / axis.slot_h))
+        self._history = np.concatenate((past, axis.values))
+        self._past = past.size
+        self._slot = -1
+        self._costs = np.zeros(0)
+        self._tables: dict[int, PauseTable] = {}
+        self._laws: list[Law] = []
+        self._scarcity = Scarcity(case, lengths) if case.site.capacity_gpus is not None else None
+        work = case.work
+        mean = float(past.mean()) if past.size else float(outlook.ahead(0, self._known).mean())
+        kw_per_gpu = float(work.power_kw.sum() / work.gpus.sum()) or 1.0
+        self._kw_per_gpu = kw_per_gpu
+        self._wait_cost = wait_price * mean * axis.slot_h * kw_per_gpu / np.maximum(work.power_kw, 1e-9)
+        # Prices of waiting by size class: one table serves them all.
+        levels = np.round(np.log2(self._wait_cost / max(self._wait_cost.max(), 1e-12) + 1e-12)) if wait_price else None
+        if levels is None:
+            self._level_costs, self._level = np.zeros(1), np.zeros(work.count, dtype=np.int64)
+        else:
+            kinds, self._level = np.unique(levels, return_inverse=True)
+            self._level_costs = np.array([self._wait_cost[self._level == i].mean() for i in range(kinds.size)])
+
+    def arrive(self, job: int, now: int, engine: Engine) -> None:
+        """Decide for the rest of this slot."""
+        self._look(now, engine)
+        self._decide(np.array([job]), now, engine)
+
+    def turn(self, now: int, engine: Engine) -> None:
+        """Decide for everything that waits or may be paused."""
+        self._look(now, engine)
+        self._decide(engine.active(), now, engine)
+
+    def ended(self, job: int, now: int, engine: Engine) -> None:
+        """Learn its length."""
+        del now
+        self._lengths.learn(job, int(engine.ran[job]))
+
+    def _look(self, now: int, engine: Engine) -> None:
+        """Take in what is known at the beginning of this slot."""
+        slot = now // self._case.axis.ticks_per_slot
+        if slot == self._slot:
+            return
+        self._slot = slot
+        # Kept alive with their tables, which are found by the law's identity.
+        self._tables, self._laws = {}, []
+        known = self._outlook.ahead(slot, self._known)
+        self._costs = np.concatenate((known, self._climate(slot, known))) * self._case.axis.slot_h
+        if self._scarcity is not None:
+            self._costs = self._costs + self._scarcity.prices(slot, self._costs, engine) / self._kw_per_gpu
+
+    def _climate(self, slot: int, known: FloatArray) -> FloatArray:
+        """Return what is expected beyond the horizon.
+
+        The mean of the same hours of the last days, and how far the last known hours lie from it, fading.
+        """
+        now = self._past + slot
+        seen = np.concatenate((self._history[max(0, now - _CLIMATE_DAYS * self._day) : now], known))
+        ahead = np.arange(self._beyond)
+        days = seen.size // self._day
+        if days < 1:
+            return np.full(self._beyond, float(seen.mean()))
+        profile = seen[seen.size - days * self._day :].reshape(days, self._day).mean(axis=0)
+        axis = self._case.axis
+        last = min(known.size, max(1, round(_LAST_HOURS / axis.slot_h)))
+        distance = float((known[-last:] - profile[np.arange(-last, 0) % self._day]).mean())
+        fading = np.exp(-(ahead + 1) * axis.slot_h / _WEATHER_H)
+        expected: FloatArray = np.maximum(0.0, profile[ahead % self._day] + distance * fading)
+        return expected
+
+    def _decide(self, jobs: IntArray, now: int, engine: Engine) -> None:
+        if jobs.size == 0:
+            return
+        per, work = self._case.axis.ticks_per_slot, self._case.work
+        part = 1.0 - (now % per) / per
+        ticks = engine.done(jobs, now)
+        left = engine.left_to_wait(jobs, now) / per
+        pausable = work.pausable[jobs]
+        gain = np.empty(jobs.size)
+        if self._lengths.exact:
+            rest = (work.length[jobs] - ticks) / per
+            for rows, rule in ((pausable, pause_gain_known), (~pausable, start_gain_known)):
+                if rows.any():
+                    gain[rows] = rule(self._costs, rest[rows], left[rows], part, self._wait_cost[jobs[rows]])
+        else:
+            kinds = np.array([self._lengths.kind(int(job)) for job in jobs])
+            for kind in np.unique(kinds).tolist():
+                rows = kinds == kind
+                gain[rows] = self._gain_by_law(kind, jobs[rows], ticks[rows] / per, left[rows], part)
+        self.wants[jobs] = gain >= 0.0
+        # Where room is short, those go first that lose most by waiting, per GPU.
+        self.rank[jobs] = -np.minimum(gain, _MOST_GAIN) * work.power_kw[jobs] / work.gpus[jobs]
+
+    def _gain_by_law(self, kind: int, jobs: IntArray, done: FloatArray, left: FloatArray, part: float) -> FloatArray:
+        law, slot_h = self._lengths.law(kind), self._case.axis.slot_h
+        pausable = self._case.work.pausable[jobs]
+        gain = np.empty(jobs.size)
+        if pausable.any():
+            some = jobs[pausable]
+            gain[pausable] = self._table(law).gain(
+                float(self._costs[0]),
+                self._level[some],
+                self._wait_cost[some],
+                done[pausable],
+                left[pausable],
+                np.full(some.size, part),
+            )
+        if not pausable.all():
+            rows = ~pausable
+            gain[rows] = start_gain(self._costs, law, slot_h, self._wait_cost[jobs[rows]], left[rows], part)
+        return gain
+
+    def _table(self, law: Law) -> PauseTable:
+        found = self._tables.get(id(law))
+        if found is None:
+            axis = self._case.axis
+            longest = int(self._case.work.wait.max() / axis.ticks_per_slot) + 1
+            most_run = int(law.reach_h / axis.slot_h) + 1
+            ahead = self._costs[: max(2, round(_TABLE_H / axis.slot_h))]
+            found = PauseTable(ahead, law, axis.slot_h, max(1, longest), self._level_costs, most_run)
+            self._tables[id(law)] = found
+            self._laws.append(law)
+        return found

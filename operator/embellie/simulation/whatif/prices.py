@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prices on GPUs by slot, and the lower bound that they prove, with partial slots counted exactly.
+
+Relax "no more than C GPUs in the mean of a slot". For any prices q >= 0 (grams per GPU and slot)
+
+    bound(q) = sum over jobs of min over its ways to run of (emissions + sum over slots of q x GPUs x part of the slot)
+               - sum over slots of q x C
+
+is at most what any schedule emits that keeps the capacity and each job's window: the relaxed terms of a schedule that
+keeps the capacity sum up to no more than 0. It is raised by projected supergradient steps with Polyak's length.
+"""
+
+import numpy as np
+
+from embellie.domain.forecast import FloatArray
+from embellie.simulation.whatif.axis import BoolArray, IntArray
+
+_BLOCK = 400_000
+"""Most job-slots that are worked on at once."""
+_GUESS = 0.002
+"""How far the best schedule is taken to be above the best bound where none is known."""
+
+
+class Windows:
+    """Jobs with the slots that they may use, prepared for many price vectors. Times are ticks, slots count from 0."""
+
+    def __init__(
+        self,
+        *,
+        release: IntArray,
+        length: IntArray,
+        wait: IntArray,
+        pausable: BoolArray,
+        gpus: FloatArray,
+        grams_kw: FloatArray,
+        ticks_per_slot: int,
+        n_slots: int,
+    ) -> None:
+        """Prepare; `grams_kw` is what counts as power in the emissions of a job [kW]."""
+        self._per, self.n_slots = ticks_per_slot, n_slots
+        self._release, self._length, self._wait = release, length, wait
+        self._gpus, self._kw = gpus, grams_kw
+        end = release + length + wait
+        first, last = release // ticks_per_slot, -(-end // ticks_per_slot)
+        self._first = first
+        self._parts = list(_blocks(np.flatnonzero(pausable), last - first))
+        self._runs = list(_blocks(np.flatnonzero(~pausable), 2 * (wait // ticks_per_slot) + 4))
+
+    def evaluate(self, grams: FloatArray, price: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return each job's least priced cost, and the GPUs used in the mean of each slot by those choices.
+
+        Args:
+            grams: What 1 kW emits in each slot, shape (n_slots,) [g].
+            price: Price of a GPU in each slot, shape (n_slots,) [g].
+        """
+        cost = np.zeros(self._release.size)
+        use = np.zeros(self.n_slots)
+        for rows, width in self._parts:
+            self._cheapest_parts(rows, width, grams, price, cost, use)
+        for rows, width in self._runs:
+            self._cheapest_run(rows, width, grams, price, cost, use)
+        return cost, use
+
+    def _cheapest_parts(
+        self, rows: IntArray, width: int, grams: FloatArray, price: FloatArray, cost: FloatArray, use: FloatArray
+    ) -> None:
+        per = self._per
+        slots = self._first[rows, None] + np.arange(width)
+        start, end = self._release[rows, None], (self._release + self._length + self._wait)[rows, None]
+        size = np.clip(np.minimum((slots + 1) * per, end) - np.maximum(slots * per, start), 0, per)
+        at = np.minimum(slots, self.n_slots - 1)
+        rate = self._kw[rows, None] * grams[at] + self._gpus[rows, None] * price[at]
+        order = np.argsort(np.where(size > 0, rate, np.inf), axis=1, kind="stable")
+        sizes = np.take_along_axis(size, order, axis=1)
+        before = np.cumsum(sizes, axis=1) - sizes
+        taken = np.clip(self._length[rows, None] - before, 0, sizes) / per
+        cost[rows] = (taken * np.take_along_axis(rate, order, axis=1)).sum(axis=1)
+        chosen = np.take_along_axis(at, order, axis=1)
+        use += np.bincount(chosen.ravel(), weights=(taken * self._gpus[rows, None]).ravel(), minlength=self.n_slots)
+
+    def _cheapest_run(
+        self, rows: IntArray, width: int, grams: FloatArray, price: FloatArray, cost: FloatArray, use: FloatArray
+    ) -> None:
+        per, release, length, wait = self._per, self._release[rows], self._length[rows], self._wait[rows]
+        sums = [np.concatenate(([0.0], np.cumsum(v))) for v in (grams, price)]
+        half = width // 2
+        steps = np.arange(half)
+        # The best start lies where the run begins or ends on a slot's edge, or at an end of the window.
+        begin = (release // per)[:, None] * per + steps * per
+        finish = (-(-(release + length) // per))[:, None] * per + steps * per - length[:, None]
+        starts = np.clip(np.concatenate((begin, finish), axis=1), release[:, None], (release + wait)[:, None])
+
+        def integral(total: FloatArray, rate: FloatArray, tick: IntArray) -> FloatArray:
+            slot = np.clip(tick // per, 0, self.n_slots - 1)
+            value: FloatArray = total[slot] + (tick - slot * per) / per * rate[slot]
+            return value
+
+        ends = starts + length[:, None]
+        total = self._kw[rows, None] * (integral(sums[0], grams, ends) - integral(sums[0], grams, starts))
+        total += self._gpus[rows, None] * (integral(sums[1], price, ends) - integral(sums[1], price, starts))
+        best = total.argmin(axis=1)
+        index = np.arange(rows.size)
+        cost[rows] = total[index, best]
+        _add_use(use, starts[index, best], ends[index, best], self._gpus[rows], per)
+
+
+def _add_use(use: FloatArray, start: IntArray, end: IntArray, gpus: FloatArray, per: int) -> None:
+    """Add runs to the mean use of slots, by the second difference of their ramps."""
+    slope = np.zeros(use.size + 2)
+    for tick, sign in ((start, 1.0), (end, -1.0)):
+        slot = np.minimum(tick // per, use.size)
+        part = np.where(tick // per > use.size, 0.0, (tick - slot * per) / per)
+        np.add.at(slope, slot, sign * gpus * (1.0 - part))
+        np.add.at(slope, slot + 1, sign * gpus * part)
+    use += np.cumsum(slope)[: use.size]
+
+
+def _blocks(rows: IntArray, widths: IntArray) -> list[tuple[IntArray, int]]:
+    """Return the rows in blocks of like width."""
+    ordered = rows[np.argsort(widths[rows], kind="stable")]
+    blocks: list[tuple[IntArray, int]] = []
+    begin = 0
+    while begin < ordered.size:
+        end = begin + 1
+        while (
+            end < ordered.size
+            and (end + 1 - begin) * widths[ordered[end]] <= _BLOCK
+            and (widths[ordered[end]] <= 1.3 * widths[ordered[begin]] + 4)
+        ):
+            end += 1
+        blocks.append((ordered[begin:end], int(widths[ordered[end - 1]])))
+        begin = end
+    return blocks
+
+
+def search(
+    windows: Windows,
+    grams: FloatArray,
+    capacity: FloatArray,
+    *,
+    upper: float | None,
+    iterations: int,
+    warm: FloatArray | None = None,
+) -> tuple[FloatArray, float]:
+    """Return the best prices found and the bound that they prove [g].
+
+    Args:
+        windows: The jobs.
+        grams: What 1 kW emits in each slot [g].
+        capacity: GPUs of each slot.
+        upper: What a known schedule emits [g]: sets the length of the steps; None where none is known.
+        iterations: How many steps.
+        warm: Prices to begin with.
+    """
+    price = np.zeros(grams.size) if warm is None else np.maximum(0.0, warm)
+    best_price, best = price, -np.inf
+    share, stalled = 1.0, 0
+    direction = np.zeros(grams.size)
+    for _ in range(iterations):
+        cost, use = windows.evaluate(grams, price)
+        value = float(cost.sum()) - float(price @ capacity)
+        if value > best:
+            best, best_price, stalled = value, price, 0
+        else:
+            stalled += 1
+            if stalled >= 5:
+                share, stalled, price = share / 2.0, 0, best_price
+                direction[:] = 0.0
+                continue
+        direction = 0.6 * direction + (use - capacity)
+        # What would push a price of 0 below 0 takes no part in the step.
+        direction = np.where((price <= 0.0) & (direction < 0.0), 0.0, direction)
+        norm = float(direction @ direction)
+        aim = best + _GUESS * abs(best) if upper is None else upper
+        gap = max(aim - value, 1e-3 * abs(aim))
+        if norm <= 1e-12:
+            break
+        price = np.maximum(0.0, price + share * gap / norm * direction)
+    return best_price, best

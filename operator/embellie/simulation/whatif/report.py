@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A result as JSON fields and as lines to read."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from embellie.simulation.whatif.study import Result
+
+
+def fields(result: Result, seconds: float) -> dict[str, Any]:
+    """Return one replay's numbers."""
+    ours, base = result.outcome, result.fifo_outcome
+    return {
+        "policy": result.how.policy,
+        "jobs": ours.finished,
+        "carbon_kg": ours.carbon_kg,
+        "normalised_carbon": result.normalised_carbon,
+        "naive_saving_pct": result.naive_saving_pct,
+        "mean_wait_gaia_h": ours.mean_wait_gaia_h,
+        "mean_delay_h": ours.mean_delay_h,
+        "p95_delay_h": ours.p95_delay_h,
+        "max_delay_h": ours.max_delay_h,
+        "past_bound": ours.past_bound,
+        "bound_carbon_kg": result.bound_carbon_kg,
+        "share_of_bound": result.share_of_bound,
+        "peak_kw": ours.peak_kw,
+        "energy_kwh": ours.energy_kwh,
+        "idle_kwh": ours.idle_kwh,
+        "jain_delay": ours.jain_delay,
+        "seconds": seconds,
+        "saving_pct": 100.0 * (1.0 - result.normalised_carbon),
+        "gap": ours.carbon_kg / result.bound_carbon_kg - 1.0 if result.bound_carbon_kg else 0.0,
+        "embodied_kg": ours.embodied_kg,
+        "gpu_hours": ours.gpu_hours,
+        "waited_gpu_hours": ours.waited_gpu_hours,
+        "idle_gpu_hours": ours.idle_gpu_hours,
+        "pauses": ours.pauses,
+        "never_started": result.refused,
+        "fifo": {
+            "carbon_kg": base.carbon_kg,
+            "mean_delay_h": base.mean_delay_h,
+            "max_delay_h": base.max_delay_h,
+            "past_bound": base.past_bound,
+            "peak_kw": base.peak_kw,
+            "embodied_kg": base.embodied_kg,
+        },
+    }
+
+
+def combined(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the means over seeds, with each seed's numbers as a list."""
+    if len(runs) == 1:
+        return dict(runs[0])
+    first = runs[0]
+    means = {
+        name: sum(run[name] for run in runs) / len(runs)
+        for name, value in first.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+    return {**first, **means, "seeds": list(runs)}
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """Return what to print of a replay."""
+    base = found["fifo"]
+    most = 100.0 * (1.0 - found["bound_carbon_kg"] / base["carbon_kg"]) if base["carbon_kg"] else 0.0
+    text = [
+        (
+            f"policy {found['policy']}: {found['jobs']:.0f} jobs, {found['gpu_hours']:,.0f} GPU-hours, "
+            f"{found['energy_kwh']:,.0f} kWh"
+        ),
+        (
+            f"  emissions of the cluster   {found['carbon_kg']:,.4g} kg, {found['saving_pct']:.2f} % less than first "
+            f"come first served ({base['carbon_kg']:,.4g} kg)"
+        ),
+        f"  the most anybody could     {most:.2f} %: reached {100.0 * found['share_of_bound']:.1f} % of it",
+        f"  added up job by job        {found['naive_saving_pct']:.2f} %",
+        (
+            f"  delay                      mean {found['mean_delay_h']:.2f} h, 95 % under "
+            f"{found['p95_delay_h']:.2f} h, longest {found['max_delay_h']:.2f} h; {found['past_bound']:.0f} past "
+            f"their bound (first come first served: {base['past_bound']})"
+        ),
+        f"  peak power                 {found['peak_kw']:,.4g} kW (first come first served: {base['peak_kw']:,.4g} kW)",
+    ]
+    if found["idle_kwh"]:
+        text.append(f"  idle GPUs                  {found['idle_kwh']:,.0f} kWh of it")
+    if found["never_started"]:
+        text.append(f"  never started              {found['never_started']:.0f} jobs larger than the whole cluster")
+    return text

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a trace and a history to a case, and from a case to what a policy made of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from embellie.domain.forecast import FloatArray
+from embellie.simulation.whatif.axis import Axis, extended
+from embellie.simulation.whatif.baselines import (
+    THRESHOLD_G_PER_KWH,
+    CarbonTime,
+    Clairvoyant,
+    EcovisorThreshold,
+    FixedThreshold,
+    LowestSlot,
+    LowestWindow,
+)
+from embellie.simulation.whatif.case import Case, Schedule, Site, Work
+from embellie.simulation.whatif.engine import Engine, EveryJob, Rule
+from embellie.simulation.whatif.jobs_file import JobRow
+from embellie.simulation.whatif.lengths import Lengths, Predicted, QueueMeans, TrueLengths, size_class
+from embellie.simulation.whatif.ours import WAIT_PRICE, Embellie
+from embellie.simulation.whatif.outcome import Outcome, judge, window
+from embellie.simulation.whatif.outlook import Outlook
+from embellie.simulation.whatif.prices import Windows, search
+from embellie.simulation.whatif.slack import SHORT_JOB_S, Slack
+
+POLICIES = (
+    "fifo",
+    "embellie",
+    "lowest-slot",
+    "lowest-window",
+    "carbon-time",
+    "ecovisor-threshold",
+    "wait-awhile",
+    "threshold",
+)
+BOUND_STEPS = 80
+_TAIL_H = 24.0 * 14
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """What jobs draw."""
+
+    watts_per_gpu: float = 900.0
+    """GPU with its share of the node, at work."""
+    watts_per_job: float | None = None
+    """The same for every job, whatever its size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Setup:
+    """A case with what policies may be told about it."""
+
+    case: Case
+    duration_s: FloatArray
+    past: FloatArray
+    """Intensity before the replay, newest last, on the axis's slots."""
+    earlier: tuple[JobRow, ...] = ()
+    """Jobs that had ended before: what predictions of lengths begin with."""
+    left_out_late: int = 0
+    """Jobs that would end after the history even if they started at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """How a policy decides."""
+
+    policy: str
+    lengths: str = "true"
+    horizon_h: float = 96.0
+    wait_price: float = WAIT_PRICE
+    threshold_g_per_kwh: float = THRESHOLD_G_PER_KWH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result:
+    """A policy beside first come first served, over one window."""
+
+    how: How
+    schedule: Schedule
+    outcome: Outcome
+    fifo: Schedule
+    fifo_outcome: Outcome
+    span: tuple[int, int]
+    bound_carbon_kg: float
+    refused: int
+
+    @property
+    def normalised_carbon(self) -> float:
+        """The cluster's emissions over first come first served's."""
+        base = self.fifo_outcome.carbon_kg
+        return self.outcome.carbon_kg / base if base else 1.0
+
+    @property
+    def share_of_bound(self) -> float:
+        """The part that it gets of the most that anybody could save."""
+        most = self.fifo_outcome.carbon_kg - self.bound_carbon_kg
+        saved = self.fifo_outcome.carbon_kg - self.outcome.carbon_kg
+        return saved / most if most > 1e-12 * max(1.0, self.fifo_outcome.carbon_kg) else 0.0
+
+    @property
+    def naive_saving_pct(self) -> float:
+        """What the sum over jobs would claim against each job started when it came."""
+        base = self.outcome.naive_at_once_kg
+        return 100.0 * (1.0 - self.outcome.naive_kg / base) if base else 0.0
+
+
+def make_setup(
+    jobs: Sequence[JobRow],
+    axis: Axis,
+    site: Site,
+    *,
+    slack: Slack,
+    power: Power,
+    pausable: float,
+    anchor: datetime | None,
+    past: FloatArray,
+    earlier: Sequence[JobRow] = (),
+    seed: int = 0,
+) -> Setup:
+    """Return the case of a trace on an axis whose first slot is submit time 0.
+
+    Args:
+        jobs: The trace, sorted by submission.
+        axis: Intensity from submit time 0 on.
+        site: GPUs and overheads.
+        slack: The bound on waiting.
+        power: What jobs draw.
+        pausable: Share of the jobs that may be paused, 0..1; which ones is drawn.
+        anchor: The moment of submit time 0, for calendar rules.
+        past: Intensity before.
+        earlier: Jobs that had ended before.
+        seed: Of the draw.
+    """
+    submit = np.array([job.submit_s for job in jobs], dtype=np.float64)
+    duration = np.array([job.duration_s for job in jobs], dtype=np.float64)
+    arrival = (submit / axis.tick_s).astype(np.int64)
+    length = np.maximum(1, (duration / axis.tick_s).astype(np.int64))
+    wait = (slack.seconds(submit, duration, anchor) / axis.tick_s).astype(np.int64)
+    keep = arrival + length <= axis.known_slots * axis.ticks_per_slot
+    gpus = np.array([job.gpus for job in jobs], dtype=np.float64)
+    watts = gpus * power.watts_per_gpu if power.watts_per_job is None else np.full(gpus.size, power.watts_per_job)
+    drawn = np.random.default_rng(seed).random(gpus.size) < pausable if 0.0 < pausable < 1.0 else pausable >= 1.0
+    work = Work(
+        ids=tuple(job.id for job in jobs),
+        tenants=tuple(job.tenant for job in jobs),
+        kinds=tuple(job.kind for job in jobs),
+        arrival=arrival,
+        length=length,
+        wait=wait,
+        gpus=gpus,
+        power_kw=watts / 1000.0,
+        pausable=np.broadcast_to(drawn, gpus.shape).copy(),
+    ).take(keep)
+    late = int(keep.size - keep.sum())
+    return Setup(
+        case=Case(work=work, axis=axis, site=site),
+        duration_s=duration[keep],
+        past=past,
+        earlier=tuple(earlier),
+        left_out_late=late,
+    )
+
+
+def make_lengths(name: str, setup: Setup) -> Lengths:
+    """Return what is known of lengths."""
+    work, tick_s = setup.case.work, setup.case.axis.tick_s
+    if name == "queue-mean":
+        return QueueMeans(setup.duration_s, tick_s)
+    if name == "predicted":
+        groups = [
+            (tenant, kind, size_class(float(gpus)))
+            for tenant, kind, gpus in zip(work.tenants, work.kinds, work.gpus, strict=True)
+        ]
+        predicted = Predicted(groups, setup.duration_s < SHORT_JOB_S, tick_s)
+        for job in sorted(setup.earlier, key=lambda job: job.submit_s + job.duration_s):
+            group = (job.tenant, job.kind, size_class(job.gpus))
+            predicted.learn_group(group, short=job.duration_s < SHORT_JOB_S, hours=job.duration_s / 3600.0)
+        return predicted
+    return TrueLengths(work.length)
+
+
+def make_rule(how: How, setup: Setup, outlook: Outlook) -> Rule:
+    """Return a policy, ready to run."""
+    case, lengths = setup.case, make_lengths(how.lengths, setup)
+    planned: dict[str, Any] = {
+        "lowest-slot": LowestSlot,
+        "lowest-window": LowestWindow,
+        "carbon-time": CarbonTime,
+        "wait-awhile": Clairvoyant,
+    }
+    if how.policy in planned:
+        rule: Rule = planned[how.policy](case, outlook, lengths)
+        return rule
+    if how.policy == "ecovisor-threshold":
+        return EcovisorThreshold(case, outlook)
+    if how.policy == "threshold":
+        return FixedThreshold(case, how.threshold_g_per_kwh)
+    if how.policy == "embellie":
+        return Embellie(case, outlook, lengths, horizon_h=how.horizon_h, wait_price=how.wait_price, past=setup.past)
+    if how.policy == "fifo":
+        return EveryJob(case.work.count)
+    raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {how.policy!r}")
+
+
+def run_fifo(case: Case) -> Schedule:
+    """Replay arrivals with their true lengths first come first served."""
+    return Engine(case, EveryJob(case.work.count)).run()
+
+
+def replay(how: How, setup: Setup, outlook: Outlook, *, bound: bool = True) -> Result:
+    """Replay a policy and first come first served on the same case, and judge both over the same window."""
+    setup = _with_room_at_the_end(setup)
+    case = setup.case
+    engine = Engine(case, make_rule(how, setup, outlook))
+    schedule = engine.run()
+    fifo = schedule if how.policy == "fifo" else run_fifo(case)
+    span = window(case, schedule, fifo)
+    ours, base = judge(schedule, case, span), judge(fifo, case, span)
+    least = bound_carbon_kg(case, (fifo, schedule), base.carbon_kg, span) if bound else float("nan")
+    return Result(
+        how=how,
+        schedule=schedule,
+        outcome=ours,
+        fifo=fifo,
+        fifo_outcome=base,
+        span=span,
+        bound_carbon_kg=least,
+        refused=len(engine.refused),
+    )
+
+
+def bound_carbon_kg(
+    case: Case, known: Sequence[Schedule], upper_kg: float, span: tuple[int, int], steps: int = BOUND_STEPS
+) -> float:
+    """Return what no schedule can go below, knowing everything: true lengths, all arrivals, the true intensity.
+
+    Each job may wait as long as it is allowed, or as long as it did in one of the known schedules. With a capacity the
+    bound is Lagrangian (see `prices`), and idle GPUs are counted: work replaces idle power.
+    """
+    work, axis, site = case.work, case.axis, case.site
+    ran = known[0].finish(work.count) >= 0
+    some = work.take(ran)
+    wait = some.wait
+    for schedule in known:
+        wait = np.maximum(wait, schedule.finish(work.count)[ran] - some.arrival - some.length)
+    if not axis.known_slots < axis.n_slots and site.capacity_gpus is None:
+        wait = np.minimum(wait, np.maximum(0, axis.end - some.arrival - some.length))
+    idle_kw = site.idle_kw_per_gpu if site.capacity_gpus is not None else 0.0
+    net_kw = (some.power_kw - some.gpus * idle_kw) * site.pue
+    slots = max(axis.n_slots, -(-int((some.arrival + some.length + wait).max(initial=0)) // axis.ticks_per_slot))
+    grams = extended(axis, slots).values * axis.slot_h
+    windows = Windows(
+        release=some.arrival,
+        length=some.length,
+        wait=wait,
+        pausable=some.pausable,
+        gpus=some.gpus,
+        grams_kw=net_kw,
+        ticks_per_slot=axis.ticks_per_slot,
+        n_slots=slots,
+    )
+    constant = 0.0
+    if site.capacity_gpus is None:
+        least = float(windows.evaluate(grams, np.zeros(slots))[0].sum())
+    else:
+        constant = site.capacity_gpus * idle_kw * site.pue * float(axis.grams(span[0], span[1]))
+        _, least = search(
+            windows, grams, np.full(slots, site.capacity_gpus), upper=upper_kg * 1000.0 - constant, iterations=steps
+        )
+    return (least + constant) / 1000.0
+
+
+def _with_room_at_the_end(setup: Setup) -> Setup:
+    """Return the setup with slots after its history, for work that a full cluster pushes out of it."""
+    case = setup.case
+    if case.site.capacity_gpus is None or case.work.count == 0:
+        return setup
+    load = float((case.work.gpus * case.work.length).sum()) / max(case.site.capacity_gpus, 1e-9)
+    slots = int(load / case.axis.ticks_per_slot) + case.axis.n_slots + int(_TAIL_H / case.axis.slot_h)
+    return replace(setup, case=replace(case, axis=extended(case.axis, slots)))

@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that is done about heat between two turns, without I/O: learn, look ahead, answer.
+
+The operator and the drills drive the same object: `observe` what the sensors say, put the `states` into the snapshot,
+plan and shield, then carry out what `respond` orders.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from embellie.domain.forecast import FloatArray
+from embellie.domain.heat import HeatOutlook, ZoneHeatModel
+from embellie.domain.limits import fresh_value
+from embellie.domain.snapshot import Quality, Reading, ThermalZoneState
+from embellie.thermal import ladder
+from embellie.thermal.conflicts import Conflict
+from embellie.thermal.ladder import LadderMemory, Level, Response, ZoneHeat
+from embellie.thermal.outlook import ReachedSupply, ZoneAhead, barrier_kw, limited_role, look_ahead
+from embellie.thermal.relief import HeatLoad
+from embellie.thermal.sensing import ZoneReadings
+from embellie.thermal.settings import Role, ZoneSettings
+from embellie.thermal.weather import AmbientForecast, SiteWeather, SupplyModels
+from embellie.thermal.zone_models import ZoneModels
+
+BLIND_S = 120.0
+"""Time in which nothing can be answered: scrape, turn and cap or the beginning of a pause [s]."""
+PEAK_AHEAD = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneReport:
+    """What there is to say about a zone beside its state in the snapshot."""
+
+    model: ZoneHeatModel
+    level: Level
+    because: str
+    peak_c: float | None
+    """Highest temperature expected within a day at the present load, margin not included [degC]."""
+    peak_at: datetime | None
+    ceiling_kw: float | None
+    floor_kw: float | None
+    conflicts: tuple[Conflict, ...]
+
+
+class HeatController:
+    """All thermal zones of a cluster; settings may change while it runs."""
+
+    def __init__(self, settings: Sequence[ZoneSettings]) -> None:
+        self._set_up(settings)
+        self._ladder = LadderMemory()
+        self._readings: Mapping[str, ZoneReadings] = {}
+        self._heat_kw: dict[str, float] = {}
+        self._response = Response(zones={})
+        self._arriving: dict[str, float] = {}
+        self._reports: dict[str, ZoneReport] = {}
+        self._cached: Mapping[str, ZoneHeatModel] = self.models.heat_models()
+
+    def _set_up(self, settings: Sequence[ZoneSettings]) -> None:
+        self._settings = tuple(settings)
+        self.models = ZoneModels(self._settings)
+        self._supply = SupplyModels(self._settings)
+        self._weather = SiteWeather(len(self._settings))
+
+    def configure(self, settings: Sequence[ZoneSettings]) -> None:
+        """Take new settings; zones that stayed the same keep what they learnt."""
+        if tuple(settings) == self._settings:
+            return
+        old = self.models
+        same_zones = tuple(z.name for z in settings) == old.names
+        supply, weather = self._supply, self._weather
+        self._set_up(settings)
+        self.models.transplant(old)
+        if same_zones:
+            self._supply, self._weather = supply, weather
+        self._cached = self.models.heat_models()
+
+    def adopt(self, learnt: "HeatController") -> None:
+        """Take over what another controller of the same settings has learnt; readings and the ladder stay."""
+        self.models = learnt.models
+        self._supply, self._weather = learnt.supply, learnt.weather
+        self._cached = self.models.heat_models()
+
+    @property
+    def supply(self) -> SupplyModels:
+        """What the cooling is known to reach."""
+        return self._supply
+
+    @property
+    def weather(self) -> SiteWeather:
+        """How the sites differ from their forecasts."""
+        return self._weather
+
+    @property
+    def settings(self) -> tuple[ZoneSettings, ...]:
+        """What the zones are set up with."""
+        return self._settings
+
+    @property
+    def reports(self) -> Mapping[str, ZoneReport]:
+        """What the last `states` found out, by zone."""
+        return self._reports
+
+    def observe(
+        self,
+        now: datetime,
+        readings: Mapping[str, ZoneReadings],
+        heat_kw: Mapping[str, float],
+        ambient: Mapping[str, AmbientForecast] | None = None,
+        regime: Mapping[str, int] | None = None,
+    ) -> None:
+        """Take what all zones show and learn from it.
+
+        Args:
+            now: The time of the readings.
+            readings: By zone name; a zone that is missing shows nothing.
+            heat_kw: IT heat that each zone makes now: measured where it is, else expected [kW].
+            ambient: Outdoor forecasts by zone name, from which the site's adder is learnt.
+            regime: A number by zone that changes when fans, flow or throttling do.
+        """
+        names, now_s = self.models.names, now.timestamp()
+        self._readings, self._heat_kw = dict(readings), dict(heat_kw)
+        temperature = self._values(limited_role)
+        outdoor = self._values(lambda _: Role.OUTDOOR_DRY_BULB)
+        forecast = np.array([ambient[n].at(now)[0] if ambient and n in ambient else math.nan for n in names])
+        self._weather.observe(now_s, outdoor, forecast)
+        outdoor = np.where(np.isfinite(outdoor), outdoor, forecast + self._weather.adder_k)
+        heat = np.array([heat_kw.get(n, math.nan) for n in names])
+        supply = self._values(lambda _: Role.SUPPLY)
+        self._supply.observe(now_s, supply, outdoor, heat)
+        reference = np.where(np.isfinite(supply), supply, self._supply.expected_c(outdoor, heat))
+        # A supply that is named but not believed tells nothing about the zone either.
+        believed = np.array([not z.has(Role.SUPPLY) for z in self._settings]) | np.isfinite(supply)
+        self.models.observe(
+            now_s,
+            temperature,
+            reference,
+            heat,
+            np.isfinite(temperature) & believed,
+            None if regime is None else np.array([regime.get(n, 0) for n in names]),
+        )
+        self._cached = self.models.heat_models()
+
+    def states(
+        self,
+        ambient: Mapping[str, AmbientForecast],
+        *,
+        worst_kw: Mapping[str, float] | None = None,
+        order_kw: Mapping[str, float] | None = None,
+    ) -> tuple[ThermalZoneState, ...]:
+        """Return what the snapshot holds about each zone.
+
+        Args:
+            ambient: Outdoor forecasts by zone name.
+            worst_kw: Each zone's heat with all that runs at its worst case, base included; the present heat without it.
+            order_kw: What an order to cut leaves each zone.
+        """
+        loads = {**self._heat_kw, **(worst_kw or {})}
+        setpoints, a0, a1 = self._supply.parameters()
+        adders = self._weather.adder_k
+        found, self._reports = [], {}
+        for i, zone in enumerate(self._settings):
+            model = self._cached[zone.name]
+            reached = ReachedSupply(setpoint_c=float(setpoints[i]), a0_k=float(a0[i]), a1_k_per_kw=float(a1[i]))
+            arriving = sum(k * loads.get(name, 0.0) for name, k in model.neighbours_k_per_kw.items())
+            self._arriving[zone.name] = arriving
+            weather = ambient.get(zone.name)
+            order = (order_kw or {}).get(zone.name)
+            ahead = (
+                None
+                if weather is None
+                else look_ahead(zone, model, reached, weather, float(adders[i]), arriving, order)
+            )
+            found.append(self._state(zone, model, reached, arriving, ahead, order))
+            self._reports[zone.name] = self._report(zone, model, reached, arriving, ahead, weather, float(adders[i]))
+        return tuple(found)
+
+    def respond(self, now: datetime, loads: Sequence[HeatLoad]) -> Response:
+        """Return what is to be done about zones that heat in spite of everything."""
+        zones = [heat for zone in self._settings if (heat := self._heat(zone)) is not None]
+        self._ladder, self._response = ladder.respond(
+            self._ladder, zones, loads, {z.name: z.ladder for z in self._settings}, now
+        )
+        return self._response
+
+    def resumed(self, key: str) -> None:
+        """Forget a workload that we paused: it runs again, or is gone."""
+        self._ladder = self._ladder.resumed(key)
+
+    def paused(self, zone: str) -> tuple[str, ...]:
+        """Return what we paused in a zone."""
+        return self._ladder.paused(zone)
+
+    def _role(self, zone: ZoneSettings, role: Role) -> float:
+        found = self._readings.get(zone.name)
+        value = found.value(role) if found is not None else None
+        return math.nan if value is None else value
+
+    def _values(self, role_of: Callable[[ZoneSettings], Role]) -> FloatArray:
+        return np.array([self._role(zone, role_of(zone)) for zone in self._settings], dtype=np.float64)
+
+    def _reading(self, zone: ZoneSettings, role: Role) -> Reading | None:
+        if not zone.has(role):
+            return None
+        found = self._readings.get(zone.name)
+        missing = Reading(value=None, age_s=math.inf, quality=Quality.MISSING)
+        return found.by_role.get(role, missing) if found is not None else missing
+
+    def _state(
+        self,
+        zone: ZoneSettings,
+        model: ZoneHeatModel,
+        reached: ReachedSupply,
+        arriving: float,
+        ahead: ZoneAhead | None,
+        order: float | None,
+    ) -> ThermalZoneState:
+        answer = self._response.zones.get(zone.name)
+        open_ = not zone.fault and (answer is None or answer.level is Level.NORMAL)
+        because = zone.fault or ("" if answer is None else answer.reason)
+        inlet = self._reading(zone, limited_role(zone))
+        value, supply = fresh_value(inlet), self._reading(zone, Role.SUPPLY)
+        supply_c = fresh_value(supply)
+        rising = None
+        if value is not None:
+            reference = supply_c if supply_c is not None else reached.setpoint_c
+            rising = barrier_kw(zone, model, value, reference, arriving, BLIND_S)
+        outlook: HeatOutlook | None = None if ahead is None else ahead.outlook
+        return ThermalZoneState(
+            name=zone.name,
+            inlet_limit_c=zone.limits.inlet_hard_c,
+            margin_c=zone.limits.margin_k,
+            rise_k_per_kw=zone.cooling.rise_k_per_kw,
+            supply=supply,
+            supply_worst_c=zone.cooling.supply_worst_c,
+            supply_setpoint_c=reached.setpoint_c,
+            ambient_approach_k=reached.a0_k,
+            inlet=inlet,
+            cooling_capacity_kw=zone.cooling.capacity_kw,
+            start_ramp_kw_per_min=zone.start_ramp_kw_per_min,
+            base_power_kw=zone.base_power_kw,
+            ambient_grid_zone=zone.ambient_grid_zone,
+            outlook=outlook,
+            model=model,
+            coolant_return=self._reading(zone, Role.COOLANT_RETURN),
+            coolant_return_limit_c=zone.limits.coolant_return_hard_c,
+            arriving_k=arriving,
+            ceiling_kw=None if ahead is None else ahead.ceiling_kw,
+            order_kw=order,
+            barrier_kw=rising,
+            admission_open=open_,
+            closed_because=because,
+        )
+
+    def _report(
+        self,
+        zone: ZoneSettings,
+        model: ZoneHeatModel,
+        reached: ReachedSupply,
+        arriving: float,
+        ahead: ZoneAhead | None,
+        weather: AmbientForecast | None,
+        adder: float,
+    ) -> ZoneReport:
+        peak_c, peak_at = None, None
+        gain = model.own_k_per_kw if model.trusted else zone.cooling.rise_k_per_kw
+        heat = self._heat_kw.get(zone.name)
+        if weather is not None and heat is not None:
+            slots = max(1, min(weather.p90_c.size, int(PEAK_AHEAD / weather.step)))
+            reach = weather.p90_c[:slots] + adder + reached.a0_k + reached.a1_k_per_kw * heat
+            offset = model.offset_k + model.bias_k if model.trusted else max(0.0, model.bias_k)
+            ahead_c = np.maximum(reached.setpoint_c, reach) + offset + gain * heat + arriving
+            slot = int(np.argmax(ahead_c))
+            peak_c, peak_at = float(ahead_c[slot]), weather.start + slot * weather.step
+        answer = self._response.zones.get(zone.name)
+        return ZoneReport(
+            model=model,
+            level=Level.NORMAL if answer is None else answer.level,
+            because=zone.fault or ("" if answer is None else answer.reason),
+            peak_c=peak_c,
+            peak_at=peak_at,
+            ceiling_kw=None if ahead is None else ahead.ceiling_kw,
+            floor_kw=None if ahead is None else ahead.floor_kw,
+            conflicts=() if ahead is None else ahead.conflicts,
+        )
+
+    def _heat(self, zone: ZoneSettings) -> ZoneHeat | None:
+        """Return what the ladder looks at: the limited temperature that stands closest to its hard limit."""
+        limited = [
+            (reading, hard)
+            for role in (limited_role(zone), Role.RETURN, Role.COOLANT_RETURN)
+            if (reading := self._reading(zone, role)) is not None
+            and (hard := zone.limits.hard_c(role) if role is not Role.COOLANT_SUPPLY else zone.limits.inlet_hard_c)
+            is not None
+        ]
+        if not limited:
+            return None
+        fresh = [(r, hard) for r, hard in limited if r.quality is Quality.FRESH and r.value is not None]
+        reading, hard = min(fresh or limited, key=lambda pair: pair[1] - (pair[0].value or -math.inf))
+        soft = zone.limits.inlet_soft_c if hard == zone.limits.inlet_hard_c else None
+        enter = soft if soft is not None else hard - zone.ladder.enter_margin_k
+        leave = enter - zone.ladder.leave_margin_k
+        model = self._cached[zone.name]
+        gain = model.own_k_per_kw if model.trusted else zone.cooling.rise_k_per_kw
+        target = None
+        heat = self._heat_kw.get(zone.name, zone.base_power_kw)
+        if gain > 0 and reading.value is not None:
+            # From where it stands: what has to go for it to settle at its leave mark, were nothing else to change.
+            settled = self._settled_c(zone, model, gain, heat, reading.value)
+            target = max(0.0, heat - max(0.0, settled - leave) / gain)
+        return ZoneHeat(
+            name=zone.name,
+            temperature=reading,
+            hard_c=hard,
+            enter_c=enter,
+            leave_c=leave,
+            target_kw=target,
+            heat_kw=heat,
+        )
+
+    def _settled_c(self, zone: ZoneSettings, model: ZoneHeatModel, gain: float, heat: float, value: float) -> float:
+        supply = self._role(zone, Role.SUPPLY)
+        if math.isnan(supply):
+            return value
+        offset = (model.offset_k + model.bias_k) if model.trusted else model.bias_k
+        return max(value, supply + offset + gain * heat + self._arriving.get(zone.name, 0.0))

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is done when a zone heats in spite of the shield: a pure state machine, gently first.
+
+Close admission, lower caps evenly inside each job, pause by priority and least lost work, taint. A zone climbs when it
+stands at its enter mark, or is about to pass its hard limit sooner than the next rung would work; it comes down one
+rung at a time, once it stood under its leave mark for the dwell. Pauses draw on a token bucket, so that nothing flaps;
+only at or over the hard limit, or when it is minutes away, may they go beyond it. A zone whose sensor cannot be trusted
+never comes down and no cap is raised in it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import IntEnum
+
+from embellie.domain.snapshot import Quality, Reading
+from embellie.thermal.relief import CapOrder, HeatLoad, PauseOrder, caps_for, pauses_for, worst_kw
+from embellie.thermal.settings import LadderSettings, Measure
+
+URGENT_S = 300.0
+"""A hard limit that is nearer than this leaves no time to try one rung after the other [s]."""
+_RAISE_EVERY_S = 60.0
+_SLOPE_MEMORY_S = 60.0
+
+
+class Level(IntEnum):
+    """How far up the ladder a zone is."""
+
+    NORMAL = 0
+    CLOSED = 1
+    CAPPED = 2
+    PAUSING = 3
+    TAINTED = 4
+
+
+_LEVEL_OF = {
+    Measure.CLOSE: Level.CLOSED,
+    Measure.CAP: Level.CAPPED,
+    Measure.PAUSE: Level.PAUSING,
+    Measure.TAINT: Level.TAINTED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneHeat:
+    """What the ladder looks at in one zone."""
+
+    name: str
+    temperature: Reading | None
+    """What is limited: the reading that stands closest to its hard limit."""
+    hard_c: float
+    enter_c: float
+    leave_c: float
+    target_kw: float | None
+    """Heat at which the zone settles at its leave mark [kW]; None where its gain is not known."""
+    heat_kw: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneResponse:
+    """Where a zone stands."""
+
+    level: Level
+    since: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """What is to be done now, for all zones."""
+
+    zones: Mapping[str, ZoneResponse]
+    caps: tuple[CapOrder, ...] = ()
+    pauses: tuple[PauseOrder, ...] = ()
+    resumes: tuple[str, ...] = ()
+    """What we paused and may come back; the shield still decides when."""
+    taints: frozenset[str] = frozenset()
+    """Zones whose nodes shall take nothing new, whoever sends it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Memory:
+    level: Level
+    since: datetime
+    cool_since: datetime | None = None
+    tokens: float
+    tokens_at: datetime
+    last_c: float | None = None
+    last_at: datetime | None = None
+    slope_c_per_s: float = 0.0
+    cap_share: float = 1.0
+    paused: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LadderMemory:
+    """What the ladder remembers between turns, by zone."""
+
+    zones: Mapping[str, _Memory] = field(default_factory=dict)
+
+    def paused(self, zone: str) -> tuple[str, ...]:
+        """Return what was paused in a zone and has not been let back."""
+        found = self.zones.get(zone)
+        return found.paused if found else ()
+
+    def resumed(self, key: str) -> "LadderMemory":
+        """Return the memory once a paused workload runs again or is gone."""
+        return LadderMemory(
+            {name: replace(m, paused=tuple(k for k in m.paused if k != key)) for name, m in self.zones.items()}
+        )
+
+
+def respond(
+    memory: LadderMemory,
+    zones: Sequence[ZoneHeat],
+    loads: Sequence[HeatLoad],
+    settings: Mapping[str, LadderSettings],
+    now: datetime,
+) -> tuple[LadderMemory, Response]:
+    """Return what is to be done now and what is to be remembered. Equal arguments give equal answers."""
+    remembered: dict[str, _Memory] = {}
+    answers: dict[str, ZoneResponse] = {}
+    caps: list[CapOrder] = []
+    pauses: list[PauseOrder] = []
+    resumes: list[str] = []
+    for zone in zones:
+        policy = settings[zone.name]
+        before = memory.zones.get(zone.name) or _Memory(
+            level=Level.NORMAL, since=now, tokens=float(policy.pause_burst), tokens_at=now
+        )
+        state = _climb(_felt(before, zone, policy, now), zone, policy, now)
+        inside = [load for load in loads if load.zone == zone.name]
+        state, ordered = _cap(state, zone, inside, policy, now)
+        caps += ordered
+        if state.level >= Level.PAUSING and Measure.PAUSE in policy.measures:
+            state, chosen = _pause(state, zone, inside, ordered, now)
+            pauses += chosen
+        if state.level is Level.NORMAL:
+            resumes += state.paused
+        remembered[zone.name] = state
+        answers[zone.name] = ZoneResponse(level=state.level, since=state.since, reason=state.reason)
+    tainted = frozenset(
+        name
+        for name, answer in answers.items()
+        if answer.level >= Level.TAINTED and Measure.TAINT in settings[name].measures
+    )
+    response = Response(zones=answers, caps=tuple(caps), pauses=tuple(pauses), resumes=tuple(resumes), taints=tainted)
+    return LadderMemory(remembered), response
+
+
+def _felt(before: _Memory, zone: ZoneHeat, policy: LadderSettings, now: datetime) -> _Memory:
+    """Take in the reading: its slope, for how long it has been cool, and the tokens that came back."""
+    hours = max(0.0, (now - before.tokens_at).total_seconds()) / 3600.0
+    tokens = min(float(policy.pause_burst), before.tokens + hours * policy.pauses_per_hour)
+    state = replace(before, tokens=tokens, tokens_at=now)
+    value = _fresh(zone.temperature)
+    if value is None:
+        return replace(state, cool_since=None)
+    slope = state.slope_c_per_s
+    if state.last_c is not None and state.last_at is not None and now > state.last_at:
+        dt = (now - state.last_at).total_seconds()
+        share = min(1.0, dt / _SLOPE_MEMORY_S)
+        slope = (1.0 - share) * slope + share * (value - state.last_c) / dt
+    cool_since = (state.cool_since or now) if value <= zone.leave_c else None
+    return replace(state, last_c=value, last_at=now, slope_c_per_s=slope, cool_since=cool_since)
+
+
+def _fresh(reading: Reading | None) -> float | None:
+    return reading.value if reading is not None and reading.quality is Quality.FRESH else None
+
+
+def _to_limit_s(state: _Memory, zone: ZoneHeat) -> float:
+    """Return in how many seconds the zone passes its hard limit if it goes on as it does; infinite if it never will."""
+    if state.last_c is None:
+        return float("inf")
+    if state.last_c >= zone.hard_c:
+        return 0.0
+    # A tenth of a degree a minute is what a quantised sensor makes of nothing.
+    if state.slope_c_per_s < 0.1 / 60.0:
+        return float("inf")
+    return (zone.hard_c - state.last_c) / state.slope_c_per_s
+
+
+def _climb(state: _Memory, zone: ZoneHeat, policy: LadderSettings, now: datetime) -> _Memory:
+    value = _fresh(zone.temperature)
+    if value is None:
+        # Nobody knows how warm it is: what was done stays done.
+        return state
+    rungs = [Level.NORMAL, *sorted(_LEVEL_OF[m] for m in policy.measures)]
+    top = rungs[-1]
+    here = max(i for i, level in enumerate(rungs) if level <= state.level)
+    dwelt = (now - state.since).total_seconds() >= policy.min_dwell_s
+    to_limit = _to_limit_s(state, zone)
+    near = value >= zone.enter_c
+    if value >= zone.hard_c or (to_limit <= URGENT_S and near):
+        # All at once: there is no time to see what one rung does.
+        rung = next((level for level in rungs if level >= Level.PAUSING), top)
+        if value >= zone.hard_c and dwelt:
+            rung = top
+        if rung > state.level:
+            return replace(
+                state, level=rung, since=now, reason=f"{value:.1f} °C, {_in_words(to_limit)} of {zone.hard_c:.1f} °C"
+            )
+        return state
+    if near and here + 1 < len(rungs) and (dwelt or state.level is Level.NORMAL) and state.slope_c_per_s > -1e-3:
+        return replace(state, level=rungs[here + 1], since=now, reason=f"{value:.1f} °C is over {zone.enter_c:.1f} °C")
+    cooled = state.cool_since is not None and (now - state.cool_since).total_seconds() >= policy.min_dwell_s
+    if cooled and dwelt and here > 0:
+        below = rungs[here - 1]
+        return replace(
+            state, level=below, since=now, reason=f"under {zone.leave_c:.1f} °C for {policy.min_dwell_s:.0f} s"
+        )
+    return state
+
+
+def _in_words(seconds: float) -> str:
+    if seconds == 0.0:
+        return "at or over the limit"
+    return f"{seconds:.0f} s short" if seconds < 1e6 else "short"
+
+
+def _cap(
+    state: _Memory, zone: ZoneHeat, loads: Sequence[HeatLoad], policy: LadderSettings, now: datetime
+) -> tuple[_Memory, list[CapOrder]]:
+    """Lower caps while the zone stands on the rung, keep them while it is closed, let them lapse after."""
+    if Measure.CAP not in policy.measures or not any(load.capable for load in loads):
+        return state, []
+    share = state.cap_share
+    if state.level >= Level.CAPPED and _fresh(zone.temperature) is not None:
+        wanted = _wanted_kw(state, zone)
+        if wanted is not None:
+            # The zone's heat is also what nodes draw idle and what is nobody's: caps do not reach it.
+            beside = max(0.0, zone.heat_kw - sum(load.power_kw for load in loads))
+            share = min(share, caps_for(loads, wanted - beside))
+    elif state.level is Level.NORMAL and share < 1.0 and _fresh(zone.temperature) is not None:
+        # One step a minute, so that power does not come back as a jump.
+        share = min(1.0, share + 0.1) if (now - state.since).total_seconds() >= _RAISE_EVERY_S else share
+        state = replace(state, since=now if share < 1.0 else state.since)
+    state = replace(state, cap_share=share)
+    if share >= 1.0:
+        return state, []
+    expires = now + timedelta(seconds=policy.cap_lease_s)
+    return state, [
+        CapOrder(
+            key=load.key,
+            nodes=load.nodes,
+            watts_per_gpu=max(load.knee_w, share * load.rated_w),
+            expires=expires,
+            reason=state.reason,
+        )
+        for load in loads
+        if load.capable
+    ]
+
+
+def _wanted_kw(state: _Memory, zone: ZoneHeat) -> float | None:
+    """Return the heat that the zone shall come down to [kW]."""
+    if zone.target_kw is not None:
+        return zone.target_kw
+    # The gain is not known: a tenth less, and look again after the dwell.
+    return 0.9 * zone.heat_kw if state.last_c is not None and state.last_c >= zone.leave_c else None
+
+
+def _pause(
+    state: _Memory,
+    zone: ZoneHeat,
+    loads: Sequence[HeatLoad],
+    caps: Sequence[CapOrder],
+    now: datetime,
+) -> tuple[_Memory, list[PauseOrder]]:
+    value = _fresh(zone.temperature)
+    if value is None or value <= zone.leave_c:
+        return state, []
+    urgent = value >= zone.hard_c or _to_limit_s(state, zone) <= URGENT_S
+    wanted = zone.target_kw if zone.target_kw is not None else 0.8 * zone.heat_kw
+    capped = {order.key: order.watts_per_gpu for order in caps}
+    running = [load for load in loads if load.key not in state.paused]
+    now_kw = min(zone.heat_kw, zone.heat_kw - sum(load.power_kw for load in loads if load.key in state.paused))
+    saved = sum(max(0.0, load.power_kw - worst_kw(load, capped[load.key])) for load in running if load.key in capped)
+    most = len(running) if urgent else int(state.tokens)
+    chosen = pauses_for(running, now_kw - saved - wanted, most, now)
+    if not chosen:
+        return state, []
+    state = replace(
+        state,
+        tokens=max(0.0, state.tokens - len(chosen)),
+        paused=(*state.paused, *(load.key for load in chosen)),
+    )
+    return state, [PauseOrder(key=load.key, reason=state.reason) for load in chosen]

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the planner gets for each zone and slot: removable heat at P90 ambient, PUE, the heat network's floor."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+
+from embellie.domain.forecast import FloatArray
+from embellie.domain.heat import HeatOutlook, ZoneHeatModel
+from embellie.domain.limits import HeatBound
+from embellie.thermal.conflicts import Conflict, reconcile
+from embellie.thermal.settings import Role, ZoneSettings, highest_kw, lowest_kw
+from embellie.thermal.weather import AmbientForecast
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReachedSupply:
+    """How the supply follows the outdoors: max(setpoint, outdoor + a0 + a1 * heat)."""
+
+    setpoint_c: float
+    a0_k: float
+    a1_k_per_kw: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneAhead:
+    """One zone's outlook and what disagrees in it now."""
+
+    outlook: HeatOutlook
+    ceiling_kw: float | None
+    floor_kw: float | None
+    conflicts: tuple[Conflict, ...]
+
+
+def look_ahead(
+    settings: ZoneSettings,
+    model: ZoneHeatModel,
+    supply: ReachedSupply,
+    ambient: AmbientForecast,
+    adder_k: float,
+    arriving_k: float,
+    order_kw: float | None = None,
+    pue: FloatArray | None = None,
+) -> ZoneAhead:
+    """Return a zone's outlook over the slots of its ambient forecast.
+
+    Steady state, worst case: limit - margin >= T_supply + offset + arriving + gain * P for both branches of the supply,
+    so P <= room_set / gain while the cooling holds its setpoint and P <= room_out / (gain + a1) while it does not.
+
+    Args:
+        settings: The zone.
+        model: How it heats, as learnt.
+        supply: What its cooling reaches.
+        ambient: The outdoor forecast whose slots are used.
+        adder_k: How much warmer the site is than its forecast [K].
+        arriving_k: What the neighbours' heat adds at their worst case [K].
+        order_kw: What an order to cut leaves [kW].
+        pue: Learnt PUE for each slot; None: what the settings say.
+    """
+    p90, p50 = ambient.p90_c + adder_k, ambient.p50_c + adder_k
+    gain, offset, margin = _safe(settings, model)
+    room = settings.limits.inlet_hard_c - margin - offset - arriving_k
+    held, free = room - supply.setpoint_c, room - (p90 + supply.a0_k)
+    removable: FloatArray = np.full(p90.shape, np.inf)
+    if gain > 0.0:
+        removable = np.minimum(held / gain, free / (gain + supply.a1_k_per_kw))
+    else:
+        removable = np.where(np.minimum(held, free) < 0.0, 0.0, removable)
+    removable = np.maximum(removable, 0.0)
+    bound = np.where(np.isfinite(removable), HeatBound.STEADY_STATE, HeatBound.NONE).astype(object)
+    hour = _hours(ambient)
+    capacity = settings.cooling.capacity_kw
+    ceiling = lowest_kw(settings.ceiling, hour, p90)
+    floor = None
+    if settings.delivery is not None:
+        floor = highest_kw(settings.delivery.floor, hour, p50) / max(settings.delivery.capture_share, 1e-6)
+    rows: list[tuple[HeatBound, FloatArray]] = [
+        (HeatBound.CAPACITY, np.full(p90.shape, np.inf if capacity is None else capacity))
+    ]
+    conflicts: tuple[Conflict, ...] = ()
+    if floor is not None or order_kw is not None:
+        targets = [
+            _target(settings, float(ceiling[k]), order_kw, None if floor is None else float(floor[k]))
+            for k in range(p90.size)
+        ]
+        rows.append((HeatBound.CEILING, np.array([most for most, _ in targets])))
+        conflicts = targets[0][1]
+    else:
+        rows.append((HeatBound.CEILING, ceiling))
+    for what, kw in rows:
+        bound[kw < removable] = what
+        removable = np.minimum(removable, kw)
+    outlook = HeatOutlook(
+        start=ambient.start,
+        step=ambient.step,
+        removable_kw=removable,
+        pue=np.maximum(1.0, settings.pue.at(p50) if pue is None else pue),
+        floor_kw=floor,
+        bound=tuple(str(b) for b in bound),
+    )
+    return ZoneAhead(
+        outlook=outlook,
+        ceiling_kw=float(ceiling[0]) if np.isfinite(ceiling[0]) else None,
+        floor_kw=None if floor is None else float(floor[0]),
+        conflicts=conflicts,
+    )
+
+
+def _safe(settings: ZoneSettings, model: ZoneHeatModel) -> tuple[float, float, float]:
+    """Return gain [K/kW], offset and margin [K], from the model where it is trusted, else from the settings."""
+    margin = settings.limits.margin_k
+    if model.trusted:
+        return model.gain_k_per_kw, model.offset_k + max(0.0, model.bias_k), max(margin, model.margin_k)
+    if model.drifted:
+        gain = max(settings.cooling.rise_k_per_kw, model.gain_k_per_kw)
+        return gain, max(0.0, model.bias_k), max(margin, model.margin_k)
+    return settings.cooling.rise_k_per_kw, 0.0, margin
+
+
+def _target(
+    settings: ZoneSettings, ceiling: float, order_kw: float | None, floor: float | None
+) -> tuple[float, tuple[Conflict, ...]]:
+    found = reconcile(ceiling if np.isfinite(ceiling) else None, order_kw, floor or None, settings.ladder.prefer)
+    return found.at_most_kw, found.conflicts
+
+
+def _hours(ambient: AmbientForecast) -> FloatArray:
+    first = ambient.start.hour + ambient.start.minute / 60.0
+    steps = np.arange(ambient.p90_c.size, dtype=np.float64) * (ambient.step / timedelta(hours=1))
+    return np.asarray((first + steps) % 24.0, dtype=np.float64)
+
+
+def barrier_kw(
+    settings: ZoneSettings,
+    model: ZoneHeatModel,
+    temperature_c: float,
+    supply_c: float,
+    arriving_k: float,
+    horizon_s: float,
+    share: float = 0.5,
+) -> float | None:
+    """Return the most heat with which the zone still nears its limit slowly enough [kW]; None without a gain.
+
+    Discrete control barrier h = T_limit - T with h+ >= (1 - share) h over the horizon in which nothing else can act:
+    (1 - a)(T_steady(P) - T) <= share (T_limit - T), solved for P.
+    """  # fmt: skip
+    gain, offset, margin = _safe(settings, model)
+    if gain <= 0.0:
+        return None
+    moved = 1.0 - float(np.exp(-horizon_s / max(model.tau_s, 1e-3)))
+    steady = temperature_c + share * (settings.limits.inlet_hard_c - margin / 2.0 - temperature_c) / moved
+    return max(0.0, (steady - supply_c - offset - arriving_k) / gain)
+
+
+def limited_role(settings: ZoneSettings) -> Role:
+    """Return the role that the zone's hard inlet limit is about."""
+    return Role.COOLANT_SUPPLY if settings.liquid else Role.INLET

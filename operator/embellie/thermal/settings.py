@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a facilities engineer says about a thermal zone, in plain numbers: the ThermalZone's spec without Kubernetes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from embellie.domain.forecast import FloatArray
+from embellie.thermal.readings import Unit
+
+
+class Role(StrEnum):
+    """What a sensor looks at."""
+
+    INLET = "Inlet"
+    RETURN = "Return"
+    SUPPLY = "Supply"
+    COOLANT_SUPPLY = "CoolantSupply"
+    COOLANT_RETURN = "CoolantReturn"
+    OUTDOOR_DRY_BULB = "OutdoorDryBulb"
+    OUTDOOR_WET_BULB = "OutdoorWetBulb"
+    HUMIDITY = "Humidity"
+    LOOP_POWER = "LoopPower"
+    HEAT_DELIVERED = "HeatDelivered"
+
+
+HEATED_ROLES = frozenset({Role.INLET, Role.RETURN, Role.COOLANT_RETURN})
+"""What the zone's own power warms: a sensor here that stands still while the power moves is frozen."""
+
+
+class Measure(StrEnum):
+    """What may be done about a zone that heats, gently first."""
+
+    CLOSE = "CloseAdmission"
+    CAP = "LowerCaps"
+    PAUSE = "Pause"
+    TAINT = "Taint"
+
+
+class Side(StrEnum):
+    """What may disagree about how much heat a zone shall make."""
+
+    CEILING = "Ceiling"
+    ORDER = "Order"
+    FLOOR = "Floor"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensorSettings:
+    """One sensor. `scale` is applied before the unit."""
+
+    name: str
+    role: Role
+    unit: Unit
+    max_age_s: float = 120.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """What must not be exceeded [degC]; None: no such limit."""
+
+    inlet_hard_c: float
+    inlet_soft_c: float | None = None
+    margin_k: float = 3.0
+    """Kept free below the hard limit when a start is judged; learnt margins never fall below it [K]."""
+    return_hard_c: float | None = None
+    coolant_supply_hard_c: float | None = None
+    coolant_return_hard_c: float | None = None
+
+    def hard_c(self, role: Role) -> float | None:
+        """Return the hard limit of a role [degC]."""
+        return {
+            Role.INLET: self.inlet_hard_c,
+            Role.RETURN: self.return_hard_c,
+            Role.COOLANT_SUPPLY: self.coolant_supply_hard_c,
+            Role.COOLANT_RETURN: self.coolant_return_hard_c,
+        }.get(role)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoolingSettings:
+    """What the cooling can do."""
+
+    capacity_kw: float | None = None
+    """With one unit failed (N+1) [kW]."""
+    capacity_all_kw: float | None = None
+    """With all units running [kW]."""
+    supply_setpoint_c: float = 20.0
+    supply_worst_c: float = 27.0
+    ambient_approach_k: float = 8.0
+    rise_k_per_kw: float = 0.0
+    """Prior of how much one kilowatt of the zone's own power warms its inlet in the end [K/kW]."""
+    tau_s: float = 600.0
+    """Prior of the zone's time constant [s]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of a permit or a contract: so many kW in these hours (UTC) and at these outdoor temperatures."""
+
+    kw: float
+    from_hour: float = 0.0
+    to_hour: float = 24.0
+    outdoor_from_c: float = -100.0
+    outdoor_to_c: float = 100.0
+
+    def applies(self, hour: FloatArray, outdoor_c: FloatArray) -> np.ndarray:
+        """Return where the row holds, shape of `hour`. Hours may wrap over midnight; an unknown outdoor counts."""
+        if self.from_hour <= self.to_hour:
+            in_hours = (hour >= self.from_hour) & (hour < self.to_hour)
+        else:
+            in_hours = (hour >= self.from_hour) | (hour < self.to_hour)
+        inside: np.ndarray = in_hours & ~((outdoor_c < self.outdoor_from_c) | (outdoor_c >= self.outdoor_to_c))
+        return inside
+
+
+def lowest_kw(rows: Sequence[Row], hour: FloatArray, outdoor_c: FloatArray) -> FloatArray:
+    """Return the tightest of the rows that apply [kW], shape of `hour`; infinite where none does."""
+    found = np.full(hour.shape, np.inf)
+    for row in rows:
+        found[row.applies(hour, outdoor_c)] = np.minimum(found[row.applies(hour, outdoor_c)], row.kw)
+    return found
+
+
+def highest_kw(rows: Sequence[Row], hour: FloatArray, outdoor_c: FloatArray) -> FloatArray:
+    """Return the largest of the rows that apply [kW], shape of `hour`; 0 where none does."""
+    found = np.zeros(hour.shape)
+    for row in rows:
+        found[row.applies(hour, outdoor_c)] = np.maximum(found[row.applies(hour, outdoor_c)], row.kw)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverySettings:
+    """What a heat network is owed."""
+
+    floor: tuple[Row, ...]
+    capture_share: float = 0.9
+    """Share of the IT power that reaches the loop (0..1)."""
+    min_temperature_c: float | None = None
+    """Return temperature below which the network takes nothing [degC]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LadderSettings:
+    """How a zone that heats in spite of everything is answered.
+
+    The ladder is entered at the soft limit, or `enter_margin_k` below the hard one where there is none, and left
+    `leave_margin_k` below that.
+    """
+
+    measures: tuple[Measure, ...] = (Measure.CLOSE, Measure.CAP, Measure.PAUSE, Measure.TAINT)
+    enter_margin_k: float = 1.5
+    leave_margin_k: float = 2.0
+    min_dwell_s: float = 300.0
+    pause_burst: int = 2
+    pauses_per_hour: float = 4.0
+    cap_lease_s: float = 600.0
+    prefer: tuple[Side, ...] = (Side.CEILING, Side.ORDER, Side.FLOOR)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PueSettings:
+    """Facility power over IT power as a function of the outdoor temperature; one point is a constant."""
+
+    points: tuple[tuple[float, float], ...] = ((20.0, 1.2),)
+    """(outdoor [degC], PUE), rising in temperature; between them straight lines, beyond them flat."""
+
+    def at(self, outdoor_c: FloatArray) -> FloatArray:
+        """Return the PUE at outdoor temperatures, same shape; the worst point where the temperature is unknown."""
+        temperatures, values = zip(*self.points, strict=True)
+        between = np.interp(np.nan_to_num(outdoor_c, nan=0.0), temperatures, values)
+        found: FloatArray = np.where(np.isnan(outdoor_c), max(values), between)
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneSettings:
+    """One thermal zone."""
+
+    name: str
+    limits: LimitSettings
+    cooling: CoolingSettings = field(default_factory=CoolingSettings)
+    sensors: tuple[SensorSettings, ...] = ()
+    ceiling: tuple[Row, ...] = ()
+    """Heat-rejection ceiling: the lowest row that applies holds."""
+    delivery: DeliverySettings | None = None
+    ladder: LadderSettings = field(default_factory=LadderSettings)
+    pue: PueSettings = field(default_factory=PueSettings)
+    start_ramp_kw_per_min: float | None = None
+    neighbours: tuple[str, ...] = ()
+    """Zones whose heat may reach this one's inlets; what really does is learnt."""
+    ambient_grid_zone: str | None = None
+    base_power_kw: float = 0.0
+    topology: int = 0
+    """Changes when the zone's nodes do; what was learnt about other nodes is then forgotten."""
+    fault: str = ""
+    """Why the zone cannot be believed as it is written (names the field and the mend); it then counts at its worst."""
+
+    def has(self, role: Role) -> bool:
+        """Tell whether the zone names a sensor of a role."""
+        return any(sensor.role is role for sensor in self.sensors)
+
+    @property
+    def liquid(self) -> bool:
+        """Whether what is limited is the coolant that enters the machines."""
+        return self.has(Role.COOLANT_SUPPLY) and not self.has(Role.INLET)

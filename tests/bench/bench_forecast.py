@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The forecaster's table: ten grids and the published protocols, with the published numbers and the seconds beside it.
+
+Reads the grid files under `$EMBELLIE_DATA/grid`; without them it says which rows are left out. `--json OUT` keeps the
+raw scores. Every setting was chosen on January to June 2021 or earlier; these are the test windows.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embellie_forecast.judging import Protocol, Request, judge
+from embellie_forecast.models import Target, WeatherUse
+
+GRIDS = ("US-CISO", "US-PJM", "US-ISNE", "US-BPAT", "US-FPL", "US-NYIS", "DE", "NL", "ES", "SE")
+DACF = {"US-CISO": 7.41, "US-PJM": 3.30, "US-ISNE": 4.44, "SE": 6.47, "DE": 9.08}
+SPLITS = ("US-CISO", "US-PJM", "US-ISNE", "US-MISO", "US-EPE", "DE", "NL", "ES", "SE")
+DAYS = (1, 2, 3, 4)
+Result = dict[str, Any]
+
+
+def score(folder: Path, zones: Sequence[str], **how: Any) -> dict[str, Result]:
+    """Return the scores by zone; a file that cannot be scored is reported and left out."""
+    out = {}
+    for zone in zones:
+        result = judge(folder / f"{zone}.csv.gz", Request(**how))
+        if "error" in result:
+            print(f"  left out: {result['file']}: {result['error']}")
+            continue
+        out[zone] = result
+        said = "/".join(
+            "-" if result.get(f"mape_day{day}") is None else f"{result[f'mape_day{day}']:.2f}" for day in DAYS
+        )
+        how_said = f"{result['target']}, {result['protocol']}, {result['weather']}, refit {result['refit']}"
+        print(f"  {zone:8} {how_said}: {said}", file=sys.stderr, flush=True)
+    return out
+
+
+def days(result: Result, name: str) -> list[float]:
+    """Return a score of days 1 to 4; NaN where there is none."""
+    return [np.nan if result[f"{name}_day{day}"] is None else result[f"{name}_day{day}"] for day in DAYS]
+
+
+def mean(results: dict[str, Result], name: str) -> np.ndarray[Any, Any]:
+    """Return the mean over zones of days 1 to 4."""
+    return np.mean([days(result, name) for result in results.values()], axis=0)
+
+
+def row(what: str, found: str, wanted: str, met: bool | None) -> None:
+    """Print one line of the table."""
+    mark = {True: "met", False: "MISSED", None: ""}[met]
+    print(f"{what:58} {found:>26}   {wanted:34} {mark}")
+
+
+def numbers(values: Sequence[float] | np.ndarray[Any, Any], decimals: int = 2) -> str:
+    """Return numbers as in 6.08/8.80/9.92/10.64."""
+    return "/".join(f"{value:.{decimals}f}" for value in values)
+
+
+def worst(results: dict[str, Result], ratio: Callable[[Result, int], float]) -> tuple[float, str]:
+    """Return the largest ratio over zones and days, and where it was."""
+    cells = [(ratio(result, day), f"{zone} day {day}") for zone, result in results.items() for day in DAYS]
+    return max(cells)
+
+
+def main() -> int:
+    """Print the table; the exit code tells only whether it could be made."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    root = os.environ.get("EMBELLIE_DATA")
+    if not root:
+        print("EMBELLIE_DATA is not set: every row needs the benchmark grids' files, so none can be shown")
+        return 0
+    folder, began = Path(root) / "grid", time.perf_counter()
+    honest = score(folder, GRIDS, target=Target.LIFECYCLE, protocol=Protocol.CARBONCAST, weather=WeatherUse.DAY1)
+    rosy = score(folder, GRIDS, target=Target.LIFECYCLE, protocol=Protocol.CARBONCAST, weather=WeatherUse.OPTIMISTIC)
+    share = score(folder, GRIDS, target=Target.RENEWABLE_SHARE, protocol=Protocol.CARBONCAST, weather=WeatherUse.DAY1)
+    direct = score(folder, tuple(DACF), target=Target.DIRECT, protocol=Protocol.DACF, weather=WeatherUse.DAY1)
+    frozen = score(folder, GRIDS, target=Target.LIFECYCLE, protocol=Protocol.CARBONCAST, weather=WeatherUse.DAY1,
+                   refit=False)  # fmt: skip
+    strict = score(folder, GRIDS, target=Target.LIFECYCLE, protocol=Protocol.CARBONCAST, weather=WeatherUse.DAY1,
+                   latency_hours=6)  # fmt: skip
+    split = score(folder, SPLITS, target=Target.LIFECYCLE, protocol=Protocol.ENSEMBLECI, weather=WeatherUse.OPTIMISTIC)
+    if options.json:
+        everything = {"honest": honest, "optimistic": rosy, "share": share, "direct": direct, "frozen": frozen,
+                      "latency6h": strict, "ensembleci": split}  # fmt: skip
+        options.json.write_text(json.dumps(everything, indent=1) + "\n")
+    print(f"\n{'life-cycle, carboncast, honest weather':38}{'MAPE day 1 to 4':>26}{'persistence':>28}{'coverage':>24}")
+    for zone, result in honest.items():
+        print(f"{zone:38}{numbers(days(result, 'mape')):>26}{numbers(days(result, 'persistence_mape')):>28}"
+              f"{numbers(days(result, 'coverage80'), 1):>24}")  # fmt: skip
+    table(honest, rosy, share, direct)
+    aside(frozen, strict, split)
+    print(f"\n{time.perf_counter() - began:.0f} s in all")
+    return 0
+
+
+def table(
+    honest: dict[str, Result], rosy: dict[str, Result], share: dict[str, Result], direct: dict[str, Result]
+) -> None:
+    """Print the rows that have a target."""
+    print(f"\n{'measured':58} {'here':>26}   {'published / to reach':34}")
+    found = mean(honest, "mape")
+    row("ten grids, life-cycle, honest weather, days 1 to 4", numbers(found), "", None)
+    row("  mean of 4 days", f"{found.mean():.2f}", "CarbonX 9.59 (13 grids) / <= 10.0", bool(found.mean() <= 10.0))
+    row("  day 1", f"{found[0]:.2f}", "<= 6.1", bool(found[0] <= 6.1))
+    found = mean(rosy, "mape")
+    row("the same, OPTIMISTIC weather, mean of 4 days", f"{found.mean():.2f}", "EnsembleCI: CarbonCast - 20 % / <= 8.9",
+        bool(found.mean() <= 8.9))  # fmt: skip
+    gain = 100.0 * (1.0 - mean(share, "mae") / mean(share, "persistence_mae"))
+    row("renewable share, error below persistence, days 1 to 4 [%]", numbers(gain, 1), ">= 25 each day",
+        bool((gain >= 25.0).all()))  # fmt: skip
+    for zone, published in DACF.items():
+        value = direct[zone]["mape_day1"] if zone in direct else np.nan
+        row(f"direct, dacf protocol, day 1: {zone}", f"{value:.2f}", f"DACF {published}", bool(value < published))
+    ratio, where = worst(honest, lambda r, d: r[f"mape_day{d}"] / r[f"persistence_mape_day{d}"])
+    row(f"worst error against persistence ({where})", f"{ratio:.3f}", "<= 1.01", ratio <= 1.01)
+    cover = mean(honest, "coverage80")
+    cells = np.array([days(result, "coverage80") for result in honest.values()])
+    row("80 % range, mean over grids, days 1 to 4 [%]", numbers(cover, 1), "GB study 78.5 / 78 to 82",
+        bool((np.abs(cover - 80.0) <= 2.0).all()))  # fmt: skip
+    row("  its lowest and highest cell [%]", f"{cells.min():.1f} to {cells.max():.1f}", "74 to 86",
+        bool(cells.min() >= 74.0 and cells.max() <= 86.0))  # fmt: skip
+    ratio, where = worst(honest, lambda r, d: r[f"interval_score_day{d}"] / r[f"persistence_interval_score_day{d}"])
+    row(f"worst interval score against persistence ({where})", f"{ratio:.3f}", "< 1", ratio < 1.0)
+    kept = float(np.mean([result["saving_share_pct"] for result in honest.values()]))
+    row("scheduling: share of the clairvoyant saving kept [%]", f"{kept:.1f}", "LiteCast 97 / >= 96", kept >= 96.0)
+    regret = float(np.mean([result["regret_pct"] for result in honest.values()]))
+    row("scheduling: extra emissions against the clairvoyant [%]", f"{regret:.2f}", "", None)
+    order = float(np.mean([result["concordance"] for result in honest.values()]))
+    row("concordance over 96 h", f"{order:.3f}", "CarbonCast 0.729, LiteCast 0.680", None)
+    fit = max(result["train_seconds"] / max(1, result["fits"]) for result in honest.values())
+    row("slowest single fit [s]", f"{fit:.2f}", "< 60", fit < 60.0)
+    issue = max(result["predict_seconds_per_issue"] for result in honest.values())
+    row("slowest 96 h forecast [s]", f"{issue:.3f}", "< 0.5", issue < 0.5)
+    peak = max(result["peak_rss_mib"] for result in [*honest.values(), *direct.values()])
+    row("peak memory [MiB]", f"{peak:.0f}", "< 600", peak < 600.0)
+
+
+def aside(frozen: dict[str, Result], strict: dict[str, Result], split: dict[str, Result]) -> None:
+    """Print what a careful reader asks for next."""
+    print()
+    row("honest weather, never refitted (trained on 2020 only)", numbers(mean(frozen, "mape")), "", None)
+    row("honest weather, the last 6 h withheld", numbers(mean(strict, "mape")), "", None)
+    for zone, result in split.items():
+        row(f"ensembleci windows, OPTIMISTIC: {zone}", numbers(days(result, "mape")), "", None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

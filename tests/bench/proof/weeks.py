@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weeks of a cluster whose true power, durations and grid the accounting does not see.
+
+What is hidden: each job's power, what it would have drawn and how long it would have run at another time, the overhead
+of the building (it rises with the heat), and the grid's true intensity. What is seen: when jobs came, began and ended,
+a metered power per job that is a few per cent off, a stated PUE, and the published intensity.
+
+The schedule that was comes from a carbon-aware rule that is not the product's planner (each patient job waits for its
+cleanest start within its patience, by a forecast with errors, then first come first served): accounts must be right
+whatever the schedule was, and the rule is fast enough for hundreds of weeks.
+"""
+
+import csv
+import gzip
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from embellie.accounting import Run, Signal
+from embellie.accounting.curves import power_curve
+from embellie.accounting.savings import Savings, Uncertainty, intensities, savings
+from embellie.domain.forecast import FloatArray
+from embellie.domain.reasons import SignalKind
+from embellie.simulation import (
+    SimCell,
+    SimGridZone,
+    SimJob,
+    SimSite,
+    TraceJob,
+    load_trace,
+    sample_trace,
+    shape,
+    simulate,
+)
+from embellie.simulation.counterfactual import Observed, replay_counterfactual, whole_hours
+from embellie_forecast.history import WEATHER_COLUMNS
+from embellie_forecast.history_files import load_carried
+
+REGIONS = ("US-CISO", "US-PJM")
+NODES_PER_ZONE = 4
+GPUS = 2 * NODES_PER_ZONE * 8
+WEEK = timedelta(days=7)
+SPAN_HOURS = 24 * 45
+LOADS = {"half-empty": 0.5, "full": 0.95}
+STATED_PUE = 1.2
+HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One week: what was true and what the accounting said."""
+
+    truth_g: float
+    said: Savings
+    base_g: float
+    jobs: int
+
+    @property
+    def covered(self) -> bool:
+        """Whether the interval holds the truth."""
+        return self.said.saved_g.low <= self.truth_g <= self.said.saved_g.high
+
+    @property
+    def needed(self) -> float:
+        """By how much the interval would have to be widened to just hold the truth."""
+        saved = self.said.saved_g
+        side = saved.high - saved.value if self.truth_g > saved.value else saved.value - saved.low
+        return abs(self.truth_g - saved.value) / max(side, 1e-9)
+
+
+@cache
+def trace() -> tuple[TraceJob, ...]:
+    """Return the long trace where it is at hand, else the week that is carried."""
+    folder = os.environ.get("EMBELLIE_DATA")
+    path = Path(folder) / "jobs" / "itp2021.csv.gz" if folder else None
+    if path is None or not path.is_file():
+        return load_trace()
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        rows = csv.DictReader(lines)
+        return tuple(
+            TraceJob(
+                id=row["job_id"],
+                tenant=row["tenant"],
+                submit_s=float(row["submit_time_s"]),
+                duration_s=float(row["duration_s"]),
+                gpus=int(float(row["gpus"])),
+            )
+            for row in rows
+            if row["duration_s"] and float(row["duration_s"]) > 0 and float(row["gpus"]) >= 1
+        )
+
+
+@cache
+def grid(region: str) -> tuple[int, FloatArray, FloatArray]:
+    """Return a region's first hour, its intensity and its temperature, gaps carried over."""
+    history = load_carried(region)
+    warm = history.weather[:, WEATHER_COLUMNS.index("wxfc_temp_c")]
+    return history.first_hour, _filled(history.lifecycle_g_per_kwh), _filled(warm)
+
+
+def _filled(values: FloatArray) -> FloatArray:
+    good = np.flatnonzero(np.isfinite(values))
+    return np.interp(np.arange(values.size), good, values[good])
+
+
+def draw_week(seed: int, load: float) -> Outcome:
+    """Make a week, let it happen, and let the accounting look at what it may see of it."""
+    rng = np.random.default_rng(seed)
+    begin = _begin(rng)
+    published, ambient = _published(begin)
+    jobs = _jobs(rng, begin, load, seed)
+    site = _site(published)
+    waits = _waits(rng, jobs, published)
+    # The schedule that was: each job comes to the queue when the rule lets it go.
+    released = {job.id: job.submit + wait for job, wait in zip(jobs, waits, strict=True)}
+    came = {job.id: job for job in jobs}
+    ours = tuple(
+        replace(run, submitted_at=came[run.job].submit, latest_start=released[run.job])
+        for run in simulate([replace(job, submit=released[job.id]) for job in jobs], site).runs
+    )
+    truth = _Truth(rng, site, published, ambient)
+    true_fifo = simulate(truth.elsewhen(jobs), site).runs
+    end = max(run.end for run in (*ours, *true_fifo))
+    truth_g = truth.grams(true_fifo, begin, end) - truth.grams(ours, begin, end)
+    said = account(ours, site, published, begin, end, rng, seed)
+    return Outcome(truth_g=truth_g, said=said, base_g=truth.grams(true_fifo, begin, end), jobs=len(jobs))
+
+
+def account(
+    ours: Sequence[Run],
+    site: SimSite,
+    published: Mapping[str, Signal],
+    begin: datetime,
+    end: datetime,
+    rng: np.random.Generator,
+    seed: int,
+    uncertainty: Uncertainty | None = None,
+) -> Savings:
+    """Do what a report does, with what may be seen."""
+    unsure = uncertainty or Uncertainty()
+    metered = np.exp(0.03 * rng.standard_normal(len(ours)))
+    seen = [
+        Observed(run=replace(run, start=_scraped(run.start), end=_scraped(run.end), power_kw=run.power_kw * float(off)))
+        for run, off in zip(ours, metered, strict=True)
+    ]
+    window = whole_hours(begin, end)
+    replayed = replay_counterfactual(seen, site, window, uncertainty=unsure, seed=seed)
+    ci = intensities(published, site.zone_powers(), window)
+    return savings(replayed.draws, ci, SignalKind.AVERAGE_LIFECYCLE, uncertainty=unsure, seed=seed)
+
+
+def _scraped(moment: datetime) -> datetime:
+    """Round up to the scrape that would have shown it."""
+    return datetime.fromtimestamp(-(-moment.timestamp() // 15) * 15, UTC)
+
+
+def _begin(rng: np.random.Generator) -> datetime:
+    last = min(grid(region)[0] + grid(region)[1].size for region in REGIONS) - SPAN_HOURS
+    start = max(grid(region)[0] for region in REGIONS)
+    hour = int(rng.integers(start, last))
+    return datetime.fromtimestamp(hour * 3600, UTC)
+
+
+def _hour(moment: datetime) -> int:
+    return int(moment.timestamp()) // 3600
+
+
+def _published(begin: datetime) -> tuple[dict[str, Signal], dict[str, FloatArray]]:
+    signals, ambient = {}, {}
+    for region in REGIONS:
+        first, values, warm = grid(region)
+        part = slice(_hour(begin) - first, _hour(begin) - first + SPAN_HOURS)
+        signals[region] = Signal(start=begin, step=HOUR, values=values[part], kind=SignalKind.AVERAGE_LIFECYCLE)
+        ambient[region] = warm[part]
+    return signals, ambient
+
+
+def _site(published: Mapping[str, Signal]) -> SimSite:
+    return SimSite(
+        cells=tuple(SimCell(name=r, grid_zone=r, nodes=NODES_PER_ZONE, pue=STATED_PUE) for r in REGIONS),
+        grid_zones=tuple(SimGridZone(name=r, signal=published[r]) for r in REGIONS),
+    )
+
+
+def _jobs(rng: np.random.Generator, begin: datetime, load: float, seed: int) -> list[SimJob]:
+    rows = trace()
+    last_s = max(job.submit_s for job in rows)
+    start_s = float(rng.uniform(0.0, max(0.0, last_s - WEEK.total_seconds())))
+    found: list[SimJob] = []
+    share = min(load, 1.0)
+    # Above a load of one, a second draw comes on top of the first.
+    for part in range(1 if load <= 1.0 else 2):
+        sampled = sample_trace(
+            rows, gpus=GPUS, utilisation=share if part == 0 else min(1.0, load - 1.0), start_s=start_s,
+            window_s=WEEK.total_seconds(), max_gpus=16, max_duration_s=48 * 3600.0, seed=f"week-{seed}-{part}",
+        )  # fmt: skip
+        found += [_job(job, f"{job.id}-{part}", begin, rng) for job in sampled.jobs]
+    return found
+
+
+def _job(job: TraceJob, name: str, begin: datetime, rng: np.random.Generator) -> SimJob:
+    pods, gpus_per_pod = shape(job.gpus)
+    submit = begin + timedelta(seconds=job.submit_s)
+    power_kw = job.gpus * float(rng.uniform(0.25, 0.6))
+    return SimJob(
+        id=name, submit=submit, duration_s=job.duration_s, pods=pods, gpus_per_pod=gpus_per_pod,
+        power_kw=power_kw, worst_power_kw=power_kw, latest_start=submit,
+    )  # fmt: skip
+
+
+def _waits(rng: np.random.Generator, jobs: Sequence[SimJob], published: Mapping[str, Signal]) -> list[timedelta]:
+    """How long the rule holds each job: to its cleanest start by a forecast, within its patience."""
+    start = next(iter(published.values())).start
+    mean = np.mean([signal.values for signal in published.values()], axis=0)
+    forecast = mean * np.exp(0.07 * rng.standard_normal(mean.size))
+    waits = []
+    for job in jobs:
+        patience = int(rng.choice((0, 6, 8, 12, 16), p=(0.3, 0.175, 0.175, 0.175, 0.175)))
+        first = int((job.submit - start) / HOUR)
+        length = max(1, round(job.duration_s / 3600))
+        costs = [forecast[first + k : first + k + length].mean() for k in range(patience + 1)]
+        best = int(np.argmin(costs))
+        waits.append(timedelta(0) if best == 0 else start + HOUR * (first + best) - job.submit)
+    return waits
+
+
+class _Truth:
+    """What is so, and is never shown to the accounting."""
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        site: SimSite,
+        published: Mapping[str, Signal],
+        ambient: Mapping[str, FloatArray],
+    ) -> None:
+        self._rng, self._site = rng, site
+        sigma = float(rng.uniform(0.02, 0.07))
+        self._run_to_run = float(rng.uniform(0.01, 0.04))
+        days = SPAN_HOURS // 24 + 1
+        self._ci = {
+            region: signal.values * np.repeat(np.exp(sigma * rng.standard_normal(days)), 24)[: signal.values.size]
+            for region, signal in published.items()
+        }
+        base, slope, free = float(rng.uniform(0.08, 0.2)), float(rng.uniform(0.0, 0.008)), float(rng.uniform(10, 20))
+        self._overhead = {region: base + slope * np.maximum(0.0, warm - free) for region, warm in ambient.items()}
+
+    def elsewhen(self, jobs: Sequence[SimJob]) -> list[SimJob]:
+        """Return the jobs as they would have been at another time."""
+        lengths = np.exp(self._run_to_run * self._rng.standard_normal(len(jobs)))
+        powers = np.exp(0.02 * self._rng.standard_normal(len(jobs)))
+        return [
+            replace(job, duration_s=job.duration_s * float(a), power_kw=job.power_kw * float(b))
+            for job, a, b in zip(jobs, lengths, powers, strict=True)
+        ]
+
+    def grams(self, runs: Sequence[Run], begin: datetime, end: datetime) -> float:
+        """Return what a schedule really emitted."""
+        window = whole_hours(begin, end)
+        total = 0.0
+        for zone in self._site.zone_powers():
+            it = power_curve(runs, replace(zone, pue=1.0), window.start, window.end).energy_between(window.edges_s)
+            n = it.size
+            total += float(np.dot(it * (1.0 + self._overhead[zone.name][:n]), self._ci[zone.name][:n]))
+        return total

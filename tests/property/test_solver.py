@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must be true of every plan of every instance, good or bad."""
+
+import math
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embellie.planning.audit import violations
+from embellie.planning.inputs import make_jobs, make_zones
+from embellie.planning.problem import Problem, Solution
+from embellie.planning.solver import Effort, solve
+
+LIGHT = Effort(iterations=12, rounds=2)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    seed = draw(st.integers(0, 2**31))
+    rng = np.random.default_rng(seed)
+    slots, zones = draw(st.integers(1, 14)), draw(st.integers(1, 3))
+    count = draw(st.integers(1, 12))
+    edges = np.concatenate([[0.0], np.cumsum(rng.choice([0.25, 1.0, 1.0, 2.0], slots))])
+    heat = draw(st.booleans())
+    release = rng.integers(0, slots, count)
+    pausable = rng.random(count) < 0.5
+    duration = rng.choice([0.5, 1.0, 2.0, 3.5, 6.0], count)
+    return Problem(
+        edges_h=edges,
+        zones=make_zones(
+            cost_per_kwh=rng.uniform(-50, 500, (zones, slots)),
+            gpus=rng.integers(-2, 24, (zones, slots)).astype(float),
+            heat_kw=rng.uniform(-1, 15, (zones, slots)) if heat else None,
+            power_kw=rng.uniform(-1, 15, (zones, slots)) if draw(st.booleans()) else None,
+            power_factor=rng.uniform(1, 1.5, zones),
+        ),
+        jobs=make_jobs(
+            gpus=rng.integers(0, 17, count),
+            power_kw=rng.uniform(0.1, 6, count),
+            duration_h=duration,
+            limit_h=np.where(pausable, duration, duration * rng.uniform(1, 2, count)),
+            unplaced_cost=rng.uniform(0, 1e4, count),
+            n_zones=zones,
+            n_slots=slots,
+            release=release,
+            latest_start=release + rng.integers(-1, 10, count),
+            zones=rng.random((count, zones)) < 0.7,
+            pausable=pausable,
+            pause_h=rng.choice([0.0, 0.5], count),
+            min_run_h=rng.choice([0.0, 2.0], count),
+            delay_cost_per_h=rng.choice([0.0, 3.0], count),
+            churn_cost=rng.choice([0.0, 5.0], count),
+            previous_zone=rng.integers(-1, zones, count),
+            previous_start=rng.integers(0, slots, count),
+        ),
+    )
+
+
+def answer(problem: Problem) -> Solution:
+    return solve(problem, budget_s=math.inf, clock=lambda: 0.0, effort=LIGHT)
+
+
+@given(problems())
+@settings(max_examples=60, deadline=None)
+def test_no_plan_breaks_a_capacity_a_window_or_a_border_and_none_undercuts_its_bound(problem: Problem) -> None:
+    plan = answer(problem)
+    assert violations(problem, plan) == 0
+    assert plan.lower_bound <= plan.objective + 1e-6 * (1 + abs(plan.objective))
+    assert plan.objective == math.fsum(plan.cost)
+
+
+@given(problems())
+@settings(max_examples=25, deadline=None)
+def test_the_same_problem_gives_the_same_plan(problem: Problem) -> None:
+    one, two = answer(problem), answer(problem)
+    assert np.array_equal(one.zone, two.zone)
+    assert np.array_equal(one.part_start, two.part_start)
+    assert one.lower_bound == two.lower_bound
+
+
+@given(problems())
+@settings(max_examples=25, deadline=None)
+def test_no_more_jobs_are_without_a_place_than_first_come_first_served_leaves(problem: Problem) -> None:
+    from embellie.planning.fifo import first_come
+    from embellie.planning.options import Compiled
+    from embellie.planning.place import Placer
+
+    _, places = first_come(Placer(Compiled(problem)))
+    assert answer(problem).unplaced <= sum(place is None for place in places)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is kept on disk between questions: responses and archives. Losing it costs time, never a wrong number."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from embellie_forecast.sources.archive import Archive
+from embellie_forecast.sources.base import Licence
+from embellie_forecast.sources.diskcache import DiskCache
+from embellie_forecast.sources.frame import Rows
+
+NOW = datetime(2026, 6, 20, 12, 10, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+WHO = Licence(name="x", url="", attribution="x")
+QUERY = [("zone", "FR")]
+
+
+def test_a_body_is_kept_for_its_time_and_no_longer_and_not_for_the_past(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path)
+    cache.put("http://a/b", QUERY, b"body", now=NOW)
+    assert cache.get("http://a/b", QUERY, now=NOW + HOUR, fresh_for=HOUR) == b"body"
+    assert cache.get("http://a/b", QUERY, now=NOW + 2 * HOUR, fresh_for=HOUR) is None
+    assert cache.get("http://a/b", QUERY, now=NOW - HOUR, fresh_for=HOUR) is None, "the clock has jumped back"
+    assert cache.get("http://a/b", [("zone", "DE")], now=NOW, fresh_for=HOUR) is None
+
+
+def test_a_body_that_was_changed_on_disk_is_asked_for_again(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path)
+    cache.put("http://a/b", QUERY, b"body", now=NOW)
+    (file,) = tmp_path.glob("*.body")
+    for spoilt in (file.read_bytes()[:-1] + b"X", b"", b"garbage", b"{}\nbody"):
+        file.write_bytes(spoilt)
+        assert cache.get("http://a/b", QUERY, now=NOW, fresh_for=HOUR) is None
+
+
+def test_a_disk_that_refuses_is_a_problem_to_tell_and_no_error(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    cache = DiskCache(blocked)
+    cache.put("http://a/b", QUERY, b"body", now=NOW)
+    assert "cannot be written" in cache.problem
+
+
+def test_the_oldest_bodies_go_when_there_are_too_many(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path, max_bytes=5_000)
+    for k in range(10):
+        cache.put(f"http://a/{k}", (), b"x" * 1_000, now=NOW)
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 5_000
+
+
+def readings(first: datetime, values: list[float]) -> Any:
+    rows = Rows(source="t", licence=WHO, step=HOUR)
+    for k, value in enumerate(values):
+        rows.add(first + k * HOUR, "ci_direct_g_per_kwh", value)
+    return rows.tidy(first, first + len(values) * HOUR, now=NOW)
+
+
+def test_an_archive_survives_a_restart_and_takes_corrections(tmp_path: Path) -> None:
+    first = NOW.replace(minute=0) - 5 * HOUR
+    Archive(tmp_path, "neso").add(readings(first, [10.0, 20.0, 30.0]), now=NOW)
+    again = Archive(tmp_path, "neso")
+    again.add(readings(first + HOUR, [21.0, 31.0, 41.0]), now=NOW)
+    assert list(Archive(tmp_path, "neso").frame["ci_direct_g_per_kwh"]) == [10.0, 21.0, 31.0, 41.0]
+
+
+def test_an_archive_that_was_torn_begins_anew(tmp_path: Path) -> None:
+    Archive(tmp_path, "neso").add(readings(NOW.replace(minute=0) - HOUR, [10.0]), now=NOW)
+    (file,) = tmp_path.glob("*.parquet")
+    file.write_bytes(file.read_bytes()[:100])
+    assert Archive(tmp_path, "neso").frame.empty
+
+
+def test_what_a_clock_that_ran_ahead_has_left_behind_goes(tmp_path: Path) -> None:
+    archive = Archive(tmp_path, "neso")
+    ahead = NOW + timedelta(days=1)
+    rows = Rows(source="t", licence=WHO, step=HOUR)
+    rows.add(ahead.replace(minute=0), "ci_direct_g_per_kwh", 10.0)
+    archive.add(rows.tidy(NOW, ahead + HOUR, now=ahead), now=ahead)
+    archive.add(readings(NOW.replace(minute=0) - HOUR, [20.0]), now=NOW)
+    assert archive.frame.index.max() < pd.Timestamp(NOW)
+
+
+def test_old_hours_are_asked_for_once_and_no_key_is_written_to_disk(
+    feed_of: Callable[[str], Any], tmp_path: Path
+) -> None:
+    feed = feed_of("eia")
+    feed.http.cache = DiskCache(tmp_path / "responses")
+    begin = NOW - timedelta(days=60)
+    for _ in range(2):
+        feed.read(begin, begin + timedelta(days=1))
+    assert len(feed.server.requests) == 1
+    kept = b"".join(file.read_bytes() for file in (tmp_path / "responses").iterdir())
+    assert b"s3cr3t" not in kept

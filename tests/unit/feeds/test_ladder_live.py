@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ladder over real sockets: sources are taken away one by one and given back, while the operator reads."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import pytest
+
+from embellie.domain.forecast import Forecast
+from embellie.domain.reasons import Rung
+from embellie.telemetry.forecasts import ForecastDirectory
+from embellie_forecast.clock import ForecastClock
+from embellie_forecast.exchange import ForecastDocument, newest_document
+from embellie_forecast.exchange import Rung as OurRung
+from embellie_forecast.history import hour_of
+from embellie_forecast.history_files import load_carried
+from embellie_forecast.ladder import Ladder
+from embellie_forecast.live import LiveFeed
+from embellie_forecast.models import Settings
+from embellie_forecast.models.targets import Kernel
+from embellie_forecast.service import Service
+from embellie_forecast.sources.transport import Http, Patience
+from embellie_testbed.providers import Behaviour, Server, everything, truth_at
+
+BEGIN = datetime(2021, 7, 2, 6, 20, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+TINY = Settings(
+    kernels=(Kernel(gamma=0.005, alpha=0.1),), max_training_days=60, refit_days=90, warm_up_days=20, calibration_days=15
+)
+ZONE: dict[str, Any] = {
+    "name": "east",
+    "gridRegion": "US-PJM",
+    "latitudeMillidegrees": 39_000,
+    "longitudeMillidegrees": -77_500,
+    "sources": {
+        "primary": {"kind": "EIA", "area": "PJM"},
+        "crossCheck": {"kind": "ElectricityMaps", "area": "US-MIDA-PJM"},
+        "weather": "OpenMeteo",
+    },
+    "onSite": [
+        {"name": "roof", "kind": "Solar", "peakKilowatts": 500, "meter": {"query": "pv", "unit": "Kilowatt"}},
+        {"name": "hill", "kind": "Wind", "peakKilowatts": 900},
+    ],
+}
+
+
+def pjm() -> Callable[[datetime], dict[str, float]]:
+    """What really happened in PJM, as the providers tell it."""
+    history = load_carried("US-PJM")
+
+    def truth(moment: datetime) -> dict[str, float]:
+        row = hour_of(moment) - history.first_hour
+        found = {f"gen_{name}_mw": float(mw[row]) for name, mw in history.generation_mw.items() if np.isfinite(mw[row])}
+        found["ci_lifecycle_g_per_kwh"] = round(float(history.lifecycle_g_per_kwh[row]), 1)
+        found["re_pct"] = round(100.0 * float(history.renewable_share[row]), 1)
+        return {**truth_at(moment), **found}
+
+    return truth
+
+
+class Stage:
+    """Providers, forecaster and operator of one zone, at a time that the test sets."""
+
+    def __init__(self, server: Server, folder: Path, cache: Path | None = None) -> None:
+        self.server = server
+        self.folder = folder
+        self.down: set[str] = set()
+        server.answer = everything
+        server.truth = pjm()
+        server.behaviour = Behaviour(reply=self._reply)
+        self.tell(ZONE)
+        self.operator = ForecastDirectory(folder)
+        self.restart(cache)
+        self.at(BEGIN)
+
+    def _reply(self, server: Server, _n: int) -> tuple[int, dict[str, str], bytes] | None:
+        path = server.requests[-1][0]
+        return (503, {}, b"") if any(path.startswith(prefix) for prefix in self.down) else None
+
+    def restart(self, cache: Path | None = None) -> None:
+        """Start a forecaster that remembers only what lies in `cache`."""
+        http = Http(patience=Patience(silence_s=20.0, attempts=1), pause=lambda _s: None)
+        feed = LiveFeed(http, None if cache is None else cache / "archives")
+        models = None if cache is None else cache / "models"
+        self.ladder = Ladder(feed=feed, origin=None, models=models, settings=TINY)
+        self.service = Service(directory=self.folder, clock=self.clock(BEGIN), ladder=self.ladder, every=HOUR)
+
+    def clock(self, moment: datetime) -> ForecastClock:
+        return ForecastClock(origin=moment, wall_origin=datetime.now(UTC), factor=1e-6, replay=True)
+
+    def tell(self, zone: dict[str, Any]) -> None:
+        (self.folder / "zones.json").write_text(json.dumps({"zones": [zone]}))
+
+    def at(self, moment: datetime) -> None:
+        self.now = self.server.now = moment
+        self.service._clock = self.clock(moment)
+
+    def turn(self) -> Forecast:
+        """Let the forecaster issue, and return what the operator reads."""
+        self.service._issued.clear()
+        assert self.service.turn() >= 1
+        found = self.operator.latest("east", self.now)
+        assert found is not None
+        assert found.issued_at == self.now.replace(microsecond=0)
+        return found
+
+    def document(self) -> ForecastDocument:
+        found = newest_document(self.folder, "east", rungs=frozenset(OurRung), not_after=self.now)
+        assert found is not None
+        return found
+
+    def learn(self) -> None:
+        """Let the forecaster fetch history and train, until there is nothing left to learn; a minute goes by."""
+        for _ in range(40):
+            if self.service.turn() > 0:
+                break
+        self.at(self.now + timedelta(minutes=1))
+
+
+def settle(server: Server, patch: pytest.MonkeyPatch) -> None:
+    for name in ("EIA", "ELECTRICITYMAPS", "OPENMETEO", "OPENMETEO_PREVIOUS", "PROMETHEUS"):
+        patch.setenv(f"EMBELLIE_{name}_URL", server.url)
+    patch.setenv("EIA_API_KEY", "a")
+    patch.setenv("ELECTRICITYMAPS_TOKEN", "b")
+    patch.setattr("embellie_forecast.live.HISTORY", timedelta(days=65))
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of a forecaster that has fetched its history and trained, once for all tests."""
+    folder, server = tmp_path_factory.mktemp("learned"), Server()
+    with pytest.MonkeyPatch.context() as patch:
+        settle(server, patch)
+        first = Stage(server, folder, folder / "cache")
+        assert first.turn().rung is Rung.CLIMATOLOGY, "before anything is learned"
+        first.learn()
+        assert first.turn().rung is Rung.LIVE
+    server.close()
+    return folder / "cache"
+
+
+@pytest.fixture
+def stage(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learned: Path) -> Stage:
+    settle(server, monkeypatch)
+    shutil.copytree(learned, tmp_path / "cache")
+    return Stage(server, tmp_path, tmp_path / "cache")
+
+
+def test_sources_are_taken_away_one_by_one_and_given_back(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = stage.turn()
+    assert live.rung is Rung.LIVE
+    assert live.n_slots == 96
+    document = stage.document()
+    assert {plant.name for plant in document.on_site} == {"roof", "hill"}
+    assert any("EIA-930" in name for name in document.attribution)
+    assert any("Open-Meteo" in name for name in document.attribution)
+    assert document.reasons == ()
+
+    # The weather goes: the grid's forecast stays, the plants fall back to their usual range.
+    stage.down = {"/v1/forecast"}
+    stage.at(BEGIN + 1 * HOUR)
+    assert stage.turn().rung is Rung.LIVE
+    document = stage.document()
+    assert {plant.rung.value for plant in document.on_site} == {"Climatology", "Neutral"}
+    assert any("no weather" in reason for reason in document.reasons)
+
+    # The second source goes: said, and no more.
+    stage.down = {"/v1/forecast", "/v3/"}
+    stage.at(BEGIN + 2 * HOUR)
+    assert stage.turn().rung is Rung.LIVE
+
+    # The grid's feed goes: what it has said is fresh for as long as it is usually late.
+    stage.down = {"/v1/forecast", "/v3/", "/v2/", "/api/v1"}
+    stage.at(BEGIN + 6 * HOUR)
+    assert stage.turn().rung is Rung.LIVE
+    assert any("503" in reason for reason in stage.document().reasons)
+    last_live = stage.document()
+    stage.at(BEGIN + 34 * HOUR)
+    kept = stage.turn()
+    assert kept.rung is Rung.LAST_GOOD
+    assert kept.model_id == last_live.model_id
+    assert kept.n_slots == 96 - 28
+    assert kept.carbon_intensity_mean_g_per_kwh[0] == pytest.approx(last_live.carbon_mean_g_per_kwh[28], abs=0.02)
+
+    # Too old to be good: the calendar.
+    stage.at(BEGIN + 60 * HOUR)
+    assert stage.turn().rung is Rung.CALENDAR
+
+    # A forecaster that forgot its models and cannot train: climatology.
+    def explode(*_arguments: object, **_more: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as broken:
+        broken.setattr("embellie_forecast.shelf.train_zone", explode)
+        broken.setattr("embellie_forecast.shelf.train_calendar", explode)
+        stage.restart()
+        stage.at(BEGIN + 61 * HOUR)
+        assert stage.turn().rung is Rung.CLIMATOLOGY
+
+        # A grid of which nothing is known: neutral, and nobody waits.
+        stage.tell({"name": "east", "gridRegion": "XX"})
+        stage.at(BEGIN + 62 * HOUR)
+        neutral = stage.turn()
+        assert neutral.rung is Rung.NEUTRAL
+        assert np.ptp(neutral.carbon_intensity_g_per_kwh) == 0.0
+
+        # And back, without a hand: the grid is named again,
+        stage.tell(ZONE)
+        stage.at(BEGIN + 63 * HOUR)
+        assert stage.turn().rung is Rung.CLIMATOLOGY
+
+    # training works again (a day later it is tried anew),
+    stage.restart()
+    stage.at(BEGIN + 64 * HOUR)
+    stage.turn()
+    stage.at(BEGIN + 65 * HOUR)
+    assert stage.turn().rung is Rung.CALENDAR
+
+    # the feeds answer again.
+    stage.down = set()
+    stage.at(BEGIN + 66 * HOUR)
+    stage.turn()
+    stage.learn()
+    stage.at(BEGIN + 92 * HOUR)
+    back = stage.turn()
+    assert back.rung is Rung.LIVE
+    assert stage.document().reasons == ()
+
+
+def change_last(hours: int, factor: float) -> Callable[[list[Any]], list[Any]]:
+    """The coal of the newest hours is not what it is."""
+
+    def mangle(records: list[Any]) -> list[Any]:
+        newest = max((moment for moment, _ in records), default=BEGIN)
+        return [
+            (m, {**v, "gen_coal_mw": v.get("gen_coal_mw", 0.0) * factor} if m > newest - hours * HOUR else v)
+            for m, v in records
+        ]
+
+    return mangle
+
+
+def test_one_poisoned_feed_costs_a_rung_and_moves_no_decision(stage: Stage) -> None:
+    honest = stage.turn()
+    assert honest.rung is Rung.LIVE
+    stage.at(BEGIN + HOUR)
+    stage.server.behaviour = Behaviour(mangle=change_last(24, 2.2))
+    poisoned = stage.turn()
+    # Within all bounds, but the second source does not agree: what was good an hour ago still is.
+    assert poisoned.rung is Rung.LAST_GOOD
+    assert any("second source contradicts" in reason for reason in stage.document().reasons)
+    assert np.allclose(poisoned.carbon_intensity_mean_g_per_kwh, honest.carbon_intensity_mean_g_per_kwh[1:], atol=0.02)
+    stage.at(BEGIN + 2 * HOUR)
+    stage.server.behaviour = Behaviour()
+    assert stage.turn().rung is Rung.LIVE
+
+
+@pytest.mark.parametrize("off", [timedelta(days=1), timedelta(days=-1)], ids=["ahead", "behind"])
+def test_a_clock_that_is_wrong_by_a_day_costs_a_rung_and_is_named(stage: Stage, off: timedelta) -> None:
+    assert stage.turn().rung is Rung.LIVE
+    stage.at(BEGIN + HOUR)
+    stage.now = BEGIN + HOUR + off
+    stage.service._clock = stage.clock(stage.now)
+    wrong = stage.turn()
+    assert wrong.rung in {Rung.LIVE, Rung.LAST_GOOD, Rung.CALENDAR}
+    if off > timedelta(0):
+        assert any("clock" in reason for reason in stage.document().reasons)
+    assert any("clock" in reason or "after now" in reason for reason in stage.document().reasons)
+    # Set right again, it climbs by itself.
+    stage.at(BEGIN + 2 * HOUR)
+    assert stage.turn().rung is Rung.LIVE
+
+
+def test_a_full_disk_costs_the_archive_and_not_the_forecast(stage: Stage, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "cache" / "archives")
+    (tmp_path / "cache" / "archives").write_text("a file where a folder belongs: every write below it fails")
+    stage.restart(tmp_path / "cache")
+    stage.at(BEGIN + HOUR)
+    assert stage.turn().rung is Rung.LIVE
+    assert any("cannot be written" in reason for reason in stage.document().reasons)
+
+
+def test_a_restart_begins_with_what_was_archived(stage: Stage, tmp_path: Path) -> None:
+    stage.down = {"/"}
+    stage.restart(tmp_path / "cache")
+    stage.at(BEGIN + HOUR)
+    assert stage.turn().rung is Rung.LIVE
+    assert any("503" in reason for reason in stage.document().reasons)

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judging: scores with known answers, protocols on their windows, and files that nobody should have sent."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from embellie.cli.main import cli
+from embellie_forecast.history import ZoneHistory, instant_of
+from embellie_forecast.judging import Protocol, ProtocolError, Request, judge
+from embellie_forecast.judging.placement import hours_chosen, judge_placement
+from embellie_forecast.judging.protocols import plan
+from embellie_forecast.judging.scores import by_day, concordance, crps, interval_score, percentage_error
+from embellie_forecast.models import Settings, Target, WeatherUse
+from embellie_forecast.models.targets import Kernel
+
+FAST = Settings(kernels=(Kernel(gamma=0.005, alpha=0.1),), max_training_days=60, refit_days=60, warm_up_days=20)
+FIELDS = {"zone", "target", "protocol", "weather", "refit", "issues", "skipped_hours", "concordance", "crps",
+          "regret_pct", "saving_share_pct", "train_seconds", "predict_seconds_per_issue", "peak_rss_mib",
+          "model_id"}  # fmt: skip
+BY_DAY = ("mape", "mae", "coverage80", "width80", "interval_score", "persistence_mape", "persistence_interval_score",
+          "weekly_mape")  # fmt: skip
+
+
+def grid(days: int = 70, first: str = "2021-03-01") -> pd.DataFrame:
+    """A grid whose gas follows the day and whose wind comes in spells."""
+    hours = np.arange(24 * days)
+    rng = np.random.default_rng(4)
+    spell = np.convolve(rng.normal(size=hours.size + 47), np.ones(48) / 7.0, mode="valid")
+    wind = 3000.0 * np.exp(0.4 * spell)
+    gas = 5000.0 + 1500.0 * np.sin(2 * np.pi * (hours % 24) / 24) + rng.normal(size=hours.size)
+    return pd.DataFrame(
+        {
+            "timestamp_utc": pd.date_range(first, periods=hours.size, freq="h", tz="UTC").strftime(
+                "%Y-%m-%dT%H:%M:%SZ"
+            ),
+            "gen_natgas_mw": gas,
+            "gen_wind_mw": wind,
+            "wxfc_wind_speed_ms": wind / 500.0,
+            "wxfc_temp_c": 15.0 + 0.0 * hours,
+            "wxfc_dswrf_wm2": 200.0 + 0.0 * hours,
+            "wxfc_precip_kgm2": 0.0 * hours,
+        }
+    )
+
+
+def saved(frame: pd.DataFrame, folder: Path, name: str = "XX-TEST") -> Path:
+    path = folder / f"{name}.csv.gz"
+    frame.to_csv(path, index=False)
+    return path
+
+
+def request(target: Target = Target.LIFECYCLE, **more: object) -> Request:
+    return Request(target=target, protocol=Protocol.ROLLING, weather=WeatherUse.DAY1, settings=FAST, **more)  # type: ignore[arg-type]
+
+
+def test_a_day_counts_the_same_however_many_of_its_hours_are_known() -> None:
+    values = np.full((2, 96), np.nan)
+    values[0, :24], values[1, :6] = 10.0, 20.0
+    assert by_day(values, 4) == [15.0, None, None, None]
+
+
+def test_scores_have_their_textbook_values() -> None:
+    assert percentage_error(np.array([110.0]), np.array([100.0]))[0] == pytest.approx(10.0)
+    assert interval_score(np.array([1.0]), np.array([3.0]), np.array([2.0]))[0] == 2.0
+    assert interval_score(np.array([1.0]), np.array([3.0]), np.array([4.0]))[0] == pytest.approx(2.0 + 10.0)
+    truth = np.arange(96.0)[None]
+    assert concordance(truth, truth) == 1.0
+    assert concordance(-truth, truth) == 0.0
+    assert concordance(np.zeros((1, 96)), truth) == 0.5
+    certain = np.repeat(truth[:, None, :], 3, axis=1)
+    assert crps(certain, (0.1, 0.5, 0.9), truth) == 0.0
+    assert crps(certain + 2.0, (0.1, 0.5, 0.9), truth) == pytest.approx(2.0)
+
+
+def test_the_cheapest_hours_are_chosen_in_one_piece_or_split() -> None:
+    values = np.array([[5.0, 1.0, 9.0, 2.0, 2.0, 8.0]])
+    assert np.flatnonzero(hours_chosen(values, 2, True)[0]).tolist() == [3, 4]
+    assert np.flatnonzero(hours_chosen(values, 3, False)[0]).tolist() == [1, 3, 4]
+
+
+def test_placing_by_the_truth_keeps_all_of_the_saving_and_by_its_opposite_less_than_none() -> None:
+    truth = 300.0 + 100.0 * np.cos(2 * np.pi * np.arange(96) / 24)[None] + np.arange(96)[None] / 10.0
+    best, worst = (judge_placement(f, truth, minimise=True) for f in (truth, -truth))
+    assert (best.regret_pct, best.saving_share_pct) == (pytest.approx(0.0), pytest.approx(100.0))
+    assert worst.regret_pct is not None
+    assert worst.saving_share_pct is not None
+    assert worst.regret_pct > 5.0
+    assert worst.saving_share_pct < 50.0
+    assert judge_placement(truth / 1000, truth / 1000, minimise=False).saving_share_pct == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "zone", "first", "last", "issues"),
+    [
+        (Protocol.CARBONCAST, "DE", "2021-07-01", "2021-12-28", 181),
+        (Protocol.ENSEMBLECI, "DE", "2021-07-03", "2021-12-27", 178),
+        (Protocol.ENSEMBLECI, "US-CISO", "2022-07-06", "2022-12-30", 178),
+        (Protocol.DACF, "DE", "2021-07-01", "2021-12-31", 184),
+        (Protocol.ROLLING, "DE", "2022-01-02", "2023-01-01", 365),
+    ],
+)
+def test_a_protocol_tests_its_published_window(
+    protocol: Protocol, zone: str, first: str, last: str, issues: int
+) -> None:
+    hours = pd.date_range("2020-01-01", "2023-01-04T23:00", freq="h", tz="UTC")
+    frame = pd.DataFrame({"ci_direct_g_per_kwh": 300.0 + np.arange(len(hours)) % 24}, index=hours)
+    found = plan(protocol, Target.DIRECT, ZoneHistory.from_frame(frame, zone=zone))
+    days = [f"{instant_of(int(hour)):%Y-%m-%d}" for hour in found.issue_hours]
+    assert (days[0], days[-1], len(days)) == (first, last, issues)
+    assert found.horizon_days == (1 if protocol is Protocol.DACF else 4)
+
+
+def test_the_benchmark_series_is_the_truth_where_it_covers_the_test() -> None:
+    hours = pd.date_range("2020-01-01", "2022-12-31T23:00", freq="h", tz="UTC")
+    frame = pd.DataFrame({"ci_lifecycle_g_per_kwh": 300.0, "ci_lifecycle_benchmark_g_per_kwh": 290.0}, index=hours)
+    frame.loc[hours >= "2022-01-01", "ci_lifecycle_benchmark_g_per_kwh"] = np.nan
+    history = ZoneHistory.from_frame(frame, zone="US-CISO")
+    assert "benchmark" in plan(Protocol.CARBONCAST, Target.LIFECYCLE, history).truth_name
+    assert "benchmark" not in plan(Protocol.ENSEMBLECI, Target.LIFECYCLE, history).truth_name
+    with pytest.raises(ProtocolError, match="--target direct"):
+        plan(Protocol.DACF, Target.LIFECYCLE, history)
+
+
+def test_a_file_never_seen_before_is_scored_with_every_field(tmp_path: Path) -> None:
+    result = judge(saved(grid(), tmp_path), request())
+    assert set(result) >= FIELDS | {f"{name}_day{day}" for name in BY_DAY for day in range(1, 5)}
+    assert result["mape_day1"] < result["persistence_mape_day1"]
+    assert result["skipped_hours"] == 0
+    json.dumps(result, allow_nan=False)
+    share = judge(saved(grid(), tmp_path), request(Target.RENEWABLE_SHARE))
+    assert "mape_day1" not in share
+    assert 0.0 < share["mae_day1"] < share["persistence_mae_day1"] < 100.0
+
+
+def test_hours_without_a_truth_are_skipped_and_counted(tmp_path: Path) -> None:
+    frame = grid().assign(ci_direct_g_per_kwh=lambda f: 200.0 + f["gen_wind_mw"] / 100.0)
+    frame.loc[1500:1511, "ci_direct_g_per_kwh"] = (0.0, -3.0, np.nan) * 4
+    result = judge(saved(frame, tmp_path), request(Target.DIRECT))
+    assert result["skipped_hours"] == 4 * 12
+    assert 0.0 < result["mape_day1"] < 20.0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: f.drop(columns=[c for c in f if c.startswith("wxfc")]),
+        lambda f: f.assign(wxfc_wind_speed_ms=f["wxfc_wind_speed_ms"].where(f.index > 1200)),
+        lambda f: f.drop(index=range(700, 800)),
+        lambda f: f[["timestamp_utc", "gen_natgas_mw"]],
+        lambda f: f.assign(gen_fusion_mw=1.0),
+        lambda f: pd.concat([f, f.iloc[:30]]),
+        lambda f: f.assign(gen_wind_mw=f["gen_wind_mw"].where(f.index % 50 > 0)),
+    ],
+    ids=["no weather", "weather without history", "a gap", "one source", "unknown source", "repeated rows", "holes"],
+)
+def test_an_imperfect_file_still_gives_finite_scores(change: object, tmp_path: Path) -> None:
+    result = judge(saved(change(grid(60)), tmp_path), request())  # type: ignore[operator]
+    assert "error" not in result
+    assert all(np.isfinite(result[f"mape_day{day}"]) for day in range(1, 5))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda f: f.iloc[:10], "too little data"),
+        (lambda f: f[["timestamp_utc", "wxfc_temp_c"]], "no usable column"),
+        (lambda f: f.assign(gen_natgas_mw=0.0, gen_wind_mw=0.0), "no usable value"),
+        (lambda f: f[["timestamp_utc"]].assign(ci_lifecycle_g_per_kwh=-1.0), "no usable value"),
+        (lambda f: f.assign(timestamp_utc=f["timestamp_utc"].str.removesuffix("Z")), "no time zone"),
+        (lambda f: f.drop(columns="timestamp_utc"), "timestamp_utc is missing"),
+    ],
+)
+def test_a_file_that_cannot_be_scored_says_why(change: object, said: str, tmp_path: Path) -> None:
+    assert said in judge(saved(change(grid(30)), tmp_path), request())["error"]  # type: ignore[operator]
+
+
+def test_a_constant_intensity_is_forecast_as_constant(tmp_path: Path) -> None:
+    frame = grid(50)[["timestamp_utc"]].assign(ci_lifecycle_g_per_kwh=400.0)
+    result = judge(saved(frame, tmp_path), request())
+    assert result["mape_day4"] == pytest.approx(0.0, abs=1e-6)
+    assert result["concordance"] is None
+    assert result["saving_share_pct"] is None
+
+
+def test_latency_withholds_readings_and_a_frozen_model_is_fitted_once(tmp_path: Path) -> None:
+    path = saved(grid(), tmp_path)
+    strict, frozen = judge(path, request(latency_hours=6)), judge(path, request(refit=False))
+    assert strict["latency_hours"] == 6
+    assert strict["mape_day1"] > judge(path, request())["mape_day1"]
+    assert frozen["refit"] == "none"
+    assert frozen["fits"] <= 1
+
+
+def test_the_command_scores_the_good_file_and_names_the_bad_one(tmp_path: Path) -> None:
+    good, bad, out = saved(grid(50), tmp_path), saved(grid(50).iloc[:10], tmp_path, "XX-BAD"), tmp_path / "out.json"
+    files = [str(good), str(bad), str(tmp_path / "none.csv")]
+    arguments = ["backtest", *files, "--weather", "optimistic", "--json", str(out)]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 0, done.output
+    assert "OPTIMISTIC" in done.output
+    results = json.loads(out.read_text())
+    assert [set(result) == {"file", "error"} for result in results] == [False, True, True]
+    assert results[0]["weather"] == "optimistic"
+    assert CliRunner().invoke(cli, ["backtest", str(bad)]).exit_code == 1
+
+
+@pytest.mark.parametrize("latency", ["-1h", "3 bananas", "30m", "49h"])
+def test_a_latency_that_makes_no_sense_is_a_usage_error(latency: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["backtest", str(tmp_path / "x.csv"), f"--latency={latency}"])
+    assert done.exit_code == 2
+    assert "--latency" in done.output

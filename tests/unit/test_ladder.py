@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A zone that heats in spite of everything is answered gently first, never twice in a hurry, never on stale data."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from embellie.domain.snapshot import Quality, Reading
+from embellie.thermal.conflicts import reconcile
+from embellie.thermal.ladder import LadderMemory, Level, Response, ZoneHeat, respond
+from embellie.thermal.relief import HeatLoad, caps_for, pauses_for, worst_kw
+from embellie.thermal.settings import LadderSettings, Measure, Side
+
+NOW = datetime(2026, 7, 1, 14, 0, tzinfo=UTC)
+POLICY = LadderSettings(min_dwell_s=300.0, pause_burst=2, pauses_per_hour=4.0)
+
+
+def load(key: str, *, priority: int = 0, capable: bool = False, pausable: bool = True, gpus: int = 8, **changes):
+    made = HeatLoad(
+        key=key, zone="row", nodes=(f"node-{key}",), gpus=gpus, power_kw=0.7 * gpus, priority=priority,
+        pausable=pausable, checkpoint_s=60.0, started_at=NOW - timedelta(hours=3), rated_w=700.0, knee_w=420.0,
+        idle_w=70.0, capable=capable,
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+class Zone:
+    """One zone under the ladder; `shows` is one turn."""
+
+    def __init__(self, policy: LadderSettings = POLICY, loads: tuple[HeatLoad, ...] = ()) -> None:
+        self.policy, self.loads, self.memory, self.now = policy, loads, LadderMemory(), NOW
+        self.heat_kw = 60.0
+        self.answer = Response(zones={})
+
+    def shows(self, celsius: float | None, after_s: float = 30.0, target_kw: float | None = 50.0) -> Level:
+        self.now += timedelta(seconds=after_s)
+        quality = Quality.FRESH if celsius is not None else Quality.FROZEN
+        zone = ZoneHeat(
+            name="row",
+            temperature=Reading(value=celsius, age_s=5.0, quality=quality),
+            hard_c=32.0, enter_c=30.5, leave_c=28.5, target_kw=target_kw, heat_kw=self.heat_kw,
+        )  # fmt: skip
+        self.memory, self.answer = respond(self.memory, [zone], self.loads, {"row": self.policy}, self.now)
+        return self.answer.zones["row"].level
+
+    def stays(self, celsius: float | None, seconds: float) -> Level:
+        for _ in range(int(seconds // 30)):
+            level = self.shows(celsius)
+        return level
+
+
+def test_a_cool_zone_is_left_alone():
+    zone = Zone(loads=(load("a", capable=True),))
+    assert zone.stays(25.0, 1200) is Level.NORMAL
+    assert zone.answer == Response(zones=zone.answer.zones)
+
+
+def test_it_climbs_one_rung_at_a_time_and_dwells_on_each():
+    zone = Zone()
+    assert zone.shows(30.6) is Level.CLOSED
+    assert zone.stays(30.6, 270) is Level.CLOSED
+    assert zone.stays(30.6, 60) is Level.CAPPED
+    assert zone.stays(30.6, 330) is Level.PAUSING
+    assert zone.stays(30.6, 330) is Level.TAINTED
+    assert zone.answer.taints == {"row"}
+
+
+def test_it_comes_down_only_after_it_was_cool_for_the_dwell():
+    zone = Zone()
+    zone.shows(30.6)
+    zone.stays(29.5, 1200)
+    assert zone.answer.zones["row"].level is Level.CLOSED
+    assert zone.stays(28.4, 240) is Level.CLOSED
+    assert zone.stays(28.4, 120) is Level.NORMAL
+
+
+def test_at_the_hard_limit_there_is_no_time_for_one_rung_after_the_other():
+    assert Zone().shows(32.1) is Level.PAUSING
+
+
+def test_a_zone_that_will_pass_its_limit_in_minutes_is_paused_at_once():
+    zone = Zone(loads=(load("a"),))
+    for celsius in (28.0, 29.0, 30.0):
+        zone.shows(celsius)
+    assert zone.shows(31.0) is Level.PAUSING
+    assert [p.key for p in zone.answer.pauses] == ["a"]
+
+
+def test_a_sensor_that_cannot_be_trusted_eases_nothing():
+    zone = Zone(loads=(load("a", capable=True),))
+    zone.shows(30.6)
+    zone.stays(30.6, 330)
+    caps = zone.answer.caps
+    assert caps
+    assert zone.stays(None, 3600) is Level.CAPPED
+    assert [c.watts_per_gpu for c in zone.answer.caps] == [c.watts_per_gpu for c in caps]
+
+
+def test_caps_are_even_expire_and_never_go_below_the_knee():
+    zone = Zone(loads=(load("a", capable=True), load("b", capable=True)))
+    zone.shows(30.6)
+    zone.stays(30.6, 330)
+    watts = {order.watts_per_gpu for order in zone.answer.caps}
+    assert len(watts) == 1
+    assert 420.0 <= watts.pop() < 700.0
+    assert all(order.expires > zone.now for order in zone.answer.caps)
+    deep = Zone(loads=(load("a", capable=True),))
+    deep.shows(30.6, target_kw=0.0)
+    deep.stays(30.6, 330)
+    deep.shows(30.6, target_kw=0.0)
+    assert min(order.watts_per_gpu for order in deep.answer.caps) == 420.0
+
+
+def test_everything_works_without_caps():
+    zone = Zone(loads=(load("a"), load("b")))
+    zone.shows(30.6)
+    zone.stays(30.6, 700)
+    assert zone.answer.caps == ()
+    assert zone.memory.paused("row")
+
+
+def test_pauses_go_by_priority_then_by_least_lost_work():
+    fresh = NOW - timedelta(minutes=1)
+    loads = [
+        load("dear", priority=5),
+        load("long-ago", checkpoint_s=0.0, last_checkpoint=NOW - timedelta(hours=5)),
+        load("just-saved", checkpoint_s=0.0, last_checkpoint=fresh),
+        load("rigid", pausable=False),
+    ]
+    assert [x.key for x in pauses_for(loads, 10.0, 9, NOW)] == ["just-saved", "long-ago"]
+    assert [x.key for x in pauses_for(loads, 99.0, 9, NOW)] == ["just-saved", "long-ago", "dear"]
+    assert [x.key for x in pauses_for(loads, 99.0, 1, NOW)] == ["just-saved"]
+    assert pauses_for(loads, 0.0, 9, NOW) == []
+
+
+def test_below_the_hard_limit_the_bucket_bounds_pauses():
+    zone = Zone(loads=tuple(load(f"job-{n}") for n in range(9)))
+    zone.heat_kw = 100.0
+    zone.shows(30.6, target_kw=10.0)
+    while zone.answer.zones["row"].level < Level.PAUSING:
+        zone.shows(30.6, target_kw=10.0)
+    assert len(zone.memory.paused("row")) == 2
+    for _ in range(20):
+        zone.shows(30.6, target_kw=10.0)
+    assert len(zone.memory.paused("row")) == 2
+    for _ in range(20):
+        zone.shows(30.6, target_kw=10.0)
+    assert len(zone.memory.paused("row")) == 3
+
+
+def test_what_was_paused_may_come_back_once_the_zone_is_normal_and_is_then_forgotten():
+    zone = Zone(loads=(load("a"),))
+    zone.shows(32.5)
+    assert zone.memory.paused("row") == ("a",)
+    while zone.shows(25.0) is not Level.NORMAL:
+        assert zone.answer.resumes == ()
+    assert zone.answer.resumes == ("a",)
+    zone.memory = zone.memory.resumed("a")
+    zone.shows(25.0)
+    assert zone.answer.resumes == ()
+
+
+def test_a_reading_that_swings_around_the_mark_does_not_make_it_flap():
+    zone = Zone()
+    levels = [zone.shows(30.5 + (0.4 if turn % 2 else -0.4)) for turn in range(240)]
+    assert sum(a is not b for a, b in pairwise(levels)) <= len(Level)
+
+
+def test_a_measure_that_the_zone_does_not_allow_is_left_out():
+    zone = Zone(replace(POLICY, measures=(Measure.CLOSE, Measure.TAINT)), loads=(load("a", capable=True),))
+    zone.shows(32.5)
+    zone.stays(32.5, 400)
+    assert zone.answer.caps == ()
+    assert zone.memory.paused("row") == ()
+    assert zone.answer.taints == {"row"}
+
+
+def test_a_cap_counts_a_tenth_more_than_it_says():
+    assert worst_kw(load("a"), 500.0) == pytest.approx(8 * (550.0 - 70.0) / 1000.0)
+    assert caps_for([load("a", capable=True)], 1e9) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "order", "floor", "most", "least", "lost"),
+    [
+        (None, None, None, float("inf"), 0.0, []),
+        (100.0, 80.0, 50.0, 80.0, 50.0, []),
+        (40.0, None, 50.0, 40.0, 40.0, [Side.FLOOR]),
+        (100.0, 30.0, 50.0, 30.0, 30.0, [Side.FLOOR]),
+    ],
+)
+def test_the_policy_says_which_constraint_wins_and_what_is_given_up(ceiling, order, floor, most, least, lost):
+    target = reconcile(ceiling, order, floor, tuple(Side))
+    assert (target.at_most_kw, target.at_least_kw) == (most, least)
+    assert [c.given_up for c in target.conflicts] == lost
+
+
+def test_a_heat_network_that_is_preferred_wins_over_an_order_to_cut():
+    target = reconcile(None, 30.0, 50.0, (Side.FLOOR, Side.CEILING, Side.ORDER))
+    assert (target.at_most_kw, target.at_least_kw) == (50.0, 50.0)
+    (conflict,) = target.conflicts
+    assert (conflict.kept, conflict.given_up) == (Side.FLOOR, Side.ORDER)
+    assert "30 kW" in str(conflict)
+    assert "50 kW" in str(conflict)

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""On-site solar and wind: weather to power, and what a meter may and may not change."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from embellie_forecast.exchange import Rung
+from embellie_forecast.onsite.correction import RATIO_BOUNDS, learn
+from embellie_forecast.onsite.forecast import Past, forecast_plant
+from embellie_forecast.onsite.plants import SolarPlant, WindPlant
+
+ROOF = SolarPlant(latitude=48.9, longitude=2.4, peak_kw=100.0, tilt_deg=20.0, azimuth_deg=180.0)
+HILL = WindPlant(peak_kw=1000.0, hub_height_m=100.0)
+START = datetime(2026, 6, 20, tzinfo=UTC)
+
+
+def days(first: datetime, count: int) -> pd.DatetimeIndex:
+    return pd.date_range(first, periods=24 * count, freq="h")
+
+
+def clear(index: pd.DatetimeIndex) -> pd.DataFrame:
+    return ROOF.clear_sky(index, 1.0).assign(wxfc_wind_speed_ms=3.0)
+
+
+def changing(index: pd.DatetimeIndex) -> pd.DataFrame:
+    """Weather of some cloudy and some clear days."""
+    sky = 0.55 + 0.35 * np.sin(np.arange(len(index)) // 24 * 1.7)
+    wind = 8.0 + 4.0 * np.sin(np.arange(len(index)) / 19.0)
+    weather = clear(index)
+    return weather.assign(wxfc_dswrf_wm2=weather["wxfc_dswrf_wm2"] * sky, wxfc_wind_speed_ms=wind)
+
+
+def test_a_clear_midsummer_day_yields_what_is_known_of_such_roofs() -> None:
+    power = ROOF.power_kw(clear(days(START, 1)))
+    assert power.idxmax().hour in {11, 12}
+    assert power.max() <= 100.0
+    assert power[power.index.hour < 3].eq(0.0).all()
+    # PVGIS: about 6.5 to 7.5 kWh a day per kWp on clear June days near Paris; panels are 15 % larger than the inverter.
+    assert 6.3 < power.sum() / (100.0 * 1.15) < 8.0
+
+
+def test_panels_that_face_east_peak_in_the_morning() -> None:
+    east = SolarPlant(latitude=48.9, longitude=2.4, peak_kw=100.0, tilt_deg=35.0, azimuth_deg=90.0)
+    assert east.power_kw(clear(days(START, 1))).idxmax().hour < ROOF.power_kw(clear(days(START, 1))).idxmax().hour
+
+
+def test_wind_power_follows_the_curve_and_stops_in_a_storm() -> None:
+    index = days(START, 1)[:6]
+    weather = pd.DataFrame({"wxfc_wind_speed_100m_ms": [0.0, 3.0, 8.0, 16.0, 32.0, np.nan]}, index=index)
+    still, weak, fair, full, storm, unknown = HILL.power_kw(weather)
+    assert still < 0.1
+    assert weak < fair < full == pytest.approx(900.0, rel=0.02)
+    assert storm < 10.0
+    assert np.isnan(unknown)
+
+
+def test_wind_at_ten_metres_is_raised_to_the_hub() -> None:
+    low = pd.DataFrame({"wxfc_wind_speed_ms": [6.0]}, index=days(START, 1)[:1])
+    high = pd.DataFrame({"wxfc_wind_speed_100m_ms": [6.0 * 10 ** (1 / 7)]}, index=days(START, 1)[:1])
+    assert HILL.power_kw(low).iloc[0] == pytest.approx(HILL.power_kw(high).iloc[0])
+
+
+def past(plant: SolarPlant | WindPlant, truth: float = 0.7, count: int = 40) -> Past:
+    index = days(START - pd.Timedelta(days=count), count)
+    weather = changing(index)
+    noise = np.random.default_rng(7).normal(1.0, 0.05, len(index))
+    metered = (plant.power_kw(weather) * truth * noise).clip(0.0, plant.peak_kw)
+    return Past(weather_by_day={1: weather}, metered_kw=metered)
+
+
+@pytest.mark.parametrize("plant", [ROOF, HILL], ids=["solar", "wind"])
+def test_the_meter_corrects_a_plant_that_delivers_less_than_it_should(plant: SolarPlant | WindPlant) -> None:
+    weather = changing(days(START, 4))
+    truth = plant.power_kw(weather) * 0.7
+    found = forecast_plant("p", plant, start=START, slots=96, weather=weather, past=past(plant))
+    blind = forecast_plant("p", plant, start=START, slots=96, weather=weather, past=None)
+    assert found.rung is Rung.LIVE
+    assert blind.rung is Rung.CALENDAR
+    assert np.abs(found.power_kw[1] - truth).mean() < 0.3 * np.abs(blind.power_kw[1] - truth).mean()
+    assert (np.diff(found.power_kw, axis=0) >= 0.0).all()
+    inside = (found.power_kw[0] - 0.5 <= truth) & (truth <= found.power_kw[2] + 0.5)
+    assert inside.mean() > 0.7
+
+
+@pytest.mark.parametrize("lie", [0.0, 1e6, np.nan, -50.0], ids=["dead", "absurd", "silent", "negative"])
+def test_a_meter_that_lies_moves_the_forecast_only_within_bounds(lie: float) -> None:
+    honest = past(ROOF, truth=1.0)
+    lying = honest.metered_kw.copy()
+    lying[lying.index >= lying.index[-1] - pd.Timedelta(days=20)] = lie
+    lessons = learn({1: ROOF.power_kw(honest.weather_by_day[1])}, lying, ROOF.peak_kw)
+    assert (lessons.ratio >= RATIO_BOUNDS[0]).all()
+    assert (lessons.ratio <= RATIO_BOUNDS[1]).all()
+    weather = changing(days(START, 4))
+    found = forecast_plant(
+        "p",
+        ROOF,
+        start=START,
+        slots=96,
+        weather=weather,
+        past=Past(weather_by_day=honest.weather_by_day, metered_kw=lying),
+    )
+    assert np.isfinite(found.power_kw).all()
+    assert found.power_kw.min() >= 0.0
+    assert found.power_kw.max() <= ROOF.peak_kw
+
+
+def test_without_weather_the_sun_still_rises_and_the_range_is_wide() -> None:
+    roof = forecast_plant("roof", ROOF, start=START, slots=96, weather=None, past=None)
+    hill = forecast_plant("hill", HILL, start=START, slots=96, weather=None, past=None)
+    assert roof.rung is Rung.CLIMATOLOGY
+    assert roof.power_kw[1].reshape(4, 24)[:, 12].min() > 20.0
+    assert roof.power_kw[:, 0].max() == 0.0
+    assert hill.rung is Rung.NEUTRAL
+    assert np.ptp(hill.power_kw[2] - hill.power_kw[0]) == 0.0
+
+
+def test_weather_that_ends_early_is_followed_by_the_usual_range() -> None:
+    found = forecast_plant("roof", ROOF, start=START, slots=96, weather=clear(days(START, 2)), past=None)
+    usual = forecast_plant("roof", ROOF, start=START, slots=96, weather=None, past=None)
+    assert np.allclose(found.power_kw[:, 48:], usual.power_kw[:, 48:])
+    assert not np.allclose(found.power_kw[:, :48], usual.power_kw[:, :48])
+
+
+def test_hours_without_radiation_are_unknown_not_dark() -> None:
+    weather = clear(days(START, 1))
+    weather.iloc[12, 0] = np.nan
+    power = ROOF.power_kw(weather)
+    assert np.isnan(power.iloc[12])
+    assert power.iloc[11] > 50.0

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pausing: only what allows it, announced first, and never longer than a pause may last."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from embellie.cluster.patches import format_time
+from embellie.control.checkpoints import read_checkpoint
+from embellie.control.pausing import Pauses, heat_loads, said, step
+from embellie_testbed.views import NOW, assembled, job, nodes, policy, running_pod, thermal_zone, view
+
+MINUTE = timedelta(minutes=1)
+ALLOWED = {"checkpoint": "takes=5m,every=1h"}
+PAUSES = policy(maxPausesPerDay=2)
+ROOM = (thermal_zone("west-r1"),)
+
+
+def running(name: str = "train", *, flex: str = "patient", **notes: str):
+    return job(name, flex=flex, held=False, suspended=False, cell="west.west-r1", **notes)
+
+
+def stepped(*workloads, wanted=(), pods=(), in_flight=(), policies=(PAUSES,), now=NOW, zones=ROOM) -> Pauses:
+    seen = view(*workloads, pods=pods, on=nodes())
+    made = assembled(view=seen, policies=policies, thermal_zones=zones, now=now)
+    return step(made, workloads, pods, {w.key.uid for w in workloads} if wanted == "all" else wanted, in_flight, now)
+
+
+def test_a_pause_is_announced_for_as_long_as_a_checkpoint_takes_to_the_job_and_the_pods_that_listen():
+    train = running(**ALLOWED)
+    deaf, listener = (running_pod(n, "west-0", gpus=4, job_uid=train.key.uid) for n in ("deaf", "listener"))
+    listener = replace(listener, hears=True)
+    (announced,) = stepped(train, wanted="all", pods=(deaf, listener)).announce
+    assert announced.key == train.key
+    assert announced.by == NOW + 5 * MINUTE
+    assert announced.listeners == (listener,)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        running(),
+        running(checkpoint="soon"),
+        running(flex="", **ALLOWED),
+        running(flex="rigid", **ALLOWED),
+        job("queued", held=False, suspended=False, labels={"kueue.x-k8s.io/queue-name": "q"}, **ALLOWED),
+        job("waits", **ALLOWED),
+    ],
+)
+def test_work_that_does_not_allow_it_or_does_not_run_is_never_paused(work):
+    pauses = stepped(work, wanted="all")
+    assert (pauses.announce, pauses.suspend) == ((), ())
+
+
+@pytest.mark.parametrize("policies", [(policy(),), (policy(mode="shadow", maxPausesPerDay=9),), ()])
+def test_without_an_enforcing_policy_that_allows_pauses_there_are_none(policies):
+    assert stepped(running(**ALLOWED), wanted="all", policies=policies).announce == ()
+
+
+def test_no_more_are_paused_within_a_day_than_the_policy_allows_and_each_once():
+    earlier = running("earlier", paused_at=format_time(NOW - 20 * 60 * MINUTE), **ALLOWED)
+    crowd = [running(f"train-{i}", **ALLOWED) for i in range(2)]
+    assert [a.key.name for a in stepped(earlier, *crowd, wanted="all").announce] == ["train-0"]
+    told = replace(crowd[0], annotations={**crowd[0].annotations, "embellie.io/pause-by": format_time(NOW + MINUTE)})
+    assert stepped(earlier, told, crowd[1], wanted="all").announce == ()
+
+
+def test_it_is_suspended_when_its_checkpoint_is_acknowledged_and_else_at_the_announced_instant():
+    by = format_time(NOW + MINUTE)
+    train = running(pause_by=by, **ALLOWED)
+    pods = [running_pod(n, "west-0", gpus=4, job_uid=train.key.uid) for n in ("a", "b")]
+    assert stepped(train, wanted="all", pods=pods).suspend == ()
+    one = [replace(pods[0], checkpointed=by), pods[1]]
+    assert stepped(train, wanted="all", pods=one).suspend == ()
+    both = [replace(pod, checkpointed=by) for pod in pods]
+    (acknowledged,) = stepped(train, wanted="all", pods=both).suspend
+    assert acknowledged.acknowledged
+    (by_job,) = stepped(running(pause_by=by, checkpointed=by, **ALLOWED), wanted="all").suspend
+    assert by_job.acknowledged
+    (late,) = stepped(train, wanted="all", pods=pods, now=NOW + 2 * MINUTE).suspend
+    assert not late.acknowledged
+
+
+def test_an_old_acknowledgement_does_not_count_for_a_new_announcement():
+    train = running(pause_by=format_time(NOW + MINUTE), checkpointed=format_time(NOW - MINUTE), **ALLOWED)
+    assert stepped(train, wanted="all").suspend == ()
+
+
+def test_an_announcement_is_taken_back_when_the_zone_has_cooled():
+    train = running(pause_by=format_time(NOW + MINUTE), **ALLOWED)
+    assert stepped(train).withdraw == (train.key,)
+
+
+def paused(minutes: int, **notes: str):
+    at = format_time(NOW - minutes * MINUTE)
+    released = format_time(NOW - 300 * MINUTE)
+    return job(paused_at=at, released_at=released, cell="west.west-r1", **{**ALLOWED, **notes})
+
+
+def test_a_paused_job_is_not_planned_goes_on_when_heat_allows_it_and_at_the_latest_after_the_limit_hold():
+    work = paused(10)
+    assert work.paused
+    assert assembled(work).snapshot.workloads == ()
+    hot = stepped(work, wanted="all")
+    assert (hot.resume, hot.standing) == ((), (work,))
+    assert stepped(work).resume[0].why == "west-r1 has room for it again"
+    assert "as long as a pause may" in stepped(paused(61), wanted="all").resume[0].why
+    assert "gone" in stepped(work, wanted="all", zones=()).resume[0].why
+    assert "no enforcing policy" in stepped(work, wanted="all", policies=()).resume[0].why
+    assert stepped(work, in_flight={work.key.uid}) == Pauses()
+
+
+def test_work_that_was_released_after_its_pause_is_not_paused_any_more():
+    assert not job(paused_at="2026-01-01T00:00:00Z", released_at="2026-01-01T00:10:00Z").paused
+    assert not running(paused_at="2026-01-01T00:00:00Z").paused
+
+
+def test_a_pause_says_since_when_why_and_until_when_at_most():
+    work = paused(10)
+    words = said(work, assembled(work, thermal_zones=ROOM))
+    assert words == (
+        "Paused since 2026-07-01 13:10 UTC because west.west-r1 was too hot; goes on when there is room again, "
+        "at the latest 2026-07-01 14:10 UTC."
+    )
+
+
+def test_loads_say_what_may_be_paused_and_when_its_last_checkpoint_was():
+    train, plain = running(**ALLOWED), running("plain")
+    started = NOW - 150 * MINUTE
+    pods = [running_pod(w.key.name, "west-0", gpus=4, job_uid=w.key.uid, started=started) for w in (train, plain)]
+    seen = view(train, plain, pods=pods, on=nodes())
+    made = assembled(view=seen, policies=(PAUSES,), thermal_zones=ROOM)
+    loads = {load.key: load for load in heat_loads(made, (train, plain), pods, NOW)}
+    pausable = loads[train.key.uid]
+    assert pausable.pausable
+    assert not loads[plain.key.uid].pausable
+    assert pausable.last_checkpoint == started + 120 * MINUTE
+    assert (pausable.zone, pausable.nodes, pausable.gpus) == ("west-r1", ("west-0",), 4)
+
+
+@pytest.mark.parametrize("text", ["", "5m", "every=1h", "takes=5m,takes=6m", "takes=soon", "takes=2h", "takes=-5m"])
+def test_a_checkpoint_that_cannot_be_read_is_refused_with_a_way_to_mend_it(text):
+    with pytest.raises(ValueError, match=r"takes=|9h30m|shorten"):
+        read_checkpoint(text)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The registry gives back what it was given, and refuses whatever else lies in its folder."""
+
+import io
+import pickle
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from embellie.cli.main import cli
+from embellie_forecast.history import ZoneHistory, hour_of
+from embellie_forecast.history_files import load_carried
+from embellie_forecast.models import Settings, Target, ZoneModel, issue, train_calendar, train_zone
+from embellie_forecast.models.targets import Kernel
+from embellie_forecast.registry import Registry, RegistryError, files
+from embellie_forecast.registry.store import FORMAT, KEY_FILE
+
+UNTIL = datetime(2021, 7, 1, tzinfo=UTC)
+SMALL = Settings(kernels=(Kernel(gamma=0.005, alpha=0.1),), max_training_days=60, warm_up_days=20, refit_days=30)
+
+
+@pytest.fixture(scope="module")
+def history() -> ZoneHistory:
+    end = hour_of(UNTIL) + 20 * 24
+    return load_carried("US-PJM").since(hour_of(UNTIL) - 420 * 24).known_until(end, end)
+
+
+@pytest.fixture(scope="module")
+def model(history: ZoneHistory) -> ZoneModel:
+    source = {"name": "EIA-930", "licence": "US public domain"}
+    return train_zone(history, until=UNTIL, targets=(Target.LIFECYCLE,), settings=SMALL, data_sources=(source,))
+
+
+@pytest.fixture
+def stored(model: ZoneModel, tmp_path: Path) -> Path:
+    return Registry(tmp_path).save(model)
+
+
+def test_a_stored_model_issues_the_same_forecast(history: ZoneHistory, model: ZoneModel, tmp_path: Path) -> None:
+    calendar = train_calendar(history, until=UNTIL)
+    registry = Registry(tmp_path)
+    registry.save(model, calendar)
+    again = registry.load("US-PJM")
+    one, two = (issue(m, history, at=UNTIL).targets[Target.LIFECYCLE].quantiles for m in (model, again))
+    np.testing.assert_array_equal(one, two)
+    kept = registry.load_calendar("US-PJM")
+    assert calendar is not None
+    assert kept is not None
+    np.testing.assert_array_equal(kept.fits[Target.LIFECYCLE].blind, calendar.fits[Target.LIFECYCLE].blind)
+    assert registry.zones() == ("US-PJM",)
+    assert (tmp_path / KEY_FILE).stat().st_mode & 0o077 == 0
+
+
+def test_the_card_says_what_the_model_rests_on(model: ZoneModel, stored: Path) -> None:
+    card = Registry(stored.parent).card("US-PJM")
+    assert card["trained_on"]["until"] == "2021-07-01T00:00Z"
+    assert card["trained_on"]["sources"] == [{"name": "EIA-930", "licence": "US public domain"}]
+    assert len(card["trained_on"]["sha256"]) == 64
+    assert "wx_wind" in card["looks_at"]
+    scores = card["targets"]["lifecycle"]
+    assert len(scores["error_by_day"]) == len(scores["coverage80_percent_by_day"]) == 4
+    shown = CliRunner().invoke(cli, ["model", "card", "US-PJM", "--models", str(stored.parent)])
+    assert shown.exit_code == 0, shown.output
+    assert "US public domain" in shown.output
+    assert model.model_id in shown.output
+
+
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def other_version(content: bytes) -> bytes:
+    return content.replace(b" krr1 ", b" krr0 ", 1)
+
+
+def other_format(content: bytes) -> bytes:
+    return content.replace(f"MODEL {FORMAT} ".encode(), b"MODEL 99 ", 1)
+
+
+class Trap:
+    """What a pickle could do."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (pytest.fail, ("a pickle was loaded",))
+
+
+def pickled(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, facts=np.array([Trap()], dtype=object))
+    return content.partition(b"\n")[0] + b"\n" + buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (flipped, "was changed, cut short"),
+        (lambda c: c[: len(c) // 2], "was changed, cut short"),
+        (lambda c: c[:20], "not a model file"),
+        (lambda _: b"", "not a model file"),
+        (other_version, "another version"),
+        (other_format, "another version"),
+        (pickled, "was changed, cut short"),
+        (lambda _: pickle.dumps(Trap()), "not a model file"),
+    ],
+)
+def test_a_damaged_file_is_refused_with_the_way_out(damage: Any, said: str, stored: Path) -> None:
+    stored.write_bytes(damage(stored.read_bytes()))
+    with pytest.raises(RegistryError, match=said) as refused:
+        Registry(stored.parent).load("US-PJM")
+    assert "embellie model train US-PJM" in str(refused.value)
+
+
+def test_a_pickle_inside_a_sealed_file_is_not_loaded_either(stored: Path) -> None:
+    registry = Registry(stored.parent)
+    head, _, packed = pickled(stored.read_bytes()).partition(b"\n")
+    sealed = b" ".join([*head.split(b" ")[:3], registry._seal(packed).encode()])
+    stored.write_bytes(sealed + b"\n" + packed)
+    with pytest.raises(RegistryError, match="cannot be used"):
+        registry.load("US-PJM")
+
+
+def test_a_model_of_another_installation_is_refused(model: ZoneModel, stored: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    Registry(elsewhere).save(model)
+    (elsewhere / stored.name).write_bytes(stored.read_bytes())
+    with pytest.raises(RegistryError, match="another installation"):
+        Registry(elsewhere).load("US-PJM")
+
+
+@pytest.mark.parametrize("zone", ["", "../US-PJM", "a/b", ".hidden", "x" * 200])
+def test_a_zone_name_cannot_leave_the_folder(zone: str, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="no zone name"):
+        Registry(tmp_path).load(zone)
+
+
+def test_a_full_disk_keeps_the_old_model(model: ZoneModel, stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        Registry(stored.parent).save(replace(model, latency_hours=3))
+    monkeypatch.undo()
+    assert Registry(stored.parent).load("US-PJM").latency_hours == model.latency_hours
+    assert not list(stored.parent.glob("*.tmp"))
+
+
+def test_a_worse_model_does_not_replace_a_better_one(history: ZoneHistory, model: ZoneModel, stored: Path) -> None:
+    registry = Registry(stored.parent)
+    bank = model.banks[Target.LIFECYCLE]
+    worse = replace(model, banks={Target.LIFECYCLE: replace(bank, kernel=bank.kernel + 0.5)})
+    assert not registry.offer(worse, history, at=UNTIL)
+    np.testing.assert_array_equal(registry.load("US-PJM").banks[Target.LIFECYCLE].kernel, bank.kernel)
+    assert registry.offer(model, history, at=UNTIL)
+
+
+def test_no_model_is_said_with_the_command_that_makes_one(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["model", "card", "US-PJM", "--models", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "embellie model train US-PJM" in done.output

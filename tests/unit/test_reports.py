@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reports that refuse what their inputs do not cover, and cards that can be recomputed."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from embellie.accounting.interval import account_interval
+from embellie.accounting.known import Gang, Machine, Price, Samples, Stay, ZoneInterval
+from embellie.cli.main import cli
+from embellie.cli.reporting.period import ReportError, parse_period
+from embellie.domain.reasons import SignalKind
+from embellie.ledger import Draft, Kind, Ledger
+
+T0 = datetime(2026, 3, 28, tzinfo=UTC)
+"""A day before the clocks change in Europe."""
+HOUR = timedelta(hours=1)
+NOW = datetime(2026, 7, 1, tzinfo=UTC)
+
+
+def zone_hour(k: int, *, zone: str = "west", priced: bool = True, namespace: str = "ml", g: float = 400.0) -> Draft:
+    start = T0 + k * HOUR
+    at = tuple(start.timestamp() + s for s in range(0, 3601, 300))
+    prices = (Price(kind=SignalKind.AVERAGE_LIFECYCLE, g_per_kwh=g, quality="measured", source="x"),)
+    busy = 6 <= k % 24 < 18
+    stay = Stay(node="n", gpus=8, start_s=at[0], end_s=at[-1])
+    gang = Gang(uid=f"u{k // 24}", namespace=namespace, name="train", stays=(stay,), watts_per_gpu=600.0)
+    body = account_interval(
+        ZoneInterval(
+            zone=zone,
+            start=start,
+            end=start + HOUR,
+            machines=(
+                Machine(
+                    name="n", gpus=8, idle_w=3200.0, gpu_idle_w=140.0, host_share=0.03,
+                    power=Samples(at_s=at, values=tuple(6800.0 if busy else 3200.0 for _ in at)),
+                ),
+            ),
+            gpus=(),
+            gangs=(gang,) if busy else (),
+            prices=prices if priced else (),
+        )
+    )  # fmt: skip
+    cell = {"name": zone, "nodes": 1, "gpusPerNode": 8, "nodeIdleKw": 3.2, "marginalPue": 1.2}
+    return Draft(kind=Kind.ACCOUNT, at=start + HOUR, body={**body, "cells": [cell]})
+
+
+def ran(day: int) -> Draft:
+    submitted = T0 + day * 24 * HOUR
+    body: dict[str, Any] = {
+        "uid": f"u{day}", "namespace": "ml", "kind": "Job", "name": "train", "flex": "patient", "submitted": submitted,
+        "start": submitted + 6 * HOUR, "end": submitted + 18 * HOUR, "latestStart": submitted + 8 * HOUR, "gpus": 8,
+        "gpusPerPod": 8, "cell": "west", "cells": ["west"], "addedKw": 3.6, "wattsPerGpu": 600.0,
+        "meteredGpuHours": 0.0, "running": False,
+    }  # fmt: skip
+    return Draft(kind=Kind.RUN, at=submitted + 18 * HOUR, body=body)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite"
+
+
+def write(path: Path, drafts: list[Draft]) -> None:
+    with Ledger(path, leader="a", version="1") as ledger:
+        ledger.append(drafts)
+
+
+def swinging(hours: int) -> list[Draft]:
+    """Dirty nights and clean days: what waited from midnight to six in the morning has saved."""
+    return [zone_hour(k, g=600.0 if k % 24 < 6 else 200.0) for k in range(hours)]
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+def report(path: Path, first: str, last: str, *more: str) -> Result:
+    return run("report", "--ledger", str(path), "--from", first, "--to", last, "--draws", "8", *more)
+
+
+def test_a_report_adds_up_and_shows_the_saving_with_its_interval_beside_the_sum_over_jobs(path: Path) -> None:
+    write(path, [*swinging(96), *(ran(day) for day in range(4))])
+    result = report(path, "2026-03-28", "2026-04-01", "--by", "zone", "--format", "json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.output)
+    row, saving = document["rows"][0], document["cluster"]["saving"]
+    assert row["energyKwh"]["total"] == pytest.approx(4 * (12 * 6.8 + 12 * 3.2) * 1.2)
+    assert row["coveragePercent"]["accounts"] == pytest.approx(100)
+    # By hand: without waiting 6 of the 12 hours of 3.6 kW x 1.2 would have met 600 instead of 200 g/kWh, four times.
+    expected = 4 * 6 * 3.6 * 1.2 * (600 - 200) / 1000
+    assert saving["savedKg"]["low"] < expected < saving["savedKg"]["high"]
+    assert saving["savedKg"]["value"] == pytest.approx(expected, rel=0.15)
+    assert saving["naiveKg"] == pytest.approx(expected, rel=0.01)
+    assert saving["verdict"] == "saved"
+    assert saving["whyTheyDiffer"]
+    assert saving["gpuHoursDelayed"] == pytest.approx(4 * 6 * 8)
+    assert document["cluster"]["delay"]["meanHours"] == pytest.approx(6)
+    assert document["method"] == {"accounts": "embellie-account/1", "savings": "embellie-savings/1"}
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "html"])
+@pytest.mark.parametrize("by", ["cluster", "zone", "namespace", "team"])
+def test_every_format_and_grouping_is_written(path: Path, form: str, by: str) -> None:
+    write(path, [*swinging(48), ran(0), ran(1)])
+    result = report(path, "2026-03-28", "2026-03-30", "--by", by, "--format", form)
+    assert result.exit_code == 0, result.output
+    if form == "csv":
+        assert len(list(csv.reader(io.StringIO(result.output)))) == 2
+    if form == "html":
+        assert "<svg" in result.output
+        assert "http://" not in result.output.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+            "http://creativecommons.org", ""
+        )
+        assert "<script" not in result.output
+
+
+def test_a_figure_whose_inputs_cover_less_than_95_percent_of_the_hours_is_refused_and_says_what_is_missing(
+    path: Path,
+) -> None:
+    write(path, [draft for k, draft in enumerate(swinging(48)) if k % 10])
+    result = report(path, "2026-03-28", "2026-03-30", "--format", "json")
+    row = json.loads(result.output)["cluster"]
+    assert row["energyKwh"] is None
+    assert "accounts cover 89.6 % of the hours (5.0 zone-hours are missing)" in row["refused"]["energy"]
+
+
+def test_without_intensity_energy_is_told_and_emissions_are_refused(path: Path) -> None:
+    write(path, [zone_hour(k, priced=k > 5) for k in range(48)])
+    result = report(path, "2026-03-28", "2026-03-30")
+    assert result.exit_code == 0, result.output
+    assert (
+        "Refused: AverageLifecycle of cluster: the carbon intensity (AverageLifecycle) is known for 87.5 %"
+        in result.output
+    )
+    assert "Refused: saving of cluster" in result.output
+
+
+def test_a_marginal_signal_has_no_column_in_an_inventory(path: Path) -> None:
+    drafts = [zone_hour(k) for k in range(24)]
+    for draft in drafts:
+        grams = draft.body["adds"]["grams"]
+        grams["Marginal"] = grams.pop("AverageLifecycle")
+    write(path, drafts)
+    document = json.loads(report(path, "2026-03-28", "2026-03-29", "--format", "json").output)
+    assert set(document["cluster"]["emissionsKg"]) == {"AverageLifecycle", "AverageDirect"}
+
+
+def test_a_report_over_no_data_says_what_there_is(path: Path) -> None:
+    write(path, swinging(24))
+    result = report(path, "2026-05-01", "2026-05-02")
+    assert result.exit_code == 1
+    assert "it has some from 2026-03-28 00:00 to 2026-03-29 00:00 UTC" in result.output
+
+
+def test_a_report_over_the_future_is_refused_and_one_into_it_ends_now() -> None:
+    with pytest.raises(ReportError, match="lies in the future"):
+        parse_period("2027-01-01", "2027-02-01", "UTC", NOW)
+    assert parse_period("2026-06-01", "2026-08-01", "UTC", NOW).end == NOW
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "hours"), [("2026-03-29", "2026-03-30", 23), ("2026-10-25", "2026-10-26", 25)]
+)
+def test_a_day_on_which_the_clocks_change_has_its_own_length(first: str, last: str, hours: int) -> None:
+    period = parse_period(first, last, "Europe/Paris", datetime(2027, 1, 1, tzinfo=UTC))
+    assert period.hours == hours
+
+
+def test_a_report_over_a_change_of_the_clocks_covers_every_hour_once(path: Path) -> None:
+    write(path, [*swinging(72), ran(0)])
+    result = report(path, "2026-03-29", "2026-03-30", "--tz", "Europe/Paris", "--format", "json")
+    document = json.loads(result.output)
+    assert document["period"]["hours"] == 23
+    assert document["cluster"]["coveragePercent"]["accounts"] == pytest.approx(100)
+    assert [day["zoneHours"] for day in document["days"]] == [23]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("yesterday", "2026-04-01", "UTC"), "--from 'yesterday' is no date"),
+        (("2026-04-01", "2026-03-01", "UTC"), "must lie after"),
+        (("2026-04-01", "2026-05-01", "Mars/Base"), "is no time zone"),
+    ],
+)
+def test_a_period_that_is_none_says_how_to_write_it(arguments: tuple[str, str, str], words: str) -> None:
+    with pytest.raises(ReportError, match=words):
+        parse_period(*arguments, NOW)
+
+
+def test_a_zone_that_was_renamed_is_told_and_can_be_joined(path: Path) -> None:
+    write(path, [zone_hour(k, zone="west" if k < 24 else "west-1") for k in range(48)])
+    apart = report(path, "2026-03-28", "2026-03-30", "--by", "zone")
+    assert "--rename OLD=NEW" in apart.output
+    assert "Refused" in apart.output
+    joined = report(path, "2026-03-28", "2026-03-30", "--by", "zone", "--rename", "west=west-1")
+    assert "Refused: energy" not in joined.output
+    assert "100 %" in joined.output
+
+
+def test_ten_thousand_namespaces_with_quotes_and_newlines_are_reported(path: Path) -> None:
+    draft = zone_hour(0)
+    row = draft.body["adds"]["namespaces"].get("ml") or {
+        "dynamicKwh": 1e-4, "idleKwh": 0.0, "overheadKwh": 0.0, "estimatedKwh": 0.0, "gpuSeconds": 1.0,
+        "grams": {"AverageLifecycle": 0.04}, "embodiedG": 0.0,
+    }  # fmt: skip
+    draft.body["adds"]["namespaces"] = {f'=n"{k}\n<b>': row for k in range(10_000)}
+    write(path, [draft])
+    for form in ("csv", "html"):
+        result = report(path, "2026-03-28T00:00:00Z", "2026-03-28T01:00:00Z", "--by", "namespace", "--format", form)
+        assert result.exit_code == 0
+        if form == "csv":
+            rows = list(csv.reader(io.StringIO(result.output)))
+            assert len(rows) == 10_001
+            assert rows[1][0].startswith("'=n\"")
+        else:
+            assert "<b>" not in result.output.replace("<b>1", "").split("<table>")[1]
+
+
+def test_a_card_is_a_line_for_a_paper(path: Path) -> None:
+    write(path, swinging(24))
+    result = run("card", "job/train", "-n", "ml", "--ledger", str(path))
+    assert result.exit_code == 0, result.output
+    for words in ("GPU-hours", "90 % interval", "dynamic", "idle", "embodied", "g/kWh", "embellie-account/1"):
+        assert words in result.output
+    document = json.loads(run("card", "job/train", "-n", "ml", "--ledger", str(path), "-o", "json").output)
+    assert document["energyKwh"]["dynamic"] == pytest.approx(12 * 3.6)
+    assert document["emissionsG"]["total"] == pytest.approx(
+        sum(document["emissionsG"][k] for k in ("dynamic", "idle", "embodied"))
+    )
+
+
+def test_a_card_of_unknown_or_ambiguous_work_says_what_to_do(path: Path) -> None:
+    write(path, swinging(48))
+    assert (
+        "the ledger has no account of job 'absent'"
+        in run("card", "job/absent", "-n", "ml", "--ledger", str(path)).output
+    )
+    assert "choose one with --uid" in run("card", "job/train", "-n", "ml", "--ledger", str(path)).output
+    assert run("card", "job/train", "-n", "ml", "--uid", "u1", "--ledger", str(path)).exit_code == 0
+
+
+def test_late_grid_data_shows_in_a_report(path: Path) -> None:
+    first = zone_hour(0)
+    change = {**first.body, "revision": 1, "adds": {"grams": {"AverageLifecycle": -500.0}}}
+    write(path, [first, Draft(kind=Kind.ACCOUNT, at=first.at, body=change)])
+    result = report(path, "2026-03-28T00:00:00Z", "2026-03-28T01:00:00Z")
+    assert "Late grid data changed the emissions (AverageLifecycle)" in result.output

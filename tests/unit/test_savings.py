@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Savings that a person can recompute: the worked example of docs/method.md, and what must hold for all."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embellie.accounting import Run, Signal
+from embellie.accounting.allocation import GangUse, NodeEnergy, allocate
+from embellie.accounting.embodied import hardware_for
+from embellie.accounting.savings import Savings, Uncertainty, Window, intensities, naive_sum, savings, why_they_differ
+from embellie.domain.reasons import SignalKind
+from embellie.simulation import SimCell, SimGridZone, SimSite
+from embellie.simulation.counterfactual import Observed, replay_counterfactual
+
+T0 = datetime(2026, 3, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+CERTAIN = Uncertainty(duration=0.0, job_power=0.0, common_power=0.0, intensity=0.0, widen=1.0)
+PAGE = Path(__file__).parents[2] / "docs" / "method.md"
+
+
+def series(*values: float, kind: SignalKind = SignalKind.AVERAGE_LIFECYCLE) -> Signal:
+    return Signal(start=T0, step=HOUR, values=np.array(values), kind=kind)
+
+
+def ran(job: str, submitted: float, start: float, hours: float, *, held: bool = False, kw: float = 3.0) -> Run:
+    return Run(
+        job=job, zone="west", submitted_at=T0 + submitted * HOUR, start=T0 + start * HOUR,
+        end=T0 + (start + hours) * HOUR, gpus=8, power_kw=kw, latest_start=T0 + 6 * HOUR if held else None,
+    )  # fmt: skip
+
+
+def saved(
+    runs: list[Run], signal: Signal, slots: int, *, uncertainty: Uncertainty = CERTAIN, nodes: int = 1, draws: int = 5
+) -> Savings:
+    site = SimSite(
+        cells=(SimCell(name="west", grid_zone="west", nodes=nodes, pue=1.2),),
+        grid_zones=(SimGridZone(name="west", signal=signal),),
+    )
+    window = Window(start=T0, step=HOUR, slots=slots)
+    seen = [Observed(run=run, cell="west", gpus_per_pod=8) for run in runs]
+    replayed = replay_counterfactual(seen, site, window, uncertainty=uncertainty, draws=draws)
+    ci = intensities({"west": signal}, site.zone_powers(), window)
+    return savings(replayed.draws, ci, signal.kind, uncertainty=uncertainty)
+
+
+EXAMPLE = [ran("a", 0, 2, 2, held=True), ran("b", 1, 1, 1)]
+PRICES = series(600, 600, 200, 200)
+
+
+def numbers_in(section: str) -> str:
+    text = PAGE.read_text(encoding="utf-8")
+    return text.split(f"## {section}", 1)[1].split("\n## ", 1)[0]
+
+
+def test_the_worked_example_of_a_saving_comes_out_as_the_page_says() -> None:
+    page = numbers_in("Worked example: a saving")
+    found = saved(EXAMPLE, PRICES, 4)
+    naive = naive_sum(EXAMPLE, {"west": 1.2}, {"west": PRICES})
+    assert found.saved_g.value == pytest.approx(1440)
+    assert naive == pytest.approx(2880)
+    assert found.shifted_kwh.value == pytest.approx(3.6)
+    assert "5040 - 3600 = **1440 g**" in page
+    assert "**2880 g**" in page
+    assert found.peak_change_kw["west"].value == pytest.approx(0.0, abs=1e-9)
+    assert "empty for every job" in why_they_differ(found, naive)
+
+
+def test_the_worked_example_of_an_allocation_comes_out_as_the_page_says() -> None:
+    page = numbers_in("Worked example: one hour of one node")
+    use = GangUse(gang="a", gpu_seconds=4 * 3600.0, gpu_kwh=2.56)
+    node = NodeEnergy(name="n", seconds=3600.0, gpus=8, idle_w=3200.0, gpu_idle_w=140.0, kwh=5.3, uses=(use,))
+    found = allocate([node], overhead_kwh=1.06, meter_kwh=6.4)
+    job = found.gangs["a"]
+    said = {
+        "dynamic": job.dynamic_kwh,
+        "reserved idle": job.idle_kwh,
+        "overhead of the job": job.overhead_kwh,
+        "unreserved idle": found.idle.it_kwh,
+        "unexplained": found.unexplained_kwh,
+    }
+    for name, value in said.items():
+        assert f"| {name} | {value:.2f} kWh |" in page, name
+    assert f"{job.kwh:.2f} kWh x 400 g/kWh = {400 * job.kwh:.0f} g" in page
+    rate = hardware_for("H100").g_per_gpu_hour
+    assert f"{rate:.2f} g" in page
+    assert f"{4 * rate:.1f} g" in page
+
+
+def test_without_waiting_nothing_is_saved() -> None:
+    found = saved([ran("a", 0, 0, 2), ran("b", 0, 2, 1)], PRICES, 4)
+    assert found.saved_g.value == pytest.approx(0.0, abs=1e-9)
+    assert found.verdict == "about zero"
+
+
+def test_a_saving_that_went_wrong_is_negative_and_stays_so() -> None:
+    found = saved([ran("a", 0, 2, 2, held=True)], series(200, 200, 600, 600), 4)
+    assert found.saved_g.value == pytest.approx(-2 * 3.6 * 400)
+    assert found.verdict == "more than without"
+
+
+def test_on_a_saturated_cluster_letting_another_job_go_first_saves_about_nothing() -> None:
+    queue = [ran(str(k), 0, k, 1, held=True) for k in (1, 2, 3, 4, 5, 0)]
+    found = saved(queue, series(600, 500, 400, 300, 200, 100), 6)
+    assert found.saved_g.value == pytest.approx(0.0, abs=1e-6)
+    assert naive_sum(queue, {"west": 1.2}, {"west": series(*([600, 500, 400, 300, 200, 100] * 2))}) > 1000
+
+
+def test_work_that_waits_beyond_the_window_is_owed_and_not_saved() -> None:
+    found = saved([ran("a", 0, 4, 2, held=True)], series(400, 400, 400, 400), 4)
+    assert found.owed_kwh == pytest.approx(7.2)
+    assert found.saved_g.value == pytest.approx(0.0, abs=1e-6)
+
+
+def test_days_and_zones_add_up_to_the_whole() -> None:
+    signal = series(*([600.0] * 12 + [200.0] * 36))
+    found = saved([ran("a", 0, 14, 20, held=True), ran("b", 1, 30, 4, held=True)], signal, 48)
+    assert sum(day.saved_g.value for day in found.by_day) == pytest.approx(found.saved_g.value)
+    assert sum(zone.saved_g.value for zone in found.by_zone.values()) == pytest.approx(found.saved_g.value)
+    assert [day.day for day in found.by_day] == ["2026-03-01", "2026-03-02"]
+
+
+def test_uncertainty_widens_the_interval_and_keeps_the_value_inside() -> None:
+    wide = saved(EXAMPLE, PRICES, 4, uncertainty=Uncertainty(), draws=40)
+    assert wide.saved_g.low < wide.saved_g.value < wide.saved_g.high
+    wider = saved(EXAMPLE, PRICES, 4, uncertainty=Uncertainty(widen=3.0), draws=40)
+    assert wider.saved_g.high - wider.saved_g.low > 2 * (wide.saved_g.high - wide.saved_g.low)
+
+
+def test_a_hole_in_the_grid_s_series_is_an_error_and_never_a_clean_hour() -> None:
+    with pytest.raises(ValueError, match="gaps"):
+        saved(EXAMPLE, series(600, float("nan"), 200, 200), 4)
+
+
+def test_zones_measured_by_two_kinds_of_signal_cannot_be_added_up() -> None:
+    window = Window(start=T0, step=HOUR, slots=2)
+    site = SimSite(
+        cells=(SimCell(name="a", grid_zone="a", nodes=1), SimCell(name="b", grid_zone="b", nodes=1)),
+        grid_zones=(
+            SimGridZone(name="a", signal=PRICES),
+            SimGridZone(name="b", signal=replace(PRICES, kind=SignalKind.MARGINAL)),
+        ),
+    )
+    with pytest.raises(TypeError, match="cannot be added up"):
+        intensities({z.name: z.signal for z in site.grid_zones}, site.zone_powers(), window)
+
+
+def test_equal_inputs_give_equal_savings() -> None:
+    one, other = (saved(EXAMPLE, PRICES, 4, uncertainty=Uncertainty(), draws=10) for _ in range(2))
+    assert one == other

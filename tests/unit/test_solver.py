@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The planner's proof against HiGHS, its certificate against a checker of its own, and bad input."""
+
+import itertools
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from scipy.optimize import LinearConstraint, milp
+from scipy.sparse import coo_matrix
+
+from embellie.cli.main import cli
+from embellie.planning.audit import violations
+from embellie.planning.bound import lower_bound
+from embellie.planning.certificate import certificate_to_dict, instance_from_dict, instance_to_dict
+from embellie.planning.inputs import make_jobs, make_zones, no_prices, shifted, validated
+from embellie.planning.instances import random_instance
+from embellie.planning.pauses import cheapest_parts, parts_of
+from embellie.planning.problem import Binding, Mode, Prices, Problem, Solution, Stage
+from embellie.planning.solver import Effort, solve
+
+LIGHT = Effort(iterations=60, rounds=4)
+
+
+def still() -> float:
+    return 0.0
+
+
+def answer(problem: Problem, effort: Effort = LIGHT, warm: Prices | None = None) -> Solution:
+    return solve(problem, budget_s=math.inf, clock=still, effort=effort, warm=warm)
+
+
+def instance(jobs: int, seed: int, hours: int = 48, load: float = 0.5, pausable: float = 0.6) -> Problem:
+    return random_instance(jobs=jobs, zones=3, hours=hours, load=load, future=0.3, seed=seed, pausable=pausable)
+
+
+def optimum(problem: Problem, *, integral: bool) -> float:
+    """Solve with HiGHS: a column for each run, each slot of pausable work in a zone, and each job without a place."""
+    jobs, zones, slots = problem.jobs, problem.zones, problem.n_slots
+    cost: list[float] = []
+    entries: list[tuple[int, int, float]] = []
+    n_rows = 2 * problem.n_zones * slots
+    low, high = [-np.inf] * n_rows, [*zones.gpus.reshape(-1), *zones.heat_kw.reshape(-1)]
+
+    def use(column: int, job: int, zone: int, slot: int) -> None:
+        entries.append((zone * slots + slot, column, jobs.gpus[job]))
+        entries.append(((problem.n_zones + zone) * slots + slot, column, jobs.limit_kw[job]))
+
+    def row(least: float, most: float) -> int:
+        low.append(least)
+        high.append(most)
+        return len(low) - 1
+
+    for job in range(jobs.count):
+        length = round(jobs.duration_h[job])
+        once = row(1.0, 1.0)
+        entries.append((once, len(cost), 1.0))
+        cost.append(jobs.unplaced_cost[job])
+        for zone in np.flatnonzero(jobs.zones[job]):
+            rate = jobs.power_kw[job] * zones.cost_per_kwh[zone]
+            if jobs.pausable[job]:
+                chosen, filled = len(cost), row(0.0, 0.0)
+                entries += [(once, chosen, 1.0), (filled, chosen, -float(length))]
+                cost.append(0.0)
+                for slot in range(jobs.release[job], jobs.deadline[job]):
+                    link = row(-np.inf, 0.0)
+                    entries += [(filled, len(cost), 1.0), (link, len(cost), 1.0), (link, chosen, -1.0)]
+                    use(len(cost), job, zone, slot)
+                    cost.append(rate[slot])
+            else:
+                for start in range(jobs.release[job], jobs.latest_start[job] + 1):
+                    entries.append((once, len(cost), 1.0))
+                    for slot in range(start, start + length):
+                        use(len(cost), job, zone, slot)
+                    cost.append(rate[start : start + length].sum())
+    rows, columns, values = zip(*entries, strict=True)
+    matrix = coo_matrix((values, (rows, columns)), shape=(len(low), len(cost))).tocsr()
+    found = milp(
+        cost,
+        constraints=LinearConstraint(matrix, low, high),
+        integrality=np.full(len(cost), int(integral)),
+        bounds=(0, 1),
+        options={"time_limit": 20.0, "mip_rel_gap": 1e-6},
+    )
+    assert found.status == 0, found.message
+    return float(found.fun)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bound_below_lp_below_milp_below_plan(seed: int) -> None:
+    problem = instance(24, seed, hours=24)
+    plan = answer(problem)
+    lp, best = optimum(problem, integral=False), optimum(problem, integral=True)
+    slack = 1e-6 * best
+    assert lp <= best + slack
+    assert plan.lower_bound <= best + slack
+    assert best <= plan.objective + slack
+    assert plan.gap < 0.25
+
+
+def test_on_300_jobs_the_bound_is_close_to_the_lp_and_the_plan_close_to_both() -> None:
+    problem = random_instance(jobs=300, zones=3, hours=36, load=0.4, future=0.3, seed=5, pausable=0.0)
+    plan = answer(problem)
+    lp = optimum(problem, integral=False)
+    # Without pausable work a job's subproblem is integral: the best Lagrangian bound is the LP's.
+    assert plan.lower_bound <= lp * (1 + 1e-6)
+    assert plan.lower_bound > 0.97 * lp
+    assert plan.objective >= lp * (1 - 1e-6)
+    assert plan.gap < 0.15
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e3])
+def test_the_bound_holds_for_any_prices(scale: float) -> None:
+    problem = instance(60, 3)
+    rng = np.random.default_rng(1)
+    zero = no_prices(problem)
+    prices = Prices(
+        gpu=rng.random(zero.gpu.shape) * 20 * scale, power=zero.power, heat=rng.random(zero.heat.shape) * 40 * scale
+    )
+    assert lower_bound(problem, prices) <= answer(problem).objective
+
+
+def check_certificate(data: dict[str, dict[str, dict[str, list[float]]]]) -> tuple[float, float]:
+    """Recompute (objective, bound) by plain loops, sharing nothing with the planner but the file."""
+    plan, prices = data["plan"], data["prices"]
+    jobs, zones = data["instance"]["jobs"], data["instance"]["zones"]
+    slots = len(data["instance"]["edges_h"]) - 1
+    n_zones, count = len(zones["gpus"]), len(jobs["gpus"])
+    rate = np.array(zones["cost_per_kwh"])
+    price_gpu, price_heat = np.array(prices["gpu"]), np.array(prices["heat"])
+    gpus, heat = np.zeros((n_zones, slots)), np.zeros((n_zones, slots))
+    objective, worked = [], np.zeros(count)
+    for j, first, last in zip(plan["part_job"], plan["part_start"], plan["part_end"], strict=True):
+        z = plan["zone"][j]
+        assert jobs["zones"][j][z]
+        assert first >= jobs["release"][j]
+        assert last <= jobs["deadline"][j]
+        worked[j] += last - first
+        gpus[z, first:last] += jobs["gpus"][j]
+        heat[z, first:last] += jobs["limit_kw"][j]
+        objective.append(jobs["power_kw"][j] * rate[z, first:last].sum())
+    assert (gpus <= np.array(zones["gpus"]) + 1e-6).all()
+    assert (heat <= np.array(zones["heat_kw"]) + 1e-6).all()
+    terms = []
+    for j in range(count):
+        length = round(jobs["duration_h"][j])
+        assert worked[j] == (length if plan["zone"][j] >= 0 else 0)
+        if plan["zone"][j] < 0:
+            objective.append(jobs["unplaced_cost"][j])
+        best = jobs["unplaced_cost"][j]
+        for z in range(n_zones):
+            if not jobs["zones"][j][z]:
+                continue
+            slot_price = jobs["power_kw"][j] * rate[z] + jobs["gpus"][j] * price_gpu[z]
+            slot_price = slot_price + jobs["limit_kw"][j] * price_heat[z]
+            if jobs["pausable"][j]:
+                window = slot_price[jobs["release"][j] : jobs["deadline"][j]]
+                best = min(best, np.sort(window)[:length].sum())
+            else:
+                starts = range(jobs["release"][j], jobs["latest_start"][j] + 1)
+                best = min(best, *(slot_price[s : s + length].sum() for s in starts))
+        terms.append(best)
+    worth = (price_gpu * np.array(zones["gpus"])).sum() + (price_heat * np.array(zones["heat_kw"])).sum()
+    assert price_gpu.min() >= 0
+    assert price_heat.min() >= 0
+    return math.fsum(objective), math.fsum(terms) - worth
+
+
+def test_an_independent_checker_confirms_the_certificate(tmp_path: Path) -> None:
+    out, certificate = tmp_path / "out.json", tmp_path / "certificate.json"
+    told = ["plan", "bench", "--jobs", "250", "--zones", "3", "--hours", "72", "--load", "0.5", "--future", "0.2"]
+    told += ["--seed", "4", "--budget", "1", "--certificate", str(certificate), "--json", str(out)]
+    result = CliRunner().invoke(cli, told)
+    assert result.exit_code == 0, result.output
+    numbers = json.loads(out.read_text())
+    objective, bound = check_certificate(json.loads(certificate.read_text()))
+    assert objective == pytest.approx(numbers["objective"], rel=1e-9)
+    assert bound == pytest.approx(numbers["lower_bound"], rel=1e-6)
+    assert numbers["gap"] == pytest.approx((objective - bound) / bound, rel=1e-4)
+    assert numbers["violations"] == 0
+    assert numbers["unplaced"] <= numbers["fifo_unplaced"]
+    assert {"greedy_seconds", "greedy_gap", "seconds", "peak_rss_mib"} <= numbers.keys()
+    again = CliRunner().invoke(cli, ["plan", "bench", "--instance", str(certificate), "--budget", "1"])
+    assert json.loads(again.output)["jobs"] == 250
+
+
+def test_an_instance_that_cannot_be_read_says_which_field(tmp_path: Path) -> None:
+    path = tmp_path / "instance.json"
+    data = instance_to_dict(instance(3, 0))
+    del data["jobs"]["gpus"]
+    path.write_text(json.dumps(data))
+    result = CliRunner().invoke(cli, ["plan", "bench", "--instance", str(path)])
+    assert result.exit_code == 1
+    assert "no field gpus" in result.output
+
+
+def test_instances_survive_the_file() -> None:
+    problem = instance(5, 0)
+    problem = replace(problem, zones=replace(problem.zones, heat_kw=np.full_like(problem.zones.heat_kw, np.inf)))
+    again = instance_from_dict(json.loads(json.dumps(instance_to_dict(problem))))
+    assert np.array_equal(again.zones.heat_kw, problem.zones.heat_kw)
+    assert np.array_equal(again.jobs.zones, problem.jobs.zones)
+    plan = answer(problem)
+    assert answer(again).objective == plan.objective
+    assert certificate_to_dict(problem, plan)["plan"]["zone"] == plan.zone.tolist()
+
+
+def small(**told: object) -> Problem:
+    """Return one zone of 8 GPUs over 12 slots, clean from slot 6 to 8."""
+    rate = np.full((1, 12), 400.0)
+    rate[0, 6:8] = 100.0
+    zones = told.pop("zones", make_zones(cost_per_kwh=rate, gpus=np.full((1, 12), 8.0)))
+    basics = {"gpus": [8.0], "power_kw": 4.0, "duration_h": 2.0, "unplaced_cost": 1e5, "n_zones": 1, "n_slots": 12}
+    jobs = make_jobs(**{**basics, **told})  # type: ignore[arg-type]
+    slots = np.arange(zones.cost_per_kwh.shape[1] + 1.0)  # type: ignore[attr-defined]
+    return Problem(edges_h=slots, zones=zones, jobs=jobs)  # type: ignore[arg-type]
+
+
+def test_no_jobs_and_no_capacity_are_answered() -> None:
+    empty = answer(small(gpus=[]))
+    assert (empty.objective, empty.lower_bound, empty.gap, empty.unplaced) == (0.0, 0.0, 0.0, 0)
+    closed = make_zones(cost_per_kwh=np.full((1, 12), 400.0), gpus=np.zeros((1, 12)))
+    plan = answer(small(zones=closed))
+    assert plan.unplaced == 1
+    assert plan.binding[0] == Binding.UNPLACED
+    assert plan.gap < 1e-6
+    nowhere = Problem(
+        edges_h=np.arange(13.0),
+        zones=make_zones(cost_per_kwh=np.zeros((0, 12)), gpus=np.zeros((0, 12))),
+        jobs=make_jobs(gpus=[1.0], power_kw=1.0, duration_h=1.0, unplaced_cost=5.0, n_zones=0, n_slots=12),
+    )
+    assert answer(nowhere).objective == 5.0
+
+
+def test_a_job_larger_than_any_zone_and_a_bound_before_the_release_are_unplaced() -> None:
+    plan = answer(small(gpus=[8.0, 9.0, 8.0], release=[0, 0, 5], latest_start=[11, 11, 4]))
+    assert plan.zone.tolist() == [0, -1, -1]
+
+
+@pytest.mark.parametrize("value", [-300.0, 0.0, 1e9])
+def test_negative_constant_and_extreme_prices_are_planned(value: float) -> None:
+    rate = np.full((1, 12), value)
+    plan = answer(small(zones=make_zones(cost_per_kwh=rate, gpus=np.full((1, 12), 8.0)), unplaced_cost=1e12))
+    assert plan.start[0] == 0
+    assert plan.objective == pytest.approx(8.0 * value)
+    assert plan.lower_bound <= plan.objective
+
+
+def test_work_goes_to_negative_prices() -> None:
+    rate = np.full((1, 12), 50.0)
+    rate[0, 9:11] = -500.0
+    for pausable in (False, True):
+        plan = answer(small(zones=make_zones(cost_per_kwh=rate, gpus=np.full((1, 12), 8.0)), pausable=pausable))
+        assert plan.start[0] == 9
+        assert plan.objective == pytest.approx(-4000.0)
+        assert plan.lower_bound == pytest.approx(-4000.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("power_kw", math.nan), ("duration_h", 0.0), ("gpus", [-1.0]), ("limit_h", 1.0), ("pause_h", math.inf)],
+)
+def test_numbers_that_no_plan_may_rest_on_are_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"jobs.{field}"):
+        validated(small(**{field: value}))
+
+
+def test_nan_prices_and_bad_axes_are_refused_by_name() -> None:
+    rate = np.full((1, 12), 400.0)
+    rate[0, 3] = math.nan
+    with pytest.raises(ValueError, match=r"zones.cost_per_kwh\[0, 3\]"):
+        validated(small(zones=make_zones(cost_per_kwh=rate, gpus=np.ones((1, 12)))))
+    with pytest.raises(ValueError, match="edges_h"):
+        validated(replace(small(), edges_h=np.array([0.0, 2.0, 1.0])))
+    with pytest.raises(ValueError, match="at least 0"):
+        lower_bound(small(), Prices(gpu=np.full((1, 12), -1.0), power=np.zeros((0, 12)), heat=np.zeros((0, 12))))
+
+
+def test_the_binding_row_is_named() -> None:
+    def bound_by(**rows: object) -> Binding:
+        rate = np.full((1, 12), 400.0)
+        rate[0, 6:8], rate[0, :3] = 100.0, 500.0
+        zones = make_zones(cost_per_kwh=rate, gpus=np.full((1, 12), 16.0), **rows)  # type: ignore[arg-type]
+        plan = answer(small(zones=zones, gpus=[8.0] * 3, release=1))
+        return Binding(max(plan.binding))
+
+    assert bound_by() is Binding.GPUS
+    assert bound_by(heat_kw=np.full((1, 12), 4.0)) is Binding.HEAT
+    assert bound_by(power_kw=np.full((1, 12), 4.0)) is Binding.POWER
+    assert answer(small()).binding.tolist() == [Binding.CHEAPER]
+    assert answer(small(latest_start=0)).binding.tolist() == [Binding.NONE]
+
+
+def test_a_capped_mode_is_used_where_it_pays_and_meets_the_deadline() -> None:
+    modes = (Mode(), Mode(power=0.6, speed=0.9))
+    problem = replace(small(deadline=4, latest_start=1), modes=modes, modes_allowed=np.array([[True, True]]))
+    plan = answer(problem)
+    assert plan.mode.tolist() == [1]
+    assert plan.objective == pytest.approx(4.0 * 0.6 / 0.9 * 2 * 400)
+    tight = replace(small(deadline=2, latest_start=0), modes=modes, modes_allowed=np.array([[True, True]]))
+    assert answer(tight).mode.tolist() == [0]
+    assert violations(problem, plan) == 0
+
+
+def test_a_dear_pause_is_not_taken_and_a_minimum_run_is_kept() -> None:
+    rate = np.array([[400.0, 100.0, 300.0, 100.0, 400.0, 400.0]])
+    told = {"zones": make_zones(cost_per_kwh=rate, gpus=np.full((1, 6), 8.0)), "pausable": True, "n_slots": 6}
+    assert answer(small(**told)).part_start.tolist() == [1, 3]
+    dear = answer(small(pause_h=5.0, **told))
+    assert dear.part_job.size == 1
+    assert dear.objective == pytest.approx(4.0 * 400.0)
+    assert dear.lower_bound <= dear.objective
+    assert answer(small(min_run_h=2.0, **told)).part_job.size == 1
+
+
+def test_parts_and_their_candidates() -> None:
+    assert parts_of(np.array([0, 1, 4])) == [(0, 2), (4, 5)]
+    closed = np.zeros((1, 4), dtype=bool)
+    assert cheapest_parts(np.ones((1, 4)), closed, np.ones((1, 4)), np.ones(4), 2.0, 0.0) is None
+
+
+def test_coarse_slots_pay_for_their_own_hours_only() -> None:
+    edges = np.array([0.0, 0.5, 1.0, 2.0, 4.0, 8.0])
+    rate = np.array([[400.0, 400.0, 400.0, 100.0, 200.0]])
+    jobs = make_jobs(gpus=[4.0], power_kw=2.0, duration_h=3.0, unplaced_cost=1e6, n_zones=1, n_slots=5)
+    problem = Problem(edges_h=edges, zones=make_zones(cost_per_kwh=rate, gpus=np.full((1, 5), 4.0)), jobs=jobs)
+    for pausable in (False, True):
+        plan = answer(replace(problem, jobs=replace(jobs, pausable=np.array([pausable]))))
+        assert plan.start[0] == 3
+        assert plan.objective == pytest.approx(2.0 * (2 * 100 + 200))
+        assert plan.lower_bound <= plan.objective
+
+
+def test_zones_on_one_contract_share_its_power() -> None:
+    zones = make_zones(cost_per_kwh=np.full((2, 4), 100.0), gpus=np.full((2, 4), 8.0))
+    zones = replace(zones, power_group=np.array([0, 0]), power_kw=np.full((1, 4), 6.0))
+    jobs = make_jobs(gpus=[8.0] * 2, power_kw=4.0, duration_h=2.0, unplaced_cost=1e6, n_zones=2, n_slots=4)
+    plan = answer(Problem(edges_h=np.arange(5.0), zones=zones, jobs=jobs))
+    assert sorted(plan.start.tolist()) == [0, 2]
+    assert violations(Problem(edges_h=np.arange(5.0), zones=zones, jobs=jobs), plan) == 0
+
+
+def test_delay_has_a_price_and_so_has_churn() -> None:
+    assert answer(small()).start.tolist() == [6]
+    assert answer(small(delay_cost_per_h=1000.0)).start.tolist() == [0]
+    flat = make_zones(cost_per_kwh=np.full((1, 12), 400.0), gpus=np.full((1, 12), 8.0))
+    kept = answer(small(zones=flat, previous_zone=0, previous_start=5, churn_cost=10.0))
+    assert kept.start.tolist() == [5]
+
+
+def test_without_any_time_first_come_first_served_answers() -> None:
+    ticks = itertools.count()
+    problem = instance(200, 1)
+    plan = solve(problem, budget_s=1e-9, clock=lambda: float(next(ticks)))
+    assert plan.stage is Stage.FIFO
+    assert violations(problem, plan) == 0
+    assert plan.lower_bound <= plan.objective
+
+
+def test_the_same_problem_gives_the_same_plan_and_warm_prices_change_little() -> None:
+    problem = instance(150, 2)
+    one, two = answer(problem), answer(problem)
+    assert np.array_equal(one.start, two.start)
+    assert one.objective == two.objective
+    warm = answer(problem, warm=one.prices, effort=Effort(iterations=5, rounds=2))
+    assert warm.objective <= 1.05 * one.objective
+    assert answer(problem, warm=no_prices(small())).objective == one.objective
+
+
+def test_prices_move_with_the_hour() -> None:
+    prices = Prices(gpu=np.arange(4.0)[None], power=np.zeros((0, 4)), heat=np.zeros((0, 4)))
+    moved = shifted(prices, np.arange(5.0), np.arange(5.0), 1.0)
+    assert moved.gpu.tolist() == [[1.0, 2.0, 3.0, 0.0]]

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`embellie thermal fit` knows a file by its columns, says how good a fit is, and says what is wrong with a file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from embellie.cli.main import cli
+
+FIELDS = {
+    "schema", "rows_fit", "rows_test", "node_power_rmse_w", "die_step_s", "die_q999_c", "gpu_power_rmse_w", "coverage",
+    "margin_c", "parameters",
+}  # fmt: skip
+
+
+def samples(path: Path, *, runs: int = 6, node: bool = False, seed: int = 0) -> Path:
+    """Write runs of a made-up two-GPU machine; the file is as the real ones are."""
+    random = np.random.default_rng(seed)
+    parts = []
+    for run in range(runs):
+        t = np.cumsum(random.uniform(1.0, 2.0, 160))
+        cap = (200, 400, 600)[run % 3]
+        power = np.where((t > 15) & (t < 200), cap, 70.0) + random.normal(0, 2, t.size)
+        rows = {
+            "run_id": f"run{run}",
+            "fan_mode": "default",
+            "workload": ("fp32", "fp64")[run % 2],
+            "cap_w": cap,
+            "t_s": t,
+        }
+        for gpu in (0, 1):
+            rows[f"gpu{gpu}_power_w"] = power
+            rows[f"gpu{gpu}_temp_c"] = np.round(30 + 2 * gpu + 0.035 * power + random.normal(0, 0.2, t.size))
+        if node:
+            rows["dcmi_power_w"] = 500 + 1.03 * 2 * power + random.normal(0, 10, t.size)
+        parts.append(pd.DataFrame(rows))
+    pd.concat(parts).to_csv(path, index=False)
+    return path
+
+
+def hourly(path: Path, *, hours: int = 900) -> Path:
+    random = np.random.default_rng(1)
+    busy = np.clip(random.normal(50, 40, hours), 0, 100)
+    power = 30 + 2.5 * busy + random.normal(0, 5, hours)
+    pd.DataFrame(
+        {
+            "ts": pd.date_range("2024-01-01", periods=hours, freq="h").strftime("%Y-%m-%d %H:%M"),
+            "power_avg_w": power,
+            "temp_avg_c": 28 + 0.13 * power + random.normal(0, 0.5, hours),
+            "util_avg_pct": busy,
+        }
+    ).to_csv(path, index=False)
+    return path
+
+
+def fit(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(cli, ["thermal", "fit", *map(str, arguments)])
+    return result.exit_code, result.output
+
+
+def figures(tmp_path: Path, *arguments: object) -> dict:
+    code, output = fit(*arguments, "--json", tmp_path / "out.json")
+    assert code == 0, output
+    found = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert set(found) == FIELDS
+    return found
+
+
+def test_gpu_samples_are_fitted_and_each_run_is_predicted_by_the_others(tmp_path):
+    found = figures(tmp_path, samples(tmp_path / "gpu.csv.gz"))
+    assert found["schema"] == "gpu-samples"
+    assert found["die_step_s"] == 15.0
+    assert found["die_q999_c"] < 2.0
+    assert found["node_power_rmse_w"] is None
+    assert found["rows_fit"] == found["rows_test"] == 960
+    assert found["coverage"].keys() == found["margin_c"].keys() == {"0.05", "0.01"}
+
+
+def test_node_samples_also_give_the_law_of_the_node(tmp_path):
+    fitted = samples(tmp_path / "a.csv", node=True)
+    found = figures(tmp_path, fitted, "--test", samples(tmp_path / "b.csv", node=True, seed=9))
+    assert found["schema"] == "node-samples"
+    assert found["node_power_rmse_w"] < 15.0
+    assert found["parameters"]["node_power"]["gpu_share"] == pytest.approx(1.03, abs=0.02)
+
+
+def test_runs_are_held_out_by_name_or_label(tmp_path):
+    path = samples(tmp_path / "gpu.csv")
+    assert figures(tmp_path, path, "--test-runs", "*/fp64/*")["rows_test"] == 480
+    assert figures(tmp_path, path, "--test-runs", "run0")["rows_test"] == 160
+    code, output = fit(path, "--test-runs", "nothing*")
+    assert code == 1
+    assert "matches no run" in output
+    assert "holds all of them out" in fit(path, "--test-runs", "*")[1]
+
+
+def test_hourly_servers_are_predicted_row_by_row_before_they_are_learnt(tmp_path):
+    found = figures(tmp_path, hourly(tmp_path / "server1.csv"), "--test-runs", "*/2024-02")
+    assert found["schema"] == "hourly-servers"
+    assert found["die_step_s"] == 3600.0
+    assert found["gpu_power_rmse_w"] < 12.0
+    assert found["parameters"]["servers"]["server1"]["r_mk_per_w"] == pytest.approx(130, abs=30)
+
+
+def test_predicted_against_measured_is_drawn(tmp_path):
+    code, output = fit(samples(tmp_path / "gpu.csv"), "--plot", tmp_path / "fit.png")
+    assert code == 0
+    assert "predicted (up) against measured (right)" in output
+    assert (tmp_path / "fit.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rows_that_no_machine_shows_are_left_out_and_counted(tmp_path):
+    path = samples(tmp_path / "gpu.csv")
+    table = pd.read_csv(path)
+    table.loc[3, "gpu0_temp_c"] = 4000.0
+    table.loc[4, "gpu1_power_w"] = np.nan
+    table.to_csv(path, index=False)
+    code, output = fit(path)
+    assert code == 0
+    assert "2 rows left out" in output
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ("a,b\n1,2\n", "columns are those of no known file"),
+        ("run_id,t_s,gpu0_power_w\nr,0,100\n", "gpu0_temp_c are missing"),
+        ("ts,power_avg_w\n2024-01-01 00:00,100\n", "temp_avg_c, util_avg_pct are missing"),
+        ("run_id,t_s,gpu0_power_w,gpu0_temp_c\n", "no rows below the header"),
+        ("run_id,t_s,gpu0_power_w,gpu0_temp_c\nr,0,warm,30\n", "gpu0_power_w holds no numbers"),
+        ("run_id,t_s,gpu0_power_w,gpu0_temp_c\nr,0,100,30\n", "no run lasts three steps"),
+        ("ts,power_avg_w,temp_avg_c,util_avg_pct\nyesterday,1,2,3\n", "column ts holds no times"),
+        ("\x00\x01", "columns are those of no known file"),
+        ("", "cannot be read as CSV"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_what_is_wrong(tmp_path, columns, says):
+    path = tmp_path / "bad.csv"
+    path.write_text(columns, encoding="utf-8")
+    code, output = fit(path)
+    assert code == 1
+    assert says in output
+
+
+def test_kinds_that_do_not_go_together_are_refused(tmp_path):
+    code, output = fit(samples(tmp_path / "gpu.csv"), hourly(tmp_path / "server.csv"))
+    assert code == 1
+    assert "cannot be fitted together" in output
+
+
+def test_either_files_or_a_zone_must_be_given(tmp_path):
+    assert fit()[0] == 2
+    code, output = fit("--zone", "row")
+    assert code == 1
+    assert "--prometheus-url" in output

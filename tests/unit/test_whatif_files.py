@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Traces and histories as people have them: bad rows are named and counted, the rest goes on."""
+
+import gzip
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from embellie.simulation.whatif.carbon_file import make_axis, read_carbon
+from embellie.simulation.whatif.jobs_file import parse_jobs
+from embellie.simulation.whatif.sacct import parse_sacct
+from embellie.simulation.whatif.slack import Slack, next_workday, parse_slack, parse_wait, semi_weekly
+
+HEADER = "job_id,tenant,submit_time_s,submit_time_utc,duration_s,gpus\n"
+SACCT = Path(__file__).parents[2] / "docs" / "samples" / "sacct.txt"
+
+
+def test_bad_rows_are_named_by_line_and_the_rest_goes_on() -> None:
+    rows = [
+        "a,t,10,,100,1",
+        "b,t,,,100,1",
+        "c,t,20,,-5,1",
+        "a,t,30,,100,1",
+        "d,t,5,,100,2",
+        "e,t,40,,nan,1",
+        "f,t,50,,100,0",
+        "g,t,60,,x,1",
+        ",t,60,,7,1",
+        "h,t,70",
+        "i,t,80,,0,1",
+        "j,t,-1,,10,1",
+        "k,t,90,,inf,1",
+    ]
+    trace = parse_jobs(HEADER + "\n".join(rows) + "\n", "trace.csv")
+    assert [job.id for job in trace.jobs] == ["d", "a"]
+    assert {row.line: row.why for row in trace.left_out} == {
+        3: "submit_time_s is empty",
+        4: "duration_s is negative",
+        5: "job_id came before in the file",
+        7: "duration_s is not a number that a job can have",
+        8: "gpus is zero",
+        9: "duration_s is not a number",
+        10: "job_id is empty",
+        11: "duration_s is empty",
+        12: "duration_s is zero",
+        13: "submit_time_s is negative",
+        14: "duration_s is not a number that a job can have",
+    }
+    assert trace.rows == 13
+    assert trace.out_of_order == 1
+
+
+def test_a_missing_column_is_named() -> None:
+    with pytest.raises(ValueError, match="no column duration_s"):
+        parse_jobs("job_id,submit_time_s,gpus\n", "trace.csv")
+
+
+def test_the_calendar_of_a_trace_is_the_moment_of_submit_time_zero() -> None:
+    trace = parse_jobs(HEADER + "a,t,3600,2022-01-01T01:00:00Z,100,1\n", "trace.csv")
+    assert trace.anchor == datetime(2022, 1, 1, tzinfo=UTC)
+
+
+def test_gaps_twice_told_hours_and_absurd_values_of_a_history_are_bridged_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "zone.csv.gz"
+    rows = [
+        "2022-01-01T00:00Z,100",
+        "2022-01-01T01:00Z,-7",
+        "2022-01-01T03:00Z,400",
+        "2022-01-01T03:00Z,9",
+        "2022-01-01T04:00Z,500",
+    ]
+    path.write_bytes(gzip.compress(("utc,ci_lifecycle_g_per_kwh\n" + "\n".join(rows)).encode()))
+    history = read_carbon(path)
+    assert history.g_per_kwh.tolist() == [100.0, 200.0, 300.0, 400.0, 500.0]
+    assert history.filled == 2
+
+
+def test_a_damaged_history_and_a_wrong_column_say_what_to_do(tmp_path: Path) -> None:
+    cut = tmp_path / "cut.csv.gz"
+    cut.write_bytes(gzip.compress(b"utc,a\n" + b"2022-01-01T00:00Z,1\n" * 500)[:-20])
+    with pytest.raises(ValueError, match="cut off or damaged"):
+        read_carbon(cut)
+    plain = tmp_path / "plain.csv"
+    plain.write_text("utc,AU,DE\n2022-01-01T00:00Z,1,2\n2022-01-01T01:00Z,1,2\n")
+    with pytest.raises(ValueError, match="no column 'FR'"):
+        read_carbon(plain, "FR")
+    with pytest.raises(ValueError, match="choose one with --column"):
+        read_carbon(plain)
+
+
+def test_steps_under_a_minute_are_ticks_and_longer_ones_slots(tmp_path: Path) -> None:
+    path = tmp_path / "zone.csv"
+    path.write_text("utc,DE\n" + "".join(f"2022-01-01T{h:02d}:00Z,{100 + h}\n" for h in range(4)))
+    history = read_carbon(path, "DE")
+    fine = make_axis(history, step=timedelta(seconds=5))
+    assert (fine.tick_s, fine.ticks_per_slot, fine.n_slots) == (5.0, 720, 4)
+    halves = make_axis(history, step=timedelta(minutes=30), first_row=1)
+    assert halves.values.tolist() == [101.0, 101.0, 102.0, 102.0, 103.0, 103.0]
+    double = make_axis(history, step=timedelta(hours=2))
+    assert double.values.tolist() == [100.5, 102.5]
+    assert float(fine.grams(360, 1080)) == pytest.approx(0.5 * 100 + 0.5 * 101)
+
+
+def test_waiting_is_bounded_by_length_or_by_calendar() -> None:
+    assert parse_wait("6x24") == Slack(short_h=6.0, long_h=24.0)
+    assert parse_slack("0h").short_h == 0.0
+    with pytest.raises(ValueError, match="6x24"):
+        parse_wait("6h")
+    friday_evening = datetime(2020, 1, 3, 18, tzinfo=UTC)
+    assert next_workday(friday_evening) == datetime(2020, 1, 4, 9, tzinfo=UTC)
+    assert next_workday(datetime(2020, 1, 4, 12, tzinfo=UTC)) == datetime(2020, 1, 6, 9, tzinfo=UTC)
+    assert next_workday(datetime(2020, 1, 6, 12, tzinfo=UTC)) == datetime(2020, 1, 6, 12, tzinfo=UTC)
+    assert semi_weekly(datetime(2020, 1, 2, 9, tzinfo=UTC)) == datetime(2020, 1, 2, 9, tzinfo=UTC)
+    assert semi_weekly(datetime(2020, 1, 2, 9, 30, tzinfo=UTC)) == datetime(2020, 1, 6, 9, tzinfo=UTC)
+
+
+def test_slurms_accounting_is_read_and_its_odd_rows_are_named() -> None:
+    trace = parse_sacct(SACCT.read_text(), "sacct.txt")
+    assert len(trace.jobs) > 100
+    assert {job.gpus for job in trace.jobs} >= {1.0, 8.0}
+    assert any("never ran" in why for why in trace.reasons())
+    assert any("no GPUs" in why for why in trace.reasons())
+    with pytest.raises(ValueError, match="AllocTRES"):
+        parse_sacct("JobIDRaw|Submit|ElapsedRaw\n", "sacct.txt")
+
+
+def test_slurms_days_and_kinds_of_gpus_are_understood() -> None:
+    text = (
+        "JobID|Account|Partition|Submit|Elapsed|AllocTRES\n"
+        "7|ml|gpu|2026-01-01T10:30:00|1-02:00:00|billing=8,cpu=64,gres/gpu:a100=8,gres/gpu=8,mem=1T,node=1\n"
+        "7.batch|ml|gpu|2026-01-01T10:30:00|1-02:00:00|cpu=64\n"
+    )
+    (job,) = parse_sacct(text, "x").jobs
+    assert (job.gpus, job.duration_s, job.submit_s, job.tenant) == (8.0, 93600.0, 1800.0, "ml")

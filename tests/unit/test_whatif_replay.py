@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replays by hand: what runs when, what the cluster draws, and what nobody can go below."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from embellie.cli.replay import replay as command
+from embellie.simulation.whatif.axis import Axis
+from embellie.simulation.whatif.case import Site
+from embellie.simulation.whatif.jobs_file import JobRow
+from embellie.simulation.whatif.oracle import oracle
+from embellie.simulation.whatif.outlook import Noisy, Perfect
+from embellie.simulation.whatif.slack import Slack
+from embellie.simulation.whatif.study import POLICIES, How, Power, Result, Setup, make_setup, replay
+
+DAY = [400.0] * 18 + [100.0] * 6
+HOUR_S = 3600.0
+
+
+def job(name: str, submit_h: float, hours: float, gpus: float = 1.0, tenant: str = "") -> JobRow:
+    return JobRow(id=name, tenant=tenant, kind="", submit_s=submit_h * HOUR_S, duration_s=hours * HOUR_S, gpus=gpus)
+
+
+def setup(
+    *jobs: JobRow, capacity: float | None = None, pausable: float = 1.0, idle_kw: float = 0.0, slack_h: float = 24.0
+) -> Setup:
+    return make_setup(
+        sorted(jobs, key=lambda j: j.submit_s),
+        Axis(values=np.array(DAY * 10), tick_s=1.0, ticks_per_slot=3600),
+        Site(capacity_gpus=capacity, idle_kw_per_gpu=idle_kw),
+        slack=Slack(short_h=slack_h, long_h=slack_h),
+        power=Power(watts_per_gpu=1000.0),
+        pausable=pausable,
+        anchor=None,
+        past=np.array(DAY * 7),
+    )
+
+
+def run(policy: str, case: Setup, lengths: str = "true") -> Result:
+    return replay(How(policy=policy, lengths=lengths), case, Perfect(case.case.axis))
+
+
+def starts_h(result: Result) -> list[float]:
+    return (result.schedule.start / HOUR_S).tolist()
+
+
+def test_first_come_first_served_starts_what_fits_and_lets_small_gangs_overtake() -> None:
+    case = setup(job("a", 0, 2, 4), job("b", 0.1, 2, 8), job("c", 0.2, 2, 4), capacity=8)
+    result = run("fifo", case)
+    assert starts_h(result) == pytest.approx([0.0, 2.2, 0.2])
+    assert result.normalised_carbon == 1.0
+
+
+def test_work_that_may_wait_moves_into_the_clean_hours() -> None:
+    for policy in ("embellie", "lowest-window", "lowest-slot", "wait-awhile"):
+        result = run(policy, setup(job("a", 0, 2), pausable=0.0))
+        assert starts_h(result) == pytest.approx([18.0]), policy
+        assert result.outcome.carbon_kg == pytest.approx(0.2)
+        assert result.share_of_bound == pytest.approx(1.0)
+
+
+def test_a_gang_larger_than_the_cluster_is_counted_and_the_rest_runs() -> None:
+    result = run("embellie", setup(job("big", 0, 1, 99), job("a", 0, 1), capacity=8))
+    assert result.refused == 1
+    assert result.outcome.finished == 1
+
+
+def test_a_full_cluster_shows_the_illusion_of_the_sum_over_jobs() -> None:
+    # Two days of work for every GPU: whoever waits lets another one run.
+    jobs = [job(f"j{i}", 0, 12.0) for i in range(8)]
+    result = run("lowest-window", setup(*jobs, capacity=2, slack_h=24.0, pausable=0.0))
+    assert result.naive_saving_pct > 100.0 * (1.0 - result.normalised_carbon) + 5.0
+
+
+def test_idle_gpus_draw_power_whenever_they_do_not_work() -> None:
+    result = run("fifo", setup(job("a", 0, 2, 1), capacity=4, idle_kw=0.5))
+    assert result.outcome.energy_kwh == pytest.approx(2.0 + 2 * 3 * 0.5)
+    assert result.outcome.idle_kwh == pytest.approx(3.0)
+    assert result.outcome.idle_gpu_hours == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("capacity", [None, 6.0])
+def test_every_policy_runs_all_work_within_the_capacity_and_above_the_bound(
+    policy: str, capacity: float | None
+) -> None:
+    rng = np.random.default_rng(3)
+    jobs = [
+        job(f"j{i}", float(rng.uniform(0, 20)), float(rng.exponential(3) + 0.1), float(rng.integers(1, 4)), f"t{i % 3}")
+        for i in range(24)
+    ]
+    case = setup(*jobs, capacity=capacity, pausable=0.5)
+    for lengths in ("true", "predicted"):
+        result = run(policy, case, lengths)
+        assert result.outcome.finished == 24
+        done = np.bincount(
+            result.schedule.job, weights=(result.schedule.end - result.schedule.start).astype(float), minlength=24
+        )
+        assert done.tolist() == case.case.work.length.tolist()
+        assert result.bound_carbon_kg <= result.outcome.carbon_kg * (1 + 1e-9)
+        assert result.bound_carbon_kg <= result.fifo_outcome.carbon_kg * (1 + 1e-9)
+        parts = np.bincount(result.schedule.job, minlength=24)
+        assert np.all(parts[~case.case.work.pausable] == 1)
+        if capacity is None:
+            assert result.outcome.past_bound == 0
+        else:
+            ticks = np.sort(np.unique(result.schedule.start))
+            inside = (result.schedule.start[None] <= ticks[:, None]) & (result.schedule.end[None] > ticks[:, None])
+            assert (inside @ case.case.work.gpus[result.schedule.job]).max() <= capacity
+
+
+def test_the_same_question_has_the_same_answer() -> None:
+    case = setup(*[job(f"j{i}", i * 0.3, 1 + i % 5, 1 + i % 3) for i in range(20)], capacity=9, pausable=0.5)
+    first, second = (run("embellie", case, "predicted") for _ in range(2))
+    assert first.schedule.start.tolist() == second.schedule.start.tolist()
+    assert first.bound_carbon_kg == second.bound_carbon_kg
+
+
+def test_noise_is_drawn_by_its_seed() -> None:
+    axis = setup(job("a", 0, 1)).case.axis
+    assert Noisy(axis, 0.05, 1).ahead(0, 24).tolist() == Noisy(axis, 0.05, 1).ahead(0, 24).tolist()
+    assert Noisy(axis, 0.05, 1).ahead(0, 24).tolist() != Noisy(axis, 0.05, 2).ahead(0, 24).tolist()
+
+
+def test_the_oracle_by_hand() -> None:
+    hourly = np.array([3.0, 1.0, 2.0, 1.0, 4.0])
+    cell = oracle(hourly, 2, 1)
+    assert cell.n_starts == 4
+    assert cell.baseline == pytest.approx((4 + 3 + 3 + 5) / 4)
+    assert cell.contiguous == pytest.approx((3 + 3 + 3 + 5) / 4)
+    assert cell.split == pytest.approx((3 + 2 + 3 + 5) / 4)
+
+
+def test_the_command_reads_a_trace_with_bad_rows_and_writes_numbers_and_a_page(tmp_path: Path) -> None:
+    trace, carbon = tmp_path / "jobs.csv", tmp_path / "zone.csv"
+    lines = [f"j{i},t{i % 2},{i * 900},{600 + 700 * (i % 9)},{1 + i % 4}" for i in range(30)]
+    trace.write_text("job_id,tenant,submit_time_s,duration_s,gpus\n" + "\n".join([*lines, "x,t,,5,1", "j0,t,1,5,1"]))
+    hours = [f"2026-01-{1 + h // 24:02d}T{h % 24:02d}:00Z,{DAY[h % 24]}" for h in range(240)]
+    carbon.write_text("utc,ci_lifecycle_g_per_kwh\n" + "\n".join(hours))
+    out, page = tmp_path / "out.json", tmp_path / "out.html"
+    done = CliRunner().invoke(
+        command,
+        ["--jobs", str(trace), "--carbon", str(carbon), "--capacity", "12", "--slack", "24h", "--lengths", "predicted",
+         "--interruptible", "0.5", "--seeds", "0..1", "--json", str(out), "--html", str(page)],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "line 32 left out: submit_time_s is empty" in done.output
+    found = json.loads(out.read_text())
+    wanted = (
+        "policy jobs carbon_kg normalised_carbon naive_saving_pct mean_wait_gaia_h mean_delay_h p95_delay_h "
+        "max_delay_h past_bound bound_carbon_kg share_of_bound peak_kw energy_kwh idle_kwh jain_delay seconds"
+    )
+    assert set(wanted.split()) <= set(found)
+    assert (found["jobs"], found["rows_left_out"], len(found["seeds"])) == (30, 2, 2)
+    html = page.read_text()
+    assert html.count("<svg") >= 3
+    assert "http" not in html.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--wait", "6h"], "6x24"),
+        (["--wait", "6x24", "--slack", "24h"], "only one of"),
+        (["--interruptible", "2"], "--interruptible"),
+        (["--forecast", "magic"], "--forecast"),
+        (["--seeds", "9..0"], "--seeds"),
+        (["--step", "soon"], "5s, 30min or 1h"),
+        (["--start-hour", "9999"], "is not in it"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_named(tmp_path: Path, args: list[str], words: str) -> None:
+    trace, carbon = tmp_path / "jobs.csv", tmp_path / "zone.csv"
+    trace.write_text("job_id,submit_time_s,duration_s,gpus\na,0,3600,1\n")
+    carbon.write_text("utc,ci_g_per_kwh\n2026-01-01T00:00Z,1\n2026-01-01T01:00Z,2\n2026-01-01T02:00Z,2\n")
+    done = CliRunner().invoke(command, ["--jobs", str(trace), "--carbon", str(carbon), *args])
+    assert done.exit_code != 0
+    assert words in done.output

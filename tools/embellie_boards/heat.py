@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The facilities engineer's board: heat and power."""
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.models import dashboard as models
+
+from embellie_boards.frame import DOCS, ZONE, Variable, board
+from embellie_boards.palette import BAD, BLUE, GOOD, GREY, LOOK, ORANGE, PURPLE, SKY, VERMILION
+from embellie_boards.panels import (
+    NONE_OR_FEW,
+    NONE_OR_SOME,
+    YES_NO,
+    About,
+    AnyPanel,
+    Series,
+    bars,
+    lines,
+    number,
+    rows,
+    states,
+)
+from embellie_boards.working import LIMIT_REASONS
+
+THERMAL_ZONE = Variable(name="thermal_zone", label="Thermal zone", metric="embellie_thermal_state", values_of="zone")
+LADDER = {
+    "0": ("Normal", BLUE),
+    "1": ("Closed", SKY),
+    "2": ("Capped", ORANGE),
+    "3": ("Pausing", PURPLE),
+    "4": ("Tainted", VERMILION),
+}
+ZONE_STATES = {"0": ("Normal", BLUE), "1": ("Limited", SKY), "2": ("Unknown", ORANGE), "3": ("Over limit", VERMILION)}
+
+
+def heat() -> dashboard.Dashboard:
+    """Build the board."""
+    return board(
+        uid="embellie-heat",
+        title="Embellie: heat and power",
+        summary="For facilities engineers: power against contract, temperatures against limits, what may still start, "
+        "and which sensors can be trusted.",
+        since="now-24h",
+        variables=(ZONE, THERMAL_ZONE),
+        rows=(
+            ("Is everything inside its limits?", _now()),
+            ("How close is the power to the contract?", _power()),
+            ("How warm is it, and what may still start?", _heat()),
+            ("What comes?", _ahead()),
+            ("How are the GPUs?", _gpus()),
+        ),
+    )
+
+
+def _now() -> list[AnyPanel]:
+    return [
+        number(
+            About(
+                question="Is a zone over its limit?",
+                reading="Thermal zones with a fresh inlet reading at or over the hard limit.",
+                caveat="Zones whose sensors cannot be trusted: see beside.",
+                unit="none",
+                link=("Runbook", f"{DOCS}/runbooks/EmbellieThermalOverLimit.md"),
+                width=4,
+                height=5,
+            ),
+            Series(expr='sum(embellie_thermal_state{state="OverLimit"})', legend="over the limit"),
+            steps=NONE_OR_SOME,
+        ),
+        number(
+            About(
+                question="How many sensors fail?",
+                reading="Sensors that are stale, frozen, absurd or missing. Their worst case counts meanwhile.",
+                caveat="Sensors that read wrong but plausible.",
+                unit="none",
+                link=("Runbook", f"{DOCS}/runbooks/EmbellieSensorUntrusted.md"),
+                width=4,
+                height=5,
+            ),
+            Series(expr="sum(1 - embellie_sensor_trusted)", legend="not trusted"),
+            steps=NONE_OR_FEW,
+        ),
+        number(
+            About(
+                question="How much may start?",
+                reading="The least headroom of all thermal zones, at worst-case power. Negative: over the limit.",
+                caveat="Whether GPUs are free there.",
+                unit="watt",
+                width=4,
+                height=5,
+            ),
+            Series(expr='min(embellie_thermal_headroom_watts{zone=~"$thermal_zone"})', legend="least headroom"),
+            steps=((None, BAD), (0.0, LOOK), (10000.0, GOOD)),
+        ),
+        number(
+            About(
+                question="How full is the contract?",
+                reading="Present facility power as a share of the contracted power, in the fullest zone.",
+                caveat="The worst case of what runs: see the lines below.",
+                unit="percentunit",
+                width=4,
+                height=5,
+            ),
+            Series(expr='max(zone:embellie_contract_used:ratio{zone=~"$zone"})', legend="used"),
+            steps=((None, GOOD), (0.9, LOOK), (1.0, BAD)),
+            decimals=0,
+        ),
+        number(
+            About(
+                question="How hot is the hottest GPU?",
+                reading="The highest die temperature that dcgm-exporter reports.",
+                caveat="Its own limit: about 87 °C for most data-centre GPUs; GPUs slow down by themselves before.",
+                unit="celsius",
+                width=4,
+                height=5,
+            ),
+            Series(expr="max(cluster:gpu_temperature_celsius:max)", legend="hottest"),
+            steps=((None, GOOD), (80.0, LOOK), (87.0, BAD)),
+        ),
+        number(
+            About(
+                question="How much do limits hold?",
+                reading="GPUs that work is asking for and that power or heat does not allow now.",
+                caveat="Work that waits by choice or for room.",
+                unit="none",
+                link=("Is it working?", "/d/embellie-working"),
+                width=4,
+                height=5,
+            ),
+            Series(expr=f'sum(embellie_held_gpus{{reason=~"{LIMIT_REASONS}"}})', legend="GPUs"),
+            steps=NONE_OR_FEW,
+        ),
+    ]
+
+
+def _power() -> list[AnyPanel]:
+    return [
+        lines(
+            About(
+                question="How close is $zone to its contract?",
+                reading="Measured: the zone's own sensor. Reckoned: from what runs. Worst case: all that runs at its "
+                "highest; starts are allowed only while it stays under the contract.",
+                caveat="Peaks shorter than a scrape.",
+                unit="watt",
+                width=12,
+            ),
+            Series(
+                expr='max(embellie_zone_power_watts{zone=~"$zone",source="measured"})', legend="measured", colour=BLUE
+            ),
+            Series(
+                expr='max(embellie_zone_power_watts{zone=~"$zone",source="reckoned"})', legend="reckoned", colour=SKY
+            ),
+            Series(
+                expr='max(embellie_zone_worst_case_watts{zone=~"$zone"})',
+                legend="worst case",
+                colour=ORANGE,
+            ),
+            Series(
+                expr='max(embellie_zone_contracted_power_watts{zone=~"$zone"})',
+                legend="contract",
+                colour=VERMILION,
+                dashed=True,
+            ),
+            repeat="zone",
+        )
+    ]
+
+
+def _heat() -> list[AnyPanel]:
+    return [
+        states(
+            About(
+                question="Which state are the zones in?",
+                reading="Normal: room to start. Limited: no room. Unknown: a sensor cannot be trusted and the worst "
+                "case counts. Over limit: a fresh reading stands over the hard limit.",
+                caveat="How much room: see headroom.",
+                unit="none",
+            ),
+            Series(expr='zone:embellie_thermal_state:level{zone=~"$thermal_zone"}', legend="{{zone}}"),
+            ZONE_STATES,
+        ),
+        states(
+            About(
+                question="Can the sensors be trusted?",
+                reading="Yes, while a sensor reads fresh and plausible.",
+                caveat="Whether it reads right.",
+                unit="none",
+                link=("Runbook", f"{DOCS}/runbooks/EmbellieSensorUntrusted.md"),
+            ),
+            Series(expr="zone_sensor:embellie_sensor_trusted:min", legend="{{zone}}: {{sensor}}"),
+            YES_NO,
+        ),
+        lines(
+            About(
+                question="How warm is $thermal_zone, and how far from its limit?",
+                reading="The inlet must stay under the limit; the planner keeps it under the margin. Nothing is drawn "
+                "while no reading can be trusted.",
+                caveat="Hot spots between the sensors.",
+                unit="celsius",
+            ),
+            Series(
+                expr='max(zone:embellie_thermal_inlet_celsius:max{zone=~"$thermal_zone"})', legend="inlet", colour=BLUE
+            ),
+            Series(
+                expr='max(zone:embellie_thermal_supply_celsius:max{zone=~"$thermal_zone"})', legend="supply", colour=SKY
+            ),
+            Series(
+                expr='max(embellie_thermal_inlet_limit_celsius{zone=~"$thermal_zone"})',
+                legend="hard limit",
+                colour=VERMILION,
+                dashed=True,
+            ),
+            Series(
+                expr='min(embellie_thermal_inlet_limit_celsius{zone=~"$thermal_zone"} - '
+                'embellie_thermal_margin_celsius{zone=~"$thermal_zone"})',
+                legend="less the margin",
+                colour=ORANGE,
+                dashed=True,
+            ),
+            repeat="thermal_zone",
+        ),
+        lines(
+            About(
+                question="How much heat may still start in $thermal_zone?",
+                reading="The distance between the worst case of what runs and the limit is the headroom.",
+                caveat="How fast power may rise: the start ramp is kept besides.",
+                unit="watt",
+            ),
+            Series(
+                expr='max(zone:embellie_thermal_worst_case_watts:max{zone=~"$thermal_zone"})',
+                legend="worst case",
+                colour=ORANGE,
+            ),
+            Series(
+                expr='min(zone:embellie_thermal_limit_watts:min{zone=~"$thermal_zone"})',
+                legend="limit now",
+                colour=VERMILION,
+                dashed=True,
+            ),
+            Series(
+                expr='min(zone:embellie_thermal_headroom_watts:min{zone=~"$thermal_zone"})',
+                legend="headroom",
+                colour=BLUE,
+            ),
+            repeat="thermal_zone",
+        ),
+    ]
+
+
+def _ahead() -> list[AnyPanel]:
+    matrix = models.DataTransformerConfig(
+        id_val="groupingToMatrix",
+        options={"columnField": "level", "rowField": "lead_hours", "valueField": "Value", "emptyValue": "null"},
+    )
+    return [
+        lines(
+            About(
+                question="How warm was it outside?",
+                reading="Outdoor temperature of the grid region, as forecast for the present hour; the band holds "
+                "it in 8 of 10 cases.",
+                caveat="The temperature on your roof.",
+                unit="celsius",
+            ),
+            *[
+                Series(
+                    expr=f'max(embellie_ambient_forecast_celsius{{zone=~"$zone",lead_hours="0",level="{level}"}})',
+                    legend=legend,
+                    colour=colour,
+                    fill_below_to=below,
+                )
+                for level, legend, colour, below in (
+                    ("0.9", "seldom warmer", SKY, "seldom colder"),
+                    ("0.5", "expected", BLUE, None),
+                    ("0.1", "seldom colder", SKY, None),
+                )
+            ],
+        ),
+        states(
+            About(
+                question="Does a zone defend itself against heat?",
+                reading="How far up its ladder a thermal zone is. Closed: nothing new starts. Capped: power caps are "
+                "lowered. Pausing: work that allows it is paused after a checkpoint. Tainted: nodes take nothing more.",
+                caveat="Whether it was needed: compare with the temperatures above.",
+                unit="none",
+            ),
+            Series(expr='max by (zone) (embellie_thermal_ladder_level{zone=~"$thermal_zone"})', legend="{{zone}}"),
+            LADDER,
+        ),
+        bars(
+            About(
+                question="How warm does it get within a day?",
+                reading="The highest temperature that is expected within a day at the present load, margin not "
+                "included; the hottest zones first.",
+                caveat="What new work adds.",
+                unit="celsius",
+            ),
+            Series(
+                expr='topk(20, max by (zone) (embellie_thermal_predicted_peak_celsius{zone=~"$thermal_zone"}))',
+                legend="{{zone}}",
+            ),
+        ),
+        states(
+            About(
+                question="Is the learnt heat model used?",
+                reading="Yes, while enough was seen and the model predicts well. Else it learns, or the zone changed, "
+                "and the settings of the ThermalZone count.",
+                caveat="How good the settings are.",
+                unit="none",
+            ),
+            Series(expr='min by (zone) (embellie_thermal_model_trusted{zone=~"$thermal_zone"})', legend="{{zone}}"),
+            {"1": ("Yes", GOOD), "0": ("No", LOOK)},
+        ),
+        lines(
+            About(
+                question="How much does the cooling cost?",
+                reading="Facility power over IT power (PUE) that is expected now, in the best and the worst zone.",
+                caveat="What a meter says: see power above.",
+                unit="none",
+            ),
+            Series(expr='max(embellie_thermal_pue_ratio{zone=~"$thermal_zone"})', legend="highest", colour=ORANGE),
+            Series(expr='min(embellie_thermal_pue_ratio{zone=~"$thermal_zone"})', legend="lowest", colour=BLUE),
+        ),
+        rows(
+            About(
+                question="How warm will it be outside?",
+                reading="Forecast temperature in °C so many hours ahead (rows), with its interval (columns).",
+                caveat="The temperature on your roof.",
+                unit="celsius",
+            ),
+            Series(expr='max by (lead_hours, level) (embellie_ambient_forecast_celsius{zone=~"$zone"})', legend=""),
+            columns={},
+            transform=matrix,
+        ),
+        lines(
+            About(
+                question="How much heat will the cooling carry away?",
+                reading="What the cooling of the chosen zones can remove now, in six hours and in a day, at a warm "
+                "(P90) outdoor forecast.",
+                caveat="A failed cooling unit, unless its capacity is set for that. Nothing is drawn without a heat "
+                "model.",
+                unit="watt",
+                width=24,
+            ),
+            *[
+                Series(
+                    expr=f'sum(embellie_thermal_removable_watts{{zone=~"$thermal_zone",lead_hours="{hours}"}})',
+                    legend=legend,
+                    colour=colour,
+                )
+                for hours, legend, colour in (("0", "now", BLUE), ("6", "in 6 h", ORANGE), ("24", "in a day", GREY))
+            ],
+        ),
+    ]
+
+
+def _gpus() -> list[AnyPanel]:
+    return [
+        lines(
+            About(
+                question="How hot are the GPUs?",
+                reading="Die temperatures over all GPUs that dcgm-exporter reports: the hottest, the ninth tenth, the "
+                "middle.",
+                caveat="Which GPU it is: query DCGM_FI_DEV_GPU_TEMP.",
+                unit="celsius",
+            ),
+            Series(expr="max(cluster:gpu_temperature_celsius:max)", legend="hottest", colour=VERMILION),
+            Series(expr="max(cluster:gpu_temperature_celsius:p90)", legend="a tenth is hotter", colour=ORANGE),
+            Series(expr="max(cluster:gpu_temperature_celsius:p50)", legend="half is hotter", colour=BLUE),
+        ),
+        lines(
+            About(
+                question="How much do the GPUs draw?",
+                reading="The sum of the boards' power on the left; how many GPUs report on the right. A fall in the "
+                "number is missing data, not saved power.",
+                caveat="The hosts, the fans and the cooling.",
+                unit="watt",
+            ),
+            Series(expr="max(cluster:gpu_power_watts:sum)", legend="power", colour=BLUE),
+            Series(
+                expr="max(cluster:gpus_measured:count)",
+                legend="GPUs that report",
+                colour=GREY,
+                dashed=True,
+                right_axis_unit="none",
+            ),
+        ),
+    ]
