@@ -63,9 +63,9 @@ def test_train_says_when_there_is_nothing_to_train(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.count("nothing to train") == 2
 
 
-def test_an_unknown_region_ends_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "--region", "XX"]) == 1
-    assert capsys.readouterr().err.startswith("embellie-forecast: no data is carried for grid region 'XX'")
+def test_an_unknown_region_is_named_and_nothing_is_trained(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["train", "--region", "XX", "--cache", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("XX: nothing to train")
 
 
 def test_serve_writes_forecasts_as_a_process_and_ends_on_sigterm(tmp_path: Path) -> None:
