@@ -44,6 +44,7 @@ demo: demo-model ## the main job on an embedded control plane (HEADLESS=1, OUT=d
 
 .PHONY: test
 test: check tools ## all tests, on the same embedded control plane
+	$(RUN) -m pytest tests/replays -n $(WORKERS)
 	$(RUN) -m pytest tests/control_plane -n $(WORKERS) --dist loadfile
 
 .PHONY: unit
@@ -80,19 +81,19 @@ bench: tools ## the numbers: scale, release rate, idle cost
 
 .PHONY: bench-thermal
 bench-thermal: setup ## heat models on measured data, and drills of 20 seeds on the plant (SEEDS=3, MONTH=0: less)
-	@if [ -f tests/bench/bench_thermal_models.py ]; then $(RUN) tests/bench/bench_thermal_models.py; fi
+	@$(RUN) tests/bench/bench_thermal_models.py
 	@$(RUN) tests/bench/bench_thermal.py
 
 .PHONY: bench-proof
 bench-proof: tools ## closure, coverage of the savings' interval, a ledger of a million decisions, boards' queries
 	@$(RUN) tests/bench/bench_proof.py
-	@if [ -f tests/bench/bench_boards.py ]; then $(RUN) tests/bench/bench_boards.py; fi
+	@$(RUN) tests/bench/bench_boards.py
 
 .PHONY: bench-plan
 bench-plan: setup ## the planner's proved gaps, its time in a turn, and replays of published results
 	@$(RUN) tests/bench/bench_plan.py
 	@$(RUN) tests/bench/bench_planner.py
-	@if [ -f tests/bench/bench_replay.py ]; then $(RUN) tests/bench/bench_replay.py; fi
+	@$(RUN) tests/bench/bench_replay.py
 
 .PHONY: bench-forecast
 bench-forecast: setup ## the forecaster on ten grids and the published protocols, beside the published numbers

@@ -197,6 +197,15 @@ REFUSED = {
     ),
     "two sensors of one name": Refused("thermalzone", "sensors.1.name", "inlet", "spec.sensors[1]: Duplicate value"),
     "a sample believed for a day": Refused("thermalzone", "sensors.0.maxAgeSeconds", 86_400, "less than or equal to"),
+    "more with one unit failed than with all": Refused(
+        "thermalzone", "cooling.capacityAllUnitsKilowatts", 60, "must be greater than or equal to capacityKilowatts"
+    ),
+    "a permit for no time at all": Refused(
+        "thermalzone",
+        "rejectionCeilings",
+        [{"name": "night", "heatKilowatts": 90, "fromHour": 22, "toHour": 22}],
+        "write 0 and 24 for the whole day",
+    ),
     "a limit that melts": Refused("thermalzone", "limits.inletHardCelsius", 200, "less than or equal to 90"),
     "a ramp of zero": Refused("thermalzone", "startRampKilowattsPerMinute", 0, "greater than or equal to 1"),
     "a mode that does not exist": Refused("energypolicy", "mode", "dry-run", '"shadow", "enforce"'),

@@ -76,7 +76,6 @@ def test_gaia_figure_8_is_met_to_six_decimals(policy: str, lengths: str, carbon:
 
 @needs_data("GAIA figure 8 with the policy embellie")
 def test_with_gaias_information_more_is_saved_in_less_waiting() -> None:
-    # The zone, the hours and the jobs of this row were never used to choose anything.
     found = gaia("embellie", "queue-mean", "--interruptible", "all")
     assert found["saving_pct"] >= 38.0
     assert found["mean_wait_gaia_h"] <= 6.6

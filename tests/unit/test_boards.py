@@ -117,7 +117,7 @@ def test_a_board_has_its_data_source_as_a_variable_links_to_the_others_and_event
                 assert link["url"].removeprefix("/d/") in uids
             else:
                 page = link["url"].partition("/blob/main/")[2]
-                assert (REPOSITORY / page).exists() or page == "docs/savings.md", page
+                assert (REPOSITORY / page).exists(), page
 
 
 def test_there_are_links_from_each_board_to_another():

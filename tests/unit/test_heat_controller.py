@@ -315,3 +315,10 @@ def test_without_prometheus_the_desk_still_gives_every_zone_a_state():
     states = desk.turn(NOW, [zone], nothing, {"west-r1": 20.0}, {})
     assert states["west-r1"].cooling_capacity_kw == 50.0
     assert desk.reports["west-r1"].peak_c is None
+
+
+def test_a_cluster_without_thermal_zones_is_a_turn_like_any_other():
+    controller = HeatController(())
+    controller.observe(NOW, {}, {})
+    assert controller.states({}) == ()
+    assert controller.respond(NOW, ()).zones == {}

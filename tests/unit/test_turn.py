@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from embellie.control.loop import is_settled
+from embellie.control.seen import is_settled
 from embellie.control.turn import Verdicts, decide
 from embellie.domain.plan import Plan
 from embellie.domain.reasons import Reason, State

@@ -16,7 +16,7 @@ SIGNAL = Variable(
     several=False,
     default="AverageLifecycle",
 )
-METHOD = ("The method, with an example to recompute", f"{DOCS}/savings.md")
+METHOD = ("The method, with an example to recompute", f"{DOCS}/method.md")
 _CLUSTER = 'zone="_all_",signal_kind="$signal"'
 
 

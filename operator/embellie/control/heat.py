@@ -53,6 +53,7 @@ class HeatDesk:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._learnt = False
+        self._failed = False
         self._trouble = ""
         self.power = PowerBook()
 
@@ -71,6 +72,25 @@ class HeatDesk:
         self._stop.set()
 
     def turn(
+        self,
+        now: datetime,
+        zones: Sequence[ThermalZone],
+        readings: Readings,
+        expected_kw: Mapping[str, float],
+        forecasts: Mapping[str, Forecast],
+    ) -> dict[str, ThermalZoneState]:
+        """Return the zones' states by name; where learning fails, none, and each zone is judged by its spec alone."""
+        try:
+            states = self._turn(now, zones, readings, expected_kw, forecasts)
+        except Exception:  # a boundary: what is learnt is a help, and the shield stands without it
+            if not self._failed:
+                logger.exception("what was learnt about heat cannot be used; each zone is judged by its spec alone")
+            self._failed = True
+            return {}
+        self._failed = False
+        return states
+
+    def _turn(
         self,
         now: datetime,
         zones: Sequence[ThermalZone],

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ from embellie.cluster.lease import Heartbeat, LeaseElector
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.records import Raw
 from embellie.cluster.statuses import StatusWriter
-from embellie.cluster.store import Store, View
+from embellie.cluster.store import Store
 from embellie.cluster.switch import Switch
 from embellie.cluster.watch import bootstrap
 from embellie.control.actuation import MEASURED_FROM, Actuation
@@ -35,15 +35,15 @@ from embellie.control.measures import Measures
 from embellie.control.options import Options
 from embellie.control.pause_desk import PauseDesk
 from embellie.control.pausing import heat_loads
+from embellie.control.seen import Rest, Seen, expected_power_kw, is_forecast, is_settled, next_due
 from embellie.control.sensors import Readings, SensorDesk
 from embellie.control.thermal_status import thermal_zone_status
 from embellie.control.turn import Verdicts, decide
 from embellie.control.zone_status import grid_zone_status, policy_status
 from embellie.domain.clock import Clock
-from embellie.domain.forecast import Forecast
 from embellie.domain.plan import Plan, PriceBook
-from embellie.domain.reasons import Rung, State
-from embellie.domain.snapshot import Snapshot, ThermalZoneState
+from embellie.domain.reasons import Rung
+from embellie.domain.snapshot import Snapshot
 from embellie.telemetry import metrics
 from embellie.telemetry.forecasts import ForecastDirectory, zone_entry
 from embellie.thermal.promises import foresee
@@ -72,41 +72,6 @@ QUIET_TURNS = 4
 """However quiet it is, everything is decided anew after so many turns."""
 
 _Kind = TypeVar("_Kind", GridZone, ThermalZone, EnergyPolicy)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
-    """What a turn found out before it decides."""
-
-    version: int
-    view: View
-    grid_zones: tuple[GridZone, ...]
-    thermal_zones: tuple[ThermalZone, ...]
-    readings: Readings
-    forecasts: Mapping[str, Forecast]
-    heat: Mapping[str, ThermalZoneState]
-    to_pause: frozenset[str]
-    now: datetime
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """What decisions rest on, but for the temperatures' decimals and the time of day."""
-        issues = tuple((name, f.issued_at, f.rung) for name, f in sorted(self.forecasts.items()))
-        closed = tuple(sorted(name for name, state in self.heat.items() if not state.admission_open))
-        return self.version, issues, tuple(sorted(self.readings.problems)), closed, self.to_pause
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rest:
-    """Until when the last decisions stand if nothing changes."""
-
-    key: tuple[object, ...] | None = None
-    until: float = 0.0
-    namespaces: Sequence[str] = ()
-
-    def may_go_on(self, key: tuple[object, ...], now_s: float) -> bool:
-        """Tell whether there is nothing to decide."""
-        return self.key == key and now_s < self.until
 
 
 class Loop:
@@ -149,7 +114,7 @@ class Loop:
             keeps_accounts=options.ledger_path is not None,
         )
         self._zone_power_kw: dict[str, float] = {}
-        self._rest = _Rest()
+        self._rest = Rest()
         self._standing: Plan | None = None
         self._prices: PriceBook | None = None
         self._standing_until = 0.0
@@ -192,7 +157,7 @@ class Loop:
             self._zones_told = version
 
     def _tell_zones(self, grid_zones: Sequence[GridZone]) -> None:
-        self._forecasts.write_zones(zone_entry(z) for z in grid_zones if z.spec.grid_region)
+        self._forecasts.write_zones(zone_entry(z) for z in grid_zones if is_forecast(z))
 
     def _wait(self) -> None:
         period_s = self._period_s
@@ -276,14 +241,14 @@ class Loop:
         if self._recorder is not None:
             self._recorder.turn(assembly, seen.view, carried.records, self._actuation.promised())
         again = verdicts.more_due or carried.conflicts or left
-        self._rest = _Rest(
-            key=None if again or not is_settled(verdicts, assembly.snapshot) else seen.key,
+        self._rest = Rest(
+            key=None if again or seen.to_pause or not is_settled(verdicts, assembly.snapshot) else seen.key,
             until=started + self._quiet_s(verdicts, assembly.snapshot),
             namespaces=namespaces,
         )
         return again
 
-    def _pause(self, seen: "_Seen", assembly: Assembly, in_flight: Mapping[str, str]) -> Sequence[PlanRecord]:
+    def _pause(self, seen: Seen, assembly: Assembly, in_flight: Mapping[str, str]) -> Sequence[PlanRecord]:
         """Do what heat asks of running work that allows it."""
         if self._pauses is None:
             return ()
@@ -302,7 +267,7 @@ class Loop:
     def _quiet_s(self, verdicts: Verdicts, snapshot: Snapshot) -> float:
         """How long nothing need be decided if nothing changes [wall s]."""
         margin = timedelta(seconds=2.0 * snapshot.turn_s + self._options.turn_seconds)
-        until_due_s = self._clock.wall_seconds(_next_due(verdicts, snapshot.now) - margin)
+        until_due_s = self._clock.wall_seconds(next_due(verdicts, snapshot.now) - margin)
         return min(QUIET_TURNS * self._period_s, until_due_s)
 
     def _relist(self) -> None:
@@ -311,7 +276,7 @@ class Loop:
         self._relisted_at = time.monotonic()
         self._actuation.load()
         self._actuation.forget_gone(self._store.view().workloads)
-        self._rest = _Rest()
+        self._rest = Rest()
         if pruned:
             logger.info("a full list pruned %d objects whose deletion was missed", pruned)
 
@@ -324,7 +289,7 @@ class Loop:
         """As many releases as can be written in `BATCH_SECONDS`, so that none waits long after its decision."""
         return max(MEASURED_FROM, int(self._releases_per_s * BATCH_SECONDS))
 
-    def _turn_length_s(self, seen: "_Seen") -> float:
+    def _turn_length_s(self, seen: Seen) -> float:
         """Longest time that may pass until the next turn has acted, in the operator's clock.
 
         The period, the next turn's own work and that of one more, and the releases that are due within minutes, since
@@ -336,19 +301,19 @@ class Loop:
         extra_wall_s = 2.0 * max(self._recent_s, default=0.0) + due / self._releases_per_s
         return self._options.turn_seconds * (1.0 + extra_wall_s / self._period_s)
 
-    def _gather(self) -> "_Seen":
+    def _gather(self) -> Seen:
         """Ask everybody: the store, the sensors, the forecaster."""
         version, view = self._store.version, self._store.view()
         grid_zones = self._parse(GridZone, view.grid_zones)
         thermal_zones = self._parse(ThermalZone, view.thermal_zones)
-        forecast_zones = [z for z in grid_zones if z.spec.grid_region]
+        forecast_zones = [z for z in grid_zones if is_forecast(z)]
         self._tell_zones(grid_zones)
         readings = self._desk.read(grid_zones, thermal_zones, lambda zone: self._zone_power_kw.get(zone, 0.0))
         now = self._clock.now()
         found = {z.metadata.name: self._forecasts.latest(z.metadata.name, now) for z in forecast_zones}
         # The neutral rung is a guess without data: nothing is planned, shown or claimed by it.
         forecasts = {name: f for name, f in found.items() if f is not None and f.rung is not Rung.NEUTRAL}
-        return _Seen(
+        return Seen(
             version=version,
             view=view,
             grid_zones=grid_zones,
@@ -360,7 +325,7 @@ class Loop:
             now=now,
         )
 
-    def _assemble(self, seen: "_Seen", turn_s: float, in_flight: Mapping[str, str]) -> Assembly:
+    def _assemble(self, seen: Seen, turn_s: float, in_flight: Mapping[str, str]) -> Assembly:
         inputs = Inputs(
             view=seen.view,
             grid_zones=seen.grid_zones,
@@ -381,7 +346,7 @@ class Loop:
         )
         assembly = assemble(inputs, self._clock, seen.now)
         self._heat.remember(assembly, heat_loads(assembly, seen.view.workloads, seen.view.pods, seen.now))
-        self._zone_power_kw = _expected_power(assembly)
+        self._zone_power_kw = expected_power_kw(assembly)
         return assembly
 
     def _parse(self, kind: type[_Kind], raws: Sequence[Raw]) -> tuple[_Kind, ...]:
@@ -436,30 +401,3 @@ class Loop:
             self._switch.enable(wanted)
             logger.info("holding is on in %d namespaces", len(wanted))
         metrics.SWITCH.set(1)
-
-
-def is_settled(verdicts: Verdicts, snapshot: Snapshot) -> bool:
-    """Tell whether a turn left nothing open: nothing was let go or handed off, and everything held got its answer.
-
-    Work without an answer (no forecast was read yet) has no record, and only a full turn minds its bound.
-    """
-    answered = {record.key for record in verdicts.records}
-    return not verdicts.releases and not verdicts.hand_offs and all(w.key in answered for w in snapshot.workloads)
-
-
-def _next_due(verdicts: Verdicts, now: datetime) -> timedelta:
-    """Time until the first planned start or bound, in the operator's clock."""
-    held = [r for r in verdicts.records if r.state is not State.SHADOW]
-    due = [min(r.planned_start or r.latest_start, r.latest_start) for r in held]
-    return min(due, default=now + timedelta(days=1)) - now
-
-
-def _expected_power(assembly: Assembly) -> dict[str, float]:
-    """Expected power of each thermal zone now [kW], to tell a frozen sensor from a quiet room."""
-    zone_of: Mapping[str, str | None] = {c.name: c.thermal_zone for c in assembly.snapshot.cells}
-    power = {z.name: z.base_power_kw for z in assembly.snapshot.thermal_zones}
-    for gang in assembly.snapshot.running:
-        zone = zone_of.get(gang.cell)
-        if zone in power and zone is not None:
-            power[zone] += gang.power_kw
-    return power

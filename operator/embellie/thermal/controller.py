@@ -133,7 +133,7 @@ class HeatController:
         self._supply.observe(now_s, supply, outdoor, heat)
         reference = np.where(np.isfinite(supply), supply, self._supply.expected_c(outdoor, heat))
         # A supply that is named but not believed tells nothing about the zone either.
-        believed = np.array([not z.has(Role.SUPPLY) for z in self._settings]) | np.isfinite(supply)
+        believed = np.array([not z.has(Role.SUPPLY) for z in self._settings], dtype=bool) | np.isfinite(supply)
         self.models.observe(
             now_s,
             temperature,
