@@ -3,6 +3,7 @@
 
 import http.client
 import json
+import tempfile
 import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,7 +84,8 @@ def start_prometheus(
     command: list[str | Path] = [
         plane.binaries / "prometheus",
         f"--config.file={settings}",
-        f"--storage.tsdb.path={plane.directory / 'prometheus'}",
+        # Its own: what an earlier one scraped would be found for another five minutes.
+        f"--storage.tsdb.path={tempfile.mkdtemp(prefix='prometheus-', dir=plane.directory)}",
         "--storage.tsdb.retention.time=6h",
         f"--web.listen-address=127.0.0.1:{prometheus.port}",
         "--log.level=warn",
