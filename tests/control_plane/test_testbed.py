@@ -80,7 +80,7 @@ def test_nothing_is_left_when_the_owning_process_is_signalled(number: signal.Sig
             n[:15] for n in names
         } | names
         owner.send_signal(number)
-        owner.wait(timeout=90)
+        owner.wait(timeout=30)
     until(lambda: not any(process.is_running() and process.status() != "zombie" for process in family), seconds=10)
     until(lambda: not directory.exists(), seconds=10)
 

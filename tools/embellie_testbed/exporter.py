@@ -207,6 +207,8 @@ def start_exporter(
 ) -> Exporter:
     """Start an exporter beside a control plane, and wait until it answers."""
     exporter = Exporter(port=free_port(), control=plane.directory / "exporter-control.json")
+    # An earlier exporter of the same control plane may have been told to misbehave.
+    exporter.control.unlink(missing_ok=True)
     command: list[str | Path] = [sys.executable, "-m", "embellie_testbed.exporter", "--kubeconfig", plane.kubeconfig,
                "--port", str(exporter.port), "--clock", clock, "--control", exporter.control]  # fmt: skip
     if ambient is not None:
