@@ -51,6 +51,12 @@ test: check tools ## all tests, on the same embedded control plane
 unit: setup ## unit and property tests
 	$(RUN) -m pytest tests/unit tests/property -n $(WORKERS)
 
+.PHONY: fuzz
+fuzz: setup ## property tests with new random examples, ROUNDS times (20)
+	@for round in $$(seq $(or $(ROUNDS),20)); do \
+	  HYPOTHESIS_PROFILE=fuzz $(RUN) -m pytest tests/property -q -n $(WORKERS) --hypothesis-seed=$$RANDOM || exit 1; \
+	done
+
 .PHONY: lint
 lint: setup ## lint, format and types
 	$(RUN) -m ruff check

@@ -317,6 +317,21 @@ def test_a_dear_pause_is_not_taken_and_a_minimum_run_is_kept() -> None:
     assert answer(small(min_run_h=2.0, **told)).part_job.size == 1
 
 
+@pytest.mark.parametrize("pause_h", [0.0, 0.5])
+def test_work_that_fits_into_its_first_slot_never_pays_for_less_than_nothing_of_the_last(pause_h: float) -> None:
+    """The cheapest slot is short and comes last: with the dearer one before it, it is not needed at all."""
+    zones = make_zones(cost_per_kwh=np.array([[200.0, 100.0]]), gpus=np.full((1, 2), 8.0))
+    plan = answer(
+        replace(
+            small(zones=zones, pausable=True, n_slots=2, duration_h=0.5, limit_h=0.5, pause_h=pause_h),
+            edges_h=np.array([0.0, 1.0, 1.25]),
+        )
+    )
+    assert plan.part_end.tolist() == [1]
+    assert plan.objective == pytest.approx(4.0 * 0.5 * 200.0)
+    assert plan.lower_bound <= plan.objective
+
+
 def test_parts_and_their_candidates() -> None:
     assert parts_of(np.array([0, 1, 4])) == [(0, 2), (4, 5)]
     closed = np.zeros((1, 4), dtype=bool)

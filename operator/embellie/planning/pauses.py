@@ -22,6 +22,18 @@ def parts_of(slots: IntArray) -> list[tuple[int, int]]:
     return list(zip(starts, ends, strict=True))
 
 
+def as_needed(slots: IntArray, hours: FloatArray, need_h: float) -> IntArray:
+    """Return the first of these slots that together hold `need_h` hours: work ends once it is done.
+
+    Where slots differ in length, the cheapest ones, put in order of time, can hold a whole slot too many.
+
+    >>> as_needed(np.array([0, 1]), np.array([1.0, 0.25]), 0.5)
+    array([0])
+    """
+    done = np.cumsum(hours[slots])
+    return slots[: int(np.searchsorted(done, need_h - _EPS_H)) + 1]
+
+
 def cheapest_parts(
     price: FloatArray, ok: BoolArray, pause: FloatArray, hours: FloatArray, need_h: float, min_run_h: float
 ) -> tuple[float, int, IntArray] | None:
@@ -63,8 +75,7 @@ def _candidates(
     for width in _SMOOTHING:
         smooth = np.convolve(rate, np.ones(width) / width, mode="same")[open_slots]
         order = open_slots[np.argsort(smooth, kind="stable")]
-        done = np.cumsum(hours[order])
-        found.append(np.sort(order[: int(np.searchsorted(done, need_h - _EPS_H)) + 1]))
+        found.append(as_needed(np.sort(as_needed(order, hours, need_h)), hours, need_h))
     edges = np.concatenate([[0.0], np.cumsum(hours)])
     first = np.arange(rate.size)
     after = np.searchsorted(edges, edges[:-1] + need_h - _EPS_H)

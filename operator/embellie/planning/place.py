@@ -13,7 +13,7 @@ import numpy as np
 from embellie.domain.forecast import FloatArray
 from embellie.planning.dual import limit_prices
 from embellie.planning.options import Compiled
-from embellie.planning.pauses import cheapest_parts, parts_of
+from embellie.planning.pauses import as_needed, cheapest_parts, parts_of
 from embellie.planning.problem import BoolArray, IntArray, Prices
 from embellie.planning.room import Room, open_slots, open_starts
 
@@ -169,7 +169,7 @@ class Placer:
             elif careful[i]:
                 out.append(self._choose_careful(int(row), ok[i], price[i]))
             else:
-                slots = np.flatnonzero(chosen[i])
+                slots = as_needed(np.flatnonzero(chosen[i]), c.hours, float(c.length_h[row]))
                 cost = (float(value[i]) - lift * c.length_h[row]) * c.size[row] - c.at_once[row]
                 out.append(Place(int(row), int(zone[i]), slots, slots, cost))
         return out
