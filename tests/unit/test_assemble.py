@@ -78,6 +78,15 @@ def test_an_object_that_nobody_thought_of_starts_at_once_within_its_border_and_s
     assert plain.start_now is None
 
 
+def test_held_work_whose_object_cannot_be_read_starts_at_once_within_its_border():
+    odd = replace(job("odd", residency="FR"), unreadable=True)
+    free = replace(job("free"), unreadable=True)
+    found = {w.key.name: w for w in assembled(odd, free, grid_zones=cells()).snapshot.workloads}
+    assert [found[name].start_now for name in ("odd", "free")] == [Reason.INVALID_ANNOTATION] * 2
+    assert {name.partition(".")[0] for name in found["odd"].allowed_cells} == {"east"}
+    assert found["free"].allowed_cells == frozenset()
+
+
 def test_shadow_looks_only_at_work_that_is_free_and_not_recorded():
     changes = {"policies": (policy(mode="shadow"),)}
     fresh = job("fresh", held=False, suspended=False)

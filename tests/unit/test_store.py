@@ -101,7 +101,11 @@ def test_an_object_that_cannot_be_read_costs_nobody_else_and_is_not_kept_as_it_w
         return parse(raw)
 
     monkeypatch.setattr("embellie.cluster.store.parse_job", fails_for_one)
-    store.apply(Resource.JOBS, "MODIFIED", job("one", annotations={"odd": "x"}))
-    assert uids(store) == set()
-    store.replace(Resource.JOBS, [job("one", annotations={"odd": "x"}), job("two")])
-    assert uids(store) == {"two"}
+    odd = {"annotations": {"odd": "x", names.RESIDENCY: "FR"}}
+    store.apply(Resource.JOBS, "MODIFIED", job("one", **odd))
+    store.apply(Resource.JOBS, "ADDED", job("free", held=False, **odd))
+    store.replace(Resource.JOBS, [job("one", **odd), job("free", held=False, **odd), job("two")])
+    assert uids(store) == {"one", "two"}
+    one = next(w for w in store.view().workloads if w.key.uid == "one")
+    assert (one.unreadable, one.held, one.waiting, one.gpus) == (True, True, True, 0)
+    assert one.annotations == {names.RESIDENCY: "FR"}

@@ -222,6 +222,8 @@ class Releaser:
 
 def _differs(known: WorkloadRecord, raw: Raw) -> bool:
     """Tell whether an object asks for something else than what was decided about: size, place or border."""
+    if known.unreadable:
+        return False
     fresh = parse_job(raw) if known.key.kind is WorkloadKind.JOB else parse_bare_pod(raw)
     if fresh is None:
         return True

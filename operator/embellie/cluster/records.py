@@ -92,6 +92,8 @@ class WorkloadRecord:
     """Wall time of the first start, as the API server tells it."""
     completed_at: datetime | None = None
     """Wall time at which a Job succeeded."""
+    unreadable: bool = False
+    """Only its name and its border could be read: nothing is planned about it, and it starts at once."""
 
     @property
     def pods_left(self) -> int:
@@ -289,6 +291,31 @@ def parse_bare_pod(raw: Raw) -> WorkloadRecord | None:
         other_gates=tuple(g for g in gates if g != names.GATE),
         queue=str(labels.get(QUEUE_LABEL, "")),
         started_at=parse_time(status.get("startTime")),
+    )
+
+
+def bare_record(raw: Raw, kind: WorkloadKind) -> WorkloadRecord | None:
+    """Return what is left of held work whose object cannot be read; None for all other work."""
+    meta, spec = raw["metadata"], raw.get("spec")
+    if not isinstance(meta.get("labels"), Mapping) or meta["labels"].get(names.HELD_LABEL) != "true":
+        return None
+    annotations = meta.get("annotations")
+    residency = annotations.get(names.RESIDENCY) if isinstance(annotations, Mapping) else None
+    return WorkloadRecord(
+        key=_key(meta, kind),
+        created_at=parse_time(meta.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC),
+        flex=str(meta["labels"].get(names.FLEX_LABEL, "")),
+        held=True,
+        waiting=kind is WorkloadKind.POD or (isinstance(spec, Mapping) and spec.get("suspend") is True),
+        finished=bool(meta.get("deletionTimestamp")),
+        deleting=bool(meta.get("deletionTimestamp")),
+        pods=1,
+        gpus_per_pod=0,
+        annotations={names.RESIDENCY: str(residency)} if residency else _NO_ANNOTATIONS,
+        labels={},
+        constraints=UNCONSTRAINED,
+        queue=str(meta["labels"].get(QUEUE_LABEL, "")),
+        unreadable=True,
     )
 
 

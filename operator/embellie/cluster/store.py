@@ -19,12 +19,14 @@ from embellie.cluster.records import (
     PodRecord,
     Raw,
     WorkloadRecord,
+    bare_record,
     parse_bare_pod,
     parse_job,
     parse_namespace,
     parse_node,
     parse_pod,
 )
+from embellie.domain.snapshot import WorkloadKind
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +96,9 @@ def _parse(resource: Resource, raw: Raw) -> _Entry:
         return _PARSERS[resource](raw)
     except Exception:  # a boundary: whatever somebody managed to write into an object
         logger.exception("%s %s cannot be read and is left out", resource, raw["metadata"].get("name"))
-        return _Entry()
+    # What we hold must get free of us all the same.
+    kind = {Resource.JOBS: WorkloadKind.JOB, Resource.PODS: WorkloadKind.POD}.get(resource)
+    return _Entry(workload=bare_record(raw, kind)) if kind is not None else _Entry()
 
 
 def _without_noise(raw: Raw) -> Raw:

@@ -33,6 +33,7 @@ from embellie.domain.snapshot import (
     WorkloadKey,
 )
 from embellie.planning.bounds import tighten
+from embellie.thermal.job_power import LearntPower, NothingLearnt
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +65,8 @@ class Inputs:
     max_limit_hold_s: float
     heat: Mapping[str, ThermalZoneState] = field(default_factory=dict)
     """What is known and learnt about each thermal zone; a zone that is missing is judged by its spec alone."""
-    learnt_watts: Callable[[str, str], float | None] = lambda _namespace, _name: None
-    """What a GPU of a job of this name draws, from what ran before; None until enough did."""
+    learnt: LearntPower = field(default_factory=NothingLearnt)
+    """What jobs and idle nodes draw, from what ran before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +112,7 @@ def assemble(inputs: Inputs, clock: Clock, now: datetime) -> Assembly:
         lambda record: _running_duration(record, history, table),
         inputs.in_flight,
         inputs.bounds,
+        inputs.learnt,
     )
     places = _Places(layout, specs)
     subjects: dict[WorkloadKey, Subject] = {}
@@ -195,13 +197,15 @@ def _subject(
     promised = inputs.bounds.get(record.key.uid)
     bound = tighten(promised, terms.latest_start)
     allowed = places.allowed(record)
-    if not record.annotations.get(names.RESIDENCY) and not places.seats(record, allowed):
+    free = not record.annotations.get(names.RESIDENCY)
+    if free and (record.unreadable or not places.seats(record, allowed)):
         # No zone is large enough, now or ever: only without our narrowing can the scheduler spread it over several.
         allowed = frozenset()
     start_now, message = _start_now(record, policy, terms, allowed, places)
     grid_spec = places.spec_for(allowed)
-    learnt = inputs.learnt_watts(record.key.namespace, record.key.name)
-    watts = learnt or watts_or(record.annotations.get(names.WATTS_PER_GPU, ""), grid_spec.gpu_rated_power_watts)
+    known = inputs.learnt.class_power(record.key.namespace, record.key.name)
+    declared = watts_or(record.annotations.get(names.WATTS_PER_GPU, ""), grid_spec.gpu_rated_power_watts)
+    watts = declared if known is None else known.mean_w
     cpu_kw = 0.0 if record.gpus else CPU_POD_KW * record.pods
     workload = Workload(
         key=record.key,
@@ -210,7 +214,7 @@ def _subject(
         pods=record.pods,
         gpus_per_pod=record.gpus_per_pod,
         power_kw=expected_kw(record.gpus, watts, grid_spec) + cpu_kw,
-        worst_power_kw=worst_kw(record.gpus, grid_spec) + cpu_kw,
+        worst_power_kw=worst_kw(record.gpus, grid_spec, None if known is None else known.worst_w()) + cpu_kw,
         duration_p50_s=terms.duration.p50.total_seconds(),
         duration_p90_s=terms.duration.p90.total_seconds(),
         flex=Flex(record.flex) if record.flex in ("patient", "bonus") else Flex.RIGID,
@@ -235,6 +239,8 @@ def _start_now(
     allowed: frozenset[str],
     places: "_Places",
 ) -> tuple[Reason | None, str]:
+    if record.unreadable:
+        return Reason.INVALID_ANNOTATION, "It starts at once: the object cannot be read; the operator's log says where."
     if record.held and not record.opted_in:
         return Reason.NO_POLICY, f"It starts at once: it no longer carries {names.FLEX_LABEL} patient or bonus."
     if policy is None or (record.held and policy.spec.mode != "enforce"):
@@ -284,7 +290,7 @@ def _held_limits(view: View, table: PolicyTable) -> dict[str, float]:
 def _grid_state(zone: GridZone, layout: Layout, inputs: Inputs) -> GridZoneState:
     spec, name = zone.spec, zone.metadata.name
     nodes = layout.nodes_of_grid_zone.get(name, ())
-    idle_kw = len(nodes) * spec.node_idle_power_watts / 1000.0
+    idle_kw = sum(_idle_w(node.name, spec, inputs) for node in nodes) / 1000.0
     return GridZoneState(
         name=name,
         contracted_power_kw=spec.contracted_power_kilowatts,
@@ -293,6 +299,11 @@ def _grid_state(zone: GridZone, layout: Layout, inputs: Inputs) -> GridZoneState
         forecast=inputs.forecasts.get(name),
         jurisdiction=spec.jurisdiction or "",
     )
+
+
+def _idle_w(node: str, spec: GridZoneSpec, inputs: Inputs) -> float:
+    learnt = inputs.learnt.idle_watts(node)
+    return float(spec.node_idle_power_watts) if learnt is None else learnt
 
 
 def _thermal_state(
@@ -305,7 +316,7 @@ def _thermal_state(
     grids: dict[str, None] = {}
     for node in nodes:
         grid = grid_of.get(layout.cell_of_node.get(node.name, ""))
-        base_kw += (specs[grid] if grid else _DEFAULT_GRID).node_idle_power_watts / 1000.0
+        base_kw += _idle_w(node.name, specs[grid] if grid else _DEFAULT_GRID, inputs) / 1000.0
         if grid:
             grids[grid] = None
     ambient_zone = spec.grid_zone_name or next(iter(grids), None)

@@ -65,7 +65,7 @@ class Reason(StrEnum):
     DEADLINE_UNREACHABLE = "DeadlineUnreachable"
     """The deadline cannot be met even by starting at once."""
     INVALID_ANNOTATION = "InvalidAnnotation"
-    """An annotation that bounds the wait cannot be read."""
+    """An annotation that bounds the wait, or the object itself, cannot be read."""
 
     HEAT_PAUSE = "HeatPause"
     """Paused, because its thermal zone heated in spite of everything."""
