@@ -33,7 +33,6 @@ from embellie.domain.snapshot import (
     WorkloadKey,
 )
 from embellie.planning.bounds import tighten
-from embellie.thermal.job_power import LearntPower, NothingLearnt
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +64,8 @@ class Inputs:
     max_limit_hold_s: float
     heat: Mapping[str, ThermalZoneState] = field(default_factory=dict)
     """What is known and learnt about each thermal zone; a zone that is missing is judged by its spec alone."""
-    learnt: LearntPower = field(default_factory=NothingLearnt)
-    """What jobs and idle nodes draw, from what ran before."""
+    learnt_watts: Callable[[str, str], float | None] = lambda _namespace, _name: None
+    """What a GPU of a job of this name draws, from what ran before; None until enough did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +111,6 @@ def assemble(inputs: Inputs, clock: Clock, now: datetime) -> Assembly:
         lambda record: _running_duration(record, history, table),
         inputs.in_flight,
         inputs.bounds,
-        inputs.learnt,
     )
     places = _Places(layout, specs)
     subjects: dict[WorkloadKey, Subject] = {}
@@ -203,9 +201,8 @@ def _subject(
         allowed = frozenset()
     start_now, message = _start_now(record, policy, terms, allowed, places)
     grid_spec = places.spec_for(allowed)
-    known = inputs.learnt.class_power(record.key.namespace, record.key.name)
-    declared = watts_or(record.annotations.get(names.WATTS_PER_GPU, ""), grid_spec.gpu_rated_power_watts)
-    watts = declared if known is None else known.mean_w
+    learnt = inputs.learnt_watts(record.key.namespace, record.key.name)
+    watts = learnt or watts_or(record.annotations.get(names.WATTS_PER_GPU, ""), grid_spec.gpu_rated_power_watts)
     cpu_kw = 0.0 if record.gpus else CPU_POD_KW * record.pods
     workload = Workload(
         key=record.key,
@@ -214,7 +211,7 @@ def _subject(
         pods=record.pods,
         gpus_per_pod=record.gpus_per_pod,
         power_kw=expected_kw(record.gpus, watts, grid_spec) + cpu_kw,
-        worst_power_kw=worst_kw(record.gpus, grid_spec, None if known is None else known.worst_w()) + cpu_kw,
+        worst_power_kw=worst_kw(record.gpus, grid_spec) + cpu_kw,
         duration_p50_s=terms.duration.p50.total_seconds(),
         duration_p90_s=terms.duration.p90.total_seconds(),
         flex=Flex(record.flex) if record.flex in ("patient", "bonus") else Flex.RIGID,
@@ -290,7 +287,7 @@ def _held_limits(view: View, table: PolicyTable) -> dict[str, float]:
 def _grid_state(zone: GridZone, layout: Layout, inputs: Inputs) -> GridZoneState:
     spec, name = zone.spec, zone.metadata.name
     nodes = layout.nodes_of_grid_zone.get(name, ())
-    idle_kw = sum(_idle_w(node.name, spec, inputs) for node in nodes) / 1000.0
+    idle_kw = len(nodes) * spec.node_idle_power_watts / 1000.0
     return GridZoneState(
         name=name,
         contracted_power_kw=spec.contracted_power_kilowatts,
@@ -299,11 +296,6 @@ def _grid_state(zone: GridZone, layout: Layout, inputs: Inputs) -> GridZoneState
         forecast=inputs.forecasts.get(name),
         jurisdiction=spec.jurisdiction or "",
     )
-
-
-def _idle_w(node: str, spec: GridZoneSpec, inputs: Inputs) -> float:
-    learnt = inputs.learnt.idle_watts(node)
-    return float(spec.node_idle_power_watts) if learnt is None else learnt
 
 
 def _thermal_state(
@@ -316,7 +308,7 @@ def _thermal_state(
     grids: dict[str, None] = {}
     for node in nodes:
         grid = grid_of.get(layout.cell_of_node.get(node.name, ""))
-        base_kw += _idle_w(node.name, specs[grid] if grid else _DEFAULT_GRID, inputs) / 1000.0
+        base_kw += (specs[grid] if grid else _DEFAULT_GRID).node_idle_power_watts / 1000.0
         if grid:
             grids[grid] = None
     ambient_zone = spec.grid_zone_name or next(iter(grids), None)
