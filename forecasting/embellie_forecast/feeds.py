@@ -11,6 +11,7 @@ import pandas as pd
 
 from embellie_forecast.history import WEATHER_COLUMNS, HistoryError, ZoneHistory, hour_of, instant_of
 from embellie_forecast.history_files import load_carried
+from embellie_forecast.measured import measured_of_history
 from embellie_forecast.onsite.forecast import Past
 from embellie_forecast.zones import Zone
 
@@ -38,6 +39,10 @@ class Fed:
     attribution: tuple[str, ...] = ()
     contradicted_hours: int = 0
     """In how many of the last 24 hours a second source says something else."""
+    name: str = ""
+    """Who speaks: the source's kind, or `replay`."""
+    measured: pd.DataFrame | None = None
+    """The intensity that was, as `measured.measured_intensity` gives it; None where nobody measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,6 +66,10 @@ class Feed(Protocol):
 
     def history(self, zone: Zone, now: datetime) -> Fed:
         """Return what is known at `now`; FeedError where there is nothing."""
+        ...
+
+    def stand_in(self, zone: Zone, now: datetime) -> Fed:
+        """Return what the zone's second source knows at `now`; FeedError where there is nothing."""
         ...
 
     def site(self, zone: Zone, now: datetime) -> Site:
@@ -88,11 +97,18 @@ class ReplayFeed:
                 raise FeedError(str(error)) from error
         hour = hour_of(now)
         weather_end = ((hour - WEATHER_DELAY_HOURS) // 24 + 1) * 24
+        history = self._archives[region].known_until(hour_of(now - GENERATION_DELAY), weather_end)
         return Fed(
-            history=self._archives[region].known_until(hour_of(now - GENERATION_DELAY), weather_end),
+            history=history,
             usual_delay=GENERATION_DELAY,
             attribution=(CARRIED_ATTRIBUTION,),
+            name="replay",
+            measured=measured_of_history(history, now, delay=GENERATION_DELAY),
         )
+
+    def stand_in(self, zone: Zone, now: datetime) -> Fed:  # noqa: ARG002 - the protocol's
+        """Raise: a replay plays one past."""
+        raise FeedError("a replay has no second source")
 
     def site(self, zone: Zone, now: datetime) -> Site:
         """Return the grid's own weather, as far as it is known: a replay has none of the site."""

@@ -7,7 +7,7 @@ No rung needs a credential, and the way up needs nobody: every issue begins at t
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from embellie_forecast.documents import (
 )
 from embellie_forecast.exchange import FORECAST_LEVELS, ExchangeError, ForecastDocument, OnSiteForecast, Rung
 from embellie_forecast.factors import FloatArray, Scope
+from embellie_forecast.feed_checks import check_feed
 from embellie_forecast.feeds import CARRIED_ATTRIBUTION, Fed, Feed, FeedError, Site
 from embellie_forecast.history import HistoryError, ZoneHistory, hour_of, instant_of
 from embellie_forecast.history_files import carried_zones, load_carried
@@ -49,10 +50,6 @@ from embellie_forecast.onsite.forecast import forecast_plant
 from embellie_forecast.shelf import Shelf
 from embellie_forecast.zones import Zone
 
-MAX_OUTAGE = timedelta(hours=3)
-"""The newest believable hour may be this much older than the feed's usual delay explains."""
-MIN_KNOWN_OF_24 = 18
-MAX_CONTRADICTED_HOURS = 6
 TARGETS = {Scope.LIFECYCLE: Target.LIFECYCLE, Scope.DIRECT: Target.DIRECT}
 
 
@@ -62,8 +59,8 @@ class Issued:
 
     document: ForecastDocument
     reasons: tuple[str, ...]
-    fed: Fed | None = None
-    """What the feed gave; None where it failed."""
+    feds: tuple[Fed, ...] = ()
+    """What the sources gave, the preferred first; those that failed are missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,22 +91,34 @@ class Ladder:
         self._origin = origin
         self._shelf = Shelf(folder=models, settings=settings)
         self._usual: dict[str, _Usual] = {}
-        self._fed: dict[str, tuple[datetime, Fed | FeedError]] = {}
+        self._fed: dict[str, tuple[datetime, list[Fed | FeedError]]] = {}
 
     # -- models -----------------------------------------------------------------------------------------------------
 
-    def _ask(self, zone: Zone, now: datetime) -> Fed:
-        """Return what the feed says, asked once for a moment."""
+    def _asked(self, zone: Zone, now: datetime) -> list[Fed | FeedError]:
+        """Return what the zone's sources say, the preferred first, asked once for a moment."""
         kept = self._fed.get(zone.name)
         if kept is None or kept[0] != now:
-            try:
-                kept = (now, self.feed.history(zone, now))
-            except FeedError as error:
-                kept = (now, error)
-            self._fed[zone.name] = kept
-        if isinstance(kept[1], FeedError):
-            raise kept[1]
+            roles = [self.feed.history] if zone.cross_check is None else [self.feed.history, self.feed.stand_in]
+            kept = self._fed[zone.name] = (now, [_said(role, zone, now) for role in roles])
         return kept[1]
+
+    def _feds(self, zone: Zone, now: datetime) -> list[Fed]:
+        return [said for said in self._asked(zone, now) if isinstance(said, Fed)]
+
+    def _ask(self, zone: Zone, now: datetime) -> Fed:
+        """Return what the first source that answers says; FeedError where none does."""
+        for fed in self._feds(zone, now):
+            return fed
+        raise FeedError("; ".join(str(said) for said in self._asked(zone, now)))
+
+    def backfill(self, zone: Zone, now: datetime) -> bool:
+        """Fetch one more piece of older history; tell whether something was learned."""
+        learned = self.feed.backfill(zone, now)
+        if learned:
+            # What was said before knows nothing of it.
+            self._fed.pop(zone.name, None)
+        return learned
 
     def _archive(self, zone: Zone, now: datetime) -> _Usual:
         """Return the carried past of the zone's grid, else what its feed has gathered."""
@@ -128,27 +137,22 @@ class Ladder:
             self._usual[key] = _usual(fed.history, hour_of(now))
         return self._usual[key]
 
-    def _training_history(self, zone: Zone, now: datetime) -> ZoneHistory | None:
-        """Return what a model of the zone may be trained on; None where a model would be of no use."""
-        try:
-            return self._ask(zone, now).history
-        except FeedError:
-            pass
-        try:
-            usual = self._archive(zone, now)
-        except (HistoryError, FeedError):
-            return None
-        # Without a feed only the calendar's model is of use, and that one not for ever.
-        return usual.archive if hour_of(now) - _end(usual.archive) <= MAX_AGE_HOURS else None
+    def _to_train(self, zone: Zone, now: datetime) -> ZoneHistory | None:
+        """Return what a model that is missing or old may be trained on: each source's own past, the preferred first."""
+        histories = [fed.history for fed in self._feds(zone, now)]
+        if not histories:
+            # Without a feed only the calendar's model is of use, and that one not for ever.
+            past = self._carried_past(zone, now)
+            histories = [] if past is None else [past]
+        return next((h for h in histories if self._shelf.needs_training(h.zone, now)), None)
 
     def needs_training(self, zone: Zone, now: datetime) -> bool:
         """Tell whether a model could lift this zone's rung, or is old."""
-        history = self._training_history(zone, now)
-        return history is not None and self._shelf.needs_training(history.zone, now)
+        return self._to_train(zone, now) is not None
 
     def train(self, zone: Zone, now: datetime) -> bool:
-        """Train the zone's models; tell whether new ones are in use."""
-        history = self._training_history(zone, now)
+        """Train the models of one of the zone's sources, or of its carried past; tell whether new ones are in use."""
+        history = self._to_train(zone, now)
         if history is None:
             return False
         return self._shelf.train(history, now, past=self._carried_past(zone, now))
@@ -163,9 +167,16 @@ class Ladder:
 
     def prepare(self, zone: Zone, now: datetime) -> None:
         """Train what is missing, for a single forecast here and now."""
-        history = self._training_history(zone, now)
-        if history is not None and self._shelf.needs_training(history.zone, now):
+        while self.needs_training(zone, now):
             self.train(zone, now)
+
+    def warm(self, zone: Zone, now: datetime, at: datetime) -> None:
+        """Work out ahead of time what an issue at `at` will need of the model that the zone stands on."""
+        for fed in self._feds(zone, now):
+            model = self._shelf.model(fed.history.zone, now)
+            if model is not None:
+                model.warm(at)
+                return
 
     # -- rungs ------------------------------------------------------------------------------------------------------
 
@@ -188,27 +199,37 @@ class Ladder:
             except Exception as error:  # noqa: BLE001 - whatever breaks a rung must not take the next one with it
                 reasons.append(f"not {rung.value}: {type(error).__name__}: {error}")
         document = document or neutral(zone.name, now)
+        reasons += document.reasons
         plants, whose = self._on_site(zone, now, document.carbon_mean_g_per_kwh.size, reasons)
-        fed = self._fed.get(zone.name)
-        given = fed[1] if fed is not None and isinstance(fed[1], Fed) else None
-        notes = given.notes if given is not None else ()
+        feds = self._feds(zone, now)
+        notes = dict.fromkeys(note for fed in feds for note in fed.notes)
+        carried = document.rung in {Rung.CALENDAR, Rung.CLIMATOLOGY} and zone.grid_region in carried_zones()
         document = replace(
             document,
             on_site=plants,
-            attribution=tuple(dict.fromkeys((*document.attribution, *self._attribution(zone, document), *whose))),
+            attribution=tuple(
+                dict.fromkeys((*document.attribution, *((CARRIED_ATTRIBUTION,) if carried else ()), *whose))
+            ),
             reasons=(*reasons, *notes)[:12],
         )
-        return Issued(document=document, reasons=tuple(reasons), fed=given)
-
-    def _attribution(self, zone: Zone, document: ForecastDocument) -> tuple[str, ...]:
-        fed = self._fed.get(zone.name)
-        if document.rung is Rung.LIVE and fed is not None and isinstance(fed[1], Fed):
-            return fed[1].attribution
-        known = document.rung in {Rung.CALENDAR, Rung.CLIMATOLOGY} and zone.grid_region in carried_zones()
-        return (CARRIED_ATTRIBUTION,) if known else ()
+        return Issued(document=document, reasons=tuple(reasons), feds=tuple(feds))
 
     def _live(self, zone: Zone, now: datetime) -> ForecastDocument:
-        fed = self._ask(zone, now)
+        """Return a forecast from the first source that can be built on; the second takes over without a hand."""
+        refused: list[str] = []
+        for said in self._asked(zone, now):
+            try:
+                if isinstance(said, FeedError):
+                    raise said
+                document = self._live_from(zone, now, said)
+            except (RungUnavailable, FeedError, HistoryError, CannotIssueError, ExchangeError) as error:
+                refused.append(str(error))
+                continue
+            why = (f"{said.name} stands in for {_first_name(zone)}: {refused[0]}",) if refused else ()
+            return replace(document, attribution=said.attribution, reasons=why)
+        raise RungUnavailable("; and the second source: ".join(dict.fromkeys(refused)))
+
+    def _live_from(self, zone: Zone, now: datetime, fed: Fed) -> ForecastDocument:
         scope = scope_of(fed.history)
         newest = check_feed(fed, now, scope)
         model = self._shelf.model(fed.history.zone, now)
@@ -250,13 +271,12 @@ class Ladder:
         usual = self._archive(zone, now)
         if hour_of(now) - _end(usual.archive) > MAX_AGE_HOURS:
             raise RungUnavailable(f"the data end at {instant_of(_end(usual.archive)):%Y-%m-%d}")
-        try:
-            history = self._ask(zone, now).history
-        except FeedError:
-            history = usual.archive
-        calendar = self._shelf.calendar(history.zone) or self._shelf.calendar(zone.grid_key)
+        histories = [*(fed.history for fed in self._feds(zone, now)), usual.archive]
+        keys = (*(known.zone for known in histories), zone.grid_key)
+        calendar = next((found for key in keys if (found := self._shelf.calendar(key)) is not None), None)
         if calendar is None:
             raise RungUnavailable("its model is not trained yet, or there is too little data for one")
+        history = histories[0]
         made = issue_calendar(calendar, history, at=now)
         return self._from_model(zone, now, Rung.CALENDAR, made, history, None)
 
@@ -316,35 +336,17 @@ class Ladder:
         return tuple(found), site.attribution
 
 
-def check_feed(fed: Fed, now: datetime, scope: Scope) -> int:
-    """Refuse a feed that is silent, late, full of holes or constant; return the hour after its newest believable one.
+def _said(role: Callable[[Zone, datetime], Fed], zone: Zone, now: datetime) -> Fed | FeedError:
+    try:
+        return role(zone, now)
+    except FeedError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - what breaks one source must not take the other with it
+        return FeedError(f"{type(error).__name__}: {error}")
 
-    Raises:
-        RungUnavailable: It cannot be built on; the sentence says why.
-    """
-    history = fed.history
-    if fed.contradicted_hours > MAX_CONTRADICTED_HOURS:
-        # It cannot be known which of the two is wrong, and an older good forecast is safer than either.
-        raise RungUnavailable(f"the second source contradicts it in {fed.contradicted_hours} of the last 24 h")
-    stop = min(history.n_hours, hour_of(now) - history.first_hour)
-    series = series_of(history, scope)[: max(0, stop)]
-    known = np.flatnonzero(np.isfinite(series))
-    said = f" ({fed.notes[0]})" if fed.notes else ""
-    if known.size == 0:
-        raise RungUnavailable(f"the feed has no believable hour{said}")
-    newest = history.first_hour + int(known[-1]) + 1
-    late = instant_of(hour_of(now)) - instant_of(newest)
-    if late > max(fed.usual_delay, timedelta(hours=1)) + MAX_OUTAGE:
-        wrong = next((p for p in reversed(history.problems[:stop]) if p), "")
-        why = said or (f" ({wrong})" if wrong else "")
-        raise RungUnavailable(f"its newest believable hour is {late / timedelta(hours=1):.0f} h old{why}")
-    recent = series[max(0, known[-1] - 23) : known[-1] + 1]
-    believed = recent[np.isfinite(recent)]
-    if believed.size < MIN_KNOWN_OF_24:
-        raise RungUnavailable(f"only {believed.size} of its last 24 hours can be believed{said}")
-    if float(np.ptp(believed)) == 0.0:
-        raise RungUnavailable("the feed has been constant for 24 hours")
-    return newest
+
+def _first_name(zone: Zone) -> str:
+    return "the first source" if zone.primary is None else zone.primary.kind
 
 
 def _usual(archive: ZoneHistory, cutoff_hour: int) -> _Usual:

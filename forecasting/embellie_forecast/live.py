@@ -15,6 +15,7 @@ import pandas as pd
 
 from embellie_forecast.feeds import Fed, FeedError, Site
 from embellie_forecast.history import HistoryError, ZoneHistory
+from embellie_forecast.measured import measured_intensity
 from embellie_forecast.sources.archive import Archive
 from embellie_forecast.sources.base import Licence, Source, SourceError
 from embellie_forecast.sources.catalogue import SourceSpec, make_source
@@ -34,6 +35,8 @@ REVISED = timedelta(days=3)
 HISTORY = timedelta(days=420)
 """What training would like to have; it is asked for piece by piece, when nothing else is to be done."""
 CHUNK = timedelta(days=30)
+COMPARED_HOURS = 60 * 24
+"""So much of a second source is compared with the first."""
 DAYS_AHEAD = (1, 2, 3, 4)
 FAILURES_BEFORE_GIVING_UP = 3
 
@@ -54,6 +57,8 @@ class LiveFeed:
         self._archives: dict[str, Archive] = {}
         self._backfills: dict[str, _Backfill] = {}
         self._sources: dict[SourceSpec, Source] = {}
+        self._asked: dict[str, tuple[datetime, list[str]]] = {}
+        """What each archive's source was last asked at, and what came of it: once at a moment is enough."""
 
     def history(self, zone: Zone, now: datetime) -> Fed:
         """Return what is known about the zone's grid at `now`.
@@ -63,25 +68,39 @@ class LiveFeed:
         """
         if zone.primary is None:
             raise FeedError(f"no live feed is named for {zone.name}")
+        return self._fed(zone, zone.primary, zone.cross_check, now)
+
+    def stand_in(self, zone: Zone, now: datetime) -> Fed:
+        """Return what the zone's second source knows about the grid at `now`, checked against the first.
+
+        Raises:
+            FeedError: No second source is named, or it has never said anything.
+        """
+        if zone.cross_check is None:
+            raise FeedError(f"no second source is named for {zone.name}")
+        return self._fed(zone, zone.cross_check, zone.primary, now)
+
+    def _fed(self, zone: Zone, spec: SourceSpec, other: SourceSpec | None, now: datetime) -> Fed:
         notes: list[str] = []
-        source, archive = self._ask(zone.primary, now, notes)
+        source, archive = self._ask(spec, now, notes)
         if source is None or archive.frame.empty:
             raise FeedError("; ".join(notes) or "the feed has said nothing yet")
         licences: list[Licence] = [source.licence]
         cross = None
-        if zone.cross_check is not None:
-            second, kept = self._ask(zone.cross_check, now, notes)
+        if other is not None:
+            second, kept = self._ask(other, now, notes)
             if second is not None and not kept.frame.empty:
-                cross = kept.frame
+                # Hours that the other source itself is not believed in contradict nobody.
+                cross = believe(kept.frame.iloc[-COMPARED_HOURS:], now=now).frame
                 licences.append(second.licence)
         believed = believe(archive.frame, now=now, cross=cross)
         notes += believed.notes
-        if zone.cross_check is not None and not believed.cross_checked:
-            notes.append("the second source cannot be compared, so the first stands alone")
+        if other is not None and not believed.cross_checked:
+            notes.append(f"{other.kind} cannot be compared, so {spec.kind} stands alone")
         frame = self._with_weather(zone, believed.frame, now, notes, licences)
         try:
             history = ZoneHistory.from_frame(
-                frame.drop(columns=["estimated", "known_at"], errors="ignore"), zone=zone.grid_key
+                frame.drop(columns=["estimated", "known_at"], errors="ignore"), zone=zone.key_of(spec)
             )
         except HistoryError as error:
             raise FeedError(str(error)) from error
@@ -91,6 +110,8 @@ class LiveFeed:
             notes=tuple(notes),
             contradicted_hours=believed.contradicted_hours,
             attribution=tuple(dict.fromkeys(licence.attribution for licence in licences)),
+            name=spec.kind,
+            measured=measured_intensity(believed.frame, now, source=str(spec)),
         )
 
     def weather(
@@ -183,6 +204,13 @@ class LiveFeed:
         return source, archive
 
     def _update(self, source: Source, archive: Archive, now: datetime, notes: list[str]) -> None:
+        asked = self._asked.get(archive.name)
+        if asked is None or asked[0] != now:
+            asked = self._asked[archive.name] = (now, [])
+            self._read(source, archive, now, asked[1])
+        notes += asked[1]
+
+    def _read(self, source: Source, archive: Archive, now: datetime, notes: list[str]) -> None:
         newest = archive.newest
         begin = now - FIRST_WINDOW if newest is None else max(newest - REVISED, now - FIRST_WINDOW)
         begin = begin.replace(minute=0, second=0, microsecond=0)

@@ -13,6 +13,7 @@ from embellie_forecast.exchange import ExchangeError, write_forecast
 from embellie_forecast.feeds import ReplayFeed
 from embellie_forecast.ladder import Issued, Ladder
 from embellie_forecast.live import LiveFeed
+from embellie_forecast.measured import write_measured
 from embellie_forecast.models import Settings
 from embellie_forecast.sources.diskcache import DiskCache
 from embellie_forecast.sources.transport import Http
@@ -52,10 +53,13 @@ class Service:
         self._every = every
         self._zones: list[Zone] = []
         self._said: set[str] = set()
+        self._told: set[str] = set()
         self._track = TrackRecord(directory)
         self._issued: dict[Zone, datetime] = {}
         self._broken: dict[Zone, datetime] = {}
         """Zones whose learning failed at an issue; it is tried again at the next."""
+        self._warmed: dict[Zone, datetime] = {}
+        """For which issue each zone's model is ready."""
         self.stop = threading.Event()
 
     def run(self) -> None:
@@ -102,7 +106,7 @@ class Service:
             if self._broken.get(zone) == now:
                 continue
             try:
-                if self._ladder.feed.backfill(zone, now):
+                if self._ladder.backfill(zone, now):
                     return 0
                 if not self._ladder.needs_training(zone, now):
                     continue
@@ -115,7 +119,22 @@ class Service:
                 continue
             self._say(f"{zone.name}: models trained in {time.monotonic() - began:.1f} s")
             return sum(self._issue(other) for other in self._zones if _same_grid(other, zone))
+        self._warm()
         return 0
+
+    def _warm(self) -> None:
+        """When nothing else is to be done: work out for one zone what its next issue will need."""
+        for zone in self._zones:
+            now = self._issued[zone]
+            upcoming = datetime.fromtimestamp((_period(now, self._every) + 1) * self._every.total_seconds(), UTC)
+            if self._warmed.get(zone) == upcoming:
+                continue
+            self._warmed[zone] = upcoming
+            try:
+                self._ladder.warm(zone, now, upcoming)
+            except Exception as error:  # noqa: BLE001 - it is only about time: the issue itself will tell
+                self._say(f"{zone.name}: its next issue will take longer: {type(error).__name__}: {error}")
+            return
 
     def _issue(self, zone: Zone) -> int:
         """Issue and write one forecast; return 1, or 0 where the disk refused it."""
@@ -133,13 +152,19 @@ class Service:
         return 1
 
     def _remember(self, zone: Zone, issued: Issued, now: datetime) -> None:
-        """Compare earlier issues with what came, and tell it; that this fails costs no forecast."""
-        feed = zone.primary.kind if zone.primary is not None else "replay" if issued.fed is not None else ""
+        """Tell what was measured, and compare earlier issues with it; that this fails costs no forecast."""
+        feds = {fed.name: fed for fed in issued.feds}
+        named = [source.kind for source in (zone.primary, zone.cross_check) if source is not None] or list(feds)
         self._track.forget_all_but({z.name for z in self._zones})
         try:
-            self._track.note(issued.document, feed, issued.fed, now)
+            self._track.note(issued.document, {name: feds.get(name) for name in named}, now)
+            measured = [fed.measured for fed in issued.feds if fed.measured is not None]
+            problem = write_measured(self._directory, zone.name, measured, now)
         except OSError as error:
-            self._say(f"health.json cannot be written: {error}")
+            problem = f"what was measured cannot be written: {error}"
+        if problem and problem not in self._told:
+            self._say(f"{zone.name}: {problem}")
+            self._told.add(problem)
 
     def _say(self, sentence: str) -> None:
         print(f"{self._clock.now().astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} {sentence}", flush=True)

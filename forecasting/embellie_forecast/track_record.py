@@ -6,7 +6,7 @@ in `health.json` of the exchange directory (docs/reference/forecast-format.md).
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,16 +47,15 @@ class TrackRecord:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._issues: dict[str, list[_Issue]] = {}
-        self._feeds: dict[str, dict[str, Any]] = {}
+        self._feeds: dict[str, list[dict[str, Any]]] = {}
         self._quality: dict[str, list[dict[str, Any]]] = {}
 
-    def note(self, document: ForecastDocument, feed: str, fed: Fed | None, now: datetime) -> None:
-        """Take in an issue and what its feed said then, and write the report.
+    def note(self, document: ForecastDocument, feeds: Mapping[str, Fed | None], now: datetime) -> None:
+        """Take in an issue and what the zone's feeds said then, and write the report.
 
         Args:
             document: What was issued.
-            feed: The feed's name; empty where the zone names none.
-            fed: What the feed gave; None where it failed.
+            feeds: Name -> what the feed gave, the preferred first; None where it failed.
             now: The forecaster's time.
 
         Raises:
@@ -72,18 +71,15 @@ class TrackRecord:
             oldest = hour_of(now - KEPT)
             issues = [i for i in issues if oldest <= i.first_hour < fresh.first_hour] + [fresh]
             self._issues[zone] = issues
-        if feed:
-            newest = None if fed is None else _newest(fed.history, now)
-            last = None if newest is None else instant_of(newest + 1).isoformat()
-            self._feeds[zone] = {"zone": zone, "feed": feed, "up": newest is not None, "lastValueAt": last}
-        else:
-            self._feeds.pop(zone, None)
-        if fed is not None:
-            self._quality[zone] = list(judged(zone, issues, fed.history, now))
+        self._feeds[zone] = [_health(zone, name, fed, now) for name, fed in feeds.items()]
+        # By the preferred source, as long as it says something: another one may count otherwise.
+        judge = next((fed for fed in feeds.values() if fed is not None), None)
+        if judge is not None:
+            self._quality[zone] = list(judged(zone, issues, judge.history, now))
         report = {
             "schema": SCHEMA,
             "writtenAt": now.astimezone(UTC).isoformat(),
-            "feeds": [self._feeds[name] for name in sorted(self._feeds)],
+            "feeds": [row for name in sorted(self._feeds) for row in self._feeds[name]],
             "quality": [row for name in sorted(self._quality) for row in self._quality[name]],
         }
         write_atomically(self._directory / "health.json", json.dumps(report, allow_nan=False, indent=1))
@@ -98,6 +94,12 @@ class TrackRecord:
 
     def _file(self, zone: str) -> Path:
         return self._directory / "track" / f"{zone}.json"
+
+
+def _health(zone: str, name: str, fed: Fed | None, now: datetime) -> dict[str, Any]:
+    newest = None if fed is None else _newest(fed.history, now)
+    last = None if newest is None else instant_of(newest + 1).isoformat()
+    return {"zone": zone, "feed": name, "up": newest is not None, "lastValueAt": last}
 
 
 def judged(zone: str, issues: list[_Issue], history: ZoneHistory, now: datetime) -> Iterator[dict[str, Any]]:

@@ -61,9 +61,13 @@ class Zone:
 
     @property
     def grid_key(self) -> str:
-        """What models of this zone's grid are kept under: the same grid from another feed is another history."""
+        """What models of this zone's grid are kept under."""
+        return self.key_of(self.primary)
+
+    def key_of(self, source: SourceSpec | None) -> str:
+        """Return the key of this zone's grid as one source tells it: from another feed it is another history."""
         grid = self.grid_region or self.name
-        return grid if self.primary is None else f"{grid}-{self.primary.kind}"
+        return grid if source is None else f"{grid}-{source.kind}"
 
 
 def parse_zones(text: str) -> tuple[list[Zone], list[str]]:

@@ -300,17 +300,16 @@ def openmeteo(server: Server, _path: str, query: dict[str, list[str]]) -> bytes:
     high = server.behaviour.horizon(parse(query["end_date"][0]) + timedelta(days=1))
     names = query["hourly"][0].split(",")
     records = server.records(low, high, timedelta(hours=1))
+    # A mean over the hour before its label: the label 12:00 carries what happened from 11:00.
+    earlier = dict(server.records(low - HOUR, high, HOUR))
     places = []
     for _point in query["latitude"][0].split(","):
         hourly: dict[str, list[object]] = {"time": [f"{server.behaviour.moment(m):%Y-%m-%dT%H:%M}" for m, _ in records]}
         units = {"time": "iso8601"}
         for name in names:
             ours, unit, hour_before = VARIABLES[name.partition("_previous_day")[0]]
-            # A mean over the hour before its label: the label 12:00 carries what happened from 11:00.
-            shift = timedelta(hours=1) if hour_before else timedelta(0)
-            before = dict(server.records(low - timedelta(hours=1), high, timedelta(hours=1))) if hour_before else {}
             hourly[name] = [
-                server.behaviour.write(before.get(m - shift, values)[ours] if hour_before else values[ours])
+                server.behaviour.write((earlier.get(m - HOUR, values) if hour_before else values)[ours])
                 for m, values in records
             ]
             units[name] = unit

@@ -22,6 +22,7 @@ class Archive:
     """The hourly readings of one source about one area."""
 
     def __init__(self, folder: Path | None, name: str) -> None:
+        self.name = name
         slug = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:80]
         self._path = None if folder is None else folder / f"{slug}.parquet"
         self.frame = self._load()
@@ -60,6 +61,7 @@ class Archive:
         """Take what a source said; a later word on the same hour replaces the earlier one. Then store it."""
         fresh = readings.hourly().frame
         merged = fresh.combine_first(self.frame) if not self.frame.empty else fresh
+        merged = self._known_since(merged)
         # What a clock that ran ahead has left behind would look like the future: it goes.
         merged = merged[
             (merged.index >= pd.Timestamp(now - KEEP)) & (merged.index <= pd.Timestamp(now + timedelta(hours=1)))
@@ -67,6 +69,17 @@ class Archive:
         merged.index.name = "begin_utc"
         self.frame = merged.sort_index()
         self._store()
+
+    def _known_since(self, merged: pd.DataFrame) -> pd.DataFrame:
+        """Return the hours with the moment at which their values were first known: hearing them again is no news."""
+        if self.frame.empty or "known_at" not in self.frame.columns:
+            return merged
+        values = [name for name in merged.columns if name not in EXTRA]
+        before = self.frame.reindex(index=merged.index, columns=merged.columns)
+        same = ((merged[values] == before[values]) | (merged[values].isna() & before[values].isna())).all(axis=1)
+        known = before["known_at"].notna() & same
+        merged["known_at"] = merged["known_at"].where(~known, before["known_at"])
+        return merged
 
     def _store(self) -> None:
         if self._path is None:

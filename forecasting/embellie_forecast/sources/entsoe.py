@@ -129,6 +129,8 @@ class Entsoe:
 
     def _add(self, rows: Rows, table: pd.DataFrame, *, forecast: bool) -> None:
         parts: dict[str, list[pd.Series[float]]] = {}
+        if table.empty:
+            return
         for column in table.columns:
             kind, metric = column if isinstance(column, tuple) else (column, "Actual Aggregated")
             source = TYPES.get(str(kind))

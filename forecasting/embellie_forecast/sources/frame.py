@@ -117,6 +117,8 @@ class Rows:
             SourceError: Nothing is left, or something was measured after `now`: then a clock is wrong.
         """
         table = pd.DataFrame(self._rows, columns=["begin", "column", "value", "estimated", "known_at"])
+        # Of no rows at all pandas makes no numbers.
+        table["value"] = table["value"].astype(np.float64)
         # One unit for all: pandas tells seconds from microseconds, and refuses to mix them.
         table["begin"] = pd.to_datetime(table["begin"], utc=True).dt.as_unit("us")
         since = [now if moment is None else moment for _, _, _, _, moment in self._rows]

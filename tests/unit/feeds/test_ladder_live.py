@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 
 from embellie.domain.forecast import Forecast
-from embellie.domain.reasons import Rung
+from embellie.domain.reasons import Rung, SignalKind
 from embellie.telemetry.forecasts import ForecastDirectory
+from embellie.telemetry.intensity import IntensityFolder
 from embellie_forecast.clock import ForecastClock
 from embellie_forecast.exchange import ForecastDocument, newest_document
 from embellie_forecast.exchange import Rung as OurRung
@@ -45,6 +47,9 @@ ZONE: dict[str, Any] = {
         "crossCheck": {"kind": "ElectricityMaps", "area": "US-MIDA-PJM"},
         "weather": "OpenMeteo",
     },
+}
+WITH_PLANTS = {
+    **ZONE,
     "onSite": [
         {"name": "roof", "kind": "Solar", "peakKilowatts": 500, "meter": {"query": "pv", "unit": "Kilowatt"}},
         {"name": "hill", "kind": "Wind", "peakKilowatts": 900},
@@ -52,10 +57,12 @@ ZONE: dict[str, Any] = {
 }
 
 
+@lru_cache
 def pjm() -> Callable[[datetime], dict[str, float]]:
     """What really happened in PJM, as the providers tell it."""
     history = load_carried("US-PJM")
 
+    @cache
     def truth(moment: datetime) -> dict[str, float]:
         row = hour_of(moment) - history.first_hour
         found = {f"gen_{name}_mw": float(mw[row]) for name, mw in history.generation_mw.items() if np.isfinite(mw[row])}
@@ -143,6 +150,11 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert first.turn().rung is Rung.CLIMATOLOGY, "before anything is learned"
         first.learn()
         assert first.turn().rung is Rung.LIVE
+        first.learn()
+        assert first.ladder._shelf._entry("US-PJM-electricitymaps").model is not None, "the second source's own"
+        model = first.ladder._shelf._entry("US-PJM-eia").model
+        assert model is not None
+        assert model.history.n_hours > 50 * 24, "it is trained on what was fetched before it, not on the first answer"
     server.close()
     return folder / "cache"
 
@@ -155,6 +167,7 @@ def stage(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learn
 
 
 def test_sources_are_taken_away_one_by_one_and_given_back(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.tell(WITH_PLANTS)
     live = stage.turn()
     assert live.rung is Rung.LIVE
     assert live.n_slots == 96
@@ -171,6 +184,7 @@ def test_sources_are_taken_away_one_by_one_and_given_back(stage: Stage, monkeypa
     document = stage.document()
     assert {plant.rung.value for plant in document.on_site} == {"Climatology", "Neutral"}
     assert any("no weather" in reason for reason in document.reasons)
+    stage.tell(ZONE)
 
     # The second source goes: said, and no more.
     stage.down = {"/v1/forecast", "/v3/"}
@@ -294,3 +308,69 @@ def test_a_restart_begins_with_what_was_archived(stage: Stage, tmp_path: Path) -
     stage.at(BEGIN + HOUR)
     assert stage.turn().rung is Rung.LIVE
     assert any("503" in reason for reason in stage.document().reasons)
+
+
+def health(stage: Stage) -> dict[str, bool]:
+    rows = json.loads((stage.folder / "health.json").read_text())["feeds"]
+    return {row["feed"]: row["up"] for row in rows}
+
+
+def test_the_second_source_takes_over_and_gives_back_without_a_hand(stage: Stage) -> None:
+    assert stage.turn().rung is Rung.LIVE
+    assert "US-PJM-eia" in stage.document().model_id
+    stage.down = {"/v2/"}
+    stage.at(BEGIN + 32 * HOUR)
+    taken_over = stage.turn()
+    document = stage.document()
+    assert taken_over.rung is Rung.LIVE
+    assert "US-PJM-electricitymaps" in document.model_id
+    assert document.reasons[0].startswith("electricitymaps stands in for eia: ")
+    assert any("503" in reason for reason in document.reasons)
+    assert any("Electricity Maps" in name for name in document.attribution)
+    assert set(health(stage)) == {"eia", "electricitymaps"}
+
+    # What was measured meanwhile comes from both: each hour from the first source that knows it.
+    known = IntensityFolder(stage.folder / "intensity").of("east")
+    assert known is not None
+    assert known.at(SignalKind.AVERAGE_LIFECYCLE, BEGIN + 29 * HOUR) is not None
+    assert known.at(SignalKind.AVERAGE_LIFECYCLE, BEGIN + 33 * HOUR) is None, "nobody has measured the future"
+
+    # Both are gone: what was good is still good.
+    stage.down = {"/v2/", "/v3/"}
+    stage.at(BEGIN + 40 * HOUR)
+    assert stage.turn().rung is Rung.LAST_GOOD
+    assert "and the second source" in stage.document().reasons[0]
+
+    stage.down = set()
+    stage.at(BEGIN + 41 * HOUR)
+    assert stage.turn().rung is Rung.LIVE
+    assert "US-PJM-eia" in stage.document().model_id
+    assert stage.document().reasons == ()
+
+
+def test_a_first_source_that_is_frozen_is_replaced_and_contradicts_nobody(stage: Stage) -> None:
+    assert stage.turn().rung is Rung.LIVE
+    frozen_at = stage.server.truth(BEGIN.replace(minute=0))
+
+    def freeze(records: list[Any]) -> list[Any]:
+        path = stage.server.requests[-1][0]
+        return [(m, frozen_at if path.startswith("/v2/") and m >= BEGIN else v) for m, v in records]
+
+    stage.server.behaviour = Behaviour(mangle=freeze)
+    stage.at(BEGIN + 36 * HOUR)
+    assert stage.turn().rung is Rung.LIVE
+    document = stage.document()
+    assert "US-PJM-electricitymaps" in document.model_id
+    assert any("frozen" in reason for reason in document.reasons)
+    assert document.carbon_mean_g_per_kwh == pytest.approx(document.carbon_mean_g_per_kwh.clip(150, 700))
+
+
+def test_a_first_source_that_never_spoke_is_stood_in_for(stage: Stage, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "cache" / "archives")
+    stage.restart(tmp_path / "cache")
+    stage.down = {"/v2/"}
+    stage.at(BEGIN + HOUR)
+    assert stage.turn().rung is Rung.LIVE
+    assert "US-PJM-electricitymaps" in stage.document().model_id
+    assert stage.document().reasons[0].startswith("electricitymaps stands in for eia: ")
+    assert health(stage) == {"eia": False, "electricitymaps": True}
