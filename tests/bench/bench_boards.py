@@ -73,7 +73,7 @@ VALUES: dict[str, Sequence[str]] = {
 }
 THERMAL_ONLY = re.compile(r"embellie_thermal_|embellie_sensor_")
 FOREIGN = {"DCGM_FI_DEV_GPU_TEMP", "DCGM_FI_DEV_POWER_USAGE"}
-LEADS = {"embellie_thermal_removable_watts": ("0", "6", "24"), "embellie_ambient_forecast_celsius": ("0", "24")}
+LEADS = {"embellie_ambient_forecast_celsius": ("0", "24")}
 """Lead times that are read over time; the others would only make the history long to write."""
 RECORDED: dict[str, tuple[int, dict[str, Sequence[str]]]] = {
     "namespace:embellie_energy_joules_total:sum": (ACCOUNT_S, {"workload_namespace": SPACES}),
@@ -101,6 +101,13 @@ RECORDED: dict[str, tuple[int, dict[str, Sequence[str]]]] = {
     "zone:embellie_thermal_limit_watts:min": (ZONE_S, {"zone": THERMAL}),
     "zone:embellie_thermal_headroom_watts:min": (ZONE_S, {"zone": THERMAL}),
     "zone_sensor:embellie_sensor_trusted:min": (ZONE_S, {"zone": THERMAL, "sensor": VALUES["sensor"]}),
+    "zone:embellie_thermal_ladder_level:max": (ACCOUNT_S, {"zone": THERMAL}),
+    "zone:embellie_thermal_model_trusted:min": (ACCOUNT_S, {"zone": THERMAL}),
+    "zone:embellie_thermal_pue_ratio:max": (ACCOUNT_S, {"zone": THERMAL}),
+    "zone_lead_hours:embellie_thermal_removable_watts:min": (
+        ACCOUNT_S,
+        {"zone": THERMAL, "lead_hours": ("0", "6", "24")},
+    ),
     "cluster:gpu_temperature_celsius:max": (ZONE_S, {}),
     "cluster:gpu_temperature_celsius:p90": (ZONE_S, {}),
     "cluster:gpu_temperature_celsius:p50": (ZONE_S, {}),
@@ -250,13 +257,13 @@ def make_history(queries: Sequence[BoardQuery], folder: Path, end_s: int, days: 
 
 def copies(query: BoardQuery) -> int:
     """How often Grafana asks: a panel that repeats is asked for each value of its variable."""
-    return {"zone": GRID_ZONES, "thermal_zone": THERMAL_ZONES}.get(query.repeat or "", 1)
+    return GRID_ZONES if query.repeat == "zone" else 1
 
 
 def variables(query: BoardQuery, copy: int) -> dict[str, str]:
-    found = {"zone": ".+", "thermal_zone": ".+", "signal": "AverageLifecycle"}
-    if query.repeat:
-        found[query.repeat] = (GRID if query.repeat == "zone" else THERMAL)[copy]
+    found = {"zone": ".+", "thermal_zone": ".+", "detail_zone": THERMAL[0], "signal": "AverageLifecycle"}
+    if query.repeat == "zone":
+        found["zone"] = GRID[copy]
     return found
 
 

@@ -9,12 +9,14 @@ because a busy machine stretches the latter.
 import argparse
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from proof import month, weeks
 
 from embellie.ledger import Draft, Kind, Ledger, LedgerReader, verify
 
+FIRST_SEED = 800_000
+"""Of the weeks that are reported; nothing was chosen on them."""
 FIRST_CALIBRATION_SEED = 100_000
 SATURATED = 1.5
 
@@ -83,26 +87,34 @@ def plant_rows(days: int) -> Iterator[tuple[str, str, str, bool]]:
 
 def week_rows(count: int) -> Iterator[tuple[str, str, str, bool]]:
     """Coverage of the interval."""
-    started = time.process_time()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     for name, load in weeks.LOADS.items():
-        found = [weeks.draw_week(seed, load) for seed in range(count)]
+        found = drawn(FIRST_SEED, count, load)
         share = 100.0 * float(np.mean([one.covered for one in found]))
         width = 100.0 * float(np.mean([(o.said.saved_g.high - o.said.saved_g.low) / o.base_g for o in found]))
         saved = 100.0 * float(np.mean([one.truth_g / one.base_g for one in found]))
         text = f"{share:.1f} % of {count}"
         yield f"{name} cluster: 90 % interval covers the true saving", text, "85..95 %", 85.0 <= share <= 95.0
         yield f"{name} cluster: mean true saving, mean width", f"{saved:.2f} %, {width:.2f} %", "told, no target", True
-    full = [weeks.draw_week(seed, SATURATED) for seed in range(max(5, count // 10))]
+    full = drawn(FIRST_SEED, max(5, count // 10), SATURATED)
     zero = sum(one.said.verdict == "about zero" for one in full)
     yield "saturated cluster: says about zero", f"{zero} of {len(full)} weeks", ">= 9 in 10", zero >= 0.9 * len(full)
-    yield "CPU time of the weeks", f"{time.process_time() - started:.0f} s", "told, no target", True
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    yield "CPU time of the weeks", f"{spent:.0f} s", "told, no target", True
+
+
+def drawn(first_seed: int, count: int, load: float) -> list[weeks.Outcome]:
+    """Draw weeks on all processors."""
+    with ProcessPoolExecutor() as pool:
+        return list(pool.map(weeks.draw_week, range(first_seed, first_seed + count), [load] * count))
 
 
 def calibrate(count: int) -> None:
     """Say how much wider the interval must be to hold nine in ten of weeks that are never reported."""
     needed = []
     for name, load in weeks.LOADS.items():
-        part = [weeks.draw_week(FIRST_CALIBRATION_SEED + k, load).needed for k in range(count)]
+        part = [week.needed for week in drawn(FIRST_CALIBRATION_SEED, count, load)]
         print(f"{name}: {np.quantile(part, 0.9):.3f} of the present width")
         needed += part
     print(f"both: {np.quantile(needed, min(1.0, 0.9 * (1 + 1 / len(needed)))):.3f} of the present width")
@@ -125,18 +137,23 @@ def ledger_rows(count: int) -> Iterator[tuple[str, str, str, bool]]:
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.sqlite"
-        wall, cpu = np.empty(count), np.empty(count)
+        wall, cpu, taken = np.empty(count), np.empty(count), np.empty(count)
         with Ledger(path, leader="bench", version="bench") as ledger:
             for k in range(count):
                 draft = Draft(kind=Kind.DECISION, at=at + timedelta(seconds=k), body={**body, "k": k})
-                began, worked = time.perf_counter(), time.thread_time()
+                began, worked, before = time.perf_counter(), time.thread_time(), _times_taken_away()
                 ledger.append([draft])
                 wall[k], cpu[k] = time.perf_counter() - began, time.thread_time() - worked
+                taken[k] = _times_taken_away() - before
                 if k % 10_000 == 0:
                     ledger.flush()
         p99 = 1000.0 * float(np.quantile(wall, 0.99))
         own = 1000.0 * float(np.quantile(cpu, 0.99))
         yield f"ledger: append, p99 of {count:,} (p99 of CPU {own:.2f} ms)", f"{p99:.2f} ms", "< 5 ms", p99 < 5.0
+        # On a busy machine an append waits for its turn on a processor; that is no property of the ledger.
+        left = 1000.0 * float(np.quantile(wall[taken == 0], 0.99))
+        share = 100.0 * float(np.mean(taken > 0))
+        yield f"ledger: the same without the {share:.1f} % preempted", f"{left:.2f} ms", "told, no target", True
         yield "ledger: size of the file", f"{path.stat().st_size / 2**20:,.0f} MiB", "told, no target", True
         began, worked = time.perf_counter(), time.process_time()
         with LedgerReader(path) as reader:
@@ -146,10 +163,30 @@ def ledger_rows(count: int) -> Iterator[tuple[str, str, str, bool]]:
         took, worked = time.perf_counter() - began, time.process_time() - worked
         good = took < 60.0 and result.sound and result.records == count + 1
         yield f"ledger: verify {result.records:,} records (CPU {worked:.0f} s)", f"{took:.1f} s", "< 60 s", good
-        command = [sys.executable, "-m", "embellie.cli.main", "ledger", "export", "--ledger", str(path)]
-        subprocess.run([*command, "--out", str(Path(folder) / "out.jsonl")], check=True, stdout=subprocess.DEVNULL)
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        peak = _export_peak_mib(path, Path(folder) / "out.jsonl")
         yield "ledger: export, peak memory", f"{peak:.0f} MiB", "< 300 MiB", peak < 300.0
+
+
+def _times_taken_away() -> int:
+    """How often the system took the processor away from this thread."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
+
+
+def _export_peak_mib(ledger: Path, out: Path) -> float:
+    """Export as the command does, in a process of its own, and return the most memory that it held [MiB].
+
+    The process reads its own VmHWM: what `getrusage` says of a child includes its parent's size before the exec.
+    """
+    code = (
+        "import atexit, sys; from pathlib import Path; from embellie.cli.main import main; "
+        "atexit.register(lambda: sys.stderr.write(Path('/proc/self/status').read_text())); main()"
+    )
+    command = [sys.executable, "-c", code, "ledger", "export", "--ledger", str(ledger), "--out", str(out)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", done.stderr, re.MULTILINE)
+    if found is None:
+        raise SystemExit(f"the export did not say what memory it held: {done.stderr[-500:]}")
+    return int(found[1]) / 1024
 
 
 if __name__ == "__main__":

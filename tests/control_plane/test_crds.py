@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from embellie.api import KINDS, EnergyPolicy, GridZone, ThermalZone, WorkloadPlan
+from embellie.api import KINDS, EnergyPolicy, GridZone, PowerCap, ThermalZone, WorkloadPlan
 from embellie.api.conditions import ConditionStatus, set_condition
 from embellie.api.generate import FOLDERS, REPOSITORY, file_name
-from embellie.api.gridzone import ForecastStatus, GridZoneStatus
+from embellie.api.gridstatus import ForecastStatus, GridZoneStatus
 from embellie.api.meta import Resource, Scope
 from embellie.api.thermalzone import ThermalZoneStatus
 from embellie.api.workloadplan import PlanReason, PlanState, Revision, Wait, WorkloadPlanSpec, WorkloadPlanStatus
@@ -91,6 +91,16 @@ VALID: dict[str, tuple[type[Resource], Json]] = {
             "mode": "enforce",
         },
     ),
+    "powercap": (
+        PowerCap,
+        {
+            "capWatts": 490,
+            "kneeWatts": 420,
+            "expiryTime": "2026-03-02T12:00:00Z",
+            "thermalZoneName": "west-a",
+            "reason": "The row stands above its limit.",
+        },
+    ),
 }
 
 
@@ -144,6 +154,12 @@ REFUSED = {
     "a policy with a workload label that cannot exist": Refused(
         "energypolicy", "workloadSelector.matchLabels", {"team/": "a"}, "every key must be a label key"
     ),
+    "a policy that weighs nothing": Refused(
+        "energypolicy", "weights", {"carbonPercent": 0}, "raise one of them, or remove weights to plan by carbon alone"
+    ),
+    "a cap below the knee": Refused("powercap", "capWatts", 400, "slower faster than it gets cheaper"),
+    "a cap of a card that does not exist": Refused("powercap", "capWatts", 9000, "less than or equal to 5000"),
+    "a cap without an end": Refused("powercap", "expiryTime", REMOVED, "spec.expiryTime: Required value"),
     "bonus work that waits less than patient work": Refused(
         "energypolicy", "bonusMaxDelaySeconds", 3600, "raise bonusMaxDelaySeconds or lower maxDelaySeconds"
     ),
@@ -494,7 +510,7 @@ def test_all_four_kinds_are_established(control_plane: Any, rest: Rest) -> None:
         assert conditions["Established"]["status"] == "True"
         assert conditions["NamesAccepted"]["status"] == "True"
         assert "NonStructuralSchema" not in conditions
-    assert len(crds) == 4
+    assert len(crds) == len(KINDS)
 
 
 def test_kubectl_explains_a_field_with_its_unit(control_plane: Any, rest: Rest) -> None:

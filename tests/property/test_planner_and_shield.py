@@ -15,6 +15,7 @@ from embellie.domain.packing import NodeRoom
 from embellie.domain.plan import Action, Plan
 from embellie.domain.reasons import Reason, Rung, SignalKind
 from embellie.domain.snapshot import (
+    CARBON,
     Cell,
     Flex,
     GridZoneState,
@@ -22,7 +23,9 @@ from embellie.domain.snapshot import (
     Reading,
     RunningGang,
     Snapshot,
+    TenantUse,
     ThermalZoneState,
+    Weights,
     Workload,
     WorkloadKey,
     WorkloadKind,
@@ -33,6 +36,11 @@ from embellie.thermal import shield
 NOW = datetime(2026, 7, 1, 13, 20, tzinfo=UTC)
 TURN_S = 30.0
 CELLS = ("a", "b", "c")
+TENANTS = (
+    {},
+    {"t": TenantUse(gpu_h=90, waited_gpu_h=1), "u": TenantUse(gpu_h=10, waited_gpu_h=30)},
+    {"u": TenantUse(gpu_h=9, waited_gpu_h=0), "v": TenantUse(gpu_h=1, waited_gpu_h=0.4)},
+)
 UNPLANNED = {Reason.BOUND_REACHED, Reason.HELD_FRACTION, Reason.NO_ZONE, Reason.INVALID_ANNOTATION, Reason.NO_POLICY}
 
 
@@ -54,7 +62,8 @@ def forecasts(draw: st.DrawFn, zone: str) -> Forecast | None:
         quantile_levels=(0.1, 0.5, 0.9),
         carbon_intensity_g_per_kwh=np.stack([mean * 0.8, mean, mean * 1.2]),
         carbon_intensity_mean_g_per_kwh=mean,
-        renewable_share=np.full((3, slots), 0.5),
+        renewable_share=np.full((3, slots), 0.5) + 0.4 * np.sin(np.arange(slots)),
+        price_eur_per_mwh=draw(st.sampled_from([None, 200.0 * np.cos(np.arange(slots)), np.zeros(slots)])),
         ambient_temperature_c=np.full((3, slots), draw(st.floats(-10, 40))) if draw(st.booleans()) else None,
         signal_kind=draw(st.sampled_from(SignalKind)),
         rung=draw(st.sampled_from(Rung)),
@@ -135,6 +144,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         grid_zones=grids,
         thermal_zones=thermals,
         running=running,
+        tenants=draw(st.sampled_from(TENANTS)),
         max_held_gpus=draw(st.sampled_from([{}] * 4 + [{"p": 0.0}, {"p": 12.0}])),
     )
 
@@ -155,7 +165,8 @@ def workload(draw: st.DrawFn, number: int) -> Workload:
         duration_p50_s=p50,
         duration_p90_s=p50 * draw(st.floats(1, 2)),
         flex=Flex.PATIENT,
-        tenant="t",
+        tenant=draw(st.sampled_from(["t", "u", "v"])),
+        weights=draw(st.sampled_from([CARBON, CARBON, Weights(cost=1.0), Weights(carbon=0.0, renewable=2.0)])),
         policy="p",
         enforced=draw(st.integers(0, 4)) > 0,
         allowed_cells=frozenset(draw(st.lists(st.sampled_from([*CELLS, "gone"]), max_size=3))),

@@ -25,6 +25,7 @@ def problems(draw: st.DrawFn) -> Problem:
     heat = draw(st.booleans())
     release = rng.integers(0, slots, count)
     pausable = rng.random(count) < 0.5
+    others = draw(st.integers(0, 2))
     duration = rng.choice([0.5, 1.0, 2.0, 3.5, 6.0], count)
     return Problem(
         edges_h=edges,
@@ -51,9 +52,12 @@ def problems(draw: st.DrawFn) -> Problem:
             min_run_h=rng.choice([0.0, 2.0], count),
             delay_cost_per_h=rng.choice([0.0, 3.0], count),
             churn_cost=rng.choice([0.0, 5.0], count),
+            tenant_rank=rng.choice([0.0, 0.5], count),
+            weighing=rng.integers(0, 1 + others, count),
             previous_zone=rng.integers(-1, zones, count),
             previous_start=rng.integers(0, slots, count),
         ),
+        weighings=rng.uniform(-50, 500, (others, zones, slots)) if others else None,
     )
 
 

@@ -25,7 +25,7 @@ RULES = [
     for rule in group["rules"]
 ]
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
-VARIABLES = {"zone": ".+", "thermal_zone": ".+", "signal": "AverageLifecycle"}
+VARIABLES = {"zone": ".+", "thermal_zone": ".+", "detail_zone": "west-r1", "signal": "AverageLifecycle"}
 FOREIGN = {
     "ALERTS",
     "process_resident_memory_bytes",

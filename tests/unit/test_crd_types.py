@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from embellie.api import EnergyPolicy, GridZone, ThermalZone, WorkloadPlan
 from embellie.api.conditions import ConditionStatus, find_condition, set_condition
 from embellie.api.energypolicy import PolicyMode
-from embellie.api.gridzone import CarbonSignalKind, ForecastRung, GridZoneStatus
+from embellie.api.gridstatus import CarbonSignalKind, ForecastRung, GridZoneStatus
 from embellie.api.meta import GROUP, MESSAGE_LENGTH, VERSION, format_time
 from embellie.api.schema import structural
 from embellie.api.workloadplan import PlannedKind, PlanReason, PlanState, Wait, WorkloadPlanStatus

@@ -189,7 +189,7 @@ def test_on_a_shared_card_every_pod_has_a_part_and_the_card_counts_once() -> Non
 def test_late_grid_data_replaces_the_estimate_and_the_difference_is_what_a_revision_adds() -> None:
     first = account_interval(zone())["adds"]
     late = (Price(kind=SignalKind.AVERAGE_LIFECYCLE, g_per_kwh=300.0, quality="measured", source="EIA-930"),)
-    second = repriced(first, late)
+    second = repriced(first, late, None)
     change = add_tables(second, first, sign=-1.0)
     assert change["grams"]["AverageLifecycle"] == pytest.approx(-100 * 7.44 / 4)
     assert change["kwh"]["facility"] == 0.0

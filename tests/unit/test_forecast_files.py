@@ -68,6 +68,22 @@ def test_a_newer_issue_is_taken_up_by_the_next_look(tmp_path: Path):
     assert (first.issued_at, second.issued_at) == (NOW - HOUR, NOW)
 
 
+def test_prices_of_one_currency_reach_the_planner_with_the_forecast(tmp_path: Path):
+    directory = ForecastDirectory(tmp_path)
+    put(tmp_path, document())
+    (tmp_path / "prices").mkdir()
+    rows = "".join(f"{(NOW.replace(minute=0) + k * HOUR).isoformat()},{10 * k}\n" for k in range(24))
+    (tmp_path / "prices" / "west.csv").write_text(f"timestamp_utc,price_eur_per_mwh\n{rows}")
+    found = directory.latest("west", NOW)
+    assert found is not None
+    assert found.price_eur_per_mwh is not None
+    assert found.price_eur_per_mwh[[0, 23, 24]].tolist() == [0.0, 230.0, 0.0]
+    (tmp_path / "prices" / "east.csv").write_text(f"timestamp_utc,price_usd_per_mwh\n{rows}")
+    found = directory.latest("west", NOW)
+    assert found is not None
+    assert found.price_eur_per_mwh is None
+
+
 def test_no_directory_and_no_file_are_no_forecast(tmp_path: Path):
     assert ForecastDirectory(tmp_path).latest("west", NOW) is None
     (tmp_path / "forecasts" / "west").mkdir(parents=True)
@@ -226,3 +242,33 @@ def test_a_write_that_fails_half_way_leaves_no_draft(tmp_path: Path):
     (tmp_path / "zones.json" / "in-the-way").touch()
     ForecastDirectory(tmp_path).write_zones([{"name": "west"}])
     assert [p.name for p in tmp_path.iterdir()] == ["zones.json"]
+
+
+PLANT = {"name": "roof", "kind": "Solar", "rung": "Live", "powerKilowatts": [[1.0] * 48, [2.0] * 48, [3.0] * 48]}
+
+
+def test_plants_attribution_and_reasons_are_read():
+    told = document(onSite=[PLANT], attribution=["RTE"], reasons=["eia\n stands\x1b in", " "])
+    found = parse_forecast(told)
+    assert [(plant.name, plant.rung, plant.power_kw.shape) for plant in found.on_site] == [("roof", Rung.LIVE, (3, 48))]
+    assert found.attribution == ("RTE",)
+    assert found.reasons == ("eia stands in",), "one line each, and nothing that a terminal would obey"
+    assert parse_forecast(document()).on_site == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"onSite": [{**PLANT, "powerKilowatts": [[1.0] * 47] * 3}]},
+        {"onSite": [{**PLANT, "powerKilowatts": [[-1.0] * 48] * 3}]},
+        {"onSite": [{**PLANT, "powerKilowatts": [[1e9] * 48] * 3}]},
+        {"onSite": [{**PLANT, "rung": "Best"}]},
+        {"onSite": [{"name": "roof"}]},
+        {"onSite": ["roof"]},
+        {"onSite": "roof"},
+        {"reasons": ["x"] * 1000},
+    ],
+)
+def test_plants_that_cannot_be_are_refused(changes: dict[str, Any]):
+    with pytest.raises(ValueError, match=r"onSite|reasons|missing|Best|indices"):
+        parse_forecast(document(**changes))

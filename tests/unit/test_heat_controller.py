@@ -217,6 +217,14 @@ def test_a_spec_that_contradicts_itself_is_named_with_its_mend(spec, field):
     assert ":" in found
 
 
+def test_a_cooling_capacity_of_zero_is_refused_and_where_it_gets_in_all_the_same_it_closes_the_zone():
+    with pytest.raises(ValueError, match="capacityKilowatts"):
+        thermal_zone("row", cooling={"capacityKilowatts": 0})
+    past_the_schema = thermal_zone("row", cooling={"capacityKilowatts": 5}).spec
+    cooling = past_the_schema.cooling.model_copy(update={"capacity_kilowatts": 0})
+    assert "spec.cooling.capacityKilowatts" in fault_of(past_the_schema.model_copy(update={"cooling": cooling}))
+
+
 def test_a_class_gives_the_limits_that_are_not_written_and_every_number_can_be_overridden():
     assert settings_of(thermal_zone("row", limits={"equipmentClass": "A2"})).limits.inlet_hard_c == 35.0
     both = settings_of(thermal_zone("row", limits={"equipmentClass": "A2", "inletHardCelsius": 30}))
@@ -292,7 +300,7 @@ def test_a_node_without_a_meter_is_reckoned_by_the_law_of_those_with_one():
 
 def test_jobs_and_idle_nodes_are_learnt_from_what_exporters_say():
     book = PowerBook()
-    for _ in range(25):
+    for _ in range(35):
         book.take(
             [
                 measured("gpu_power", 500.0, "a", device="g", namespace="lab", pod="train-1-x7k2p"),
@@ -301,9 +309,13 @@ def test_jobs_and_idle_nodes_are_learnt_from_what_exporters_say():
                 measured("node_power", 2100.0, "b"),
             ]
         )
-    assert book.watts_per_gpu("lab", "train-7") == pytest.approx(500.0)
-    assert book.watts_per_gpu("lab", "other") is None
-    assert book.idle_w == {"b": 2100.0}
+    found = book.class_power("lab", "train-7")
+    assert found is not None
+    assert found.mean_w == pytest.approx(500.0)
+    assert found.worst_w() is None, "half an hour of one run proves no worst case"
+    assert book.class_power("lab", "other") is None
+    assert book.idle_watts("b") == pytest.approx(2100.0)
+    assert book.idle_watts("a") is None
 
 
 def test_without_prometheus_the_desk_still_gives_every_zone_a_state():

@@ -21,7 +21,9 @@ from embellie.domain.reasons import Reason, SignalKind, State
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 from embellie.ledger import Kind, LedgerReader, LedgerUnavailableError, verify
 from embellie.telemetry.energy import EnergySamples, Series
-from embellie.telemetry.intensity import IntensityError, IntensityFolder, read_intensity
+from embellie.telemetry.intensity import IntensityFolder, read_intensity
+from embellie.telemetry.tariffs import TariffFolder, read_tariffs
+from embellie.telemetry.zone_files import ZoneFileError
 
 T0 = datetime(2026, 7, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -267,6 +269,51 @@ def test_late_grid_data_makes_a_revision_whose_difference_is_visible(tmp_path: P
     assert [p["gPerKwh"] for p in (*revision["before"], *revision["signals"])] == [400.0, 250.0]
 
 
+def test_prices_are_booked_and_one_that_comes_late_is_added_by_a_revision(tmp_path: Path) -> None:
+    folder = tmp_path / "prices"
+    folder.mkdir()
+    desk = Desk(tmp_path, Hand(T0), Meters())
+    desk.turn()
+    desk.clock.moment += timedelta(minutes=20)
+    desk.turn()
+    (folder / "west.csv").write_text("timestamp_utc,price_eur_per_mwh\n2026-07-01T00:00:00Z,-20\n")
+    desk.turn()
+    desk.turn()
+    first, revision = desk.entries(Kind.ACCOUNT)
+    assert first["tariff"] is None
+    assert "cost" not in first["adds"]
+    assert revision["tariff"] == {"perMwh": -20.0, "currency": "EUR", "source": "west.csv"}
+    assert revision["adds"]["cost"] == {"EUR": pytest.approx(-20 * 1.8 / 1000)}
+    assert "grams" not in revision["adds"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("timestamp_utc,price\n2026-07-01T00:00:00Z,1\n", "one price such as price_eur_per_mwh"),
+        ("timestamp_utc,price_eur_per_mwh,price_usd_per_mwh\n2026-07-01T00:00:00Z,1,2\n", "more than one currency"),
+    ],
+)
+def test_a_price_file_that_cannot_be_used_says_how_to_mend_it(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "west.csv"
+    path.write_text(text)
+    with pytest.raises(ZoneFileError, match=words):
+        read_tariffs(path)
+
+
+def test_prices_ahead_repeat_the_last_known_day_and_start_only_where_they_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "west.csv"
+    rows = "".join(f"{(T0 + k * HOUR).isoformat()},{k}\n" for k in range(30))
+    path.write_text(f"timestamp_utc,price_usd_per_mwh\n{rows}")
+    tariffs = read_tariffs(path)
+    assert tariffs.currency == "USD"
+    ahead = tariffs.ahead(T0 + 2 * HOUR, HOUR, 96)
+    assert ahead is not None
+    assert ahead[:30].tolist() == [*range(2, 30), 6, 7]
+    assert ahead[95] == ahead[95 - 24]
+    assert tariffs.ahead(T0 + 40 * HOUR, HOUR, 24) is None
+
+
 def test_a_turn_is_never_ended_by_what_cannot_be_recorded(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     desk.recorder.turn(SimpleNamespace(), view(), (), {})  # type: ignore[arg-type]
     assert "could not be recorded" in caplog.text
@@ -285,7 +332,8 @@ def test_a_team_is_named_by_a_label_of_its_namespace(tmp_path: Path) -> None:
     clock = Hand(T0)
     witness = Witness()
     accountant = Accountant(
-        clock=clock, source=None, intensity=IntensityFolder(tmp_path), witness=witness, interval=HOUR, team_label="team"  # type: ignore[arg-type]
+        clock=clock, source=None, intensity=IntensityFolder(tmp_path), tariffs=TariffFolder(tmp_path),  # type: ignore[arg-type]
+        witness=witness, interval=HOUR, team_label="team",
     )  # fmt: skip
     seen = view(pod())
     witness.look(seen, T0, clock.from_wall, {})
@@ -305,7 +353,7 @@ def test_a_team_is_named_by_a_label_of_its_namespace(tmp_path: Path) -> None:
 def test_an_intensity_file_that_cannot_be_used_says_how_to_mend_it(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "west.csv"
     path.write_text(text)
-    with pytest.raises(IntensityError, match=words):
+    with pytest.raises(ZoneFileError, match=words):
         read_intensity(path)
 
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from embellie.accounting.interval import account_interval
-from embellie.accounting.known import Gang, Machine, Price, Samples, Stay, ZoneInterval
+from embellie.accounting.known import Gang, Machine, Price, Samples, Stay, Tariff, ZoneInterval
 from embellie.cli.main import cli
 from embellie.cli.reporting.period import ReportError, parse_period
 from embellie.domain.reasons import SignalKind
@@ -24,7 +24,15 @@ HOUR = timedelta(hours=1)
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 
 
-def zone_hour(k: int, *, zone: str = "west", priced: bool = True, namespace: str = "ml", g: float = 400.0) -> Draft:
+def zone_hour(
+    k: int,
+    *,
+    zone: str = "west",
+    priced: bool = True,
+    namespace: str = "ml",
+    g: float = 400.0,
+    tariff: Tariff | None = None,
+) -> Draft:
     start = T0 + k * HOUR
     at = tuple(start.timestamp() + s for s in range(0, 3601, 300))
     prices = (Price(kind=SignalKind.AVERAGE_LIFECYCLE, g_per_kwh=g, quality="measured", source="x"),)
@@ -45,6 +53,7 @@ def zone_hour(k: int, *, zone: str = "west", priced: bool = True, namespace: str
             gpus=(),
             gangs=(gang,) if busy else (),
             prices=prices if priced else (),
+            tariff=tariff,
         )
     )  # fmt: skip
     cell = {"name": zone, "nodes": 1, "gpusPerNode": 8, "nodeIdleKw": 3.2, "marginalPue": 1.2}
@@ -102,7 +111,7 @@ def test_a_report_adds_up_and_shows_the_saving_with_its_interval_beside_the_sum_
     assert saving["whyTheyDiffer"]
     assert saving["gpuHoursDelayed"] == pytest.approx(4 * 6 * 8)
     assert document["cluster"]["delay"]["meanHours"] == pytest.approx(6)
-    assert document["method"] == {"accounts": "embellie-account/1", "savings": "embellie-savings/1"}
+    assert document["method"] == {"accounts": "embellie-account/1", "savings": "embellie-savings/2"}
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "html"])
@@ -245,6 +254,51 @@ def test_a_card_of_unknown_or_ambiguous_work_says_what_to_do(path: Path) -> None
     )
     assert "choose one with --uid" in run("card", "job/train", "-n", "ml", "--ledger", str(path)).output
     assert run("card", "job/train", "-n", "ml", "--uid", "u1", "--ledger", str(path)).exit_code == 0
+
+
+def eur(per_mwh: float) -> Tariff:
+    return Tariff(per_mwh=per_mwh, currency="EUR", source="west.csv")
+
+
+def test_with_a_price_of_electricity_a_report_has_its_cost_and_that_of_the_counterfactual(path: Path) -> None:
+    hours = [zone_hour(k, tariff=eur(90.0 if k % 24 < 6 else 30.0)) for k in range(96)]
+    write(path, [*hours, *(ran(day) for day in range(4))])
+    result = report(path, "2026-03-28", "2026-04-01", "--by", "namespace", "--format", "json")
+    document = json.loads(result.output)
+    # By hand, each day: 3.2 kW idle x 1.2 for 6 h at 90 and 6 h at 30, and 6.8 kW x 1.2 for 12 h at 30 per MWh.
+    paid = 4 * (3.84 * 6 * 90 + 3.84 * 6 * 30 + 8.16 * 12 * 30) / 1000
+    assert document["cluster"]["cost"] == {"currency": "EUR", "total": pytest.approx(paid)}
+    cost = document["cluster"]["saving"]["cost"]
+    # Without waiting 6 of the 12 hours of 3.6 kW x 1.2 would have met 90 instead of 30 per MWh.
+    less = 4 * 6 * 3.6 * 1.2 * (90 - 30) / 1000
+    assert cost["saved"]["low"] < less < cost["saved"]["high"]
+    assert cost["counterfactual"] == pytest.approx(cost["measured"] + cost["saved"]["value"])
+    assert cost["measured"] == pytest.approx(paid)
+    assert document["rows"][0]["cost"]["total"] < paid
+    table = report(path, "2026-03-28", "2026-04-01").output
+    assert f"{paid:,.2f} EUR" in table
+    assert "first come first served it would have cost" in table
+
+
+def test_without_prices_no_cost_is_given_and_the_report_says_why(path: Path) -> None:
+    write(path, [*swinging(48), ran(0), ran(1)])
+    result = report(path, "2026-03-28", "2026-03-30")
+    assert "No cost is given: no account knows a price of electricity" in result.output
+    assert "EUR" not in result.output
+
+
+def test_a_cost_with_too_few_prices_or_in_two_currencies_is_refused(path: Path, tmp_path: Path) -> None:
+    write(path, [zone_hour(k, tariff=eur(50.0) if k > 5 else None) for k in range(48)])
+    found = json.loads(report(path, "2026-03-28", "2026-03-30", "--format", "json").output)["cluster"]
+    assert found["cost"] is None
+    assert "known for 87.5 % of the hours" in found["refused"]["cost"]
+    two = tmp_path / "two.sqlite"
+    dollars = Tariff(per_mwh=40.0, currency="USD", source="east.csv")
+    east = [zone_hour(k, zone="east", tariff=dollars) for k in range(24)]
+    write(two, [*(zone_hour(k, tariff=eur(50.0)) for k in range(24)), *east])
+    whole = json.loads(report(two, "2026-03-28", "2026-03-29", "--format", "json", "--by", "zone").output)
+    assert "EUR and USD, which cannot be added" in whole["cluster"]["refused"]["cost"]
+    assert {row["name"]: row["cost"]["currency"] for row in whole["rows"]} == {"east": "USD", "west": "EUR"}
 
 
 def test_late_grid_data_shows_in_a_report(path: Path) -> None:

@@ -66,7 +66,7 @@ def run(folder: Path, hours: int, **changes: Any) -> TrackRecord:
     track = TrackRecord(folder)
     for hour in range(0, hours, 6):
         now = START + hour * HOUR
-        track.note(said(now, **changes), "eia", fed(max(hour, 1)) if hour else None, now)
+        track.note(said(now, **changes), {"eia": fed(max(hour, 1)) if hour else None}, now)
     return track
 
 
@@ -99,7 +99,7 @@ def test_a_restart_goes_on_with_what_was_remembered(tmp_path: Path):
     run(tmp_path, 60)
     before = rows(tmp_path)["lifecycle", 1]["hours"]
     now = START + 60 * HOUR
-    TrackRecord(tmp_path).note(said(now), "eia", fed(60), now)
+    TrackRecord(tmp_path).note(said(now), {"eia": fed(60)}, now)
     assert rows(tmp_path)["lifecycle", 1]["hours"] >= before
 
 
@@ -109,14 +109,14 @@ def test_a_restart_goes_on_with_what_was_remembered(tmp_path: Path):
 def test_a_memory_that_cannot_be_read_is_begun_anew(tmp_path: Path, text: str):
     (tmp_path / "track").mkdir()
     (tmp_path / "track" / "west.json").write_text(text, encoding="utf-8")
-    TrackRecord(tmp_path).note(said(START), "eia", None, START)
+    TrackRecord(tmp_path).note(said(START), {"eia": None}, START)
     assert report(tmp_path)["quality"] == []
 
 
 def test_a_clock_that_jumps_back_forgets_what_lies_ahead(tmp_path: Path):
     track = run(tmp_path, 48)
     back = START + 6 * HOUR
-    track.note(said(back), "eia", fed(6), back)
+    track.note(said(back), {"eia": fed(6)}, back)
     kept = json.loads((tmp_path / "track" / "west.json").read_text(encoding="utf-8"))["issues"]
     assert [entry["firstHour"] for entry in kept] == sorted({entry["firstHour"] for entry in kept})
     assert kept[-1]["firstHour"] == int(back.timestamp() // 3600)
@@ -125,10 +125,10 @@ def test_a_clock_that_jumps_back_forgets_what_lies_ahead(tmp_path: Path):
 def test_a_feed_that_fails_is_down_and_the_errors_stand(tmp_path: Path):
     track = run(tmp_path, 48)
     now = START + 48 * HOUR
-    track.note(said(now), "eia", None, now)
+    track.note(said(now), {"eia": None}, now)
     assert report(tmp_path)["feeds"] == [{"zone": "west", "feed": "eia", "up": False, "lastValueAt": None}]
     assert rows(tmp_path)["lifecycle", 1]["hours"] > 0
-    track.note(said(now), "eia", fed(48), now)
+    track.note(said(now), {"eia": fed(48)}, now)
     (feed,) = report(tmp_path)["feeds"]
     assert (feed["up"], feed["lastValueAt"]) == (True, now.isoformat())
 
@@ -138,7 +138,7 @@ def test_a_zone_that_is_gone_is_told_no_more(tmp_path: Path):
     track.forget_all_but({"east"})
     now = START + 48 * HOUR
     other = said(now)
-    track.note(ForecastDocument(**{**{f: getattr(other, f) for f in other.__slots__}, "zone": "east"}), "", None, now)
+    track.note(ForecastDocument(**{**{f: getattr(other, f) for f in other.__slots__}, "zone": "east"}), {}, now)
     assert report(tmp_path)["feeds"] == []
     assert report(tmp_path)["quality"] == []
 

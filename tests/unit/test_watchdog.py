@@ -43,7 +43,10 @@ def zone(name: str, jurisdiction: str | None, **labels: str) -> dict[str, Any]:
 
 
 def test_its_own_constants_equal_those_of_the_domain() -> None:
-    for name in ("GROUP", "VERSION", "HELD_LABEL", "GATE", "RESIDENCY", "RELEASED_AT", "RELEASE_REASON"):
+    for name in (
+        "GROUP", "VERSION", "HELD_LABEL", "GATE", "RESIDENCY", "RELEASED_AT", "RELEASE_REASON", "OVERHEATED",
+        "MANAGED_BY_LABEL", "FIELD_MANAGER",
+    ):  # fmt: skip
         assert getattr(names, name) == getattr(domain_names, name)
     for name in ("OPERATOR_LOST", "UNINSTALLED", "RELEASED_BY_ADMIN"):
         assert getattr(names, name) == Reason[name].value

@@ -5,15 +5,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 from embellie.api.conditions import Condition
 from embellie.api.energypolicy import EnergyPolicyStatus
-from embellie.api.gridzone import GridZoneStatus
+from embellie.api.gridstatus import GridZoneStatus
 from embellie.api.thermalzone import ThermalZoneStatus
 from embellie.control.thermal_status import thermal_zone_status
 from embellie.control.turn import decide
 from embellie.control.zone_status import best_window, grid_zone_status, policy_status
+from embellie.domain.forecast import OnSitePower
 from embellie.domain.reasons import Rung
 from embellie.domain.snapshot import Quality, Reading
 from embellie_testbed.views import (
@@ -223,3 +225,21 @@ def test_a_shared_node_is_named_even_among_many():
     message = condition(status, "NodesExclusive").message
     assert message.startswith("500 nodes")
     assert len(message) < 300
+
+
+def test_a_zone_names_whose_data_it_rests_on_and_why_its_forecast_is_no_better():
+    told = replace(
+        forecast("west"),
+        attribution=("RTE, éCO2mix",),
+        reasons=("electricitymaps stands in for eco2mix: 503", "x" * 5000),
+        on_site=(OnSitePower(name="roof", kind="Solar", rung=Rung.LIVE, power_kw=np.full((3, 48), 120.4)),),
+    )
+    status = grid(forecasts={"west": told})
+    assert status.forecast is not None
+    assert status.forecast.attribution == ("RTE, éCO2mix",)
+    assert len(status.forecast.reasons) == 2
+    assert status.on_site_kilowatts == 120
+    assert condition(status, "ForecastAvailable").message.endswith("Electricitymaps stands in for eco2mix: 503.")
+    low = replace(told, rung=Rung.CALENDAR)
+    assert "503" in condition(grid(forecasts={"west": low}), "ForecastAvailable").message
+    assert grid().on_site_kilowatts is None

@@ -160,8 +160,8 @@ def _savings() -> list[AnyPanel]:
             ),
             Series(expr='max(embellie_saving_shifted_joules{zone="_all_",window="30d"}) / 3.6e6', legend="kWh shifted"),
             Series(
-                expr='max(embellie_saving_peak_change_watts{zone="_all_",window="30d"}) / 1000',
-                legend="kW change of the peak",
+                expr='max by (zone) (embellie_saving_peak_change_watts{window="30d"}) / 1000',
+                legend="kW change of the peak of {{zone}}",
             ),
             decimals=0,
         ),

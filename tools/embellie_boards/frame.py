@@ -26,6 +26,7 @@ class Variable:
     """The label."""
     several: bool = True
     default: str = ""
+    """The value chosen at first; empty: the first of the list."""
 
 
 ZONE = Variable(name="zone", label="Grid zone", metric="embellie_free_gpus", values_of="zone")
@@ -103,6 +104,6 @@ def _variable(variable: Variable) -> dashboard.QueryVariable:
     if variable.several:
         made.include_all(True).all_value(".+")
         made.current(models.VariableOption(selected=True, text="All", value="$__all"))
-    else:
+    elif variable.default:
         made.current(models.VariableOption(selected=True, text=variable.default, value=variable.default))
     return made

@@ -21,7 +21,15 @@ from embellie_boards.panels import (
 )
 from embellie_boards.working import LIMIT_REASONS
 
-THERMAL_ZONE = Variable(name="thermal_zone", label="Thermal zone", metric="embellie_thermal_state", values_of="zone")
+THERMAL_ZONE = Variable(name="thermal_zone", label="Thermal zones", metric="embellie_thermal_state", values_of="zone")
+DETAIL = Variable(
+    name="detail_zone",
+    label="Thermal zone in detail",
+    metric="embellie_thermal_state",
+    values_of="zone",
+    several=False,
+)
+"""One zone at a time: the same lines for each of many zones would cost Prometheus seconds, and nobody a look."""
 LADDER = {
     "0": ("Normal", BLUE),
     "1": ("Closed", SKY),
@@ -40,7 +48,7 @@ def heat() -> dashboard.Dashboard:
         summary="For facilities engineers: power against contract, temperatures against limits, what may still start, "
         "and which sensors can be trusted.",
         since="now-24h",
-        variables=(ZONE, THERMAL_ZONE),
+        variables=(ZONE, THERMAL_ZONE, DETAIL),
         rows=(
             ("Is everything inside its limits?", _now()),
             ("How close is the power to the contract?", _power()),
@@ -191,57 +199,55 @@ def _heat() -> list[AnyPanel]:
         ),
         lines(
             About(
-                question="How warm is $thermal_zone, and how far from its limit?",
+                question="How warm is $detail_zone, and how far from its limit?",
                 reading="The inlet must stay under the limit; the planner keeps it under the margin. Nothing is drawn "
-                "while no reading can be trusted.",
+                "while no reading can be trusted. Choose the zone above.",
                 caveat="Hot spots between the sensors.",
                 unit="celsius",
             ),
             Series(
-                expr='max(zone:embellie_thermal_inlet_celsius:max{zone=~"$thermal_zone"})', legend="inlet", colour=BLUE
+                expr='max(zone:embellie_thermal_inlet_celsius:max{zone="$detail_zone"})', legend="inlet", colour=BLUE
             ),
             Series(
-                expr='max(zone:embellie_thermal_supply_celsius:max{zone=~"$thermal_zone"})', legend="supply", colour=SKY
+                expr='max(zone:embellie_thermal_supply_celsius:max{zone="$detail_zone"})', legend="supply", colour=SKY
             ),
             Series(
-                expr='max(embellie_thermal_inlet_limit_celsius{zone=~"$thermal_zone"})',
+                expr='max(embellie_thermal_inlet_limit_celsius{zone="$detail_zone"})',
                 legend="hard limit",
                 colour=VERMILION,
                 dashed=True,
             ),
             Series(
-                expr='min(embellie_thermal_inlet_limit_celsius{zone=~"$thermal_zone"} - '
-                'embellie_thermal_margin_celsius{zone=~"$thermal_zone"})',
+                expr='min(embellie_thermal_inlet_limit_celsius{zone="$detail_zone"} - '
+                'embellie_thermal_margin_celsius{zone="$detail_zone"})',
                 legend="less the margin",
                 colour=ORANGE,
                 dashed=True,
             ),
-            repeat="thermal_zone",
         ),
         lines(
             About(
-                question="How much heat may still start in $thermal_zone?",
+                question="How much heat may still start in $detail_zone?",
                 reading="The distance between the worst case of what runs and the limit is the headroom.",
                 caveat="How fast power may rise: the start ramp is kept besides.",
                 unit="watt",
             ),
             Series(
-                expr='max(zone:embellie_thermal_worst_case_watts:max{zone=~"$thermal_zone"})',
+                expr='max(zone:embellie_thermal_worst_case_watts:max{zone="$detail_zone"})',
                 legend="worst case",
                 colour=ORANGE,
             ),
             Series(
-                expr='min(zone:embellie_thermal_limit_watts:min{zone=~"$thermal_zone"})',
+                expr='min(zone:embellie_thermal_limit_watts:min{zone="$detail_zone"})',
                 legend="limit now",
                 colour=VERMILION,
                 dashed=True,
             ),
             Series(
-                expr='min(zone:embellie_thermal_headroom_watts:min{zone=~"$thermal_zone"})',
+                expr='min(zone:embellie_thermal_headroom_watts:min{zone="$detail_zone"})',
                 legend="headroom",
                 colour=BLUE,
             ),
-            repeat="thermal_zone",
         ),
     ]
 
@@ -282,7 +288,7 @@ def _ahead() -> list[AnyPanel]:
                 caveat="Whether it was needed: compare with the temperatures above.",
                 unit="none",
             ),
-            Series(expr='max by (zone) (embellie_thermal_ladder_level{zone=~"$thermal_zone"})', legend="{{zone}}"),
+            Series(expr='zone:embellie_thermal_ladder_level:max{zone=~"$thermal_zone"}', legend="{{zone}}"),
             LADDER,
         ),
         bars(
@@ -306,7 +312,7 @@ def _ahead() -> list[AnyPanel]:
                 caveat="How good the settings are.",
                 unit="none",
             ),
-            Series(expr='min by (zone) (embellie_thermal_model_trusted{zone=~"$thermal_zone"})', legend="{{zone}}"),
+            Series(expr='zone:embellie_thermal_model_trusted:min{zone=~"$thermal_zone"}', legend="{{zone}}"),
             {"1": ("Yes", GOOD), "0": ("No", LOOK)},
         ),
         lines(
@@ -316,8 +322,12 @@ def _ahead() -> list[AnyPanel]:
                 caveat="What a meter says: see power above.",
                 unit="none",
             ),
-            Series(expr='max(embellie_thermal_pue_ratio{zone=~"$thermal_zone"})', legend="highest", colour=ORANGE),
-            Series(expr='min(embellie_thermal_pue_ratio{zone=~"$thermal_zone"})', legend="lowest", colour=BLUE),
+            Series(
+                expr='max(zone:embellie_thermal_pue_ratio:max{zone=~"$thermal_zone"})', legend="highest", colour=ORANGE
+            ),
+            Series(
+                expr='min(zone:embellie_thermal_pue_ratio:max{zone=~"$thermal_zone"})', legend="lowest", colour=BLUE
+            ),
         ),
         rows(
             About(
@@ -342,7 +352,7 @@ def _ahead() -> list[AnyPanel]:
             ),
             *[
                 Series(
-                    expr=f'sum(embellie_thermal_removable_watts{{zone=~"$thermal_zone",lead_hours="{hours}"}})',
+                    expr=f'sum(zone_lead_hours:embellie_thermal_removable_watts:min{{zone=~"$thermal_zone",lead_hours="{hours}"}})',
                     legend=legend,
                     colour=colour,
                 )

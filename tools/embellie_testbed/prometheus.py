@@ -75,9 +75,15 @@ def configuration(targets: Sequence[str], scrape_seconds: float, rules: Sequence
 
 
 def start_prometheus(
-    plane: "ControlPlane", targets: Sequence[str], *, scrape_seconds: float = 1.0, rules: Sequence[Path] = ()
+    plane: "ControlPlane",
+    targets: Sequence[str],
+    *,
+    scrape_seconds: float = 1.0,
+    rules: Sequence[Path] = (),
+    storage: Path | None = None,
+    retention: str = "6h",
 ) -> Prometheus:
-    """Start Prometheus beside a control plane and wait until it is ready."""
+    """Start Prometheus beside a control plane and wait until it is ready; `storage` holds what it remembers already."""
     prometheus = Prometheus(port=free_port())
     settings = plane.directory / "prometheus.yaml"
     settings.write_text(yaml.safe_dump(configuration(targets, scrape_seconds, rules)), encoding="utf-8")
@@ -85,8 +91,8 @@ def start_prometheus(
         plane.binaries / "prometheus",
         f"--config.file={settings}",
         # Its own: what an earlier one scraped would be found for another five minutes.
-        f"--storage.tsdb.path={tempfile.mkdtemp(prefix='prometheus-', dir=plane.directory)}",
-        "--storage.tsdb.retention.time=6h",
+        f"--storage.tsdb.path={storage or tempfile.mkdtemp(prefix='prometheus-', dir=plane.directory)}",
+        f"--storage.tsdb.retention.time={retention}",
         f"--web.listen-address=127.0.0.1:{prometheus.port}",
         "--log.level=warn",
     ]

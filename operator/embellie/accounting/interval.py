@@ -13,7 +13,7 @@ import numpy as np
 
 from embellie.accounting.allocation import Allocation, GangUse, NodeEnergy, Share, allocate
 from embellie.accounting.embodied import hardware_for
-from embellie.accounting.known import Gang, Machine, Price, ZoneInterval
+from embellie.accounting.known import Gang, Machine, Price, Tariff, ZoneInterval
 from embellie.accounting.meters import Steps, counter_steps, power_steps
 from embellie.domain.forecast import FloatArray
 from embellie.domain.sums import add_tables
@@ -204,7 +204,7 @@ def _body(
     rows: dict[str, dict[str, Any]] = {"namespaces": {}, "teams": {}, "workloads": {}}
     for uid, share in allocation.gangs.items():
         gang = gangs[uid]
-        row = _row(share, known.prices, _embodied(gang, known, rates))
+        row = _row(share, known, _embodied(gang, known, rates))
         _add_row(rows["namespaces"], gang.namespace, row)
         _add_row(rows["teams"], gang.team, row)
         _add_row(rows["workloads"], uid, row)
@@ -219,6 +219,7 @@ def _body(
         "peakKw": peak_kw,
         "ambientC": known.ambient_c,
         "signals": [signal_entry(price) for price in known.prices],
+        "tariff": tariff_entry(known.tariff),
         "overheadModel": {
             "fixedKw": known.overhead.fixed_kw,
             "perIt": known.overhead.per_it,
@@ -246,8 +247,9 @@ def _body(
                 "gpuReserved": sum(share.gpu_seconds for share in allocation.gangs.values()),
                 "gpuAll": all_gpu_s,
                 **_priced_seconds(known.prices, length_s),
+                **_costed_seconds(known.tariff, length_s),
             },
-            "grams": {str(price.kind): allocation.facility_kwh * price.g_per_kwh for price in known.prices},
+            **_worth(allocation.facility_kwh, known.prices, known.tariff),
             "embodiedG": embodied,
             **rows,
         },
@@ -260,6 +262,22 @@ def _priced_seconds(prices: Sequence[Price], length_s: float) -> dict[str, float
         found[f"priced{price.kind}"] = length_s
         found[f"estimated{price.kind}"] = length_s if price.quality != "measured" else 0.0
     return found
+
+
+def _costed_seconds(tariff: Tariff | None, length_s: float) -> dict[str, float]:
+    return {} if tariff is None else {f"costed{tariff.currency}": length_s}
+
+
+def _cost(kwh: float, tariff: Tariff | None) -> dict[str, dict[str, float]]:
+    """Return what energy cost, by currency: sums of two currencies stay two sums."""
+    return {} if tariff is None else {"cost": {tariff.currency: kwh / 1000.0 * tariff.per_mwh}}
+
+
+def tariff_entry(tariff: Tariff | None) -> dict[str, Any] | None:
+    """Return how an electricity price is told in a record."""
+    if tariff is None:
+        return None
+    return {"perMwh": tariff.per_mwh, "currency": tariff.currency, "source": tariff.source}
 
 
 def signal_entry(price: Price) -> dict[str, Any]:
@@ -280,14 +298,14 @@ def _embodied(gang: Gang, known: ZoneInterval, rates: Mapping[str, float]) -> fl
     )
 
 
-def _row(share: Share, prices: Sequence[Price], embodied_g: float) -> dict[str, Any]:
+def _row(share: Share, known: ZoneInterval, embodied_g: float) -> dict[str, Any]:
     return {
         "dynamicKwh": share.dynamic_kwh,
         "idleKwh": share.idle_kwh,
         "overheadKwh": share.overhead_kwh,
         "estimatedKwh": share.estimated_kwh,
         "gpuSeconds": share.gpu_seconds,
-        "grams": {str(price.kind): share.kwh * price.g_per_kwh for price in prices},
+        **_worth(share.kwh, known.prices, known.tariff),
         "embodiedG": embodied_g,
     }
 
@@ -297,21 +315,21 @@ def _add_row(table: dict[str, Any], key: str, row: Mapping[str, Any]) -> None:
     table[key] = dict(row) if before is None else add_tables(before, row)
 
 
-def repriced(total: Mapping[str, Any], prices: Sequence[Price]) -> dict[str, Any]:
-    """Return an interval's sums with other prices: energy stays, grams follow."""
+def repriced(total: Mapping[str, Any], prices: Sequence[Price], tariff: Tariff | None) -> dict[str, Any]:
+    """Return an interval's sums with other prices: energy stays, grams and cost follow."""
     length_s = total["seconds"]["length"]
-    seconds = {k: v for k, v in total["seconds"].items() if not k.startswith(("priced", "estimated"))}
-    changed = dict(total)
-    changed["seconds"] = {**seconds, **_priced_seconds(prices, length_s)}
-    changed["grams"] = {str(p.kind): total["kwh"]["facility"] * p.g_per_kwh for p in prices}
+    seconds = {k: v for k, v in total["seconds"].items() if not k.startswith(("priced", "estimated", "costed"))}
+    changed = {name: part for name, part in total.items() if name != "cost"}
+    changed["seconds"] = {**seconds, **_priced_seconds(prices, length_s), **_costed_seconds(tariff, length_s)}
+    changed |= _worth(total["kwh"]["facility"], prices, tariff)
     for table in ("namespaces", "teams", "workloads"):
         changed[table] = {
-            key: {
-                **row,
-                "grams": {
-                    str(p.kind): (row["dynamicKwh"] + row["idleKwh"] + row["overheadKwh"]) * p.g_per_kwh for p in prices
-                },
-            }
+            key: {name: value for name, value in row.items() if name != "cost"}
+            | _worth(row["dynamicKwh"] + row["idleKwh"] + row["overheadKwh"], prices, tariff)
             for key, row in total.get(table, {}).items()
         }
     return changed
+
+
+def _worth(kwh: float, prices: Sequence[Price], tariff: Tariff | None) -> dict[str, dict[str, float]]:
+    return {"grams": {str(price.kind): kwh * price.g_per_kwh for price in prices}} | _cost(kwh, tariff)

@@ -78,6 +78,17 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tariff:
+    """What electricity cost in the interval."""
+
+    per_mwh: float
+    """Price [currency/MWh]; below zero is a price too."""
+    currency: str
+    """ISO 4217."""
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneInterval:
     """Everything that is known about one zone in one interval."""
 
@@ -92,3 +103,4 @@ class ZoneInterval:
     ambient_c: float | None = None
     overhead: OverheadModel = field(default_factory=OverheadModel)
     prices: tuple[Price, ...] = ()
+    tariff: Tariff | None = None

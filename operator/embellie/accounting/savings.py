@@ -17,11 +17,8 @@ from embellie.accounting.emissions import Signal
 from embellie.domain.forecast import FloatArray
 from embellie.domain.reasons import SignalKind
 
-METHOD = "embellie-savings/1"
+METHOD = "embellie-savings/2"
 LEVEL = 0.9
-ABOUT_ZERO = 0.005
-"""A saving is also called about zero when it is smaller than this share of the counterfactual: the accounts themselves
-close to half a per cent, and no claim may be finer than they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,8 +183,7 @@ class Savings:
     @property
     def verdict(self) -> str:
         """The result in a few words."""
-        base = abs(self.counterfactual_g)
-        if self.saved_g.about_zero or abs(self.saved_g.value) < ABOUT_ZERO * base:
+        if self.saved_g.about_zero:
             return "about zero"
         return "saved" if self.saved_g.value > 0 else "more than without"
 

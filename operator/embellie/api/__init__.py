@@ -4,9 +4,10 @@
 from embellie.api.energypolicy import EnergyPolicy
 from embellie.api.gridzone import GridZone
 from embellie.api.meta import Resource
+from embellie.api.powercap import PowerCap
 from embellie.api.thermalzone import ThermalZone
 from embellie.api.workloadplan import WorkloadPlan
 
-KINDS: tuple[type[Resource], ...] = (GridZone, ThermalZone, EnergyPolicy, WorkloadPlan)
+KINDS: tuple[type[Resource], ...] = (GridZone, ThermalZone, EnergyPolicy, WorkloadPlan, PowerCap)
 
-__all__ = ["KINDS", "EnergyPolicy", "GridZone", "Resource", "ThermalZone", "WorkloadPlan"]
+__all__ = ["KINDS", "EnergyPolicy", "GridZone", "PowerCap", "Resource", "ThermalZone", "WorkloadPlan"]

@@ -77,6 +77,47 @@ class WorkloadSelector(ApiModel):
     ] = Field(default_factory=dict)
 
 
+class ObjectiveWeights(ApiModel):
+    """What counts, and how much of it."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.carbonPercent + self.costPercent + self.renewablePercent > 0",
+                "one of carbonPercent, costPercent and renewablePercent must be greater than 0: raise one of them, or "
+                "remove weights to plan by carbon alone",
+                field_path=".carbonPercent",
+            )
+        )
+    )
+
+    carbon_percent: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100,
+            description="carbonPercent is how much emissions count, relative to the other weights. Defaults to 100.",
+        ),
+    ] = 100
+    cost_percent: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100,
+            description="costPercent is how much the price of electricity counts; only where all zones have a price "
+            "series. Defaults to 0.",
+        ),
+    ] = 0
+    renewable_percent: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100,
+            description="renewablePercent is how much the share that is not renewable counts. Defaults to 0.",
+        ),
+    ] = 0
+
+
 class EnergyPolicySpec(ApiModel):
     """Whose work may wait, and for how long at most."""
 
@@ -159,6 +200,15 @@ class EnergyPolicySpec(ApiModel):
             "work starts at once. Defaults to 2.",
         ),
     ] = 2
+    weights: Annotated[
+        ObjectiveWeights,
+        Field(
+            description="weights decides by what hours are compared: emissions, cost and renewable share, each in "
+            "units of its own mean. Empty compares emissions alone.",
+            # CEL reads all three, so an object without them must not come to be.
+            json_schema_extra=default({"carbonPercent": 100, "costPercent": 0, "renewablePercent": 0}),
+        ),
+    ] = Field(default_factory=ObjectiveWeights)
     max_held_percent: Annotated[
         int,
         Field(

@@ -28,6 +28,7 @@ _AUTHORS = {
     "ThermalZone": "the facilities engineer",
     "EnergyPolicy": "the cluster admin",
     "WorkloadPlan": "Embellie; people read it",
+    "PowerCap": "Embellie; an agent on the node reads it and reports",
 }
 
 

@@ -58,6 +58,7 @@ class PlanReason(StrEnum):
     CONTRACTED_POWER = "ContractedPower"
     HEAT_LIMIT = "HeatLimit"
     SENSOR_UNTRUSTED = "SensorUntrusted"
+    TENANT_SHARE = "TenantShare"
     START_RAMP = "StartRamp"
     RELEASE_RATE = "ReleaseRate"
     LIMIT_READING = "LimitReading"

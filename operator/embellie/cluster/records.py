@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from embellie.cluster.taints import Taint, Toleration, parse_taints, parse_tolerations
+from embellie.cluster.taints import Taint, Toleration, overheated_zone, parse_taints, parse_tolerations
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 
@@ -155,6 +155,8 @@ class NodeRecord:
     schedulable: bool
     taints: tuple[Taint, ...] = ()
     """Those that last and turn pods away."""
+    overheated: str = ""
+    """The thermal zone that our own taint names; empty without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,12 +350,14 @@ def parse_node(raw: Raw) -> NodeRecord | None:
     if gpus <= 0:
         return None
     ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or ())
+    overheated = overheated_zone(spec)
     return NodeRecord(
         name=meta["name"],
         labels=dict(meta.get("labels") or {}),
         gpus=gpus,
-        schedulable=ready and not spec.get("unschedulable"),
+        schedulable=ready and not spec.get("unschedulable") and not overheated,
         taints=parse_taints(spec),
+        overheated=overheated,
     )
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from embellie.domain import names
 
 _TURNS_AWAY = ("NoSchedule", "NoExecute")
-_MOMENTARY = "node.kubernetes.io/"
-"""Prefix of what the node controller sets while a node is unwell or cordoned: `NodeRecord.schedulable` tells that."""
+_MOMENTARY = ("node.kubernetes.io/", names.OVERHEATED)
+"""Prefixes of what the node controller sets while a node is unwell or cordoned, and ours while its zone is too hot:
+`NodeRecord.schedulable` tells that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,12 @@ def parse_taints(node_spec: Mapping[str, Any]) -> tuple[Taint, ...]:
         for raw in node_spec.get("taints") or ()
         if raw.get("effect") in _TURNS_AWAY and not (key := str(raw.get("key") or "")).startswith(_MOMENTARY)
     )
+
+
+def overheated_zone(node_spec: Mapping[str, Any]) -> str:
+    """Return the thermal zone that our taint on a node names; empty without one."""
+    found = (raw for raw in node_spec.get("taints") or () if raw.get("key") == names.OVERHEATED)
+    return next((str(raw.get("value") or "?") for raw in found), "")
 
 
 def parse_tolerations(pod_spec: Mapping[str, Any]) -> tuple[Toleration, ...]:

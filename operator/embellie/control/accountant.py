@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from embellie.accounting.interval import account_interval, repriced, signal_entry
-from embellie.accounting.known import GpuMeter, Machine, Price, Samples, ZoneInterval
+from embellie.accounting.interval import account_interval, repriced, signal_entry, tariff_entry
+from embellie.accounting.known import GpuMeter, Machine, Price, Samples, Tariff, ZoneInterval
 from embellie.accounting.overhead import MIN_HOURS, OverheadModel, fit_overhead
 from embellie.api.gridzone import GridZone
 from embellie.cluster.store import View
 from embellie.control.assemble import Assembly
-from embellie.control.prices import PROVISIONAL, Prices, better, floor, price_of
+from embellie.control.prices import PROVISIONAL, Prices, better, floor, price_of, tariff_of
 from embellie.control.records import PowerClasses, Witness, gangs_of
 from embellie.domain import names
 from embellie.domain.clock import Clock
@@ -28,6 +28,7 @@ from embellie.domain.sums import add_tables
 from embellie.ledger import Draft, Entry, Kind
 from embellie.telemetry.energy import EnergySamples, EnergySource
 from embellie.telemetry.intensity import IntensityFolder
+from embellie.telemetry.tariffs import TariffFolder
 
 FITTED_ON = 14 * 96
 """Intervals that the overhead model looks back: at 15 minutes two weeks."""
@@ -51,6 +52,7 @@ class _Provisional:
     end: datetime
     total: dict[str, Any]
     prices: tuple[Price, ...]
+    tariff: Tariff | None
     revision: int = 0
 
 
@@ -72,6 +74,7 @@ class Accountant:
         clock: Clock,
         source: EnergySource | None,
         intensity: IntensityFolder,
+        tariffs: TariffFolder,
         witness: Witness,
         interval: timedelta,
         team_label: str = "",
@@ -80,7 +83,7 @@ class Accountant:
         self._witness = witness
         self._interval = interval
         self._team_label = team_label
-        self.prices = Prices(intensity)
+        self.prices = Prices(intensity, tariffs)
         self._provisional: dict[tuple[str, datetime], _Provisional] = {}
         self._hours: dict[str, _Hours] = {}
         self._changed: dict[tuple[str, SignalKind], float] = {}
@@ -103,7 +106,9 @@ class Accountant:
             before = self._provisional.get((zone, start))
             total = add_tables(before.total if before else {}, body["adds"])
             prices = tuple(price_of(told) for told in body.get("signals", ()))
-            self._provisional[zone, start] = _Provisional(zone, start, end, total, prices, int(body["revision"]))
+            tariff = tariff_of(body.get("tariff"))
+            revision = int(body["revision"])
+            self._provisional[zone, start] = _Provisional(zone, start, end, total, prices, tariff, revision)
             if before is None:
                 self._remember(zone, body)
 
@@ -154,7 +159,8 @@ class Accountant:
             body = draft.body
             zone, start = str(body["zone"]), body["start"]
             prices = tuple(price_of(told) for told in body["signals"])
-            self._provisional[zone, start] = _Provisional(zone, start, body["end"], dict(body["adds"]), prices)
+            adds, tariff = dict(body["adds"]), tariff_of(body["tariff"])
+            self._provisional[zone, start] = _Provisional(zone, start, body["end"], adds, prices, tariff)
             self._remember(zone, body)
         self.cursor = end
         self._provisional = {k: p for k, p in self._provisional.items() if p.end > end - PROVISIONAL}
@@ -165,9 +171,10 @@ class Accountant:
         found = []
         for item in self._provisional.values():
             prices = self.prices.of(item.zone, item.start, item.end)
-            if not better(prices, item.prices):
+            tariff = self.prices.tariff(item.zone, item.start, item.end) or item.tariff
+            if not better(prices, item.prices) and tariff == item.tariff:
                 continue
-            total = repriced(item.total, prices)
+            total = repriced(item.total, prices, tariff)
             change = add_tables(total, item.total, sign=-1.0)
             body = {
                 "method": "embellie-account/1",
@@ -177,6 +184,7 @@ class Accountant:
                 "revision": item.revision + 1,
                 "why": "late grid data",
                 "signals": [signal_entry(price) for price in prices],
+                "tariff": tariff_entry(tariff),
                 "before": [signal_entry(price) for price in item.prices],
                 "adds": _without_zeros(change),
             }
@@ -187,6 +195,7 @@ class Accountant:
         """Take note that a revision is written."""
         item.total, item.revision = total, item.revision + 1
         item.prices = tuple(price_of(told) for told in draft.body["signals"])
+        item.tariff = tariff_of(draft.body["tariff"])
 
     def revision_grams(self) -> dict[tuple[str, SignalKind], float]:
         """Return what revisions changed in all that is still provisional, by zone and kind [g]."""
@@ -280,6 +289,7 @@ class Accountant:
             ambient_c=self.prices.ambient_c(name, start),
             overhead=self._overhead(zone),
             prices=self.prices.of(name, start, end),
+            tariff=self.prices.tariff(name, start, end),
         )
 
     def _held(self, holders: Mapping[tuple[str, str], float]) -> dict[str, float]:

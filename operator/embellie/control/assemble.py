@@ -18,28 +18,29 @@ from embellie.control.layout import CellNodes, Layout, lay_out
 from embellie.control.occupancy import Occupancy, expected_kw, occupancy, watts_or, worst_kw
 from embellie.control.policies import PolicyTable
 from embellie.control.terms import Terms, read_terms, residency_allows
-from embellie.control.zone_settings import hard_limit_c
+from embellie.control.zone_states import DEFAULT_GRID, grid_state, thermal_state
 from embellie.domain import names
 from embellie.domain.clock import Clock
 from embellie.domain.forecast import Forecast
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import (
     Flex,
-    GridZoneState,
     Reading,
     Snapshot,
+    TenantUse,
     ThermalZoneState,
+    Weights,
     Workload,
     WorkloadKey,
 )
 from embellie.planning.bounds import tighten
+from embellie.thermal.job_power import LearntPower, NothingLearnt
 
 logger = logging.getLogger(__name__)
 
 CPU_POD_KW = 0.3
 """What a pod without GPUs adds: enough to rank hours by; limits are about GPUs [kW]."""
 _DEFAULT_POLICY = EnergyPolicySpec()
-_DEFAULT_GRID = GridZoneSpec(node_selector={"embellie.io/no-zone": "true"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +65,10 @@ class Inputs:
     max_limit_hold_s: float
     heat: Mapping[str, ThermalZoneState] = field(default_factory=dict)
     """What is known and learnt about each thermal zone; a zone that is missing is judged by its spec alone."""
-    learnt_watts: Callable[[str, str], float | None] = lambda _namespace, _name: None
-    """What a GPU of a job of this name draws, from what ran before; None until enough did."""
+    tenants: Mapping[str, TenantUse] = field(default_factory=dict)
+    """What each namespace had of late."""
+    learnt: LearntPower = field(default_factory=NothingLearnt)
+    """What jobs and idle nodes draw, from what ran before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +114,7 @@ def assemble(inputs: Inputs, clock: Clock, now: datetime) -> Assembly:
         lambda record: _running_duration(record, history, table),
         inputs.in_flight,
         inputs.bounds,
+        inputs.learnt,
     )
     places = _Places(layout, specs)
     subjects: dict[WorkloadKey, Subject] = {}
@@ -131,11 +135,12 @@ def assemble(inputs: Inputs, clock: Clock, now: datetime) -> Assembly:
             period_s=inputs.period_s,
             workloads=tuple(s.workload for s in subjects.values() if s.workload.enforced is enforced),
             cells=occupied.cells,
-            grid_zones=tuple(_grid_state(z, layout, inputs) for z in inputs.grid_zones),
-            thermal_zones=tuple(_thermal_state(z, layout, inputs, specs) for z in inputs.thermal_zones),
+            grid_zones=tuple(grid_state(z, layout, inputs) for z in inputs.grid_zones),
+            thermal_zones=tuple(thermal_state(z, layout, inputs, specs) for z in inputs.thermal_zones),
             running=occupied.running,
             max_limit_hold_s=inputs.max_limit_hold_s,
             max_held_gpus=_held_limits(inputs.view, table),
+            tenants=dict(inputs.tenants),
         )
 
     return Assembly(
@@ -201,8 +206,9 @@ def _subject(
         allowed = frozenset()
     start_now, message = _start_now(record, policy, terms, allowed, places)
     grid_spec = places.spec_for(allowed)
-    learnt = inputs.learnt_watts(record.key.namespace, record.key.name)
-    watts = learnt or watts_or(record.annotations.get(names.WATTS_PER_GPU, ""), grid_spec.gpu_rated_power_watts)
+    known = inputs.learnt.class_power(record.key.namespace, record.key.name)
+    declared = watts_or(record.annotations.get(names.WATTS_PER_GPU, ""), grid_spec.gpu_rated_power_watts)
+    watts = declared if known is None else known.mean_w
     cpu_kw = 0.0 if record.gpus else CPU_POD_KW * record.pods
     workload = Workload(
         key=record.key,
@@ -211,7 +217,7 @@ def _subject(
         pods=record.pods,
         gpus_per_pod=record.gpus_per_pod,
         power_kw=expected_kw(record.gpus, watts, grid_spec) + cpu_kw,
-        worst_power_kw=worst_kw(record.gpus, grid_spec) + cpu_kw,
+        worst_power_kw=worst_kw(record.gpus, grid_spec, None if known is None else known.worst_w()) + cpu_kw,
         duration_p50_s=terms.duration.p50.total_seconds(),
         duration_p90_s=terms.duration.p90.total_seconds(),
         flex=Flex(record.flex) if record.flex in ("patient", "bonus") else Flex.RIGID,
@@ -220,6 +226,11 @@ def _subject(
         enforced=record.held,
         allowed_cells=allowed,
         minimum_saving_percent=float(spec.minimum_saving_percent),
+        weights=Weights(
+            carbon=float(spec.weights.carbon_percent),
+            cost=float(spec.weights.cost_percent),
+            renewable=float(spec.weights.renewable_percent),
+        ),
         start_now=start_now,
         start_now_message=message,
     )
@@ -284,54 +295,6 @@ def _held_limits(view: View, table: PolicyTable) -> dict[str, float]:
     return {name: gpus * percents[name] / 100.0 for name, gpus in subject_gpus.items()}
 
 
-def _grid_state(zone: GridZone, layout: Layout, inputs: Inputs) -> GridZoneState:
-    spec, name = zone.spec, zone.metadata.name
-    nodes = layout.nodes_of_grid_zone.get(name, ())
-    idle_kw = len(nodes) * spec.node_idle_power_watts / 1000.0
-    return GridZoneState(
-        name=name,
-        contracted_power_kw=spec.contracted_power_kilowatts,
-        base_power_kw=idle_kw * spec.power_usage_effectiveness_percent / 100.0,
-        measured_power_kw=inputs.grid_power.get(name),
-        forecast=inputs.forecasts.get(name),
-        jurisdiction=spec.jurisdiction or "",
-    )
-
-
-def _thermal_state(
-    zone: ThermalZone, layout: Layout, inputs: Inputs, specs: Mapping[str, GridZoneSpec]
-) -> ThermalZoneState:
-    spec, name = zone.spec, zone.metadata.name
-    nodes = layout.nodes_of_thermal_zone.get(name, ())
-    grid_of = {c.name: c.grid_zone for c in layout.cells}
-    base_kw = 0.0
-    grids: dict[str, None] = {}
-    for node in nodes:
-        grid = grid_of.get(layout.cell_of_node.get(node.name, ""))
-        base_kw += (specs[grid] if grid else _DEFAULT_GRID).node_idle_power_watts / 1000.0
-        if grid:
-            grids[grid] = None
-    ambient_zone = spec.grid_zone_name or next(iter(grids), None)
-    learnt = inputs.heat.get(name)
-    if learnt is not None:
-        return replace(learnt, base_power_kw=base_kw, ambient_grid_zone=ambient_zone)
-    return ThermalZoneState(
-        name=name,
-        inlet_limit_c=hard_limit_c(spec.limits),
-        margin_c=float(spec.limits.margin_kelvin),
-        rise_k_per_kw=spec.cooling.rise_millikelvin_per_kilowatt / 1000.0,
-        supply=inputs.supplies.get(name),
-        supply_worst_c=float(spec.cooling.supply_worst_celsius),
-        supply_setpoint_c=float(spec.cooling.supply_setpoint_celsius),
-        ambient_approach_k=float(spec.cooling.ambient_approach_kelvin),
-        inlet=inputs.inlets.get(name),
-        cooling_capacity_kw=spec.cooling.capacity_kilowatts,
-        start_ramp_kw_per_min=spec.start_ramp_kilowatts_per_minute,
-        base_power_kw=base_kw,
-        ambient_grid_zone=ambient_zone,
-    )
-
-
 class _Places:
     """Which cells a workload may use; asked thousands of times a turn with few different questions."""
 
@@ -355,7 +318,7 @@ class _Places:
     def spec_for(self, allowed: frozenset[str]) -> GridZoneSpec:
         """Return the power figures to plan with: the most demanding of the allowed cells."""
         zones = {c.grid_zone for c in self._layout.cells if c.name in allowed}
-        specs = [self._specs[z] for z in sorted(zones)] or [_DEFAULT_GRID]
+        specs = [self._specs[z] for z in sorted(zones)] or [DEFAULT_GRID]
         return max(specs, key=lambda s: s.gpu_rated_power_watts - s.gpu_idle_power_watts)
 
     def allowed(self, record: WorkloadRecord) -> frozenset[str]:

@@ -16,16 +16,20 @@ import numpy as np
 
 from embellie.api.thermalzone import ThermalZone
 from embellie.control.assemble import Assembly
+from embellie.control.heat_acts import HeatActs
 from embellie.control.identify import STEP_S, ZoneHistory, read_history, read_power, replay
+from embellie.control.orders import contract_orders
 from embellie.control.power import PowerBook
+from embellie.control.pue import PueBook
 from embellie.control.sensors import Readings
 from embellie.control.zone_settings import settings_of
 from embellie.domain.clock import Clock
-from embellie.domain.forecast import Forecast
+from embellie.domain.forecast import FloatArray, Forecast
 from embellie.domain.snapshot import ThermalZoneState
 from embellie.telemetry.tables import QueryError, TableSource
 from embellie.thermal.controller import HeatController, ZoneReport
 from embellie.thermal.headroom import worst_load_kw
+from embellie.thermal.ladder import Response
 from embellie.thermal.relief import HeatLoad
 from embellie.thermal.settings import ZoneSettings
 from embellie.thermal.weather import AmbientForecast
@@ -41,9 +45,12 @@ HEAT_LEVEL = 0.9
 class HeatDesk:
     """Keeps the heat controller over the turns."""
 
-    def __init__(self, tables: TableSource | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, tables: TableSource | None = None, clock: Clock | None = None, acts: HeatActs | None = None
+    ) -> None:
         self._tables = tables
         self._clock = clock
+        self._acts = acts
         self._controller = HeatController(())
         self._last: Assembly | None = None
         self._loads: tuple[HeatLoad, ...] = ()
@@ -56,6 +63,7 @@ class HeatDesk:
         self._failed = False
         self._trouble = ""
         self.power = PowerBook()
+        self._pue = PueBook()
 
     @property
     def reports(self) -> Mapping[str, ZoneReport]:
@@ -79,26 +87,9 @@ class HeatDesk:
         expected_kw: Mapping[str, float],
         forecasts: Mapping[str, Forecast],
     ) -> dict[str, ThermalZoneState]:
-        """Return the zones' states by name; where learning fails, none, and each zone is judged by its spec alone."""
-        try:
-            states = self._turn(now, zones, readings, expected_kw, forecasts)
-        except Exception:  # a boundary: what is learnt is a help, and the shield stands without it
-            if not self._failed:
-                logger.exception("what was learnt about heat cannot be used; each zone is judged by its spec alone")
-            self._failed = True
-            return {}
-        self._failed = False
-        return states
+        """Learn from what the sensors say, and return the zones' states for the snapshot, by name.
 
-    def _turn(
-        self,
-        now: datetime,
-        zones: Sequence[ThermalZone],
-        readings: Readings,
-        expected_kw: Mapping[str, float],
-        forecasts: Mapping[str, Forecast],
-    ) -> dict[str, ThermalZoneState]:
-        """Learn from what the sensors say and return the zones' states for the snapshot, by name.
+        Where learning fails there are none, and each zone is judged by its spec alone.
 
         Args:
             now: In the operator's clock.
@@ -107,22 +98,40 @@ class HeatDesk:
             expected_kw: What runs in each zone should draw, where no meter says [kW].
             forecasts: By GridZone.
         """
-        settings = self._settings(zones)
-        ambient = {
-            s.name: weather
-            for s in settings
-            if (found := forecasts.get(s.ambient_grid_zone or "")) is not None
-            and (weather := ambient_of(found, now)) is not None
-        }
-        heat = {s.name: kw for s in settings if (kw := self._heat_kw(s, expected_kw)) is not None}
-        with self._lock:
-            self._zones = tuple(zones)
-            self._controller.configure(settings)
-            self._controller.observe(now, readings.zones, heat, ambient)
-            response = self._controller.respond(now, self._loads)
-            paused = {uid for s in settings for uid in self._controller.paused(s.name)}
-            self.wanted = frozenset(paused.difference(response.resumes))
-            states = self._controller.states(ambient, worst_kw=self._worst_kw())
+        try:
+            settings = self._settings(zones)
+            ambient = {
+                s.name: weather
+                for s in settings
+                if (found := forecasts.get(s.ambient_grid_zone or "")) is not None
+                and (weather := ambient_of(found, now)) is not None
+            }
+            heat = {s.name: kw for s in settings if (kw := self._heat_kw(s, expected_kw)) is not None}
+            self._pue.observe(
+                readings.grid_power_kw, self.power, self._nodes_of_grids(), self._outdoor_c(now, settings, ambient)
+            )
+            with self._lock:
+                self._zones = tuple(zones)
+                self._controller.configure(settings)
+                regime = {s.name: self.power.regime(self._nodes(s.name)) for s in settings}
+                self._controller.observe(now, readings.zones, heat, ambient, regime)
+                orders = contract_orders(None if self._last is None else self._last.snapshot, heat)
+                response = self._controller.respond(now, self._loads, orders)
+                paused = {uid for s in settings for uid in self._controller.paused(s.name)}
+                self.wanted = frozenset(paused.difference(response.resumes))
+                hot = self._controller.taints()
+                states = self._controller.states(ambient, worst_kw=self._worst_kw(), pue=self._pue_ahead)
+        except Exception:  # a boundary: what is learnt is a help, and the shield stands without it
+            if not self._failed:
+                logger.exception("what was learnt about heat cannot be used; each zone is judged by its spec alone")
+            self._failed = True
+            response, hot, states = Response(zones={}), frozenset(), ()
+        else:
+            self._failed = False
+        if self._acts is not None and self._last is not None:
+            # Also where learning failed: what was done to nodes is then taken back.
+            enforced = bool(self._last.table.enforced_namespaces())
+            self._acts.turn(now, self._last.layout, hot, response.caps, self._loads, enforced=enforced)
         return {state.name: state for state in states}
 
     def remember(self, assembly: Assembly, loads: Sequence[HeatLoad] = ()) -> None:
@@ -189,14 +198,36 @@ class HeatDesk:
                     base_power_kw=0.0 if state is None else state.base_power_kw,
                     topology=hash(self._nodes(name)),
                     ambient_grid_zone=None if state is None else state.ambient_grid_zone,
-                    default_pue=self._pue(name),
+                    default_pue=self._said_pue(name),
                 )
             )
         return tuple(found)
 
-    def _pue(self, zone: str) -> float:
+    def _said_pue(self, zone: str) -> float:
         cells = () if self._last is None else self._last.snapshot.cells
         return max((cell.pue for cell in cells if cell.thermal_zone == zone), default=1.2)
+
+    def _pue_ahead(self, zone: str, outdoor_c: FloatArray, said: FloatArray) -> FloatArray:
+        """Return a thermal zone's PUE over outdoor temperatures: the highest of the GridZones that it lies in."""
+        cells = () if self._last is None else self._last.snapshot.cells
+        grids = sorted({cell.grid_zone for cell in cells if cell.thermal_zone == zone})
+        learnt = [self._pue.ahead(grid, outdoor_c, said) for grid in grids]
+        return np.max(learnt, axis=0) if learnt else said
+
+    def _nodes_of_grids(self) -> dict[str, tuple[str, ...]]:
+        grids = {} if self._last is None else self._last.layout.nodes_of_grid_zone
+        return {name: tuple(node.name for node in nodes) for name, nodes in grids.items()}
+
+    def _outdoor_c(
+        self, now: datetime, settings: Sequence[ZoneSettings], ambient: Mapping[str, AmbientForecast]
+    ) -> dict[str, float]:
+        """Return the outdoor temperature of each GridZone that a thermal zone has weather of [degC]."""
+        adders = dict(zip(self._controller.models.names, self._controller.weather.adder_k, strict=True))
+        return {
+            s.ambient_grid_zone: ambient[s.name].at(now)[0] + float(adders.get(s.name, 0.0))
+            for s in settings
+            if s.ambient_grid_zone is not None and s.name in ambient
+        }
 
     def _nodes(self, zone: str) -> tuple[str, ...]:
         if self._last is None:

@@ -7,7 +7,7 @@ name first in the alphabet), and every zone concerned is told, so that no kilowa
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from embellie.api.gridzone import GridZone
 from embellie.api.thermalzone import ThermalZone
@@ -38,6 +38,8 @@ class Layout:
     shared_grid_nodes: Mapping[str, tuple[str, ...]]
     """GridZone name -> nodes that another GridZone selects too."""
     shared_thermal_nodes: Mapping[str, tuple[str, ...]]
+    overheated: Mapping[str, str] = field(default_factory=dict)
+    """Nodes that carry our taint -> the thermal zone that it names."""
 
 
 def _selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
@@ -121,6 +123,7 @@ def lay_out(
         nodes_of_thermal_zone={k: tuple(v) for k, v in by_thermal.items()},
         shared_grid_nodes=_shared(grid_claims),
         shared_thermal_nodes=_shared(thermal_claims),
+        overheated={node.name: node.overheated for node in ordered if node.overheated},
     )
 
 

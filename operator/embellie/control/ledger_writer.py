@@ -28,6 +28,7 @@ from embellie.ledger import Draft, Kind, Ledger, LedgerError, LedgerReader, Ledg
 from embellie.telemetry.energy import EnergySource
 from embellie.telemetry.intensity import IntensityFolder
 from embellie.telemetry.metrics import accounts as told
+from embellie.telemetry.tariffs import TariffFolder
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ KEPT = 20_000
 """Records that wait for a ledger that cannot be written; older ones are lost and counted."""
 BATCH = 500
 RETRY_S = 5.0
+FLUSH_S = 5.0
+"""Longest time between the writing of a record and its safety from a power cut (real time)."""
 TICK_S = 0.5
 HEALTH_S = 15.0
 
@@ -83,6 +86,7 @@ class Recorder:
             clock=clock,
             source=source,
             intensity=IntensityFolder(exchange / "intensity"),
+            tariffs=TariffFolder(exchange / "prices"),
             witness=self._witness,
             interval=options.interval,
             team_label=options.team_label,
@@ -97,6 +101,8 @@ class Recorder:
         self._trouble = ""
         self._retry_at = 0.0
         self._last_at: datetime | None = None
+        self._flush_at: float | None = None
+        """When what was written has to be safe from a power cut; None while it is."""
         self._compacted_on = ""
         self._health_at = 0.0
         self._savings = SavingsDesk(options.path)
@@ -141,6 +147,7 @@ class Recorder:
         self._savings.stop()
         self._once()
         if self._ledger is not None:
+            # Closing writes all into the one file, and to the disk.
             self._ledger.close()
 
     def _once(self) -> None:
@@ -150,6 +157,7 @@ class Recorder:
                 self._account()
                 self._revise()
                 self._compact()
+                self._flush()
                 self._savings.poll(self._clock.now())
                 self._trouble = ""
         except LedgerError as error:
@@ -209,6 +217,13 @@ class Recorder:
                 self._append([draft])
             return
         self._last_at = drafts[-1].at
+        if self._flush_at is None:
+            self._flush_at = time.monotonic() + FLUSH_S
+
+    def _flush(self) -> None:
+        if self._ledger is not None and self._flush_at is not None and time.monotonic() >= self._flush_at:
+            self._ledger.flush()
+            self._flush_at = None
 
     def _account(self) -> None:
         scene = self._scene
@@ -228,7 +243,6 @@ class Recorder:
             self._accountant.closed(drafts, end)
             self._count(drafts)
             self._finish_runs(scene, end)
-            self._ledger.flush()
 
     def _finish_runs(self, scene: Scene, closed: datetime) -> None:
         """Record gangs whose last interval is accounted: only now is it known what they drew."""

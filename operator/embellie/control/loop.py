@@ -12,9 +12,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
-
-from pydantic import ValidationError
 
 from embellie.api.energypolicy import EnergyPolicy
 from embellie.api.gridzone import GridZone
@@ -22,7 +19,6 @@ from embellie.api.thermalzone import ThermalZone
 from embellie.cluster.client import ApiError, KubeClient
 from embellie.cluster.lease import Heartbeat, LeaseElector
 from embellie.cluster.plan_objects import PlanRecord
-from embellie.cluster.records import Raw
 from embellie.cluster.statuses import StatusWriter
 from embellie.cluster.store import Store
 from embellie.cluster.switch import Switch
@@ -33,10 +29,12 @@ from embellie.control.heat import HeatDesk
 from embellie.control.ledger_writer import Recorder
 from embellie.control.measures import Measures
 from embellie.control.options import Options
+from embellie.control.own_objects import OwnObjects
 from embellie.control.pause_desk import PauseDesk
 from embellie.control.pausing import heat_loads
 from embellie.control.seen import Rest, Seen, expected_power_kw, is_forecast, is_settled, next_due
 from embellie.control.sensors import Readings, SensorDesk
+from embellie.control.tenants import tenant_use
 from embellie.control.thermal_status import thermal_zone_status
 from embellie.control.turn import Verdicts, decide
 from embellie.control.zone_status import grid_zone_status, policy_status
@@ -70,8 +68,6 @@ BACKLOG_TURNS = 8
 """Bounds that come within so many turns count as the backlog."""
 QUIET_TURNS = 4
 """However quiet it is, everything is decided anew after so many turns."""
-
-_Kind = TypeVar("_Kind", GridZone, ThermalZone, EnergyPolicy)
 
 
 class Loop:
@@ -118,7 +114,7 @@ class Loop:
         self._standing: Plan | None = None
         self._prices: PriceBook | None = None
         self._standing_until = 0.0
-        self._invalid: dict[str, str] = {}
+        self._own = OwnObjects()
         self._relisted_at = time.monotonic()
         self._recent_s: deque[float] = deque(maxlen=RECENT_TURNS)
         """Durations of the last turns [wall s]."""
@@ -153,7 +149,7 @@ class Loop:
         """Let the forecaster of this pod work ahead, so that a new leader has forecasts in its first turn."""
         version = self._store.version
         if self._zones_told != version:
-            self._tell_zones(self._parse(GridZone, self._store.view().grid_zones))
+            self._tell_zones(self._own.parse(GridZone, self._store.view().grid_zones))
             self._zones_told = version
 
     def _tell_zones(self, grid_zones: Sequence[GridZone]) -> None:
@@ -304,8 +300,8 @@ class Loop:
     def _gather(self) -> Seen:
         """Ask everybody: the store, the sensors, the forecaster."""
         version, view = self._store.version, self._store.view()
-        grid_zones = self._parse(GridZone, view.grid_zones)
-        thermal_zones = self._parse(ThermalZone, view.thermal_zones)
+        grid_zones = self._own.parse(GridZone, view.grid_zones)
+        thermal_zones = self._own.parse(ThermalZone, view.thermal_zones)
         forecast_zones = [z for z in grid_zones if is_forecast(z)]
         self._tell_zones(grid_zones)
         readings = self._desk.read(grid_zones, thermal_zones, lambda zone: self._zone_power_kw.get(zone, 0.0))
@@ -330,7 +326,7 @@ class Loop:
             view=seen.view,
             grid_zones=seen.grid_zones,
             thermal_zones=seen.thermal_zones,
-            policies=self._parse(EnergyPolicy, seen.view.energy_policies),
+            policies=self._own.parse(EnergyPolicy, seen.view.energy_policies),
             forecasts=seen.forecasts,
             grid_power=seen.readings.grid_power_kw,
             inlets=seen.readings.inlets,
@@ -342,27 +338,13 @@ class Loop:
             period_s=self._options.turn_seconds,
             max_limit_hold_s=self._options.max_limit_hold_seconds,
             heat=seen.heat,
-            learnt_watts=self._heat.power.watts_per_gpu,
+            learnt=self._heat.power,
+            tenants=tenant_use(seen.view.workloads, self._actuation.known(), seen.now, self._clock.from_wall),
         )
         assembly = assemble(inputs, self._clock, seen.now)
         self._heat.remember(assembly, heat_loads(assembly, seen.view.workloads, seen.view.pods, seen.now))
         self._zone_power_kw = expected_power_kw(assembly)
         return assembly
-
-    def _parse(self, kind: type[_Kind], raws: Sequence[Raw]) -> tuple[_Kind, ...]:
-        """Read our own objects; one that cannot be read (written past the schema) is named once and left out."""
-        found = []
-        for raw in raws:
-            name = f"{kind.__name__} {raw['metadata']['name']}"
-            try:
-                found.append(kind.model_validate(raw))
-                self._invalid.pop(name, None)
-            except ValidationError as error:
-                text = str(error)[:500]
-                if self._invalid.get(name) != text:
-                    self._invalid[name] = text
-                    logger.warning("%s cannot be read and is left out: %s", name, text)
-        return tuple(found)
 
     def _write_statuses(self, assembly: Assembly, readings: Readings, verdicts: Verdicts) -> None:
         wall_now, now_s = datetime.now(UTC), time.monotonic()

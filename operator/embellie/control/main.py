@@ -16,12 +16,16 @@ from embellie.cluster.actuate import Releaser
 from embellie.cluster.client import ApiError, ConfigurationError, KubeClient
 from embellie.cluster.events import EventRecorder
 from embellie.cluster.lease import LeaseElector
+from embellie.cluster.node_taints import NodeTaints
 from embellie.cluster.pauses import Pauser
 from embellie.cluster.plans import PlanWriter
+from embellie.cluster.power_caps import PowerCaps
 from embellie.cluster.store import Store
+from embellie.cluster.switch import Switch
 from embellie.cluster.watch import Watcher, bootstrap
 from embellie.control.actuation import Actuation
 from embellie.control.heat import HeatDesk
+from embellie.control.heat_acts import HeatActs
 from embellie.control.ledger_writer import LedgerOptions, Recorder
 from embellie.control.loop import Loop
 from embellie.control.options import Options
@@ -106,7 +110,13 @@ def run(options: Options) -> int:
         on_lost=lambda: ending.fail("the leader lease was lost"),
     )
     source = PrometheusSource(options.prometheus_url) if options.prometheus_url else NoMetrics()
-    heat = HeatDesk(PrometheusTables(options.prometheus_url) if options.prometheus_url else None, clock)
+    acts = HeatActs(
+        caps=PowerCaps(client),
+        taints=NodeTaints(client),
+        switch=Switch(client, options.namespace, f"{options.name}-switch"),
+        max_taint_s=options.max_limit_hold_seconds,
+    )
+    heat = HeatDesk(PrometheusTables(options.prometheus_url) if options.prometheus_url else None, clock, acts)
     events = EventRecorder(client, instance=options.identity)
     recorder = _recorder(options, clock, elector)
     loop = Loop(

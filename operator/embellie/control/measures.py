@@ -152,6 +152,8 @@ def _plan_values(plan: Plan) -> list[Value]:
     if plan.lower_bound_g is not None:
         gap = (plan.objective_g - plan.lower_bound_g) / plan.objective_g if plan.objective_g > 0 else 0.0
         values += [Value(work.PLAN_BOUND, plan.lower_bound_g), Value(work.PLAN_GAP, max(0.0, gap))]
+    if plan.jain is not None:
+        values.append(Value(work.PLAN_FAIRNESS, plan.jain))
     return values
 
 

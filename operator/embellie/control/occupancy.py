@@ -13,6 +13,7 @@ from embellie.control.durations import Duration, expected_ends
 from embellie.control.layout import CellNodes, Layout
 from embellie.domain import names
 from embellie.domain.snapshot import Cell, RunningGang
+from embellie.thermal.job_power import LearntPower
 from embellie.thermal.power import added_power_kw, worst_added_power_kw
 
 
@@ -29,9 +30,15 @@ def expected_kw(gpus: int, watts_per_gpu: float, spec: GridZoneSpec) -> float:
     return added_power_kw(gpus, watts_per_gpu, spec.gpu_idle_power_watts, spec.host_overhead_percent)
 
 
-def worst_kw(gpus: int, spec: GridZoneSpec) -> float:
-    """The same at the worst case [kW]."""
-    return worst_added_power_kw(gpus, spec.gpu_rated_power_watts, spec.gpu_idle_power_watts, spec.host_overhead_percent)
+def worst_kw(gpus: int, spec: GridZoneSpec, learnt_w: float | None = None) -> float:
+    """The same at the worst case [kW]: rated, or less where the class of the work is known (`learnt_w` of a GPU)."""
+    return worst_added_power_kw(
+        gpus,
+        spec.gpu_rated_power_watts,
+        spec.gpu_idle_power_watts,
+        spec.host_overhead_percent,
+        learnt_worst_watts_per_gpu=learnt_w,
+    )
 
 
 def watts_or(text: str, default: float) -> float:
@@ -52,6 +59,7 @@ def occupancy(
     duration_of: Callable[[WorkloadRecord | None], Duration],
     in_flight: Mapping[str, str],
     ours: Container[str],
+    learnt: LearntPower,
 ) -> Occupancy:
     """Count what is free and what runs, per cell; `now` and the ends are in the operator's clock.
 
@@ -59,7 +67,7 @@ def occupancy(
     never gives the same GPUs away twice. `in_flight` maps the uids of releases that the watch has not shown yet to
     their cells; for the rest the annotation is believed only on workloads that we have planned (`ours`).
     """
-    book = _Book(layout, specs, from_wall, now, duration_of)
+    book = _Book(layout, specs, from_wall, now, duration_of, learnt)
     workloads = {w.key.uid: w for w in view.workloads}
     bound: dict[str, int] = defaultdict(int)
     for pod in view.pods:
@@ -85,6 +93,8 @@ class _Gang:
     watts: float
     started_at: datetime
     duration: Duration
+    worst_w: float | None
+    """What a GPU may draw at worst, as learnt [W]; None until its class is known."""
 
 
 class _Book:
@@ -97,7 +107,9 @@ class _Book:
         from_wall: Callable[[datetime], datetime],
         now: datetime,
         duration_of: Callable[[WorkloadRecord | None], Duration],
+        learnt: LearntPower,
     ) -> None:
+        self._learnt = learnt
         self._layout = layout
         self._cells = {cell.name: cell for cell in layout.cells}
         self._specs = specs
@@ -117,8 +129,8 @@ class _Book:
         gang = self._gangs.get((cell, _owner_uid(pod)))
         if gang is None:
             stated = pod.watts_per_gpu or (owner.annotations.get(names.WATTS_PER_GPU, "") if owner else "")
-            watts = watts_or(stated, self._spec(cell).gpu_rated_power_watts)
-            self._gangs[cell, _owner_uid(pod)] = _Gang(pod.gpus, watts, started, self._duration_of(owner))
+            watts, worst_w = self._watts(pod.namespace, pod.name, stated, cell)
+            self._gangs[cell, _owner_uid(pod)] = _Gang(pod.gpus, watts, started, self._duration_of(owner), worst_w)
         else:
             gang.gpus += pod.gpus
             gang.started_at = min(gang.started_at, started)
@@ -138,11 +150,19 @@ class _Book:
         if gang is not None:
             gang.gpus += waiting_gpus
             return
-        watts = watts_or(workload.annotations.get(names.WATTS_PER_GPU, ""), self._spec(cell.name).gpu_rated_power_watts)
+        stated = workload.annotations.get(names.WATTS_PER_GPU, "")
+        watts, worst_w = self._watts(workload.key.namespace, workload.key.name, stated, cell.name)
         released_at = parse_time(workload.annotations.get(names.RELEASED_AT)) or self._now
         self._gangs[cell.name, workload.key.uid] = _Gang(
-            waiting_gpus, watts, min(released_at, self._now), self._duration_of(workload)
+            waiting_gpus, watts, min(released_at, self._now), self._duration_of(workload), worst_w
         )
+
+    def _watts(self, namespace: str, name: str, stated: str, cell: str) -> tuple[float, float | None]:
+        """Return what a GPU of such work draws, expected and at worst [W]: as learnt, else as declared."""
+        known = self._learnt.class_power(namespace, name)
+        if known is None:
+            return watts_or(stated, self._spec(cell).gpu_rated_power_watts), None
+        return known.mean_w, known.worst_w(name)
 
     def result(self) -> Occupancy:
         """Return the count."""
@@ -157,7 +177,7 @@ class _Book:
             cell=cell,
             gpus=gang.gpus,
             power_kw=expected_kw(gang.gpus, gang.watts, self._spec(cell)),
-            worst_power_kw=worst_kw(gang.gpus, self._spec(cell)),
+            worst_power_kw=worst_kw(gang.gpus, self._spec(cell), gang.worst_w),
             expected_end_p50=p50,
             expected_end_p90=p90,
             started_at=gang.started_at,

@@ -86,8 +86,13 @@ def heat_loads(
     specs = {z.metadata.name: z.spec for z in assembly.grid_zones}
     grid = {c.name: c.grid_zone for c in assembly.snapshot.cells}
     nodes: defaultdict[str, set[str]] = defaultdict(set)
+    strangers: set[str] = set()
     for pod in pods:
         nodes[pod.job_uid or pod.uid].add(pod.node)
+        owner = records.get(pod.job_uid or pod.uid)
+        if owner is None or not _is_subject(owner, assembly):
+            strangers.add(pod.node)
+    agents = _nodes_with_agent(assembly) - strangers
     allowance = _Allowance(assembly, workloads, now)
     found = []
     for gang in assembly.snapshot.running:
@@ -115,9 +120,23 @@ def heat_loads(
                 started_at=gang.started_at,
                 rated_w=rated_w,
                 knee_w=KNEE_SHARE * rated_w,
+                # A cap is for all GPUs of a node: it must not slow down work that did not opt in.
+                capable=bool(nodes[gang.uid]) and nodes[gang.uid] <= agents,
             )
         )
     return tuple(found)
+
+
+def _is_subject(record: WorkloadRecord, assembly: Assembly) -> bool:
+    """Tell whether work opted in under a policy that enforces."""
+    policy = assembly.table.match(record) if record.opted_in else None
+    return policy is not None and policy.spec.mode == "enforce"
+
+
+def _nodes_with_agent(assembly: Assembly) -> set[str]:
+    """Return the nodes on which something carries PowerCaps out."""
+    zones = assembly.layout.nodes_of_thermal_zone.values()
+    return {node.name for nodes in zones for node in nodes if node.labels.get(names.POWER_CAP_AGENT_LABEL) == "true"}
 
 
 def step(

@@ -7,14 +7,19 @@ import numpy as np
 
 from embellie.telemetry.exporters import Measurement, measurements, selector
 from embellie.telemetry.tables import TableSource
-from embellie.thermal.job_power import JobPower, class_of
+from embellie.thermal.job_power import ClassPower, JobPower, Moments, class_of
 from embellie.thermal.node_power import NodePowerLaw, fit_node_power
+from embellie.thermal.regime import Regimes
 
 MAX_AGE_S = 180.0
-QUANTITIES = ("gpu_power", "gpu_util", "node_power", "fan_speed")
+QUANTITIES = ("gpu_power", "gpu_util", "node_power", "fan_speed", "gpu_thermal_throttle_time")
 _ROWS_KEPT = 5000
 _FIT_ROWS = 200
 _LOW_W, _HIGH_W = 1.0, 100_000.0
+_UNKNOWN = float("nan")
+IDLE_SAMPLES = 30
+"""Samples of an idle node before what it draws is believed: at one a minute half an hour."""
+_IDLE_LOW_W, _IDLE_HIGH_W = 20.0, 20_000.0
 
 
 class PowerBook:
@@ -23,8 +28,13 @@ class PowerBook:
     def __init__(self) -> None:
         self.jobs = JobPower()
         self.law: NodePowerLaw | None = None
-        self.idle_w: dict[str, float] = {}
-        """Node -> least power seen while none of its GPUs had a pod [W]."""
+        self.regimes = Regimes()
+        """By node: a number that changes when its fans do, or when its GPUs are slowed down by heat."""
+        self.refreshed = 0
+        """How often all nodes were read."""
+        self._idle: dict[str, Moments] = {}
+        self._pods_told = False
+        """Whether an exporter ever named a pod; where none does, no GPU can be told to be idle."""
         self._node_kw: dict[str, float] = {}
         self._rows: list[tuple[float, float, float, float]] = []
 
@@ -51,7 +61,14 @@ class PowerBook:
         power.update({name: w for name, w in node.items() if name not in power and _LOW_W < w < _HIGH_W})
         self._node_kw = {name: watts / 1000.0 for name, watts in power.items() if np.isfinite(watts)}
         self._learn_jobs(found)
-        self._learn_idle(found, power)
+        self._learn_idle(found, {name: power[name] for name in gpu if name in power})
+        throttled = _by_node(found, "gpu_thermal_throttle_time")
+        for name in {*gpu, *fans}:
+            # GPUs before the node: fans are part of what a node draws.
+            load_w = sum(gpu[name]) if name in gpu else power.get(name, _UNKNOWN)
+            rpm = float(np.mean(fans[name])) if name in fans else _UNKNOWN
+            self.regimes.observe(name, rpm, load_w, sum(throttled[name]) if name in throttled else _UNKNOWN)
+        self.refreshed += 1
         del self._rows[:-_ROWS_KEPT]
         if len(self._rows) >= _FIT_ROWS:
             self._fit()
@@ -63,10 +80,20 @@ class PowerBook:
             None if not known or any(kw is None for kw in known) else float(sum(kw for kw in known if kw is not None))
         )
 
-    def watts_per_gpu(self, namespace: str, name: str) -> float | None:
-        """Return what a GPU of such a job draws, as learnt [W]; None until enough ran."""
-        found = self.jobs.of(class_of(namespace, name))
-        return None if found is None else found.mean_w
+    def class_power(self, namespace: str, name: str) -> ClassPower | None:
+        """Return what a GPU of such a job draws, as learnt; None until enough ran."""
+        return self.jobs.of(class_of(namespace, name))
+
+    def idle_watts(self, node: str) -> float | None:
+        """Return what a node draws without work, two standard deviations on the safe side [W]; None until learnt."""
+        found = self._idle.get(node)
+        if found is None or found.weight < IDLE_SAMPLES:
+            return None
+        return found.mean + 2.0 * found.spread
+
+    def regime(self, nodes: Sequence[str]) -> int:
+        """Return a number for a set of nodes that changes when the regime of any of them does."""
+        return self.regimes.of(nodes)
 
     def _fit(self) -> None:
         rows = np.array(self._rows, dtype=np.float64)
@@ -81,13 +108,14 @@ class PowerBook:
             if one.quantity == "gpu_power" and one.pod:
                 pods.setdefault((one.namespace, one.pod), []).append(one.value)
         for (namespace, pod), watts in pods.items():
-            self.jobs.observe(class_of(namespace, pod), float(np.mean(watts)))
+            self.jobs.observe(class_of(namespace, pod), float(np.mean(watts)), pod)
 
     def _learn_idle(self, found: Sequence[Measurement], power: Mapping[str, float]) -> None:
         taken = {one.node for one in found if one.quantity == "gpu_power" and one.pod}
-        for name, watts in power.items():
-            if name not in taken:
-                self.idle_w[name] = min(self.idle_w.get(name, watts), watts)
+        self._pods_told = self._pods_told or bool(taken)
+        for name, watts in power.items() if self._pods_told else ():
+            if name not in taken and _IDLE_LOW_W <= watts <= _IDLE_HIGH_W:
+                self._idle.setdefault(name, Moments()).take(watts)
 
 
 def _by_node(found: Sequence[Measurement], quantity: str) -> dict[str, list[float]]:

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from embellie.accounting.known import Price
+from embellie.accounting.known import Price, Tariff
 from embellie.domain.reasons import SignalKind
 from embellie.domain.snapshot import Snapshot
 from embellie.telemetry.intensity import IntensityFolder
+from embellie.telemetry.tariffs import TariffFolder
 
 PROVISIONAL = timedelta(hours=72)
 """So long late grid data may still replace estimates."""
@@ -20,8 +21,8 @@ AHEAD = timedelta(hours=24)
 class Prices:
     """Keeps what forecasts say of the present, and knows where measured values are."""
 
-    def __init__(self, intensity: IntensityFolder) -> None:
-        self._intensity = intensity
+    def __init__(self, intensity: IntensityFolder, tariffs: TariffFolder) -> None:
+        self._intensity, self._tariffs = intensity, tariffs
         self._nowcasts: dict[tuple[str, datetime], Price] = {}
         self._ambient: dict[tuple[str, datetime], float] = {}
 
@@ -68,6 +69,21 @@ class Prices:
                     quality = "estimated" if value.estimated else "measured"
                     found[kind] = Price(kind=kind, g_per_kwh=value.g_per_kwh, quality=quality, source=known.source)
         return tuple(found[kind] for kind in SignalKind if kind in found)
+
+    def tariff(self, zone: str, start: datetime, end: datetime) -> Tariff | None:
+        """Return what electricity costs in an interval; None where nobody says."""
+        known = self._tariffs.of(zone)
+        price = None if known is None else known.at(start + (end - start) / 2)
+        if known is None or price is None:
+            return None
+        return Tariff(per_mwh=price, currency=known.currency, source=known.source)
+
+
+def tariff_of(told: Mapping[str, Any] | None) -> Tariff | None:
+    """Read an electricity price from a record; records of before there were any have none."""
+    if told is None:
+        return None
+    return Tariff(per_mwh=float(told["perMwh"]), currency=str(told["currency"]), source=str(told["source"]))
 
 
 def price_of(told: Mapping[str, Any]) -> Price:

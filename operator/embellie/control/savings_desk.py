@@ -94,25 +94,25 @@ class SavingsDesk:
 
 
 def savings_of(document: dict[str, Any], window: str) -> list[told.Saving]:
-    """Read the savings of a report by zone; none where the report refused them."""
+    """Read the savings of a report, the cluster's and by zone; none where the report refused them."""
     whole = document["cluster"]["saving"]
     if whole is None:
         return []
-    return [
-        told.Saving(
-            zone=row["name"],
-            signal_kind=SignalKind(whole["signalKind"]),
-            window=window,
-            saved_grams=(
-                1000.0 * row["saving"]["savedKg"]["low"],
-                1000.0 * row["saving"]["savedKg"]["value"],
-                1000.0 * row["saving"]["savedKg"]["high"],
-            ),
-            naive_grams=1000.0 * row["saving"]["naiveKg"],
-            lost_gpu_seconds=3600.0 * row["saving"]["gpuHoursLost"],
-            shifted_joules=3.6e6 * row["saving"]["shiftedKwh"],
-            peak_change_watts=1000.0 * row["saving"]["peakChangeKw"]["value"],
-        )
-        for row in document["rows"]
-        if row["saving"] is not None
-    ]
+    kind = SignalKind(whole["signalKind"])
+    cluster = {**whole, "shiftedKwh": whole["shiftedKwh"]["value"], "peakChangeKw": None}
+    found = {told.WHOLE: cluster} | {row["name"]: row["saving"] for row in document["rows"]}
+    return [_saving(zone, saving, kind, window) for zone, saving in found.items() if saving is not None]
+
+
+def _saving(zone: str, saving: dict[str, Any], kind: SignalKind, window: str) -> told.Saving:
+    saved, peak = saving["savedKg"], saving["peakChangeKw"]
+    return told.Saving(
+        zone=zone,
+        signal_kind=kind,
+        window=window,
+        saved_grams=(1000.0 * saved["low"], 1000.0 * saved["value"], 1000.0 * saved["high"]),
+        naive_grams=1000.0 * saving["naiveKg"],
+        lost_gpu_seconds=3600.0 * saving["gpuHoursLost"],
+        shifted_joules=3.6e6 * saving["shiftedKwh"],
+        peak_change_watts=None if peak is None else 1000.0 * peak["value"],
+    )

@@ -111,7 +111,8 @@ def _say_report(conditions: ConditionBook, report: ZoneReport | None) -> None:
         conditions.set("AdmissionOpen", True, "Normal", "Nothing is done against heat.")
     else:
         step = report.level.name.capitalize()
-        conditions.set("AdmissionOpen", False, step, f"New work waits because the zone heats: {report.because}.")
+        what = "New work comes in as far as it fits" if report.admits else "New work waits"
+        conditions.set("AdmissionOpen", report.admits, step, f"{what}: {report.because}.")
     if report is not None and report.conflicts:
         conditions.set("ConstraintsAgree", False, "Conflict", "; ".join(str(c) for c in report.conflicts) + ".")
     else:

@@ -106,7 +106,7 @@ def settings_of(
             )
             for s in spec.sensors or ()
         ),
-        ceiling=_rows(spec.rejection_ceilings),
+        ceiling=_rows(spec.rejection_ceilings, to_outside=True),
         delivery=None
         if spec.heat_delivery is None
         else DeliverySettings(
@@ -135,7 +135,7 @@ def _or_none(value: int | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _rows(rows: Iterable[HeatRow]) -> tuple[Row, ...]:
+def _rows(rows: Iterable[HeatRow], *, to_outside: bool = False) -> tuple[Row, ...]:
     return tuple(
         Row(
             kw=float(r.heat_kilowatts),
@@ -143,6 +143,7 @@ def _rows(rows: Iterable[HeatRow]) -> tuple[Row, ...]:
             to_hour=float(r.to_hour),
             outdoor_from_c=float(r.outdoor_from_celsius),
             outdoor_to_c=float(r.outdoor_to_celsius),
+            to_outside=to_outside,
         )
         for r in rows or ()
     )

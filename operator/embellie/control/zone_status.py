@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from embellie.api.energypolicy import EnergyPolicy, EnergyPolicyStatus
-from embellie.api.gridzone import BestWindow, ForecastStatus, GridZone, GridZoneStatus
+from embellie.api.gridstatus import BestWindow, ForecastStatus, GridZoneStatus
+from embellie.api.gridzone import GridZone
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.control.assemble import Assembly
 from embellie.control.condition_book import ConditionBook, say_exclusive, say_ready
@@ -45,10 +46,14 @@ def grid_zone_status(
             "forecaster's log.",
         )
     elif forecast.rung in (Rung.LIVE, Rung.LAST_GOOD):
-        conditions.set("ForecastAvailable", True, "Forecast", f"Issued {forecast.issued_at:%Y-%m-%d %H:%M} UTC.")
+        issued = f"Issued {forecast.issued_at:%Y-%m-%d %H:%M} UTC."
+        conditions.set("ForecastAvailable", True, "Forecast", issued + _because(forecast))
     else:
         conditions.set(
-            "ForecastAvailable", True, "Degraded", f"No live feed: the forecast stands on rung {forecast.rung}."
+            "ForecastAvailable",
+            True,
+            "Degraded",
+            f"No live feed: the forecast stands on rung {forecast.rung}.{_because(forecast)}",
         )
     if zone.spec.power_sensor is None:
         conditions.set("PowerReadable", None, "NoSensor", "spec.powerSensor is not set; power is reckoned, not read.")
@@ -80,6 +85,11 @@ def _leaking(conditions: ConditionBook, leaking: Sequence[CellNodes]) -> None:
     )
 
 
+def _because(forecast: Forecast) -> str:
+    """Return the forecaster's first reason as a sentence of its own; empty where there is nothing to say."""
+    return f" {forecast.reasons[0][0].upper()}{forecast.reasons[0][1:]}." if forecast.reasons else ""
+
+
 def _forecast_fields(forecast: Forecast | None, now: datetime) -> dict[str, object]:
     if forecast is None:
         return {}
@@ -88,6 +98,9 @@ def _forecast_fields(forecast: Forecast | None, now: datetime) -> dict[str, obje
     return {
         "carbon_intensity_grams_per_kilowatt_hour": round(float(forecast.carbon_intensity_mean_g_per_kwh[slot])),
         "renewable_percent": round(100 * float(forecast.renewable_share[median, slot])),
+        "on_site_kilowatts": round(sum(float(plant.power_kw[median, slot]) for plant in forecast.on_site))
+        if forecast.on_site
+        else None,
         "next_best_window": best_window(forecast, slot),
         "forecast": ForecastStatus.model_validate(
             {
@@ -97,6 +110,8 @@ def _forecast_fields(forecast: Forecast | None, now: datetime) -> dict[str, obje
                 "signalKind": str(forecast.signal_kind),
                 "skillPercent": forecast.skill_percent,
                 "horizonHours": max(0, int((forecast.end - now) / timedelta(hours=1))),
+                "attribution": forecast.attribution[:16],
+                "reasons": forecast.reasons[:16],
             }
         ),
     }

@@ -14,6 +14,18 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OnSitePower:
+    """What one solar or wind plant behind the zone's meter will deliver."""
+
+    name: str
+    kind: str
+    """Solar or Wind."""
+    rung: Rung
+    power_kw: FloatArray
+    """Shape (levels, slots)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Forecast:
     """One zone's forecast from one issue.
 
@@ -31,11 +43,18 @@ class Forecast:
     renewable_share: FloatArray
     ambient_temperature_c: FloatArray | None = None
     price_eur_per_mwh: FloatArray | None = None
+    """Shape (slots,), or (levels, slots); in the one currency of all zones, whatever its name."""
     signal_kind: SignalKind
     rung: Rung
     model_id: str
     skill_percent: int | None = None
     """Error reduction against persistence over recent issues [%]; None where it was not measured."""
+    on_site: tuple[OnSitePower, ...] = ()
+    """Told beside the grid's intensity, never mixed into it: the accounts are location-based."""
+    attribution: tuple[str, ...] = ()
+    """Whose data it rests on."""
+    reasons: tuple[str, ...] = ()
+    """Why it does not stand on a better rung, and what of the feeds was not believed."""
 
     def __post_init__(self) -> None:
         """Refuse shapes, levels and values that no plan may rest on."""

@@ -31,6 +31,13 @@ CHECKPOINTED = "embellie.io/checkpointed"
 PAUSED_AT = "embellie.io/paused-at"
 """Ours: when the work was last paused."""
 
+OVERHEATED = "embellie.io/overheated"
+"""Key of the taint on the nodes of a zone that heats in spite of everything; its value is the zone's name."""
+POWER_CAP_AGENT_LABEL = "embellie.io/power-cap-agent"
+"""`true` on a node whose agent carries PowerCaps out; without it none is written for the node."""
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+"""`embellie` on the PowerCaps that the operator writes and removes; those of others it leaves alone."""
+
 GPU_RESOURCE = "nvidia.com/gpu"
 GPU_PRODUCT_LABEL = "nvidia.com/gpu.product"
 

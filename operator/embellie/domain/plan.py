@@ -62,6 +62,8 @@ class PriceBook:
     """By the first cell of those that share a contract: per kW and slot [g]."""
     heat: Mapping[str, FloatArray]
     """By the first cell of those that share cooling: per kW and slot [g]."""
+    first: frozenset[WorkloadKey] = frozenset()
+    """What went first where room was short, because it found none otherwise: it goes first again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +77,5 @@ class Plan:
     """No plan of the same work emits less [g]; None where a signal is missing, so that nothing can be proved."""
     prices: PriceBook | None = field(default=None, compare=False)
     """Warm start of the next plan."""
+    jain: float | None = None
+    """How evenly tenants waited for energy of late (Jain's index); None with fewer than two of them."""

@@ -37,6 +37,8 @@ class Reason(StrEnum):
     """A start at worst-case power would take a thermal zone over its limit."""
     SENSOR_UNTRUSTED = "SensorUntrusted"
     """A stale, missing or absurd sensor counts as the worst case."""
+    TENANT_SHARE = "TenantShare"
+    """Room is short and goes to tenants that got less of it; or waiting longer would ask too much of its tenant."""
     START_RAMP = "StartRamp"
     """Starts are spread so that power rises no faster than the zone's ramp."""
     RELEASE_RATE = "ReleaseRate"

@@ -51,6 +51,23 @@ class WorkloadKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """How much carbon, cost and renewable share count, as parts of their sum; all at least 0, one above."""
+
+    carbon: float = 1.0
+    cost: float = 0.0
+    renewable: float = 0.0
+
+    @property
+    def carbon_only(self) -> bool:
+        """Whether emissions alone count."""
+        return self.cost == 0.0 and self.renewable == 0.0
+
+
+CARBON = Weights()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """A workload to be decided about: held by us, or labelled and observed in shadow."""
 
@@ -71,6 +88,7 @@ class Workload:
     allowed_cells: frozenset[str]
     """Cells inside the residency and the user's own node constraints."""
     minimum_saving_percent: float = 0.0
+    weights: Weights = CARBON
     start_now: str | None = None
     """A `Reason` value that ends the wait whatever the forecast says; None lets the planner decide."""
     start_now_message: str = ""
@@ -183,6 +201,16 @@ class RunningGang:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TenantUse:
+    """What a tenant had of late; older hours count less, by the same weight for both."""
+
+    gpu_h: float
+    """GPU-hours that its work ran [h]."""
+    waited_gpu_h: float
+    """GPU-hours that its work was held for cleaner hours, not for want of room [h]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """Everything a turn decides from. Equal snapshots give equal plans."""
 
@@ -199,3 +227,5 @@ class Snapshot:
     max_limit_hold_s: float = 4 * 3600.0
     max_held_gpus: dict[str, float] = field(default_factory=dict)
     """Policy name -> most GPUs that it may hold at once; absent means no limit."""
+    tenants: dict[str, TenantUse] = field(default_factory=dict)
+    """Tenant -> what it had of late; who is absent had nothing."""

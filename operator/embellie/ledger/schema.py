@@ -39,7 +39,7 @@ STATE = Table(
 def writing_engine(path: Path) -> Engine:
     """Open a ledger for writing; the file is made if it is not there.
 
-    A commit survives the end of the process at once, and a power cut from the next checkpoint on (`Ledger.flush`).
+    A commit survives the end of the process at once, and a power cut from the next `Ledger.flush` on.
     """
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_MS / 1000})
 

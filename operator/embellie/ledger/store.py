@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Appending to a ledger and reading it."""
 
+import os
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from embellie.ledger import schema
@@ -41,7 +44,36 @@ class Head:
     segment: int
 
 
-class Ledger:
+class _Opened(ABC):
+    """What is closed at the end of a `with`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file."""
+
+
+@contextmanager
+def _opening(engine: Engine, path: Path) -> Iterator[None]:
+    """Say in our words why a ledger cannot be opened, and leave nothing open then."""
+    try:
+        yield
+    except DatabaseError as error:
+        engine.dispose()
+        raise _explained(error, path) from error
+    except LedgerError:
+        engine.dispose()
+        raise
+
+
+class Ledger(_Opened):
     """A ledger that one leader writes. Not for several threads at once.
 
     Every append reads the head that is stored: if somebody else has written since (an older leader that does not know
@@ -58,26 +90,12 @@ class Ledger:
         self._leader, self._version = leader, version
         self._head: Head | None = None
         self._engine = schema.writing_engine(path)
-        try:
+        with _opening(self._engine, path):
             with self._engine.begin() as connection:
                 schema.METADATA.create_all(connection)
                 _found_head(connection, path)
                 self._count = int(connection.execute(select(func.count()).select_from(RECORDS)).scalar_one())
             self._connection = self._engine.connect()
-        except DatabaseError as error:
-            self._engine.dispose()
-            raise _explained(error, path) from error
-        except LedgerError:
-            self._engine.dispose()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def path(self) -> Path:
@@ -118,9 +136,18 @@ class Ledger:
         return head
 
     def flush(self) -> None:
-        """Make everything so far survive a power cut (one fsync)."""
+        """Make everything so far survive a power cut."""
         try:
+            # Not left to the checkpoint, which passes over what a reader of an older state (a report) still needs.
+            with suppress(FileNotFoundError):
+                log = os.open(self._path.with_name(self._path.name + "-wal"), os.O_RDONLY)
+                try:
+                    os.fsync(log)
+                finally:
+                    os.close(log)
             self._pragma("wal_checkpoint(PASSIVE)")
+        except OSError as error:
+            raise LedgerUnavailableError(f"{self._path} cannot be flushed to its disk: {error.strerror}") from error
         except (DatabaseError, sqlite3.Error) as error:
             raise _explained(error, self._path) from error
 
@@ -156,7 +183,7 @@ class Ledger:
         return _chain(rows, opened, Kind.SEGMENT, stamp(at), encode(body))
 
 
-class LedgerReader:
+class LedgerReader(_Opened):
     """Reads a ledger, in order, in constant memory."""
 
     def __init__(self, path: Path) -> None:
@@ -165,23 +192,8 @@ class LedgerReader:
             raise LedgerError(f"there is no ledger at {path}; name the operator's file (--ledger-path of the operator)")
         self._path = path
         self._engine = schema.reading_engine(path)
-        try:
-            with self._engine.connect() as connection:
-                self.head = _require_head(connection, path)
-        except DatabaseError as error:
-            self._engine.dispose()
-            raise _explained(error, path) from error
-        except LedgerError:
-            self._engine.dispose()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        with _opening(self._engine, path), self._engine.connect() as connection:
+            self.head = _require_head(connection, path)
 
     def close(self) -> None:
         """Close the file."""

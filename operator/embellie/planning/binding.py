@@ -53,6 +53,15 @@ def _dearest(placer: Placer, prices: Prices, limit: np.ndarray, own: Place) -> B
     heat_row = zones.heat_group[z]
     heat = float(c.limit_kw[o] * prices.heat[heat_row][own.limit_where].sum()) if heat_row >= 0 else 0.0
     power = whole - heat
+    return dearest(gpu, power, heat)
+
+
+def dearest(gpu: float, power: float, heat: float) -> Binding:
+    """Return the row that asks most; of equals GPUs, then heat.
+
+    >>> dearest(1.0, 3.0, 2.0)
+    <Binding.POWER: 3>
+    """
     most = max(gpu, heat, power)
     if most <= 0.0 or most == gpu:
         return Binding.GPUS

@@ -52,7 +52,7 @@ def _cumulative(values: FloatArray) -> FloatArray:
 
 def _run_costs(c: Compiled, prices: Prices, rows: IntArray) -> FloatArray:
     """Return the least priced cost of runs, shape (n,)."""
-    energy = c.energy(c.length[rows])
+    energy = c.energy(c.length[rows], c.weighing[rows])
     gpu, limit = _cumulative(prices.gpu), _cumulative(limit_prices(prices, c))
     cost = c.power_kw[rows][:, None, None] * energy
     end, limit_end = c.ends[c.length[rows]], c.ends[c.limit_length[rows]]
@@ -71,7 +71,7 @@ def _run_costs(c: Compiled, prices: Prices, rows: IntArray) -> FloatArray:
 def _part_costs(c: Compiled, prices: Prices, rows: IntArray) -> FloatArray:
     """Return the least priced cost of pausable work: the cheapest hours of its window, pauses free."""
     limit = limit_prices(prices, c)
-    price = c.power_kw[rows][:, None, None] * (c.problem.zones.cost_per_kwh * c.hours)[None]
+    price = c.power_kw[rows][:, None, None] * (c.rates[c.weighing[rows]] * c.hours)
     price = price + c.gpus[rows][:, None, None] * prices.gpu[None]
     price += c.limit_kw[rows][:, None, None] * limit[None]
     price += ((c.delay[rows] / c.length_h[rows])[:, None] * (c.hours * c.middles)[None])[:, None, :]

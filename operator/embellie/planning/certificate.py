@@ -19,6 +19,7 @@ def instance_to_dict(problem: Problem) -> dict[str, Any]:
         "edges_h": problem.edges_h.tolist(),
         "modes": [[m.power, m.speed] for m in problem.modes],
         "modes_allowed": None if problem.modes_allowed is None else problem.modes_allowed.astype(int).tolist(),
+        "weighings": None if problem.weighings is None else problem.weighings.tolist(),
         "zones": {name: _listed(getattr(problem.zones, name)) for name in Zones.__slots__},
         "jobs": {name: _listed(getattr(problem.jobs, name)) for name in Jobs.__slots__},
     }
@@ -30,22 +31,32 @@ def instance_from_dict(data: Mapping[str, Any]) -> Problem:
         raise ValueError(f"the instance's format is {data.get('format')!r}, and {FORMAT!r} is read")
     try:
         zones = {name: _array(name, data["zones"][name]) for name in Zones.__slots__}
-        jobs = {name: _array(name, data["jobs"][name]) for name in Jobs.__slots__}
+        jobs = {name: _array(name, data["jobs"][name]) for name in Jobs.__slots__ if name not in _LATER}
+        count = jobs["gpus"].shape[0]
+        jobs |= {name: _array(name, data["jobs"].get(name, [0.0] * count)) for name in _LATER}
         edges = np.asarray(data["edges_h"], dtype=np.float64)
         modes = tuple(Mode(power=float(p), speed=float(s)) for p, s in data.get("modes", [[1.0, 1.0]]))
         told = data.get("modes_allowed")
         allowed = None if told is None else np.asarray(told, dtype=bool)
         slots = edges.shape[0] - 1
+        others = data.get("weighings")
+        weighings = None if others is None else np.asarray(others, dtype=np.float64)
         for name in ("power_kw", "heat_kw"):
             zones[name] = zones[name].reshape(-1, slots)
-        count = jobs["gpus"].shape[0]
         jobs["zones"] = jobs["zones"].reshape(count, -1) if count else jobs["zones"].reshape(0, zones["gpus"].shape[0])
     except KeyError as error:
         raise ValueError(f"the instance has no field {error.args[0]}") from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"the instance cannot be read: {error}") from error
     return validated(
-        Problem(edges_h=edges, zones=Zones(**zones), jobs=Jobs(**jobs), modes=modes, modes_allowed=allowed)
+        Problem(
+            edges_h=edges,
+            zones=Zones(**zones),
+            jobs=Jobs(**jobs),
+            modes=modes,
+            modes_allowed=allowed,
+            weighings=weighings,
+        )
     )
 
 
@@ -63,12 +74,15 @@ def certificate_to_dict(problem: Problem, solution: Solution) -> dict[str, Any]:
     }
 
 
+_LATER = ("tenant_rank", "weighing")
+"""Fields that older instances do not have: 0 for all."""
 _WHOLE = {
     "power_group",
     "heat_group",
     "release",
     "latest_start",
     "deadline",
+    "weighing",
     "previous_zone",
     "previous_start",
 }

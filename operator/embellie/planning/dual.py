@@ -64,7 +64,7 @@ class Lagrangian:
         c, rows = self._c, self._runs
         self._shapes, self._shape = c.shapes(rows, with_length=True)
         s = self._shapes
-        base = c.energy(s.length) * s.power_kw[:, None, None]
+        base = c.energy(s.length, s.weighing) * s.power_kw[:, None, None]
         base += (s.delay[:, None] * c.edges[None, :-1])[:, None, :]
         self._base = base
         self._offset = max(0.0, -float(base.min(initial=0.0))) + 1.0
@@ -86,8 +86,7 @@ class Lagrangian:
         c, rows = self._c, self._parts
         self._kinds, self._kind = c.shapes(rows, with_length=False)
         k = self._kinds
-        rate = c.problem.zones.cost_per_kwh
-        self._slot_base = k.power_kw[:, None, None] * (rate * c.hours)[None]
+        self._slot_base = k.power_kw[:, None, None] * (c.rates[k.weighing] * c.hours)
         self._slot_base = self._slot_base + (k.delay[:, None] * (c.hours * c.middles)[None])[:, None, :]
         zone = np.arange(self.zones)[None, :]
         self._rank_levels = -(-self.slots // _RANKS)

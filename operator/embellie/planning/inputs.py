@@ -9,6 +9,7 @@ from embellie.planning.problem import BoolArray, IntArray, Jobs, Prices, Problem
 
 MOST_SLOTS = 4095
 _BIG = 1e12
+_SIGNED = ("priority", "tenant_rank", "unplaced_cost")
 
 
 def make_jobs(
@@ -56,6 +57,8 @@ def make_jobs(
         min_run_h=real(told.get("min_run_h", 0.0)),
         delay_cost_per_h=real(told.get("delay_cost_per_h", 0.0)),
         priority=real(told.get("priority", 0.0)),
+        tenant_rank=real(told.get("tenant_rank", 0.0)),
+        weighing=whole("weighing", 0),
         previous_zone=whole("previous_zone", -1),
         previous_start=whole("previous_start", -1),
         churn_cost=real(told.get("churn_cost", 0.0)),
@@ -115,7 +118,7 @@ def validated(problem: Problem) -> Problem:
     for name in Jobs.__slots__:
         values = getattr(jobs, name)
         if values.dtype == np.float64:
-            _check(f"jobs.{name}", values, (count,), low=-_BIG if name in ("priority", "unplaced_cost") else 0.0)
+            _check(f"jobs.{name}", values, (count,), low=-_BIG if name in _SIGNED else 0.0)
         elif values.shape != ((count, n_zones) if name == "zones" else (count,)):
             raise ValueError(f"jobs.{name} has the shape {values.shape} for {count} jobs and {n_zones} zones")
     if count and jobs.duration_h.min() <= 0.0:
@@ -126,9 +129,18 @@ def validated(problem: Problem) -> Problem:
         )
     if np.any(jobs.pausable & (jobs.limit_h != jobs.duration_h)):
         raise ValueError("jobs.limit_h of pausable work must equal duration_h")
+    _check_weighings(problem)
     if not problem.modes or any(not (0 < m.power <= 1 and 0 < m.speed <= 1) for m in problem.modes):
         raise ValueError("modes must hold at least full power; power and speed lie in 0..1")
     return problem
+
+
+def _check_weighings(problem: Problem) -> None:
+    n_zones, slots, jobs = problem.n_zones, problem.n_slots, problem.jobs
+    weighings = problem.weighings if problem.weighings is not None else np.zeros((0, n_zones, slots))
+    _check("weighings", weighings, (weighings.shape[0], n_zones, slots), low=-_BIG)
+    if jobs.count and (jobs.weighing.min() < 0 or jobs.weighing.max() > weighings.shape[0]):
+        raise ValueError(f"jobs.weighing must lie in 0..{weighings.shape[0]}, the number of weighings")
 
 
 def _check(name: str, values: FloatArray, shape: tuple[int, ...], *, low: float, infinite: bool = False) -> None:

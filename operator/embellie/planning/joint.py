@@ -8,7 +8,7 @@ with the whole window of each workload, so that it holds for what is really done
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
@@ -16,8 +16,10 @@ from embellie.domain.plan import PriceBook
 from embellie.domain.snapshot import Workload
 from embellie.planning.bound import lower_bound
 from embellie.planning.capacity import Capacity
+from embellie.planning.fairness import WAIT_PRICE
 from embellie.planning.inputs import make_jobs, no_prices, shifted
 from embellie.planning.problem import IntArray, Prices, Problem
+from embellie.planning.scarcity import Scarcity
 from embellie.planning.solver import Effort, solve
 from embellie.planning.timegrid import CostModel, TimeGrid
 
@@ -38,6 +40,8 @@ class Joint:
     bound_g: float | None
     """Proved for these workloads: no plan emits less, where each that gets no place counts `penalty_g`."""
     penalty_g: tuple[float, ...]
+    scarcity: Scarcity
+    """What room is worth, by cell and start."""
 
 
 def slot_edges(count: int) -> IntArray:
@@ -71,6 +75,8 @@ def plan_together(
     grid: TimeGrid,
     n_slots: int,
     before: PriceBook | None,
+    excess: Sequence[float],
+    first: Sequence[bool],
 ) -> Joint:
     """Propose a place for each workload.
 
@@ -84,11 +90,16 @@ def plan_together(
         grid: The axis.
         n_slots: Its length.
         before: Prices of the last plan.
+        excess: What the tenant of each got beyond its waiting (`fairness`), -1..1.
+        first: Which go first where room is short.
     """
     cuts = slot_edges(n_slots)
     hours = grid.step_s / 3600.0
     edges_h = (np.maximum(cuts, grid.phase) - grid.phase) * hours
     rates = costs.rates(cuts)
+    others = sorted({w.weights for w in workloads if not w.weights.carbon_only}, key=astuple)
+    weighings = np.stack([costs.rates(cuts, weights) for weights in others]) if others else None
+    kind_of = {weights: 1 + i for i, weights in enumerate(others)}
     zones = capacity.zones(rates, cuts)
     n_zones = rates.shape[0]
     allowed = np.zeros((len(workloads), n_zones), dtype=bool)
@@ -100,7 +111,10 @@ def plan_together(
     # Slots from `cuts`: the last one that does not begin after the bound.
     last = np.searchsorted(cuts, np.array(latest), side="right") - 1
     bound_last = np.searchsorted(cuts, np.array(candidates), side="right") - 1
-    penalty = _NO_PLACE * power * np.maximum(p50, 1.0) * hours * max(float(np.abs(rates).max()), 1.0)
+    ahead = np.array(excess, dtype=np.float64)
+    delay = np.maximum(-ahead, 0.0) * WAIT_PRICE * costs.mean_g_per_kwh * power
+    dearest = max(1.0, *(float(np.abs(part).max()) for part in (rates, weighings) if part is not None))
+    penalty = delay * float(edges_h[-1]) + _NO_PLACE * power * np.maximum(p50, 1.0) * hours * dearest
     jobs = make_jobs(
         gpus=[w.gpus for w in workloads],
         power_kw=power,
@@ -112,9 +126,12 @@ def plan_together(
         n_slots=cuts.size - 1,
         latest_start=last,
         zones=allowed,
-        priority=[float(w.enforced) for w in workloads],
+        priority=[float(w.enforced) + 2.0 * ahead_of for w, ahead_of in zip(workloads, first, strict=True)],
+        tenant_rank=np.maximum(ahead, 0.0),
+        delay_cost_per_h=delay,
+        weighing=[kind_of.get(w.weights, 0) for w in workloads],
     )
-    problem = Problem(edges_h=edges_h, zones=zones, jobs=jobs)
+    problem = Problem(edges_h=edges_h, zones=zones, jobs=jobs, weighings=weighings)
     warm = _from_book(before, problem, grid, costs.names)
     found = solve(
         problem,
@@ -131,6 +148,9 @@ def plan_together(
             duration_h=np.maximum(_down(p50), _TINY_SLOTS) * hours,
             limit_h=np.maximum(_down(p90), _TINY_SLOTS) * hours,
             latest_start=bound_last,
+            # The bound is about emissions alone.
+            delay_cost_per_h=np.zeros(len(workloads)),
+            weighing=np.zeros(len(workloads), dtype=np.int64),
         )
         bound = lower_bound(replace(problem, jobs=short), found.prices)
     placed = np.flatnonzero(found.zone >= 0)
@@ -139,6 +159,7 @@ def plan_together(
         prices=_to_book(found.prices, problem, grid, costs.names),
         bound_g=bound,
         penalty_g=tuple(penalty.tolist()),
+        scarcity=Scarcity(found.prices, zones, cuts, grid),
     )
 
 

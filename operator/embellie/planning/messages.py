@@ -28,14 +28,39 @@ def moment(when: datetime) -> str:
     return f"{when:%Y-%m-%d %H:%M} UTC"
 
 
-def cleaner_window(w: Workload, cell: str, start: datetime, now: Estimate, best: Estimate) -> str:
-    """Say what waiting is expected to save."""
+def cleaner_window(
+    w: Workload,
+    cell: str,
+    start: datetime,
+    now: Estimate,
+    best: Estimate,
+    taken: tuple[Reason, datetime] | None = None,
+) -> str:
+    """Say what waiting is expected to save, and what keeps it from its own cleanest start."""
     saving = 100.0 * (1.0 - best.expected_g / now.expected_g) if now.expected_g > 0 else 0.0
+    hours = "cleaner hours" if w.weights.carbon_only else f"hours that its policy prefers ({_weighed(w)})"
     return (
-        f"Waits for cleaner hours in {cell}: starting now would emit {mass(now.expected_g)} CO2e, "
-        f"starting {moment(start)} {mass(best.expected_g)} ({saving:.0f}% less); "
+        f"Waits for {hours} in {cell}: starting now would emit {mass(now.expected_g)} CO2e, "
+        f"starting {moment(start)} {mass(best.expected_g)} ({abs(saving):.0f}% {'less' if saving >= 0 else 'more'}); "
         f"starts at the latest {moment(w.latest_start)}."
+        f"{_taken(*taken) if taken else ''}"
     )
+
+
+def _weighed(w: Workload) -> str:
+    parts = (("carbon", w.weights.carbon), ("cost", w.weights.cost), ("renewable share", w.weights.renewable))
+    return " : ".join(f"{name} {weight:g}" for name, weight in parts if weight > 0)
+
+
+_SHORT = {
+    Reason.WAITING_FOR_GPUS: "GPUs are",
+    Reason.CONTRACTED_POWER: "contracted power is",
+    Reason.HEAT_LIMIT: "cooling is",
+}
+
+
+def _taken(reason: Reason, when: datetime) -> str:
+    return f" Its cleanest start, {moment(when)}, goes to other work: {_SHORT[reason]} short then."
 
 
 _BLOCKED = {
@@ -51,15 +76,43 @@ def _gpus(count: int) -> str:
     return "1 GPU" if count == 1 else f"{count} GPUs"
 
 
-def blocked(w: Workload, reasons: Sequence[Reason], cell: str | None, start: datetime) -> str:
-    """Say what is full (all of it, where several rows are at once), when it is planned to start, and the bound."""
+def blocked(
+    w: Workload, reasons: Sequence[Reason], cell: str | None, start: datetime, until: datetime | None = None
+) -> str:
+    """Say what is full (all of it, where several rows are at once) and until when, the planned start and the bound."""
     why = ", and ".join(_BLOCKED[reason].format(gpus=_gpus(w.gpus), worst=w.worst_power_kw) for reason in reasons)
     where = f" in {cell}" if cell else ""
-    return f"Waits because {why}; planned for {moment(start)}{where}, at the latest {moment(w.latest_start)}."
+    till = f" before {moment(until)}" if until is not None else ""
+    return f"Waits because {why}{till}; planned for {moment(start)}{where}, at the latest {moment(w.latest_start)}."
 
 
-def best_now(cell: str, now: Estimate) -> str:
+def _share(share: tuple[float, float]) -> str:
+    return f"{100 * share[0]:.0f}% of the recent GPU-hours and {100 * share[1]:.0f}% of the waiting"
+
+
+def others_first(w: Workload, cell: str, start: datetime, until: datetime, share: tuple[float, float]) -> str:
+    """Say that room comes earlier, and goes to tenants that had less of it."""
+    return (
+        f"Waits because the room that comes {moment(until)} is short and goes to others first: {w.tenant} had "
+        f"{_share(share)}; planned for {moment(start)} in {cell}, at the latest {moment(w.latest_start)}."
+    )
+
+
+def waited_enough(w: Workload, cell: str, now: Estimate, best: Estimate, share: tuple[float, float]) -> str:
+    """Say that waiting would save, and that its tenant has waited more than others."""
+    saving = 100.0 * (1.0 - best.expected_g / now.expected_g) if now.expected_g > 0 else 0.0
+    return (
+        f"Starts in {cell}: waiting would save {saving:.1f}% of {mass(now.expected_g)} CO2e, "
+        f"too little for {w.tenant}, which had {_share(share)}."
+    )
+
+
+def best_now(w: Workload, cell: str, now: Estimate) -> str:
     """Say that waiting would not help."""
+    if not w.weights.carbon_only:
+        return (
+            f"Starts in {cell}: no later start within its bound is better as its policy weighs hours ({_weighed(w)})."
+        )
     return (
         f"Starts in {cell}: no later start within its bound is expected to emit less than {mass(now.expected_g)} CO2e."
     )
@@ -67,6 +120,11 @@ def best_now(cell: str, now: Estimate) -> str:
 
 def minimum_saving(w: Workload, cell: str, now: Estimate, best: Estimate) -> str:
     """Say that waiting would help too little."""
+    if not w.weights.carbon_only:
+        return (
+            f"Starts in {cell}: as its policy weighs hours ({_weighed(w)}), waiting would better it by less than the "
+            f"minimum of {w.minimum_saving_percent:g}%."
+        )
     saving = 100.0 * (1.0 - best.expected_g / now.expected_g) if now.expected_g > 0 else 0.0
     return (
         f"Starts in {cell}: waiting would save {saving:.1f}% of {mass(now.expected_g)} CO2e, "

@@ -28,6 +28,8 @@ class Shapes:
     limit_kw: FloatArray
     delay: FloatArray
     """Cost of an hour's delay of a unit (runs), or of an hour's delay of an hour's work of a unit (pausable)."""
+    weighing: IntArray
+    """Row of `Compiled.rates`."""
     length: IntArray
     """Row of `Compiled.lengths_h` that the objective and the GPU rows see."""
     limit_length: IntArray
@@ -59,8 +61,12 @@ class Compiled:
         self.release = np.clip(jobs.release[job], 0, slots)
         self.deadline = np.clip(jobs.deadline[job], 0, slots)
         # Cumulative energy cost of 1 kW by zone at the edges; behind the last edge at the last slot's rate.
-        self._energy_at = np.zeros((self.zones, slots + 1))
-        np.cumsum(problem.zones.cost_per_kwh * self.hours, axis=1, out=self._energy_at[:, 1:])
+        others = problem.weighings if problem.weighings is not None else np.zeros((0, self.zones, slots))
+        self.rates = np.concatenate([problem.zones.cost_per_kwh[None], others])
+        """What a kWh costs by weighing, zone and slot, shape (1 + W, Z, T)."""
+        self.weighing = jobs.weighing[job]
+        self._energy_at = np.zeros((self.rates.shape[0], self.zones, slots + 1))
+        np.cumsum(self.rates * self.hours, axis=2, out=self._energy_at[..., 1:])
         self.lengths_h, rows = np.unique(
             np.round(np.concatenate([self.length_h, self.limit_h]), _DIGITS), return_inverse=True
         )
@@ -83,6 +89,7 @@ class Compiled:
                     self.power_kw / units,
                     self.limit_kw / units,
                     jobs.delay_cost_per_h[job] / rate,
+                    self.weighing,
                 ]
             ),
             _DIGITS,
@@ -127,19 +134,20 @@ class Compiled:
             power_kw=distinct[1],
             limit_kw=distinct[2],
             delay=distinct[3],
-            length=distinct[4].astype(np.int64) if with_length else none,
-            limit_length=distinct[5].astype(np.int64) if with_length else none,
+            weighing=distinct[4].astype(np.int64),
+            length=distinct[5].astype(np.int64) if with_length else none,
+            limit_length=distinct[6].astype(np.int64) if with_length else none,
         )
         return shapes, inverse.reshape(-1)
 
-    def energy(self, lengths: IntArray) -> FloatArray:
-        """Return what 1 kW costs over runs of these lengths from each slot, shape (lengths, Z, T)."""
+    def energy(self, lengths: IntArray, weighing: IntArray) -> FloatArray:
+        """Return what 1 kW costs over runs of these lengths and weighings from each slot, shape (n, Z, T)."""
         end = self.edges[None, :-1] + self.lengths_h[lengths][:, None]
         row = np.minimum(np.searchsorted(self.edges, end, side="right") - 1, self.slots - 1)
         rest = end - self.edges[row]
-        at = self._energy_at
-        rate = self.problem.zones.cost_per_kwh
         out = np.empty((lengths.shape[0], self.zones, self.slots))
         for zone in range(self.zones):
-            out[:, zone] = at[zone][row] + rate[zone][row] * rest - at[zone][None, :-1]
+            at, rate = self._energy_at[weighing, zone], self.rates[weighing, zone]
+            out[:, zone] = np.take_along_axis(at, row, axis=1) - at[:, :-1]
+            out[:, zone] += np.take_along_axis(rate, row, axis=1) * rest
         return out

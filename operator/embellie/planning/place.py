@@ -48,10 +48,9 @@ class Placer:
         self._runs, self._shape[runs] = c.shapes(runs, with_length=True)
         self._kinds, self._shape[parts] = c.shapes(parts, with_length=False)
         r, k = self._runs, self._kinds
-        self._run_base = c.energy(r.length) * r.power_kw[:, None, None]
+        self._run_base = c.energy(r.length, r.weighing) * r.power_kw[:, None, None]
         self._run_base += (r.delay[:, None] * c.edges[None, :-1])[:, None, :]
-        rate = c.problem.zones.cost_per_kwh * c.hours
-        self._part_base = k.power_kw[:, None, None] * rate[None]
+        self._part_base = k.power_kw[:, None, None] * (c.rates[k.weighing] * c.hours)
         self._part_base = self._part_base + (k.delay[:, None] * (c.hours * c.middles)[None])[:, None, :]
         short = c.slots < _SHORT
         self._float: Any = np.float32 if short else np.float64
@@ -177,7 +176,7 @@ class Placer:
     def _choose_careful(self, row: int, ok: BoolArray, price: FloatArray) -> Place | None:
         c, jobs = self.c, self.c.problem.jobs
         job = c.job[row]
-        pause = jobs.pause_h[job] * c.power_kw[row] / c.size[row] * np.maximum(c.problem.zones.cost_per_kwh, 0.0)
+        pause = jobs.pause_h[job] * c.power_kw[row] / c.size[row] * np.maximum(c.rates[c.weighing[row]], 0.0)
         found = cheapest_parts(price, ok, pause, c.hours, float(c.length_h[row]), float(jobs.min_run_h[job]))
         if found is None:
             return None
@@ -218,7 +217,7 @@ class Placer:
             if jobs.pause_h[job] > 0:
                 restarts = [first for first, _ in parts_of(place.where)][1:]
                 # Lost work earns nothing, even at negative prices: a pause never pays.
-                rate = np.maximum(c.problem.zones.cost_per_kwh[zone][restarts], 0.0).sum() if restarts else 0.0
+                rate = np.maximum(c.rates[c.weighing[row], zone][restarts], 0.0).sum() if restarts else 0.0
                 cost += jobs.pause_h[job] * c.power_kw[row] * rate
         moved = jobs.previous_zone[job] >= 0 and (jobs.previous_zone[job], jobs.previous_start[job]) != (zone, start)
         return float(cost + (jobs.churn_cost[job] if moved else 0.0))

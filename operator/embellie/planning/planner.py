@@ -15,8 +15,6 @@ one: whose low estimate is not above the planned start's expected emissions. It 
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -24,18 +22,22 @@ import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.domain.limits import bound_reached
-from embellie.domain.plan import Action, Decision, Estimate, Plan, PriceBook
+from embellie.domain.plan import Decision, Estimate, Plan, PriceBook
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Snapshot, Workload, WorkloadKey
 from embellie.planning import messages
 from embellie.planning.capacity import Capacity
+from embellie.planning.decisions import hold, release, respect_held_fraction
+from embellie.planning.fairness import WAIT_PRICE, standing
 from embellie.planning.joint import Joint, plan_together
-from embellie.planning.problem import BoolArray
-from embellie.planning.timegrid import CostModel, RunCosts, TimeGrid, time_grid
+from embellie.planning.problem import Binding, BoolArray
+from embellie.planning.scarcity import REASONS
+from embellie.planning.timegrid import NO_SAVING, CostModel, RunCosts, TimeGrid, cheapest_later, time_grid
 
 _MAX_CANDIDATES = 24 * 32
-_NO_SAVING = 1e-6
-"""Relative differences below this are rounding, not savings."""
+_RETRIES = 3
+_MOST_TO_RETRY = 2000
+"""With more workloads a second plan would take longer than a turn has."""
 
 
 def plan(snapshot: Snapshot, before: PriceBook | None = None) -> Plan:
@@ -43,7 +45,20 @@ def plan(snapshot: Snapshot, before: PriceBook | None = None) -> Plan:
 
     `before` are the prices of the last plan, `Plan.prices`; they make this one better for the same work, no more.
     """
-    return _Turn(snapshot, before).run()
+    turn = _Turn(snapshot, before, before.first if before is not None else frozenset())
+    found = turn.run()
+    best, best_found = turn, found
+    for _ in range(_RETRIES if len(snapshot.workloads) <= _MOST_TO_RETRY else 0):
+        if not best.no_room:
+            break
+        # What found nothing before its bound goes first in another plan.
+        again = _Turn(snapshot, best_found.prices, best.first | best.no_room)
+        other = again.run()
+        if len(again.no_room) >= len(best.no_room):
+            break
+        best, best_found = again, other
+    # Where there is simply too much work, reshuffling for one or two would move everybody in each turn.
+    return best_found if 2 * len(best.no_room) <= len(turn.no_room) else found
 
 
 def _anywhere(ok: BoolArray) -> BoolArray:
@@ -55,7 +70,11 @@ def _anywhere(ok: BoolArray) -> BoolArray:
 class _Turn:
     """One plan in the making."""
 
-    def __init__(self, snapshot: Snapshot, before: PriceBook | None) -> None:
+    def __init__(self, snapshot: Snapshot, before: PriceBook | None, first: frozenset[WorkloadKey]) -> None:
+        """`first` go before all others where room is short, because they found none otherwise."""
+        self.first = first & {w.key for w in snapshot.workloads}
+        self.no_room: frozenset[WorkloadKey] = frozenset()
+        """Workloads for which nothing was free before their bound."""
         self._snapshot, self._before = snapshot, before
         self._cells = snapshot.cells
         self._rows = {cell.name: row for row, cell in enumerate(snapshot.cells)}
@@ -65,8 +84,13 @@ class _Turn:
         self._last = min(_MAX_CANDIDATES, max(1, int(self._grid.slots(latest))))
         n_slots = self._n_slots = self._last + math.ceil(longest / self._grid.step_s) + 4
         zones = {zone.name: zone for zone in snapshot.grid_zones}
-        self._costs = CostModel(snapshot.cells, zones, self._grid, self._last, n_slots)
+        self._costs = CostModel(snapshot.cells, zones, self._grid, self._last, n_slots, snapshot.thermal_zones)
         self._capacity = Capacity(snapshot, self._grid, n_slots)
+        self._standing = standing(snapshot.tenants)
+        self._excess_of = {w.key: self._standing.of(w.tenant) for w in snapshot.workloads}
+        # What was free before anything was planned: asked only where tenants stand differently.
+        self._at_first = Capacity(snapshot, self._grid, n_slots) if self._standing.excess else self._capacity
+        self._joint: Joint | None = None
         self._row_cache: dict[frozenset[str], list[int]] = {}
         self._decisions: dict[WorkloadKey, Decision] = {}
         self._proposed: dict[WorkloadKey, tuple[int, int]] = {}
@@ -82,11 +106,12 @@ class _Turn:
         forced = [w for w in ordered if w.enforced and not self._is_free(w)]
         for w in forced:
             self._decisions[w.key] = self._decide(w)
-        joint = self._propose(joined) if joined else None
+        joint = self._joint = self._propose(joined) if joined else None
         for w in ordered:
             if w.key in together or w.key not in self._decisions:
                 self._decisions[w.key] = self._decide(w)
-        self._respect_held_fraction()
+        self.no_room = frozenset(self._beyond)
+        self._beyond |= respect_held_fraction(self._snapshot, self._decisions)
         decisions = tuple(self._decisions[w.key] for w in self._snapshot.workloads)
         objective = math.fsum(d.best.expected_g for d in decisions if d.best is not None)
         bound = self._bound(joined, joint, objective) if joint is not None else None
@@ -94,7 +119,8 @@ class _Turn:
             decisions=decisions,
             objective_g=objective,
             lower_bound_g=bound,
-            prices=joint.prices if joint is not None else None,
+            prices=replace(joint.prices, first=self.first) if joint is not None else None,
+            jain=self._standing.jain,
         )
 
     def _is_free(self, w: Workload) -> bool:
@@ -107,13 +133,21 @@ class _Turn:
             mine = self._allowed(w)
             comparable = [row for row in mine if self._costs.known[row]]
             end = self._candidates(w)
-            has_forecast = bool(comparable)
-            inside = int(self._costs.horizon_slots - w.duration_p50_s / self._grid.step_s + 1e-9) if has_forecast else 0
             rows.append(comparable or mine)
             last.append(end)
-            worth.append(max(0, min(end, inside)))
+            worth.append(self._worth(w, end) if comparable else 0)
         joint = plan_together(
-            workloads, rows, last, worth, self._capacity, self._costs, self._grid, self._n_slots, self._before
+            workloads,
+            rows,
+            last,
+            worth,
+            self._capacity,
+            self._costs,
+            self._grid,
+            self._n_slots,
+            self._before,
+            [self._excess_of[w.key] for w in workloads],
+            [w.key in self.first for w in workloads],
         )
         for i, (row, candidate) in joint.places.items():
             self._proposed[workloads[i].key] = (row, candidate)
@@ -159,25 +193,29 @@ class _Turn:
             reason = Reason(w.start_now) if w.start_now is not None else Reason.BOUND_REACHED
             return self._start_regardless(w, rows, reason, w.start_now_message if w.start_now is not None else "")
         if not rows:
-            return self._release(w, None, Reason.NO_ZONE, messages.no_zone(), None, None)
+            return release(w, self._snapshot.now, None, Reason.NO_ZONE, messages.no_zone())
         return self._choose(w, rows)
+
+    def _worth(self, w: Workload, last: int) -> int:
+        """Return the last candidate whose run stays inside the forecast; at least 0."""
+        return max(0, min(last, self._costs.last_inside(w.duration_p50_s)))
 
     def _candidates(self, w: Workload) -> int:
         return max(0, min(self._last, int(self._grid.slots(w.latest_start))))
 
     def _tables(self, w: Workload, rows: list[int], last: int) -> tuple[RunCosts, FloatArray, BoolArray]:
-        """Return the run's costs, their means over the allowed cells, and where those cells have room."""
-        costs = self._costs.run(w.duration_p50_s)
+        """Return the run's costs, its scores over the allowed cells, and where those cells have room."""
+        costs = self._costs.run(w.duration_p50_s, w.weights)
         ok = self._capacity.open_starts(w, last, rows)
         if rows == list(range(len(self._cells))):
-            return costs, costs.mean[:, : last + 1], ok
-        return costs, costs.mean[rows, : last + 1], ok[rows]
+            return costs, costs.score[:, : last + 1], ok
+        return costs, costs.score[rows, : last + 1], ok[rows]
 
     def _start_regardless(self, w: Workload, rows: list[int], reason: Reason, message: str) -> Decision:
         """Release whatever the forecast says: where it fits now, else where room comes first, else where cheapest."""
         if not rows:
             text = message or messages.bound_reached(w, None)
-            return self._release(w, None, reason, text, None, None)
+            return release(w, self._snapshot.now, None, reason, text)
         costs, mean, ok = self._tables(w, rows, self._last)
         column = int(_anywhere(ok).argmax())
         room = ok[:, column]
@@ -189,7 +227,7 @@ class _Turn:
         self._capacity.reserve(w, pick, 0)
         estimate = self._estimate(w, costs, pick, 0)
         text = message or messages.bound_reached(w, self._cells[pick].name)
-        return self._release(w, pick, reason, text, estimate, estimate)
+        return release(w, self._snapshot.now, self._cells[pick].name, reason, text, estimate, estimate)
 
     def _choose(self, w: Workload, rows: list[int]) -> Decision:
         last = self._candidates(w)
@@ -212,23 +250,80 @@ class _Turn:
         has_forecast = all(self._costs.known[row] for row in rows)
         if not open_at[first]:
             return self._wait_full(w, rows, mean, costs, now, last)
-        masked = np.where(ok, mean, np.inf)
+        waiting = self._waiting_per_kw(w, last)
+        masked = np.where(ok, mean + waiting if waiting is not None else mean, np.inf)
         base_row = int(masked[:, first].argmin())
         row, start = base_row, first
         cheaper = None
         if has_forecast:
             # Its own place is free to it, all others are taken: the cheapest open start is never worse than that.
-            cheaper = self._cheaper(masked, w.duration_p50_s, first, float(masked[base_row, first]), last)
+            cheaper = cheapest_later(masked[:, : self._worth(w, last) + 1], first, float(masked[base_row, first]))
             if cheaper is not None and cheaper[2] >= w.minimum_saving_percent / 100.0:
                 row, start = cheaper[0], cheaper[1]
         self._capacity.reserve(w, rows[row], start)
         best = self._estimate(w, costs, rows[row], start)
         if start == 0:
+            if waiting is not None and has_forecast:
+                plain = np.where(ok, mean, np.inf)
+                cheaper = cheapest_later(plain[:, : self._worth(w, last) + 1], 0, float(plain[row, 0]))
             return self._start(w, rows, row, costs, now, cheaper)
-        likely = self._likely(w, costs.low[rows, : last + 1], ok, start, float(mean[row, start]))
+        likely = self._likely(w, costs.low[rows, : last + 1], ok, start, float(costs.mean[rows[row], start]))
         waits_anyway = has_forecast and self._would_wait(w, mean, now_cost, float(mean[row, start]), last)
-        reason = Reason.CLEANER_WINDOW if open_at[0] or waits_anyway else self._capacity.blocked_by(w, rows[now_row])
-        return self._hold(w, rows[row], self._grid.start(start), likely, reason, now, best)
+        cell, when = self._cells[rows[row]].name, self._grid.start(start)
+        if open_at[0] or waits_anyway:
+            taken = self._taken(w, rows, mean, float(mean[row, start]), last) if has_forecast else None
+            return hold(w, cell, when, likely, Reason.CLEANER_WINDOW, now, best, taken=taken)
+        given = self._given_to_others(w, rows, start, last)
+        if given is not None:
+            words = messages.others_first(w, cell, when, self._grid.start(given), self._standing.shares[w.tenant])
+            return hold(w, cell, when, likely, Reason.TENANT_SHARE, now, best, words=words)
+        reason = self._why_not_now(w, rows[now_row])
+        return hold(w, cell, when, likely, reason, now, best, until=self._grid.start(first))
+
+    def _waiting_per_kw(self, w: Workload, last: int) -> FloatArray | None:
+        """Return what its tenant's price asks of each start per kW of the workload [g]; None where it asks nothing."""
+        excess = self._standing.of(w.tenant)
+        if excess >= 0.0:
+            return None
+        hours = np.maximum(np.arange(last + 1) - self._grid.phase, 0.0) * self._grid.step_s / 3600.0
+        priced: FloatArray = -excess * WAIT_PRICE * self._costs.mean_g_per_kwh * hours
+        return priced
+
+    def _taken(
+        self, w: Workload, rows: list[int], mean: FloatArray, planned: float, last: int
+    ) -> tuple[Reason, datetime] | None:
+        """Return the row that keeps it from its own cleanest start, and when that is; None where it gets that one."""
+        part = mean[:, : self._worth(w, last) + 1]
+        if self._joint is None or planned <= float(part.min()) * (1.0 + NO_SAVING):
+            return None
+        own, column = np.unravel_index(int(part.argmin()), part.shape)
+        row = self._joint.scarcity.binding(w, rows[int(own)], int(column))
+        if row is Binding.NONE:
+            return None
+        return REASONS[row], self._grid.start(int(column))
+
+    def _why_not_now(self, w: Workload, row: int) -> Reason:
+        """Return what keeps it from starting in a cell now: of all that is full the dearest, by the plan's prices."""
+        first = self._capacity.blocked_by(w, row)
+        if self._joint is None or first is Reason.SENSOR_UNTRUSTED:
+            return first
+        dear = REASONS[self._joint.scarcity.binding(w, row, 0)]
+        return dear if dear in self._capacity.all_blocking(w, row, 0) else first
+
+    def _given_to_others(self, w: Workload, rows: list[int], start: int, last: int) -> int | None:
+        """Return the first start at which there was room before this plan, where it went to a tenant that had less.
+
+        Only where that tenant's work came later: what came earlier goes first whatever tenants had.
+        """
+        excess = self._standing.of(w.tenant)
+        if excess <= 0.0:
+            return None
+        later = [begin for key, (row, begin) in self._proposed.items() if row in rows and self._excess_of[key] < excess]
+        if not later or min(later) >= start:
+            return None
+        before = _anywhere(self._at_first.open_starts(w, last, rows)[rows])
+        free = int(before.argmax())
+        return free if before[free] and free < start and min(later) <= free else None
 
     def _start(
         self,
@@ -239,36 +334,25 @@ class _Turn:
         now: Estimate | None,
         cheaper: tuple[int, int, float] | None,
     ) -> Decision:
-        cell = self._cells[rows[row]].name
+        cell, at = self._cells[rows[row]].name, self._snapshot.now
         if now is None:
-            return self._release(
-                w, rows[row], Reason.FORECAST_UNAVAILABLE, messages.forecast_unavailable(cell), None, None
-            )
+            return release(w, at, cell, Reason.FORECAST_UNAVAILABLE, messages.forecast_unavailable(cell))
         if cheaper is None:
-            return self._release(w, rows[row], Reason.BEST_NOW, messages.best_now(cell, now), now, now)
+            return release(w, at, cell, Reason.BEST_NOW, messages.best_now(w, cell, now), now, now)
         other = self._estimate(w, costs, rows[cheaper[0]], cheaper[1]) or now
+        if cheaper[2] >= w.minimum_saving_percent / 100.0:
+            # It would have waited for this, were it not for what its tenant has waited already.
+            text = messages.waited_enough(w, cell, now, other, self._standing.shares[w.tenant])
+            return release(w, at, cell, Reason.TENANT_SHARE, text, now, now)
         text = messages.minimum_saving(w, cell, now, other)
-        return self._release(w, rows[row], Reason.MINIMUM_SAVING, text, now, now)
-
-    def _cheaper(
-        self, masked: FloatArray, duration_s: float, first: int, base: float, last: int
-    ) -> tuple[int, int, float] | None:
-        """Return (row, candidate, saving) of the least start after `first` whose run stays inside the forecast."""
-        end = min(last, int(self._costs.horizon_slots - duration_s / self._grid.step_s + 1e-9))
-        if end <= first or base <= 0.0:
-            return None
-        part = masked[:, first + 1 : end + 1]
-        per_row = part.argmin(axis=1)
-        row, column = min(((i, int(k)) for i, k in enumerate(per_row)), key=lambda rk: (float(part[rk]), rk[1], rk[0]))
-        saving = 1.0 - float(part[row, column]) / base
-        return (row, first + 1 + column, saving) if saving > _NO_SAVING else None
+        return release(w, at, cell, Reason.MINIMUM_SAVING, text, now, now)
 
     def _would_wait(self, w: Workload, mean: FloatArray, now_cost: float, planned_cost: float, last: int) -> bool:
         """Return whether carbon alone would make it wait, and the planned start does save enough."""
-        end = min(last, int(self._costs.horizon_slots - w.duration_p50_s / self._grid.step_s + 1e-9))
+        end = self._worth(w, last)
         if end <= 0 or now_cost <= 0.0:
             return False
-        least = max(_NO_SAVING, w.minimum_saving_percent / 100.0)
+        least = max(NO_SAVING, w.minimum_saving_percent / 100.0)
         return 1.0 - max(planned_cost, float(mean[:, : end + 1].min())) / now_cost >= least
 
     def _wait_full(
@@ -282,7 +366,8 @@ class _Turn:
         self._beyond.add(w.key)
         best = self._estimate(w, costs, rows[row], last)
         also = [other for other in full if other is not reason] if len(rows) == 1 else []
-        return self._hold(w, rows[row], w.latest_start, w.latest_start, reason, now, best, also)
+        cell = self._cells[rows[row]].name
+        return hold(w, cell, w.latest_start, w.latest_start, reason, now, best, also=also)
 
     def _likely(self, w: Workload, low: FloatArray, ok: BoolArray, start: int, expected: float) -> datetime:
         could = _anywhere((low <= expected) & ok)
@@ -298,74 +383,3 @@ class _Turn:
             low_g=float(costs.low[row, candidate]) * kw,
             high_g=float(costs.high[row, candidate]) * kw,
         )
-
-    def _release(
-        self, w: Workload, row: int | None, reason: Reason, message: str, now: Estimate | None, best: Estimate | None
-    ) -> Decision:
-        moment = self._snapshot.now
-        return Decision(
-            key=w.key,
-            action=Action.RELEASE,
-            reason=reason,
-            message=message,
-            cell=self._cells[row].name if row is not None else None,
-            start=moment,
-            likely_start_p90=moment,
-            latest_start=w.latest_start,
-            now=now,
-            best=best,
-        )
-
-    def _hold(
-        self,
-        w: Workload,
-        row: int,
-        start: datetime,
-        likely: datetime,
-        reason: Reason,
-        now: Estimate | None,
-        best: Estimate | None,
-        also: Sequence[Reason] = (),
-    ) -> Decision:
-        cell = self._cells[row].name
-        if reason is Reason.CLEANER_WINDOW and now is not None and best is not None:
-            message = messages.cleaner_window(w, cell, start, now, best)
-        else:
-            message = messages.blocked(w, (reason, *also), cell, start)
-        return Decision(
-            key=w.key,
-            action=Action.HOLD,
-            reason=reason,
-            message=message,
-            cell=cell,
-            start=start,
-            likely_start_p90=likely,
-            latest_start=w.latest_start,
-            now=now,
-            best=best,
-        )
-
-    def _respect_held_fraction(self) -> None:
-        """Release the oldest of what a policy holds beyond its ceiling."""
-        held: dict[str, list[Workload]] = defaultdict(list)
-        for w in self._snapshot.workloads:
-            ours = w.enforced and w.policy in self._snapshot.max_held_gpus
-            if ours and self._decisions[w.key].action is Action.HOLD:
-                held[w.policy].append(w)
-        for policy, workloads in held.items():
-            most = self._snapshot.max_held_gpus[policy]
-            excess = sum(w.gpus for w in workloads) - most
-            for w in sorted(workloads, key=lambda w: (w.created_at, w.key)):
-                if excess <= 0:
-                    break
-                excess -= w.gpus
-                self._beyond.add(w.key)
-                self._decisions[w.key] = replace(
-                    self._decisions[w.key],
-                    action=Action.RELEASE,
-                    reason=Reason.HELD_FRACTION,
-                    message=messages.held_fraction(w, most),
-                    start=self._snapshot.now,
-                    likely_start_p90=self._snapshot.now,
-                    best=self._decisions[w.key].now,
-                )

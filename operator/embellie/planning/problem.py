@@ -85,6 +85,10 @@ class Jobs:
     """What an hour of delay costs the objective: of the mean lateness of its work against running at once."""
     priority: FloatArray
     """Higher goes first where room is short; the objective does not see it."""
+    tenant_rank: FloatArray
+    """Of equal priority the lower rank goes first where room is short: who got less of it for more waiting."""
+    weighing: IntArray
+    """How the objective weighs its kWh: 0 as `Zones.cost_per_kwh` says, k as row k - 1 of `Problem.weighings`."""
     previous_zone: IntArray
     """Zone of the last plan, -1 for none."""
     previous_start: IntArray
@@ -114,6 +118,8 @@ class Problem:
     """Ways to run; the first is full power."""
     modes_allowed: BoolArray | None = None
     """Which jobs may use which modes, shape (J, modes); None: all jobs the first only."""
+    weighings: FloatArray | None = None
+    """What a kWh costs those who weigh it otherwise than `zones.cost_per_kwh`, shape (W, Z, T); None for nobody."""
 
     @property
     def n_slots(self) -> int:

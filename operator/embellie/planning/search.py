@@ -103,7 +103,7 @@ def _units(compiled: Compiled) -> tuple[float, float, float]:
     c = compiled
     if not c.job.size:
         return 1.0, 1.0, 1.0
-    rate = float(np.abs(c.problem.zones.cost_per_kwh).mean()) * float(c.hours.mean())
+    rate = float(np.abs(c.rates).mean()) * float(c.hours.mean())
     energy = float(c.power_kw.sum()) * rate
     kw = max(float(c.limit_kw.sum()), 1e-9)
     gpu = energy / max(float(c.gpus.sum()), 1.0)

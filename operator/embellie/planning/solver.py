@@ -51,8 +51,8 @@ _GIANT = 8.0
 """A gang that takes one part in so many of its largest zone goes before smaller ones."""
 _MEASURED = 3
 """So many steps tell how many the time allows."""
-_RESERVE = 1.4
-"""Proof, reasons and the check against first come first served take about so many times as long as a first plan."""
+_REASONS, _CHECK = 0.6, 0.6
+"""Working out reasons, and the check against first come first served, each take about this part of a first plan."""
 
 
 def solve(
@@ -131,7 +131,8 @@ class _Run:
         building = self._spent()
         self._build(search.best.prices, self._order, self._until(0.9))
         first_seconds, first_cost = self._spent(), self._best_cost
-        self._reserve_s = _RESERVE * (first_seconds - building)
+        building = first_seconds - building
+        self._reserve_s = _REASONS * building
         if effort.improve and count:
             began, done = self._spent(), search.done
             search.run(done + _MEASURED, self._until(_SEARCH_SHARE))
@@ -139,12 +140,13 @@ class _Run:
             room_for = (_SEARCH_SHARE * self._budget - self._spent()) / per_step if per_step > 0 else math.inf
             search.plan_for(int(min(iterations, search.done + max(0.0, room_for))))
             search.run(iterations, self._until(_SEARCH_SHARE))
-            self._improve(search.best.prices)
         prices = search.best.prices if search.done else no_prices(self._problem)
-        bound = -math.inf
+        # The proof needs the prices only: made before the plan is improved, it cannot come too late.
+        bound = lower_bound(self._problem, prices, self._c) if effort.prove else -math.inf
+        if effort.improve and count:
+            self._improve(prices, _CHECK * building)
         if effort.prove:
             self._never_worse_than_first_come()
-            bound = lower_bound(self._problem, prices, self._c)
         return self._solution(prices, bound, first_seconds, first_cost, search.done)
 
     def _keep(self, room: Room, places: list[Place | None], stage: Stage) -> bool:
@@ -164,8 +166,12 @@ class _Run:
         if self._keep(room, places, Stage.GREEDY):
             self._order = order
 
-    def _improve(self, prices: Prices) -> None:
-        stop = self._before_reserve()
+    def _improve(self, prices: Prices, check_s: float) -> None:
+        end = self._budget - self._reserve_s - check_s
+
+        def stop() -> bool:
+            return self._spent() >= end
+
         if stop():
             return
         for order in self._orders:
@@ -185,7 +191,7 @@ class _Run:
         if not unplaced:
             return
         # Without any other plan this is the answer, whatever the time; else it is a check that may be left out.
-        stop = self._until(1.0) if unplaced < len(self._best) else (lambda: False)
+        stop = self._before_reserve() if unplaced < len(self._best) else (lambda: False)
         room, places = first_come(self._placer, stop)
         if sum(p is None for p in places) < unplaced:
             self._placer.set_prices(no_prices(self._problem))
@@ -235,8 +241,8 @@ class _Run:
 def _orders(c: Compiled) -> list[IntArray]:
     """Return orders in which places are given, the best in general first.
 
-    By priority, then gangs that take a large part of a zone, what cannot pause, and the least slack for its length;
-    big gangs count as tighter in the second. Of equals the first come is the first served.
+    By priority, then gangs that take a large part of a zone, then tenants that got less, what cannot pause, and the
+    least slack for its length; big gangs count as tighter in the second. Of equals the first come is the first served.
     """
     jobs = c.problem.jobs
     latest = np.clip(jobs.latest_start, 0, c.slots - 1)
@@ -249,4 +255,4 @@ def _orders(c: Compiled) -> list[IntArray]:
     )
     largest = np.where(jobs.zones, c.problem.zones.gpus.max(axis=1, initial=0.0)[None, :], 0.0).max(axis=1, initial=0.0)
     giant = -np.floor(_GIANT * jobs.gpus / np.maximum(largest, 1.0))
-    return [np.lexsort((*key, giant, -jobs.priority)) for key in keys]
+    return [np.lexsort((*key, jobs.tenant_rank, giant, -jobs.priority)) for key in keys]

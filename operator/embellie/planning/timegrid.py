@@ -9,13 +9,16 @@ fractional duration and the partial first slot are exact.
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 
 from embellie.domain.forecast import FloatArray, Forecast
+from embellie.domain.heat import HeatOutlook
 from embellie.domain.reasons import Rung
-from embellie.domain.snapshot import Cell, GridZoneState
+from embellie.domain.snapshot import CARBON, Cell, GridZoneState, ThermalZoneState, Weights
 from embellie.planning.problem import IntArray
+from embellie.planning.weighing import Signals
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DEFAULT_STEP = timedelta(hours=1)
@@ -90,17 +93,25 @@ class RunCosts:
     mean: FloatArray
     low: FloatArray
     high: FloatArray
+    score: FloatArray
+    """What it is chosen by: the mean, or what the policy's weights make of it [g, or as much as so many g]."""
 
 
 class CostModel:
-    """Emissions of a run of 1 kW, by cell, start and duration."""
+    """Emissions of a run of 1 kW, by cell, start and duration, and what a policy's weights make of them."""
 
     def __init__(
-        self, cells: tuple[Cell, ...], zones: dict[str, GridZoneState], grid: TimeGrid, candidates: int, n_slots: int
+        self,
+        cells: tuple[Cell, ...],
+        zones: dict[str, GridZoneState],
+        grid: TimeGrid,
+        candidates: int,
+        n_slots: int,
+        thermals: tuple[ThermalZoneState, ...] = (),
     ) -> None:
         self._grid = grid
         self._candidates = candidates
-        self._cache: dict[float, RunCosts] = {}
+        self._cache: dict[tuple[float, Weights], RunCosts] = {}
         self._n_cells = len(cells)
         self.names = tuple(cell.name for cell in cells)
         forecasts = [self._forecast(cell, zones) for cell in cells]
@@ -109,41 +120,81 @@ class CostModel:
         kind = max(sorted(set(kinds)), key=kinds.count) if kinds else None
         rows = np.full((3, len(cells), n_slots), UNKNOWN_G_PER_KWH)
         self.known = [f is not None and f.signal_kind is kind for f in forecasts]
+        self._signals = Signals(len(cells), n_slots)
+        outlooks = {zone.name: zone.outlook for zone in thermals}
         horizon = math.inf
         for row, (cell, forecast) in enumerate(zip(cells, forecasts, strict=True)):
             if forecast is None or not self.known[row]:
                 continue
+            pue = _pue(cell.pue, outlooks.get(cell.thermal_zone or ""), grid, n_slots)
             low, high = forecast.carbon_intensity_g_per_kwh[0], forecast.carbon_intensity_g_per_kwh[-1]
             for layer, series in enumerate((forecast.carbon_intensity_mean_g_per_kwh, low, high)):
-                rows[layer, row] = _resample(series, forecast, grid, n_slots) * cell.pue
+                rows[layer, row] = _resample(series, forecast, grid, n_slots) * pue
+            self._signals.read(row, forecast, pue, partial(_resample, forecast=forecast, grid=grid, n_slots=n_slots))
             horizon = min(horizon, grid.slots(forecast.end))
         self.horizon_slots = horizon
-        hours = grid.step_s / 3600.0
-        flat = rows.reshape(3 * len(cells), n_slots) * hours
-        self._cumulative = np.concatenate((np.zeros((flat.shape[0], 1)), np.cumsum(flat, axis=1)), axis=1)
+        self._rows = rows[0]
+        self._cumulative = self._summed(rows.reshape(3 * len(cells), n_slots))
+        self._scored: dict[Weights, FloatArray] = {CARBON: self._cumulative[: self._n_cells]}
 
-    def rates(self, cuts: IntArray) -> FloatArray:
-        """Return what a kWh of IT energy emits between edges of the axis, the first slot from now, (cells, slots)."""
-        mean = self._cumulative[: self._n_cells]
+    def _summed(self, rates: FloatArray) -> FloatArray:
+        hours = self._grid.step_s / 3600.0
+        return np.concatenate((np.zeros((rates.shape[0], 1)), np.cumsum(rates * hours, axis=1)), axis=1)
+
+    def _sums(self, weights: Weights) -> FloatArray:
+        """Return cumulative scores, shape (cells, slots + 1)."""
+        found = self._scored.get(weights)
+        if found is None:
+            last = max(1, min(self._rows.shape[1], int(min(self.horizon_slots, self._rows.shape[1]))))
+            weighed = self._signals.weighed(weights, self._rows, self.known, last)
+            found = self._scored[weights] = self._summed(weighed)
+        return found
+
+    def rates(self, cuts: IntArray, weights: Weights = CARBON) -> FloatArray:
+        """Return what a kWh of IT energy scores between edges of the axis, the first slot from now, (cells, slots)."""
+        mean = self._sums(weights)
         at = mean[:, cuts]
-        at[:, 0] = self._at(self._grid.phase)[: self._n_cells]
+        at[:, 0] = _at(mean, self._grid.phase)
         hours = np.diff(np.maximum(cuts, self._grid.phase)) * self._grid.step_s / 3600.0
         rates: FloatArray = np.diff(at, axis=1) / hours
         return rates
+
+    @property
+    def mean_g_per_kwh(self) -> float:
+        """What a kWh of IT energy emits in the mean over comparable cells and forecast hours; 0 without any."""
+        rows = [row for row, known in enumerate(self.known) if known]
+        slots = self._rows.shape[1]
+        if not rows or not slots:
+            return 0.0
+        return float(np.mean(self._rows[rows, : max(1, int(min(self.horizon_slots, slots)))]))
+
+    def last_inside(self, duration_s: float) -> int:
+        """Return the last candidate whose run ends inside all comparable forecasts; 0 without any."""
+        if not math.isfinite(self.horizon_slots):
+            return 0
+        return int(self.horizon_slots - duration_s / self._grid.step_s + 1e-9)
 
     def _forecast(self, cell: Cell, zones: dict[str, GridZoneState]) -> Forecast | None:
         zone = zones.get(cell.grid_zone)
         return zone.forecast if zone is not None and usable(zone.forecast, self._grid.now) else None
 
-    def run(self, duration_s: float) -> RunCosts:
+    def run(self, duration_s: float, weights: Weights = CARBON) -> RunCosts:
         """Return the costs of a run of this length from every candidate start."""
-        found = self._cache.get(duration_s)
+        found = self._cache.get((duration_s, weights))
         if found is None:
-            found = self._cache[duration_s] = self._compute(duration_s / self._grid.step_s)
+            length = duration_s / self._grid.step_s
+            if weights.carbon_only:
+                layers = self._over(self._cumulative, length).reshape(3, self._n_cells, self._candidates + 1)
+                found = RunCosts(layers[0], layers[1], layers[2], layers[0])
+            else:
+                plain = self.run(duration_s)
+                found = RunCosts(plain.mean, plain.low, plain.high, self._over(self._sums(weights), length))
+            self._cache[duration_s, weights] = found
         return found
 
-    def _compute(self, length: float) -> RunCosts:
-        cumulative, last = self._cumulative, self._candidates
+    def _over(self, cumulative: FloatArray, length: float) -> FloatArray:
+        """Return sums over runs of so many slots from every candidate, shape (rows, candidates)."""
+        last = self._candidates
         whole = int(length)
         part = length - whole
         out = np.empty((cumulative.shape[0], last + 1))
@@ -153,12 +204,39 @@ class CostModel:
         if part > 0.0:
             out[:, 1:] += part * (cumulative[:, whole + 2 : whole + last + 2] - ends)
         phase = self._grid.phase
-        out[:, 0] = self._at(phase + length) - self._at(phase)
-        layers = out.reshape(3, self._n_cells, last + 1)
-        return RunCosts(layers[0], layers[1], layers[2])
+        out[:, 0] = _at(cumulative, phase + length) - _at(cumulative, phase)
+        return out
 
-    def _at(self, position: float) -> FloatArray:
-        whole = int(position)
-        left = self._cumulative[:, whole]
-        at: FloatArray = left + (position - whole) * (self._cumulative[:, whole + 1] - left)
-        return at
+
+NO_SAVING = 1e-6
+"""Relative differences below this are rounding, not savings."""
+
+
+def cheapest_later(scores: FloatArray, first: int, base: float) -> tuple[int, int, float] | None:
+    """Return (row, candidate, saving against `base`) of the least start after `first`; None where nothing saves."""
+    if scores.shape[1] <= first + 1 or base <= 0.0:
+        return None
+    part = scores[:, first + 1 :]
+    per_row = part.argmin(axis=1)
+    row, column = min(((i, int(k)) for i, k in enumerate(per_row)), key=lambda rk: (float(part[rk]), rk[1], rk[0]))
+    saving = 1.0 - float(part[row, column]) / base
+    return (row, first + 1 + column, saving) if saving > NO_SAVING else None
+
+
+def _at(cumulative: FloatArray, position: float) -> FloatArray:
+    whole = int(position)
+    left = cumulative[:, whole]
+    at: FloatArray = left + (position - whole) * (cumulative[:, whole + 1] - left)
+    return at
+
+
+def _pue(stated: float, outlook: HeatOutlook | None, grid: TimeGrid, n_slots: int) -> FloatArray:
+    """Return the PUE by slot: what the heat outlook says as far as it looks, else what the zone states."""
+    out = np.full(n_slots, stated)
+    if outlook is None:
+        return out
+    middle_s = (grid.origin - outlook.start).total_seconds() + (np.arange(n_slots) + 0.5) * grid.step_s
+    slot = np.floor(middle_s / outlook.step.total_seconds()).astype(np.int64)
+    known = (slot >= 0) & (slot < outlook.pue.size)
+    out[known] = np.where(np.isfinite(outlook.pue[slot[known]]), outlook.pue[slot[known]], stated)
+    return out

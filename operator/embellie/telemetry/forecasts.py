@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from embellie.api.gridzone import GridZone
-from embellie.domain.forecast import FloatArray, Forecast
+from embellie.domain.forecast import FloatArray, Forecast, OnSitePower
 from embellie.domain.reasons import Rung, SignalKind
+from embellie.telemetry.tariffs import TariffFolder
 
 SCHEMA = "embellie.io/forecast/v1"
 FRESH_FOR = timedelta(hours=7)
@@ -31,6 +32,9 @@ SHORTEST_STEP, LONGEST_STEP = timedelta(minutes=1), timedelta(days=1)
 AMBIENT_RANGE_C = (-90.0, 70.0)
 MAX_HORIZON = timedelta(days=366)
 MAX_FILE_BYTES = 4 << 20
+MAX_PLANT_KW = 1_000_000.0
+MAX_ENTRIES = 32
+MAX_SENTENCE = 500
 logger = logging.getLogger(__name__)
 
 
@@ -57,6 +61,9 @@ def parse_forecast(document: Any) -> Forecast:
                 rung=Rung(document["rung"]),
                 model_id=str(document["modelId"])[:253],
                 skill_percent=None if document.get("skillPercent") is None else int(document["skillPercent"]),
+                on_site=tuple(_plant(plant) for plant in _list(document, "onSite")),
+                attribution=_sentences(document, "attribution"),
+                reasons=_sentences(document, "reasons"),
             )
         )
     except KeyError as error:
@@ -78,7 +85,35 @@ def _believable(forecast: Forecast) -> Forecast:
             raise ValueError("ambientTemperatureCelsius must have the shape of the carbon intensity")
         if not np.all(np.isfinite(ambient)) or ambient.min() < low or ambient.max() > high:
             raise ValueError(f"ambientTemperatureCelsius must be finite and lie in {low:g}..{high:g}")
+    for plant in forecast.on_site:
+        power = plant.power_kw
+        if power.shape != forecast.carbon_intensity_g_per_kwh.shape:
+            raise ValueError("onSite.powerKilowatts must have the shape of the carbon intensity")
+        if not np.all(np.isfinite(power)) or power.min() < 0.0 or power.max() > MAX_PLANT_KW:
+            raise ValueError(f"onSite.powerKilowatts must be finite and lie in 0..{MAX_PLANT_KW:g}")
     return forecast
+
+
+def _list(document: Mapping[str, Any], name: str) -> list[Any]:
+    found = document.get(name) or []
+    if not isinstance(found, list) or len(found) > MAX_ENTRIES:
+        raise ValueError(f"{name} must be a list of at most {MAX_ENTRIES} entries")
+    return found
+
+
+def _plant(told: Mapping[str, Any]) -> OnSitePower:
+    return OnSitePower(
+        name=str(told["name"])[:63],
+        kind=str(told["kind"])[:63],
+        rung=Rung(told["rung"]),
+        power_kw=_array(told["powerKilowatts"], 2),
+    )
+
+
+def _sentences(document: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Return what people are told, on one line each and without control characters."""
+    texts = (" ".join(str(text)[:MAX_SENTENCE].split()) for text in _list(document, name))
+    return tuple(clean for text in texts if (clean := "".join(c for c in text if c.isprintable())))
 
 
 def zone_entry(zone: GridZone) -> dict[str, Any]:
@@ -128,6 +163,7 @@ class ForecastDirectory:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._tariffs = TariffFolder(directory / "prices")
         self._cache: dict[str, tuple[Path, Forecast]] = {}
         self._reported: set[Path] = set()
         self._zones_written = ""
@@ -163,9 +199,17 @@ class ForecastDirectory:
             if forecast.end <= now or forecast.start > now + forecast.step:
                 continue
             if now - forecast.issued_at > FRESH_FOR and forecast.rung is Rung.LIVE:
-                return dataclasses.replace(forecast, rung=Rung.LAST_GOOD)
-            return forecast
+                forecast = dataclasses.replace(forecast, rung=Rung.LAST_GOOD)
+            return self._priced(forecast)
         return None
+
+    def _priced(self, forecast: Forecast) -> Forecast:
+        tariffs = self._tariffs.of(forecast.zone)
+        if tariffs is None or len(self._tariffs.currencies()) > 1:
+            # Prices in two currencies cannot be compared, and nobody here knows the rate.
+            return forecast
+        prices = tariffs.ahead(forecast.start, forecast.step, forecast.n_slots)
+        return forecast if prices is None else dataclasses.replace(forecast, price_eur_per_mwh=prices)
 
     def _read(self, zone: str, path: Path) -> Forecast | None:
         cached = self._cache.get(zone)

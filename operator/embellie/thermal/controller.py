@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from embellie.domain.limits import fresh_value
 from embellie.domain.snapshot import Quality, Reading, ThermalZoneState
 from embellie.thermal import ladder
 from embellie.thermal.conflicts import Conflict
+from embellie.thermal.delivery import HeatTaken
+from embellie.thermal.duties import Duty, duty_of
 from embellie.thermal.ladder import LadderMemory, Level, Response, ZoneHeat
 from embellie.thermal.outlook import ReachedSupply, ZoneAhead, barrier_kw, limited_role, look_ahead
 from embellie.thermal.relief import HeatLoad
@@ -29,6 +32,7 @@ from embellie.thermal.zone_models import ZoneModels
 BLIND_S = 120.0
 """Time in which nothing can be answered: scrape, turn and cap or the beginning of a pause [s]."""
 PEAK_AHEAD = timedelta(hours=24)
+_MISSING = Reading(value=None, age_s=math.inf, quality=Quality.MISSING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,8 @@ class ZoneReport:
     ceiling_kw: float | None
     floor_kw: float | None
     conflicts: tuple[Conflict, ...]
+    admits: bool = True
+    """Whether new work may come in as far as it fits."""
 
 
 class HeatController:
@@ -56,6 +62,7 @@ class HeatController:
         self._heat_kw: dict[str, float] = {}
         self._response = Response(zones={})
         self._arriving: dict[str, float] = {}
+        self._outdoor_c: dict[str, float] = {}
         self._reports: dict[str, ZoneReport] = {}
         self._cached: Mapping[str, ZoneHeatModel] = self.models.heat_models()
 
@@ -63,6 +70,7 @@ class HeatController:
         self._settings = tuple(settings)
         self.models = ZoneModels(self._settings)
         self._supply = SupplyModels(self._settings)
+        self._taken = HeatTaken(self._settings)
         self._weather = SiteWeather(len(self._settings))
 
     def configure(self, settings: Sequence[ZoneSettings]) -> None:
@@ -70,24 +78,33 @@ class HeatController:
         if tuple(settings) == self._settings:
             return
         old = self.models
-        same_zones = tuple(z.name for z in settings) == old.names
-        supply, weather = self._supply, self._weather
+        same_zones = len(settings) == len(old.settings) and all(
+            zone.learns_like(before) for zone, before in zip(settings, old.settings, strict=True)
+        )
+        supply, weather, taken = self._supply, self._weather, self._taken
         self._set_up(settings)
         self.models.transplant(old)
         if same_zones:
-            self._supply, self._weather = supply, weather
+            self._supply, self._taken = supply, taken
+        if tuple(z.name for z in settings) == old.names:
+            self._weather = weather
         self._cached = self.models.heat_models()
 
     def adopt(self, learnt: "HeatController") -> None:
         """Take over what another controller of the same settings has learnt; readings and the ladder stay."""
         self.models = learnt.models
-        self._supply, self._weather = learnt.supply, learnt.weather
+        self._supply, self._weather, self._taken = learnt.supply, learnt.weather, learnt.taken
         self._cached = self.models.heat_models()
 
     @property
     def supply(self) -> SupplyModels:
         """What the cooling is known to reach."""
         return self._supply
+
+    @property
+    def taken(self) -> HeatTaken:
+        """What heat networks take."""
+        return self._taken
 
     @property
     def weather(self) -> SiteWeather:
@@ -128,9 +145,11 @@ class HeatController:
         forecast = np.array([ambient[n].at(now)[0] if ambient and n in ambient else math.nan for n in names])
         self._weather.observe(now_s, outdoor, forecast)
         outdoor = np.where(np.isfinite(outdoor), outdoor, forecast + self._weather.adder_k)
+        self._outdoor_c = dict(zip(names, outdoor.tolist(), strict=True))
         heat = np.array([heat_kw.get(n, math.nan) for n in names])
         supply = self._values(lambda _: Role.SUPPLY)
         self._supply.observe(now_s, supply, outdoor, heat)
+        self._taken.observe(now_s, self._values(lambda _: Role.HEAT_DELIVERED), heat)
         reference = np.where(np.isfinite(supply), supply, self._supply.expected_c(outdoor, heat))
         # A supply that is named but not believed tells nothing about the zone either.
         believed = np.array([not z.has(Role.SUPPLY) for z in self._settings], dtype=bool) | np.isfinite(supply)
@@ -150,6 +169,7 @@ class HeatController:
         *,
         worst_kw: Mapping[str, float] | None = None,
         order_kw: Mapping[str, float] | None = None,
+        pue: Callable[[str, FloatArray, FloatArray], FloatArray] | None = None,
     ) -> tuple[ThermalZoneState, ...]:
         """Return what the snapshot holds about each zone.
 
@@ -157,6 +177,7 @@ class HeatController:
             ambient: Outdoor forecasts by zone name.
             worst_kw: Each zone's heat with all that runs at its worst case, base included; the present heat without it.
             order_kw: What an order to cut leaves each zone.
+            pue: Learnt PUE from a zone's name, outdoor temperatures [degC] and what the settings say at them.
         """
         loads = {**self._heat_kw, **(worst_kw or {})}
         setpoints, a0, a1 = self._supply.parameters()
@@ -172,19 +193,51 @@ class HeatController:
             ahead = (
                 None
                 if weather is None
-                else look_ahead(zone, model, reached, weather, float(adders[i]), arriving, order)
+                else look_ahead(
+                    zone,
+                    model,
+                    reached,
+                    weather,
+                    float(adders[i]),
+                    arriving,
+                    order,
+                    None if pue is None else _pue_ahead(zone, weather.p50_c + float(adders[i]), pue),
+                    partial(self._taken.allowed_kw, i),
+                )
             )
             found.append(self._state(zone, model, reached, arriving, ahead, order))
             self._reports[zone.name] = self._report(zone, model, reached, arriving, ahead, weather, float(adders[i]))
         return tuple(found)
 
-    def respond(self, now: datetime, loads: Sequence[HeatLoad]) -> Response:
-        """Return what is to be done about zones that heat in spite of everything."""
-        zones = [heat for zone in self._settings if (heat := self._heat(zone)) is not None]
+    def respond(
+        self, now: datetime, loads: Sequence[HeatLoad], order_kw: Mapping[str, float] | None = None
+    ) -> Response:
+        """Return what is to be done about zones that heat in spite of everything, or more than they are allowed.
+
+        Args:
+            now: The present.
+            loads: What runs.
+            order_kw: What orders to cut leave each zone; a zone that is missing has none.
+        """
+        zones = [
+            heat
+            for i, zone in enumerate(self._settings)
+            if (heat := self._heat(zone, self._duty(i, now, (order_kw or {}).get(zone.name)))) is not None
+        ]
         self._ladder, self._response = ladder.respond(
             self._ladder, zones, loads, {z.name: z.ladder for z in self._settings}, now
         )
         return self._response
+
+    def taints(self) -> frozenset[str]:
+        """Return the zones whose nodes shall take nothing new: none that no fresh reading shows to be hot still."""
+        found = set()
+        for zone in self._settings:
+            heat = self._heat(zone) if zone.name in self._response.taints else None
+            value = None if heat is None else fresh_value(heat.temperature)
+            if heat is not None and value is not None and value > heat.leave_c:
+                found.add(zone.name)
+        return frozenset(found)
 
     def resumed(self, key: str) -> None:
         """Forget a workload that we paused: it runs again, or is gone."""
@@ -206,8 +259,7 @@ class HeatController:
         if not zone.has(role):
             return None
         found = self._readings.get(zone.name)
-        missing = Reading(value=None, age_s=math.inf, quality=Quality.MISSING)
-        return found.by_role.get(role, missing) if found is not None else missing
+        return found.by_role.get(role, _MISSING) if found is not None else _MISSING
 
     def _state(
         self,
@@ -219,7 +271,7 @@ class HeatController:
         order: float | None,
     ) -> ThermalZoneState:
         answer = self._response.zones.get(zone.name)
-        open_ = not zone.fault and (answer is None or answer.level is Level.NORMAL)
+        open_ = not zone.fault and (answer is None or answer.admits)
         because = zone.fault or ("" if answer is None else answer.reason)
         inlet = self._reading(zone, limited_role(zone))
         value, supply = fresh_value(inlet), self._reading(zone, Role.SUPPLY)
@@ -285,9 +337,15 @@ class HeatController:
             ceiling_kw=None if ahead is None else ahead.ceiling_kw,
             floor_kw=None if ahead is None else ahead.floor_kw,
             conflicts=() if ahead is None else ahead.conflicts,
+            admits=answer is None or answer.admits,
         )
 
-    def _heat(self, zone: ZoneSettings) -> ZoneHeat | None:
+    def _duty(self, i: int, now: datetime, order_kw: float | None) -> Duty | None:
+        zone = self._settings[i]
+        outdoor = self._outdoor_c.get(zone.name, math.nan)
+        return duty_of(zone, now, outdoor, order_kw, partial(self._taken.allowed_kw, i, blind=True))
+
+    def _heat(self, zone: ZoneSettings, duty: Duty | None = None) -> ZoneHeat | None:
         """Return what the ladder looks at: the limited temperature that stands closest to its hard limit."""
         limited = [
             (reading, hard)
@@ -297,7 +355,9 @@ class HeatController:
             is not None
         ]
         if not limited:
-            return None
+            if duty is None:
+                return None
+            limited = [(_MISSING, zone.limits.inlet_hard_c)]
         fresh = [(r, hard) for r, hard in limited if r.quality is Quality.FRESH and r.value is not None]
         reading, hard = min(fresh or limited, key=lambda pair: pair[1] - (pair[0].value or -math.inf))
         soft = zone.limits.inlet_soft_c if hard == zone.limits.inlet_hard_c else None
@@ -317,8 +377,10 @@ class HeatController:
             hard_c=hard,
             enter_c=enter,
             leave_c=leave,
+            pause_c=hard - zone.ladder.enter_margin_k,
             target_kw=target,
             heat_kw=heat,
+            duty=duty,
         )
 
     def _settled_c(self, zone: ZoneSettings, model: ZoneHeatModel, gain: float, heat: float, value: float) -> float:
@@ -327,3 +389,9 @@ class HeatController:
             return value
         offset = (model.offset_k + model.bias_k) if model.trusted else model.bias_k
         return max(value, supply + offset + gain * heat + self._arriving.get(zone.name, 0.0))
+
+
+def _pue_ahead(
+    zone: ZoneSettings, outdoor_c: FloatArray, pue: Callable[[str, FloatArray, FloatArray], FloatArray]
+) -> FloatArray:
+    return pue(zone.name, outdoor_c, zone.pue.at(outdoor_c))

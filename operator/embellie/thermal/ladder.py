@@ -3,7 +3,7 @@
 
 Close admission, lower caps evenly inside each job, pause by priority and least lost work, taint. A zone climbs when it
 stands at its enter mark, or is about to pass its hard limit sooner than the next rung would work; it comes down one
-rung at a time, once it stood under its leave mark for the dwell. Pauses draw on a token bucket, so that nothing flaps;
+rung at a time, once it stood under its leave mark for three dwells. Pauses draw on a token bucket, against flapping;
 only at or over the hard limit, or when it is minutes away, may they go beyond it. A zone whose sensor cannot be trusted
 never comes down and no cap is raised in it.
 """
@@ -14,11 +14,15 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 
 from embellie.domain.snapshot import Quality, Reading
+from embellie.thermal.duties import Duty
 from embellie.thermal.relief import CapOrder, HeatLoad, PauseOrder, caps_for, pauses_for, worst_kw
 from embellie.thermal.settings import LadderSettings, Measure
+from embellie.thermal.shedding import SETTLE_S, ShedMemory, gone_by, shed
 
 URGENT_S = 300.0
 """A hard limit that is nearer than this leaves no time to try one rung after the other [s]."""
+_EASE_DWELLS = 3.0
+"""A zone comes down once it was cool for so many dwells: long enough to see that it stays cool."""
 _RAISE_EVERY_S = 60.0
 _SLOPE_MEMORY_S = 60.0
 
@@ -51,9 +55,13 @@ class ZoneHeat:
     hard_c: float
     enter_c: float
     leave_c: float
+    pause_c: float = -float("inf")
+    """Below it nothing is paused yet: a soft limit closes and caps, only the hard limit's nearness stops work."""
     target_kw: float | None
     """Heat at which the zone settles at its leave mark [kW]; None where its gain is not known."""
     heat_kw: float
+    duty: Duty | None = None
+    """What a permit or an order to cut leaves now and soon; None where neither limits the zone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +71,8 @@ class ZoneResponse:
     level: Level
     since: datetime
     reason: str
+    admits: bool = True
+    """Whether new work may come in; under a permit or an order what is allowed still bounds it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +101,10 @@ class _Memory:
     cap_share: float = 1.0
     paused: tuple[str, ...] = ()
     reason: str = ""
+    capped_at: datetime | None = None
+    going: tuple[tuple[str, float, datetime], ...] = ()
+    """What was told to pause: key, its power [kW], and until when it may still show in what is measured."""
+    shed: ShedMemory = field(default_factory=ShedMemory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,22 +138,27 @@ def respond(
     caps: list[CapOrder] = []
     pauses: list[PauseOrder] = []
     resumes: list[str] = []
+    by_zone: dict[str, list[HeatLoad]] = {}
+    for load in loads:
+        by_zone.setdefault(load.zone, []).append(load)
     for zone in zones:
         policy = settings[zone.name]
         before = memory.zones.get(zone.name) or _Memory(
             level=Level.NORMAL, since=now, tokens=float(policy.pause_burst), tokens_at=now
         )
         state = _climb(_felt(before, zone, policy, now), zone, policy, now)
-        inside = [load for load in loads if load.zone == zone.name]
+        inside = by_zone.get(zone.name, [])
+        state, chosen, admits = _shed(state, zone, inside, policy, now)
+        pauses += chosen
         state, ordered = _cap(state, zone, inside, policy, now)
         caps += ordered
         if state.level >= Level.PAUSING and Measure.PAUSE in policy.measures:
             state, chosen = _pause(state, zone, inside, ordered, now)
             pauses += chosen
-        if state.level is Level.NORMAL:
+        if state.level is Level.NORMAL and admits:
             resumes += state.paused
         remembered[zone.name] = state
-        answers[zone.name] = ZoneResponse(level=state.level, since=state.since, reason=state.reason)
+        answers[zone.name] = _answer(state, zone, admits=admits)
     tainted = frozenset(
         name
         for name, answer in answers.items()
@@ -192,7 +211,7 @@ def _climb(state: _Memory, zone: ZoneHeat, policy: LadderSettings, now: datetime
     here = max(i for i, level in enumerate(rungs) if level <= state.level)
     dwelt = (now - state.since).total_seconds() >= policy.min_dwell_s
     to_limit = _to_limit_s(state, zone)
-    near = value >= zone.enter_c
+    near = value >= zone.enter_c or (value > zone.leave_c and to_limit <= URGENT_S)
     if value >= zone.hard_c or (to_limit <= URGENT_S and near):
         # All at once: there is no time to see what one rung does.
         rung = next((level for level in rungs if level >= Level.PAUSING), top)
@@ -203,14 +222,16 @@ def _climb(state: _Memory, zone: ZoneHeat, policy: LadderSettings, now: datetime
                 state, level=rung, since=now, reason=f"{value:.1f} °C, {_in_words(to_limit)} of {zone.hard_c:.1f} °C"
             )
         return state
-    if near and here + 1 < len(rungs) and (dwelt or state.level is Level.NORMAL) and state.slope_c_per_s > -1e-3:
-        return replace(state, level=rungs[here + 1], since=now, reason=f"{value:.1f} °C is over {zone.enter_c:.1f} °C")
-    cooled = state.cool_since is not None and (now - state.cool_since).total_seconds() >= policy.min_dwell_s
+    up = rungs[here + 1] if here + 1 < len(rungs) else None
+    if up is not None and up >= Level.PAUSING and value < zone.pause_c:
+        up = None
+    if near and up is not None and (dwelt or state.level is Level.NORMAL) and state.slope_c_per_s > -1e-3:
+        return replace(state, level=up, since=now, reason=f"{value:.1f} °C is over {zone.enter_c:.1f} °C")
+    cool_s = _EASE_DWELLS * policy.min_dwell_s
+    cooled = state.cool_since is not None and (now - state.cool_since).total_seconds() >= cool_s
     if cooled and dwelt and here > 0:
         below = rungs[here - 1]
-        return replace(
-            state, level=below, since=now, reason=f"under {zone.leave_c:.1f} °C for {policy.min_dwell_s:.0f} s"
-        )
+        return replace(state, level=below, since=now, reason=f"under {zone.leave_c:.1f} °C for {cool_s:.0f} s")
     return state
 
 
@@ -227,17 +248,22 @@ def _cap(
     if Measure.CAP not in policy.measures or not any(load.capable for load in loads):
         return state, []
     share = state.cap_share
-    if state.level >= Level.CAPPED and _fresh(zone.temperature) is not None:
+    staying = [load for load in loads if load.key not in state.paused]
+    # What was just ordered does not show yet in what is measured: it would be ordered twice.
+    settled = state.capped_at is None or (now - state.capped_at).total_seconds() >= SETTLE_S
+    if state.level >= Level.CAPPED and _fresh(zone.temperature) is not None and settled:
         wanted = _wanted_kw(state, zone)
         if wanted is not None:
             # The zone's heat is also what nodes draw idle and what is nobody's: caps do not reach it.
-            beside = max(0.0, zone.heat_kw - sum(load.power_kw for load in loads))
-            share = min(share, caps_for(loads, wanted - beside))
-    elif state.level is Level.NORMAL and share < 1.0 and _fresh(zone.temperature) is not None:
-        # One step a minute, so that power does not come back as a jump.
-        share = min(1.0, share + 0.1) if (now - state.since).total_seconds() >= _RAISE_EVERY_S else share
-        state = replace(state, since=now if share < 1.0 else state.since)
+            beside = max(0.0, _staying_kw(state, zone, loads) - sum(load.power_kw for load in staying))
+            share = min(share, caps_for(staying, wanted - beside))
+            if share < state.cap_share:
+                state = replace(state, capped_at=now)
+    elif state.level is Level.NORMAL and share < 1.0 and _may_raise(state, zone, now):
+        share = min(1.0, share + 0.1)
+        state = replace(state, capped_at=now)
     state = replace(state, cap_share=share)
+    share = min(share, state.shed.share)
     if share >= 1.0:
         return state, []
     expires = now + timedelta(seconds=policy.cap_lease_s)
@@ -247,11 +273,18 @@ def _cap(
             nodes=load.nodes,
             watts_per_gpu=max(load.knee_w, share * load.rated_w),
             expires=expires,
-            reason=state.reason,
+            reason=state.reason or (zone.duty.why if zone.duty is not None else ""),
         )
         for load in loads
         if load.capable
     ]
+
+
+def _may_raise(state: _Memory, zone: ZoneHeat, now: datetime) -> bool:
+    """Tell whether caps may go up a step: one a minute, so that power does not come back as a jump."""
+    if _fresh(zone.temperature) is None:
+        return False
+    return state.capped_at is None or (now - state.capped_at).total_seconds() >= _RAISE_EVERY_S
 
 
 def _wanted_kw(state: _Memory, zone: ZoneHeat) -> float | None:
@@ -276,15 +309,57 @@ def _pause(
     wanted = zone.target_kw if zone.target_kw is not None else 0.8 * zone.heat_kw
     capped = {order.key: order.watts_per_gpu for order in caps}
     running = [load for load in loads if load.key not in state.paused]
-    now_kw = min(zone.heat_kw, zone.heat_kw - sum(load.power_kw for load in loads if load.key in state.paused))
+    now_kw = _staying_kw(state, zone, loads)
     saved = sum(max(0.0, load.power_kw - worst_kw(load, capped[load.key])) for load in running if load.key in capped)
     most = len(running) if urgent else int(state.tokens)
     chosen = pauses_for(running, now_kw - saved - wanted, most, now)
     if not chosen:
         return state, []
-    state = replace(
-        state,
-        tokens=max(0.0, state.tokens - len(chosen)),
-        paused=(*state.paused, *(load.key for load in chosen)),
-    )
+    state = replace(_sent_off(state, chosen, now), tokens=max(0.0, state.tokens - len(chosen)))
     return state, [PauseOrder(key=load.key, reason=state.reason) for load in chosen]
+
+
+def _sent_off(state: _Memory, chosen: Sequence[HeatLoad], now: datetime) -> _Memory:
+    return replace(
+        state,
+        paused=(*state.paused, *(load.key for load in chosen)),
+        going=(*state.going, *((load.key, load.power_kw, gone_by(load, now)) for load in chosen)),
+    )
+
+
+def _staying_kw(state: _Memory, zone: ZoneHeat, loads: Sequence[HeatLoad]) -> float:
+    """Return the zone's heat without what was told to pause but still draws or still shows in readings [kW]."""
+    drawing = {load.key: load.power_kw for load in loads}
+    left = sum(kw for key, kw, _ in state.going if key not in drawing)
+    left += sum(drawing[key] for key in state.paused if key in drawing)
+    return max(0.0, zone.heat_kw - left)
+
+
+def _shed(
+    state: _Memory, zone: ZoneHeat, loads: Sequence[HeatLoad], policy: LadderSettings, now: datetime
+) -> tuple[_Memory, list[PauseOrder], bool]:
+    """Come down to what a permit or an order allows; return also whether new work may come in."""
+    state = replace(state, going=tuple(entry for entry in state.going if entry[2] > now))
+    found = shed(
+        state.shed,
+        zone.duty,
+        _staying_kw(state, zone, loads),
+        loads,
+        state.paused,
+        now,
+        may_cap=Measure.CAP in policy.measures,
+        may_pause=Measure.PAUSE in policy.measures,
+    )
+    # When the limit is over, caps are raised step by step like those that heat asked for.
+    share = min(state.cap_share, state.shed.share) if found.memory.share > state.shed.share else state.cap_share
+    state = _sent_off(replace(state, shed=found.memory, cap_share=share), found.pauses, now)
+    why = zone.duty.why if zone.duty is not None else ""
+    return state, [PauseOrder(key=load.key, reason=why) for load in found.pauses], found.admits
+
+
+def _answer(state: _Memory, zone: ZoneHeat, *, admits: bool) -> ZoneResponse:
+    level, reason = state.level, state.reason
+    if state.shed.rung > level:
+        level = Level(state.shed.rung)
+        reason = zone.duty.why if zone.duty is not None else reason
+    return ZoneResponse(level=level, since=state.since, reason=reason, admits=admits and state.level is Level.NORMAL)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the planner gets for each zone and slot: removable heat at P90 ambient, PUE, the heat network's floor."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ from embellie.domain.forecast import FloatArray
 from embellie.domain.heat import HeatOutlook, ZoneHeatModel
 from embellie.domain.limits import HeatBound
 from embellie.thermal.conflicts import Conflict, reconcile
-from embellie.thermal.settings import Role, ZoneSettings, highest_kw, lowest_kw
+from embellie.thermal.settings import Role, Side, ZoneSettings, highest_kw, lowest_kw
 from embellie.thermal.weather import AmbientForecast
 
 
@@ -42,6 +43,7 @@ def look_ahead(
     arriving_k: float,
     order_kw: float | None = None,
     pue: FloatArray | None = None,
+    allowed: Callable[[FloatArray], FloatArray] | None = None,
 ) -> ZoneAhead:
     """Return a zone's outlook over the slots of its ambient forecast.
 
@@ -57,6 +59,7 @@ def look_ahead(
         arriving_k: What the neighbours' heat adds at their worst case [K].
         order_kw: What an order to cut leaves [kW].
         pue: Learnt PUE for each slot; None: what the settings say.
+        allowed: From permits for heat to the outside to the zone's heat under them [kW]; None: the same.
     """
     p90, p50 = ambient.p90_c + adder_k, ambient.p50_c + adder_k
     gain, offset, margin = _safe(settings, model)
@@ -71,7 +74,7 @@ def look_ahead(
     bound = np.where(np.isfinite(removable), HeatBound.STEADY_STATE, HeatBound.NONE).astype(object)
     hour = _hours(ambient)
     capacity = settings.cooling.capacity_kw
-    ceiling = lowest_kw(settings.ceiling, hour, p90)
+    ceiling = ceiling_kw(settings, hour, p90, allowed)
     floor = None
     if settings.delivery is not None:
         floor = highest_kw(settings.delivery.floor, hour, p50) / max(settings.delivery.capture_share, 1e-6)
@@ -80,12 +83,13 @@ def look_ahead(
     ]
     conflicts: tuple[Conflict, ...] = ()
     if floor is not None or order_kw is not None:
-        targets = [
-            _target(settings, float(ceiling[k]), order_kw, None if floor is None else float(floor[k]))
-            for k in range(p90.size)
-        ]
-        rows.append((HeatBound.CEILING, np.array([most for most, _ in targets])))
-        conflicts = targets[0][1]
+        rows.append((HeatBound.CEILING, _most_kw(ceiling, order_kw, floor, settings.ladder.prefer)))
+        conflicts = reconcile(
+            float(ceiling[0]) if np.isfinite(ceiling[0]) else None,
+            order_kw,
+            (None if floor is None else float(floor[0])) or None,
+            settings.ladder.prefer,
+        ).conflicts
     else:
         rows.append((HeatBound.CEILING, ceiling))
     for what, kw in rows:
@@ -118,11 +122,33 @@ def _safe(settings: ZoneSettings, model: ZoneHeatModel) -> tuple[float, float, f
     return settings.cooling.rise_k_per_kw, 0.0, margin
 
 
-def _target(
-    settings: ZoneSettings, ceiling: float, order_kw: float | None, floor: float | None
-) -> tuple[float, tuple[Conflict, ...]]:
-    found = reconcile(ceiling if np.isfinite(ceiling) else None, order_kw, floor or None, settings.ladder.prefer)
-    return found.at_most_kw, found.conflicts
+def ceiling_kw(
+    settings: ZoneSettings,
+    hour: FloatArray,
+    outdoor_c: FloatArray,
+    allowed: Callable[[FloatArray], FloatArray] | None = None,
+) -> FloatArray:
+    """Return the heat that a zone's rows allow [kW], shape of `hour`; infinite where none applies."""
+    inside = tuple(row for row in settings.ceiling if not row.to_outside)
+    found = lowest_kw(inside, hour, outdoor_c)
+    if len(inside) == len(settings.ceiling):
+        return found
+    permit = lowest_kw(tuple(row for row in settings.ceiling if row.to_outside), hour, outdoor_c)
+    return np.minimum(found, permit if allowed is None else allowed(permit))
+
+
+def _most_kw(
+    ceiling: FloatArray, order_kw: float | None, floor: FloatArray | None, prefer: Sequence[Side]
+) -> FloatArray:
+    """Return the upper end of `conflicts.reconcile`'s band for all slots at once [kW]."""
+    most, least = np.full(ceiling.shape, np.inf), np.zeros(ceiling.shape)
+    for side in (*prefer, *(s for s in Side if s not in prefer)):
+        if side is Side.FLOOR:
+            least = least if floor is None else np.minimum(floor, most)
+        else:
+            kw = ceiling if side is Side.CEILING else np.inf if order_kw is None else order_kw
+            most = np.minimum(most, np.maximum(kw, least))
+    return most
 
 
 def _hours(ambient: AmbientForecast) -> FloatArray:

@@ -48,13 +48,18 @@ def worst_added_power_kw(
     idle_watts_per_gpu: float,
     host_overhead_percent: float,
     cap_watts_per_gpu: float | None = None,
+    learnt_worst_watts_per_gpu: float | None = None,
 ) -> float:
     """Return what a gang may add at worst: at its enforced cap, else at 1.1 times the rated power [kW of IT power].
 
-    A cap holds on average only, so it counts 1.1 times too.
+    A cap holds on average only, so it counts 1.1 times too. What was learnt of the gang's class, its margin included,
+    can only be less than that.
     """
     ceiling = rated_watts_per_gpu if cap_watts_per_gpu is None else min(cap_watts_per_gpu, rated_watts_per_gpu)
-    return added_power_kw(gpus, WORST_CASE_FACTOR * ceiling, idle_watts_per_gpu, host_overhead_percent)
+    watts = WORST_CASE_FACTOR * ceiling
+    if learnt_worst_watts_per_gpu is not None:
+        watts = min(watts, learnt_worst_watts_per_gpu)
+    return added_power_kw(gpus, watts, idle_watts_per_gpu, host_overhead_percent)
 
 
 def idle_power_kw(nodes: int, node_idle_watts: float) -> float:

@@ -57,13 +57,13 @@ class PauseOrder:
     reason: str
 
 
-def worst_kw(load: HeatLoad, cap_w: float | None) -> float:
-    """Return what a job may draw above idle under a cap [kW]; a cap holds on average only."""
+def worst_kw(load: HeatLoad, cap_w: float | None, overshoot: float = WORST_CASE_FACTOR) -> float:
+    """Return what a job may draw above idle under a cap [kW]; a cap holds on average only, hence the overshoot."""
     watts = load.rated_w if cap_w is None else min(cap_w, load.rated_w)
-    return load.gpus * max(0.0, WORST_CASE_FACTOR * watts - load.idle_w) / 1000.0
+    return load.gpus * max(0.0, overshoot * watts - load.idle_w) / 1000.0
 
 
-def caps_for(loads: Sequence[HeatLoad], wanted_kw: float) -> float:
+def caps_for(loads: Sequence[HeatLoad], wanted_kw: float, overshoot: float = WORST_CASE_FACTOR) -> float:
     """Return the share of the rated power (0..1) at which all capable jobs together settle at `wanted_kw`.
 
     Evenly: the same share for all, held at each job's knee. What cannot be capped counts as it draws now.
@@ -73,7 +73,7 @@ def caps_for(loads: Sequence[HeatLoad], wanted_kw: float) -> float:
 
     def total(share: float) -> float:
         limits = [(load, max(load.knee_w, share * load.rated_w)) for load in capable]
-        return fixed + sum(min(load.power_kw, worst_kw(load, cap)) for load, cap in limits)
+        return fixed + sum(min(load.power_kw, worst_kw(load, cap, overshoot)) for load, cap in limits)
 
     if total(1.0) <= wanted_kw:
         return 1.0

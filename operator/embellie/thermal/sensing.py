@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A zone's sensors over time: each value is judged by its own history, each role by its worst sensor."""
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 
 from embellie.domain.snapshot import Quality, Reading
 from embellie.thermal.readings import (
+    JUMP_NEIGHBOURS,
     POWER_BOUNDS,
     SHARE_BOUNDS,
     TEMPERATURE_BOUNDS,
@@ -59,6 +61,8 @@ class ZoneReadings:
 class _Memory:
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=HISTORY))
     power_kw: deque[float] = field(default_factory=lambda: deque(maxlen=HISTORY))
+    alike: int = 0
+    """So many of the newest samples say exactly the same."""
 
 
 class SensorBank:
@@ -90,16 +94,23 @@ class SensorBank:
                 # Turns may follow each other fast; the history has to reach back far enough all the same.
                 memory.samples.pop()
                 memory.power_kw.pop()
-            memory.samples.append(Sample(at_s=at_s, value=value * sensor.scale))
+            kept = value * sensor.scale
+            same = bool(memory.samples) and memory.samples[-1].value == kept
+            memory.alike = memory.alike + 1 if same else 1
+            memory.samples.append(Sample(at_s=at_s, value=kept))
             memory.power_kw.append(power_kw)
+        # A supply is controlled to stand still; only what the power warms must move with it.
+        suspect = sensor.role in HEATED_ROLES and memory.alike >= len(memory.samples)
+        power_moved = suspect and moved(tuple(memory.power_kw))
+        # The newest few tell all the rest; most sensors are judged many times a minute.
+        newest = itertools.islice(reversed(memory.samples), 2 * JUMP_NEIGHBOURS)
         return judge(
-            tuple(memory.samples),
+            tuple(memory.samples if power_moved else newest),
             now_s=now_s,
             max_age_s=sensor.max_age_s,
             unit=sensor.unit,
             bounds=BOUNDS.get(sensor.role, TEMPERATURE_BOUNDS),
-            # A supply is controlled to stand still; only what the power warms must move with it.
-            power_moved=sensor.role in HEATED_ROLES and moved(tuple(memory.power_kw)),
+            power_moved=power_moved,
             max_step=MAX_STEP_K.get(sensor.role, math.inf),
         )
 

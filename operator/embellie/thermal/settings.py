@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 
@@ -106,31 +107,45 @@ class Row:
     to_hour: float = 24.0
     outdoor_from_c: float = -100.0
     outdoor_to_c: float = 100.0
-
-    def applies(self, hour: FloatArray, outdoor_c: FloatArray) -> np.ndarray:
-        """Return where the row holds, shape of `hour`. Hours may wrap over midnight; an unknown outdoor counts."""
-        if self.from_hour <= self.to_hour:
-            in_hours = (hour >= self.from_hour) & (hour < self.to_hour)
-        else:
-            in_hours = (hour >= self.from_hour) | (hour < self.to_hour)
-        inside: np.ndarray = in_hours & ~((outdoor_c < self.outdoor_from_c) | (outdoor_c >= self.outdoor_to_c))
-        return inside
+    to_outside: bool = False
+    """True: a permit for heat that leaves to the outside; what a heat network takes comes on top of it."""
 
 
 def lowest_kw(rows: Sequence[Row], hour: FloatArray, outdoor_c: FloatArray) -> FloatArray:
     """Return the tightest of the rows that apply [kW], shape of `hour`; infinite where none does."""
-    found = np.full(hour.shape, np.inf)
-    for row in rows:
-        found[row.applies(hour, outdoor_c)] = np.minimum(found[row.applies(hour, outdoor_c)], row.kw)
+    if not rows:
+        return np.full(hour.shape, np.inf)
+    found: FloatArray = np.where(_applying(tuple(rows), hour, outdoor_c), _kw(tuple(rows)), np.inf).min(axis=0)
     return found
 
 
 def highest_kw(rows: Sequence[Row], hour: FloatArray, outdoor_c: FloatArray) -> FloatArray:
     """Return the largest of the rows that apply [kW], shape of `hour`; 0 where none does."""
-    found = np.zeros(hour.shape)
-    for row in rows:
-        found[row.applies(hour, outdoor_c)] = np.maximum(found[row.applies(hour, outdoor_c)], row.kw)
+    if not rows:
+        return np.zeros(hour.shape)
+    found: FloatArray = np.where(_applying(tuple(rows), hour, outdoor_c), _kw(tuple(rows)), 0.0).max(axis=0)
     return found
+
+
+def _applying(rows: tuple[Row, ...], hour: FloatArray, outdoor_c: FloatArray) -> np.ndarray:
+    """Return where each row holds, shape (rows, slots). Hours may wrap over midnight; an unknown outdoor counts."""
+    begin, end, low, high = _edges(rows)
+    after, before = hour >= begin, hour < end
+    in_hours = np.where(begin <= end, after & before, after | before)
+    inside: np.ndarray = in_hours & ~((outdoor_c < low) | (outdoor_c >= high))
+    return inside
+
+
+@lru_cache(maxsize=4096)
+def _edges(rows: tuple[Row, ...]) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return the rows' hours and outdoor temperatures, each of shape (rows, 1)."""
+    table = np.array([(r.from_hour, r.to_hour, r.outdoor_from_c, r.outdoor_to_c) for r in rows])
+    return table[:, 0:1], table[:, 1:2], table[:, 2:3], table[:, 3:4]
+
+
+@lru_cache(maxsize=4096)
+def _kw(rows: tuple[Row, ...]) -> FloatArray:
+    return np.array([[r.kw] for r in rows])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +218,15 @@ class ZoneSettings:
     def has(self, role: Role) -> bool:
         """Tell whether the zone names a sensor of a role."""
         return any(sensor.role is role for sensor in self.sensors)
+
+    def learns_like(self, other: "ZoneSettings") -> bool:
+        """Tell whether what was learnt about the other holds here too: limits, permits and answers may differ."""
+        return self.taught_by == other.taught_by
+
+    @property
+    def taught_by(self) -> tuple[object, ...]:
+        """What the learning rests on."""
+        return self.name, self.cooling, self.sensors, self.neighbours, self.topology
 
     @property
     def liquid(self) -> bool:

@@ -24,7 +24,10 @@ _CLEAR_K = 0.7
 _ADDER_S = 86400.0
 _MAX_ADDER_K = 6.0
 _SETPOINT_S = 6.0 * 3600.0
-_MIN_SAMPLES = 40.0
+_MIN_SAMPLES = 240.0
+"""Meters are read once a minute."""
+_BEYOND_K = 2.0
+"""So far beyond the outdoor temperatures that were seen a learnt PUE is still believed [K]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -134,7 +137,7 @@ class PueModel:
     def __init__(self, free_cooling_below_c: float = 15.0) -> None:
         self._from_c = free_cooling_below_c
         self._fit = RecursiveFit((1,), np.zeros(3), np.full(3, 1e-3), np.zeros(3), forgetting=0.9999)
-        self._scale_kw = 0.0
+        self._seen_c = (np.inf, -np.inf)
 
     @property
     def trusted(self) -> bool:
@@ -145,12 +148,27 @@ class PueModel:
         """Take one set of fresh meters; what cannot be (facility below IT, no load) is passed over."""
         if not np.isfinite([facility_kw, it_kw, outdoor_c]).all() or it_kw <= 0.0 or facility_kw < it_kw:
             return
+        self._seen_c = (min(self._seen_c[0], outdoor_c), max(self._seen_c[1], outdoor_c))
         self._fit.update(self._x(np.array([it_kw]), np.array([outdoor_c])), np.array([facility_kw - it_kw]), np.ones(1))
 
     def at(self, it_kw: FloatArray, outdoor_c: FloatArray) -> FloatArray:
         """Return the PUE (>= 1) at IT loads [kW] and outdoor temperatures, same shape."""
         overhead = self._x(it_kw, outdoor_c) @ self._fit.solve()[0]
         found: FloatArray = 1.0 + overhead / np.maximum(it_kw, 1e-9)
+        return found
+
+    def ahead(self, it_kw: float, outdoor_c: FloatArray, said: FloatArray) -> FloatArray:
+        """Return the PUE at one IT load [kW] over outdoor temperatures ahead, shape of `outdoor_c`.
+
+        Hotter or colder than it was ever seen, and where the temperature is not known, what the site said (`said`, same
+        shape) counts where it is higher.
+        """
+        if not self.trusted or it_kw <= 0.0:
+            return said
+        learnt = self.at(np.full(outdoor_c.shape, it_kw), np.nan_to_num(outdoor_c, nan=self._seen_c[1]))
+        low, high = self._seen_c
+        known = (outdoor_c >= low - _BEYOND_K) & (outdoor_c <= high + _BEYOND_K)
+        found: FloatArray = np.where(known, learnt, np.maximum(learnt, said))
         return found
 
     def _x(self, it_kw: FloatArray, outdoor_c: FloatArray) -> FloatArray:

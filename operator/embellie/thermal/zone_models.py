@@ -115,6 +115,8 @@ class ZoneModels:
         self._floor_kw = 0.02 * scale_kw
         self.scores = AdaptiveMargins(n, EPS, floor=np.array([z.limits.margin_k for z in settings]))
         self._regime: np.ndarray | None = None
+        self._errors: FloatArray | None = None
+        """Standard errors of the parameters as last solved."""
         self._moments = 0
         self.known = _Known(
             theta=self.fit.solve(),
@@ -184,6 +186,7 @@ class ZoneModels:
         self._moments += 1
         if self._moments % 16 == 0 or (self._moments < 400 and self._moments % 4 == 0):
             self.known.theta = self.fit.solve()
+            self._errors = None
             self._choose()
 
     def predict(self, heat_kw: FloatArray, reference_c: FloatArray, step_s: float) -> Prediction:
@@ -221,7 +224,9 @@ class ZoneModels:
         # Residuals follow each other slowly: of all samples only one for each two time constants is new.
         step_s = 15.0
         redundancy = np.sqrt(np.maximum(1.0, 2.0 * self._tau[self.known.best] / step_s))
-        errors = self.fit.standard_errors(self.known.theta)[self.known.best, rows] * redundancy[:, None]
+        if self._errors is None:
+            self._errors = self.fit.standard_errors(self.known.theta)
+        errors = self._errors[self.known.best, rows] * redundancy[:, None]
         weight = self.fit.weight[self.known.best, rows]
         margins = self.margins()
         models = {}
@@ -252,7 +257,7 @@ class ZoneModels:
         before = {name: j for j, name in enumerate(old.names)}
         for name, i in self._index.items():
             j = before.get(name)
-            if j is None or old.settings[j] != self._settings[i] or old.fit.width != self.fit.width:
+            if j is None or not old.settings[j].learns_like(self._settings[i]) or old.fit.width != self.fit.width:
                 continue
             if any(neighbour not in before for neighbour in self._settings[i].neighbours):
                 continue
@@ -260,6 +265,7 @@ class ZoneModels:
             self.known.adopt(old.known, i, j)
             self.scores.adopt(old.scores, i, j)
         self.known.at_s = old.known.at_s
+        self._errors = None
 
     def _filter(self, dt: float, reference_c: FloatArray, heat_kw: FloatArray) -> None:
         keep = np.exp(-dt / self._tau)[:, None]

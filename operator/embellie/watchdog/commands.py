@@ -9,10 +9,11 @@ from embellie.watchdog import names, switch
 from embellie.watchdog.api import Api, ApiError, UnreachableError
 from embellie.watchdog.lease import read_lease
 from embellie.watchdog.log import log
+from embellie.watchdog.nodes import clear_nodes
 from embellie.watchdog.release import Held
 from embellie.watchdog.sweep import Order, Progress, sweep
 
-KINDS = ("gridzones", "thermalzones", "energypolicies", "workloadplans")
+KINDS = ("gridzones", "thermalzones", "energypolicies", "workloadplans", "powercaps")
 RESCUE = "see docs/rescue-by-hand.md for the kubectl lines that release a workload by hand"
 
 
@@ -65,6 +66,7 @@ def uninstall(
     fault = switch_off(api, namespace, name, lock=True, until=until)
     if fault:
         log("switch-off-failed", error=fault)
+    _cleared(api)
     progress = release_all(
         api,
         identity=identity,
@@ -78,7 +80,18 @@ def uninstall(
     if not progress.clean:
         why = "; ".join(progress.failures) or "the time was up"
         return 1, f"{progress.released} released, {progress.left} still held ({why}); {RESCUE}"
+    # Again, because an operator may have been in the middle of a turn when the switch was locked.
+    marked = _cleared(api)
+    if marked:
+        return 1, f"nothing is held any more ({progress.released} released), but {marked}; {RESCUE}"
     return 0, f"nothing is held any more ({progress.released} released)"
+
+
+def _cleared(api: Api) -> str | None:
+    try:
+        return clear_nodes(api)
+    except UnreachableError as error:
+        return f"taints and power caps of nodes could not be removed ({error})"
 
 
 def check(

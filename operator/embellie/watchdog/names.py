@@ -7,6 +7,10 @@ VERSION = "v1alpha1"
 HELD_LABEL = "embellie.io/held"
 GATE = "embellie.io/hold"
 
+OVERHEATED = "embellie.io/overheated"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+FIELD_MANAGER = "embellie"
+
 RESIDENCY = "embellie.io/residency"
 RELEASED_AT = "embellie.io/released-at"
 RELEASE_REASON = "embellie.io/release-reason"

@@ -20,7 +20,6 @@ from embellie.accounting.known import GpuMeter, Machine, Price, Samples, Stay, Z
 from embellie.accounting.overhead import MIN_HOURS, OverheadModel, fit_overhead
 from embellie.domain.reasons import SignalKind
 from embellie.ledger import Draft, Kind, Ledger
-from embellie.simulation import simulate
 from proof import weeks
 
 START = datetime(2021, 5, 31, tzinfo=UTC)
@@ -142,12 +141,8 @@ class Plant:
         for part in range(-(-days // 7)):
             begin = START + part * weeks.WEEK
             jobs += weeks._jobs(self._rng, begin, 0.6, seed * 100 + part)
-        waits = weeks._waits(self._rng, jobs, self._published)
-        released = {f"{job.id}-{k}": job.submit + wait for k, (job, wait) in enumerate(zip(jobs, waits, strict=True))}
         named = [weeks.replace(job, id=f"{job.id}-{k}") for k, job in enumerate(jobs)]
-        came = {job.id: job for job in named}
-        result = simulate([weeks.replace(job, submit=released[job.id]) for job in named], site)
-        self.seated = _seat(result.runs, came, released, self._rng)
+        self.seated = _seat(weeks.planned(self._rng, named, site, self._published, START), self._rng)
         self.by_uid = {one.run.job: one for one in self.seated}
         self.nodes = {f"{zone}-n{k}": zone for zone in self.zones for k in range(weeks.NODES_PER_ZONE)}
         self._build_truth()
@@ -325,12 +320,11 @@ class Plant:
         }
 
 
-def _seat(runs: tuple[Run, ...], came: Mapping[str, Any], released: Mapping[str, datetime], rng: Any) -> list[Seated]:
+def _seat(runs: tuple[Run, ...], rng: Any) -> list[Seated]:
     """Put gangs on GPUs: first fit on whole nodes, as they were free."""
     free: dict[str, list[list[float]]] = {}
     seated = []
     for run in sorted(runs, key=lambda one: one.start):
-        job = came[run.job]
         nodes = free.setdefault(run.zone, [[0.0] * 8 for _ in range(weeks.NODES_PER_ZONE)])
         start, end = run.start.timestamp(), run.end.timestamp()
         seats: list[tuple[str, int, int]] = []
@@ -343,13 +337,12 @@ def _seat(runs: tuple[Run, ...], came: Mapping[str, Any], released: Mapping[str,
             left -= min(left, len(idle))
             if left == 0:
                 break
-        flexible = released[run.job] > job.submit
         seated.append(
             Seated(
-                run=weeks.replace(run, submitted_at=job.submit, latest_start=released[run.job] if flexible else None),
+                run=run,
                 watts=float(rng.uniform(350.0, 690.0)),
                 seats=seats,
-                flex="patient" if flexible else "rigid",
+                flex="patient" if run.latest_start is not None else "rigid",
             )
         )
     return seated

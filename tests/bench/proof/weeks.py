@@ -5,9 +5,9 @@ What is hidden: each job's power, what it would have drawn and how long it would
 of the building (it rises with the heat), and the grid's true intensity. What is seen: when jobs came, began and ended,
 a metered power per job that is a few per cent off, a stated PUE, and the published intensity.
 
-The schedule that was comes from a carbon-aware rule that is not the product's planner (each patient job waits for its
-cleanest start within its patience, by a forecast with errors, then first come first served): accounts must be right
-whatever the schedule was, and the rule is fast enough for hundreds of weeks.
+The schedule that was comes from the product's planner and shield, turn by turn, by forecasts with errors and lengths
+that were told wrongly. It looks at new work every three hours, not within seconds as the operator does: otherwise
+hundreds of weeks would take hours.
 """
 
 import csv
@@ -24,8 +24,9 @@ import numpy as np
 from embellie.accounting import Run, Signal
 from embellie.accounting.curves import power_curve
 from embellie.accounting.savings import Savings, Uncertainty, intensities, savings
-from embellie.domain.forecast import FloatArray
-from embellie.domain.reasons import SignalKind
+from embellie.domain.forecast import FloatArray, Forecast
+from embellie.domain.reasons import Rung, SignalKind
+from embellie.domain.snapshot import Flex
 from embellie.simulation import (
     SimCell,
     SimGridZone,
@@ -49,6 +50,12 @@ SPAN_HOURS = 24 * 45
 LOADS = {"half-empty": 0.5, "full": 0.95}
 STATED_PUE = 1.2
 HOUR = timedelta(hours=1)
+TURN = timedelta(hours=3)
+FORECAST_ERROR = 0.07
+"""Standard deviation of the forecast's relative error of an hour, drawn anew each day."""
+TOLD_LENGTH_ERROR = 0.25
+"""Standard deviation of the logarithm of told over true length."""
+SPREAD = 1.2816 * FORECAST_ERROR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,14 +122,7 @@ def draw_week(seed: int, load: float) -> Outcome:
     published, ambient = _published(begin)
     jobs = _jobs(rng, begin, load, seed)
     site = _site(published)
-    waits = _waits(rng, jobs, published)
-    # The schedule that was: each job comes to the queue when the rule lets it go.
-    released = {job.id: job.submit + wait for job, wait in zip(jobs, waits, strict=True)}
-    came = {job.id: job for job in jobs}
-    ours = tuple(
-        replace(run, submitted_at=came[run.job].submit, latest_start=released[run.job])
-        for run in simulate([replace(job, submit=released[job.id]) for job in jobs], site).runs
-    )
+    ours = planned(rng, jobs, site, published, begin)
     truth = _Truth(rng, site, published, ambient)
     true_fifo = simulate(truth.elsewhen(jobs), site).runs
     end = max(run.end for run in (*ours, *true_fifo))
@@ -213,20 +213,56 @@ def _job(job: TraceJob, name: str, begin: datetime, rng: np.random.Generator) ->
     )  # fmt: skip
 
 
-def _waits(rng: np.random.Generator, jobs: Sequence[SimJob], published: Mapping[str, Signal]) -> list[timedelta]:
-    """How long the rule holds each job: to its cleanest start by a forecast, within its patience."""
-    start = next(iter(published.values())).start
-    mean = np.mean([signal.values for signal in published.values()], axis=0)
-    forecast = mean * np.exp(0.07 * rng.standard_normal(mean.size))
-    waits = []
+def planned(
+    rng: np.random.Generator, jobs: Sequence[SimJob], site: SimSite, published: Mapping[str, Signal], begin: datetime
+) -> tuple[Run, ...]:
+    """Return the schedule that the planner makes: three jobs in ten may not wait, the others 6 to 16 hours."""
+    came = {job.id: job for job in jobs}
+    seen = []
     for job in jobs:
         patience = int(rng.choice((0, 6, 8, 12, 16), p=(0.3, 0.175, 0.175, 0.175, 0.175)))
-        first = int((job.submit - start) / HOUR)
-        length = max(1, round(job.duration_s / 3600))
-        costs = [forecast[first + k : first + k + length].mean() for k in range(patience + 1)]
-        best = int(np.argmin(costs))
-        waits.append(timedelta(0) if best == 0 else start + HOUR * (first + best) - job.submit)
-    return waits
+        told_s = job.duration_s * float(np.exp(TOLD_LENGTH_ERROR * rng.standard_normal()))
+        looked = begin - -(job.submit - begin) // TURN * TURN
+        as_told = replace(job, flex=Flex.RIGID, expected_duration_s=told_s)
+        if patience:
+            bound = max(job.submit + HOUR * patience, looked)
+            as_told = replace(as_told, submit=looked, latest_start=bound, flex=Flex.PATIENT)
+        seen.append(as_told)
+    made = simulate(seen, site, "embellie", turn_s=TURN.total_seconds(), forecast_at=_Forecasts(rng, published))
+    return tuple(replace(run, submitted_at=came[run.job].submit) for run in made.runs)
+
+
+class _Forecasts:
+    """What the planner is told of the grid: two days ahead, wrong in every hour, and otherwise wrong each day."""
+
+    def __init__(self, rng: np.random.Generator, published: Mapping[str, Signal]) -> None:
+        self._rng, self._published = rng, published
+        self._issued: dict[tuple[str, int], FloatArray] = {}
+
+    def __call__(self, zone: str, now: datetime) -> Forecast | None:
+        signal = self._published[zone]
+        first = int((now - signal.start) // HOUR)
+        day = first // 24
+        if (zone, day) not in self._issued:
+            truth = signal.values[day * 24 : day * 24 + 72]
+            self._issued[zone, day] = truth * np.exp(FORECAST_ERROR * self._rng.standard_normal(truth.size))
+        mean = self._issued[zone, day][first - day * 24 :][:48]
+        if mean.size == 0:
+            return None
+        levels = np.exp(SPREAD * np.array([[-1.0], [0.0], [1.0]]))
+        return Forecast(
+            zone=zone,
+            issued_at=now,
+            start=signal.start + HOUR * first,
+            step=HOUR,
+            quantile_levels=(0.1, 0.5, 0.9),
+            carbon_intensity_g_per_kwh=mean * levels,
+            carbon_intensity_mean_g_per_kwh=mean,
+            renewable_share=np.zeros((3, mean.size)),
+            signal_kind=signal.kind,
+            rung=Rung.LIVE,
+            model_id="with-errors",
+        )
 
 
 class _Truth:

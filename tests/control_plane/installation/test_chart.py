@@ -26,7 +26,7 @@ HOME = "embellie-system"
 RELEASE = ("embellie", CHART, "--namespace", HOME)
 SWITCH = object_path("v1", "configmaps", "embellie-switch", namespace=HOME)
 HEARTBEAT = object_path("coordination.k8s.io/v1", "leases", "embellie-heartbeat", namespace=HOME)
-KINDS = ["energypolicies", "gridzones", "thermalzones", "workloadplans"]
+KINDS = ["energypolicies", "gridzones", "powercaps", "thermalzones", "workloadplans"]
 
 Json = dict[str, Any]
 
@@ -48,7 +48,7 @@ def command(pod: Json, name: str) -> list[str]:
     (container,) = [c for c in pod["containers"] if c["name"] == name]
     values = {"POD_NAMESPACE": HOME, "POD_NAME": "pod-0"}
     # The forecaster knows nothing of pods; it only needs a place for its models that it may write to.
-    assert {e["name"] for e in container.get("env", [])} in (set(), set(values), {"EMBELLIE_CACHE"})
+    assert {e["name"] for e in container.get("env", [])} in (set(), set(values), {"EMBELLIE_CACHE", "EMBELLIE_MODELS"})
     line = [*container["command"], *container["args"]]
     return [re.sub(r"\$\((\w+)\)", lambda match: values[match[1]], word) for word in line]
 
@@ -311,7 +311,7 @@ def test_the_charts_kinds_are_the_generated_ones(control_plane: ControlPlane) ->
 @pytest.mark.parametrize(("keep", "expected"), [("true", "keep"), ("false", None)])
 def test_keeping_the_kinds_is_a_choice(control_plane: ControlPlane, keep: str, expected: str | None) -> None:
     crds = of_kind(rendered(control_plane, "--set", f"crds.keep={keep}"), "CustomResourceDefinition")
-    assert len(crds) == 4
+    assert len(crds) == 5
     assert {crd["metadata"].get("annotations", {}).get("helm.sh/resource-policy") for crd in crds} == {expected}
 
 

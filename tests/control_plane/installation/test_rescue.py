@@ -32,7 +32,7 @@ def test_the_rescue_page_releases_everything_and_only_that(
         kube.create(jobs, {"kind": "Job", "metadata": {"name": name, "labels": labels}, "spec": job})
         kube.create(pods, {"kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": pod})
     blocks = re.findall(r"```sh rescue\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     script = "set -eu\n" + "\n".join(blocks)
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", script],

@@ -2,6 +2,7 @@
 """The plant keeps energy, answers troubles the right way, and is written apart from the operator's models."""
 
 import ast
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from embellie.simulation.plant.exchange import counterflow
 from embellie.simulation.plant.weather import regional, wet_bulb_c
 
 
+@lru_cache(maxsize=64)
 def at_rest(share: float = 0.8, outdoor_c: float = 25.0, spec: PlantSpec | None = None, **changes: float) -> Rooms:
     room = spec or PlantSpec()
     rooms = Rooms([room])

@@ -24,6 +24,7 @@ class Interval:
     end: datetime
     adds: dict[str, Any] = field(default_factory=dict)
     signals: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    tariff: Mapping[str, Any] | None = None
     first_grams: dict[str, float] = field(default_factory=dict)
     """What was booked at first, before late grid data."""
     peak_kw: float = 0.0
@@ -77,6 +78,7 @@ def _account(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) 
     interval = books.intervals.setdefault((zone, start), Interval(zone, start, end))
     interval.adds = add_tables(interval.adds, body["adds"])
     interval.signals.update({told["kind"]: told for told in body.get("signals", ())})
+    interval.tariff = body.get("tariff") or interval.tariff
     interval.peak_kw = max(interval.peak_kw, float(body.get("peakKw") or 0.0))
     books.names.update(body.get("names", {}))
     if int(body["revision"]) == 0:

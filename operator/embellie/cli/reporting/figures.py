@@ -10,7 +10,7 @@ from embellie.accounting.savings import METHOD as SAVINGS_METHOD
 from embellie.accounting.savings import Range
 from embellie.cli.reporting.books import Books
 from embellie.cli.reporting.period import ReportError
-from embellie.cli.reporting.replayed import NEEDED, Saved, replay_books
+from embellie.cli.reporting.replayed import NEEDED, Cost, Saved, replay_books
 from embellie.domain.reasons import SignalKind
 from embellie.domain.sums import add_tables
 
@@ -29,6 +29,7 @@ def make_report(books: Books, by: str, *, draws: int) -> dict[str, Any]:
     saved, why_not = _saved(books, draws)
     whole = _sum(sums.values())
     refused = _refusals(whole, sum(expected_s.values()))
+    _cost(whole, sum(expected_s.values()), refused)
     if why_not:
         refused["saving"] = why_not
     cluster = _row("cluster", whole, sum(expected_s.values()), refused)
@@ -110,27 +111,32 @@ def _refusals(part: Mapping[str, Any], expected_s: float) -> dict[str, str]:
     return refused
 
 
-def _row(name: str, part: Mapping[str, Any], expected_s: float, refused: Mapping[str, str]) -> dict[str, Any]:
+def _cost(part: Mapping[str, Any], expected_s: float, refused: dict[str, str]) -> dict[str, Any] | None:
+    """Return what a cluster's or zone's electricity cost; None without prices, and with too few of them (refused)."""
+    costs = part.get("cost", {})
+    if not costs:
+        return None
+    if len(costs) > 1:
+        refused["cost"] = f"prices are in {' and '.join(sorted(costs))}, which cannot be added: ask with --by zone"
+        return None
+    ((currency, amount),) = costs.items()
+    known = part["seconds"].get(f"costed{currency}", 0.0) / expected_s if expected_s else 0.0
+    if known < NEEDED:
+        refused["cost"] = (
+            f"the price of electricity is known for {100 * known:.1f} % of the hours; {100 * NEEDED:.0f} % are needed"
+        )
+        return None
+    return {"currency": currency, "total": amount}
+
+
+def _row(name: str, part: Mapping[str, Any], expected_s: float, refused: dict[str, str]) -> dict[str, Any]:
     kwh, seconds = part["kwh"], part["seconds"]
     ok = "energy" not in refused
     it_kwh = kwh["jobs"] + kwh["idle"]
-    facility = kwh["facility"]
+    energy = {key: kwh[key] for key in ("jobs", "idle", "overhead", "unexplained")} | {"total": kwh["facility"]}
     return {
-        "name": name,
-        "energyKwh": {
-            "jobs": kwh["jobs"],
-            "idle": kwh["idle"],
-            "overhead": kwh["overhead"],
-            "unexplained": kwh["unexplained"],
-            "total": facility,
-        }
-        if ok
-        else None,
-        "emissionsKg": {
-            str(kind): part["grams"].get(str(kind), 0.0) / 1000.0 if str(kind) not in refused and ok else None
-            for kind in KINDS
-        },
-        "embodiedKg": part["embodiedG"] / 1000.0 if ok else None,
+        **_amounts(name, energy, part, refused),
+        "cost": _cost(part, expected_s, refused) if ok else None,
         "gpuHours": {"reserved": seconds["gpuReserved"] / 3600.0, "all": seconds["gpuAll"] / 3600.0},
         "coveragePercent": {
             "accounts": _percent(seconds["length"], expected_s),
@@ -153,25 +159,29 @@ def _row(name: str, part: Mapping[str, Any], expected_s: float, refused: Mapping
     }
 
 
-def _share_row(name: str, part: Mapping[str, Any], refused: Mapping[str, str]) -> dict[str, Any]:
-    """A namespace or team: its share by the allocation's rule. Savings belong to the cluster and are not divided."""
+def _amounts(
+    name: str, energy_kwh: Mapping[str, float], part: Mapping[str, Any], refused: Mapping[str, str]
+) -> dict[str, Any]:
+    """What all rows begin with: energy and emissions, None where refused."""
     ok = "energy" not in refused
-    total = part["dynamicKwh"] + part["idleKwh"] + part["overheadKwh"]
     return {
         "name": name,
-        "energyKwh": {
-            "dynamic": part["dynamicKwh"],
-            "idle": part["idleKwh"],
-            "overhead": part["overheadKwh"],
-            "total": total,
-        }
-        if ok
-        else None,
+        "energyKwh": dict(energy_kwh) if ok else None,
         "emissionsKg": {
             str(kind): part["grams"].get(str(kind), 0.0) / 1000.0 if str(kind) not in refused and ok else None
             for kind in KINDS
         },
         "embodiedKg": part["embodiedG"] / 1000.0 if ok else None,
+    }
+
+
+def _share_row(name: str, part: Mapping[str, Any], refused: Mapping[str, str]) -> dict[str, Any]:
+    """A namespace or team: its share by the allocation's rule. Savings belong to the cluster and are not divided."""
+    energy = {"dynamic": part["dynamicKwh"], "idle": part["idleKwh"], "overhead": part["overheadKwh"]}
+    costs = part.get("cost", {}) if "energy" not in refused and "cost" not in refused else {}
+    return {
+        **_amounts(name, energy | {"total": sum(energy.values())}, part, refused),
+        "cost": next(({"currency": currency, "total": amount} for currency, amount in costs.items()), None),
         "gpuHours": {"reserved": part["gpuSeconds"] / 3600.0},
         "estimatedPercent": {"energy": _percent(part["estimatedKwh"], part["dynamicKwh"] + part["idleKwh"])},
         "saving": None,
@@ -209,12 +219,17 @@ def _saving(saved: Saved) -> dict[str, Any]:
         "whyTheyDiffer": saved.sentence,
         "shiftedKwh": _range(found.shifted_kwh),
         "peakChangeKw": {zone: _range(change) for zone, change in found.peak_change_kw.items()},
-        "cost": None if found.cost_saved is None else _range(found.cost_saved),
+        "cost": None if saved.cost is None else _saved_cost(saved.cost),
         "owedKwh": found.owed_kwh,
         "gpuHoursDelayed": saved.replayed.gpu_hours_delayed,
         "gpuHoursLost": saved.replayed.gpu_hours_lost,
         "leftOut": saved.replayed.left_out,
     }
+
+
+def _saved_cost(cost: Cost) -> dict[str, Any]:
+    told = {"currency": cost.currency, "measured": cost.measured, "counterfactual": cost.counterfactual}
+    return told | {"saved": _range(cost.saved)}
 
 
 def _zone_saving(saved: Saved, zone: str) -> dict[str, Any] | None:
@@ -309,6 +324,11 @@ def _notes(books: Books, whole: Mapping[str, Any], saved: Saved | None) -> list[
             )
     if whole["kwh"]["estimated"] > 0.5 * (whole["kwh"]["jobs"] + whole["kwh"]["idle"]):
         notes.append("More than half of the energy is estimated: no node or GPU telemetry covered it.")
+    if not whole.get("cost"):
+        notes.append(
+            "No cost is given: no account knows a price of electricity. Write prices to DIR/prices/ZONE.csv "
+            "(docs/reports.md)."
+        )
     if books.lost:
         notes.append(f"{books.lost} records could not be written in this period; the ledger says so itself.")
     if saved is not None and saved.hours_filled:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from embellie.accounting import Run, Signal
-from embellie.accounting.savings import Savings, Window, intensities, naive_sum, savings, why_they_differ
+from embellie.accounting.savings import Range, Savings, Window, intensities, naive_sum, savings, why_they_differ
 from embellie.cli.reporting.books import HOUR, Books
 from embellie.cli.reporting.period import ReportError
 from embellie.domain.forecast import FloatArray
@@ -18,6 +18,20 @@ from embellie.simulation.model import SimCell, SimGridZone, SimSite
 
 NEEDED = 0.95
 """Share of the hours that a figure's inputs must cover."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a period's electricity cost, and what it would have cost first come first served."""
+
+    currency: str
+    measured: float
+    saved: Range
+
+    @property
+    def counterfactual(self) -> float:
+        """What first come first served would have cost."""
+        return self.measured + self.saved.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +48,7 @@ class Saved:
     measured_kwh: FloatArray
     intensity_g: FloatArray
     hours_filled: int
+    cost: "Cost | None"
 
 
 def replay_books(books: Books, kind: SignalKind, *, draws: int = DRAWS) -> Saved:
@@ -50,7 +65,11 @@ def replay_books(books: Books, kind: SignalKind, *, draws: int = DRAWS) -> Saved
     replayed = replay_counterfactual(observed, site, window, draws=draws)
     meters = _meters(books, zones, window)
     ci = intensities(signals, site.zone_powers(), window)
-    found = savings(replayed.draws, ci, kind, measured_kwh=meters)
+    currency, per_kwh = _tariffs(books, zones, window)
+    found = savings(replayed.draws, ci, kind, measured_kwh=meters, prices=per_kwh)
+    cost = None
+    if per_kwh is not None and found.cost_saved is not None:
+        cost = Cost(currency=currency, measured=float((meters * per_kwh).sum()), saved=found.cost_saved)
     runs = [one.run for one in observed]
     pue = {cell.grid_zone: cell.pue for cell in site.cells}
     naive_of = {zone: naive_sum([run for run in runs if run.zone == zone], pue, signals) for zone in zones}
@@ -65,6 +84,7 @@ def replay_books(books: Books, kind: SignalKind, *, draws: int = DRAWS) -> Saved
         measured_kwh=meters,
         intensity_g=ci,
         hours_filled=filled,
+        cost=cost,
     )
 
 
@@ -117,13 +137,37 @@ def _signals(books: Books, zones: list[str], window: Window, kind: SignalKind) -
             f"the carbon intensity ({kind}) is known for {share:.0f} % of the hours, and {100 * NEEDED:.0f} % are "
             "needed; give the missing hours in DIR/intensity/ZONE.csv"
         )
-    hours = np.arange(window.slots)
-    for row in values:
-        good = np.isfinite(row)
-        row[~good] = np.interp(hours[~good], hours[good], row[good])
+    _fill(values)
     return {
         zone: Signal(start=window.start, step=HOUR, values=values[z], kind=kind) for z, zone in enumerate(zones)
     }, holes
+
+
+def _fill(values: FloatArray) -> None:
+    """Fill each row's holes from their neighbours."""
+    hours = np.arange(values.shape[1])
+    for row in values:
+        good = np.isfinite(row)
+        row[~good] = np.interp(hours[~good], hours[good], row[good])
+
+
+def _tariffs(books: Books, zones: list[str], window: Window) -> tuple[str, FloatArray | None]:
+    """Return the currency and the price by zone and hour [currency/kWh]; None where too few hours have one."""
+    index = {zone: z for z, zone in enumerate(zones)}
+    sums, counts = np.zeros((len(zones), window.slots)), np.zeros((len(zones), window.slots))
+    currencies = set()
+    for interval in books.intervals.values():
+        slot = int((interval.start - window.start) / HOUR)
+        if interval.tariff is not None and interval.zone in index and 0 <= slot < window.slots:
+            currencies.add(str(interval.tariff["currency"]))
+            sums[index[interval.zone], slot] += float(interval.tariff["perMwh"]) / 1000.0
+            counts[index[interval.zone], slot] += 1
+    known = counts > 0
+    if len(currencies) != 1 or known.mean() < NEEDED or not known.any(axis=1).all():
+        return "", None
+    values = np.where(known, sums / np.maximum(counts, 1), np.nan)
+    _fill(values)
+    return currencies.pop(), values
 
 
 def _meters(books: Books, zones: list[str], window: Window) -> FloatArray:

@@ -12,6 +12,7 @@ HEADERS = (
     "life-cycle kg",
     "direct kg",
     "embodied kg",
+    "cost",
     "GPU-h",
     "saved kg (90 % interval)",
     "mean delay h",
@@ -57,6 +58,14 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
     delayed, lost = saving["gpuHoursDelayed"], saving["gpuHoursLost"]
     lines.append(f"It cost {delayed:,.0f} GPU-hours of delay, and {lost:,.0f} GPU-hours less were worked by the end.")
     lines.append(f"{saving['shiftedKwh']['value']:,.0f} kWh moved to other hours or zones.")
+    cost = saving["cost"]
+    if cost is not None:
+        less, unit = cost["saved"], cost["currency"]
+        lines.append(
+            f"Electricity cost {cost['measured']:,.2f} {unit}; first come first served it would have cost "
+            f"{cost['counterfactual']:,.2f} {unit}: {less['value']:,.2f} {unit} less (90 % interval "
+            f"{less['low']:,.2f} to {less['high']:,.2f})."
+        )
     peaks = ", ".join(f"{zone} {change['value']:+,.1f} kW" for zone, change in sorted(saving["peakChangeKw"].items()))
     return [*lines, f"Peak power against first come first served: {peaks}."]
 
@@ -75,6 +84,11 @@ def number(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
+def money(cost: Mapping[str, Any] | None) -> str:
+    """Write an amount with its currency, or a dash where it is not known."""
+    return "-" if cost is None else f"{cost['total']:,.2f} {cost['currency']}"
+
+
 def row_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     """Return a row's cells, as `HEADERS` names them."""
     energy, saving, delay = row["energyKwh"], row["saving"], row["delay"]
@@ -89,6 +103,7 @@ def row_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         number(row["emissionsKg"][_LIFE]),
         number(row["emissionsKg"][_DIRECT]),
         number(row["embodiedKg"]),
+        money(row["cost"]),
         number(row["gpuHours"]["reserved"]),
         saved,
         number(delay["meanHours"] if delay else None, 2),
@@ -109,6 +124,8 @@ def as_csv(report: Mapping[str, Any]) -> str:
             "emissions_lifecycle_kg",
             "emissions_direct_kg",
             "embodied_kg",
+            "cost",
+            "currency",
             "gpu_hours_reserved",
             "saved_kg",
             "saved_low_kg",
@@ -133,6 +150,8 @@ def as_csv(report: Mapping[str, Any]) -> str:
                 row["emissionsKg"][_LIFE],
                 row["emissionsKg"][_DIRECT],
                 row["embodiedKg"],
+                row["cost"]["total"] if row["cost"] else None,
+                row["cost"]["currency"] if row["cost"] else None,
                 row["gpuHours"]["reserved"],
                 kg.get("value"),
                 kg.get("low"),

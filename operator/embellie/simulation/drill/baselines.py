@@ -49,6 +49,11 @@ class Off:
         del b
         return 0
 
+    def foresaw(self, b: int, job: str, at_s: float) -> bool:
+        """Return that nothing is foreseen."""
+        del b, job, at_s
+        return False
+
 
 class Threshold:
     """Thresholds on the newest reading."""
@@ -98,6 +103,11 @@ class Threshold:
     def blocked_starts(self, b: int) -> int:
         """Return how many jobs waited while a zone was closed."""
         return len(self._blocked[b])
+
+    def foresaw(self, b: int, job: str, at_s: float) -> bool:
+        """Return that nothing is foreseen."""
+        del b, job, at_s
+        return False
 
     def level(self) -> np.ndarray:
         """Return 1 where starts are held, 3 where gangs are evicted."""

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from embellie.simulation.drill.survey import OUTDOOR_C, Survey, Wear, survey
+from embellie.simulation.drill.survey import OUTDOOR_C, Survey, one_failed, survey
 from embellie.simulation.plant import PlantSpec
 from embellie.thermal.readings import Unit
 from embellie.thermal.settings import (
@@ -45,8 +45,7 @@ class Wrong:
 @lru_cache(maxsize=64)
 def commissioned(spec: PlantSpec) -> tuple[Survey, Survey]:
     """Return the room as designed: with one unit failed, and with all units running."""
-    failed = Wear(crac_lost=min(1, spec.hall.crac_units - 1), flow_share=spec.loop.pump_alone_share, network=False)
-    return survey(spec, failed), survey(spec)
+    return survey(spec, one_failed(spec)), survey(spec)
 
 
 def worst_pue(spec: PlantSpec) -> float:

@@ -6,33 +6,30 @@ first come, first served, whose starts are proposed to the shield, and the carry
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embellie.domain.limits import bound_reached
+from embellie.domain.limits import bound_reached, fresh_value, heat_room_now
 from embellie.domain.plan import Action, Decision, Plan
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import (
     Cell,
-    Flex,
     GridZoneState,
     Reading,
-    RunningGang,
     Snapshot,
     ThermalZoneState,
     Workload,
-    WorkloadKey,
-    WorkloadKind,
 )
 from embellie.simulation.drill.ahead import RegionalForecast, permit_rows
 from embellie.simulation.drill.commission import MAX_AGE_S, worst_pue, zone_settings
-from embellie.simulation.drill.jobs import KNEE_SHARE, DrillJob
 from embellie.simulation.drill.rig import Drill, Rig, Seen
-from embellie.simulation.drill.site import Run
+from embellie.simulation.drill.roster import Roster
 from embellie.thermal import shield
-from embellie.thermal.power import WORST_CASE_FACTOR, added_power_kw
+from embellie.thermal.duties import share_order
+from embellie.thermal.promises import foresee
 from embellie.thermal.readings import Unit
 from embellie.thermal.relief import HeatLoad
 from embellie.thermal.sensing import SensorBank, ZoneReadings, zone_readings
@@ -44,7 +41,9 @@ if TYPE_CHECKING:
     from embellie.simulation.drill.operator import OperatorPolicy
 
 _MOST_PROPOSED = 40
-_RETRY_S = 60.0
+_RETRY_S = 120.0
+_FORESEE_EVERY_S = 900.0
+_CAP_LEASE_S = 600.0
 SHIELD_EVERY = 2
 """Starts are looked at every so many turns, heat every turn."""
 _NEAR_K = 5.0
@@ -73,8 +72,6 @@ class Desk:
         self._node = spec.node
         self._pue = worst_pue(spec)
         self._base_kw = {zone: z.base_power_kw for zone, z in zip(self.site.zones, self.settings, strict=True)}
-        self._gangs: dict[str, tuple[tuple[float | None, float], RunningGang]] = {}
-        self._workloads: dict[str, Workload] = {}
         self._tried: dict[str, int] = {}
         self._version, self._again_s = -1, 0.0
         self._cap_until: dict[str, float] = {}
@@ -82,10 +79,13 @@ class Desk:
         self._worst_version = -1
         self._forecast = RegionalForecast(course, rig.clock(0, 0.0))
         self._under_order = False
+        self._foresaw_s = -np.inf
+        self.foreseen: dict[str, float] = {}
+        """Jobs whose promised start was seen to collide with heat, and when that was seen first [s]."""
         self._states: tuple[ThermalZoneState, ...] = ()
         self._now = rig.clock(0, 0.0)
-        self._begin = rig.clock(b, 0.0)
         self._shared = rig.clock(0, 0.0)
+        self.jobs = Roster(b, drill, self.site, self._shared)
 
     # -- what is seen ------------------------------------------------------------------------------------------------
 
@@ -122,24 +122,16 @@ class Desk:
         )
 
     def _expected_kw(self, zone: str) -> float:
-        return self._base_kw[zone] + sum(self._added(run) for run in self.site.zone_gangs(zone))
-
-    def _added(self, run: Run) -> float:
-        return run.job.gpus * max(0.0, run.watts - self._node.gpu_idle_w) * (1.0 + self._node.host_share) / 1000.0
+        return self._base_kw[zone] + sum(self.jobs.added_kw(run) for run in self.site.zone_gangs(zone))
 
     def worst_kw(self) -> dict[str, float]:
         """Return each zone's heat with all that runs at its worst [kW]."""
         if self._worst_version != self.site.version:
             found = {zone.name: zone.base_power_kw for zone in self.settings}
             for run in self.site.running.values():
-                found[self._prefix + run.zone] += self._worst_kw(run.job, run.cap_w)
+                found[self._prefix + run.zone] += self.jobs.gang(run).worst_power_kw
             self._worst, self._worst_version = found, self.site.version
         return self._worst
-
-    def _worst_kw(self, job: DrillJob, cap_w: float | None) -> float:
-        rated = self._node.gpu_rated_w
-        watts = WORST_CASE_FACTOR * (rated if cap_w is None else min(cap_w, rated))
-        return added_power_kw(job.gpus, watts, self._node.gpu_idle_w, 100.0 * self._node.host_share)
 
     def ambient(self, now_s: float) -> dict[str, AmbientForecast]:
         """Return the newest outdoor forecast, by zone."""
@@ -147,14 +139,17 @@ class Desk:
         return {zone.name: forecast for zone in self.settings}
 
     def orders(self, now_s: float) -> dict[str, float]:
-        """Return what a lowered contract leaves each zone, shared by what each may draw at worst [kW]."""
+        """Return what a lowered contract leaves each zone, shared by what each draws now [kW]."""
         allowed = self.drill.contract_now_kw(now_s, announced=True)
-        self._under_order = allowed < self.drill.contract_kw or self.drill.ceiling_now_kw(now_s + 1800.0) < np.inf
+        self._under_order = (
+            allowed < self.drill.contract_kw
+            or self.drill.ceiling_now_kw(now_s + 3600.0) < np.inf
+            or self.drill.ceiling_now_kw(now_s) < np.inf
+        )
         if allowed >= self.drill.contract_kw:
             return {}
-        told = {zone.name: zone.cooling.capacity_kw or 0.0 for zone in self.settings}
-        whole = sum(told.values())
-        return {name: allowed / self._pue * kw / whole for name, kw in told.items()}
+        whole, facility = sum(self.heat_kw.values()), fresh_value(self._power)
+        return share_order(allowed, self._pue * whole if facility is None else facility, self.heat_kw)
 
     # -- what is done ------------------------------------------------------------------------------------------------
 
@@ -169,22 +164,44 @@ class Desk:
         if not site.waiting or not (changed or due) or not policy.may_start(self.b, now_s):
             return
         self._again_s = now_s + _RETRY_S
-        proposed = [self._workload(job) for job in list(site.waiting.values())[:_MOST_PROPOSED]]
+        proposed = [self.jobs.workload(job) for job in list(site.waiting.values())[:_MOST_PROPOSED]]
         proposed += [
-            self._workload(job)
+            self.jobs.workload(job)
             for job in list(site.waiting.values())[_MOST_PROPOSED:]
             if job.latest_start_s <= now_s + 2 * self.turn_s
         ]
         decisions = []
+        room = {z: heat_room_now(s).limit_kw - self.worst_kw()[s.name] for z, s in zip(site.zones, states, strict=True)}
         for w in proposed:
-            zone = self._where(w)
+            seats = self._where(w)
+            past = bound_reached(w.latest_start, now, self.turn_s)
+            # What the shield would hold for sure is not even proposed.
+            zone = next((z for z in seats if past or w.worst_power_kw <= room[z]), None)
             if zone is not None:
                 decisions.append(_release(w, zone, now))
+                room[zone] -= w.worst_power_kw
+            elif seats:
+                policy.blocked[self.b].add(w.key.name)
         if decisions:
             snapshot = self.snapshot(now_s, tuple(proposed))
             checked = shield(Plan(decisions=tuple(decisions), objective_g=0.0), snapshot)
             self._carry_out(checked, snapshot, now_s, policy)
         self._version = site.version
+        if now_s >= self._foresaw_s + _FORESEE_EVERY_S:
+            self._foresaw_s = now_s
+            self._foresee(now_s, now)
+
+    def _foresee(self, now_s: float, now: datetime) -> None:
+        """Ask which of the promised starts collide with heat, were each to start at its bound."""
+        waiting = tuple(self.jobs.workload(job) for job in self.site.waiting.values())
+        holds = []
+        for w in waiting:
+            fits = self._where(w, free=False)
+            if fits:
+                holds.append(replace(_release(w, fits[0], now), action=Action.HOLD, start=w.latest_start))
+        plan = Plan(decisions=tuple(holds), objective_g=0.0)
+        for collision in foresee(self.snapshot(now_s, waiting), plan):
+            self.foreseen.setdefault(collision.key.name, now_s)
 
     def _carry_out(self, checked: Plan, snapshot: Snapshot, now_s: float, policy: "OperatorPolicy") -> None:
         site = self.site
@@ -200,21 +217,19 @@ class Desk:
             forced = False
             if bound_reached(decision.latest_start, snapshot.now, snapshot.turn_s):
                 # Would the shield have let it through without its bound?
-                forced = check_rise(snapshot, decision.cell, self._worst_kw(job, None), job.stated_s) is not None
+                forced = check_rise(snapshot, decision.cell, self.jobs.worst_kw(job, None), job.stated_s) is not None
             if forced and policy.no_forced:
                 continue
             if site.start(job, zone, now_s, forced=forced):
                 self._again_s = now_s
-                self._workloads.pop(job.id, None)
 
-    def _where(self, w: Workload) -> str | None:
-        """Return the zone to try: with room for the gang, another one each time the shield said no."""
+    def _where(self, w: Workload, *, free: bool = True) -> list[str]:
+        """Return the zones to try: with free seats for the gang (or any), another one first after each no."""
         site = self.site
-        open_zones = [z for z in site.zones if site.pools[z].fits(w.pods, w.gpus_per_pod)]
-        if not open_zones:
-            return None
-        open_zones.sort(key=lambda z: -site.pools[z].free_gpus / max(1, site.nodes[z]))
-        return open_zones[self._tried.get(w.key.name, 0) % len(open_zones)]
+        found = [z for z in site.zones if not free or site.pools[z].fits(w.pods, w.gpus_per_pod)]
+        found.sort(key=lambda z: -site.pools[z].free_gpus / max(1, site.nodes[z]))
+        first = self._tried.get(w.key.name, 0) % len(found) if found else 0
+        return found[first:] + found[:first]
 
     def snapshot(self, now_s: float, proposed: tuple[Workload, ...] = ()) -> Snapshot:
         """Return the room as the operator sees it."""
@@ -244,82 +259,15 @@ class Desk:
             cells=cells,
             grid_zones=(grid,),
             thermal_zones=self._states,
-            running=tuple(self._gang(run) for run in site.running.values()),
+            running=tuple(self.jobs.gang(run) for run in site.running.values()),
         )
-
-    def _gang(self, run: Run) -> RunningGang:
-        key = (run.cap_w, run.start_s)
-        kept = self._gangs.get(run.job.id)
-        if kept is not None and kept[0] == key:
-            return kept[1]
-        start = self._shared + timedelta(seconds=run.start_s)
-        end = start + timedelta(seconds=run.job.stated_s)
-        worst = self._worst_kw(run.job, run.cap_w)
-        gang = RunningGang(
-            cell=self._prefix + run.zone,
-            gpus=run.job.gpus,
-            power_kw=worst / WORST_CASE_FACTOR,
-            worst_power_kw=worst,
-            expected_end_p50=end,
-            expected_end_p90=end,
-            started_at=start,
-        )
-        self._gangs[run.job.id] = (key, gang)
-        return gang
-
-    def _workload(self, job: DrillJob) -> Workload:
-        kept = self._workloads.get(job.id)
-        if kept is not None:
-            return kept
-        worst = self._worst_kw(job, None)
-        found = Workload(
-            key=WorkloadKey(namespace="drill", name=job.id, kind=WorkloadKind.JOB, uid=job.id),
-            created_at=self._shared + timedelta(seconds=job.submit_s),
-            latest_start=self._shared + timedelta(seconds=job.latest_start_s),
-            pods=job.pods,
-            gpus_per_pod=job.gpus_per_pod,
-            power_kw=worst / WORST_CASE_FACTOR,
-            worst_power_kw=worst,
-            duration_p50_s=job.stated_s,
-            duration_p90_s=job.stated_s,
-            flex=Flex.PATIENT,
-            tenant="drill",
-            policy="drill",
-            enforced=True,
-            allowed_cells=frozenset(self._prefix + zone for zone in self.site.zones),
-        )
-        self._workloads[job.id] = found
-        return found
 
     def loads(self, levels: Mapping[str, int]) -> list[HeatLoad]:
         """Return what runs, for the ladder: in the zones that it could look at."""
         hot = {name for name, zone in zip(self.site.zones, self.settings, strict=True) if self._warm(zone, levels)}
         if not hot:
             return []
-        found = []
-        for run in self.site.running.values():
-            if run.zone not in hot or run.pausing or not run.drawing:
-                continue
-            found.append(
-                HeatLoad(
-                    key=f"{self.b}|{run.job.id}",
-                    zone=self._prefix + run.zone,
-                    nodes=(),
-                    gpus=run.job.gpus,
-                    power_kw=self._added(run),
-                    priority=run.job.priority,
-                    pausable=run.job.pausable,
-                    checkpoint_s=run.job.checkpoint_s,
-                    last_checkpoint=self._shared + timedelta(seconds=self.site.last_checkpoint_s(run)),
-                    started_at=self._shared + timedelta(seconds=run.start_s),
-                    cap_w=run.cap_w,
-                    rated_w=self._node.gpu_rated_w,
-                    knee_w=KNEE_SHARE * self._node.gpu_rated_w,
-                    idle_w=self._node.gpu_idle_w,
-                    capable=self.drill.room.control.caps,
-                )
-            )
-        return found
+        return self.jobs.loads(hot)
 
     def _warm(self, zone: ZoneSettings, levels: Mapping[str, int]) -> bool:
         """Tell whether a zone stands on a rung, is capped, near a limit or out of sight: only then its loads count."""
@@ -341,15 +289,20 @@ class Desk:
             if run is None or run.pausing:
                 continue
             if run.cap_w is not None and watts > run.cap_w:
-                rise = self._worst_kw(run.job, watts) - self._worst_kw(run.job, run.cap_w)
+                rise = self.jobs.worst_kw(run.job, watts) - self.jobs.worst_kw(run.job, run.cap_w)
                 if check_rise(self.snapshot(now_s), self._prefix + run.zone, rise, run.job.stated_s) is not None:
                     watts = run.cap_w  # noqa: PLW2901
             self.site.cap(key, watts, now_s)
-            self._cap_until[key] = now_s + 600.0
+            self._cap_until[key] = now_s + _CAP_LEASE_S
         for key, until in list(self._cap_until.items()):
-            if key not in self.site.running:
+            run = self.site.running.get(key)
+            if run is None or run.cap_w is None:
                 del self._cap_until[key]
             elif until <= now_s:
+                rise = self.jobs.worst_kw(run.job, None) - self.jobs.worst_kw(run.job, run.cap_w)
+                if check_rise(self.snapshot(now_s), self._prefix + run.zone, rise, run.job.stated_s) is not None:
+                    self._cap_until[key] = now_s + _CAP_LEASE_S / 5.0
+                    continue
                 self.site.cap(key, None, now_s)
                 del self._cap_until[key]
 
@@ -366,7 +319,7 @@ class Desk:
             for zone in sorted(self.site.zones, key=lambda z: -self.site.pools[z].free_gpus):
                 if not self.site.pools[zone].fits(run.job.pods, run.job.gpus_per_pod):
                     continue
-                added = self._worst_kw(run.job, None)
+                added = self.jobs.worst_kw(run.job, None)
                 if check_rise(self.snapshot(now_s), self._prefix + zone, added, run.left_s) is None:
                     self.site.start(run.job, zone, now_s, forced=False)
                     policy.controller.resumed(f"{self.b}|{key}")

@@ -54,6 +54,7 @@ class OperatorPolicy:
         worst: dict[str, float] = {}
         for room in self.rooms:
             room.look(now_s, seen, self.bank)
+            room.jobs.meter(now_s)
             readings.update(room.readings)
             heat.update(room.heat_kw)
             ambient.update(room.ambient(now_s))
@@ -65,10 +66,11 @@ class OperatorPolicy:
         self.controller.observe(now, readings, heat, ambient)
         zones = len(self._rig.zones)
         if round(now_s / self._rig.turn_s) % SHIELD_EVERY == 0:
-            states = self.controller.states(ambient, worst_kw=worst, order_kw=orders)
+            states = self.controller.states(ambient, worst_kw=worst)
             for b, room in enumerate(self.rooms):
                 room.start(now_s, now, states[b * zones : (b + 1) * zones], self)
-        response = self.controller.respond(now, [load for room in self.rooms for load in room.loads(self._rungs)])
+        loads = [load for room in self.rooms for load in room.loads(self._rungs)]
+        response = self.controller.respond(now, loads, orders)
         self._rungs = {name: int(answer.level) for name, answer in response.zones.items()}
         caps: list[dict[str, float]] = [{} for _ in self.rooms]
         for order in response.caps:
@@ -95,6 +97,10 @@ class OperatorPolicy:
     def blocked_starts(self, b: int) -> int:
         """Return how many jobs the shield kept waiting at least once."""
         return len(self.blocked[b])
+
+    def foresaw(self, b: int, job: str, at_s: float) -> bool:
+        """Tell whether the collision of a promised start with heat was seen before it came."""
+        return self.rooms[b].foreseen.get(job, np.inf) < at_s
 
     def may_start(self, b: int, now_s: float) -> bool:
         """Tell whether a room may start anything (a rerun without later starts may not)."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from embellie.simulation.drill.jobs import DrillJob
 from embellie.simulation.drill.scenarios import Course, Kind
-from embellie.simulation.drill.survey import OUTDOOR_C, Survey, Wear, survey
+from embellie.simulation.drill.survey import OUTDOOR_C, Survey, Wear, one_failed, survey
 from embellie.simulation.nodes import NodePool
 from embellie.simulation.plant import PlantSpec, zone_names
 from embellie.simulation.plant.exchange import Array
@@ -63,8 +63,17 @@ def _added_kw(spec: PlantSpec, job: DrillJob) -> float:
 class Limits:
     """What the room can truly carry at each moment of a course."""
 
-    def __init__(self, spec: PlantSpec, course: Course, *, contract_kw: float, ceiling_kw: float | None) -> None:
-        self._spec, self._course = spec, course
+    def __init__(
+        self,
+        spec: PlantSpec,
+        course: Course,
+        *,
+        contract_kw: float,
+        ceiling_kw: float | None,
+        reserve: bool = False,
+    ) -> None:
+        """Ask a room; with `reserve` one CRAC unit, one pump and the heat network count as out, and margins hold."""
+        self._spec, self._course, self._reserve = spec, course, reserve
         self._contract_kw, self._ceiling_kw = contract_kw, ceiling_kw
         self._seen: dict[int, Array] = {}
         self._fans_kw = np.array([0.0])
@@ -74,7 +83,7 @@ class Limits:
         for trouble in self._course.troubles:
             if trouble.kind is Kind.WEAR and trouble.active(now_s):
                 return trouble.wear
-        return Wear()
+        return one_failed(self._spec) if self._reserve else Wear()
 
     def zone_kw(self, now_s: float) -> Array:
         """Return the most heat of each zone, fans taken off [kW]."""
@@ -82,11 +91,12 @@ class Limits:
         if key not in self._seen:
             found = self._survey(now_s)
             outdoor = self._outdoor(now_s)
-            capacity = found.capacity_kw(self._spec, margins=False)
+            capacity = found.capacity_kw(self._spec, margins=self._reserve)
             most = np.array([np.interp(outdoor, OUTDOOR_C, capacity[:, k]) for k in range(capacity.shape[1])])
             ceiling = self._ceiling(now_s)
             if ceiling is not None and found.zones[-1] == "loop":
-                delivered = float(np.interp(outdoor, OUTDOOR_C, found.delivered_kw[:, -4]))
+                # A permit holds while the network takes what it takes; only the cooling's reserve counts it as gone.
+                delivered = float(np.interp(outdoor, OUTDOOR_C, survey(self._spec).delivered_kw[:, -4]))
                 most[-1] = min(most[-1], (ceiling + delivered) / max(0.05, self._spec.loop.liquid_share))
             fans = self._spec.node.fan_full_kw * 0.6**3 * self._spec.hall.racks_per_row * self._spec.hall.nodes_per_rack
             most[: self._spec.hall.rows] -= fans

@@ -119,6 +119,9 @@ class Policy(Protocol):
     def blocked_starts(self, b: int) -> int:
         """Return how many jobs of a room were kept waiting for a limit at least once."""
 
+    def foresaw(self, b: int, job: str, at_s: float) -> bool:
+        """Tell whether it was known before that a job's bound would force its start against a limit."""
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Log:

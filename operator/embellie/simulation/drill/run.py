@@ -58,6 +58,12 @@ class Outcome:
     slowdown_minutes: float
     floor_hours_possible: int
     floor_hours_met: int
+    utilisation_reserved: float
+    """Of an oracle that knows the plant and keeps the same reserve and margins as the operator must."""
+    forced_starts: int
+    """Starts that only their bound forced against a limit."""
+    forced_foreseen: int
+    """Of those, the ones that were foreseen before they came."""
     ceiling_kept: bool | None
     """None: there was no ceiling."""
     seconds_to_limit: float | None
@@ -95,15 +101,18 @@ def _run(drills: Sequence[Drill], policy: str) -> list[Outcome]:
     found = [count.violations(d, log, b, rig.zones) for b, d in enumerate(drills)]
     ours, forced = _blame(drills, policy, found)
     oracle = [_oracle(d) for d in drills]
+    reserved = [_oracle(d, reserve=True) if policy == POLICIES[0] else 0.0 for d in drills]
     seconds = (time.perf_counter() - began) / len(drills)
     return [
-        _outcome(d, b, rig, log, acting, policy, found[b], ours[b], forced[b], oracle[b], seconds)
+        _outcome(d, b, rig, log, acting, policy, found[b], ours[b], forced[b], (oracle[b], reserved[b]), seconds)
         for b, d in enumerate(drills)
     ]
 
 
-def _oracle(drill: Drill) -> float:
-    limits = Limits(drill.room, drill.course, contract_kw=drill.contract_kw, ceiling_kw=drill.ceiling_kw)
+def _oracle(drill: Drill, *, reserve: bool = False) -> float:
+    limits = Limits(
+        drill.room, drill.course, contract_kw=drill.contract_kw, ceiling_kw=drill.ceiling_kw, reserve=reserve
+    )
     return useful_gpu_hours(drill.room, drill.course, list(drill.jobs), limits)
 
 
@@ -153,7 +162,7 @@ def _outcome(
     found: Sequence[Violation],
     ours: Sequence[Violation],
     forced: Sequence[Violation],
-    oracle_gpu_h: float,
+    oracle_gpu_h: tuple[float, float],
     seconds: float,
 ) -> Outcome:
     site = rig.sites[b]
@@ -170,7 +179,7 @@ def _outcome(
         violation_minutes=round(sum(v.minutes for v in found), 1),
         worst_margin_c=round(count.worst_margin_c(drill, log, b, rig.zones), 2),
         utilisation=round(useful_h / whole_h, 4),
-        utilisation_oracle=round(oracle_gpu_h / whole_h, 4),
+        utilisation_oracle=round(oracle_gpu_h[0] / whole_h, 4),
         starts_blocked=acting.blocked_starts(b),
         pauses=site.tally.pauses,
         lost_gpu_hours=round(site.tally.lost_gpu_s / 3600.0, 2),
@@ -189,6 +198,9 @@ def _outcome(
         slowdown_minutes=float(log.slowed[:, b].any(axis=1).sum()) * log.turn_s / 60.0,
         floor_hours_possible=heat.possible,
         floor_hours_met=heat.met,
+        utilisation_reserved=round(oracle_gpu_h[1] / whole_h, 4),
+        forced_starts=len(site.tally.forced),
+        forced_foreseen=sum(acting.foresaw(b, job, at_s) for at_s, _, job in site.tally.forced),
         ceiling_kept=kept,
         seconds_to_limit=None,
     )
@@ -198,7 +210,8 @@ def seconds_to_limit(drills: Sequence[Drill]) -> list[float | None]:
     """Return for each drill how long after its loss of cooling a limit is first passed if nobody does anything."""
     rig = Rig(drills)
     onsets = [min((t.begin_s for t in d.course.troubles if t.kind is Kind.WEAR), default=np.inf) for d in drills]
-    log = rig.run(OperatorPolicy(rig, hands_off_from_s=onsets))
+    ends = [max((t.end_s for t in d.course.troubles if t.kind is Kind.WEAR), default=0.0) for d in drills]
+    log = rig.run(OperatorPolicy(rig, hands_off_from_s=onsets), max(ends) + 1800.0)
     found: list[float | None] = []
     for b, drill in enumerate(drills):
         hot = [

@@ -67,6 +67,11 @@ class Survey:
         return np.asarray(ok & ~self.slowed)
 
 
+def one_failed(spec: PlantSpec) -> Wear:
+    """Return the reserve that starts are judged with: one CRAC unit and one pump out, the heat network closed."""
+    return Wear(crac_lost=min(1, spec.hall.crac_units - 1), flow_share=spec.loop.pump_alone_share, network=False)
+
+
 @lru_cache(maxsize=512)
 def survey(spec: PlantSpec, wear: Wear = Wear()) -> Survey:
     """Run a room to rest over the grid."""

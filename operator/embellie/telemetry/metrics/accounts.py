@@ -155,9 +155,13 @@ class NamespaceInterval:
     gpu_seconds: float
 
 
+WHOLE = "_all_"
+"""Stands for the whole cluster where a zone is named: bounds of zones do not add up to a bound of the cluster."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saving:
-    """One GridZone's saving over a window, with its 90 % interval."""
+    """One GridZone's saving over a window, or the cluster's (`WHOLE`), with its 90 % interval."""
 
     zone: str
     signal_kind: SignalKind
@@ -168,7 +172,8 @@ class Saving:
     naive_grams: float
     lost_gpu_seconds: float
     shifted_joules: float
-    peak_change_watts: float
+    peak_change_watts: float | None
+    """None for the cluster: its zones' peaks are drawn from different meters, and do not add up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +244,8 @@ def show_savings(savings: Iterable[Saving]) -> None:
         values.append(Value(SAVED_NAIVE, s.naive_grams, (s.zone, s.signal_kind, s.window)))
         values.append(Value(COUNTERFACTUAL_LOST, s.lost_gpu_seconds, (s.zone, s.window)))
         values.append(Value(SHIFTED, s.shifted_joules, (s.zone, s.window)))
-        values.append(Value(PEAK_CHANGE, s.peak_change_watts, (s.zone, s.window)))
+        if s.peak_change_watts is not None:
+            values.append(Value(PEAK_CHANGE, s.peak_change_watts, (s.zone, s.window)))
     # Power, time and energy do not depend on the kind of signal: said once for each zone and window.
     TABLE.replace("savings", {(v.metric, v.labels): v for v in values}.values())
 

@@ -16,6 +16,7 @@ HOLD_REASONS = (
     Reason.CONTRACTED_POWER,
     Reason.HEAT_LIMIT,
     Reason.SENSOR_UNTRUSTED,
+    Reason.TENANT_SHARE,
     Reason.START_RAMP,
     Reason.RELEASE_RATE,
     Reason.WRITE_CONFLICT,
@@ -24,6 +25,7 @@ HOLD_REASONS = (
 START_REASONS = (
     Reason.BEST_NOW,
     Reason.MINIMUM_SAVING,
+    Reason.TENANT_SHARE,
     Reason.BOUND_REACHED,
     Reason.FORECAST_UNAVAILABLE,
     Reason.HELD_FRACTION,
@@ -75,6 +77,13 @@ PLAN_GAP = gauge(
     _OPERATOR,
     "ratio",
     "Share of the plan's objective by which a better plan could at most beat it; absent without a proved bound.",
+)
+PLAN_FAIRNESS = gauge(
+    "embellie_tenants_jain_ratio",
+    _OPERATOR,
+    "ratio",
+    "Jain's index over tenants of hours waited for energy per hour of work, recent days: 1 where all waited alike, "
+    "1/n where one of n did all the waiting; absent with fewer than two tenants.",
 )
 
 HELD = gauge(

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PowerCaps as the API server has them: written where they are wanted, renewed in time, removed when they are over.
+
+Only objects that carry our managed-by label are changed or removed; a node whose PowerCap somebody else wrote is left
+to them. A cap ends by its expiry even if nobody removes it, so an operator that is gone caps nothing for long.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from embellie.cluster.client import ApiError, KubeClient, object_path
+from embellie.cluster.patches import format_time
+from embellie.cluster.records import parse_time
+from embellie.domain import names
+
+logger = logging.getLogger(__name__)
+
+PLURAL = "powercaps"
+_RENEW_AT = timedelta(seconds=300)
+"""A cap that is still wanted is written again when less than this is left."""
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_WRITES = 50
+"""Most writes of one turn; the rest follows in the next ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cap:
+    """What one node's GPUs may draw."""
+
+    cap_w: int
+    knee_w: int
+    expires: datetime
+    zone: str
+    reason: str
+
+
+class PowerCaps:
+    """Keeps the PowerCaps as the ladder wants them; `turn` never raises."""
+
+    def __init__(self, client: KubeClient) -> None:
+        self._client = client
+        self._known: dict[str, Cap] | None = None
+        """Ours as they were last read or written, by node; None before the first list."""
+        self._others: frozenset[str] = frozenset()
+        self._trouble = ""
+
+    def turn(self, wanted: Mapping[str, Cap], now: datetime) -> None:
+        """Write, renew and remove what differs from what is wanted, by node; `now` is in the operator's clock."""
+        if self._trouble and not wanted:
+            return  # no right, or no such kind: nothing of ours can be there, and what was there expires
+        try:
+            if self._known is None:
+                self._list()
+            self._write(wanted, now)
+            self._trouble = ""
+        except ApiError as error:
+            # Read them anew next time: what was written and what was not is not known.
+            self._known = None
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                logger.warning("PowerCaps cannot be written, nothing is capped by us: %s", error)
+
+    def _list(self) -> None:
+        known, others = {}, set()
+        for raw in self._client.list_all(object_path(names.API_VERSION, PLURAL)):
+            name, spec = raw["metadata"]["name"], raw.get("spec") or {}
+            if (raw["metadata"].get("labels") or {}).get(names.MANAGED_BY_LABEL) != names.FIELD_MANAGER:
+                others.add(name)
+                continue
+            known[name] = Cap(
+                cap_w=int(spec.get("capWatts", 0)),
+                knee_w=int(spec.get("kneeWatts", 0)),
+                expires=parse_time(spec.get("expiryTime")) or _LONG_AGO,
+                zone=str(spec.get("thermalZoneName", "")),
+                reason=str(spec.get("reason", "")),
+            )
+        self._known, self._others = known, frozenset(others)
+
+    def _write(self, wanted: Mapping[str, Cap], now: datetime) -> None:
+        known = self._known if self._known is not None else {}
+        left = _WRITES
+        for node in [node for node, cap in known.items() if node not in wanted or cap.expires <= now]:
+            if node in wanted:
+                continue  # it is written anew below
+            if left == 0:
+                return
+            self._client.delete(object_path(names.API_VERSION, PLURAL, node))
+            del known[node]
+            left -= 1
+        for node, cap in wanted.items():
+            before = known.get(node)
+            if node in self._others or (before is not None and not _is_due(before, cap, now)):
+                continue
+            if left == 0:
+                return
+            self._client.apply(object_path(names.API_VERSION, PLURAL, node), _body(node, cap))
+            if before is None:
+                logger.info("GPUs of %s are capped at %d W: %s", node, cap.cap_w, cap.reason)
+            known[node] = cap
+            left -= 1
+
+
+def _is_due(before: Cap, cap: Cap, now: datetime) -> bool:
+    return (before.cap_w, before.knee_w, before.zone) != (cap.cap_w, cap.knee_w, cap.zone) or (
+        before.expires - now < _RENEW_AT
+    )
+
+
+def _body(node: str, cap: Cap) -> dict[str, object]:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "PowerCap",
+        "metadata": {"name": node, "labels": {names.MANAGED_BY_LABEL: names.FIELD_MANAGER}},
+        "spec": {
+            "capWatts": cap.cap_w,
+            "kneeWatts": cap.knee_w,
+            "expiryTime": format_time(cap.expires),
+            "thermalZoneName": cap.zone,
+            "reason": cap.reason,
+        },
+    }

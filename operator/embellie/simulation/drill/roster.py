@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The jobs of a drilled room as the operator knows them: worst-case power, learnt as they run, and what can be shed."""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from embellie.domain.snapshot import Flex, RunningGang, Workload, WorkloadKey, WorkloadKind
+from embellie.simulation.drill.jobs import KNEE_SHARE, DrillJob
+from embellie.simulation.drill.rig import Drill
+from embellie.simulation.drill.site import Run, Site
+from embellie.thermal.job_power import JobPower
+from embellie.thermal.power import WORST_CASE_FACTOR, added_power_kw, worst_added_power_kw
+from embellie.thermal.relief import HeatLoad
+
+_METER_EVERY_S = 60.0
+_LOOK_EVERY_S = 600.0
+_METER_SD = 0.02
+
+
+class Roster:
+    """What runs and waits in one room. `shared` is the time at which all drills of a rig begin."""
+
+    def __init__(self, b: int, drill: Drill, site: Site, shared: datetime) -> None:
+        self._b, self._site, self._shared = b, site, shared
+        self._node, self._caps = drill.designed.node, drill.room.control.caps
+        self._prefix = f"{b}-"
+        self._power = JobPower()
+        self._rng = np.random.default_rng([drill.course.seed, 23])
+        self._metered_s = self._looked_s = -np.inf
+        self._worst_w: dict[str, float] = {}
+        self._gangs: dict[str, tuple[tuple[float | None, float, float | None], RunningGang]] = {}
+        self._loads: dict[str, tuple[tuple[object, ...], HeatLoad]] = {}
+        self._workloads: dict[str, Workload] = {}
+
+    def meter(self, now_s: float) -> None:
+        """Learn what each job draws, as its GPUs' own meters tell once a minute; under a cap they tell little."""
+        if now_s < self._metered_s + _METER_EVERY_S:
+            return
+        self._metered_s = now_s
+        running = self._site.running
+        drawing = [run for run in running.values() if run.drawing and run.cap_w is None and not run.pausing]
+        noise = self._rng.normal(1.0, _METER_SD, len(drawing))
+        for run, error in zip(drawing, noise.tolist(), strict=True):
+            self._power.observe(run.job.id, run.watts * error, run.job.id)
+        if now_s >= self._looked_s + _LOOK_EVERY_S:
+            self._looked_s = now_s
+            found = {name: power.worst_w(name) for name in running if (power := self._power.of(name)) is not None}
+            self._worst_w = {name: watts for name, watts in found.items() if watts is not None}
+
+    def added_kw(self, run: Run) -> float:
+        """Return what a run adds to its idle nodes now [kW]."""
+        node = self._node
+        return added_power_kw(run.job.gpus, run.watts, node.gpu_idle_w, 100.0 * node.host_share)
+
+    def worst_kw(self, job: DrillJob, cap_w: float | None) -> float:
+        """Return what a job may add at worst [kW]."""
+        node = self._node
+        overhead = 100.0 * node.host_share
+        learnt = self._worst_w.get(job.id)
+        return worst_added_power_kw(job.gpus, node.gpu_rated_w, node.gpu_idle_w, overhead, cap_w, learnt)
+
+    def gang(self, run: Run) -> RunningGang:
+        """Return a run as the snapshot holds it."""
+        key = (run.cap_w, run.start_s, self._worst_w.get(run.job.id))
+        kept = self._gangs.get(run.job.id)
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        start = self._shared + timedelta(seconds=run.start_s)
+        end = start + timedelta(seconds=run.job.stated_s)
+        worst = self.worst_kw(run.job, run.cap_w)
+        gang = RunningGang(
+            cell=self._prefix + run.zone,
+            gpus=run.job.gpus,
+            power_kw=worst / WORST_CASE_FACTOR,
+            worst_power_kw=worst,
+            expected_end_p50=end,
+            expected_end_p90=end,
+            started_at=start,
+        )
+        self._gangs[run.job.id] = (key, gang)
+        return gang
+
+    def workload(self, job: DrillJob) -> Workload:
+        """Return a waiting job as the snapshot holds it."""
+        kept = self._workloads.get(job.id)
+        if kept is not None:
+            return kept
+        worst = self.worst_kw(job, None)
+        found = Workload(
+            key=WorkloadKey(namespace="drill", name=job.id, kind=WorkloadKind.JOB, uid=job.id),
+            created_at=self._shared + timedelta(seconds=job.submit_s),
+            latest_start=self._shared + timedelta(seconds=job.latest_start_s),
+            pods=job.pods,
+            gpus_per_pod=job.gpus_per_pod,
+            power_kw=worst / WORST_CASE_FACTOR,
+            worst_power_kw=worst,
+            duration_p50_s=job.stated_s,
+            duration_p90_s=job.stated_s,
+            flex=Flex.PATIENT,
+            tenant="drill",
+            policy="drill",
+            enforced=True,
+            allowed_cells=frozenset(self._prefix + zone for zone in self._site.zones),
+        )
+        self._workloads[job.id] = found
+        return found
+
+    def loads(self, zones: Collection[str]) -> list[HeatLoad]:
+        """Return what draws in some zones and what can be done about it; what was told to pause still draws."""
+        return [self._load(r) for r in self._site.running.values() if r.zone in zones and (r.drawing or r.pausing)]
+
+    def _load(self, run: Run) -> HeatLoad:
+        saved_s = self._site.last_checkpoint_s(run)
+        key = (run.start_s, run.cap_w, run.pausing, saved_s, run.drawing)
+        kept = self._loads.get(run.job.id)
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        load = HeatLoad(
+            key=f"{self._b}|{run.job.id}",
+            zone=self._prefix + run.zone,
+            nodes=(),
+            gpus=run.job.gpus,
+            power_kw=self.added_kw(run),
+            priority=run.job.priority,
+            pausable=run.job.pausable and not run.pausing,
+            checkpoint_s=run.job.checkpoint_s,
+            last_checkpoint=self._shared + timedelta(seconds=saved_s),
+            started_at=self._shared + timedelta(seconds=run.start_s),
+            cap_w=run.cap_w,
+            rated_w=self._node.gpu_rated_w,
+            knee_w=KNEE_SHARE * self._node.gpu_rated_w,
+            idle_w=self._node.gpu_idle_w,
+            capable=self._caps and not run.pausing,
+        )
+        self._loads[run.job.id] = (key, load)
+        return load

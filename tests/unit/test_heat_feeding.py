@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is learnt of power, regimes and PUE reaches the snapshot, and what the ladder orders for nodes is bounded."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from embellie.api.thermalduties import Claim, LadderMeasure
+from embellie.api.thermalspec import SensorRole, SensorUnit
+from embellie.cluster.client import ApiError
+from embellie.cluster.node_taints import NodeTaints
+from embellie.cluster.power_caps import Cap, PowerCaps
+from embellie.cluster.records import parse_node
+from embellie.cluster.switch import SwitchState
+from embellie.control.heat_acts import HeatActs, by_node
+from embellie.control.layout import lay_out
+from embellie.control.pausing import heat_loads
+from embellie.control.power import IDLE_SAMPLES, PowerBook
+from embellie.control.pue import PueBook
+from embellie.domain import names
+from embellie.domain.snapshot import Quality, Reading
+from embellie.telemetry.exporters import Measurement
+from embellie.thermal.job_power import MEMORY, WORST_SAMPLES, JobPower
+from embellie.thermal.power import WORST_CASE_FACTOR
+from embellie.thermal.readings import Unit
+from embellie.thermal.regime import Regimes
+from embellie.thermal.relief import CapOrder, HeatLoad
+from embellie.thermal.settings import CoolingSettings, LimitSettings, Measure, Role, Side, ZoneSettings
+from embellie.thermal.zone_models import ZoneModels
+from embellie_testbed.views import NOW, ROW, assembled, job, node, nodes, running_pod, thermal_zone, view
+
+
+def told(quantity: str, value: float, on: str, pod: str = "", device: str = "g0") -> Measurement:
+    return Measurement(quantity=quantity, unit="W", value=value, node=on, device=device, namespace="research", pod=pod)
+
+
+# --- regimes ----------------------------------------------------------------------------------------------------------
+
+
+def test_fans_that_follow_the_load_are_one_regime_and_fans_that_change_gear_alone_are_another():
+    regimes = Regimes()
+    for rpm, watts in ((5000, 1000), (7500, 4000), (5100, 1050), (5200, 1040)):
+        regimes.observe("a", rpm, watts)
+    assert regimes.of(["a"]) == 0
+    regimes.observe("a", 9000, 1040)
+    assert regimes.of(["a"]) > 0
+    assert regimes.of(["a", "unknown"]) == regimes.of(["a"])
+    regimes.observe("a", float("nan"), 1040)
+    assert regimes.of([]) == 0
+
+
+def test_gpus_that_heat_slows_down_are_a_regime_until_they_run_free_again():
+    regimes = Regimes()
+    seen = []
+    for throttle_s in (10.0, 10.0, 40.0, 70.0, 70.0, 0.0):
+        regimes.observe("a", float("nan"), 1000.0, throttle_s)
+        seen.append(regimes.of(["a"]))
+    assert seen == [0, 0, 2, 2, 4, 4]
+
+
+def test_one_node_of_many_is_no_other_regime_of_the_zone():
+    regimes = Regimes()
+    names_ = [f"n{i}" for i in range(8)]
+    for name in names_:
+        regimes.observe(name, 5000, 1000)
+    regimes.observe("n0", 9000, 1000)
+    assert regimes.of(names_) == 0
+    for name in names_[1:5]:
+        regimes.observe(name, 9000, 1000)
+    assert regimes.of(names_) == 1
+
+
+# --- power of jobs and idle nodes -------------------------------------------------------------------------------------
+
+
+def test_a_worst_case_is_learnt_from_what_ran_with_its_margin_and_peaks_are_kept_in_mind():
+    power = JobPower()
+    for k in range(WORST_SAMPLES):
+        power.observe("lab/train", 400.0 if k % 10 else 520.0, "train-1")
+    learnt = power.of("lab/train")
+    assert learnt is not None
+    assert learnt.worst_w("train-1") == pytest.approx(
+        WORST_CASE_FACTOR * max(learnt.peak_w, learnt.mean_w + 3.0 * learnt.sd_w)
+    )
+    assert learnt.worst_w("train-1") > WORST_CASE_FACTOR * 500.0
+    assert learnt.worst_w("train-2") is None, "one run says nothing of the next"
+    for run in ("train-2", "train-3"):
+        power.observe("lab/train", 400.0, run)
+    assert power.of("lab/train").worst_w("train-9") is not None
+    for _ in range(int(6 * MEMORY)):
+        power.observe("lab/train", 300.0, "train-4")
+    assert power.of("lab/train").worst_w() == pytest.approx(WORST_CASE_FACTOR * 300.0, rel=0.1), "peaks are forgotten"
+
+
+def learnt_book() -> PowerBook:
+    book = PowerBook()
+    for k in range(WORST_SAMPLES):
+        pod = f"train-{k % 3}-x7k2p"
+        book.take([
+            told("gpu_power", 400.0, "west-0", pod), told("node_power", 5000.0, "west-0"),
+            told("gpu_power", 60.0, "west-1", device="g1"), told("node_power", 1500.0, "west-1"),
+        ])  # fmt: skip
+    return book
+
+
+def test_what_runs_counts_at_what_its_class_was_seen_to_draw_and_never_above_its_rating():
+    pod = running_pod("train-1-x7k2p", "west-0", gpus=8)
+    before = assembled(view=view(pods=[pod])).snapshot.running[0]
+    after = assembled(view=view(pods=[pod]), learnt=learnt_book()).snapshot.running[0]
+    assert after.power_kw < before.power_kw
+    assert after.worst_power_kw < before.worst_power_kw
+    assert after.worst_power_kw >= after.power_kw
+    hotter = PowerBook()
+    for _ in range(WORST_SAMPLES):
+        hotter.take([told("gpu_power", 1500.0, "west-0", "train-1-x7k2p")])
+    assert assembled(view=view(pods=[pod]), learnt=hotter).snapshot.running[0].worst_power_kw == before.worst_power_kw
+
+
+def test_what_is_planned_counts_at_its_class_once_enough_runs_of_it_were_seen():
+    declared = assembled(job("train-9")).snapshot.workloads[0]
+    learnt = assembled(job("train-9"), learnt=learnt_book()).snapshot.workloads[0]
+    assert learnt.power_kw < declared.power_kw
+    assert learnt.worst_power_kw < declared.worst_power_kw
+    other = assembled(job("evaluate"), learnt=learnt_book()).snapshot.workloads[0]
+    assert other.worst_power_kw == declared.worst_power_kw
+
+
+def test_what_idle_nodes_draw_is_learnt_and_reaches_both_zones():
+    zone = thermal_zone("west-r1", cooling={"capacityKilowatts": 50})
+    before, after = (
+        assembled(job(), thermal_zones=(zone,), **more).snapshot for more in ({}, {"learnt": learnt_book()})
+    )
+    stated_w = 1000.0 * before.thermal_zones[0].base_power_kw / 4
+    told_w = 1000.0 * (before.thermal_zones[0].base_power_kw - after.thermal_zones[0].base_power_kw)
+    assert told_w == pytest.approx(stated_w - 1500.0)
+    west = [next(z for z in s.grid_zones if z.name == "west").base_power_kw for s in (before, after)]
+    assert west[1] < west[0]
+
+
+def test_where_no_exporter_names_pods_no_node_is_taken_for_idle():
+    book = PowerBook()
+    for _ in range(2 * IDLE_SAMPLES):
+        book.take([told("gpu_power", 700.0, "a"), told("node_power", 6000.0, "a")])
+    assert book.idle_watts("a") is None
+
+
+# --- learning survives what does not touch it -------------------------------------------------------------------------
+
+
+def test_other_limits_or_another_idle_power_forget_nothing_and_another_topology_does():
+    zone = ZoneSettings(name="row", limits=LimitSettings(inlet_hard_c=32.0), cooling=CoolingSettings(capacity_kw=100.0))
+    old = ZoneModels([zone])
+    old.fit.weight[:] = 500.0
+    for change, kept in (
+        ({"base_power_kw": 7.0}, True),
+        ({"limits": LimitSettings(inlet_hard_c=35.0)}, True),
+        ({"start_ramp_kw_per_min": 5.0}, True),
+        ({"topology": 1}, False),
+        ({"cooling": CoolingSettings(capacity_kw=80.0)}, False),
+    ):
+        fresh = ZoneModels([replace(zone, **change)])
+        fresh.transplant(old)
+        assert bool((fresh.fit.weight == 500.0).all()) is kept, change
+
+
+# --- PUE --------------------------------------------------------------------------------------------------------------
+
+
+def test_pue_is_learnt_from_the_meters_and_holds_only_where_the_weather_was_seen():
+    book, power = PueBook(), PowerBook()
+    random = np.random.default_rng(0)
+    said = np.array([1.5, 1.5, 1.5])
+    ahead = np.array([8.0, 35.0, np.nan])
+    for _ in range(400):
+        it_kw, outdoor = random.uniform(40, 60), random.uniform(5, 12)
+        power.take([told("node_power", 1000.0 * it_kw, "a")])
+        meter = {"west": Reading(value=1.1 * it_kw, age_s=1.0, quality=Quality.FRESH)}
+        for _ in range(3):
+            # Turns come faster than the nodes are read.
+            book.observe(meter, power, {"west": ("a",)}, {"west": outdoor})
+    assert book.ahead("west", ahead, said) == pytest.approx([1.1, 1.5, 1.5], abs=0.02)
+    assert list(book.ahead("east", ahead, said)) == list(said)
+    power.take([told("node_power", 50_000.0, "a")])
+    book.observe({"east": replace(meter["west"], quality=Quality.STALE)}, power, {"east": ("a",)}, {})
+    assert list(book.ahead("east", ahead, said)) == list(said)
+
+
+# --- what is done to nodes --------------------------------------------------------------------------------------------
+
+
+class Desk(NodeTaints):
+    """Keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.wanted: list[dict[str, str]] = []
+
+    def turn(self, wanted: Any, standing: Any) -> None:  # noqa: ARG002
+        self.wanted.append(dict(wanted))
+
+
+class Caps(PowerCaps):
+    """Keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.wanted: list[dict[str, Cap]] = []
+
+    def turn(self, wanted: Any, now: Any) -> None:  # noqa: ARG002
+        self.wanted.append(dict(wanted))
+
+
+class Switch:
+    """A switch that says what it is told to."""
+
+    def __init__(self, *, locked: bool = False, fails: bool = False) -> None:
+        self.locked, self.fails = locked, fails
+
+    def read(self) -> SwitchState:
+        if self.fails:
+            raise ApiError(0, "Unreachable", "no answer")
+        return SwitchState(exists=True, enabled=True, locked=self.locked, namespaces=frozenset())
+
+
+def acts(switch: Switch) -> tuple[HeatActs, Desk, Caps]:
+    desk, caps = Desk(), Caps()
+    return HeatActs(caps=caps, taints=desk, switch=switch, max_taint_s=3600.0), desk, caps
+
+
+LAYOUT = lay_out((), (thermal_zone("west-r1"),), nodes())
+
+
+def test_a_taint_ends_after_as_long_as_a_limit_may_hold_and_may_come_again_after_that():
+    made, desk, _ = acts(Switch())
+    for hours, hot in ((0.0, ["west-r1"]), (0.9, ["west-r1"]), (1.1, ["west-r1"]), (1.2, []), (1.3, ["west-r1"])):
+        made.turn(NOW + timedelta(hours=hours), LAYOUT, hot, (), (), enforced=True)
+    assert [bool(wanted) for wanted in desk.wanted] == [True, True, False, False, True]
+    assert desk.wanted[0] == dict.fromkeys(["west-0", "west-1", "west-2", "west-3"], "west-r1")
+
+
+@pytest.mark.parametrize("switch", [Switch(locked=True), Switch(fails=True)], ids=["locked", "unreadable"])
+def test_nothing_is_done_to_nodes_while_an_uninstall_may_be_under_way(switch: Switch):
+    made, desk, caps = acts(switch)
+    made.turn(NOW, LAYOUT, ["west-r1"], [order()], [load()], enforced=True)
+    assert desk.wanted == [{}]
+    assert caps.wanted == [{}]
+
+
+def test_in_shadow_nothing_is_done_to_nodes():
+    made, desk, caps = acts(Switch())
+    made.turn(NOW, LAYOUT, ["west-r1"], [order()], [load()], enforced=False)
+    assert desk.wanted == [{}]
+    assert caps.wanted == [{}]
+
+
+def load(key: str = "a", *, knee_w: float = 420.0, capable: bool = True) -> HeatLoad:
+    return HeatLoad(
+        key=key, zone="west-r1", nodes=("west-0",), gpus=8, power_kw=5.0, started_at=NOW, rated_w=700.0, knee_w=knee_w,
+        capable=capable,
+    )  # fmt: skip
+
+
+def order(key: str = "a", watts: float = 500.2) -> CapOrder:
+    expires = NOW + timedelta(minutes=10)
+    return CapOrder(key=key, nodes=("west-0",), watts_per_gpu=watts, expires=expires, reason="33.0 °C")
+
+
+def test_a_node_gets_the_highest_cap_of_its_work_and_never_less_than_any_knee():
+    caps = by_node([order("a", 430.0), order("b", 300.0), order("c", 600.0)], [load("a"), load("b", knee_w=450.4)])
+    assert set(caps) == {"west-0"}, "an order about unknown work is nobody's"
+    assert (caps["west-0"].cap_w, caps["west-0"].knee_w) == (451, 451)
+    assert by_node([order("a")], [load("a", capable=False)]) == {}
+    assert by_node([order("a")], [load("a")])["west-0"].cap_w == 501
+
+
+def test_only_work_that_opted_in_on_nodes_with_an_agent_can_be_capped():
+    agent = {names.POWER_CAP_AGENT_LABEL: "true"}
+    found = [node("west-0", **agent), node("west-1"), node("west-2", **agent)]
+    records = [job(n, held=False) for n in ("a", "b", "c")]
+    pods = [running_pod(f"{r.key.name}-pod", f"west-{k}", gpus=4, job_uid=r.key.uid) for k, r in enumerate(records)]
+    stranger = running_pod("rigid", "west-2", gpus=4)
+    made = assembled(view=view(*records, pods=[*pods, stranger], on=found), thermal_zones=(thermal_zone("west-r1"),))
+    loads = heat_loads(made, records, [*pods, stranger], NOW)
+    assert {one.key: one.capable for one in loads} == {
+        "uid-research-a": True, "uid-research-b": False, "uid-research-c": False,
+    }  # fmt: skip
+
+
+def test_our_own_taint_closes_a_node_for_now_and_is_no_lasting_barrier():
+    raw = {
+        "metadata": {"name": "west-0", "labels": {ROW: "west-r1"}},
+        "spec": {"taints": [{"key": names.OVERHEATED, "value": "west-r1", "effect": "NoSchedule"}]},
+        "status": {"allocatable": {"nvidia.com/gpu": "8"}, "conditions": [{"type": "Ready", "status": "True"}]},
+    }
+    found = parse_node(raw)
+    assert found is not None
+    assert (found.schedulable, found.taints, found.overheated) == (False, (), "west-r1")
+    assert lay_out((), (), [found]).overheated == {"west-0": "west-r1"}
+
+
+def test_the_words_of_the_api_are_those_of_the_heat_code():
+    # Two rooms that may not import each other; what is written in a spec must mean something to the models.
+    for theirs, ours in ((SensorRole, Role), (SensorUnit, Unit), (LadderMeasure, Measure), (Claim, Side)):
+        assert {str(word) for word in theirs} == {str(word) for word in ours}
