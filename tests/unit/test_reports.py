@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from embellie.accounting.interval import account_interval
-from embellie.accounting.known import Gang, Machine, Price, Samples, Stay, Tariff, ZoneInterval
+from embellie.accounting.known import NO_ZONE, Gang, Machine, Price, Samples, Stay, Tariff, ZoneInterval
+from embellie.accounting.overhead import OverheadModel
 from embellie.cli.main import cli
 from embellie.cli.reporting.period import ReportError, parse_period
 from embellie.domain.reasons import SignalKind
@@ -212,6 +213,46 @@ def test_a_zone_that_was_renamed_is_told_and_can_be_joined(path: Path) -> None:
     joined = report(path, "2026-03-28", "2026-03-30", "--by", "zone", "--rename", "west=west-1")
     assert "Refused: energy" not in joined.output
     assert "100 %" in joined.output
+
+
+def stray_hour(k: int, gpus: int = 8) -> Draft:
+    start = T0 + k * HOUR
+    known = ZoneInterval(
+        zone=NO_ZONE, start=start, end=start + HOUR, gpus=(), gangs=(), overhead=OverheadModel.from_pue(1.0),
+        machines=(Machine(name="lost-7", gpus=gpus, idle_w=400.0 * gpus, gpu_idle_w=140.0, host_share=0.03),),
+    )  # fmt: skip
+    body = account_interval(known) | {"nodes": {"count": 1, "names": ["lost-7"]}}
+    return Draft(kind=Kind.ACCOUNT, at=start + HOUR, body=body)
+
+
+def test_a_node_without_a_zone_has_a_line_of_its_own_and_too_much_of_it_refuses_the_emissions(path: Path) -> None:
+    write(path, [*swinging(48), *(stray_hour(k) for k in range(48)), ran(0), ran(1)])
+    result = report(path, "2026-03-28", "2026-03-30", "--by", "zone")
+    assert result.exit_code == 0, result.output
+    line = next(line for line in result.output.splitlines() if line.startswith("(no zone)"))
+    assert "153.6" in line, "48 h of 3.2 kW"
+    assert "Nodes (lost-7) belong to no GridZone: their 153.6 kWh" in result.output
+    assert "Refused: AverageLifecycle of (no zone): these nodes belong to no GridZone" in result.output
+    whole = json.loads(report(path, "2026-03-28", "2026-03-30", "--format", "json").output)["cluster"]
+    assert whole["energyKwh"]["total"] == pytest.approx(2 * (12 * 6.8 + 12 * 3.2) * 1.2 + 153.6)
+    assert whole["coveragePercent"]["accounts"] == pytest.approx(100)
+    assert whole["emissionsKg"]["AverageLifecycle"] is None
+    assert "belong to no GridZone" in whole["refused"]["AverageLifecycle"]
+
+
+def test_a_few_kilowatt_hours_without_a_zone_refuse_nothing(path: Path) -> None:
+    write(path, [*swinging(48), *(stray_hour(k) for k in range(3))])
+    whole = json.loads(report(path, "2026-03-28", "2026-03-30", "--format", "json").output)
+    assert whole["cluster"]["emissionsKg"]["AverageLifecycle"] is not None
+    assert whole["cluster"]["refused"].keys() == {"AverageDirect", "saving"}
+    assert any("lost-7" in note for note in whole["notes"])
+
+
+def test_a_cluster_without_any_grid_zone_is_told_its_energy(path: Path) -> None:
+    write(path, [stray_hour(k) for k in range(48)])
+    whole = json.loads(report(path, "2026-03-28", "2026-03-30", "--format", "json").output)["cluster"]
+    assert whole["energyKwh"]["total"] == pytest.approx(153.6)
+    assert whole["refused"].keys() == {"AverageLifecycle", "AverageDirect", "saving"}
 
 
 def test_ten_thousand_namespaces_with_quotes_and_newlines_are_reported(path: Path) -> None:
