@@ -28,7 +28,7 @@ from embellie_testbed.demo.summary import Measured, Summary, as_json, summarise,
 from embellie_testbed.demo.summary_view import render_summary
 
 HOUR = timedelta(hours=1)
-IDLE_KW = 16 * 3.2 * 1.2
+IDLE_KW = 16 * 3.2 * 1.08
 """One zone, idle, with what its building adds."""
 
 
@@ -116,13 +116,13 @@ def one_job_moved_by_two_hours() -> Summary:
 
 
 def test_emissions_are_those_of_the_whole_cluster_idle_nodes_counted() -> None:
-    # Added by the job: 8 GPUs x (640 - 140) W x 1.03 = 4.12 kW of IT power, 4.944 kW with the building.
+    # Added by the job: 8 GPUs x (640 - 140) W x 1.03 = 4.12 kW of IT power, 4.4496 kW with the building.
     # The window ends with the later of the two histories, after three hours.
     summary = one_job_moved_by_two_hours()
     idle_kg = IDLE_KW * (2 * 0.400 + 0.100) + IDLE_KW * 3 * 0.400
-    assert summary.embellie.account.emissions.grams / 1000 == pytest.approx(idle_kg + 4.944 * 0.100)
-    assert summary.fifo.account.emissions.grams / 1000 == pytest.approx(idle_kg + 4.944 * 0.400)
-    assert summary.comparison.saved_grams / 1000 == pytest.approx(4.944 * 0.300)
+    assert summary.embellie.account.emissions.grams / 1000 == pytest.approx(idle_kg + 4.4496 * 0.100)
+    assert summary.fifo.account.emissions.grams / 1000 == pytest.approx(idle_kg + 4.4496 * 0.400)
+    assert summary.comparison.saved_grams / 1000 == pytest.approx(4.4496 * 0.300)
 
 
 def test_both_histories_are_counted_over_the_same_hours() -> None:
@@ -135,8 +135,8 @@ def test_both_histories_are_counted_over_the_same_hours() -> None:
 
 def test_peak_and_delay_are_what_the_example_says() -> None:
     summary = one_job_moved_by_two_hours()
-    assert summary.embellie.account.peak_by_zone_kw == pytest.approx({"west": IDLE_KW + 4.944, "east": IDLE_KW})
-    assert summary.embellie.account.peak_kw == pytest.approx(2 * IDLE_KW + 4.944)
+    assert summary.embellie.account.peak_by_zone_kw == pytest.approx({"west": IDLE_KW + 4.4496, "east": IDLE_KW})
+    assert summary.embellie.account.peak_kw == pytest.approx(2 * IDLE_KW + 4.4496)
     assert (summary.embellie.delays.mean_s, summary.fifo.delays.mean_s) == (7200.0, 0.0)
 
 
