@@ -124,6 +124,13 @@ def test_work_that_waits_beyond_the_window_is_owed_and_not_saved() -> None:
     assert found.saved_g.value == pytest.approx(0.0, abs=1e-6)
 
 
+def test_what_is_owed_is_priced_by_the_last_24_hours_though_the_last_day_has_just_begun() -> None:
+    # 26 hours from midnight: the last UTC day is two clean hours long. 7.2 kWh would have met 600 g/kWh; they are owed
+    # at 600 in 22 and 200 in 2 of the last 24 hours.
+    found = saved([ran("a", 0, 26, 2, held=True)], series(*[600.0] * 24, 200.0, 200.0), 26)
+    assert found.saved_g.value == pytest.approx(7.2 * (600 - (22 * 600 + 2 * 200) / 24))
+
+
 def test_days_and_zones_add_up_to_the_whole() -> None:
     signal = series(*([600.0] * 12 + [200.0] * 36))
     found = saved([ran("a", 0, 14, 20, held=True), ran("b", 1, 30, 4, held=True)], signal, 48)

@@ -211,9 +211,9 @@ def savings(
     meter = draws.ours.mean(axis=0) if measured_kwh is None else measured_kwh
     gained = draws.fifo - draws.ours
     noisy = ci[None] * _intensity_errors(draws, uncertainty.intensity, seed)
-    # What is still to be drawn has to be paid at some hour: at the mean intensity of the window's last day.
+    # What is still to be drawn has to be paid at some hour: at the mean intensity of the window's last 24 hours.
     owed = draws.owed
-    last_day = draws.window.days()[-1][1]
+    last_day = slice(-max(1, round(timedelta(hours=24) / draws.window.step)), None)
     owed_g = owed * noisy[:, :, last_day].mean(axis=2)
     grams, kwh = gained * noisy, gained
     by_day = tuple(
