@@ -3,6 +3,7 @@
 
 import io
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,14 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from embellie.accounting.interval import account_interval
+from embellie.accounting.known import Machine, Price, Samples, ZoneInterval
+from embellie.domain.reasons import SignalKind
+from embellie.ledger import Draft, Kind, Ledger
+from embellie.telemetry.intensity import Known, read_intensity
+from embellie_testbed.demo.accounts import read_ledger
 from embellie_testbed.demo.counterfactual import simulated
-from embellie_testbed.demo.grid import GridTruth
+from embellie_testbed.demo.grid import GridTruth, write_intensity
 from embellie_testbed.demo.history import History, observed
 from embellie_testbed.demo.record import JobTrack, PodTrack
 from embellie_testbed.demo.scenario import BEGIN, ZONES, DemoJob, Flex, Scenario
@@ -21,7 +28,7 @@ from embellie_testbed.demo.summary import Measured, Summary, as_json, summarise,
 from embellie_testbed.demo.summary_view import render_summary
 
 HOUR = timedelta(hours=1)
-IDLE_KW = 16 * 3.2 * 1.2
+IDLE_KW = 16 * 3.2 * 1.08
 """One zone, idle, with what its building adds."""
 
 
@@ -51,6 +58,7 @@ def truth(zone: str, *first_hours: float, ambient_c: float = 20.0) -> GridTruth:
         zone=zone,
         start=BEGIN - 24 * HOUR,
         carbon_g_per_kwh=carbon,
+        direct_g_per_kwh=0.8 * carbon,
         renewable_share=np.zeros(carbon.size),
         ambient_c=np.full(carbon.size, ambient_c),
     )
@@ -108,13 +116,13 @@ def one_job_moved_by_two_hours() -> Summary:
 
 
 def test_emissions_are_those_of_the_whole_cluster_idle_nodes_counted() -> None:
-    # Added by the job: 8 GPUs x (640 - 140) W x 1.03 = 4.12 kW of IT power, 4.944 kW with the building.
+    # Added by the job: 8 GPUs x (640 - 140) W x 1.03 = 4.12 kW of IT power, 4.4496 kW with the building.
     # The window ends with the later of the two histories, after three hours.
     summary = one_job_moved_by_two_hours()
     idle_kg = IDLE_KW * (2 * 0.400 + 0.100) + IDLE_KW * 3 * 0.400
-    assert summary.embellie.account.emissions.grams / 1000 == pytest.approx(idle_kg + 4.944 * 0.100)
-    assert summary.fifo.account.emissions.grams / 1000 == pytest.approx(idle_kg + 4.944 * 0.400)
-    assert summary.comparison.saved_grams / 1000 == pytest.approx(4.944 * 0.300)
+    assert summary.embellie.account.emissions.grams / 1000 == pytest.approx(idle_kg + 4.4496 * 0.100)
+    assert summary.fifo.account.emissions.grams / 1000 == pytest.approx(idle_kg + 4.4496 * 0.400)
+    assert summary.comparison.saved_grams / 1000 == pytest.approx(4.4496 * 0.300)
 
 
 def test_both_histories_are_counted_over_the_same_hours() -> None:
@@ -127,8 +135,8 @@ def test_both_histories_are_counted_over_the_same_hours() -> None:
 
 def test_peak_and_delay_are_what_the_example_says() -> None:
     summary = one_job_moved_by_two_hours()
-    assert summary.embellie.account.peak_by_zone_kw == pytest.approx({"west": IDLE_KW + 4.944, "east": IDLE_KW})
-    assert summary.embellie.account.peak_kw == pytest.approx(2 * IDLE_KW + 4.944)
+    assert summary.embellie.account.peak_by_zone_kw == pytest.approx({"west": IDLE_KW + 4.4496, "east": IDLE_KW})
+    assert summary.embellie.account.peak_kw == pytest.approx(2 * IDLE_KW + 4.4496)
     assert (summary.embellie.delays.mean_s, summary.fifo.delays.mean_s) == (7200.0, 0.0)
 
 
@@ -184,6 +192,67 @@ def test_the_file_has_the_promised_fields(tmp_path: Path) -> None:
     assert set(found["carbon_kg"]) == {"embellie", "fifo"}
     assert found["grid_hours_replayed"] == 50.0
     assert found["contracted_kw"] == sum(site.contracted_kw for site in ZONES)
+
+
+def ledger_of_a_day(path: Path) -> None:
+    """A day of one zone, metered at 12 kW, and one job that waited two hours."""
+    drafts = []
+    for k in range(24):
+        start = BEGIN + k * HOUR
+        at = tuple(start.timestamp() + s for s in range(0, 3601, 300))
+        meter, node = (Samples(at_s=at, values=(watts,) * len(at)) for watts in (12_000.0, 10_000.0))
+        kinds = (SignalKind.AVERAGE_LIFECYCLE, SignalKind.AVERAGE_DIRECT)
+        known = ZoneInterval(
+            zone="west", start=start, end=start + HOUR, gpus=(), gangs=(), meter=meter,
+            machines=(Machine(name="n", gpus=8, idle_w=3200.0, gpu_idle_w=140.0, host_share=0.03, power=node),),
+            prices=tuple(Price(kind=kind, g_per_kwh=400.0, quality="measured", source="x") for kind in kinds),
+        )  # fmt: skip
+        cell = {"name": "west", "nodes": 1, "gpusPerNode": 8, "nodeIdleKw": 3.2, "marginalPue": 1.2}
+        drafts.append(Draft(kind=Kind.ACCOUNT, at=start + HOUR, body={**account_interval(known), "cells": [cell]}))
+    ran = {
+        "uid": "u", "namespace": "ml", "kind": "Job", "name": "a", "flex": "patient", "submitted": BEGIN,
+        "start": BEGIN + 2 * HOUR, "end": BEGIN + 6 * HOUR, "latestStart": BEGIN + 8 * HOUR, "gpus": 8,
+        "gpusPerPod": 8, "cell": "west", "addedKw": 3.6, "running": False,
+    }  # fmt: skip
+    with Ledger(path, leader="a", version="1") as ledger:
+        ledger.append([*drafts, Draft(kind=Kind.RUN, at=BEGIN + 6 * HOUR, body=ran)])
+
+
+def test_the_summary_says_what_the_operators_own_ledger_says(tmp_path: Path) -> None:
+    ledger_of_a_day(tmp_path / "ledger.sqlite")
+    account = read_ledger(tmp_path / "ledger.sqlite", BEGIN)
+    summary = replace(one_job_moved_by_two_hours(), ledger=account)
+    found = as_json(summary)
+    assert found["ledger"]["sound"]
+    assert found["ledger"]["facility_kwh"] == pytest.approx(24 * 12.0)
+    assert found["ledger"]["carbon_kg"] == {"AverageLifecycle": 115.2, "AverageDirect": 115.2}
+    assert found["ledger"]["coverage_percent"]["meter"] == pytest.approx(100)
+    assert found["ledger"]["refused"] == {}
+    assert found["carbon_saved"]["gpu_hours_delayed"] == pytest.approx(16)
+    console = Console(width=120, file=io.StringIO(), record=True)
+    console.print(render_summary(summary, width=120))
+    assert "its chain is whole" in console.export_text()
+
+
+def test_a_ledger_that_tells_nothing_is_said_to(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite", leader="a", version="1"):
+        pass
+    found = as_json(replace(one_job_moved_by_two_hours(), ledger=read_ledger(tmp_path / "ledger.sqlite", BEGIN)))
+    assert "no accounts yet" in found["ledger"]["trouble"]
+    assert found["carbon_saved"] is None
+    assert not read_ledger(tmp_path / "none.sqlite", BEGIN).sound
+
+
+def test_grids_tell_a_first_figure_at_once_and_the_one_that_stays_a_day_later(tmp_path: Path) -> None:
+    write_intensity(tmp_path, [truth("west", 100, 300)], BEGIN + 2 * HOUR)
+    first = read_intensity(tmp_path / "west.csv")
+    write_intensity(tmp_path, [truth("west", 100, 300)], BEGIN + 26 * HOUR)
+    last = read_intensity(tmp_path / "west.csv")
+    second_hour = BEGIN + HOUR
+    assert first.at(SignalKind.AVERAGE_LIFECYCLE, second_hour) == Known(g_per_kwh=200.0, estimated=True)
+    assert last.at(SignalKind.AVERAGE_LIFECYCLE, second_hour) == Known(g_per_kwh=300.0, estimated=False)
+    assert last.at(SignalKind.AVERAGE_DIRECT, second_hour) == Known(g_per_kwh=240.0, estimated=False)
+    assert first.at(SignalKind.AVERAGE_LIFECYCLE, BEGIN + 2 * HOUR) is None, "an hour that is not over is not told"
 
 
 def test_every_job_held_past_its_bound_is_counted_and_the_worst_is_named() -> None:

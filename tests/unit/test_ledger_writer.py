@@ -2,6 +2,7 @@
 """The recorder: decisions and intervals reach the ledger once each, over restarts, full disks and clock jumps."""
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,14 +10,17 @@ from typing import Any
 
 import pytest
 
+from embellie.api.energypolicy import EnergyPolicy
 from embellie.api.gridzone import GridZone
 from embellie.cluster.plan_objects import PlanRecord
-from embellie.cluster.records import NamespaceRecord, NodeRecord, PodRecord
+from embellie.cluster.records import UNCONSTRAINED, NamespaceRecord, NodeRecord, PodRecord, WorkloadRecord
 from embellie.cluster.store import View
-from embellie.control.accountant import Accountant, Scene
+from embellie.control.accountant import Accountant
 from embellie.control.assemble import Assembly, Inputs, assemble
 from embellie.control.ledger_writer import LedgerOptions, Recorder
-from embellie.control.records import Witness
+from embellie.control.records import Scene
+from embellie.control.witness import Witness
+from embellie.domain import names
 from embellie.domain.reasons import Reason, SignalKind, State
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 from embellie.ledger import Kind, LedgerReader, LedgerUnavailableError, verify
@@ -24,9 +28,11 @@ from embellie.telemetry.energy import EnergySamples, Series
 from embellie.telemetry.intensity import IntensityFolder, read_intensity
 from embellie.telemetry.tariffs import TariffFolder, read_tariffs
 from embellie.telemetry.zone_files import ZoneFileError
+from embellie.thermal.job_power import ClassPower, LearntPower, NothingLearnt
 
 T0 = datetime(2026, 7, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+NOTHING = NothingLearnt()
 
 
 class Hand:
@@ -77,9 +83,9 @@ def grid_zone(name: str = "west") -> GridZone:
     )
 
 
-def pod(node: str = "n1", uid: str = "p1") -> PodRecord:
+def pod(node: str = "n1", uid: str = "p1", job: str = "j1") -> PodRecord:
     return PodRecord(
-        uid=uid, namespace="ml", name=uid, job_uid="j1", node=node, gpus=8, watts_per_gpu="600",
+        uid=uid, namespace="ml", name=uid, job_uid=job, node=node, gpus=8, watts_per_gpu="600",
         created_at=T0 - HOUR, started_at=T0 - HOUR,
     )  # fmt: skip
 
@@ -96,9 +102,9 @@ def view(*pods: PodRecord) -> View:
     )
 
 
-def assembly(seen: View, clock: Hand) -> Assembly:
+def assembly(seen: View, clock: Hand, *policies: EnergyPolicy) -> Assembly:
     inputs: dict[str, Any] = {
-        "view": seen, "grid_zones": (grid_zone(),), "thermal_zones": (), "policies": (), "forecasts": {},
+        "view": seen, "grid_zones": (grid_zone(),), "thermal_zones": (), "policies": policies, "forecasts": {},
         "grid_power": {}, "inlets": {}, "supplies": {}, "bounds": {}, "in_flight": {}, "own_namespace": "embellie",
         "turn_s": 15.0, "period_s": 15.0, "max_limit_hold_s": 3600.0,
     }  # fmt: skip
@@ -125,9 +131,15 @@ class Desk:
             is_leader=lambda: self.leads,
         )  # fmt: skip
 
-    def turn(self, *records: PlanRecord, seen: View | None = None) -> None:
+    def turn(
+        self,
+        *records: PlanRecord,
+        seen: View | None = None,
+        policies: tuple[EnergyPolicy, ...] = (),
+        learnt: LearntPower = NOTHING,
+    ) -> None:
         seen = seen or view(pod())
-        self.recorder.turn(assembly(seen, self.clock), seen, records, {})
+        self.recorder.turn(assembly(seen, self.clock, *policies), seen, records, {}, learnt)
         self.recorder._retry_at = 0.0
         self.recorder._once()
 
@@ -157,6 +169,86 @@ def test_a_decision_is_recorded_when_it_changes_and_not_each_turn(desk: Desk) ->
     assert len(found[0]["inputsHash"]) == 64
     assert found[0]["message"] == 'Waits: "quoted"\nand on.'
     assert found[0]["alternatives"]["plannedLowG"] == 70.0
+
+
+def started_by(person: str) -> View:
+    """Return a cluster in which somebody has started the work of `record` by hand."""
+    job = WorkloadRecord(
+        key=record().key, created_at=T0, flex="patient", held=False, labels={}, annotations={names.GO: person},
+        pods=1, gpus_per_pod=8, waiting=False, finished=False, constraints=UNCONSTRAINED,
+    )  # fmt: skip
+    return replace(view(), workloads=(job,))
+
+
+def policy(user_names: str | None) -> EnergyPolicy:
+    spec = {} if user_names is None else {"userNames": user_names}
+    return EnergyPolicy.model_validate(
+        {"apiVersion": "embellie.io/v1alpha1", "kind": "EnergyPolicy", "metadata": {"name": "p"}, "spec": spec}
+    )
+
+
+@pytest.mark.parametrize(
+    ("policies", "named"),
+    [((policy(None),), True), ((policy("Plain"),), True), ((policy("Pseudonyms"),), False), ((), False)],
+    ids=["by default", "plainly", "pseudonyms", "the policy is gone"],
+)
+def test_who_started_work_by_hand_reaches_the_ledger_only_as_the_policy_says(
+    desk: Desk, policies: tuple[EnergyPolicy, ...], named: bool
+) -> None:
+    for state in (State.RELEASED, State.HANDED_OFF):
+        desk.turn(record(state), seen=started_by("alice@example.org"), policies=policies)
+    people = {d["overriddenBy"] for d in desk.entries(Kind.DECISION)}
+    assert len(people) == 1, "one person has one name"
+    assert (people == {"alice@example.org"}) is named
+    assert all(person.startswith("person-") for person in people) is not named
+    desk.stop()
+    written = b"".join(file.read_bytes() for file in desk.path.parent.iterdir() if file.is_file())
+    assert (b"alice" in written) is named
+
+
+def test_without_a_key_for_pseudonyms_nobody_is_named(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk.path.with_name(desk.path.name + ".pseudonym-key").write_text("cut", encoding="ascii")
+    desk.turn(record(State.RELEASED), seen=started_by("alice"), policies=(policy("Pseudonyms"),))
+    assert [d["overriddenBy"] for d in desk.entries(Kind.DECISION)] == ["person"]
+    assert "recorded without a name" in caplog.text
+    assert "alice" not in caplog.text
+
+
+def test_a_node_without_a_zone_has_a_line_of_its_own_and_is_named(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    stray = NodeRecord(name="lost-7", labels={}, gpus=8, schedulable=True)
+    office = NodeRecord(name="no-gpus", labels={}, gpus=0, schedulable=True)
+    seen = replace(view(pod(), pod(node="lost-7", uid="p2", job="j2")), nodes=(*view().nodes, stray, office))
+    for _ in range(5):
+        desk.turn(seen=seen)
+        desk.clock.moment += timedelta(minutes=15)
+    found = [a for a in desk.entries(Kind.ACCOUNT) if a["zone"] == "(no zone)"]
+    assert len(found) == len([a for a in desk.entries(Kind.ACCOUNT) if a["zone"] == "west"]) > 0
+    kwh = found[0]["adds"]["kwh"]
+    # An idle floor of 3.2 kW, and 8 GPUs of 600 W as stated: 460 W each above their idle draw, 3 % more for the host.
+    assert kwh["facility"] == pytest.approx(0.25 * (3.2 + 8 * 0.46 * 1.03))
+    assert kwh["estimated"] == pytest.approx(kwh["facility"])
+    assert found[0]["nodes"] == {"count": 1, "names": ["lost-7"]}
+    assert found[0]["adds"]["grams"] == {}
+    assert caplog.text.count("belong to no GridZone (lost-7)") == 1, "it is told once, not at each interval"
+
+
+class Learnt(NothingLearnt):
+    """Jobs called j1 were seen to draw 300 W."""
+
+    def class_power(self, namespace: str, name: str) -> ClassPower | None:
+        if not name.startswith("p1"):
+            return None
+        return ClassPower(mean_w=300.0, sd_w=5.0, samples=50.0, peak_w=310.0, runs=frozenset({namespace}))
+
+
+def test_work_that_nothing_measures_is_taken_to_draw_what_jobs_of_its_name_drew(desk: Desk) -> None:
+    desk.recorder._accountant._metering._source.away = True  # type: ignore[union-attr]
+    for _ in range(5):
+        desk.turn(learnt=Learnt())
+        desk.clock.moment += timedelta(minutes=15)
+    adds = desk.entries(Kind.ACCOUNT)[0]["adds"]
+    assert adds["kwh"]["jobs"] == pytest.approx(0.25 * (3.2 + 8 * (0.3 - 0.14) * 1.03))
+    assert adds["kwh"]["estimated"] == pytest.approx(adds["kwh"]["jobs"]), "what was learnt is still no measurement"
 
 
 def test_only_a_leader_writes(desk: Desk) -> None:
@@ -189,7 +281,7 @@ def test_each_interval_is_accounted_once_over_a_restart_and_a_clock_that_goes_ba
 
 
 def test_intervals_without_prometheus_are_estimated_and_never_missing(desk: Desk) -> None:
-    desk.recorder._accountant._source.away = True  # type: ignore[union-attr]
+    desk.recorder._accountant._metering._source.away = True  # type: ignore[union-attr]
     desk.turn()
     desk.clock.moment += HOUR
     desk.turn()
@@ -315,14 +407,14 @@ def test_prices_ahead_repeat_the_last_known_day_and_start_only_where_they_are_kn
 
 
 def test_a_turn_is_never_ended_by_what_cannot_be_recorded(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    desk.recorder.turn(SimpleNamespace(), view(), (), {})  # type: ignore[arg-type]
+    desk.recorder.turn(SimpleNamespace(), view(), (), {}, NOTHING)  # type: ignore[arg-type]
     assert "could not be recorded" in caplog.text
 
 
 def test_the_thread_starts_and_stops(tmp_path: Path) -> None:
     desk = Desk(tmp_path, Hand(T0), Meters())
     desk.recorder.start()
-    desk.recorder.turn(assembly(view(pod()), desk.clock), view(pod()), (record(),), {})
+    desk.recorder.turn(assembly(view(pod()), desk.clock), view(pod()), (record(),), {}, NOTHING)
     desk.recorder.stop()
     assert not any(thread.name == "ledger" for thread in threading.enumerate())
     assert len(desk.entries(Kind.DECISION)) == 1

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from embellie.accounting.interval import account_interval
-from embellie.accounting.known import Gang, Machine, Price, Samples, Stay, Tariff, ZoneInterval
+from embellie.accounting.known import NO_ZONE, Gang, Machine, Price, Samples, Stay, Tariff, ZoneInterval
+from embellie.accounting.overhead import OverheadModel
 from embellie.cli.main import cli
 from embellie.cli.reporting.period import ReportError, parse_period
 from embellie.domain.reasons import SignalKind
@@ -91,7 +92,7 @@ def run(*arguments: str) -> Result:
 
 
 def report(path: Path, first: str, last: str, *more: str) -> Result:
-    return run("report", "--ledger", str(path), "--from", first, "--to", last, "--draws", "8", *more)
+    return run("report", "--ledger", str(path), "--from", first, "--to", last, "--draws", "19", *more)
 
 
 def test_a_report_adds_up_and_shows_the_saving_with_its_interval_beside_the_sum_over_jobs(path: Path) -> None:
@@ -111,23 +112,17 @@ def test_a_report_adds_up_and_shows_the_saving_with_its_interval_beside_the_sum_
     assert saving["whyTheyDiffer"]
     assert saving["gpuHoursDelayed"] == pytest.approx(4 * 6 * 8)
     assert document["cluster"]["delay"]["meanHours"] == pytest.approx(6)
-    assert document["method"] == {"accounts": "embellie-account/1", "savings": "embellie-savings/2"}
+    assert document["method"] == {"accounts": "embellie-account/1", "savings": "embellie-savings/3"}
 
 
-@pytest.mark.parametrize("form", ["table", "csv", "html"])
+@pytest.mark.parametrize("form", ["table", "csv"])
 @pytest.mark.parametrize("by", ["cluster", "zone", "namespace", "team"])
 def test_every_format_and_grouping_is_written(path: Path, form: str, by: str) -> None:
-    write(path, [*swinging(48), ran(0), ran(1)])
-    result = report(path, "2026-03-28", "2026-03-30", "--by", by, "--format", form)
+    write(path, [*swinging(24), ran(0)])
+    result = report(path, "2026-03-28", "2026-03-29", "--by", by, "--format", form)
     assert result.exit_code == 0, result.output
     if form == "csv":
         assert len(list(csv.reader(io.StringIO(result.output)))) == 2
-    if form == "html":
-        assert "<svg" in result.output
-        assert "http://" not in result.output.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
-            "http://creativecommons.org", ""
-        )
-        assert "<script" not in result.output
 
 
 def test_a_figure_whose_inputs_cover_less_than_95_percent_of_the_hours_is_refused_and_says_what_is_missing(
@@ -214,23 +209,44 @@ def test_a_zone_that_was_renamed_is_told_and_can_be_joined(path: Path) -> None:
     assert "100 %" in joined.output
 
 
-def test_ten_thousand_namespaces_with_quotes_and_newlines_are_reported(path: Path) -> None:
-    draft = zone_hour(0)
-    row = draft.body["adds"]["namespaces"].get("ml") or {
-        "dynamicKwh": 1e-4, "idleKwh": 0.0, "overheadKwh": 0.0, "estimatedKwh": 0.0, "gpuSeconds": 1.0,
-        "grams": {"AverageLifecycle": 0.04}, "embodiedG": 0.0,
-    }  # fmt: skip
-    draft.body["adds"]["namespaces"] = {f'=n"{k}\n<b>': row for k in range(10_000)}
-    write(path, [draft])
-    for form in ("csv", "html"):
-        result = report(path, "2026-03-28T00:00:00Z", "2026-03-28T01:00:00Z", "--by", "namespace", "--format", form)
-        assert result.exit_code == 0
-        if form == "csv":
-            rows = list(csv.reader(io.StringIO(result.output)))
-            assert len(rows) == 10_001
-            assert rows[1][0].startswith("'=n\"")
-        else:
-            assert "<b>" not in result.output.replace("<b>1", "").split("<table>")[1]
+def stray_hour(k: int, gpus: int = 8) -> Draft:
+    start = T0 + k * HOUR
+    known = ZoneInterval(
+        zone=NO_ZONE, start=start, end=start + HOUR, gpus=(), gangs=(), overhead=OverheadModel.from_pue(1.0),
+        machines=(Machine(name="lost-7", gpus=gpus, idle_w=400.0 * gpus, gpu_idle_w=140.0, host_share=0.03),),
+    )  # fmt: skip
+    body = account_interval(known) | {"nodes": {"count": 1, "names": ["lost-7"]}}
+    return Draft(kind=Kind.ACCOUNT, at=start + HOUR, body=body)
+
+
+def test_a_node_without_a_zone_has_a_line_of_its_own_and_too_much_of_it_refuses_the_emissions(path: Path) -> None:
+    write(path, [*swinging(48), *(stray_hour(k) for k in range(48)), ran(0), ran(1)])
+    result = report(path, "2026-03-28", "2026-03-30", "--by", "zone")
+    assert result.exit_code == 0, result.output
+    line = next(line for line in result.output.splitlines() if line.startswith("(no zone)"))
+    assert "153.6" in line, "48 h of 3.2 kW"
+    assert "Nodes (lost-7) belong to no GridZone: their 153.6 kWh" in result.output
+    assert "Refused: AverageLifecycle of (no zone): these nodes belong to no GridZone" in result.output
+    whole = json.loads(report(path, "2026-03-28", "2026-03-30", "--format", "json").output)["cluster"]
+    assert whole["energyKwh"]["total"] == pytest.approx(2 * (12 * 6.8 + 12 * 3.2) * 1.2 + 153.6)
+    assert whole["coveragePercent"]["accounts"] == pytest.approx(100)
+    assert whole["emissionsKg"]["AverageLifecycle"] is None
+    assert "belong to no GridZone" in whole["refused"]["AverageLifecycle"]
+
+
+def test_a_few_kilowatt_hours_without_a_zone_refuse_nothing(path: Path) -> None:
+    write(path, [*swinging(48), *(stray_hour(k) for k in range(3))])
+    whole = json.loads(report(path, "2026-03-28", "2026-03-30", "--format", "json").output)
+    assert whole["cluster"]["emissionsKg"]["AverageLifecycle"] is not None
+    assert whole["cluster"]["refused"].keys() == {"AverageDirect", "saving"}
+    assert any("lost-7" in note for note in whole["notes"])
+
+
+def test_a_cluster_without_any_grid_zone_is_told_its_energy(path: Path) -> None:
+    write(path, [stray_hour(k) for k in range(48)])
+    whole = json.loads(report(path, "2026-03-28", "2026-03-30", "--format", "json").output)["cluster"]
+    assert whole["energyKwh"]["total"] == pytest.approx(153.6)
+    assert whole["refused"].keys() == {"AverageLifecycle", "AverageDirect", "saving"}
 
 
 def test_a_card_is_a_line_for_a_paper(path: Path) -> None:

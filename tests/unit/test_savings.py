@@ -11,14 +11,23 @@ import pytest
 from embellie.accounting import Run, Signal
 from embellie.accounting.allocation import GangUse, NodeEnergy, allocate
 from embellie.accounting.embodied import hardware_for
-from embellie.accounting.savings import Savings, Uncertainty, Window, intensities, naive_sum, savings, why_they_differ
+from embellie.accounting.savings import (
+    Savings,
+    Uncertainty,
+    Window,
+    intensities,
+    naive_sum,
+    range_of,
+    savings,
+    why_they_differ,
+)
 from embellie.domain.reasons import SignalKind
 from embellie.simulation import SimCell, SimGridZone, SimSite
 from embellie.simulation.counterfactual import Observed, replay_counterfactual
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-CERTAIN = Uncertainty(duration=0.0, job_power=0.0, common_power=0.0, intensity=0.0, widen=1.0)
+CERTAIN = Uncertainty(duration=0.0, job_power=0.0, power_elsewhere=0.0, common_power=0.0, intensity=0.0)
 PAGE = Path(__file__).parents[2] / "docs" / "method.md"
 
 
@@ -115,6 +124,13 @@ def test_work_that_waits_beyond_the_window_is_owed_and_not_saved() -> None:
     assert found.saved_g.value == pytest.approx(0.0, abs=1e-6)
 
 
+def test_what_is_owed_is_priced_by_the_last_24_hours_though_the_last_day_has_just_begun() -> None:
+    # 26 hours from midnight: the last UTC day is two clean hours long. 7.2 kWh would have met 600 g/kWh; they are owed
+    # at 600 in 22 and 200 in 2 of the last 24 hours.
+    found = saved([ran("a", 0, 26, 2, held=True)], series(*[600.0] * 24, 200.0, 200.0), 26)
+    assert found.saved_g.value == pytest.approx(7.2 * (600 - (22 * 600 + 2 * 200) / 24))
+
+
 def test_days_and_zones_add_up_to_the_whole() -> None:
     signal = series(*([600.0] * 12 + [200.0] * 36))
     found = saved([ran("a", 0, 14, 20, held=True), ran("b", 1, 30, 4, held=True)], signal, 48)
@@ -126,8 +142,16 @@ def test_days_and_zones_add_up_to_the_whole() -> None:
 def test_uncertainty_widens_the_interval_and_keeps_the_value_inside() -> None:
     wide = saved(EXAMPLE, PRICES, 4, uncertainty=Uncertainty(), draws=40)
     assert wide.saved_g.low < wide.saved_g.value < wide.saved_g.high
-    wider = saved(EXAMPLE, PRICES, 4, uncertainty=Uncertainty(widen=3.0), draws=40)
+    wider = saved(EXAMPLE, PRICES, 4, uncertainty=Uncertainty(duration=0.1, power_elsewhere=0.2), draws=40)
     assert wider.saved_g.high - wider.saved_g.low > 2 * (wide.saved_g.high - wide.saved_g.low)
+
+
+def test_nine_tenths_of_further_replays_lie_in_the_interval_whatever_their_distribution() -> None:
+    rng = np.random.default_rng(7)
+    for values in (rng.standard_normal((1000, 31)), rng.exponential(size=(1000, 31))):
+        ranges = [range_of(row[:30]) for row in values]
+        inside = np.mean([found.low <= row[30] <= found.high for found, row in zip(ranges, values, strict=True)])
+        assert inside == pytest.approx(0.9, abs=0.025)
 
 
 def test_a_hole_in_the_grid_s_series_is_an_error_and_never_a_clean_hour() -> None:

@@ -377,9 +377,9 @@ def _trust() -> list[AnyPanel]:
         lines(
             About(
                 question="What did late grid data change?",
-                reading="What the actual intensities of the last 30 days, which come a day late, changed against the "
-                "first count. Below 0: less was emitted than first counted.",
-                caveat="Revisions that are still to come.",
+                reading="What actual intensities, which come a day late, changed against the first count since this "
+                "leader began. Below 0: less was emitted than first counted.",
+                caveat="Revisions that are still to come, and those of earlier leaders: a report has them all.",
                 unit="massg",
                 width=8,
             ),

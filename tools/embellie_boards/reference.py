@@ -26,7 +26,8 @@ _LABELS = {
     "state": "[states](reasons.md): `Held`, `HeldByLimit`, `Released`, `Shadow`, `HandedOff`; of a thermal zone "
     "`Normal`, `Limited`, `OverLimit`, `Unknown`",
     "reason": "[reasons](reasons.md)",
-    "zone": "a GridZone, in `embellie_thermal_*` a ThermalZone; `_all_` in savings is the cluster",
+    "zone": "a GridZone, in `embellie_thermal_*` a ThermalZone; `_all_` in savings is the cluster, `(no zone)` in "
+    "energy the nodes with GPUs that no GridZone selects",
     "signal_kind": "`AverageLifecycle`, `AverageDirect`, `Marginal`; never add two kinds",
     "rung": "`Live`, `LastGood`, `Calendar`, `Climatology`, `Neutral`, `None`",
     "lead_hours": "how far ahead a forecast looks [h]",

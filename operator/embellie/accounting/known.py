@@ -8,6 +8,9 @@ from datetime import datetime
 from embellie.accounting.overhead import OverheadModel
 from embellie.domain.reasons import SignalKind
 
+NO_ZONE = "(no zone)"
+"""Where nodes count that no GridZone selects; no GridZone can have this name."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:

@@ -17,7 +17,7 @@ from embellie.accounting.emissions import Signal
 from embellie.domain.forecast import FloatArray
 from embellie.domain.reasons import SignalKind
 
-METHOD = "embellie-savings/2"
+METHOD = "embellie-savings/3"
 LEVEL = 0.9
 
 
@@ -41,21 +41,18 @@ class Range:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uncertainty:
-    """What is not known, as standard deviations of factors; and how much wider than that the interval is drawn.
-
-    `widen` was calibrated on simulated weeks with seeds of their own (docs/method.md says which), so that nine
-    intervals in ten cover the truth on others.
-    """
+    """What is not known, as standard deviations of factors: stated judgements (docs/method.md)."""
 
     duration: float = 0.025
     """Of one job's duration, had it run at another time."""
     job_power: float = 0.05
-    """Of one job's power."""
+    """Of one job's power as it was seen: in both schedules alike."""
+    power_elsewhere: float = 0.02
+    """Of what one job would have drawn at another time, beside what it drew."""
     common_power: float = 0.03
     """Of all power together (meters, overhead)."""
     intensity: float = 0.05
     """Of one day's carbon intensity of a zone."""
-    widen: float = 1.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -214,17 +211,17 @@ def savings(
     meter = draws.ours.mean(axis=0) if measured_kwh is None else measured_kwh
     gained = draws.fifo - draws.ours
     noisy = ci[None] * _intensity_errors(draws, uncertainty.intensity, seed)
-    # What is still to be drawn has to be paid at some hour: at the mean intensity of the window's last day.
+    # What is still to be drawn has to be paid at some hour: at the mean intensity of the window's last 24 hours.
     owed = draws.owed
-    last_day = draws.window.days()[-1][1]
+    last_day = slice(-max(1, round(timedelta(hours=24) / draws.window.step)), None)
     owed_g = owed * noisy[:, :, last_day].mean(axis=2)
     grams, kwh = gained * noisy, gained
     by_day = tuple(
         ZoneDay(
             day=day,
             zone=zone,
-            saved_g=_range(grams[:, z, part].sum(axis=1), uncertainty.widen),
-            saved_kwh=_range(kwh[:, z, part].sum(axis=1), uncertainty.widen),
+            saved_g=range_of(grams[:, z, part].sum(axis=1)),
+            saved_kwh=range_of(kwh[:, z, part].sum(axis=1)),
         )
         for day, part in draws.window.days()
         for z, zone in enumerate(draws.zones)
@@ -233,28 +230,28 @@ def savings(
     counterfactual = meter[None] + gained
     hours = draws.window.step.total_seconds() / 3600.0
     peaks = {
-        zone: _range((meter[z].max() - counterfactual[:, z].max(axis=1)) / hours, uncertainty.widen)
+        zone: range_of((meter[z].max() - counterfactual[:, z].max(axis=1)) / hours)
         for z, zone in enumerate(draws.zones)
     }
     cost = None
     if prices is not None:
         owed_cost = owed * prices[:, last_day].mean(axis=1)[None]
-        cost = _range((gained * prices[None]).sum(axis=(1, 2)) - owed_cost.sum(axis=1), uncertainty.widen)
+        cost = range_of((gained * prices[None]).sum(axis=(1, 2)) - owed_cost.sum(axis=1))
     return Savings(
         kind=kind,
-        saved_g=_range(total, uncertainty.widen),
-        saved_kwh=_range(kwh.sum(axis=(1, 2)) - owed.sum(axis=1), uncertainty.widen),
+        saved_g=range_of(total),
+        saved_kwh=range_of(kwh.sum(axis=(1, 2)) - owed.sum(axis=1)),
         counterfactual_g=float((meter * ci).sum() + total.mean()),
         measured_g=float((meter * ci).sum()),
         peak_change_kw=peaks,
-        shifted_kwh=_range(np.maximum(gained, 0.0).sum(axis=(1, 2)), uncertainty.widen),
+        shifted_kwh=range_of(np.maximum(gained, 0.0).sum(axis=(1, 2))),
         cost_saved=cost,
         owed_kwh=float(owed.sum(axis=1).mean()),
         by_day=by_day,
         by_zone={
             zone: ZoneSaving(
-                saved_g=_range(grams[:, z].sum(axis=1) - owed_g[:, z], uncertainty.widen),
-                saved_kwh=_range(kwh[:, z].sum(axis=1) - owed[:, z], uncertainty.widen),
+                saved_g=range_of(grams[:, z].sum(axis=1) - owed_g[:, z]),
+                saved_kwh=range_of(kwh[:, z].sum(axis=1) - owed[:, z]),
                 shifted_kwh=float(np.maximum(gained[:, z], 0.0).sum(axis=1).mean()),
             )
             for z, zone in enumerate(draws.zones)
@@ -272,10 +269,17 @@ def _intensity_errors(draws: Draws, sigma: float, seed: int) -> FloatArray:
     return factors
 
 
-def _range(values: FloatArray, widen: float) -> Range:
+def range_of(values: FloatArray) -> Range:
+    """Return mean and interval.
+
+    The k-th of n replays in order has k/(n+1) of all further ones below it on the mean, whatever their distribution
+    (Weibull's plotting positions). The usual (k-1)/(n-1) takes the outermost replays for the ends of all that can be:
+    an interval of 90 % from 30 replays then holds 84 % of further ones.
+    """
     middle = float(values.mean())
-    low, high = (float(v) for v in np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
-    return Range(value=middle, low=middle - widen * (middle - low), high=middle + widen * (high - middle))
+    ends = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="weibull")
+    low, high = (float(v) for v in ends)
+    return Range(value=middle, low=low, high=high)
 
 
 def naive_sum(runs: Sequence[Run], pue: Mapping[str, float], signals: Mapping[str, Signal]) -> float:

@@ -35,6 +35,13 @@ class PolicyMode(StrEnum):
     ENFORCE = "enforce"
 
 
+class UserNames(StrEnum):
+    """How the ledger names people."""
+
+    PLAIN = "Plain"
+    PSEUDONYMS = "Pseudonyms"
+
+
 class NamespaceSelector(ApiModel):
     """Which namespaces a policy speaks for."""
 
@@ -229,6 +236,14 @@ class EnergyPolicySpec(ApiModel):
             "Defaults to 0: nothing that runs is ever paused.",
         ),
     ] = 0
+    user_names: Annotated[
+        UserNames,
+        Field(
+            description="userNames is how the ledger names people who start work of this policy by hand: Plain, or "
+            "Pseudonyms, the same one for the same person, told apart by a key that lies beside the ledger. Defaults "
+            "to Plain. Work that no policy covers is always recorded with pseudonyms."
+        ),
+    ] = UserNames.PLAIN
 
 
 class EnergyPolicyStatus(ApiModel):

@@ -106,12 +106,6 @@ def operator_group() -> None:
     help="Older records become daily accounts.",
 )
 @click.option(
-    "--ledger-pseudonyms",
-    envvar="EMBELLIE_LEDGER_PSEUDONYMS",
-    is_flag=True,
-    help="Record people under pseudonyms; the key lies beside the ledger.",
-)
-@click.option(
     "--team-label",
     envvar="EMBELLIE_TEAM_LABEL",
     default="",

@@ -32,7 +32,7 @@ from embellie.ledger import LedgerError, LedgerReader
 @click.option("--tz", default="UTC", show_default=True, help="Time zone of days, such as Europe/Paris.")
 @click.option("--rename", multiple=True, metavar="OLD=NEW", help="Join a zone's old name to its new one; repeatable.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead.")
-@click.option("--draws", default=30, show_default=True, type=click.IntRange(5, 500), help="Replays for the intervals.")
+@click.option("--draws", default=30, show_default=True, type=click.IntRange(19, 500), help="Replays for the intervals.")
 @ledger_option
 def report(
     first: str,

@@ -1,48 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Closes one interval after another: samples out of Prometheus, gangs out of the cluster, prices out of the grid.
+"""Closes one interval after another, and revises it when late grid data comes.
 
 What it needs over a restart it reads back from the ledger: up to where it is, what is still provisional, and what the
 overhead model was fitted on.
 """
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
 
 from embellie.accounting.interval import account_interval, repriced, signal_entry, tariff_entry
-from embellie.accounting.known import GpuMeter, Machine, Price, Samples, Tariff, ZoneInterval
+from embellie.accounting.known import NO_ZONE, Price, Tariff
 from embellie.accounting.overhead import MIN_HOURS, OverheadModel, fit_overhead
 from embellie.api.gridzone import GridZone
-from embellie.cluster.store import View
-from embellie.control.assemble import Assembly
+from embellie.cluster.records import NodeRecord
+from embellie.control.metering import Metering, nodes_without_zone
 from embellie.control.prices import PROVISIONAL, Prices, better, floor, price_of, tariff_of
-from embellie.control.records import PowerClasses, Witness, gangs_of
-from embellie.domain import names
+from embellie.control.records import Scene
+from embellie.control.witness import PowerClasses, Witness
 from embellie.domain.clock import Clock
 from embellie.domain.reasons import SignalKind
 from embellie.domain.sums import add_tables
 from embellie.ledger import Draft, Entry, Kind
-from embellie.telemetry.energy import EnergySamples, EnergySource
+from embellie.telemetry.energy import EnergySource
 from embellie.telemetry.intensity import IntensityFolder
 from embellie.telemetry.tariffs import TariffFolder
 
+logger = logging.getLogger(__name__)
+
 FITTED_ON = 14 * 96
 """Intervals that the overhead model looks back: at 15 minutes two weeks."""
-SAMPLES_PER_INTERVAL = 15
-PAD_SHARE = 0.25
-"""Samples are asked for a little beyond the interval, so that its edges lie between two."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """The newest turn, as far as accounts need it."""
-
-    assembly: Assembly
-    view: View
+NODES_NAMED = 20
+"""So many nodes without a zone are named in a record; the others are counted."""
 
 
 @dataclass(slots=True)
@@ -79,15 +73,22 @@ class Accountant:
         interval: timedelta,
         team_label: str = "",
     ) -> None:
-        self._clock, self._source = clock, source
-        self._witness = witness
-        self._interval = interval
-        self._team_label = team_label
+        self._clock, self._witness, self._interval = clock, witness, interval
         self.prices = Prices(intensity, tariffs)
+        self.classes = PowerClasses()
+        self._metering = Metering(
+            clock=clock,
+            source=source,
+            witness=witness,
+            classes=self.classes,
+            prices=self.prices,
+            team_label=team_label,
+        )
         self._provisional: dict[tuple[str, datetime], _Provisional] = {}
         self._hours: dict[str, _Hours] = {}
         self._changed: dict[tuple[str, SignalKind], float] = {}
-        self.classes = PowerClasses()
+        self._strays: tuple[str, ...] = ()
+        """Nodes without a zone, as last told in the log."""
         self.cursor: datetime | None = None
         """Everything before it is accounted."""
 
@@ -134,10 +135,10 @@ class Accountant:
     def close(self, start: datetime, end: datetime, scene: Scene) -> list[Draft]:
         """Account one interval, all zones; the cursor moves when the caller has written them."""
         zones = scene.assembly.grid_zones
-        samples = self._samples(start, end, zones)
+        samples = self._metering.samples(start, end, zones)
         drafts = []
         for zone in zones:
-            known = self._zone_interval(zone, start, end, scene, samples)
+            known = self._metering.zone(zone, start, end, scene, samples, self._overhead(zone))
             body = account_interval(known)
             body["cells"] = [
                 {
@@ -151,7 +152,23 @@ class Accountant:
                 if cell.grid_zone == zone.metadata.name
             ]
             drafts.append(Draft(kind=Kind.ACCOUNT, at=self._clock.now(), body=body))
+        strays = nodes_without_zone(scene)
+        self._tell_strays(strays)
+        if strays:
+            body = account_interval(self._metering.without_zone(strays, start, end, scene, samples))
+            body["nodes"] = {"count": len(strays), "names": [node.name for node in strays[:NODES_NAMED]]}
+            drafts.append(Draft(kind=Kind.ACCOUNT, at=self._clock.now(), body=body))
         return drafts
+
+    def _tell_strays(self, strays: Sequence[NodeRecord]) -> None:
+        found = tuple(node.name for node in strays)
+        if found != self._strays and found:
+            logger.warning(
+                "%d nodes with GPUs belong to no GridZone (%s%s): their energy is counted under %s, without emissions; "
+                "make a GridZone's nodeSelector match them",
+                len(found), ", ".join(found[:NODES_NAMED]), ", ..." if len(found) > NODES_NAMED else "", NO_ZONE,
+            )  # fmt: skip
+        self._strays = found
 
     def closed(self, drafts: Sequence[Draft], end: datetime) -> None:
         """Take note that an interval is written."""
@@ -218,96 +235,6 @@ class Accountant:
                 estimated += row["estimatedKwh"]
                 gpu_s += row["gpuSeconds"]
         return kwh, estimated, gpu_s / 3600.0
-
-    def _samples(self, start: datetime, end: datetime, zones: Sequence[GridZone]) -> EnergySamples:
-        if self._source is None:
-            return EnergySamples()
-        pad = (end - start) * PAD_SHARE
-        first, last = self._clock.to_wall(start - pad), self._clock.to_wall(end + pad)
-        last = min(last, datetime.now(UTC))
-        step_s = self._clock.wall_seconds(end - start) / SAMPLES_PER_INTERVAL
-        queries = {z.metadata.name: z.spec.power_sensor.query for z in zones if z.spec.power_sensor is not None}
-        pods = {pod: node for pod, (_, node) in self._witness.pods.items()}
-        return self._source.read(first, last, step_s, zone_queries=queries, pods=pods)
-
-    def _zone_interval(
-        self, zone: GridZone, start: datetime, end: datetime, scene: Scene, samples: EnergySamples
-    ) -> ZoneInterval:
-        spec, name = zone.spec, zone.metadata.name
-        layout = scene.assembly.layout
-        nodes = layout.nodes_of_grid_zone.get(name, ())
-        mine = {node.name: name for node in nodes}
-        machines = tuple(
-            Machine(
-                name=node.name,
-                gpus=node.gpus,
-                idle_w=float(spec.node_idle_power_watts),
-                gpu_idle_w=float(spec.gpu_idle_power_watts),
-                host_share=spec.host_overhead_percent / 100.0,
-                product=node.labels.get(names.GPU_PRODUCT_LABEL, ""),
-                power=self._clocked(samples.nodes.get(node.name)),
-            )
-            for node in nodes
-        )
-        gpus = tuple(
-            GpuMeter(
-                node=gpu.node,
-                samples=self._clocked_pairs(gpu.samples),
-                counter=gpu.counter,
-                holders=tuple(self._held(gpu.holders.get(at_s, {})) for at_s in sorted(gpu.samples)),
-            )
-            for gpu in samples.gpus.values()
-            if gpu.node in mine
-        )
-        cpu_of = {
-            self._witness.pods[pod][0]: self._clocked(series)
-            for pod, series in samples.pod_cpu.items()
-            if pod in self._witness.pods
-        }
-        team_of = (
-            {n.name: n.labels.get(self._team_label, "") for n in scene.view.namespaces} if self._team_label else {}
-        )
-        gangs = gangs_of(
-            list(self._witness.tracks.values()),
-            mine,
-            name,
-            end,
-            team_of=lambda namespace: team_of.get(namespace, ""),
-            watts_of=lambda track: self.classes.watts(track, float(spec.gpu_rated_power_watts)),
-            cpu_of=cpu_of,
-        )
-        unit_w = 1000.0 if spec.power_sensor is not None and str(spec.power_sensor.unit) == "Kilowatt" else 1.0
-        meter = self._clocked(samples.zones.get(name), unit_w)
-        return ZoneInterval(
-            zone=name,
-            start=start,
-            end=end,
-            machines=machines,
-            gpus=gpus,
-            gangs=gangs,
-            meter=meter,
-            ambient_c=self.prices.ambient_c(name, start),
-            overhead=self._overhead(zone),
-            prices=self.prices.of(name, start, end),
-            tariff=self.prices.tariff(name, start, end),
-        )
-
-    def _held(self, holders: Mapping[tuple[str, str], float]) -> dict[str, float]:
-        return {self._witness.pods[pod][0]: weight for pod, weight in holders.items() if pod in self._witness.pods}
-
-    def _clocked(self, series: Any, factor: float = 1.0) -> Samples:
-        if series is None:
-            return Samples()
-        return Samples(
-            at_s=tuple(self._clock_s(at_s) for at_s in series.at_s), values=tuple(v * factor for v in series.values)
-        )
-
-    def _clocked_pairs(self, pairs: Mapping[float, float]) -> Samples:
-        ordered = sorted(pairs)
-        return Samples(at_s=tuple(self._clock_s(at) for at in ordered), values=tuple(pairs[at] for at in ordered))
-
-    def _clock_s(self, wall_s: float) -> float:
-        return self._clock.from_wall(datetime.fromtimestamp(wall_s, UTC)).timestamp()
 
     def _overhead(self, zone: GridZone) -> OverheadModel:
         """Return the model of the hours before; the stated PUE until there are enough of them."""

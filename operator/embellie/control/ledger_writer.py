@@ -17,18 +17,21 @@ from pathlib import Path
 from embellie import __version__
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.store import View
-from embellie.control.accountant import Accountant, Scene
+from embellie.control.account_measures import count_accounts
+from embellie.control.accountant import Accountant
 from embellie.control.assemble import Assembly
+from embellie.control.people import People
 from embellie.control.prices import PROVISIONAL
-from embellie.control.records import DecisionLog, Track, Witness, run_draft
+from embellie.control.records import DecisionLog, Scene
 from embellie.control.savings_desk import SavingsDesk
+from embellie.control.witness import Track, Witness, run_draft
 from embellie.domain.clock import Clock
-from embellie.domain.reasons import SignalKind
-from embellie.ledger import Draft, Kind, Ledger, LedgerError, LedgerReader, LedgerUnavailableError, Pseudonyms, compact
+from embellie.ledger import Draft, Kind, Ledger, LedgerError, LedgerReader, LedgerUnavailableError, compact
 from embellie.telemetry.energy import EnergySource
 from embellie.telemetry.intensity import IntensityFolder
 from embellie.telemetry.metrics import accounts as told
 from embellie.telemetry.tariffs import TariffFolder
+from embellie.thermal.job_power import LearntPower
 
 logger = logging.getLogger(__name__)
 
@@ -50,20 +53,8 @@ class LedgerOptions:
     interval: timedelta = timedelta(minutes=15)
     retention: timedelta = timedelta(days=400)
     """Older records become daily accounts."""
-    pseudonyms: bool = False
     team_label: str = ""
     """Label of namespaces that names their team."""
-
-
-def _name_of(options: LedgerOptions) -> Callable[[str], str]:
-    """Return how people are named in records; without a key for pseudonyms nobody is named."""
-    if not options.pseudonyms:
-        return str
-    try:
-        return Pseudonyms.beside(options.path).of
-    except LedgerUnavailableError as error:
-        logger.error("people are recorded without a name: %s", error)  # noqa: TRY400 - a sentence, not a trace
-        return lambda _: "person"
 
 
 class Recorder:
@@ -91,7 +82,8 @@ class Recorder:
             interval=options.interval,
             team_label=options.team_label,
         )
-        self._log = DecisionLog(_name_of(options))
+        self._log = DecisionLog()
+        self._people = People(options.path)
         self._pending: deque[Draft] = deque()
         self._ended: list[Track] = []
         self._scene: Scene | None = None
@@ -119,15 +111,31 @@ class Recorder:
         self._thread.join(seconds)
 
     def turn(
-        self, assembly: Assembly, view: View, records: Sequence[PlanRecord], promised: Mapping[str, datetime]
+        self,
+        assembly: Assembly,
+        view: View,
+        records: Sequence[PlanRecord],
+        promised: Mapping[str, datetime],
+        learnt: LearntPower,
     ) -> None:
-        """Take in a turn that came to its end. Never fails, never waits for the disk."""
+        """Take in a turn that came to its end. Never fails, never waits for the disk.
+
+        Args:
+            assembly: What the turn decided on.
+            view: What there was in the cluster.
+            records: What was decided.
+            promised: Workload uid -> its bound.
+            learnt: What jobs draw, from what ran before: for work that nothing measures.
+        """
         try:
             now = assembly.snapshot.now
             drafts = self._log.drafts(records, assembly, view)
             with self._witness_lock:
                 seen = set(self._witness.tracks)
                 self._ended += self._witness.look(view, now, self._clock.from_wall, promised)
+                for track in self._witness.tracks.values():
+                    known = learnt.class_power(track.namespace, track.name) if track.ended is None else None
+                    track.class_watts = track.class_watts if known is None else known.mean_w
                 came = [track for uid, track in self._witness.tracks.items() if uid not in seen]
                 drafts += [self._run_draft(track, assembly, now) for track in came]
             self._take(drafts)
@@ -206,6 +214,7 @@ class Recorder:
         """Write; a record that JSON cannot hold is left out and counted, the others are written."""
         if self._ledger is None or not drafts:
             return
+        drafts = [self._people.disguise(draft) for draft in drafts]
         try:
             self._ledger.append(drafts)
         except ValueError as error:
@@ -241,7 +250,7 @@ class Recorder:
                 drafts = self._accountant.close(start, end, scene)
             self._append(drafts)
             self._accountant.closed(drafts, end)
-            self._count(drafts)
+            count_accounts(drafts)
             self._finish_runs(scene, end)
 
     def _finish_runs(self, scene: Scene, closed: datetime) -> None:
@@ -298,42 +307,6 @@ class Recorder:
         done = compact(self._ledger, now - self._options.retention, now)
         if done.removed:
             logger.info("%d old records became %d daily accounts", done.removed, done.spans)
-
-    def _count(self, drafts: Sequence[Draft]) -> None:
-        """Tell the metrics of an interval."""
-        zones, namespaces = [], []
-        for draft in drafts:
-            adds = draft.body["adds"]
-            kwh, seconds = adds["kwh"], adds["seconds"]
-            parts = {
-                "workloads": kwh["jobs"],
-                "idle": kwh["idle"],
-                "overhead": kwh["overhead"],
-                "unexplained": kwh["unexplained"],
-            }
-            it_kwh = kwh["jobs"] + kwh["idle"]
-            zones.append(
-                told.ZoneInterval(
-                    zone=draft.body["zone"],
-                    # A counter cannot go down: what parts say beyond the meter shows in the ledger and in reports.
-                    joules={name: max(0.0, value) * 3.6e6 for name, value in parts.items()},
-                    grams={SignalKind(kind): grams for kind, grams in adds["grams"].items()},
-                    embodied_grams=adds["embodiedG"],
-                    covered_ratio=(1.0 - kwh["estimated"] / it_kwh if it_kwh > 0 else 0.0)
-                    if seconds["length"]
-                    else 0.0,
-                )
-            )
-            for name, row in adds["namespaces"].items():
-                namespaces.append(
-                    told.NamespaceInterval(
-                        namespace=name,
-                        joules=(row["dynamicKwh"] + row["idleKwh"] + row["overheadKwh"]) * 3.6e6,
-                        grams={SignalKind(kind): grams for kind, grams in row["grams"].items()},
-                        gpu_seconds=row["gpuSeconds"],
-                    )
-                )
-        told.count_interval(zones, namespaces)
 
     def _tell_health(self) -> None:
         records = size = 0

@@ -238,7 +238,7 @@ class Loop:
             )
         self._heartbeat.beat(datetime.now(UTC))
         if self._recorder is not None:
-            self._recorder.turn(assembly, seen.view, carried.records, self._actuation.promised())
+            self._recorder.turn(assembly, seen.view, carried.records, self._actuation.promised(), self._heat.power)
         again = verdicts.more_due or carried.conflicts or left
         self._rest = Rest(
             key=None if again or seen.to_pause or not is_settled(verdicts, assembly.snapshot) else seen.key,

@@ -180,7 +180,6 @@ def _recorder(options: Options, clock: Clock, elector: LeaseElector) -> Recorder
             path=options.ledger_path,
             interval=timedelta(seconds=options.ledger_interval_seconds),
             retention=timedelta(days=options.ledger_retention_days),
-            pseudonyms=options.ledger_pseudonyms,
             team_label=options.team_label,
         ),
         clock=clock,

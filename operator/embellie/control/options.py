@@ -27,7 +27,6 @@ class Options:
     """None: nothing is recorded."""
     ledger_interval_seconds: float = 900.0
     ledger_retention_days: float = 400.0
-    ledger_pseudonyms: bool = False
     team_label: str = ""
     log_level: str = "info"
     clock: str = "system"

@@ -1,32 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is recorded about a turn: decisions that changed, and gangs that came and went. Pure."""
+"""What is recorded about a turn: the decisions that changed. Pure."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from embellie.accounting.known import Gang, Samples, Stay
+from embellie.api.energypolicy import EnergyPolicy, UserNames
 from embellie.cluster.plan_objects import PlanRecord
-from embellie.cluster.records import PodRecord, WorkloadRecord
+from embellie.cluster.records import WorkloadRecord
 from embellie.cluster.store import View
 from embellie.control.assemble import Assembly
-from embellie.control.layout import Layout
-from embellie.control.occupancy import watts_or
+from embellie.control.people import Hidden
 from embellie.domain import names
 from embellie.domain.snapshot import Snapshot
 from embellie.ledger import Draft, Kind
 
-PersonName = Callable[[str], str]
-"""How a person is named in a record."""
+NAME_LENGTH = 253
+"""Longest name of a person that is recorded."""
 
 
 class DecisionLog:
     """Turns the standing of workloads into decision records: one for each change, none for what stands as it did."""
 
-    def __init__(self, name_of: PersonName = str) -> None:
-        self._name_of = name_of
+    def __init__(self) -> None:
         self._said: dict[str, tuple[object, ...]] = {}
 
     def drafts(self, records: Sequence[PlanRecord], assembly: Assembly, view: View) -> list[Draft]:
@@ -41,7 +38,7 @@ class DecisionLog:
         drafts = []
         for record in new:
             self._said[record.key.uid] = _signature(record)
-            body = _decision(record, assembly, turn, workloads.get(record.key.uid), self._name_of)
+            body = _decision(record, assembly, turn, workloads.get(record.key.uid))
             drafts.append(Draft(kind=Kind.DECISION, at=now, body=body))
         self._forget(view)
         return drafts
@@ -93,12 +90,10 @@ def _decision(
     assembly: Assembly,
     turn: Mapping[str, Any],
     workload: WorkloadRecord | None,
-    name_of: PersonName,
 ) -> dict[str, Any]:
     subject = assembly.subjects.get(record.key)
     policy = subject.policy if subject else None
     own = repr(subject.workload) if subject else repr(record.key)
-    by = workload.annotations.get(names.GO, "") if workload else ""
     return {
         "workload": {
             "namespace": record.key.namespace,
@@ -135,203 +130,22 @@ def _decision(
         },
         "forecasts": turn["forecasts"],
         "inputsHash": hashlib.sha256(f"{turn['hash']}\n{own}".encode()).hexdigest(),
-        "overriddenBy": name_of(by) if by else None,
+        "overriddenBy": None if workload is None else _who(workload, assembly, policy),
     }
 
 
-@dataclass(slots=True)
-class _Seat:
-    node: str
-    gpus: int
-    start: datetime
-    end: datetime | None = None
+def _who(workload: WorkloadRecord, assembly: Assembly, policy: EnergyPolicy | None) -> str | Hidden | None:
+    """Return who started it by hand, plainly only where its policy says so: a policy that is gone may have said no."""
+    by = workload.annotations.get(names.GO, "")[:NAME_LENGTH]
+    if not by:
+        return None
+    policy = policy or assembly.table.match(workload)
+    return by if policy is not None and policy.spec.user_names is UserNames.PLAIN else Hidden(by)
 
 
-@dataclass(slots=True)
-class Track:
-    """One gang as it is seen, turn by turn. Times are the operator's clock."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """The newest turn, as far as accounts need it."""
 
-    uid: str
-    namespace: str
-    name: str
-    kind: str
-    flex: str
-    submitted: datetime
-    latest_start: datetime | None
-    stated_watts: str
-    seats: dict[str, _Seat] = field(default_factory=dict)
-    """By pod uid."""
-
-    @property
-    def ended(self) -> datetime | None:
-        """When the last pod went; None while one is there."""
-        ends = [seat.end for seat in self.seats.values()]
-        return None if not ends or None in ends else max(end for end in ends if end is not None)
-
-    def stays(self, now: datetime) -> tuple[Stay, ...]:
-        """Return its pods' stays; those that are still there until now."""
-        return tuple(
-            Stay(node=s.node, gpus=s.gpus, start_s=s.start.timestamp(), end_s=(s.end or now).timestamp())
-            for s in self.seats.values()
-        )
-
-
-class Witness:
-    """Sees gangs come and go. What a restart forgets, the pods that still run tell again."""
-
-    def __init__(self) -> None:
-        self.tracks: dict[str, Track] = {}
-        self.pods: dict[tuple[str, str], tuple[str, str]] = {}
-        """Pod (namespace, name) -> its gang and its node; kept as long as the gang."""
-
-    def look(
-        self,
-        view: View,
-        now: datetime,
-        from_wall: Callable[[datetime], datetime],
-        bounds: Mapping[str, datetime],
-    ) -> list[Track]:
-        """Take in what is there now; return the gangs that ended since."""
-        workloads = {workload.key.uid: workload for workload in view.workloads}
-        present: set[str] = set()
-        for pod in view.pods:
-            if not pod.node or not pod.gpus:
-                continue
-            present.add(pod.uid)
-            uid = pod.job_uid or pod.uid
-            track = self.tracks.get(uid)
-            if track is None:
-                track = self.tracks[uid] = _track(pod, workloads.get(uid), from_wall, bounds.get(uid))
-            if pod.uid not in track.seats:
-                # A pod that is bound holds its GPUs, also while its images are pulled.
-                began = min(now, from_wall(pod.started_at or pod.created_at))
-                track.seats[pod.uid] = _Seat(pod.node, pod.gpus, began)
-            self.pods[pod.namespace, pod.name] = (uid, pod.node)
-        ended = []
-        for track in self.tracks.values():
-            before = track.ended
-            for pod_uid, seat in track.seats.items():
-                if pod_uid not in present and seat.end is None:
-                    seat.end = max(seat.start, now)
-            if before is None and track.ended is not None:
-                ended.append(track)
-        return ended
-
-    def forget(self, before: datetime) -> None:
-        """Drop gangs that ended before an instant."""
-        gone = {uid for uid, track in self.tracks.items() if (end := track.ended) is not None and end < before}
-        for uid in gone:
-            del self.tracks[uid]
-        self.pods = {pod: place for pod, place in self.pods.items() if place[0] not in gone}
-
-
-def _track(
-    pod: PodRecord, workload: WorkloadRecord | None, from_wall: Callable[[datetime], datetime], bound: datetime | None
-) -> Track:
-    made = workload.created_at if workload else pod.created_at
-    stated = pod.watts_per_gpu or (workload.annotations.get(names.WATTS_PER_GPU, "") if workload else "")
-    return Track(
-        uid=pod.job_uid or pod.uid,
-        namespace=pod.namespace,
-        name=workload.key.name if workload else pod.name,
-        kind=str(workload.key.kind) if workload else "Pod",
-        flex=workload.flex if workload else "",
-        submitted=from_wall(made),
-        latest_start=bound,
-        stated_watts=stated,
-    )
-
-
-def run_draft(
-    track: Track, layout: Layout, now: datetime, *, added_kw: float, watts_per_gpu: float, metered_gpu_hours: float
-) -> Draft:
-    """Return the record of a gang: what counterfactuals are replayed from.
-
-    Args:
-        track: The gang, running or ended.
-        layout: Which cell its nodes are in.
-        now: The present, on the operator's clock.
-        added_kw: What it adds to its idle nodes, on the mean [kW].
-        watts_per_gpu: What one of its GPUs draws [W].
-        metered_gpu_hours: GPU-hours on which that was measured; 0 for an assumption.
-    """
-    seats = list(track.seats.values())
-    cells = sorted({layout.cell_of_node.get(seat.node, "") for seat in seats})
-    start, end = min(seat.start for seat in seats), track.ended or now
-    # Each pod is one seat; pods that were made anew after a failure are further seats of the same size.
-    at_once = max(sum(s.gpus for s in seats if s.start <= seat.start < (s.end or now)) for seat in seats)
-    return Draft(
-        kind=Kind.RUN,
-        at=now,
-        body={
-            "uid": track.uid,
-            "namespace": track.namespace,
-            "kind": track.kind,
-            "name": track.name,
-            "flex": track.flex,
-            "submitted": track.submitted,
-            "start": max(track.submitted, start),
-            "end": max(track.submitted, end),
-            "latestStart": track.latest_start,
-            "gpus": at_once or seats[0].gpus,
-            "gpusPerPod": seats[0].gpus,
-            "cell": cells[0],
-            "cells": cells,
-            "addedKw": added_kw,
-            "wattsPerGpu": watts_per_gpu,
-            "meteredGpuHours": metered_gpu_hours,
-            "running": track.ended is None,
-        },
-    )
-
-
-def gangs_of(
-    tracks: Sequence[Track],
-    nodes: Mapping[str, str],
-    zone: str,
-    now: datetime,
-    *,
-    team_of: Callable[[str], str],
-    watts_of: Callable[[Track], float],
-    cpu_of: Mapping[str, Samples],
-) -> tuple[Gang, ...]:
-    """Return the gangs of one zone for an account; `nodes` maps a node to its zone."""
-    gangs = []
-    for track in tracks:
-        stays = tuple(stay for stay in track.stays(now) if nodes.get(stay.node) == zone)
-        if stays:
-            gangs.append(
-                Gang(
-                    uid=track.uid,
-                    namespace=track.namespace,
-                    name=track.name,
-                    kind=track.kind,
-                    team=team_of(track.namespace),
-                    stays=stays,
-                    watts_per_gpu=watts_of(track),
-                    cpu=cpu_of.get(track.uid, Samples()),
-                )
-            )
-    return tuple(gangs)
-
-
-@dataclass(slots=True)
-class PowerClasses:
-    """What a GPU of like work draws, learnt from metered gangs: the mean by namespace [W]."""
-
-    sums: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    def learn(self, namespace: str, watts: float, gpu_hours: float) -> None:
-        """Take in one metered gang."""
-        if 10.0 <= watts <= 5000.0 and gpu_hours > 0.0:
-            total, weight = self.sums.get(namespace, (0.0, 0.0))
-            # Old work counts for less and less: about the last two hundred GPU-hours stay.
-            keep = min(1.0, 200.0 / (weight + gpu_hours))
-            self.sums[namespace] = ((total + watts * gpu_hours) * keep, (weight + gpu_hours) * keep)
-
-    def watts(self, track: Track, rated_w: float) -> float:
-        """Return what one GPU of a gang is taken to draw: as its like, else as stated, else as rated."""
-        total, weight = self.sums.get(track.namespace, (0.0, 0.0))
-        if weight >= 1.0:
-            return total / weight
-        return watts_or(track.stated_watts, rated_w)
+    assembly: Assembly
+    view: View

@@ -112,13 +112,14 @@ def replay_counterfactual(
 def _draw(
     jobs: Sequence[SimJob], ours: Sequence[Run], site: SimSite, uncertainty: Uncertainty, rng: np.random.Generator
 ) -> tuple[list[Run], tuple[Run, ...]]:
-    """Return the schedule that was and one replay, with the same powers: a job that draws more does so in both."""
+    """Return the schedule that was and one replay: a job that draws more does so in both, but for the time of day."""
     common = np.exp(uncertainty.common_power * rng.standard_normal())
     lengths = np.exp(uncertainty.duration * rng.standard_normal(len(jobs)))
     powers = common * np.exp(uncertainty.job_power * rng.standard_normal(len(jobs)))
+    elsewhere = powers * np.exp(uncertainty.power_elsewhere * rng.standard_normal(len(jobs)))
     drawn = [
         replace(job, duration_s=job.duration_s * float(length), power_kw=job.power_kw * float(power))
-        for job, length, power in zip(jobs, lengths, powers, strict=True)
+        for job, length, power in zip(jobs, lengths, elsewhere, strict=True)
     ]
     was = [replace(run, power_kw=run.power_kw * float(power)) for run, power in zip(ours, powers, strict=True)]
     return was, simulate(drawn, site, "fifo").runs

@@ -48,6 +48,7 @@ GPUS = 2 * NODES_PER_ZONE * 8
 WEEK = timedelta(days=7)
 SPAN_HOURS = 24 * 45
 LOADS = {"half-empty": 0.5, "full": 0.95}
+SATURATED = 1.5
 STATED_PUE = 1.2
 HOUR = timedelta(hours=1)
 TURN = timedelta(hours=3)
@@ -74,7 +75,7 @@ class Outcome:
 
     @property
     def needed(self) -> float:
-        """By how much the interval would have to be widened to just hold the truth."""
+        """How many times as wide the interval would have to be to just hold the truth."""
         saved = self.said.saved_g
         side = saved.high - saved.value if self.truth_g > saved.value else saved.value - saved.low
         return abs(self.truth_g - saved.value) / max(side, 1e-9)
@@ -115,20 +116,49 @@ def _filled(values: FloatArray) -> FloatArray:
     return np.interp(np.arange(values.size), good, values[good])
 
 
-def draw_week(seed: int, load: float) -> Outcome:
-    """Make a week, let it happen, and let the accounting look at what it may see of it."""
-    rng = np.random.default_rng(seed)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Week:
+    """What came, and what ran."""
+
+    begin: datetime
+    published: Mapping[str, Signal]
+    ambient: Mapping[str, FloatArray]
+    jobs: Sequence[SimJob]
+    site: SimSite
+    ours: tuple[Run, ...]
+
+
+def _week(rng: np.random.Generator, seed: int, load: float) -> _Week:
     begin = _begin(rng)
     published, ambient = _published(begin)
     jobs = _jobs(rng, begin, load, seed)
     site = _site(published)
     ours = planned(rng, jobs, site, published, begin)
-    truth = _Truth(rng, site, published, ambient)
-    true_fifo = simulate(truth.elsewhen(jobs), site).runs
-    end = max(run.end for run in (*ours, *true_fifo))
-    truth_g = truth.grams(true_fifo, begin, end) - truth.grams(ours, begin, end)
-    said = account(ours, site, published, begin, end, rng, seed)
-    return Outcome(truth_g=truth_g, said=said, base_g=truth.grams(true_fifo, begin, end), jobs=len(jobs))
+    return _Week(begin=begin, published=published, ambient=ambient, jobs=jobs, site=site, ours=ours)
+
+
+def draw_week(seed: int, load: float) -> Outcome:
+    """Make a week, let it happen, and let the accounting look at what it may see of it, to the end of the last job."""
+    rng = np.random.default_rng(seed)
+    week = _week(rng, seed, load)
+    truth = _Truth(rng, week.site, week.published, week.ambient)
+    true_fifo = simulate(truth.elsewhen(week.jobs), week.site).runs
+    end = max(run.end for run in (*week.ours, *true_fifo))
+    base_g = truth.grams(true_fifo, week.begin, end)
+    truth_g = base_g - truth.grams(week.ours, week.begin, end)
+    said = account(week.ours, week.site, week.published, week.begin, end, rng, seed)
+    return Outcome(truth_g=truth_g, said=said, base_g=base_g, jobs=len(week.jobs))
+
+
+def draw_saturated_week(seed: int) -> str:
+    """Return what a report says of a week in which half as much work again came as there is room for.
+
+    The report ends with the week: in the days after it the cluster empties, and is saturated no more.
+    """
+    rng = np.random.default_rng(seed)
+    week = _week(rng, seed, SATURATED)
+    end = week.begin + WEEK
+    return account(week.ours, week.site, week.published, week.begin, end, rng, seed).verdict
 
 
 def account(

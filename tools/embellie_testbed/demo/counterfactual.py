@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The same arrivals first come first served: same nodes, same grids, same rooms, by the project's own simulator."""
 
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from embellie.accounting import HeatSite, Signal, ZonePower
-from embellie.accounting.savings import Savings, intensities, naive_sum, savings, why_they_differ
 from embellie.domain.reasons import SignalKind
 from embellie.domain.snapshot import Flex as DomainFlex
 from embellie.domain.snapshot import ThermalZoneState
 from embellie.simulation import SimCell, SimGridZone, SimJob, SimSite, simulate
-from embellie.simulation.counterfactual import Observed, replay_counterfactual, whole_hours
 from embellie_testbed.demo.grid import GridTruth
 from embellie_testbed.demo.history import History, added_kw, latest_start
 from embellie_testbed.demo.scenario import (
@@ -120,45 +116,6 @@ def simulated(scenario: Scenario, truths: Mapping[str, GridTruth], policy: str =
     if result.never_started:
         raise ValueError(f"jobs that fit nowhere, even on an empty cluster: {', '.join(result.never_started)}")
     return History(stays=tuple(result.by_thermal_zone(site)), jobs=result.runs)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
-    """The saving as a report would state it, from what could be observed alone."""
-
-    savings: Savings
-    naive_g: float
-    sentence: str
-    gpu_hours_delayed: float
-
-
-def proof(truths: Mapping[str, GridTruth], history: History, *, start: datetime, end: datetime) -> Proof:
-    """Replay what was observed with its uncertainties, by the product's own method (docs/method.md)."""
-    site = sim_site(truths)
-    zone_of = {row.name: row.zone for row in ROWS}
-    power: dict[str, float] = defaultdict(float)
-    for stay in history.stays:
-        power[stay.job] += stay.power_kw
-    seen = [
-        Observed(
-            run=replace(run, zone=zone_of[run.zone], power_kw=power[run.job]),
-            cell=f"{zone_of[run.zone]}.{run.zone}",
-        )
-        for run in history.jobs
-        if run.zone in zone_of and run.end > run.start
-    ]
-    window = whole_hours(start, end)
-    signals = {name: signal(truth) for name, truth in truths.items()}
-    replayed = replay_counterfactual(seen, site, window)
-    ci = intensities(signals, site.zone_powers(), window)
-    found = savings(replayed.draws, ci, SignalKind.AVERAGE_LIFECYCLE)
-    naive = naive_sum([one.run for one in seen], {zone.name: zone.pue for zone in ZONES}, signals)
-    return Proof(
-        savings=found,
-        naive_g=naive,
-        sentence=why_they_differ(found, naive),
-        gpu_hours_delayed=replayed.gpu_hours_delayed,
-    )
 
 
 def _thermal_state(row: Row) -> ThermalZoneState:

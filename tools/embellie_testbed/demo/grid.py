@@ -25,6 +25,8 @@ class GridTruth:
     zone: str
     start: datetime
     carbon_g_per_kwh: FloatArray
+    """Life-cycle."""
+    direct_g_per_kwh: FloatArray
     renewable_share: FloatArray
     ambient_c: FloatArray
 
@@ -48,12 +50,20 @@ def load_truth(site: ZoneSite, *, begin: datetime, hours: int) -> GridTruth:
     first = hour_of(start) - history.first_hour
     part = slice(first, first + hours + 24)
     temperature = history.weather[:, WEATHER_COLUMNS.index("wxfc_temp_c")]
-    carbon, share, ambient = (
-        _filled(v[part]) for v in (history.lifecycle_g_per_kwh, history.renewable_share, temperature)
+    carbon, direct, share, ambient = (
+        _filled(v[part])
+        for v in (history.lifecycle_g_per_kwh, history.direct_g_per_kwh, history.renewable_share, temperature)
     )
     if carbon.size < hours + 24:
         raise ValueError(f"the data of {site.region} ends before the demo does")
-    return GridTruth(zone=site.name, start=start, carbon_g_per_kwh=carbon, renewable_share=share, ambient_c=ambient)
+    return GridTruth(
+        zone=site.name,
+        start=start,
+        carbon_g_per_kwh=carbon,
+        direct_g_per_kwh=direct,
+        renewable_share=share,
+        ambient_c=ambient,
+    )
 
 
 def write_ambient(path: Path, truths: Iterable[GridTruth]) -> None:
@@ -71,16 +81,26 @@ PUBLISHED_AFTER = timedelta(hours=24)
 
 
 def write_intensity(folder: Path, truths: Iterable[GridTruth], now: datetime) -> None:
-    """Publish what became known of the grids' intensity: the operator's accounts replace their estimates by it."""
+    """Publish what became known of the grids' intensity: the operator's accounts replace their estimates by it.
+
+    As grids do: when an hour is over there is a first figure, marked as estimated, and a day later the one that stays.
+    The first figure is the mean of the hour and of the one before.
+    """
     folder.mkdir(exist_ok=True)
+    hour = timedelta(hours=1)
     for truth in truths:
-        known = int((now - PUBLISHED_AFTER - truth.start) / timedelta(hours=1))
-        rows = [
-            f"{truth.start + timedelta(hours=k):%Y-%m-%dT%H:%M:%SZ},{value:.2f},0"
-            for k, value in enumerate(truth.carbon_g_per_kwh[: max(0, known)])
-        ]
+        over = max(0, int((now - truth.start) / hour))
+        settled = max(0, int((now - PUBLISHED_AFTER - truth.start) / hour))
+        rows = []
+        for k in range(min(over, truth.carbon_g_per_kwh.size)):
+            first = k if k < settled else max(0, k - 1)
+            lifecycle, direct = (
+                float(values[first : k + 1].mean()) for values in (truth.carbon_g_per_kwh, truth.direct_g_per_kwh)
+            )
+            moment = f"{truth.start + hour * k:%Y-%m-%dT%H:%M:%SZ}"
+            rows.append(f"{moment},{lifecycle:.2f},{direct:.2f},{int(k >= settled)}")
         draft = folder / f".{truth.zone}.csv"
-        lines = ["timestamp_utc,ci_lifecycle_g_per_kwh,estimated", *rows]
+        lines = ["timestamp_utc,ci_lifecycle_g_per_kwh,ci_direct_g_per_kwh,estimated", *rows]
         draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
         draft.rename(folder / f"{truth.zone}.csv")
 

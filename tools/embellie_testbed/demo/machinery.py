@@ -84,7 +84,7 @@ def install_chart(plane: ControlPlane) -> None:
 
 def apply_world(plane: ControlPlane) -> None:
     """Create zones, rows, policy and the namespace of the jobs."""
-    objects = [world.namespace(), *(world.grid_zone(site) for site in ZONES)]
+    objects = [world.namespace(), *(world.grid_zone(site, power_query=power_query(site.name)) for site in ZONES)]
     objects += [
         world.thermal_zone(row, inlet_query=inlet_query(row.name), supply_query=supply_query(row.name)) for row in ROWS
     ]
@@ -114,13 +114,18 @@ def gauge_queries() -> dict[str, str]:
     }
 
 
-def start_telemetry(plane: ControlPlane, *, clock: AcceleratedClock, truths: Mapping[str, GridTruth]) -> str:
-    """Start the exporter, with the rows' halls and the real weather, and Prometheus; return its address."""
+def start_telemetry(
+    plane: ControlPlane, *, clock: AcceleratedClock, truths: Mapping[str, GridTruth], operator_port: int
+) -> str:
+    """Start the exporter, with the rows' halls and the real weather, and Prometheus; return its address.
+
+    Prometheus scrapes the exporter, and the operator as soon as it runs: on `operator_port`.
+    """
     ambient = plane.directory / "ambient.csv"
     write_ambient(ambient, truths.values())
     rows = {row.name: dict(row.hall) for row in ROWS}
     exporter = start_exporter(plane, clock=clock_flag(clock).removeprefix("--clock="), ambient=ambient, rows=rows)
-    return start_prometheus(plane, [exporter.target], scrape_seconds=1.0).url
+    return start_prometheus(plane, [exporter.target, f"127.0.0.1:{operator_port}"], scrape_seconds=1.0).url
 
 
 def train_forecaster(begin: datetime, *, factor: float) -> None:
@@ -134,7 +139,13 @@ def train_forecaster(begin: datetime, *, factor: float) -> None:
 
 
 def start_product(
-    plane: ControlPlane, *, clock: AcceleratedClock, prometheus_url: str, exchange: Path, ledger: Path
+    plane: ControlPlane,
+    *,
+    clock: AcceleratedClock,
+    prometheus_url: str,
+    exchange: Path,
+    ledger: Path,
+    metrics_port: int,
 ) -> Pids:
     """Start forecaster, operator and watchdog."""
     shared = ["--namespace", world.RELEASE_NAMESPACE, "--name", world.RELEASE]
@@ -148,7 +159,7 @@ def start_product(
         [
             program("embellie"), "operator", "run", *shared, "--kubeconfig", operator_config,
             "--identity=demo-operator", f"--prometheus-url={prometheus_url}", f"--forecast-dir={exchange}",
-            f"--metrics-port={free_port()}", turn_seconds, clock_flag(clock),
+            f"--metrics-port={metrics_port}", turn_seconds, clock_flag(clock),
             f"--ledger-path={ledger}", f"--ledger-interval-seconds={LEDGER_INTERVAL_S:g}",
         ],
     )  # fmt: skip

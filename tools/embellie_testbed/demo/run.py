@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
@@ -22,6 +23,7 @@ from embellie.simulation import load_trace
 from embellie_testbed import build
 from embellie_testbed.controlplane import CommandError, ControlPlane
 from embellie_testbed.demo import machinery, world
+from embellie_testbed.demo.accounts import read_ledger
 from embellie_testbed.demo.api import Api
 from embellie_testbed.demo.feeder import Feeder
 from embellie_testbed.demo.gauges import Gauges
@@ -35,7 +37,7 @@ from embellie_testbed.demo.scenario import build as build_scenario
 from embellie_testbed.demo.summary import Measured, Summary, summarise, write_json
 from embellie_testbed.demo.summary_view import render_summary
 from embellie_testbed.demo.view import render, status_line
-from embellie_testbed.processes import ProgramError
+from embellie_testbed.processes import ProgramError, free_port
 
 FACTOR = 900.0
 BUDGET_SECONDS = 325.0
@@ -115,31 +117,50 @@ def demonstrate(options: Options, console: Console) -> Summary:
         plane.add_nodes(*world.node_pools())
         machinery.install_chart(plane)
         say("32 nodes of 8 GPUs, the chart installed by helm")
-        clock, url, pids = _start_all(plane, scenario, truths, options, say)
+        ledger = options.ledger or plane.directory / "ledger.sqlite"
+        clock, url, pids = _start_all(plane, scenario, truths, options, ledger, say)
         with _observing(plane, scenario, clock, truths, url) as (api, observer):
             shown = _Show(
                 options=options, console=console, plane=plane, observer=observer, scenario=scenario, truths=truths
             )
             measured = _run_jobs(api, shown, clock=clock, pids=pids, began=say.began)
             history = _history(observer, scenario, clock)
-        say("the jobs are through; taking everything down")
-    return summarise(scenario, truths, history, measured)
+            _close_the_books(plane, truths, clock)
+        say("the jobs are through; reading the ledger")
+        account = read_ledger(ledger, scenario.begin)
+        say("taking everything down")
+    return summarise(scenario, truths, history, measured, account)
+
+
+def _close_the_books(plane: ControlPlane, truths: dict[str, GridTruth], clock: AcceleratedClock) -> None:
+    """Let the operator account the hour in which the last job ended, with what is known of the grids by then."""
+    hour = timedelta(seconds=machinery.LEDGER_INTERVAL_S)
+    time.sleep(clock.wall_seconds(hour) + 2.0)
+    write_intensity(plane.directory / "exchange" / "intensity", truths.values(), clock.now())
+    time.sleep(2.0)
 
 
 def _start_all(
-    plane: ControlPlane, scenario: Scenario, truths: dict[str, GridTruth], options: Options, say: Progress
+    plane: ControlPlane,
+    scenario: Scenario,
+    truths: dict[str, GridTruth],
+    options: Options,
+    ledger: Path,
+    say: Progress,
 ) -> tuple[AcceleratedClock, str, Pids]:
     exchange = plane.directory / "exchange"
     exchange.mkdir()
     clock = machinery.clock_that_starts(scenario.begin, factor=options.factor)
-    url = machinery.start_telemetry(plane, clock=clock, truths=truths)
+    operator_port = free_port()
+    url = machinery.start_telemetry(plane, clock=clock, truths=truths, operator_port=operator_port)
     machinery.apply_world(plane)
     say("zones, rows, policy; exporter and Prometheus")
-    ledger = options.ledger or plane.directory / "ledger.sqlite"
     for old in ledger.parent.glob(f"{ledger.name}*"):
         # Each demo begins at the same hour of 2021: a ledger can tell it only once.
         old.unlink()
-    pids = machinery.start_product(plane, clock=clock, prometheus_url=url, exchange=exchange, ledger=ledger)
+    pids = machinery.start_product(
+        plane, clock=clock, prometheus_url=url, exchange=exchange, ledger=ledger, metrics_port=operator_port
+    )
     machinery.wait_until_holding(plane, exchange=exchange, seconds=90.0)
     say("operator, forecaster and watchdog run; holding is on")
     return clock, url, pids

@@ -66,7 +66,8 @@ class ZoneSite:
     latitude_millidegrees: int
     longitude_millidegrees: int
     contracted_kw: int
-    pue: float = 1.2
+    pue: float = 1.08
+    """As its engineer reads it off the zone's meter and the nodes' own."""
     node_idle_watts: int = 3200
     gpu_idle_watts: int = 140
     gpu_rated_watts: int = 700

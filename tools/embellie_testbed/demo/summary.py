@@ -5,6 +5,9 @@ Both histories are accounted by `embellie.accounting` over one window: from the 
 job of either history has ended, idle nodes and the building's share included. A job runs for as long as the trace says
 from its observed start, also when the demo ended before it did. Waiting is counted from submission to the start of the
 last pod of a gang.
+
+Beside them stands what the operator's own ledger says, from the meters: energy, emissions, and the saving with its
+interval, as reports have them.
 """
 
 import json
@@ -25,7 +28,8 @@ from embellie.accounting import (
     heat_record,
     power_curve,
 )
-from embellie_testbed.demo import counterfactual
+from embellie_testbed.demo import accounts, counterfactual
+from embellie_testbed.demo.accounts import LedgerAccount
 from embellie_testbed.demo.grid import GridTruth
 from embellie_testbed.demo.history import History
 from embellie_testbed.demo.scenario import ROWS, ZONES, Scenario
@@ -76,14 +80,20 @@ class Summary:
     embellie: Side
     fifo: Side
     comparison: Comparison
-    proof: counterfactual.Proof | None
-    """None where nothing ran."""
+    ledger: LedgerAccount | None
+    """What the operator's own ledger says; None where none was kept."""
     idle_grams: float
     """What the cluster would have emitted over the same hours with nothing to do: no schedule can change it [g]."""
     mean_intensity_g_per_kwh: Mapping[str, float]
 
 
-def summarise(scenario: Scenario, truths: Mapping[str, GridTruth], history: History, measured: Measured) -> Summary:
+def summarise(
+    scenario: Scenario,
+    truths: Mapping[str, GridTruth],
+    history: History,
+    measured: Measured,
+    ledger: LedgerAccount | None = None,
+) -> Summary:
     """Add both histories up over the same window."""
     fifo = counterfactual.simulated(scenario, truths)
     start, end = common_window(history.stays, history.jobs, fifo.stays, fifo.jobs, start=scenario.begin)
@@ -100,7 +110,7 @@ def summarise(scenario: Scenario, truths: Mapping[str, GridTruth], history: Hist
         embellie=ours,
         fifo=theirs,
         comparison=compare(ours.account, theirs.account),
-        proof=counterfactual.proof(truths, history, start=start, end=end) if history.stays else None,
+        ledger=ledger,
         idle_grams=idle,
         mean_intensity_g_per_kwh=means,
     )
@@ -152,7 +162,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "idle_carbon_kg": round(summary.idle_grams / 1000, 2),
         "carbon_signal": ours.account.emissions.kind.value,
         "carbon_saved_percent": round(summary.comparison.saved_percent, 2),
-        **_proof(summary.proof),
+        **({} if summary.ledger is None else accounts.as_json(summary.ledger)),
         "energy_kwh": pair(ours.account.emissions.energy_kwh, theirs.account.emissions.energy_kwh),
         "peak_kw": round(ours.account.peak_kw, 1),
         "contracted_kw": sum(site.contracted_kw for site in ZONES),
@@ -180,26 +190,6 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "accounted_hours": round((ours.account.end - ours.account.start).total_seconds() / 3600, 1),
         "wall_seconds": round(measured.wall_s, 1),
         "operator_peak_rss_mib": None if rss is None else round(rss, 1),
-    }
-
-
-def _proof(proof: counterfactual.Proof | None) -> dict[str, Any]:
-    """The saving with its interval, by the method of reports, beside the naive sum over jobs."""
-    if proof is None:
-        return {"carbon_saved": None}
-    saved, base = proof.savings.saved_g, proof.savings.counterfactual_g
-    return {
-        "carbon_saved": {
-            "method": proof.savings.method,
-            "verdict": proof.savings.verdict,
-            "kg": round(saved.value / 1000, 2),
-            "kg_90_percent": [round(saved.low / 1000, 2), round(saved.high / 1000, 2)],
-            "percent_90_percent": [round(100 * saved.low / base, 2), round(100 * saved.high / base, 2)],
-            "per_job_sum_kg": round(proof.naive_g / 1000, 2),
-            "why_they_differ": proof.sentence,
-            "gpu_hours_delayed": round(proof.gpu_hours_delayed, 1),
-            "shifted_kwh": round(proof.savings.shifted_kwh.value, 1),
-        }
     }
 
 

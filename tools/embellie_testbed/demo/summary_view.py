@@ -7,6 +7,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from embellie.cli.reporting.text import number, savings_lines
+from embellie_testbed.demo.accounts import LedgerAccount
 from embellie_testbed.demo.scenario import ZONES
 from embellie_testbed.demo.summary import Summary
 
@@ -81,6 +83,25 @@ def _rows(summary: Summary) -> list[tuple[str, str, str, str]]:
     return rows
 
 
+def _ledger(account: LedgerAccount) -> list[str]:
+    """Say what the operator's own ledger has, as a report would."""
+    if account.report is None:
+        return [f"The ledger tells nothing: {account.trouble}."]
+    row = account.cluster
+    energy, kg, covered = row["energyKwh"], row["emissionsKg"]["AverageLifecycle"], row["coveragePercent"]
+    chain = "its chain is whole" if account.sound else "ITS CHAIN IS BROKEN"
+    lines = [
+        (
+            f"The operator's own ledger ({account.records:,} records, {chain}), by the zones' meters over "
+            f"{account.report['period']['hours']:g} h: {number(energy and energy['total'], 0)} kWh, {number(kg, 0)} kg "
+            f"(accounts cover {number(covered['accounts'])} % of the hours, meters {number(covered['meter'])} %; "
+            f"{number(row['unexplainedPercent'], 2)} % of the energy explained by no part)."
+        )
+    ]
+    lines += savings_lines(row)[:2]
+    return lines + [f"Refused: {figure}: {why}." for figure, why in sorted(row["refused"].items())]
+
+
 def _notes(summary: Summary) -> list[str]:
     measured, scenario = summary.measured, summary.scenario
     hours = (summary.embellie.account.end - summary.embellie.account.start).total_seconds() / 3600
@@ -98,14 +119,8 @@ def _notes(summary: Summary) -> list[str]:
         f"{measured.grid_hours:.0f} h of grid in {measured.wall_s:.0f} s{memory}.",
         "The left column happened on the control plane; the right one is the project's simulator on the same arrivals.",
     ]
-    if summary.proof is not None:
-        saved = summary.proof.savings.saved_g
-        span = f"90 % interval {round(saved.low / 1000):,} to {round(saved.high / 1000):,}"
-        delayed = f"{summary.proof.gpu_hours_delayed:,.0f} GPU-hours of delay"
-        lines.append(
-            f"Saved by the method of reports: {round(saved.value / 1000):,} kg ({span}), for {delayed}. "
-            f"A sum over jobs would say {round(summary.proof.naive_g / 1000):,} kg. {summary.proof.sentence}"
-        )
+    if summary.ledger is not None:
+        lines += _ledger(summary.ledger)
     if measured.late:
         worst = max(measured.late, key=lambda one: one[1])
         lines.append(

@@ -20,8 +20,8 @@ def node_pools() -> tuple[NodePool, ...]:
     return tuple(NodePool(zone=site.name, nodes=NODES_PER_ZONE, rows=ROWS_PER_ZONE) for site in ZONES)
 
 
-def grid_zone(site: ZoneSite) -> dict[str, Any]:
-    """Write a GridZone."""
+def grid_zone(site: ZoneSite, *, power_query: str) -> dict[str, Any]:
+    """Write a GridZone with a meter [kW]."""
     return _object(
         "GridZone",
         site.name,
@@ -37,6 +37,7 @@ def grid_zone(site: ZoneSite) -> dict[str, Any]:
             "gpuRatedPowerWatts": site.gpu_rated_watts,
             "hostOverheadPercent": site.host_overhead_percent,
             "powerUsageEffectivenessPercent": round(site.pue * 100),
+            "powerSensor": {"query": power_query, "unit": "Kilowatt", "maxAgeSeconds": MAX_AGE_SECONDS},
         },
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from embellie.accounting.known import NO_ZONE
 from embellie.cli.reporting.period import Period
 from embellie.domain.sums import add_tables
 from embellie.ledger import Entry, Kind
@@ -47,6 +48,10 @@ class Books:
     """Zone -> its first and its last account in the whole ledger."""
     names: dict[str, str] = field(default_factory=dict)
     """uid -> namespace/kind/name."""
+    strays: dict[str, None] = field(default_factory=dict)
+    """Names of nodes with GPUs that belonged to no GridZone (the first of them in each record)."""
+    stray_count: int = 0
+    """The most of them at once."""
     lost: int = 0
     """Records that could not be written, by the ledger's own word."""
     overrides: int = 0
@@ -81,6 +86,9 @@ def _account(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) 
     interval.tariff = body.get("tariff") or interval.tariff
     interval.peak_kw = max(interval.peak_kw, float(body.get("peakKw") or 0.0))
     books.names.update(body.get("names", {}))
+    if zone == NO_ZONE and (nodes := body.get("nodes")):
+        books.strays.update(dict.fromkeys(nodes["names"]))
+        books.stray_count = max(books.stray_count, int(nodes["count"]))
     if int(body["revision"]) == 0:
         interval.told = True
         interval.first_grams = dict(body["adds"].get("grams", {}))

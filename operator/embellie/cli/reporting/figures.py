@@ -6,11 +6,13 @@ from datetime import timedelta
 from typing import Any
 
 from embellie.accounting.interval import METHOD as ACCOUNT_METHOD
+from embellie.accounting.known import NO_ZONE
 from embellie.accounting.savings import METHOD as SAVINGS_METHOD
 from embellie.accounting.savings import Range
 from embellie.cli.reporting.books import Books
 from embellie.cli.reporting.period import ReportError
 from embellie.cli.reporting.replayed import NEEDED, Cost, Saved, replay_books
+from embellie.cli.reporting.strays import NO_GRID, stray_notes, stray_refusals
 from embellie.domain.reasons import SignalKind
 from embellie.domain.sums import add_tables
 
@@ -18,6 +20,8 @@ SCHEMA = "embellie.io/report/v1"
 TABLES = {"namespace": "namespaces", "team": "teams"}
 KINDS = (SignalKind.AVERAGE_LIFECYCLE, SignalKind.AVERAGE_DIRECT)
 """Both ways of counting an inventory. Marginal emissions answer another question and have no column here."""
+OF_MACHINES = ("nodeSeconds", "nodesMetered", "gpuCovered", "gpuReserved", "gpuAll")
+"""Times of nodes and GPUs, not of zones."""
 
 
 def make_report(books: Books, by: str, *, draws: int) -> dict[str, Any]:
@@ -27,15 +31,15 @@ def make_report(books: Books, by: str, *, draws: int) -> dict[str, Any]:
     sums = _zone_sums(books)
     expected_s = _expected_s(books, sums)
     saved, why_not = _saved(books, draws)
-    whole = _sum(sums.values())
-    refused = _refusals(whole, sum(expected_s.values()))
-    _cost(whole, sum(expected_s.values()), refused)
+    whole, whole_s = _cluster(sums, expected_s)
+    refused = _refusals(whole, whole_s) | stray_refusals(sums)
+    _cost(whole, whole_s, refused)
     if why_not:
         refused["saving"] = why_not
-    cluster = _row("cluster", whole, sum(expected_s.values()), refused)
+    cluster = _row("cluster", whole, whole_s, refused)
     rows = [cluster]
     if by == "zone":
-        rows = [_row(zone, part, expected_s[zone], _refusals(part, expected_s[zone])) for zone, part in sums.items()]
+        rows = [_zone_row(zone, part, expected_s[zone]) for zone, part in sums.items()]
     elif by in TABLES:
         rows = [_share_row(name or "(none)", part, refused) for name, part in sorted(whole.get(TABLES[by], {}).items())]
     if saved is not None and "saving" not in refused:
@@ -59,7 +63,7 @@ def make_report(books: Books, by: str, *, draws: int) -> dict[str, Any]:
         "days": _days(books, saved),
         "revisions": _revisions(books),
         "ledger": {"lostRecords": books.lost, "overrides": books.overrides},
-        "notes": _notes(books, whole, saved),
+        "notes": [*stray_notes(books, sums), *_notes(books, whole, saved)],
     }
 
 
@@ -86,7 +90,32 @@ def _sum(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 def _expected_s(books: Books, sums: Mapping[str, Any]) -> dict[str, float]:
     """How long each zone should have been accounted for: a zone may come or go only at the edge of all accounts."""
     length = (books.period.end - books.period.start).total_seconds()
-    return dict.fromkeys(sums, length)
+    found = dict.fromkeys(sums, length)
+    if NO_ZONE in sums:
+        # Nodes without a zone are expected at no time: they are accounted for as long as there are any.
+        found[NO_ZONE] = sums[NO_ZONE]["seconds"]["length"]
+    return found
+
+
+def _cluster(sums: Mapping[str, Any], expected_s: Mapping[str, float]) -> tuple[dict[str, Any], float]:
+    """Return the cluster's sums, and how long its zones together should have been accounted for [s].
+
+    Nodes without a zone count with their energy; how many hours are covered and priced is a matter of the zones.
+    """
+    whole = _sum(sums.values())
+    zones = {name: part for name, part in sums.items() if name != NO_ZONE}
+    if not zones:
+        return whole, sum(expected_s.values())
+    hours = _sum(part["seconds"] for part in zones.values())
+    whole["seconds"] = {**hours, **{name: whole["seconds"].get(name, 0.0) for name in OF_MACHINES}}
+    return whole, sum(expected_s[name] for name in zones)
+
+
+def _zone_row(zone: str, part: Mapping[str, Any], expected_s: float) -> dict[str, Any]:
+    refused = _refusals(part, expected_s)
+    if zone == NO_ZONE:
+        refused |= {kind: NO_GRID for kind in refused if kind in KINDS}
+    return _row(zone, part, expected_s, refused)
 
 
 def _refusals(part: Mapping[str, Any], expected_s: float) -> dict[str, str]:
@@ -317,7 +346,7 @@ def _notes(books: Books, whole: Mapping[str, Any], saved: Saved | None) -> list[
     period = books.period
     for zone, (first, last) in sorted(books.seen.items()):
         born, gone = first > period.start + timedelta(hours=1), last < period.end - timedelta(hours=1)
-        if (born or gone) and first < period.end and last > period.start and len(books.seen) > 1:
+        if zone != NO_ZONE and (born or gone) and first < period.end and last > period.start and len(books.seen) > 1:
             when = f"from {first:%Y-%m-%d %H:%M}" if born else f"until {last:%Y-%m-%d %H:%M}"
             notes.append(
                 f"Zone {zone} has accounts only {when} UTC. If it was renamed, join its names with --rename OLD=NEW."

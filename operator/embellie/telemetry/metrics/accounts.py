@@ -74,7 +74,7 @@ REVISIONS = gauge(
     "embellie_emissions_revision_grams",
     _ACCOUNTS,
     "grams",
-    "What late grid data changed in the emissions of the last 30 days against their first count [gCO2e], per GridZone "
+    "What late grid data changed in emissions against their first count since this leader began [gCO2e], per GridZone "
     "and kind of signal.",
     ("zone", "signal_kind"),
 )
@@ -90,8 +90,8 @@ SAVED_NAIVE = gauge(
     "embellie_saved_emissions_naive_grams",
     _ACCOUNTS,
     "grams",
-    "The per-job sum of planned savings [gCO2e], which ignores that a delayed job lets another run. To compare, not to "
-    "claim.",
+    "The sum over jobs of what each would have emitted more, had it started when it came [gCO2e]: it ignores that a "
+    "delayed job lets another run. To compare, not to claim.",
     ("zone", "signal_kind", "window"),
 )
 COUNTERFACTUAL_LOST = gauge(

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts together what is known of a zone in an interval: samples out of Prometheus, gangs and nodes out of the cluster.
+
+Nodes with GPUs that no GridZone selects are a zone of their own, `NO_ZONE`: their energy is counted and named, and has
+no price, because nobody knows their grid.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from embellie.accounting.known import NO_ZONE, GpuMeter, Machine, Samples, ZoneInterval
+from embellie.accounting.overhead import OverheadModel
+from embellie.api.gridzone import GridZone, GridZoneSpec
+from embellie.cluster.records import NodeRecord
+from embellie.control.prices import Prices
+from embellie.control.records import Scene
+from embellie.control.witness import PowerClasses, Witness, gangs_of
+from embellie.domain import names
+from embellie.domain.clock import Clock
+from embellie.telemetry.energy import EnergySamples, EnergySource, Series
+
+SAMPLES_PER_INTERVAL = 15
+PAD_SHARE = 0.25
+"""Samples are asked for a little beyond the interval, so that its edges lie between two."""
+_NO_ZONE_SPEC = GridZoneSpec.model_construct(power_usage_effectiveness_percent=100)
+"""The usual node, and no overhead: nobody states one."""
+
+
+def nodes_without_zone(scene: Scene) -> tuple[NodeRecord, ...]:
+    """Return the nodes with GPUs that belong to no GridZone, by name."""
+    placed = scene.assembly.layout.cell_of_node
+    return tuple(sorted((n for n in scene.view.nodes if n.gpus and n.name not in placed), key=lambda node: node.name))
+
+
+class Metering:
+    """Reads one interval after another. Lives on the recorder's thread."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        source: EnergySource | None,
+        witness: Witness,
+        classes: PowerClasses,
+        prices: Prices,
+        team_label: str = "",
+    ) -> None:
+        self._clock, self._source, self._witness = clock, source, witness
+        self._classes, self._prices, self._team_label = classes, prices, team_label
+
+    def samples(self, start: datetime, end: datetime, zones: Sequence[GridZone]) -> EnergySamples:
+        """Return what Prometheus knows of an interval; nothing where there is none."""
+        if self._source is None:
+            return EnergySamples()
+        pad = (end - start) * PAD_SHARE
+        first, last = self._clock.to_wall(start - pad), self._clock.to_wall(end + pad)
+        last = min(last, datetime.now(UTC))
+        step_s = self._clock.wall_seconds(end - start) / SAMPLES_PER_INTERVAL
+        queries = {z.metadata.name: z.spec.power_sensor.query for z in zones if z.spec.power_sensor is not None}
+        pods = {pod: node for pod, (_, node) in self._witness.pods.items()}
+        return self._source.read(first, last, step_s, zone_queries=queries, pods=pods)
+
+    def zone(
+        self,
+        zone: GridZone,
+        start: datetime,
+        end: datetime,
+        scene: Scene,
+        samples: EnergySamples,
+        overhead: OverheadModel,
+    ) -> ZoneInterval:
+        """Return a GridZone's interval."""
+        nodes = scene.assembly.layout.nodes_of_grid_zone.get(zone.metadata.name, ())
+        return self._interval(zone.metadata.name, zone.spec, nodes, start, end, scene, samples, overhead)
+
+    def without_zone(
+        self, nodes: Sequence[NodeRecord], start: datetime, end: datetime, scene: Scene, samples: EnergySamples
+    ) -> ZoneInterval:
+        """Return the interval of the nodes that belong to no GridZone."""
+        return self._interval(NO_ZONE, _NO_ZONE_SPEC, nodes, start, end, scene, samples, OverheadModel.from_pue(1.0))
+
+    def _interval(
+        self,
+        name: str,
+        spec: GridZoneSpec,
+        nodes: Sequence[NodeRecord],
+        start: datetime,
+        end: datetime,
+        scene: Scene,
+        samples: EnergySamples,
+        overhead: OverheadModel,
+    ) -> ZoneInterval:
+        mine = {node.name: name for node in nodes}
+        machines = tuple(
+            Machine(
+                name=node.name,
+                gpus=node.gpus,
+                idle_w=float(spec.node_idle_power_watts),
+                gpu_idle_w=float(spec.gpu_idle_power_watts),
+                host_share=spec.host_overhead_percent / 100.0,
+                product=node.labels.get(names.GPU_PRODUCT_LABEL, ""),
+                power=self._clocked(samples.nodes.get(node.name)),
+            )
+            for node in nodes
+        )
+        gpus = tuple(
+            GpuMeter(
+                node=gpu.node,
+                samples=self._clocked_pairs(gpu.samples),
+                counter=gpu.counter,
+                holders=tuple(self._held(gpu.holders.get(at_s, {})) for at_s in sorted(gpu.samples)),
+            )
+            for gpu in samples.gpus.values()
+            if gpu.node in mine
+        )
+        cpu_of = {
+            self._witness.pods[pod][0]: self._clocked(series)
+            for pod, series in samples.pod_cpu.items()
+            if pod in self._witness.pods
+        }
+        team_of = (
+            {n.name: n.labels.get(self._team_label, "") for n in scene.view.namespaces} if self._team_label else {}
+        )
+        gangs = gangs_of(
+            list(self._witness.tracks.values()),
+            mine,
+            name,
+            end,
+            team_of=lambda namespace: team_of.get(namespace, ""),
+            watts_of=lambda track: self._classes.watts(track, float(spec.gpu_rated_power_watts)),
+            cpu_of=cpu_of,
+        )
+        unit_w = 1000.0 if spec.power_sensor is not None and str(spec.power_sensor.unit) == "Kilowatt" else 1.0
+        return ZoneInterval(
+            zone=name,
+            start=start,
+            end=end,
+            machines=machines,
+            gpus=gpus,
+            gangs=gangs,
+            meter=self._clocked(samples.zones.get(name), unit_w),
+            ambient_c=self._prices.ambient_c(name, start),
+            overhead=overhead,
+            prices=self._prices.of(name, start, end),
+            tariff=self._prices.tariff(name, start, end),
+        )
+
+    def _held(self, holders: Mapping[tuple[str, str], float]) -> dict[str, float]:
+        return {self._witness.pods[pod][0]: weight for pod, weight in holders.items() if pod in self._witness.pods}
+
+    def _clocked(self, series: Series | None, factor: float = 1.0) -> Samples:
+        if series is None:
+            return Samples()
+        return Samples(
+            at_s=tuple(self._clock_s(at_s) for at_s in series.at_s), values=tuple(v * factor for v in series.values)
+        )
+
+    def _clocked_pairs(self, pairs: Mapping[float, float]) -> Samples:
+        ordered = sorted(pairs)
+        return Samples(at_s=tuple(self._clock_s(at) for at in ordered), values=tuple(pairs[at] for at in ordered))
+
+    def _clock_s(self, wall_s: float) -> float:
+        return self._clock.from_wall(datetime.fromtimestamp(wall_s, UTC)).timestamp()
