@@ -161,17 +161,20 @@ def step(
         releases: What the same turn starts: its heat counts before anything goes on.
     """
     of_job: defaultdict[str, list[PodRecord]] = defaultdict(list)
-    for pod in pods:
+    # In nearly every turn nothing is asked to pause and nothing was announced, and nothing need be counted.
+    concerned = workloads if wanted or any(names.PAUSE_BY in w.annotations for w in workloads) else ()
+    for pod in pods if concerned else ():
         of_job[pod.job_uid].append(pod)
-    cells = {gang.uid: gang.cell for gang in assembly.snapshot.running}
-    allowance = _Allowance(assembly, workloads, now)
-    rises = Rises(assembly.snapshot, releases)
+    cells = {gang.uid: gang.cell for gang in assembly.snapshot.running} if concerned else {}
+    allowance = _Allowance(assembly, concerned, now)
+    rises: Rises | None = None
     announce, suspend, withdraw, resume, standing = [], [], [], [], []
     for record in workloads:
         uid = record.key.uid
         if uid in in_flight:
             continue
         if record.paused:
+            rises = rises or Rises(assembly.snapshot, releases)
             why = _may_resume(record, assembly, rises, uid in wanted, now)
             if why:
                 resume.append(Resumption(key=record.key, cell=record.annotations.get(names.CELL, ""), why=why))
