@@ -3,139 +3,203 @@
 
     make bench-thermal                  all drills of a day, seeds 2 to 21, three policies; then the month with seed 2
     SEEDS=3 make bench-thermal          fewer seeds
-    BASELINE_SEEDS=5 make bench-thermal fewer seeds for `off` and `threshold` only
+    FIRST_SEED=40 make bench-thermal    other seeds than those of the published table
+    SCENARIOS=heatwave,gang-512 ...     only these
     MONTH=0 make bench-thermal          without the month
     JOBS=4 make bench-thermal           so many processes (default: one for each core)
+    KEEP=drills.jsonl make bench-thermal  keep each drill's numbers there once they are known; what the same code kept
+                                        there already is not run again
+    TABLE=1 KEEP=drills.jsonl ...       run nothing, print what is kept
+    OUT=drills.json make bench-thermal  write all results as `embellie thermal drill --json` does
 
-The room and the operator's constants were set up on seeds 0, 1 and 100 and above; none of 2 to 21 was looked at.
+The room and the operator's constants were set up on seeds 0, 1 and 40 and above; none of 2 to 21 was looked at.
 Prints one line per scenario and policy, and for each target what was measured and whether it is met.
 """
 
+import hashlib
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, fields
 from pathlib import Path
 
+import embellie
 from embellie.simulation.drill.rig import prepare
-from embellie.simulation.drill.run import BATCH, POLICIES, Outcome, run_drills, seconds_to_limit
+from embellie.simulation.drill.run import POLICIES, Outcome, Result, run_drills, seconds_to_limit
 from embellie.simulation.drill.scenarios import MONTH, SCENARIOS
 from embellie.simulation.plant import PlantSpec
 
 _FIRST = 2
 _LOSSES = ("loss-of-crac", "loss-of-cdu-pump", "heat-network-trip")
+_NOT_KEPT = ("result", "violations", "caused")
+Row = dict[str, object]
+Key = tuple[str, int, str]
 
 
 def main() -> int:
-    """Run and print."""
-    count = int(os.environ.get("SEEDS", "20"))
-    others = int(os.environ.get("BASELINE_SEEDS", str(count)))
-    out = os.environ.get("OUT")
-    plant = PlantSpec()
-    days = [name for name in SCENARIOS if name != MONTH]
-    found: dict[str, list[Outcome]] = {}
-    with ProcessPoolExecutor(int(os.environ.get("JOBS", str(os.cpu_count() or 1)))) as pool:
-        for policy in POLICIES:
-            began = time.perf_counter()
-            seeds = range(_FIRST, _FIRST + (count if policy == POLICIES[0] else others))
-            tasks = [pool.submit(_timed, name, seeds, policy) for name in days]
-            if os.environ.get("MONTH", "1") != "0":
-                tasks.append(pool.submit(_timed, MONTH, range(_FIRST, _FIRST + 1), policy))
-            done = [task.result() for task in tasks]
-            found[policy] = [outcome for outcomes, _ in done for outcome in outcomes]
-            cpu = sum(used for _, used in done)
-            wall = time.perf_counter() - began
-            print(f"{policy}: {len(found[policy])} drills, {cpu:.0f} s of CPU, {wall:.0f} s in all", flush=True)
+    """Run what is not kept yet, and print."""
+    first, count = int(os.environ.get("FIRST_SEED", str(_FIRST))), int(os.environ.get("SEEDS", "20"))
+    kept = Path(os.environ["KEEP"]) if "KEEP" in os.environ else None
+    names = os.environ.get("SCENARIOS", ",".join(name for name in SCENARIOS if name != MONTH)).split(",")
+    wanted = [(name, seed) for name in names for seed in range(first, first + count)]
+    if os.environ.get("MONTH", "1") != "0":
+        wanted.append((MONTH, first))
+    code = fingerprint()
+    rows = _read(kept, code)
+    if os.environ.get("TABLE", "0") == "0":
+        _run([(n, s, p) for p in POLICIES for n, s in wanted if (n, s, p) not in rows], rows, kept, code)
+    asked = {(n, s) for n, s in wanted}
+    found = [row for row in rows.values() if (row["scenario"], row["seed"]) in asked]
+    missing = len(wanted) * len(POLICIES) - len(found)
+    if missing:
+        print(f"{missing} drills of {len(wanted) * len(POLICIES)} have not been run")
     _table(found)
-    _targets(found["embellie"], plant)
+    _targets([row for row in found if row["policy"] == POLICIES[0]], PlantSpec())
+    out = os.environ.get("OUT")
     if out:
-        rows = [outcome.result.as_json() for outcomes in found.values() for outcome in outcomes]
-        Path(out).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        names_out = [f.name for f in fields(Result)]
+        Path(out).write_text(json.dumps([{k: row[k] for k in names_out} for row in found], indent=2) + "\n", "utf-8")
     return 0
 
 
-def _timed(name: str, seeds: range, policy: str) -> tuple[list[Outcome], float]:
+def fingerprint() -> str:
+    """Return what tells apart results of other code: all that a drill runs."""
+    root = Path(str(embellie.__file__)).parent
+    digest = hashlib.sha256()
+    for room in ("domain", "thermal", "simulation/drill", "simulation/plant"):
+        for path in sorted((root / room).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _read(kept: Path | None, code: str) -> dict[Key, Row]:
+    rows: dict[Key, Row] = {}
+    if kept is not None and kept.exists():
+        for line in kept.read_text("utf-8").splitlines():
+            row = json.loads(line)
+            if row.get("code") == code:
+                rows[(row["scenario"], row["seed"], row["policy"])] = row
+    return rows
+
+
+def _run(todo: Sequence[Key], rows: dict[Key, Row], kept: Path | None, code: str) -> None:
+    """Run drills, one task for each scenario and policy, and keep each task's rows when it is done."""
+    began = time.perf_counter()
+    cpu = 0.0
+    tasks: dict[tuple[str, str], list[int]] = {}
+    for name, seed, policy in todo:
+        tasks.setdefault((name, policy), []).append(seed)
+    if not tasks:
+        return
+    with ProcessPoolExecutor(min(len(tasks), int(os.environ.get("JOBS", str(os.cpu_count() or 1))))) as pool:
+        running = [pool.submit(_task, name, seeds, policy) for (name, policy), seeds in tasks.items()]
+        for done in as_completed(running):
+            found, used = done.result()
+            cpu += used
+            for row in found:
+                row["code"] = code
+                rows[(str(row["scenario"]), int(str(row["seed"])), str(row["policy"]))] = row
+            if kept is not None:
+                with kept.open("a", encoding="utf-8") as file:
+                    file.writelines(json.dumps(row) + "\n" for row in found)
+            print(f"{found[0]['scenario']} under {found[0]['policy']}: {len(found)} drills, {used:.0f} s of CPU",
+                  flush=True)  # fmt: skip
+    print(f"{len(todo)} drills, {cpu:.0f} s of CPU, {time.perf_counter() - began:.0f} s in all", flush=True)
+
+
+def _task(name: str, seeds: Sequence[int], policy: str) -> tuple[list[Row], float]:
     cpu = time.process_time()
-    return run_drills([name], seeds, policy, PlantSpec()), time.process_time() - cpu
+    plant = PlantSpec()
+    outcomes = run_drills([name], seeds, policy, plant)
+    left: Iterable[float | None] = [None] * len(outcomes)
+    if policy == POLICIES[0] and name in _LOSSES:
+        left = seconds_to_limit([prepare(name, seed, plant) for seed in seeds])
+    found = [_row(outcome, seconds) for outcome, seconds in zip(outcomes, left, strict=True)]
+    return found, time.process_time() - cpu
 
 
-def _table(found: dict[str, list[Outcome]]) -> None:
-    print(f"\n{'scenario':18} {'policy':10} {'over':>5} {'forced':>6} {'caused':>6} {'minutes':>8} {'margin K':>8} "
-          f"{'used':>6} {'oracle':>6} {'N+1':>6} {'pauses':>6} {'lost h':>8} "
+def _row(outcome: Outcome, seconds: float | None) -> Row:
+    others = {f.name: getattr(outcome, f.name) for f in fields(outcome) if f.name not in _NOT_KEPT}
+    what = sorted({v.what for v in outcome.caused})
+    return {**asdict(outcome.result), **others, "caused": what, "seconds_to_limit": seconds}
+
+
+def _sum(rows: Iterable[Mapping[str, object]], name: str) -> float:
+    return sum(float(str(row[name])) for row in rows)
+
+
+def _percent(rows: Sequence[Mapping[str, object]], name: str) -> float:
+    return 100.0 * _sum(rows, name) / len(rows) if rows else 0.0
+
+
+def _table(found: Sequence[Row]) -> None:
+    print(f"\n{'scenario':18} {'policy':10} {'runs':>4} {'over':>5} {'forced':>6} {'caused':>6} {'minutes':>8} "
+          f"{'margin K':>8} {'used':>6} {'oracle':>6} {'N+1':>6} {'pauses':>6} {'lost h':>8} "
           f"{'flaps':>5} {'slowed min':>10}")  # fmt: skip
-    names = list(dict.fromkeys(o.result.scenario for o in found["embellie"]))
-    for name in names:
-        for policy, outcomes in found.items():
-            some = [o for o in outcomes if o.result.scenario == name]
-            r = [o.result for o in some]
+    for name in [*SCENARIOS, "all"]:
+        for policy in POLICIES:
+            some = [r for r in found if r["policy"] == policy and (name in (r["scenario"], "all"))]
+            if not some:
+                continue
+            reserved = f"{_percent(some, 'utilisation_reserved'):6.1f}" if policy == POLICIES[0] else f"{'':6}"
             print(
-                f"{name:18} {policy:10} {sum(x.violations_total for x in r):5} {sum(x.violations_forced for x in r):6} "
-                f"{sum(x.violations_caused for x in r):6} {sum(x.violation_minutes for x in r):8.0f} "
-                f"{min(x.worst_margin_c for x in r):8.1f} {_mean([100 * x.utilisation for x in r]):6.1f} "
-                f"{_mean([100 * x.utilisation_oracle for x in r]):6.1f} "
-                f"{_mean([100 * o.utilisation_reserved for o in some]):6.1f} {sum(x.pauses for x in r):6} "
-                f"{sum(x.lost_gpu_hours for x in r):8.0f} {sum(x.flaps for x in r):5} "
-                f"{sum(o.slowdown_minutes for o in some):10.0f}"
+                f"{name:18} {policy:10} {len(some):4} {_sum(some, 'violations_total'):5.0f} "
+                f"{_sum(some, 'violations_forced'):6.0f} {_sum(some, 'violations_caused'):6.0f} "
+                f"{_sum(some, 'violation_minutes'):8.0f} {min(float(str(r['worst_margin_c'])) for r in some):8.1f} "
+                f"{_percent(some, 'utilisation'):6.1f} {_percent(some, 'utilisation_oracle'):6.1f} {reserved} "
+                f"{_sum(some, 'pauses'):6.0f} {_sum(some, 'lost_gpu_hours'):8.0f} {_sum(some, 'flaps'):5.0f} "
+                f"{_sum(some, 'slowdown_minutes'):10.0f}"
             )
 
 
-def _targets(ours: Sequence[Outcome], plant: PlantSpec) -> None:
+def _targets(ours: Sequence[Row], plant: PlantSpec) -> None:
     print()
-    caused = sum(o.result.violations_caused for o in ours)
-    _say("hard-limit violations caused by our starts", caused, "0", caused == 0)
-    forced, foreseen = sum(o.forced_starts for o in ours), sum(o.forced_foreseen for o in ours)
-    _say("starts that a bound forced against a limit, and of those foreseen", f"{forced}, {foreseen}", "all",
+    if not ours:
+        return
+    caused = _sum(ours, "violations_caused")
+    _say("hard-limit violations caused by our starts", f"{caused:.0f}", "0", caused == 0)
+    forced, foreseen = _sum(ours, "forced_starts"), _sum(ours, "forced_foreseen")
+    _say("starts that a bound forced against a limit, and of those foreseen", f"{forced:.0f}, {foreseen:.0f}", "all",
          forced == foreseen)  # fmt: skip
-    flaps = sum(o.result.flaps for o in ours)
-    _say("flaps", flaps, "0", flaps == 0)
-    gap = _mean([100 * (o.result.utilisation_oracle - o.result.utilisation) for o in ours])
-    _say("utilisation below the oracle, mean of all drills [points]", f"{gap:.1f}", "<= 5", gap <= 5.0)
-    worst = max(ours, key=lambda o: o.result.utilisation_oracle - o.result.utilisation)
-    far = 100 * (worst.result.utilisation_oracle - worst.result.utilisation)
-    where = f"{far:.1f} in {worst.result.scenario}, seed {worst.result.seed}"
-    _say("the same, worst drill [points]", where, "<= 5", far <= 5.0)
-    near = _mean([100 * (o.utilisation_reserved - o.result.utilisation) for o in ours])
-    _say("below an oracle that keeps the same reserve (N+1) and margins [points]", f"{near:.1f}", "<= 5", near <= 5.0)
-    _losses([o for o in ours if o.result.scenario in _LOSSES], plant)
-    possible, met = sum(o.floor_hours_possible for o in ours), sum(o.floor_hours_met for o in ours)
+    flaps = _sum(ours, "flaps")
+    _say("flaps", f"{flaps:.0f}", "0", flaps == 0)
+    for name, words in (
+        ("utilisation_oracle", "below an oracle that needs no reserve"),
+        ("utilisation_reserved", "below an oracle that keeps the same reserve (N+1) and margins"),
+    ):
+        gap = _percent(ours, name) - _percent(ours, "utilisation")
+        _say(f"utilisation {words}, mean of all drills [points]", f"{gap:.1f}", "<= 5", gap <= 5.0)
+        worst = max(ours, key=lambda r: float(str(r[name])) - float(str(r["utilisation"])))
+        far = _percent([worst], name) - _percent([worst], "utilisation")
+        _say("the same, worst drill [points]", f"{far:.1f} in {worst['scenario']}, seed {worst['seed']}", "<= 5",
+             far <= 5.0)  # fmt: skip
+    _losses([row for row in ours if row["scenario"] in _LOSSES], plant)
+    possible, met = _sum(ours, "floor_hours_possible"), _sum(ours, "floor_hours_met")
     share = 100 * met / possible if possible else 100.0
     _say("hours in which the heat network got its floor, of those it could [%]", f"{share:.2f}", ">= 99", share >= 99.0)
-    held = [o.ceiling_kept for o in ours if o.ceiling_kept is not None]
-    kept = 100 * sum(held) / len(held) if held else 100.0
+    held = [row["ceiling_kept"] for row in ours if row["ceiling_kept"] is not None]
+    kept = 100 * sum(bool(one) for one in held) / len(held) if held else 100.0
     _say("drills with a ceiling that kept it all the time [%]", f"{kept:.1f}", "100", kept == 100.0)
 
 
-def _losses(lost: Sequence[Outcome], plant: PlantSpec) -> None:
+def _losses(lost: Sequence[Row], plant: PlantSpec) -> None:
     """Where there was time to answer a loss of cooling, the hardware must never have had to."""
     control, sensors = plant.control, plant.sensors
     answer_s = sensors.scrape_s + sensors.delay_s + control.turn_s + control.grace_s
-    fair = late = slowed = 0
-    for first in range(0, len(lost), BATCH):
-        part = lost[first : first + BATCH]
-        drills = [prepare(o.result.scenario, o.result.seed, plant) for o in part]
-        for outcome, seconds in zip(part, seconds_to_limit(drills), strict=True):
-            if seconds is not None and seconds <= answer_s:
-                late += 1
-                print(f"  too fast to answer: {outcome.result.scenario}, seed {outcome.result.seed}: {seconds:.0f} s")
-                continue
-            fair += 1
-            slowed += outcome.slowdown_minutes > 0.0
-    _say(
-        f"losses of cooling with time to answer ({fair} of {fair + late}) that reached hardware slowdown",
-        slowed,
-        "0",
-        slowed == 0,
-    )
+    late = [row for row in lost if (s := row["seconds_to_limit"]) is not None and float(str(s)) <= answer_s]
+    for row in late:
+        print(f"  too fast to answer: {row['scenario']}, seed {row['seed']}: {row['seconds_to_limit']} s")
+    fair = [row for row in lost if row not in late]
+    slowed = sum(float(str(row["slowdown_minutes"])) > 0.0 for row in fair)
+    _say(f"losses of cooling with time to answer ({len(fair)} of {len(lost)}) that reached hardware slowdown",
+         slowed, "0", slowed == 0)  # fmt: skip
 
 
 def _say(what: str, measured: object, target: str, met: bool) -> None:
     print(f"{'met   ' if met else 'MISSED'} {what}: {measured} (target {target})")
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
 
 
 if __name__ == "__main__":

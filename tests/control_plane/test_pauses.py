@@ -43,7 +43,7 @@ def test_a_job_that_allows_it_is_told_waited_for_paused_and_let_go_on(room: HotR
     assert room.job("train")["metadata"]["labels"]["embellie.io/held"] == "true"
     status = room.plan_when("train", "Paused")
     assert status["reason"] == "HeatPause"
-    assert "too hot" in status["message"]
+    assert "has to make less heat (" in status["message"], "and why"
     assert room.job("plain")["spec"]["suspend"] is False, "work that does not allow pauses runs on"
     assert PAUSE_BY not in room.job("plain")["metadata"].get("annotations", {})
 

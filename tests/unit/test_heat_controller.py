@@ -33,7 +33,7 @@ from embellie.thermal.settings import (
     highest_kw,
     lowest_kw,
 )
-from embellie.thermal.shield import check_rise, shield
+from embellie.thermal.shield import Rises, check_rise, shield
 from embellie.thermal.weather import AmbientForecast
 from embellie_testbed.views import NOW, assembled, job, thermal_zone
 
@@ -170,9 +170,29 @@ def test_a_zone_that_the_ladder_closed_takes_nothing_new_and_says_why():
 
 def test_resumes_and_raised_caps_are_judged_like_starts():
     snapshot = assembled(thermal_zones=(thermal_zone("west-r1", cooling={"capacityKilowatts": 50}),)).snapshot
-    assert check_rise(snapshot, "west-r1", 1.0, 3600.0) is None
-    assert "west-r1" in (check_rise(snapshot, "west-r1", 500.0, 3600.0) or "")
+    cell = next(c.name for c in snapshot.cells if c.thermal_zone == "west-r1")
+    assert check_rise(snapshot, cell, 1.0, 3600.0) is None
+    assert "west-r1" in (check_rise(snapshot, cell, 500.0, 3600.0) or "")
     assert check_rise(snapshot, "nowhere", 500.0, 3600.0) is None
+    grids = tuple(replace(grid, contracted_power_kw=20.0, base_power_kw=15.0) for grid in snapshot.grid_zones)
+    assert "contracted" in (check_rise(replace(snapshot, grid_zones=grids), cell, 10.0, 3600.0) or "")
+
+
+def test_several_resumes_of_one_turn_count_for_each_other_and_so_do_its_releases():
+    made = assembled(job(), thermal_zones=(thermal_zone("west-r1", cooling={"capacityKilowatts": 50}),)).snapshot
+    cell = next(c.name for c in made.cells if c.thermal_zone == "west-r1")
+    rises = Rises(made)
+    left = 50.0 - made.thermal_zones[0].base_power_kw
+    assert rises.refusal(cell, 0.6 * left, 3600.0) is None
+    assert "of 50 kW of heat" in (rises.refusal(cell, 0.6 * left, 3600.0) or "")
+    (workload,) = made.workloads
+    release = Decision(
+        key=workload.key, action=Action.RELEASE, reason=Reason.BEST_NOW, message="Starts now.", cell=cell,
+        start=made.now, likely_start_p90=made.now, latest_start=workload.latest_start, now=None, best=None,
+    )  # fmt: skip
+    alone = left - workload.worst_power_kw / 2
+    assert Rises(made).refusal(cell, alone, 3600.0) is None
+    assert Rises(made, [release]).refusal(cell, alone, 3600.0) is not None
 
 
 def test_a_promise_that_the_zone_cannot_carry_is_foreseen_hours_ahead():

@@ -12,6 +12,7 @@ from embellie.thermal.conflicts import reconcile
 from embellie.thermal.ladder import LadderMemory, Level, Response, ZoneHeat, respond
 from embellie.thermal.relief import HeatLoad, caps_for, pauses_for, worst_kw
 from embellie.thermal.settings import LadderSettings, Measure, Side
+from embellie.thermal.trend import Trend
 
 NOW = datetime(2026, 7, 1, 14, 0, tzinfo=UTC)
 POLICY = LadderSettings(min_dwell_s=300.0, pause_burst=2, pauses_per_hour=4.0)
@@ -96,6 +97,42 @@ def test_a_zone_that_will_pass_its_limit_in_minutes_is_paused_at_once():
         zone.shows(celsius)
     assert zone.shows(31.0) is Level.PAUSING
     assert zone.memory.paused("row") == ("a",)
+
+
+def test_one_step_of_a_coarse_sensor_is_no_rush():
+    zone = Zone(loads=(load("a", capable=True),))
+    zone.stays(28.0, 300)
+    for celsius in (29.0, 30.0):
+        assert zone.shows(celsius) is Level.NORMAL
+        assert zone.stays(celsius, 300) is Level.NORMAL
+    flicker = Zone()
+    assert {flicker.shows(29.5 + 0.5 * (turn % 2)) for turn in range(60)} == {Level.NORMAL}
+
+
+def test_a_rise_is_seen_in_time_whatever_the_steps_of_the_sensor():
+    for step in (0.1, 0.5, 1.0):
+        trend, at = Trend(), NOW
+        while trend.to_limit_s(32.0) > 300.0:
+            at += timedelta(seconds=15)
+            celsius = 27.0 + (at - NOW).total_seconds() / 60.0
+            trend = trend.felt(at, round(celsius / step) * step, 32.0, 300.0)
+        # A kelvin a minute: the limit is two minutes away at the latest when it is seen.
+        assert 27.0 < celsius <= 30.0, step
+    assert not trend.falls
+    for k in range(12):
+        trend = trend.felt(at + timedelta(seconds=15 * (k + 1)), celsius - 0.5 * k, 32.0, 300.0)
+    assert trend.falls
+    assert trend.to_limit_s(32.0) == float("inf")
+
+
+def test_caps_that_are_deeper_than_needed_come_up_by_steps_while_the_zone_is_still_on_its_rung():
+    zone = Zone(loads=(load("a", capable=True), load("b", capable=True)))
+    zone.shows(30.6)
+    zone.stays(30.6, 330)
+    deep = zone.answer.caps[0].watts_per_gpu
+    for _ in range(40):
+        assert zone.shows(29.5, target_kw=70.0) is Level.CAPPED
+    assert zone.answer.caps[0].watts_per_gpu == pytest.approx(deep + 4 * 35.0)
 
 
 def test_a_sensor_that_cannot_be_trusted_eases_nothing():

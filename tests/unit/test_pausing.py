@@ -118,10 +118,10 @@ def test_work_that_was_released_after_its_pause_is_not_paused_any_more():
 
 def test_a_pause_says_since_when_why_and_until_when_at_most():
     work = paused(10)
-    words = said(work, assembled(work, thermal_zones=ROOM))
+    words = said(work, assembled(work, thermal_zones=ROOM), "31.2 °C is over 31.0 °C")
     assert words == (
-        "Paused since 2026-07-01 13:10 UTC because west.west-r1 was too hot; goes on when there is room again, "
-        "at the latest 2026-07-01 14:10 UTC."
+        "Paused since 2026-07-01 13:10 UTC because west.west-r1 has to make less heat (31.2 °C is over 31.0 °C); "
+        "goes on when there is room again, at the latest 2026-07-01 14:10 UTC."
     )
 
 

@@ -122,11 +122,14 @@ def test_a_measure_has_time_to_show_before_the_next_and_what_leaves_is_not_pause
     assert later.pauses == ()
 
 
-def test_nothing_is_eased_before_the_limit_is_over():
+def test_no_measure_is_lifted_before_the_limit_is_over_and_caps_rise_by_steps_only_into_room_that_is_left():
     held = ShedMemory(rung=3, share=0.7, changed=NOW)
     duty = Duty(close_kw=70.0, cap_kw=70.0, pause_kw=70.0)
+    full = answer(held, duty, 66.4, [load("a")], NOW + timedelta(hours=3))
+    assert (full.memory.rung, full.memory.share) == (3, 0.7)
     calm = answer(held, duty, 30.0, [load("a")], NOW + timedelta(hours=3))
-    assert (calm.memory.rung, calm.memory.share) == (3, 0.7)
+    assert (calm.memory.rung, calm.memory.share) == (3, 0.75)
+    assert answer(calm.memory, duty, 30.0, [load("a")], NOW + timedelta(hours=3, minutes=14)).memory.share == 0.75
     assert calm.admits
     assert answer(held, None, 30.0, [load("a")]).memory == ShedMemory()
 

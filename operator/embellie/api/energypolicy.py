@@ -231,8 +231,8 @@ class EnergyPolicySpec(ApiModel):
             ge=0,
             le=1000,
             description="maxPausesPerDay is how many running Jobs may be paused within 24 hours under this policy when "
-            "their thermal zone overheats, each at most once, and only those with the annotation "
-            "embellie.io/checkpoint. "
+            "their thermal zone overheats, or when a permit or the contracted power leaves it less, each at most once, "
+            "and only those with the annotation embellie.io/checkpoint. "
             "Defaults to 0: nothing that runs is ever paused.",
         ),
     ] = 0

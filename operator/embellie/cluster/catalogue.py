@@ -107,8 +107,8 @@ def pause_announced(key: WorkloadKey, by: datetime) -> Event:
         type=EventType.NORMAL,
         reason="PauseAnnounced",
         action="Announce",
-        note=f"Its thermal zone is too hot: it is paused once its checkpoint is acknowledged (copy the annotation "
-        f"{names.PAUSE_BY} to {names.CHECKPOINTED}), at the latest {format_time(by)}.",
+        note=f"Its thermal zone has to make less heat: it is paused once its checkpoint is acknowledged (copy the "
+        f"annotation {names.PAUSE_BY} to {names.CHECKPOINTED}), at the latest {format_time(by)}.",
         sameness=format_time(by),
     )
 

@@ -27,12 +27,13 @@ from embellie.domain.clock import Clock
 from embellie.domain.forecast import FloatArray, Forecast
 from embellie.domain.snapshot import ThermalZoneState
 from embellie.telemetry.tables import QueryError, TableSource
-from embellie.thermal.controller import HeatController, ZoneReport
+from embellie.thermal.controller import HeatController
 from embellie.thermal.headroom import worst_load_kw
 from embellie.thermal.ladder import Response
 from embellie.thermal.relief import HeatLoad
 from embellie.thermal.settings import ZoneSettings
 from embellie.thermal.weather import AmbientForecast
+from embellie.thermal.zone_now import ZoneReport
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class HeatDesk:
         self._loads: tuple[HeatLoad, ...] = ()
         self.wanted: frozenset[str] = frozenset()
         """uids of what the ladder asks to be paused, or to stay so."""
+        self.why: Mapping[str, str] = {}
+        """Why, in words, by uid."""
         self._zones: tuple[ThermalZone, ...] = ()
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -119,6 +122,8 @@ class HeatDesk:
                 response = self._controller.respond(now, self._loads, orders)
                 paused = {uid for s in settings for uid in self._controller.paused(s.name)}
                 self.wanted = frozenset(paused.difference(response.resumes))
+                asked = {**self.why, **{order.key: order.reason for order in response.pauses}}
+                self.why = {uid: asked[uid] for uid in self.wanted if uid in asked}
                 hot = self._controller.taints()
                 states = self._controller.states(ambient, worst_kw=self._worst_kw(), pue=self._pue_ahead)
         except Exception:  # a boundary: what is learnt is a help, and the shield stands without it

@@ -39,7 +39,7 @@ from embellie.control.thermal_status import thermal_zone_status
 from embellie.control.turn import Verdicts, decide
 from embellie.control.zone_status import grid_zone_status, policy_status
 from embellie.domain.clock import Clock
-from embellie.domain.plan import Plan, PriceBook
+from embellie.domain.plan import Decision, Plan, PriceBook
 from embellie.domain.reasons import Rung
 from embellie.domain.snapshot import Snapshot
 from embellie.telemetry import metrics
@@ -218,7 +218,9 @@ class Loop:
         self._standing = verdicts.standing if verdicts.more_due else None
         self._prices = verdicts.standing.prices or self._prices
         carried = self._actuation.carry_out(verdicts, assembly)
-        carried = replace(carried, records=(*carried.records, *self._pause(seen, assembly, in_flight)))
+        carried = replace(
+            carried, records=(*carried.records, *self._pause(seen, assembly, in_flight, verdicts.releases))
+        )
         self._measures.count(carried.records)
         namespaces = assembly.table.enforced_namespaces()
         left = True
@@ -247,12 +249,16 @@ class Loop:
         )
         return again
 
-    def _pause(self, seen: Seen, assembly: Assembly, in_flight: Mapping[str, str]) -> Sequence[PlanRecord]:
+    def _pause(
+        self, seen: Seen, assembly: Assembly, in_flight: Mapping[str, str], releases: Sequence[Decision]
+    ) -> Sequence[PlanRecord]:
         """Do what heat asks of running work that allows it."""
         if self._pauses is None:
             return ()
         known, now = self._actuation.known(), assembly.snapshot.now
-        records, resumed = self._pauses.turn(assembly, seen.view, seen.to_pause, known, in_flight, now)
+        records, resumed = self._pauses.turn(
+            assembly, seen.view, seen.to_pause, known, in_flight, now, releases, self._heat.why
+        )
         for record in resumed:
             self._heat.resumed(record.key.uid)
         self._actuation.note(records, resumed)

@@ -19,7 +19,7 @@ from embellie.telemetry import metrics
 from embellie.telemetry.forecaster_health import ForecasterHealth
 from embellie.telemetry.metrics import Value, accounts, work
 from embellie.telemetry.metrics.bounded import largest
-from embellie.thermal.controller import ZoneReport
+from embellie.thermal.zone_now import ZoneReport
 
 NAMESPACES_SHOWN = 500
 WAIT_LEVELS = (0.5, 0.9, 1.0)

@@ -13,8 +13,8 @@ from embellie.domain.reasons import Rung
 from embellie.domain.snapshot import GridZoneState, Snapshot, ThermalZoneState
 from embellie.telemetry.metrics import Metric, Value, grid, heat
 from embellie.telemetry.metrics.grid import LEAD_HOURS, SHOWN_LEVELS
-from embellie.thermal.controller import ZoneReport
 from embellie.thermal.headroom import ZoneState
+from embellie.thermal.zone_now import ZoneReport
 
 NO_RUNG = "None"
 _RUNGS = (*Rung, NO_RUNG)

@@ -16,9 +16,10 @@ from embellie.cluster.plans import KnownPlan
 from embellie.cluster.records import WorkloadRecord, parse_time
 from embellie.cluster.store import View
 from embellie.control.assemble import Assembly
-from embellie.control.pausing import Pauses, Resumption, said, step
+from embellie.control.pausing import Pauses, Resumption, because, said, step
 from embellie.control.turn import plain_record
 from embellie.domain import names
+from embellie.domain.plan import Decision
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import WorkloadKey
 
@@ -42,9 +43,12 @@ class PauseDesk:
         known: Mapping[str, KnownPlan],
         in_flight: Collection[str],
         now: datetime,
+        releases: Sequence[Decision] = (),
+        why: Mapping[str, str] | None = None,
     ) -> tuple[list[PlanRecord], list[WorkloadRecord]]:
         """Announce, suspend, withdraw and resume what is due; return what stands now, and what goes on again."""
-        pauses = step(assembly, view.workloads, view.pods, wanted, in_flight, now)
+        told = why or {}
+        pauses = step(assembly, view.workloads, view.pods, wanted, in_flight, now, releases)
         by_key = {record.key: record for record in view.workloads}
         for announced in pauses.announce:
             write = partial(self._pauser.announce, announced.key, announced.by, announced.listeners)
@@ -56,10 +60,10 @@ class PauseDesk:
         for suspension in pauses.suspend:
             key = suspension.key
             if self._tried(key, partial(self._pauser.suspend, key, suspension.announced, suspension.cell, now)):
-                message = f"Paused because {suspension.cell or 'its zone'} is too hot."
+                message = f"Paused because {because(suspension.cell, told.get(key.uid, ''))}."
                 self._events.record(catalogue.paused(key, message, acknowledged=suspension.acknowledged))
         resumed = self._resume(pauses.resume, assembly, now)
-        return self._records(pauses, resumed, by_key, known, assembly), [by_key[r.key] for r in resumed]
+        return self._records(pauses, resumed, by_key, known, assembly, told), [by_key[r.key] for r in resumed]
 
     def _tried(self, key: WorkloadKey, write: Callable[[], bool]) -> bool:
         """Make one write, and tell whether it changed something; what is refused is logged once and tried again."""
@@ -109,11 +113,13 @@ class PauseDesk:
         by_key: Mapping[WorkloadKey, WorkloadRecord],
         known: Mapping[str, KnownPlan],
         assembly: Assembly,
+        why: Mapping[str, str],
     ) -> list[PlanRecord]:
         found = []
         for record in pauses.standing:
             before = known.get(record.key.uid) or _unplanned(record, assembly)
-            found.append(plain_record(record, before, State.PAUSED, Reason.HEAT_PAUSE, said(record, assembly)))
+            words = said(record, assembly, why.get(record.key.uid, ""))
+            found.append(plain_record(record, before, State.PAUSED, Reason.HEAT_PAUSE, words))
         for resumption in resumed:
             record = by_key[resumption.key]
             before = known.get(record.key.uid) or _unplanned(record, assembly)

@@ -18,8 +18,9 @@ from embellie.control.assemble import Assembly
 from embellie.control.checkpoints import Checkpoint, read_checkpoint
 from embellie.control.occupancy import worst_kw
 from embellie.domain import names
+from embellie.domain.plan import Decision
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
-from embellie.thermal import check_rise
+from embellie.thermal import Rises
 from embellie.thermal.relief import KNEE_SHARE, HeatLoad
 
 DAY = timedelta(days=1)
@@ -146,6 +147,7 @@ def step(
     wanted: Collection[str],
     in_flight: Collection[str],
     now: datetime,
+    releases: Iterable[Decision] = (),
 ) -> Pauses:
     """Return what is to be done now.
 
@@ -156,6 +158,7 @@ def step(
         wanted: uids that heat asks to be paused.
         in_flight: uids that were started a moment ago and that the watch has not shown yet.
         now: In the operator's clock.
+        releases: What the same turn starts: its heat counts before anything goes on.
     """
     of_job: defaultdict[str, list[PodRecord]] = defaultdict(list)
     # In nearly every turn nothing is asked to pause and nothing was announced, and nothing need be counted.
@@ -164,13 +167,15 @@ def step(
         of_job[pod.job_uid].append(pod)
     cells = {gang.uid: gang.cell for gang in assembly.snapshot.running} if concerned else {}
     allowance = _Allowance(assembly, concerned, now)
+    rises: Rises | None = None
     announce, suspend, withdraw, resume, standing = [], [], [], [], []
     for record in workloads:
         uid = record.key.uid
         if uid in in_flight:
             continue
         if record.paused:
-            why = _may_resume(record, assembly, uid in wanted, now)
+            rises = rises or Rises(assembly.snapshot, releases)
+            why = _may_resume(record, assembly, rises, uid in wanted, now)
             if why:
                 resume.append(Resumption(key=record.key, cell=record.annotations.get(names.CELL, ""), why=why))
             else:
@@ -245,7 +250,7 @@ def pause_bound(record: WorkloadRecord, assembly: Assembly) -> datetime | None:
     return None if paused_at is None else paused_at + timedelta(seconds=assembly.snapshot.max_limit_hold_s)
 
 
-def _may_resume(record: WorkloadRecord, assembly: Assembly, wanted: bool, now: datetime) -> str:
+def _may_resume(record: WorkloadRecord, assembly: Assembly, rises: Rises, wanted: bool, now: datetime) -> str:
     """Return why a paused Job goes on now; empty where it stays."""
     bound = pause_bound(record, assembly)
     if bound is None or now >= bound:
@@ -265,16 +270,21 @@ def _may_resume(record: WorkloadRecord, assembly: Assembly, wanted: bool, now: d
         return ""
     spec = next(z.spec for z in assembly.grid_zones if z.metadata.name == cell.grid_zone)
     added_kw = worst_kw(record.pods_left * record.gpus_per_pod, spec)
-    refused = check_rise(assembly.snapshot, zone.name, added_kw, assembly.snapshot.max_limit_hold_s)
+    refused = rises.refusal(cell.name, added_kw, assembly.snapshot.max_limit_hold_s)
     return "" if refused else f"{zone.name} has room for it again"
 
 
-def said(record: WorkloadRecord, assembly: Assembly) -> str:
+def because(cell: str, why: str) -> str:
+    """Say why a Job is paused: heat, or a permit or contracted power that leaves its zone less heat."""
+    return f"{cell or 'its zone'} has to make less heat" + (f" ({why})" if why else "")
+
+
+def said(record: WorkloadRecord, assembly: Assembly, why: str = "") -> str:
     """Say in one sentence why a Job is paused and until when at most."""
     bound = pause_bound(record, assembly)
     cell = record.annotations.get(names.CELL, "")
     until = f", at the latest {format_time(bound)[:16].replace('T', ' ')} UTC" if bound is not None else ""
     return (
-        f"Paused since {record.annotations[names.PAUSED_AT][:16].replace('T', ' ')} UTC because {cell or 'its zone'} "
-        f"was too hot; goes on when there is room again{until}."
+        f"Paused since {record.annotations[names.PAUSED_AT][:16].replace('T', ' ')} UTC because {because(cell, why)}; "
+        f"goes on when there is room again{until}."
     )

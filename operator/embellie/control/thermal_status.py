@@ -11,12 +11,12 @@ from embellie.control.condition_book import ConditionBook, say_exclusive, say_re
 from embellie.control.zone_settings import fault_of, hard_limit_c
 from embellie.domain.limits import HeatBound, fresh_value
 from embellie.domain.snapshot import Reading, ThermalZoneState
-from embellie.thermal.controller import ZoneReport
 from embellie.thermal.headroom import Headroom, ZoneState, headroom, worst_load_kw
 from embellie.thermal.ladder import Level
 from embellie.thermal.promises import Collision
 from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import Role
+from embellie.thermal.zone_now import ZoneReport
 
 AHEAD = timedelta(days=1)
 _TEMPERATURES = frozenset(Role) - {Role.HUMIDITY, Role.LOOP_POWER, Role.HEAT_DELIVERED}

@@ -6,50 +6,27 @@ plan and shield, then carry out what `respond` orders.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Callable, Container, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 
 import numpy as np
 
 from embellie.domain.forecast import FloatArray
-from embellie.domain.heat import HeatOutlook, ZoneHeatModel
+from embellie.domain.heat import ZoneHeatModel
 from embellie.domain.limits import fresh_value
-from embellie.domain.snapshot import Quality, Reading, ThermalZoneState
-from embellie.thermal import ladder
-from embellie.thermal.conflicts import Conflict
+from embellie.domain.snapshot import ThermalZoneState
+from embellie.thermal import ladder, zone_now
 from embellie.thermal.delivery import HeatTaken
 from embellie.thermal.duties import Duty, duty_of
-from embellie.thermal.ladder import LadderMemory, Level, Response, ZoneHeat
-from embellie.thermal.outlook import ReachedSupply, ZoneAhead, barrier_kw, limited_role, look_ahead
+from embellie.thermal.ladder import LadderMemory, Response
+from embellie.thermal.outlook import ReachedSupply, limited_role, look_ahead
 from embellie.thermal.relief import HeatLoad
 from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import Role, ZoneSettings
 from embellie.thermal.weather import AmbientForecast, SiteWeather, SupplyModels
 from embellie.thermal.zone_models import ZoneModels
-
-BLIND_S = 120.0
-"""Time in which nothing can be answered: scrape, turn and cap or the beginning of a pause [s]."""
-PEAK_AHEAD = timedelta(hours=24)
-_MISSING = Reading(value=None, age_s=math.inf, quality=Quality.MISSING)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ZoneReport:
-    """What there is to say about a zone beside its state in the snapshot."""
-
-    model: ZoneHeatModel
-    level: Level
-    because: str
-    peak_c: float | None
-    """Highest temperature expected within a day at the present load, margin not included [degC]."""
-    peak_at: datetime | None
-    ceiling_kw: float | None
-    floor_kw: float | None
-    conflicts: tuple[Conflict, ...]
-    admits: bool = True
-    """Whether new work may come in as far as it fits."""
+from embellie.thermal.zone_now import ZoneNow, ZoneReport
 
 
 class HeatController:
@@ -63,7 +40,8 @@ class HeatController:
         self._response = Response(zones={})
         self._arriving: dict[str, float] = {}
         self._outdoor_c: dict[str, float] = {}
-        self._reports: dict[str, ZoneReport] = {}
+        self._reports: dict[str, ZoneReport] | None = None
+        self._to_report: dict[str, Callable[[], ZoneReport]] = {}
         self._cached: Mapping[str, ZoneHeatModel] = self.models.heat_models()
 
     def _set_up(self, settings: Sequence[ZoneSettings]) -> None:
@@ -119,6 +97,8 @@ class HeatController:
     @property
     def reports(self) -> Mapping[str, ZoneReport]:
         """What the last `states` found out, by zone."""
+        if self._reports is None:
+            self._reports = {name: tell() for name, tell in self._to_report.items()}
         return self._reports
 
     def observe(
@@ -170,6 +150,7 @@ class HeatController:
         worst_kw: Mapping[str, float] | None = None,
         order_kw: Mapping[str, float] | None = None,
         pue: Callable[[str, FloatArray, FloatArray], FloatArray] | None = None,
+        only: Container[str] | None = None,
     ) -> tuple[ThermalZoneState, ...]:
         """Return what the snapshot holds about each zone.
 
@@ -178,16 +159,20 @@ class HeatController:
             worst_kw: Each zone's heat with all that runs at its worst case, base included; the present heat without it.
             order_kw: What an order to cut leaves each zone.
             pue: Learnt PUE from a zone's name, outdoor temperatures [degC] and what the settings say at them.
+            only: Zones that anybody asks about; None: all.
         """
         loads = {**self._heat_kw, **(worst_kw or {})}
         setpoints, a0, a1 = self._supply.parameters()
         adders = self._weather.adder_k
-        found, self._reports = [], {}
+        found = []
+        self._reports, self._to_report = None, {}
         for i, zone in enumerate(self._settings):
             model = self._cached[zone.name]
             reached = ReachedSupply(setpoint_c=float(setpoints[i]), a0_k=float(a0[i]), a1_k_per_kw=float(a1[i]))
             arriving = sum(k * loads.get(name, 0.0) for name, k in model.neighbours_k_per_kw.items())
             self._arriving[zone.name] = arriving
+            if only is not None and zone.name not in only:
+                continue
             weather = ambient.get(zone.name)
             order = (order_kw or {}).get(zone.name)
             ahead = (
@@ -205,8 +190,11 @@ class HeatController:
                     partial(self._taken.allowed_kw, i),
                 )
             )
-            found.append(self._state(zone, model, reached, arriving, ahead, order))
-            self._reports[zone.name] = self._report(zone, model, reached, arriving, ahead, weather, float(adders[i]))
+            now, answer = self._now(zone), self._response.zones.get(zone.name)
+            found.append(zone_now.snapshot_state(now, reached, ahead, order, answer))
+            self._to_report[zone.name] = partial(
+                zone_now.report, now, reached, ahead, answer, weather, float(adders[i])
+            )
         return tuple(found)
 
     def respond(
@@ -222,7 +210,8 @@ class HeatController:
         zones = [
             heat
             for i, zone in enumerate(self._settings)
-            if (heat := self._heat(zone, self._duty(i, now, (order_kw or {}).get(zone.name)))) is not None
+            if (heat := zone_now.heat_of(self._now(zone), self._duty(i, now, (order_kw or {}).get(zone.name))))
+            is not None
         ]
         self._ladder, self._response = ladder.respond(
             self._ladder, zones, loads, {z.name: z.ladder for z in self._settings}, now
@@ -233,7 +222,7 @@ class HeatController:
         """Return the zones whose nodes shall take nothing new: none that no fresh reading shows to be hot still."""
         found = set()
         for zone in self._settings:
-            heat = self._heat(zone) if zone.name in self._response.taints else None
+            heat = zone_now.heat_of(self._now(zone)) if zone.name in self._response.taints else None
             value = None if heat is None else fresh_value(heat.temperature)
             if heat is not None and value is not None and value > heat.leave_c:
                 found.add(zone.name)
@@ -255,140 +244,19 @@ class HeatController:
     def _values(self, role_of: Callable[[ZoneSettings], Role]) -> FloatArray:
         return np.array([self._role(zone, role_of(zone)) for zone in self._settings], dtype=np.float64)
 
-    def _reading(self, zone: ZoneSettings, role: Role) -> Reading | None:
-        if not zone.has(role):
-            return None
-        found = self._readings.get(zone.name)
-        return found.by_role.get(role, _MISSING) if found is not None else _MISSING
-
-    def _state(
-        self,
-        zone: ZoneSettings,
-        model: ZoneHeatModel,
-        reached: ReachedSupply,
-        arriving: float,
-        ahead: ZoneAhead | None,
-        order: float | None,
-    ) -> ThermalZoneState:
-        answer = self._response.zones.get(zone.name)
-        open_ = not zone.fault and (answer is None or answer.admits)
-        because = zone.fault or ("" if answer is None else answer.reason)
-        inlet = self._reading(zone, limited_role(zone))
-        value, supply = fresh_value(inlet), self._reading(zone, Role.SUPPLY)
-        supply_c = fresh_value(supply)
-        rising = None
-        if value is not None:
-            reference = supply_c if supply_c is not None else reached.setpoint_c
-            rising = barrier_kw(zone, model, value, reference, arriving, BLIND_S)
-        outlook: HeatOutlook | None = None if ahead is None else ahead.outlook
-        return ThermalZoneState(
-            name=zone.name,
-            inlet_limit_c=zone.limits.inlet_hard_c,
-            margin_c=zone.limits.margin_k,
-            rise_k_per_kw=zone.cooling.rise_k_per_kw,
-            supply=supply,
-            supply_worst_c=zone.cooling.supply_worst_c,
-            supply_setpoint_c=reached.setpoint_c,
-            ambient_approach_k=reached.a0_k,
-            inlet=inlet,
-            cooling_capacity_kw=zone.cooling.capacity_kw,
-            start_ramp_kw_per_min=zone.start_ramp_kw_per_min,
-            base_power_kw=zone.base_power_kw,
-            ambient_grid_zone=zone.ambient_grid_zone,
-            outlook=outlook,
-            model=model,
-            coolant_return=self._reading(zone, Role.COOLANT_RETURN),
-            coolant_return_limit_c=zone.limits.coolant_return_hard_c,
-            arriving_k=arriving,
-            ceiling_kw=None if ahead is None else ahead.ceiling_kw,
-            order_kw=order,
-            barrier_kw=rising,
-            admission_open=open_,
-            closed_because=because,
-        )
-
-    def _report(
-        self,
-        zone: ZoneSettings,
-        model: ZoneHeatModel,
-        reached: ReachedSupply,
-        arriving: float,
-        ahead: ZoneAhead | None,
-        weather: AmbientForecast | None,
-        adder: float,
-    ) -> ZoneReport:
-        peak_c, peak_at = None, None
-        gain = model.own_k_per_kw if model.trusted else zone.cooling.rise_k_per_kw
-        heat = self._heat_kw.get(zone.name)
-        if weather is not None and heat is not None:
-            slots = max(1, min(weather.p90_c.size, int(PEAK_AHEAD / weather.step)))
-            reach = weather.p90_c[:slots] + adder + reached.a0_k + reached.a1_k_per_kw * heat
-            offset = model.offset_k + model.bias_k if model.trusted else max(0.0, model.bias_k)
-            ahead_c = np.maximum(reached.setpoint_c, reach) + offset + gain * heat + arriving
-            slot = int(np.argmax(ahead_c))
-            peak_c, peak_at = float(ahead_c[slot]), weather.start + slot * weather.step
-        answer = self._response.zones.get(zone.name)
-        return ZoneReport(
-            model=model,
-            level=Level.NORMAL if answer is None else answer.level,
-            because=zone.fault or ("" if answer is None else answer.reason),
-            peak_c=peak_c,
-            peak_at=peak_at,
-            ceiling_kw=None if ahead is None else ahead.ceiling_kw,
-            floor_kw=None if ahead is None else ahead.floor_kw,
-            conflicts=() if ahead is None else ahead.conflicts,
-            admits=answer is None or answer.admits,
+    def _now(self, zone: ZoneSettings) -> ZoneNow:
+        return ZoneNow(
+            settings=zone,
+            model=self._cached[zone.name],
+            readings=self._readings.get(zone.name),
+            heat_kw=self._heat_kw.get(zone.name),
+            arriving_k=self._arriving.get(zone.name, 0.0),
         )
 
     def _duty(self, i: int, now: datetime, order_kw: float | None) -> Duty | None:
         zone = self._settings[i]
         outdoor = self._outdoor_c.get(zone.name, math.nan)
         return duty_of(zone, now, outdoor, order_kw, partial(self._taken.allowed_kw, i, blind=True))
-
-    def _heat(self, zone: ZoneSettings, duty: Duty | None = None) -> ZoneHeat | None:
-        """Return what the ladder looks at: the limited temperature that stands closest to its hard limit."""
-        limited = [
-            (reading, hard)
-            for role in (limited_role(zone), Role.RETURN, Role.COOLANT_RETURN)
-            if (reading := self._reading(zone, role)) is not None
-            and (hard := zone.limits.hard_c(role) if role is not Role.COOLANT_SUPPLY else zone.limits.inlet_hard_c)
-            is not None
-        ]
-        if not limited:
-            if duty is None:
-                return None
-            limited = [(_MISSING, zone.limits.inlet_hard_c)]
-        fresh = [(r, hard) for r, hard in limited if r.quality is Quality.FRESH and r.value is not None]
-        reading, hard = min(fresh or limited, key=lambda pair: pair[1] - (pair[0].value or -math.inf))
-        soft = zone.limits.inlet_soft_c if hard == zone.limits.inlet_hard_c else None
-        enter = soft if soft is not None else hard - zone.ladder.enter_margin_k
-        leave = enter - zone.ladder.leave_margin_k
-        model = self._cached[zone.name]
-        gain = model.own_k_per_kw if model.trusted else zone.cooling.rise_k_per_kw
-        target = None
-        heat = self._heat_kw.get(zone.name, zone.base_power_kw)
-        if gain > 0 and reading.value is not None:
-            # From where it stands: what has to go for it to settle at its leave mark, were nothing else to change.
-            settled = self._settled_c(zone, model, gain, heat, reading.value)
-            target = max(0.0, heat - max(0.0, settled - leave) / gain)
-        return ZoneHeat(
-            name=zone.name,
-            temperature=reading,
-            hard_c=hard,
-            enter_c=enter,
-            leave_c=leave,
-            pause_c=hard - zone.ladder.enter_margin_k,
-            target_kw=target,
-            heat_kw=heat,
-            duty=duty,
-        )
-
-    def _settled_c(self, zone: ZoneSettings, model: ZoneHeatModel, gain: float, heat: float, value: float) -> float:
-        supply = self._role(zone, Role.SUPPLY)
-        if math.isnan(supply):
-            return value
-        offset = (model.offset_k + model.bias_k) if model.trusted else model.bias_k
-        return max(value, supply + offset + gain * heat + self._arriving.get(zone.name, 0.0))
 
 
 def _pue_ahead(

@@ -14,17 +14,17 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 
 from embellie.domain.snapshot import Quality, Reading
+from embellie.thermal.capping import share_lifted, share_needed
 from embellie.thermal.duties import Duty
-from embellie.thermal.relief import CapOrder, HeatLoad, PauseOrder, caps_for, pauses_for, worst_kw
+from embellie.thermal.relief import CapOrder, HeatLoad, PauseOrder, pauses_for, worst_kw
 from embellie.thermal.settings import LadderSettings, Measure
-from embellie.thermal.shedding import SETTLE_S, ShedMemory, gone_by, shed
+from embellie.thermal.shedding import ShedMemory, gone_by, shed
+from embellie.thermal.trend import Trend
 
 URGENT_S = 300.0
 """A hard limit that is nearer than this leaves no time to try one rung after the other [s]."""
 _EASE_DWELLS = 3.0
 """A zone comes down once it was cool for so many dwells: long enough to see that it stays cool."""
-_RAISE_EVERY_S = 60.0
-_SLOPE_MEMORY_S = 60.0
 
 
 class Level(IntEnum):
@@ -58,7 +58,7 @@ class ZoneHeat:
     pause_c: float = -float("inf")
     """Below it nothing is paused yet: a soft limit closes and caps, only the hard limit's nearness stops work."""
     target_kw: float | None
-    """Heat at which the zone settles at its leave mark [kW]; None where its gain is not known."""
+    """Heat at which the zone settles halfway between its marks [kW]; None where its gain is not known."""
     heat_kw: float
     duty: Duty | None = None
     """What a permit or an order to cut leaves now and soon; None where neither limits the zone."""
@@ -95,9 +95,7 @@ class _Memory:
     cool_since: datetime | None = None
     tokens: float
     tokens_at: datetime
-    last_c: float | None = None
-    last_at: datetime | None = None
-    slope_c_per_s: float = 0.0
+    trend: Trend = field(default_factory=Trend)
     cap_share: float = 1.0
     paused: tuple[str, ...] = ()
     reason: str = ""
@@ -155,6 +153,8 @@ def respond(
         if state.level >= Level.PAUSING and Measure.PAUSE in policy.measures:
             state, chosen = _pause(state, zone, inside, ordered, now)
             pauses += chosen
+        # What runs gets its power back before anything else comes in.
+        admits = admits and state.cap_share >= 1.0
         if state.level is Level.NORMAL and admits:
             resumes += state.paused
         remembered[zone.name] = state
@@ -169,36 +169,19 @@ def respond(
 
 
 def _felt(before: _Memory, zone: ZoneHeat, policy: LadderSettings, now: datetime) -> _Memory:
-    """Take in the reading: its slope, for how long it has been cool, and the tokens that came back."""
+    """Take in the reading: its trend, for how long it has been cool, and the tokens that came back."""
     hours = max(0.0, (now - before.tokens_at).total_seconds()) / 3600.0
     tokens = min(float(policy.pause_burst), before.tokens + hours * policy.pauses_per_hour)
     state = replace(before, tokens=tokens, tokens_at=now)
     value = _fresh(zone.temperature)
     if value is None:
         return replace(state, cool_since=None)
-    slope = state.slope_c_per_s
-    if state.last_c is not None and state.last_at is not None and now > state.last_at:
-        dt = (now - state.last_at).total_seconds()
-        share = min(1.0, dt / _SLOPE_MEMORY_S)
-        slope = (1.0 - share) * slope + share * (value - state.last_c) / dt
     cool_since = (state.cool_since or now) if value <= zone.leave_c else None
-    return replace(state, last_c=value, last_at=now, slope_c_per_s=slope, cool_since=cool_since)
+    return replace(state, trend=state.trend.felt(now, value, zone.hard_c, URGENT_S), cool_since=cool_since)
 
 
 def _fresh(reading: Reading | None) -> float | None:
     return reading.value if reading is not None and reading.quality is Quality.FRESH else None
-
-
-def _to_limit_s(state: _Memory, zone: ZoneHeat) -> float:
-    """Return in how many seconds the zone passes its hard limit if it goes on as it does; infinite if it never will."""
-    if state.last_c is None:
-        return float("inf")
-    if state.last_c >= zone.hard_c:
-        return 0.0
-    # A tenth of a degree a minute is what a quantised sensor makes of nothing.
-    if state.slope_c_per_s < 0.1 / 60.0:
-        return float("inf")
-    return (zone.hard_c - state.last_c) / state.slope_c_per_s
 
 
 def _climb(state: _Memory, zone: ZoneHeat, policy: LadderSettings, now: datetime) -> _Memory:
@@ -210,7 +193,7 @@ def _climb(state: _Memory, zone: ZoneHeat, policy: LadderSettings, now: datetime
     top = rungs[-1]
     here = max(i for i, level in enumerate(rungs) if level <= state.level)
     dwelt = (now - state.since).total_seconds() >= policy.min_dwell_s
-    to_limit = _to_limit_s(state, zone)
+    to_limit = state.trend.to_limit_s(zone.hard_c)
     near = value >= zone.enter_c or (value > zone.leave_c and to_limit <= URGENT_S)
     if value >= zone.hard_c or (to_limit <= URGENT_S and near):
         # All at once: there is no time to see what one rung does.
@@ -225,7 +208,7 @@ def _climb(state: _Memory, zone: ZoneHeat, policy: LadderSettings, now: datetime
     up = rungs[here + 1] if here + 1 < len(rungs) else None
     if up is not None and up >= Level.PAUSING and value < zone.pause_c:
         up = None
-    if near and up is not None and (dwelt or state.level is Level.NORMAL) and state.slope_c_per_s > -1e-3:
+    if near and up is not None and (dwelt or state.level is Level.NORMAL) and not state.trend.falls:
         return replace(state, level=up, since=now, reason=f"{value:.1f} °C is over {zone.enter_c:.1f} °C")
     cool_s = _EASE_DWELLS * policy.min_dwell_s
     cooled = state.cool_since is not None and (now - state.cool_since).total_seconds() >= cool_s
@@ -246,22 +229,28 @@ def _cap(
 ) -> tuple[_Memory, list[CapOrder]]:
     """Lower caps while the zone stands on the rung, keep them while it is closed, let them lapse after."""
     if Measure.CAP not in policy.measures or not any(load.capable for load in loads):
-        return state, []
+        return (replace(state, cap_share=1.0) if state.level is Level.NORMAL else state), []
     share = state.cap_share
     staying = [load for load in loads if load.key not in state.paused]
-    # What was just ordered does not show yet in what is measured: it would be ordered twice.
-    settled = state.capped_at is None or (now - state.capped_at).total_seconds() >= SETTLE_S
-    if state.level >= Level.CAPPED and _fresh(zone.temperature) is not None and settled:
-        wanted = _wanted_kw(state, zone)
-        if wanted is not None:
-            # The zone's heat is also what nodes draw idle and what is nobody's: caps do not reach it.
-            beside = max(0.0, _staying_kw(state, zone, loads) - sum(load.power_kw for load in staying))
-            share = min(share, caps_for(staying, wanted - beside))
-            if share < state.cap_share:
-                state = replace(state, capped_at=now)
-    elif state.level is Level.NORMAL and share < 1.0 and _may_raise(state, zone, now):
-        share = min(1.0, share + 0.1)
-        state = replace(state, capped_at=now)
+    wanted = _wanted_kw(zone)
+    if _fresh(zone.temperature) is None:
+        found = share
+    elif state.level >= Level.CAPPED and wanted is not None:
+        found = share_needed(
+            share,
+            state.capped_at,
+            staying,
+            wanted - _staying_kw(state, zone, loads),
+            now,
+            urgent=state.trend.to_limit_s(zone.hard_c) <= URGENT_S,
+            falls=state.trend.falls,
+            dwell_s=policy.min_dwell_s,
+        )
+    else:
+        cool = (_fresh(zone.temperature) or 0.0) <= (zone.enter_c + zone.leave_c) / 2.0
+        found = share_lifted(share, state.capped_at, now) if cool and state.level is Level.NORMAL else share
+    if found != share:
+        state, share = replace(state, capped_at=now), found
     state = replace(state, cap_share=share)
     share = min(share, state.shed.share)
     if share >= 1.0:
@@ -280,19 +269,13 @@ def _cap(
     ]
 
 
-def _may_raise(state: _Memory, zone: ZoneHeat, now: datetime) -> bool:
-    """Tell whether caps may go up a step: one a minute, so that power does not come back as a jump."""
-    if _fresh(zone.temperature) is None:
-        return False
-    return state.capped_at is None or (now - state.capped_at).total_seconds() >= _RAISE_EVERY_S
-
-
-def _wanted_kw(state: _Memory, zone: ZoneHeat) -> float | None:
+def _wanted_kw(zone: ZoneHeat) -> float | None:
     """Return the heat that the zone shall come down to [kW]."""
     if zone.target_kw is not None:
         return zone.target_kw
     # The gain is not known: a tenth less, and look again after the dwell.
-    return 0.9 * zone.heat_kw if state.last_c is not None and state.last_c >= zone.leave_c else None
+    last = _fresh(zone.temperature)
+    return 0.9 * zone.heat_kw if last is not None and last >= zone.leave_c else None
 
 
 def _pause(
@@ -305,7 +288,10 @@ def _pause(
     value = _fresh(zone.temperature)
     if value is None or value <= zone.leave_c:
         return state, []
-    urgent = value >= zone.hard_c or _to_limit_s(state, zone) <= URGENT_S
+    urgent = state.trend.to_limit_s(zone.hard_c) <= URGENT_S
+    if state.going and not urgent:
+        # What is on its way out has time to show first.
+        return state, []
     wanted = zone.target_kw if zone.target_kw is not None else 0.8 * zone.heat_kw
     capped = {order.key: order.watts_per_gpu for order in caps}
     running = [load for load in loads if load.key not in state.paused]

@@ -14,6 +14,8 @@ from embellie.thermal.conflicts import Conflict, reconcile
 from embellie.thermal.settings import Role, Side, ZoneSettings, highest_kw, lowest_kw
 from embellie.thermal.weather import AmbientForecast
 
+_BOUNDS = tuple(str(b) for b in (HeatBound.NONE, HeatBound.STEADY_STATE, HeatBound.CAPACITY, HeatBound.CEILING))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReachedSupply:
@@ -71,7 +73,7 @@ def look_ahead(
     else:
         removable = np.where(np.minimum(held, free) < 0.0, 0.0, removable)
     removable = np.maximum(removable, 0.0)
-    bound = np.where(np.isfinite(removable), HeatBound.STEADY_STATE, HeatBound.NONE).astype(object)
+    bound = np.isfinite(removable).astype(np.int64)
     hour = _hours(ambient)
     capacity = settings.cooling.capacity_kw
     ceiling = ceiling_kw(settings, hour, p90, allowed)
@@ -93,7 +95,7 @@ def look_ahead(
     else:
         rows.append((HeatBound.CEILING, ceiling))
     for what, kw in rows:
-        bound[kw < removable] = what
+        bound[kw < removable] = _BOUNDS.index(what)
         removable = np.minimum(removable, kw)
     outlook = HeatOutlook(
         start=ambient.start,
@@ -101,7 +103,7 @@ def look_ahead(
         removable_kw=removable,
         pue=np.maximum(1.0, settings.pue.at(p50) if pue is None else pue),
         floor_kw=floor,
-        bound=tuple(str(b) for b in bound),
+        bound=tuple([_BOUNDS[b] for b in bound.tolist()]),
     )
     return ZoneAhead(
         outlook=outlook,

@@ -3,19 +3,18 @@
 
 A permit's hours are known long before, so the zone is down when they begin: first nothing new comes in, then caps are
 lowered, then work is paused, each as long before as it takes to work. What is left over after all of it is what the
-promises forced. While the limit holds, measures are only tightened; they are lifted once it is over, or once the zone
-has long been clear of it, so that nothing flaps.
+promises forced. While the limit holds, nothing is lifted, so that nothing flaps; only caps are raised, by small steps,
+where the zone has stayed well below. All is lifted once the limit is over, or once the zone has long been clear of it.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from embellie.thermal.capping import SETTLE_S, STEP, step_kw
 from embellie.thermal.duties import Duty
 from embellie.thermal.relief import HeatLoad, caps_for, pauses_for
 
-SETTLE_S = 120.0
-"""Time for a measure to show in what is measured [s]."""
 _EASE = 0.85
 """Below this share of what is allowed, for `_EASE_S`, measures are lifted."""
 _EASE_S = 1800.0
@@ -23,6 +22,8 @@ _NEAR = 0.98
 """Above this share of what is allowed something is done."""
 _AIM = 0.95
 """To this share of it."""
+_RAISE_EVERY_S = 900.0
+"""Caps go up by one step, and so far apart, where the zone would still stay at its aim [s]."""
 _GRACE_S = 240.0
 
 
@@ -86,12 +87,21 @@ def shed(
         if share < state.share - 0.005:
             state = replace(state, rung=max(state.rung, 2), share=share, changed=now)
             settled = False
+    elif state.share < 1.0 and _has_room(state, duty, heat_kw, staying, now):
+        state = replace(state, share=min(1.0, state.share + STEP), changed=now)
     chosen: list[HeatLoad] = []
     if may_pause and heat_kw > _NEAR * duty.pause_kw and settled:
         chosen = pauses_for(staying, heat_kw - _AIM * duty.pause_kw, len(staying), now)
         if chosen:
             state = replace(state, rung=3, changed=now)
     return Shed(memory=state, admits=heat_kw <= _NEAR * duty.close_kw, pauses=tuple(chosen))
+
+
+def _has_room(state: ShedMemory, duty: Duty, heat_kw: float, staying: Sequence[HeatLoad], now: datetime) -> bool:
+    """Tell whether caps may go up a step under a limit that lasts."""
+    if state.changed is not None and now - state.changed < timedelta(seconds=_RAISE_EVERY_S):
+        return False
+    return heat_kw + step_kw(staying) <= _AIM * duty.close_kw
 
 
 def gone_by(load: HeatLoad, now: datetime) -> datetime:

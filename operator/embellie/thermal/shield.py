@@ -18,6 +18,7 @@ stay within one turn's allowance, or when nothing is owed: so a gang that is lar
 the next ones wait until the ramp has caught up.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -71,16 +72,33 @@ def ramp_debt_kw(starts: list[tuple[datetime, float]], now: datetime, ramp_kw_pe
     return max(0.0, debt - ramp_kw_per_min * (now - last).total_seconds() / 60.0)
 
 
-def check_rise(snapshot: Snapshot, zone: str, added_worst_kw: float, run_s: float) -> str | None:
-    """Return why a zone may not make more heat for so long (a resume, a raised cap), or None where it may.
+class Rises:
+    """Judges what would make more heat without being planned (resumes, raised caps), one after the other.
 
-    Args:
-        snapshot: What is now; its running work counts at its worst.
-        zone: The thermal zone's name.
-        added_worst_kw: Worst-case heat that would be added [kW].
-        run_s: For how long [s].
+    What passes counts for what is asked next, and so do the releases of the same turn.
     """
-    return _Guard(snapshot).rise(zone, added_worst_kw, run_s)
+
+    def __init__(self, snapshot: Snapshot, releases: Iterable[Decision] = ()) -> None:
+        """Begin with what runs and, at its worst, with what is being released now."""
+        self._guard = _Guard(snapshot)
+        workloads = {w.key: w for w in snapshot.workloads}
+        for decision in releases:
+            self._guard.begin(decision, workloads.get(decision.key))
+
+    def refusal(self, cell: str, added_worst_kw: float, run_s: float) -> str | None:
+        """Return why a cell may not make more heat for so long, in words; None where it may, which is then accounted.
+
+        Args:
+            cell: The cell's name; one that is not known has no limits.
+            added_worst_kw: Worst-case heat that would be added [kW].
+            run_s: For how long [s].
+        """
+        return self._guard.rise(cell, added_worst_kw, run_s)
+
+
+def check_rise(snapshot: Snapshot, cell: str, added_worst_kw: float, run_s: float) -> str | None:
+    """Return why a cell may not make more heat for so long, or None where it may; see `Rises`."""
+    return Rises(snapshot).refusal(cell, added_worst_kw, run_s)
 
 
 def _rise(zone: ThermalZoneState) -> float:
@@ -132,18 +150,21 @@ class _Guard:
                 # The meter also sees what is nobody's gang.
                 self._power_kw[grid.name] = max(self._power_kw[grid.name], measured)
 
+    def begin(self, decision: Decision, w: Workload | None) -> None:
+        """Account a release without judging it."""
+        cell = self._cells.get(decision.cell or "")
+        if w is not None and cell is not None and decision.action is Action.RELEASE:
+            self._account(w, cell)
+
     def rise(self, name: str, added_kw: float, run_s: float) -> str | None:
-        """Return why more heat may not be made in a zone, or None."""
-        zone = self._thermals.get(name)
-        if zone is None:
+        """Return why more heat may not be made in a cell, or None; what may be is accounted."""
+        cell = self._cells.get(name)
+        if cell is None:
             return None
-        verdict = self._zone_heat(zone, added_kw, run_s)
+        verdict = self._limits(cell, added_kw, run_s)
         if verdict is None:
-            debt = self._debt_kw.get(name, 0.0)
-            ramp = zone.start_ramp_kw_per_min
-            if ramp is None or debt <= _SLACK_KW or debt + added_kw <= self._allowance_kw(ramp) + _SLACK_KW:
-                return None
-            return f"power in {name} may rise by {ramp:g} kW a minute"
+            self._add(cell, added_kw)
+            return None
         return verdict[1]
 
     def _allowance_kw(self, ramp_kw_per_min: float) -> float:
@@ -217,35 +238,38 @@ class _Guard:
 
     def _static(self, w: Workload, cell: Cell) -> tuple[Reason, str] | None:
         """Return why a start at worst-case power is forbidden, or None."""
+        return self._limits(cell, w.worst_power_kw, max(w.duration_p50_s, w.duration_p90_s))
+
+    def _limits(self, cell: Cell, added_kw: float, run_s: float) -> tuple[Reason, str] | None:
+        """Return why a cell cannot take more worst-case heat for so long, or None."""
         thermal = self._thermals.get(cell.thermal_zone or "")
         grid = self._grids.get(cell.grid_zone)
         if thermal is not None:
-            verdict = self._heat(w, thermal)
+            verdict = self._heat(thermal, added_kw, run_s)
             if verdict is not None:
                 return verdict
         if grid is not None:
-            verdict = self._power(w, grid, cell)
+            verdict = self._power(added_kw, grid, cell)
             if verdict is not None:
                 return verdict
-        return self._ramp(w, thermal) if thermal is not None else None
+        return self._ramp(added_kw, thermal) if thermal is not None else None
 
-    def _power(self, w: Workload, grid: GridZoneState, cell: Cell) -> tuple[Reason, str] | None:
+    def _power(self, added_kw: float, grid: GridZoneState, cell: Cell) -> tuple[Reason, str] | None:
         if grid.contracted_power_kw is None:
             return None
-        after = self._power_kw[grid.name] + w.worst_power_kw * cell.pue
+        after = self._power_kw[grid.name] + added_kw * cell.pue
         if after <= grid.contracted_power_kw + _SLACK_KW:
             return None
         return Reason.CONTRACTED_POWER, (
             f"at worst {grid.name} would draw {after:.0f} kW of {grid.contracted_power_kw:.0f} kW contracted"
         )
 
-    def _heat(self, w: Workload, zone: ThermalZoneState) -> tuple[Reason, str] | None:
-        run_s = max(w.duration_p50_s, w.duration_p90_s)
-        verdict = self._zone_heat(zone, w.worst_power_kw, run_s)
+    def _heat(self, zone: ThermalZoneState, added_kw: float, run_s: float) -> tuple[Reason, str] | None:
+        verdict = self._zone_heat(zone, added_kw, run_s)
         if verdict is not None:
             return verdict
         for other, share in self._warms.get(zone.name, ()):
-            if self._heat_kw[other.name] + share * w.worst_power_kw > heat_room_now(other).limit_kw + _SLACK_KW:
+            if self._zone_heat(other, share * added_kw, run_s) is not None:
                 return Reason.HEAT_LIMIT, f"its heat would reach {other.name}, which has no room for it"
         return None
 
@@ -275,27 +299,32 @@ class _Guard:
             )
         return Reason.HEAT_LIMIT, f"at worst {zone.name} would carry {after:.0f} kW of {room.limit_kw:.0f} kW of heat"
 
-    def _ramp(self, w: Workload, zone: ThermalZoneState) -> tuple[Reason, str] | None:
+    def _ramp(self, added_kw: float, zone: ThermalZoneState) -> tuple[Reason, str] | None:
         debt = self._debt_kw.get(zone.name)
         ramp = zone.start_ramp_kw_per_min
         if debt is None or ramp is None:
             return None
         allowance = self._allowance_kw(ramp)
-        if debt <= _SLACK_KW or debt + w.worst_power_kw <= allowance + _SLACK_KW:
+        if debt <= _SLACK_KW or debt + added_kw <= allowance + _SLACK_KW:
             return None
         return Reason.START_RAMP, f"power in {zone.name} may rise by {ramp:g} kW a minute, so starts are spread"
 
     def _account(self, w: Workload, cell: Cell) -> None:
-        if cell.grid_zone in self._power_kw:
-            self._power_kw[cell.grid_zone] += w.worst_power_kw * cell.pue
-        thermal = self._thermals.get(cell.thermal_zone or "")
-        if thermal is not None:
-            self._heat_kw[thermal.name] += w.worst_power_kw
-            for other, share in self._warms.get(thermal.name, ()):
-                self._heat_kw[other.name] += share * w.worst_power_kw
-        if cell.thermal_zone in self._debt_kw:
-            self._debt_kw[cell.thermal_zone] += w.worst_power_kw
+        self._add(cell, w.worst_power_kw)
         self._room(cell).take(w.pods, w.gpus_per_pod)
+
+    def _add(self, cell: Cell, worst_kw: float) -> None:
+        """Count more worst-case heat wherever it shows."""
+        if cell.grid_zone in self._power_kw:
+            self._power_kw[cell.grid_zone] += worst_kw * cell.pue
+        thermal = self._thermals.get(cell.thermal_zone or "")
+        if thermal is None:
+            return
+        self._heat_kw[thermal.name] += worst_kw
+        for other, share in self._warms.get(thermal.name, ()):
+            self._heat_kw[other.name] += share * worst_kw
+        if thermal.name in self._debt_kw:
+            self._debt_kw[thermal.name] += worst_kw
 
     def _room(self, cell: Cell) -> NodeRoom:
         if cell.name not in self._rooms:

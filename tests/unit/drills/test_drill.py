@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drills: what is counted, how orders take effect, and the command."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +10,13 @@ from click.testing import CliRunner
 
 from embellie.cli.thermal_drill import drill as drill_command
 from embellie.simulation.drill import count
-from embellie.simulation.drill.baselines import Off, Threshold
 from embellie.simulation.drill.jobs import DrillJob, throughput
-from embellie.simulation.drill.operator import OperatorPolicy
-from embellie.simulation.drill.rig import Drill, Log, Rig, prepare
+from embellie.simulation.drill.rig import Drill, Log, prepare
 from embellie.simulation.drill.run import run_drills
 from embellie.simulation.drill.scenarios import SCENARIOS, Kind, course
 from embellie.simulation.drill.site import Site
 from embellie.simulation.drill.vary import varied
-from embellie.simulation.plant import PlantSpec, parse_plant
-
-SMALL: dict[str, Any] = {
-    "hall": {
-        "rows": 1,
-        "racks_per_row": 2,
-        "crac_airflow_kw_per_k": 1.5,
-        "crac_coil_kw_per_k": 3.0,
-        "chiller_kw": 90.0,
-        "economiser_kw_per_k": 3.0,
-        "air_heat_capacity_kj_per_k": 900.0,
-        "chilled_water_heat_capacity_kj_per_k": 3000.0,
-    },
-    "loop": {"nodes": 0},
-    "control": {"turn_s": 60.0},
-    "sensors": {"scrape_s": 60.0},
-}
-
-
-@pytest.fixture(scope="module")
-def small() -> PlantSpec:
-    return parse_plant(SMALL)
+from embellie.simulation.plant import PlantSpec
 
 
 def job(name: str = "j", **changes: Any) -> DrillJob:
@@ -168,33 +144,6 @@ def test_the_room_that_is_drilled_differs_from_its_drawing_but_not_in_what_can_b
     assert built.hall.crac_coil_kw_per_k != spec.hall.crac_coil_kw_per_k
     assert abs(built.loop.dry_cooler_kw_per_k / spec.loop.dry_cooler_kw_per_k - 1) <= spec.spread
     assert (built.hall.crac_units, built.limits, built.sensors) == (spec.hall.crac_units, spec.limits, spec.sensors)
-
-
-@pytest.mark.parametrize("policy", [Off, Threshold, OperatorPolicy])
-def test_a_drill_is_the_same_alone_and_beside_others(small: PlantSpec, policy: Any):
-    mine, other = prepare("loss-of-crac", 1, small), prepare("lying-sensor", 2, small)
-    logs = []
-    for drills in ([mine], [other, mine]):
-        rig = Rig(drills)
-        logs.append(rig.run(policy(rig), 1500.0))
-    assert np.array_equal(logs[0].inlet_c[:, 0], logs[1].inlet_c[:, 1])
-    assert logs[0].heat_kw.max() > 30.0
-
-
-def test_a_rerun_without_later_starts_starts_nothing_later(small: PlantSpec):
-    rig = Rig([prepare("heatwave", 1, small)])
-    rig.run(OperatorPolicy(rig, starts_until_s=[0.0]), 1200.0)
-    assert rig.sites[0].busy == 0
-    assert rig.sites[0].waiting
-
-
-def test_without_telemetry_the_operator_starts_nothing_that_the_worst_case_would_not_allow(small: PlantSpec):
-    drill = prepare("no-telemetry", 1, small)
-    trouble = replace(drill.course.troubles[0], begin_s=0.0, end_s=3600.0)
-    drill = replace(drill, course=replace(drill.course, troubles=(trouble,)))
-    rig = Rig([drill])
-    log = rig.run(OperatorPolicy(rig), 3600.0)
-    assert not count.violations(drill, log, 0, rig.zones)
 
 
 def test_the_command_names_what_it_does_not_know(tmp_path: Path):

@@ -33,8 +33,8 @@ from embellie.thermal.promises import foresee
 from embellie.thermal.readings import Unit
 from embellie.thermal.relief import HeatLoad
 from embellie.thermal.sensing import SensorBank, ZoneReadings, zone_readings
-from embellie.thermal.settings import Role, SensorSettings, ZoneSettings
-from embellie.thermal.shield import check_rise
+from embellie.thermal.settings import HEATED_ROLES, Role, SensorSettings, ZoneSettings
+from embellie.thermal.shield import Rises, check_rise
 from embellie.thermal.weather import AmbientForecast
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ class Desk:
         self._now = rig.clock(0, 0.0)
         self._shared = rig.clock(0, 0.0)
         self.jobs = Roster(b, drill, self.site, self._shared)
+        self._rises: tuple[float, Rises] | None = None
+        self._stated_s = -np.inf
 
     # -- what is seen ------------------------------------------------------------------------------------------------
 
@@ -93,11 +95,15 @@ class Desk:
         """Judge every sensor of the room's zones."""
         values, ages = seen.values[self.b], seen.ages_s[self.b]
         now = self._shared.timestamp() + now_s
+        shared: dict[str, Reading] = {}
         for name, zone in zip(self.site.zones, self.settings, strict=True):
             power = values[seen.index[f"{name}/power"]]
             heat = self._expected_kw(name) if np.isnan(power) else float(power)
             found = {}
             for sensor in zone.sensors:
+                if sensor.name in shared:
+                    found[sensor.name] = shared[sensor.name]
+                    continue
                 column = seen.index[sensor.name]
                 value = float(values[column])
                 found[sensor.name] = bank.judge(
@@ -108,6 +114,9 @@ class Desk:
                     now,
                     heat,
                 )
+                if sensor.role not in HEATED_ROLES:
+                    # The same sensor in another zone says the same: only what power warms is judged beside that power.
+                    shared[sensor.name] = found[sensor.name]
             self.readings[zone.name] = zone_readings(zone, found)
             self.heat_kw[zone.name] = heat
         column = seen.index["facility/power"]
@@ -153,15 +162,21 @@ class Desk:
 
     # -- what is done ------------------------------------------------------------------------------------------------
 
+    def asks(self, now_s: float, policy: "OperatorPolicy") -> bool:
+        """Tell whether anything may start, go on or be uncapped now, so that the zones' states are needed."""
+        return bool(self._starts(now_s, policy) or self.site.paused or self._cap_until)
+
+    def _starts(self, now_s: float, policy: "OperatorPolicy") -> bool:
+        changed, due = self.site.version != self._version, now_s >= self._again_s
+        return bool(self.site.waiting) and (changed or due) and policy.may_start(self.b, now_s)
+
     def start(
         self, now_s: float, now: datetime, states: tuple[ThermalZoneState, ...], policy: "OperatorPolicy"
     ) -> None:
         """Propose waiting jobs to the shield and start what it lets through."""
         site = self.site
-        changed = site.version != self._version
-        due = now_s >= self._again_s
-        self._states, self._now = states, now
-        if not site.waiting or not (changed or due) or not policy.may_start(self.b, now_s):
+        self._states, self._now, self._stated_s = states, now, now_s
+        if not self._starts(now_s, policy):
             return
         self._again_s = now_s + _RETRY_S
         proposed = [self.jobs.workload(job) for job in list(site.waiting.values())[:_MOST_PROPOSED]]
@@ -290,7 +305,7 @@ class Desk:
                 continue
             if run.cap_w is not None and watts > run.cap_w:
                 rise = self.jobs.worst_kw(run.job, watts) - self.jobs.worst_kw(run.job, run.cap_w)
-                if check_rise(self.snapshot(now_s), self._prefix + run.zone, rise, run.job.stated_s) is not None:
+                if self._refused(run.zone, rise, run.job.stated_s, now_s):
                     watts = run.cap_w  # noqa: PLW2901
             self.site.cap(key, watts, now_s)
             self._cap_until[key] = now_s + _CAP_LEASE_S
@@ -300,7 +315,7 @@ class Desk:
                 del self._cap_until[key]
             elif until <= now_s:
                 rise = self.jobs.worst_kw(run.job, None) - self.jobs.worst_kw(run.job, run.cap_w)
-                if check_rise(self.snapshot(now_s), self._prefix + run.zone, rise, run.job.stated_s) is not None:
+                if self._refused(run.zone, rise, run.job.stated_s, now_s):
                     self._cap_until[key] = now_s + _CAP_LEASE_S / 5.0
                     continue
                 self.site.cap(key, None, now_s)
@@ -320,10 +335,19 @@ class Desk:
                 if not self.site.pools[zone].fits(run.job.pods, run.job.gpus_per_pod):
                     continue
                 added = self.jobs.worst_kw(run.job, None)
-                if check_rise(self.snapshot(now_s), self._prefix + zone, added, run.left_s) is None:
+                if not self._refused(zone, added, run.left_s, now_s):
                     self.site.start(run.job, zone, now_s, forced=False)
                     policy.controller.resumed(f"{self.b}|{key}")
                     break
+
+    def _refused(self, zone: str, added_kw: float, run_s: float, now_s: float) -> bool:
+        """Tell whether a zone may not make more heat; what may be counts for what is asked later in the same turn."""
+        if now_s - self._stated_s > self.turn_s:
+            # Judged on fresh readings or not at all.
+            return True
+        if self._rises is None or self._rises[0] != now_s:
+            self._rises = (now_s, Rises(self.snapshot(now_s)))
+        return self._rises[1].refusal(self._prefix + zone, added_kw, run_s) is not None
 
 
 def _release(w: Workload, zone: str, now: datetime) -> Decision:

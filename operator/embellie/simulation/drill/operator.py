@@ -66,9 +66,11 @@ class OperatorPolicy:
         self.controller.observe(now, readings, heat, ambient)
         zones = len(self._rig.zones)
         if round(now_s / self._rig.turn_s) % SHIELD_EVERY == 0:
-            states = self.controller.states(ambient, worst_kw=worst)
-            for b, room in enumerate(self.rooms):
-                room.start(now_s, now, states[b * zones : (b + 1) * zones], self)
+            asking = [room for room in self.rooms if room.asks(now_s, self)]
+            only = {zone.name for room in asking for zone in room.settings}
+            states = self.controller.states(ambient, worst_kw=worst, only=only)
+            for k, room in enumerate(asking):
+                room.start(now_s, now, states[k * zones : (k + 1) * zones], self)
         loads = [load for room in self.rooms for load in room.loads(self._rungs)]
         response = self.controller.respond(now, loads, orders)
         self._rungs = {name: int(answer.level) for name, answer in response.zones.items()}

@@ -11,7 +11,6 @@ import numpy as np
 from embellie.simulation.drill.jobs import DrillJob
 from embellie.simulation.drill.scenarios import Course, Kind
 from embellie.simulation.drill.survey import OUTDOOR_C, Survey, Wear, one_failed, survey
-from embellie.simulation.nodes import NodePool
 from embellie.simulation.plant import PlantSpec, zone_names
 from embellie.simulation.plant.exchange import Array
 
@@ -25,7 +24,9 @@ def useful_gpu_hours(spec: PlantSpec, course: Course, jobs: list[DrillJob], limi
     sizes = {zone: spec.loop.nodes if zone == "loop" else per_row for zone in zones}
     idle_kw = {zone: sizes[zone] * spec.node.idle_kw for zone in zones}
     left = {job.id: job.work_s for job in jobs}
+    need = {job.id: _added_kw(spec, job) for job in jobs}
     order = sorted(jobs, key=lambda j: (j.submit_s, j.id))
+    smallest = min((job.gpus for job in jobs), default=0)
     alive: list[DrillJob] = []
     home: dict[str, str] = {}
     done_s, coming = 0.0, 0
@@ -36,16 +37,22 @@ def useful_gpu_hours(spec: PlantSpec, course: Course, jobs: list[DrillJob], limi
             coming += 1
         room = dict(zip(zones, limits.zone_kw(now_s) - np.array([idle_kw[z] for z in zones]), strict=True))
         site_kw = limits.site_kw(now_s) - sum(idle_kw.values())
-        pools = {zone: NodePool(size, spec.node.gpus) for zone, size in sizes.items()}
+        nodes = {zone: _Nodes(size, spec.node.gpus) for zone, size in sizes.items()}
+        free = sum(one.free_gpus for one in nodes.values())
         for job in alive:
-            need = _added_kw(spec, job)
+            if free < smallest:
+                break
+            kw = need[job.id]
+            if kw > site_kw or job.gpus > free:
+                continue
             # A gang stays where it is while it can, so that it does not move with every step.
-            wishes = sorted(zones, key=lambda z: (z != home.get(job.id), -room[z]))
-            for zone in wishes:
-                if need <= min(room[zone], site_kw) and pools[zone].fits(job.pods, job.gpus_per_pod):
-                    pools[zone].take(job.pods, job.gpus_per_pod)
-                    room[zone] -= need
-                    site_kw -= need
+            at_home = home.get(job.id)
+            for zone in sorted(zones, key=lambda z, at=at_home: (z != at, -room[z])):  # type: ignore[misc]
+                if kw <= room[zone] and nodes[zone].fits(job.pods, job.gpus_per_pod):
+                    nodes[zone].take(job.pods, job.gpus_per_pod)
+                    free -= job.gpus
+                    room[zone] -= kw
+                    site_kw -= kw
                     home[job.id] = zone
                     worked = min(STEP_S, left[job.id])
                     left[job.id] -= worked
@@ -53,6 +60,32 @@ def useful_gpu_hours(spec: PlantSpec, course: Course, jobs: list[DrillJob], limi
                     break
         alive = [job for job in alive if left[job.id] > 0.0]
     return done_s / 3600.0
+
+
+class _Nodes:
+    """Equal nodes, as how many of them have 0, 1, 2, ... GPUs free; filled best fit, pod by pod."""
+
+    __slots__ = ("_counts", "free_gpus")
+
+    def __init__(self, nodes: int, gpus_per_node: int) -> None:
+        self._counts = [0] * gpus_per_node + [nodes]
+        self.free_gpus = nodes * gpus_per_node
+
+    def fits(self, pods: int, gpus_per_pod: int) -> bool:
+        if pods * gpus_per_pod > self.free_gpus:
+            return False
+        counts = self._counts
+        return sum(counts[k] * (k // gpus_per_pod) for k in range(gpus_per_pod, len(counts))) >= pods
+
+    def take(self, pods: int, gpus_per_pod: int) -> None:
+        counts = self._counts
+        for _ in range(pods):
+            k = gpus_per_pod
+            while not counts[k]:
+                k += 1
+            counts[k] -= 1
+            counts[k - gpus_per_pod] += 1
+        self.free_gpus -= pods * gpus_per_pod
 
 
 def _added_kw(spec: PlantSpec, job: DrillJob) -> float:
@@ -75,8 +108,8 @@ class Limits:
         """Ask a room; with `reserve` one CRAC unit, one pump and the heat network count as out, and margins hold."""
         self._spec, self._course, self._reserve = spec, course, reserve
         self._contract_kw, self._ceiling_kw = contract_kw, ceiling_kw
-        self._seen: dict[int, Array] = {}
-        self._fans_kw = np.array([0.0])
+        self._whole = survey(spec)
+        self._surveys: dict[Wear, tuple[Survey, Array]] = {}
 
     def wear(self, now_s: float) -> Wear:
         """Return what of the cooling works now."""
@@ -87,21 +120,17 @@ class Limits:
 
     def zone_kw(self, now_s: float) -> Array:
         """Return the most heat of each zone, fans taken off [kW]."""
-        key = int(now_s // STEP_S)
-        if key not in self._seen:
-            found = self._survey(now_s)
-            outdoor = self._outdoor(now_s)
-            capacity = found.capacity_kw(self._spec, margins=self._reserve)
-            most = np.array([np.interp(outdoor, OUTDOOR_C, capacity[:, k]) for k in range(capacity.shape[1])])
-            ceiling = self._ceiling(now_s)
-            if ceiling is not None and found.zones[-1] == "loop":
-                # A permit holds while the network takes what it takes; only the cooling's reserve counts it as gone.
-                delivered = float(np.interp(outdoor, OUTDOOR_C, survey(self._spec).delivered_kw[:, -4]))
-                most[-1] = min(most[-1], (ceiling + delivered) / max(0.05, self._spec.loop.liquid_share))
-            fans = self._spec.node.fan_full_kw * 0.6**3 * self._spec.hall.racks_per_row * self._spec.hall.nodes_per_rack
-            most[: self._spec.hall.rows] -= fans
-            self._seen[key] = most
-        return self._seen[key]
+        found, capacity = self._survey(now_s)
+        outdoor = self._outdoor(now_s)
+        most = np.array([np.interp(outdoor, OUTDOOR_C, capacity[:, k]) for k in range(capacity.shape[1])])
+        ceiling = self._ceiling(now_s)
+        if ceiling is not None and found.zones[-1] == "loop":
+            # A permit holds while the network takes what it takes; only the cooling's reserve counts it as gone.
+            delivered = float(np.interp(outdoor, OUTDOOR_C, self._whole.delivered_kw[:, -4]))
+            most[-1] = min(most[-1], (ceiling + delivered) / max(0.05, self._spec.loop.liquid_share))
+        fans = self._spec.node.fan_full_kw * 0.6**3 * self._spec.hall.racks_per_row * self._spec.hall.nodes_per_rack
+        most[: self._spec.hall.rows] -= fans
+        return most
 
     def site_kw(self, now_s: float) -> float:
         """Return the most IT power that the contract allows [kW]."""
@@ -109,11 +138,16 @@ class Limits:
         for trouble in self._course.troubles:
             if trouble.kind is Kind.CONTRACT and trouble.active(now_s):
                 share = trouble.amount
-        pue = float(np.interp(self._outdoor(now_s), OUTDOOR_C, self._survey(now_s).pue[:, 10]))
+        pue = float(np.interp(self._outdoor(now_s), OUTDOOR_C, self._survey(now_s)[0].pue[:, 10]))
         return self._contract_kw * share / pue
 
-    def _survey(self, now_s: float) -> Survey:
-        return survey(self._spec, self.wear(now_s))
+    def _survey(self, now_s: float) -> tuple[Survey, Array]:
+        """Return the room at rest with what works now, and the most heat of its zones then."""
+        wear = self.wear(now_s)
+        if wear not in self._surveys:
+            found = survey(self._spec, wear)
+            self._surveys[wear] = found, found.capacity_kw(self._spec, margins=self._reserve)
+        return self._surveys[wear]
 
     def _outdoor(self, now_s: float) -> float:
         return self._course.weather.at(now_s / 3600.0)[0] + self._spec.sensors.outdoor_offset_k

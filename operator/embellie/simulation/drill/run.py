@@ -66,8 +66,6 @@ class Outcome:
     """Of those, the ones that were foreseen before they came."""
     ceiling_kept: bool | None
     """None: there was no ceiling."""
-    seconds_to_limit: float | None
-    """From the loss of cooling to the first limit were nothing done; None without a loss or where none is reached."""
 
 
 def run_drills(names: Sequence[str], seeds: Sequence[int], policy: str, plant: PlantSpec) -> list[Outcome]:
@@ -202,7 +200,6 @@ def _outcome(
         forced_starts=len(site.tally.forced),
         forced_foreseen=sum(acting.foresaw(b, job, at_s) for at_s, _, job in site.tally.forced),
         ceiling_kept=kept,
-        seconds_to_limit=None,
     )
 
 
