@@ -101,8 +101,11 @@ bench-plan: setup ## the planner's proved gaps, its time in a turn, and replays 
 	@$(RUN) tests/bench/bench_replay.py
 
 .PHONY: bench-forecast
-bench-forecast: setup ## the forecaster on ten grids and the published protocols, beside the published numbers
+bench-forecast: setup ## the forecaster on ten grids by the published protocols; its feeds' false alarms; what is SIMULATED
 	@OMP_NUM_THREADS=2 $(RUN) tests/bench/bench_forecast.py
+	@OMP_NUM_THREADS=2 $(RUN) tests/bench/bench_forecast_simulated.py
+	@OMP_NUM_THREADS=2 $(RUN) tests/bench/bench_feeds.py
+	@OMP_NUM_THREADS=2 $(RUN) tests/bench/bench_onsite.py
 
 .PHONY: clean
 clean: ## remove what make created in the work tree

@@ -71,6 +71,8 @@ def parser() -> argparse.ArgumentParser:
     serve = command("serve", "Issue forecasts for the zones of the exchange directory until stopped.")
     serve.add_argument("--dir", type=Path, default=Path(DEFAULT_DIRECTORY), help="exchange directory")
     serve.add_argument("--every", type=duration, default="1h", help="clock time between issues, as in 1h (default)")
+    serve.add_argument("--step", choices=("source", "1h"), default="source",
+                       help="source (default): 15 or 30 minutes where a feed tells them; 1h: always hours")  # fmt: skip
     training = command("train", "Train the models for the clock's time and keep them in the cache.")
     training.add_argument("--region", action="append", help="a carried grid region; default: all")
     return root
@@ -90,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(options: argparse.Namespace) -> int:
     from embellie_forecast.service import Service, make_ladder, stop_on_signals
 
-    ladder = make_ladder(options.clock, options.cache or default_cache())
+    ladder = make_ladder(options.clock, options.cache or default_cache(), own_step=options.step == "source")
     service = Service(directory=options.dir, clock=options.clock, ladder=ladder, every=options.every)
     stop_on_signals(service)
     service.run()

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from embellie_forecast.exchange import FORECAST_LEVELS, ForecastDocument, Rung, newest_document
+from embellie_forecast.exchange import FORECAST_LEVELS, MAX_MARGINAL_G_PER_KWH, ForecastDocument, Rung, newest_document
 from embellie_forecast.factors import DIRECT_EIA, LIFECYCLE_AR5, FloatArray, Scope
 from embellie_forecast.history import ZoneHistory, hour_of, instant_of
 
 STEP = timedelta(hours=1)
 HORIZON_HOURS = 96
-MIN_LAST_GOOD_SLOTS = 48
+MIN_LAST_GOOD_HOURS = 48
 NEUTRAL_CARBON_G_PER_KWH = 480.0
 """About the world's mean; any constant does, because a flat forecast gives no reason to wait."""
 NEUTRAL_SHARE = 0.3
@@ -46,7 +46,8 @@ def scope_of(history: ZoneHistory) -> Scope:
 def build(
     *, zone: str, now: datetime, rung: Rung, model_id: str, scope: Scope, carbon: FloatArray, mean: FloatArray,
     share: FloatArray, skill: int | None = None, ambient: FloatArray | None = None, direct: FloatArray | None = None,
-    generation_mw: Mapping[str, FloatArray] | None = None, envelope: tuple[float, float] | None = None,
+    marginal: FloatArray | None = None, generation_mw: Mapping[str, FloatArray] | None = None,
+    envelope: tuple[float, float] | None = None,
 ) -> ForecastDocument:  # fmt: skip
     """Order the quantiles, keep everything in its bounds and build the document, which refuses what is not finite.
 
@@ -62,6 +63,7 @@ def build(
         skill: Errors saved against persistence [%].
         ambient: Quantiles of the air temperature, shape (3, slots) [degC].
         direct: Quantiles of the direct intensity beside a life-cycle one [g/kWh].
+        marginal: Quantiles of the marginal intensity beside an average one [g/kWh].
         generation_mw: Source -> mean generation of each slot.
         envelope: Narrower bounds of the intensity than those of physics [g/kWh].
     """
@@ -84,6 +86,9 @@ def build(
         renewable_share=np.sort(np.clip(share, 0.0, 1.0), axis=0),
         ambient_temperature_c=None if ambient is None else np.sort(ambient, axis=0),
         direct_g_per_kwh=None if direct is None else np.sort(np.clip(direct, *LIMITS[Scope.DIRECT]), axis=0),
+        marginal_g_per_kwh=None
+        if marginal is None
+        else np.sort(np.clip(marginal, 0.0, MAX_MARGINAL_G_PER_KWH), axis=0),
         generation_mw={name: np.maximum(mw, 0.0) for name, mw in (generation_mw or {}).items()},
     )
 
@@ -121,12 +126,13 @@ def last_good(directory: Path | None, zone: str, now: datetime) -> ForecastDocum
     """
     rungs = frozenset({Rung.LIVE, Rung.LAST_GOOD})
     last = None if directory is None else newest_document(directory, zone, rungs=rungs, not_after=now)
-    if last is None or last.step != STEP or last.quantile_levels != FORECAST_LEVELS:
+    if last is None or last.step > STEP or STEP % last.step or last.quantile_levels != FORECAST_LEVELS:
         raise RungUnavailable("there is none")
-    gone = hour_of(now) - hour_of(last.start)
-    left = last.carbon_mean_g_per_kwh.size - gone
-    if gone < 0 or left < MIN_LAST_GOOD_SLOTS:
+    gone_hours = hour_of(now) - hour_of(last.start)
+    left = last.carbon_mean_g_per_kwh.size // (STEP // last.step) - gone_hours
+    if gone_hours < 0 or left < MIN_LAST_GOOD_HOURS:
         raise RungUnavailable(f"the last one covers only {max(0, left)} h more")
+    gone = gone_hours * (STEP // last.step)
 
     def rest(values: FloatArray | None) -> FloatArray | None:
         return None if values is None else values[..., gone:]
@@ -141,6 +147,7 @@ def last_good(directory: Path | None, zone: str, now: datetime) -> ForecastDocum
         renewable_share=last.renewable_share[:, gone:],
         ambient_temperature_c=rest(last.ambient_temperature_c),
         direct_g_per_kwh=rest(last.direct_g_per_kwh),
+        marginal_g_per_kwh=rest(last.marginal_g_per_kwh),
         generation_mw={name: mw[gone:] for name, mw in last.generation_mw.items()},
         on_site=(),
         reasons=(),

@@ -22,6 +22,7 @@ from embellie_forecast.factors import FloatArray
 SCHEMA = "embellie.io/forecast/v1"
 KEEP_FILES = 8
 MAX_CARBON_G_PER_KWH = 2000.0
+MAX_MARGINAL_G_PER_KWH = 3000.0
 MAX_MW = 1_500_000.0
 MAX_KW = 1_000_000.0
 MAX_REASON = 500
@@ -76,6 +77,8 @@ class ForecastDocument:
     ambient_temperature_c: FloatArray | None
     direct_g_per_kwh: FloatArray | None = None
     """Direct carbon intensity beside a life-cycle one; shape (levels, slots)."""
+    marginal_g_per_kwh: FloatArray | None = None
+    """Marginal intensity where a source gives it; shape (levels, slots). Told beside the average, never in it."""
     generation_mw: Mapping[str, FloatArray] = field(default_factory=dict)
     """Source -> mean generation of each slot, where the model knows the mix."""
     on_site: tuple[OnSiteForecast, ...] = ()
@@ -96,6 +99,8 @@ class ForecastDocument:
             arrays.append(("ambient temperature", self.ambient_temperature_c, shape, TEMPERATURE_RANGE_C))
         if self.direct_g_per_kwh is not None:
             arrays.append(("direct intensity", self.direct_g_per_kwh, shape, (0.0, MAX_CARBON_G_PER_KWH)))
+        if self.marginal_g_per_kwh is not None:
+            arrays.append(("marginal intensity", self.marginal_g_per_kwh, shape, (0.0, MAX_MARGINAL_G_PER_KWH)))
         arrays += [(f"generation of {name}", mw, shape[1:], (0.0, MAX_MW)) for name, mw in self.generation_mw.items()]
         arrays += [(f"power of {one.name}", one.power_kw, shape, (0.0, MAX_KW)) for one in self.on_site]
         if shape[1] == 0:
@@ -133,6 +138,8 @@ class ForecastDocument:
         found: dict[str, Any] = {}
         if self.direct_g_per_kwh is not None:
             found["carbonIntensityDirectGramsPerKilowattHour"] = _rounded(self.direct_g_per_kwh, 2)
+        if self.marginal_g_per_kwh is not None:
+            found["carbonIntensityMarginalGramsPerKilowattHour"] = _rounded(self.marginal_g_per_kwh, 2)
         if self.generation_mw:
             found["generationMegawatts"] = {name: _rounded(mw, 1) for name, mw in sorted(self.generation_mw.items())}
         if self.on_site:
@@ -167,6 +174,7 @@ def parse_document(text: str) -> ForecastDocument:
             raise ExchangeError(f"schema {raw['schema']!r} is not {SCHEMA!r}")
         ambient = raw["ambientTemperatureCelsius"]
         direct = raw.get("carbonIntensityDirectGramsPerKilowattHour")
+        marginal = raw.get("carbonIntensityMarginalGramsPerKilowattHour")
         return ForecastDocument(
             zone=str(raw["zone"]),
             issued_at=parse_instant(raw["issuedAt"]),
@@ -182,6 +190,7 @@ def parse_document(text: str) -> ForecastDocument:
             renewable_share=np.array(raw["renewableShare"], dtype=np.float64),
             ambient_temperature_c=None if ambient is None else np.array(ambient, dtype=np.float64),
             direct_g_per_kwh=None if direct is None else np.array(direct, dtype=np.float64),
+            marginal_g_per_kwh=None if marginal is None else np.array(marginal, dtype=np.float64),
             generation_mw={
                 str(name): np.array(mw, dtype=np.float64) for name, mw in raw.get("generationMegawatts", {}).items()
             },

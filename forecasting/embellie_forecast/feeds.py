@@ -43,6 +43,8 @@ class Fed:
     """Who speaks: the source's kind, or `replay`."""
     measured: pd.DataFrame | None = None
     """The intensity that was, as `measured.measured_intensity` gives it; None where nobody measured."""
+    fine: pd.DataFrame | None = None
+    """Believed readings of the last weeks in the source's own step; None where it tells hours only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,12 +7,11 @@ Arrays over complete UTC hours. Whatever cannot be believed is flagged and becom
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from embellie_forecast.believable import MAX_SOURCE_MW, METERING_NOISE_MW, Problem, flag_problems
 from embellie_forecast.factors import (
     DIRECT_EIA,
     LIFECYCLE_AR5,
@@ -26,26 +25,13 @@ WEATHER_COLUMNS = ("wxfc_wind_speed_ms", "wxfc_temp_c", "wxfc_dewpoint_c", "wxfc
 WEATHER_BOUNDS = ((0.0, 75.0), (-70.0, 60.0), (-90.0, 40.0), (0.0, 1500.0), (0.0, 500.0))
 OFFICIAL_COLUMNS = ("dafc_solar_mw", "dafc_wind_mw")
 LIFECYCLE_COLUMN, DIRECT_COLUMN = "ci_lifecycle_g_per_kwh", "ci_direct_g_per_kwh"
+MARGINAL_COLUMN = "ci_marginal_g_per_kwh"
 BENCHMARK_COLUMN = "ci_lifecycle_benchmark_g_per_kwh"
 SHARE_COLUMN = "re_pct"
 MAX_CARBON_G_PER_KWH = 2_000.0
-MAX_SOURCE_MW = 1_000_000.0
-METERING_NOISE_MW = 50.0
-"""A source may read this far below zero at rest (station use); it then counts as zero [MW]."""
-FROZEN_HOURS = 4
-"""So many equal hours in every source at once are a frozen feed, not a steady grid."""
-TOTAL_RANGE = (0.2, 5.0)
-"""Total generation outside this range around the median of the past 30 days is absurd."""
-
-
-class Problem(StrEnum):
-    """Why an hour's generation is not believed."""
-
-    NONE = ""
-    MISSING = "Missing"
-    NEGATIVE = "Negative"
-    ABSURD = "Absurd"
-    FROZEN = "Frozen"
+MAX_MARGINAL_G_PER_KWH = 3_000.0
+LEAD_DAYS = (2, 3, 4)
+"""Days ahead whose weather forecast differs from that of the first day."""
 
 
 class HistoryError(ValueError):
@@ -73,6 +59,10 @@ class ZoneHistory:
     """One `Problem` per hour, about the generation."""
     benchmark_g_per_kwh: FloatArray | None = None
     """The life-cycle series that a paper published for scoring, where the file has it."""
+    marginal_g_per_kwh: FloatArray | None = None
+    """Marginal intensity where a source gives it; never mixed with the averages, nor derived from them."""
+    weather_ahead: FloatArray | None = None
+    """Shape (hours, 3, 5): the forecast made for that hour 2, 3 and 4 days before; columns as in WEATHER_COLUMNS."""
     notes: tuple[str, ...] = field(default=())
     """What was mended or left out on the way in, one sentence each."""
 
@@ -97,6 +87,15 @@ class ZoneHistory:
         """Tell whether any hour has a weather forecast."""
         return bool(np.isfinite(self.weather).any())
 
+    def has_weather_by_lead(self) -> bool:
+        """Tell whether at least half of the hours with a day's weather have that of all days ahead too."""
+        if self.weather_ahead is None:
+            return False
+        known = np.isfinite(self.weather).any(axis=1)
+        ahead = np.isfinite(self.weather_ahead).any(axis=2)
+        both = int((known & (ahead.sum(axis=1) == len(LEAD_DAYS))).sum())
+        return bool(known.any()) and both >= 0.5 * int(known.sum())
+
     def known_until(self, generation_end_hour: int, weather_end_hour: int) -> "ZoneHistory":
         """Return a copy without grid readings from one hour on (since 1970), and without forecasts from another."""
         stop = max(0, min(self.n_hours, max(generation_end_hour, weather_end_hour) - self.first_hour))
@@ -118,6 +117,8 @@ class ZoneHistory:
             official_mw=cut(self.official_mw, no_weather),
             problems=self.problems[: min(stop, blind)] + (Problem.MISSING.value,) * max(0, stop - blind),
             benchmark_g_per_kwh=None if self.benchmark_g_per_kwh is None else cut(self.benchmark_g_per_kwh),
+            marginal_g_per_kwh=None if self.marginal_g_per_kwh is None else cut(self.marginal_g_per_kwh),
+            weather_ahead=None if self.weather_ahead is None else cut(self.weather_ahead, no_weather),
         )
 
     def since(self, first_hour: int) -> "ZoneHistory":
@@ -134,6 +135,8 @@ class ZoneHistory:
             official_mw=self.official_mw[begin:],
             problems=self.problems[begin:],
             benchmark_g_per_kwh=None if self.benchmark_g_per_kwh is None else self.benchmark_g_per_kwh[begin:],
+            marginal_g_per_kwh=None if self.marginal_g_per_kwh is None else self.marginal_g_per_kwh[begin:],
+            weather_ahead=None if self.weather_ahead is None else self.weather_ahead[begin:],
         )
 
     @classmethod
@@ -176,6 +179,8 @@ class ZoneHistory:
             benchmark_g_per_kwh=_carbon(frame, BENCHMARK_COLUMN, {}, notes)
             if BENCHMARK_COLUMN in frame.columns
             else None,
+            marginal_g_per_kwh=_marginal(frame, notes),
+            weather_ahead=_weather_ahead(frame),
             notes=tuple(notes),
         )
 
@@ -237,6 +242,32 @@ def _bounded(frame: pd.DataFrame, columns: tuple[str, ...], bounds: tuple[tuple[
     return out
 
 
+def ahead_column(column: str, day: int) -> str:
+    """Return the column of a weather quantity as it was forecast so many days before.
+
+    >>> ahead_column("wxfc_temp_c", 2)
+    'wxfc_temp_c_day2'
+    """
+    return f"{column}_day{day}"
+
+
+def _weather_ahead(frame: pd.DataFrame) -> FloatArray | None:
+    names = [tuple(ahead_column(column, day) for column in WEATHER_COLUMNS) for day in LEAD_DAYS]
+    if not any(name in frame.columns for day in names for name in day):
+        return None
+    return np.stack([_bounded(frame, day, WEATHER_BOUNDS) for day in names], axis=1)
+
+
+def _marginal(frame: pd.DataFrame, notes: list[str]) -> FloatArray | None:
+    if MARGINAL_COLUMN not in frame.columns:
+        return None
+    found = _bounded(frame, (MARGINAL_COLUMN,), ((0.0, MAX_MARGINAL_G_PER_KWH),))[:, 0]
+    bad = int((np.isfinite(_numbers(frame, MARGINAL_COLUMN)) & ~np.isfinite(found)).sum())
+    if bad:
+        notes.append(f"{MARGINAL_COLUMN}: {bad} values outside 0..{MAX_MARGINAL_G_PER_KWH:g} count as unknown")
+    return found
+
+
 def _carbon(frame: pd.DataFrame, column: str, generation: Mapping[str, FloatArray], notes: list[str]) -> FloatArray:
     """Return an intensity as published, else as computed; implausible values become unknown and are counted."""
     if column not in frame.columns:
@@ -257,34 +288,3 @@ def _share(frame: pd.DataFrame, generation: Mapping[str, FloatArray]) -> FloatAr
         with np.errstate(invalid="ignore"):
             return np.where((values >= 0.0) & (values <= 1.0), values, np.nan)
     return renewable_share(generation) if generation else np.full(len(frame), np.nan)
-
-
-def flag_problems(generation_mw: Mapping[str, FloatArray]) -> tuple[str, ...]:
-    """Return one `Problem` value per hour; the first that applies in the order of the enumeration."""
-    stacked = np.stack(list(generation_mw.values()))
-    total = stacked.sum(axis=0)
-    median = pd.Series(total).rolling(24 * 30, min_periods=48).median().shift(1).to_numpy()
-    with np.errstate(invalid="ignore"):
-        missing = ~np.isfinite(stacked).all(axis=0)
-        negative = (stacked < -METERING_NOISE_MW).any(axis=0)
-        absurd = (stacked > MAX_SOURCE_MW).any(axis=0) | (total <= 0.0)
-        absurd |= (total < TOTAL_RANGE[0] * median) | (total > TOTAL_RANGE[1] * median)
-    flags = np.full(total.shape[0], Problem.NONE.value, dtype=object)
-    for mask, problem in (
-        (_frozen(stacked), Problem.FROZEN),
-        (absurd, Problem.ABSURD),
-        (negative, Problem.NEGATIVE),
-        (missing, Problem.MISSING),
-    ):
-        flags[mask] = problem.value
-    return tuple(str(flag) for flag in flags)
-
-
-def _frozen(stacked: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Tell the hours from the fourth equal one on; the first three may be a coincidence."""
-    same = np.zeros(stacked.shape[1], dtype=bool)
-    same[1:] = (stacked[:, 1:] == stacked[:, :-1]).all(axis=0)
-    run = np.zeros(stacked.shape[1], dtype=np.int64)
-    for i in range(1, run.size):
-        run[i] = run[i - 1] + 1 if same[i] else 0
-    return run >= FROZEN_HOURS - 1

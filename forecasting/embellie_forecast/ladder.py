@@ -22,6 +22,7 @@ from embellie_forecast.climate import (
 )
 from embellie_forecast.documents import (
     HORIZON_HOURS,
+    STEP,
     RungUnavailable,
     build,
     envelope_of,
@@ -34,6 +35,7 @@ from embellie_forecast.exchange import FORECAST_LEVELS, ExchangeError, ForecastD
 from embellie_forecast.factors import FloatArray, Scope
 from embellie_forecast.feed_checks import check_feed
 from embellie_forecast.feeds import CARRIED_ATTRIBUTION, Fed, Feed, FeedError, Site
+from embellie_forecast.finer import learn_shapes, refined
 from embellie_forecast.history import HistoryError, ZoneHistory, hour_of, instant_of
 from embellie_forecast.history_files import carried_zones, load_carried
 from embellie_forecast.models import (
@@ -77,8 +79,9 @@ class Ladder:
     """Issues forecasts for zones, each on the best rung that can answer."""
 
     def __init__(
-        self, *, feed: Feed, origin: datetime | None, models: Path | None, settings: Settings | None = None
-    ) -> None:
+        self, *, feed: Feed, origin: datetime | None, models: Path | None, settings: Settings | None = None,
+        own_step: bool = True,
+    ) -> None:  # fmt: skip
         """Set up.
 
         Args:
@@ -86,8 +89,10 @@ class Ladder:
             origin: Where a replay starts: nothing after it is ever known before its time. None: real time.
             models: Folder of the model registry; None: keep models in memory only.
             settings: How models are trained; None: as they were chosen.
+            own_step: Forecast in 15 or 30 minutes where a source tells them; False: always in hours.
         """
         self.feed = feed
+        self._own_step = own_step
         self._origin = origin
         self._shelf = Shelf(folder=models, settings=settings)
         self._usual: dict[str, _Usual] = {}
@@ -200,7 +205,7 @@ class Ladder:
                 reasons.append(f"not {rung.value}: {type(error).__name__}: {error}")
         document = document or neutral(zone.name, now)
         reasons += document.reasons
-        plants, whose = self._on_site(zone, now, document.carbon_mean_g_per_kwh.size, reasons)
+        plants, whose = self._on_site(zone, now, document, reasons)
         feds = self._feds(zone, now)
         notes = dict.fromkeys(note for fed in feds for note in fed.notes)
         carried = document.rung in {Rung.CALENDAR, Rung.CLIMATOLOGY} and zone.grid_region in carried_zones()
@@ -237,7 +242,9 @@ class Ladder:
             raise RungUnavailable(self._shelf.why_no_model(fed.history.zone, now))
         latency = max(1, hour_of(now) - newest)
         made = issue(model, fed.history, at=now, latency_hours=latency)
-        return self._from_model(zone, now, Rung.LIVE, made, fed.history, envelope_of(fed.history, scope, now))
+        document = self._from_model(zone, now, Rung.LIVE, made, fed.history, envelope_of(fed.history, scope, now))
+        shapes = learn_shapes(fed.fine, document.signal_kind) if self._own_step else None
+        return document if shapes is None else refined(document, shapes)
 
     def _from_model(
         self, zone: Zone, now: datetime, rung: Rung, made: ZoneForecast, history: ZoneHistory,
@@ -249,6 +256,7 @@ class Ladder:
         carbon = made.targets[TARGETS[scope]]
         share = made.targets.get(Target.RENEWABLE_SHARE)
         direct = made.targets.get(Target.DIRECT) if scope is Scope.LIFECYCLE else None
+        marginal = made.targets.get(Target.MARGINAL)
         return build(
             zone=zone.name,
             now=now,
@@ -263,6 +271,7 @@ class Ladder:
             skill=carbon.skill_percent,
             ambient=self._ambient(zone, history, now),
             direct=None if direct is None else _levels(direct),
+            marginal=None if marginal is None else _levels(marginal),
             generation_mw=made.generation_mw,
             envelope=envelope,
         )
@@ -308,7 +317,7 @@ class Ladder:
     # -- on-site ----------------------------------------------------------------------------------------------------
 
     def _on_site(
-        self, zone: Zone, now: datetime, slots: int, reasons: list[str]
+        self, zone: Zone, now: datetime, document: ForecastDocument, reasons: list[str]
     ) -> tuple[tuple[OnSiteForecast, ...], tuple[str, ...]]:
         """Return the plants' forecasts; a plant that cannot be forecast is left out, and said."""
         if not zone.on_site:
@@ -319,18 +328,19 @@ class Ladder:
             site = Site(notes=(f"{type(error).__name__}: {error}",))
         reasons += [f"on-site: {note}" for note in site.notes]
         found = []
+        parts = STEP // document.step
+        slots = document.carbon_mean_g_per_kwh.size // parts
         for one in zone.on_site:
             try:
-                found.append(
-                    forecast_plant(
-                        one.name,
-                        one.plant,
-                        start=instant_of(hour_of(now)),
-                        slots=slots,
-                        weather=site.weather,
-                        past=site.past_of(one.name),
-                    )
+                hourly = forecast_plant(
+                    one.name,
+                    one.plant,
+                    start=instant_of(hour_of(now)),
+                    slots=slots,
+                    weather=site.weather,
+                    past=site.past_of(one.name),
                 )
+                found.append(replace(hourly, power_kw=np.repeat(hourly.power_kw, parts, axis=1)))
             except Exception as error:  # noqa: BLE001 - one plant's trouble must not cost the grid's forecast
                 reasons.append(f"on-site: {one.name}: {type(error).__name__}: {error}")
         return tuple(found), site.attribution

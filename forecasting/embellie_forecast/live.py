@@ -5,8 +5,8 @@ A source that fails costs a note, not the feed: what the archive holds may be fr
 decides.
 """
 
+import contextlib
 import hashlib
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,51 +14,33 @@ import numpy as np
 import pandas as pd
 
 from embellie_forecast.feeds import Fed, FeedError, Site
-from embellie_forecast.history import HistoryError, ZoneHistory
+from embellie_forecast.gathering import Gatherer
+from embellie_forecast.history import LEAD_DAYS, HistoryError, ZoneHistory, ahead_column
 from embellie_forecast.measured import measured_intensity
 from embellie_forecast.sources.archive import Archive
 from embellie_forecast.sources.base import Licence, Source, SourceError
-from embellie_forecast.sources.catalogue import SourceSpec, make_source
+from embellie_forecast.sources.catalogue import SourceSpec
 from embellie_forecast.sources.files import Bundle
-from embellie_forecast.sources.frame import Readings
-from embellie_forecast.sources.guard import believe, believe_weather
+from embellie_forecast.sources.guard import believe, believe_weather, measured_columns
 from embellie_forecast.sources.openmeteo import OpenMeteo, OpenMeteoPreviousRuns
 from embellie_forecast.sources.places import weather_points
 from embellie_forecast.sources.transport import Http
 from embellie_forecast.zones import Zone
 
 HORIZON = timedelta(hours=97)
-FIRST_WINDOW = timedelta(days=35)
-"""What the first question covers: enough to judge the newest days against, and to forecast from."""
-REVISED = timedelta(days=3)
-"""Sources correct themselves for days: each question goes back this far."""
 HISTORY = timedelta(days=420)
 """What training would like to have; it is asked for piece by piece, when nothing else is to be done."""
-CHUNK = timedelta(days=30)
 COMPARED_HOURS = 60 * 24
 """So much of a second source is compared with the first."""
-DAYS_AHEAD = (1, 2, 3, 4)
-FAILURES_BEFORE_GIVING_UP = 3
-
-
-@dataclass(slots=True)
-class _Backfill:
-    """How the question for older history is going."""
-
-    failures: int = 0
+DAY = timedelta(days=1)
+DAYS_AHEAD = (1, *LEAD_DAYS)
 
 
 class LiveFeed:
     """Reads what zones name as their sources. One object for all zones, so that zones of one grid share readings."""
 
     def __init__(self, http: Http, folder: Path | None) -> None:
-        self._http = http
-        self._folder = folder
-        self._archives: dict[str, Archive] = {}
-        self._backfills: dict[str, _Backfill] = {}
-        self._sources: dict[SourceSpec, Source] = {}
-        self._asked: dict[str, tuple[datetime, list[str]]] = {}
-        """What each archive's source was last asked at, and what came of it: once at a moment is enough."""
+        self._gathered = Gatherer(http, folder)
 
     def history(self, zone: Zone, now: datetime) -> Fed:
         """Return what is known about the zone's grid at `now`.
@@ -82,13 +64,13 @@ class LiveFeed:
 
     def _fed(self, zone: Zone, spec: SourceSpec, other: SourceSpec | None, now: datetime) -> Fed:
         notes: list[str] = []
-        source, archive = self._ask(spec, now, notes)
+        source, archive = self._gathered.ask(spec, now, notes)
         if source is None or archive.frame.empty:
             raise FeedError("; ".join(notes) or "the feed has said nothing yet")
         licences: list[Licence] = [source.licence]
         cross = None
         if other is not None:
-            second, kept = self._ask(other, now, notes)
+            second, kept = self._gathered.ask(other, now, notes)
             if second is not None and not kept.frame.empty:
                 # Hours that the other source itself is not believed in contradict nobody.
                 cross = believe(kept.frame.iloc[-COMPARED_HOURS:], now=now).frame
@@ -112,6 +94,7 @@ class LiveFeed:
             attribution=tuple(dict.fromkeys(licence.attribution for licence in licences)),
             name=spec.kind,
             measured=measured_intensity(believed.frame, now, source=str(spec)),
+            fine=_believed_slots(self._gathered.fine(spec).frame, believed.frame),
         )
 
     def weather(
@@ -133,18 +116,17 @@ class LiveFeed:
         """Return what the weather of the past was forecast to be so many days ahead, as far as it is archived."""
         if zone.weather is None or zone.weather.kind != "openmeteo" or not points:
             return pd.DataFrame(index=pd.DatetimeIndex([], tz="UTC"))
-        source = OpenMeteoPreviousRuns(self._http, points, days_ahead=days_ahead)
-        archive = self._archive(f"previous-{days_ahead}-{points[0][0]:.2f}-{points[0][1]:.2f}-{len(points)}")
-        self._update(source, archive, now, [])
+        source, archive = self._previous(points, days_ahead)
+        self._gathered.update(source, archive, now, [])
         return archive.frame
 
     def meter(self, query: str, unit: str, now: datetime, notes: list[str]) -> "pd.Series[float]":
         """Return a meter's hourly means, as far as they are archived and believed [kW]."""
         from embellie_forecast.sources.prometheus import PrometheusMeter
 
-        source = PrometheusMeter(self._http, query, unit=unit)
-        archive = self._archive(f"meter-{hashlib.sha256(query.encode()).hexdigest()[:16]}")
-        self._update(source, archive, now, notes)
+        source = PrometheusMeter(self._gathered.http, query, unit=unit)
+        archive = self._gathered.archive(f"meter-{hashlib.sha256(query.encode()).hexdigest()[:16]}")
+        self._gathered.update(source, archive, now, notes)
         if "power_kw" not in archive.frame.columns:
             return pd.Series(dtype=np.float64, index=pd.DatetimeIndex([], tz="UTC"))
         return believe(archive.frame, now=now).frame["power_kw"].dropna()
@@ -174,76 +156,18 @@ class LiveFeed:
         learned = False
         for spec in (zone.primary, zone.cross_check):
             if spec is not None:
-                learned |= self._older(self._source(spec), self._archive(str(spec)), now)
+                source, archive = self._gathered.source(spec), self._gathered.archive(str(spec))
+                learned |= self._gathered.older(source, archive, now, HISTORY)
         points = weather_points(zone.grid_region, zone.site)
-        if zone.weather is not None and zone.weather.kind == "openmeteo" and points:
-            archive = self._archive(f"previous-1-{points[0][0]:.2f}-{points[0][1]:.2f}-{len(points)}")
-            learned |= self._older(OpenMeteoPreviousRuns(self._http, points), archive, now)
+        for day in DAYS_AHEAD if zone.weather is not None and zone.weather.kind == "openmeteo" and points else ():
+            runs, archive = self._previous(points, day)
+            learned |= self._gathered.older(runs, archive, now, HISTORY)
         return learned
 
-    # -- asking -----------------------------------------------------------------------------------------------------
-
-    def _source(self, spec: SourceSpec) -> Source:
-        if spec not in self._sources:
-            self._sources[spec] = make_source(spec, self._http)
-        return self._sources[spec]
-
-    def _archive(self, name: str) -> Archive:
-        if name not in self._archives:
-            self._archives[name] = Archive(self._folder, name)
-        return self._archives[name]
-
-    def _ask(self, spec: SourceSpec, now: datetime, notes: list[str]) -> tuple[Source | None, Archive]:
-        archive = self._archive(str(spec))
-        try:
-            source = self._source(spec)
-        except SourceError as error:
-            notes.append(str(error))
-            return None, archive
-        self._update(source, archive, now, notes)
-        return source, archive
-
-    def _update(self, source: Source, archive: Archive, now: datetime, notes: list[str]) -> None:
-        asked = self._asked.get(archive.name)
-        if asked is None or asked[0] != now:
-            asked = self._asked[archive.name] = (now, [])
-            self._read(source, archive, now, asked[1])
-        notes += asked[1]
-
-    def _read(self, source: Source, archive: Archive, now: datetime, notes: list[str]) -> None:
-        newest = archive.newest
-        begin = now - FIRST_WINDOW if newest is None else max(newest - REVISED, now - FIRST_WINDOW)
-        begin = begin.replace(minute=0, second=0, microsecond=0)
-        try:
-            readings = source.read(begin, now, now=now)
-        except SourceError as error:
-            notes.append(str(error))
-            return
-        self._take(archive, readings, now, notes)
-
-    def _take(self, archive: Archive, readings: Readings, now: datetime, notes: list[str]) -> None:
-        notes += [f"{readings.source}: {note}" for note in readings.notes[:3]]
-        archive.add(readings, now=now)
-        if archive.problem:
-            notes.append(archive.problem)
-
-    def _older(self, source: Source, archive: Archive, now: datetime) -> bool:
-        state = self._backfills.setdefault(source.name, _Backfill())
-        oldest = archive.oldest
-        if oldest is None or oldest <= now - HISTORY or state.failures >= FAILURES_BEFORE_GIVING_UP:
-            return False
-        begin = max(oldest - CHUNK, now - HISTORY - timedelta(hours=1))
-        try:
-            readings = source.read(begin, oldest, now=now)
-        except SourceError:
-            state.failures += 1
-            return False
-        before = len(archive.frame)
-        archive.add(readings, now=now)
-        if len(archive.frame) == before:
-            # The source has nothing older.
-            state.failures = FAILURES_BEFORE_GIVING_UP
-        return len(archive.frame) > before
+    def _previous(self, points: tuple[tuple[float, float], ...], day: int) -> tuple[Source, Archive]:
+        """Return the source of what was forecast so many days ahead, and its archive."""
+        name = f"previous-{day}-{points[0][0]:.2f}-{points[0][1]:.2f}-{len(points)}"
+        return OpenMeteoPreviousRuns(self._gathered.http, points, days_ahead=day), self._gathered.archive(name)
 
     # -- weather ----------------------------------------------------------------------------------------------------
 
@@ -254,7 +178,7 @@ class LiveFeed:
             return Bundle(Path(zone.weather.path), zone.weather.area)
         if not points:
             raise FeedError(f"{zone.name} has neither a known gridRegion nor coordinates to ask the weather of")
-        return OpenMeteo(self._http, points)
+        return OpenMeteo(self._gathered.http, points)
 
     def _with_weather(
         self, zone: Zone, grid: pd.DataFrame, now: datetime, notes: list[str], licences: list[Licence]
@@ -263,19 +187,55 @@ class LiveFeed:
         if zone.weather is None:
             return grid
         points = weather_points(zone.grid_region, zone.site)
-        pieces = [self.past_weather(zone, points, now)]
+        future = pd.DataFrame(index=pd.DatetimeIndex([], tz="UTC"))
         try:
             begin = grid.index[0].to_pydatetime() if zone.weather.kind == "bundle" else None
             future, licence = self.weather(zone, points, now, begin=begin)
-            pieces.append(future)
             licences.append(licence)
         except (SourceError, FeedError) as error:
             notes.append(f"no weather: {error}")
-        wanted = [
-            piece[[name for name in piece.columns if name.startswith("wxfc_")]] for piece in pieces if not piece.empty
-        ]
-        if not wanted:
+        weather = _joined([self.past_weather(zone, points, now), future])
+        if weather.empty:
             return grid
-        weather = pd.concat(wanted)
-        weather = weather[~weather.index.duplicated(keep="last")].sort_index()
+        if zone.weather.kind == "openmeteo" and points:
+            weather = weather.join([self._by_lead(zone, points, now, day, future) for day in LEAD_DAYS], how="outer")
         return grid.join(weather[weather.index >= grid.index[0]], how="outer")
+
+    def _by_lead(
+        self, zone: Zone, points: tuple[tuple[float, float], ...], now: datetime, day: int, newest: pd.DataFrame
+    ) -> pd.DataFrame:
+        """Return the weather as it was forecast `day` days ahead: for the hours so far ahead, the newest forecast.
+
+        The hours between now and then were forecast that long ago too: earlier issues are judged by those, never by
+        what is known of them today.
+        """
+        present = now.replace(minute=0, second=0, microsecond=0)
+        border = present + (day - 1) * DAY
+        source, archive = self._previous(points, day)
+        pieces = [archive.frame]
+        # While the service does not answer, it is not asked six times more.
+        if not newest.empty:
+            pieces = [self.past_weather(zone, points, now, days_ahead=day)]
+            # Missing hours cost the past issues a little skill; the forecast itself rests on the newest.
+            with contextlib.suppress(SourceError):
+                pieces.append(believe_weather(source.read(present, border, now=now).hourly().frame).frame)
+            pieces.append(newest[newest.index >= pd.Timestamp(border)])
+        found = _joined(pieces)
+        return found.rename(columns={name: ahead_column(name, day) for name in found.columns})
+
+
+def _joined(pieces: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return the weather of all pieces; where two have an hour, the later one's."""
+    known = [piece[[name for name in piece.columns if name.startswith("wxfc_")]] for piece in pieces if not piece.empty]
+    if not known:
+        return pd.DataFrame(index=pd.DatetimeIndex([], tz="UTC"))
+    joined = pd.concat(known)
+    return joined[~joined.index.duplicated(keep="last")].sort_index()
+
+
+def _believed_slots(fine: pd.DataFrame, hours: pd.DataFrame) -> pd.DataFrame | None:
+    """Return the slots of the hours that are believed; None where the source tells hours only."""
+    if fine.empty:
+        return None
+    known = hours[measured_columns(hours)].notna().any(axis=1)
+    return fine[known.reindex(fine.index.floor("h"), fill_value=False).to_numpy()]  # type: ignore[attr-defined]

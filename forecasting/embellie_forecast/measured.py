@@ -60,7 +60,7 @@ def measured_of_history(history: ZoneHistory, now: datetime, *, delay: timedelta
         {
             KINDS[0]: history.lifecycle_g_per_kwh[first:stop],
             KINDS[1]: history.direct_g_per_kwh[first:stop],
-            KINDS[2]: np.nan,
+            KINDS[2]: np.nan if history.marginal_g_per_kwh is None else history.marginal_g_per_kwh[first:stop],
             "estimated": False,
             "known_at": index + timedelta(hours=1) + delay,
             "source": f"{history.zone}, replayed",

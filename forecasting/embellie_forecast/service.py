@@ -24,13 +24,16 @@ POLL_WALL_SECONDS = 0.5
 """How often zones.json is looked at for a zone that has no forecast yet [s of wall time]."""
 
 
-def make_ladder(clock: ForecastClock, cache: Path | None, settings: Settings | None = None) -> Ladder:
+def make_ladder(
+    clock: ForecastClock, cache: Path | None, settings: Settings | None = None, *, own_step: bool = True
+) -> Ladder:
     """Return the ladder for a clock: a replay plays the carried data as its live feed, real time asks the sources.
 
     Args:
         clock: System time, or a replay.
         cache: Folder of models, archives and responses; None: nothing is kept.
         settings: How models are trained; None: as they were chosen.
+        own_step: Forecast in a source's own 15 or 30 minutes where it tells them.
     """
     own = os.environ.get("EMBELLIE_MODELS")
     folder = Path(own) if own else None if cache is None else cache / "models"
@@ -40,7 +43,7 @@ def make_ladder(clock: ForecastClock, cache: Path | None, settings: Settings | N
         return Ladder(feed=ReplayFeed(), origin=clock.origin, models=models, settings=settings)
     http = Http(cache=None if cache is None else DiskCache(cache / "responses"))
     feed = LiveFeed(http, None if cache is None else cache / "archives")
-    return Ladder(feed=feed, origin=None, models=folder, settings=settings)
+    return Ladder(feed=feed, origin=None, models=folder, settings=settings, own_step=own_step)
 
 
 class Service:
@@ -182,12 +185,13 @@ def describe(issued: Issued) -> str:
     """Say in one line what was issued."""
     document = issued.document
     middle = document.carbon_g_per_kwh[document.quantile_levels.index(0.5)]
-    best = int(middle[:48].argmin())
+    per_hour = timedelta(hours=1) // document.step
+    best = int(middle[: 48 * per_hour].argmin()) // per_hour
     skill = "" if document.skill_percent is None else f", skill {document.skill_percent} %"
     why = f" ({issued.reasons[0]})" if issued.reasons else ""
     return (
         f"{document.rung.value} {document.model_id}: {middle[0]:.0f} g/kWh now, "
-        f"{middle[best]:.0f} in {best} h{skill}{why}"
+        f"{middle[: 48 * per_hour].min():.0f} in {best} h{skill}{why}"
     )
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from embellie_forecast.exchange import FORECAST_LEVELS, ForecastDocument, write_atomically
 from embellie_forecast.feeds import Fed
+from embellie_forecast.finer import hourly
 from embellie_forecast.history import ZoneHistory, hour_of, instant_of
 
 SCHEMA = "embellie.io/forecaster-health/v1"
@@ -163,9 +164,13 @@ def _newest(history: ZoneHistory, now: datetime) -> int | None:
 def _issue_of(document: ForecastDocument) -> _Issue:
     rows = [document.quantile_levels.index(level) for level in FORECAST_LEVELS]
     main = "direct" if document.signal_kind == "AverageDirect" else "lifecycle"
-    said = {main: document.carbon_g_per_kwh[rows], "renewable_share": document.renewable_share[rows]}
+    step = document.step
+    said = {
+        main: hourly(document.carbon_g_per_kwh[rows], step),
+        "renewable_share": hourly(document.renewable_share[rows], step),
+    }
     if document.direct_g_per_kwh is not None:
-        said["direct"] = document.direct_g_per_kwh[rows]
+        said["direct"] = hourly(document.direct_g_per_kwh[rows], step)
     return _Issue(first_hour=hour_of(document.start), said=said)
 
 

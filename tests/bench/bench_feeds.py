@@ -3,7 +3,8 @@
 
 Plays the grids under `$EMBELLIE_DATA/grid` day by day, as a feed that never lies, alone and beside the same grid as
 Electricity Maps told it (`em/`: it counts imports, and other emission factors). Every refused hour is a false alarm,
-but for hours in which the published series itself is broken. Thresholds were looked at on January to June 2021.
+but for hours in which the published series itself is broken. Thresholds were set with January to
+June 2021 in view; July to December was measured afterwards.
 """
 
 import os
@@ -30,7 +31,7 @@ OTHERS = {
     "US-NYIS": "US-NY-NYIS",
     **{name: name for name in ("DE", "NL", "ES", "SE")},
 }
-HALVES = {"2021-01..06, looked at": ("2021-01-01", "2021-07-01"), "2021-07..12": ("2021-07-01", "2021-12-30")}
+HALVES = {"2021-01..06, set on": ("2021-01-01", "2021-07-01"), "2021-07..12": ("2021-07-01", "2021-12-30")}
 WINDOW = timedelta(days=45)
 CHECKS = ("frozen", "repeats", "absurd", "contradicts")
 

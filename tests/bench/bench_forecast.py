@@ -133,6 +133,18 @@ def table(
     row(f"worst interval score against persistence ({where})", f"{ratio:.3f}", "< 1", ratio < 1.0)
     kept = float(np.mean([result["saving_share_pct"] for result in honest.values()]))
     row("scheduling: share of the clairvoyant saving kept [%]", f"{kept:.1f}", "LiteCast 97 / >= 96", kept >= 96.0)
+    for who, prefix in (("  pooled", ""), ("  persistence, pooled", "persistence_")):
+        kept_g, possible_g = (
+            sum(result[name] for result in honest.values())
+            for name in (f"{prefix}saving_kept_g_per_kw", "saving_possible_g_per_kw")
+        )
+        share_kept = np.mean([result[f"{prefix}saving_share_pct"] for result in honest.values()])
+        said = f"{100.0 * kept_g / possible_g:.1f} (mean {share_kept:.1f})"
+        row(f"{who}: grams kept of grams possible [%]", said, "", None)
+    cases = [result["saving_share_by_case_pct"] for result in honest.values()]
+    for case in cases[0]:
+        said = f"{np.mean([each[case] for each in cases]):.1f}"
+        row(f"  {case.replace('_', ' ')}, mean over grids [%]", said, "", None)
     regret = float(np.mean([result["regret_pct"] for result in honest.values()]))
     row("scheduling: extra emissions against the clairvoyant [%]", f"{regret:.2f}", "", None)
     order = float(np.mean([result["concordance"] for result in honest.values()]))

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from embellie_forecast import history_files
+from embellie_forecast.believable import Problem
 from embellie_forecast.factors import (
     DIRECT_EIA,
     LIFECYCLE_AR5,
@@ -19,7 +20,7 @@ from embellie_forecast.factors import (
     carbon_intensity_g_per_kwh,
     renewable_share,
 )
-from embellie_forecast.history import HistoryError, Problem, ZoneHistory, hour_of, instant_of
+from embellie_forecast.history import HistoryError, ZoneHistory, hour_of, instant_of
 from embellie_forecast.history_files import load_carried, read_history
 
 REGIONS = ("US-CISO", "US-PJM")
@@ -222,3 +223,32 @@ def test_an_intensity_that_cannot_be_is_unknown_and_counted() -> None:
     history = ZoneHistory.from_frame(data, zone="test")
     assert np.isnan(history.lifecycle_g_per_kwh[5:8]).all()
     assert any("3 values" in note for note in history.notes)
+
+
+def test_a_year_of_zeros_amid_good_years_is_unknown_and_spoils_neither() -> None:
+    data = frame(3 * 8760)
+    year = slice(8760, 2 * 8760)
+    data.iloc[year] = 0.0
+    history = ZoneHistory.from_frame(
+        data.assign(ci_direct_g_per_kwh=np.where(data.any(axis=1), 200.0, 0.0)), zone="test"
+    )
+    for series in (history.lifecycle_g_per_kwh, history.direct_g_per_kwh, history.renewable_share):
+        assert np.isnan(series[year]).all()
+        assert np.isfinite(series[:8760]).all()
+        assert np.isfinite(series[2 * 8760 :]).all()
+    assert any("8760 values" in note for note in history.notes)
+
+
+def test_a_marginal_intensity_is_read_apart_and_may_be_zero() -> None:
+    data = frame(96).assign(ci_marginal_g_per_kwh=700.0)
+    data.iloc[5:8, -1] = (0.0, -5.0, 1e9)
+    history = ZoneHistory.from_frame(data, zone="test")
+    assert history.marginal_g_per_kwh is not None
+    assert history.marginal_g_per_kwh[5] == 0.0
+    assert np.isnan(history.marginal_g_per_kwh[6:8]).all()
+    assert any("ci_marginal_g_per_kwh: 2 values" in note for note in history.notes)
+    np.testing.assert_array_equal(
+        history.lifecycle_g_per_kwh, ZoneHistory.from_frame(frame(96), zone="test").lifecycle_g_per_kwh
+    )
+    with pytest.raises(HistoryError, match="no usable column"):
+        ZoneHistory.from_frame(data[["ci_marginal_g_per_kwh"]], zone="test")

@@ -73,7 +73,7 @@ def test_a_zone_forecast_holds_every_target_within_its_limits(history: ZoneHisto
     at = UNTIL + timedelta(days=3, hours=13)
     forecast = issue(model, history, at=at)
     assert forecast.start == at
-    assert set(forecast.targets) == set(Target)
+    assert set(forecast.targets) == {Target.LIFECYCLE, Target.DIRECT, Target.RENEWABLE_SHARE}
     for target, each in forecast.targets.items():
         assert each.quantiles.shape == (len(each.levels), 96)
         assert np.isfinite(each.quantiles).all()
@@ -144,6 +144,30 @@ def test_a_zone_with_an_intensity_alone_is_forecast(history: ZoneHistory) -> Non
     assert made.targets == (Target.LIFECYCLE,)
     assert made.weather is WeatherUse.NONE
     assert issue(made, bare, at=UNTIL).generation_mw == {}
+
+
+def test_a_marginal_intensity_is_forecast_from_its_own_past_and_touches_nothing_else(history: ZoneHistory) -> None:
+    clock = (history.first_hour + np.arange(history.n_hours)) % 24
+    marginal = np.where((clock >= 18) & (clock < 21), 0.0, history.direct_g_per_kwh * 1.6)
+    told = replace(history, marginal_g_per_kwh=marginal)
+    both = (Target.LIFECYCLE, Target.MARGINAL)
+    with_it, without = (train_zone(h, until=UNTIL, targets=both, settings=SMALL) for h in (told, history))
+    assert without.targets == (Target.LIFECYCLE,)
+    made, plain = issue(with_it, told, at=UNTIL), issue(without, history, at=UNTIL)
+    np.testing.assert_array_equal(made.targets[Target.LIFECYCLE].quantiles, plain.targets[Target.LIFECYCLE].quantiles)
+    found = made.targets[Target.MARGINAL]
+    assert found.median[18:21].max() < 100.0
+    assert found.median[6:12].min() > 200.0
+    assert found.quantiles.min() >= 0.0
+
+
+def test_of_later_days_it_learns_from_weather_that_was_forecast_as_long_before(history: ZoneHistory) -> None:
+    seen = replace(history, weather_ahead=np.repeat(history.weather[:, None, :], 3, axis=1))
+    assert train_zone(seen, until=UNTIL, targets=(Target.LIFECYCLE,), settings=SMALL).weather is WeatherUse.LEADS
+    few = seen.weather_ahead.copy() if seen.weather_ahead is not None else np.empty(0)
+    few[: int(0.6 * len(few))] = np.nan
+    model = train_zone(replace(history, weather_ahead=few), until=UNTIL, targets=(Target.LIFECYCLE,), settings=SMALL)
+    assert model.weather is WeatherUse.DAY1
 
 
 def test_a_model_is_due_after_four_weeks_and_a_fresh_one_is_no_worse(history: ZoneHistory, model: ZoneModel) -> None:

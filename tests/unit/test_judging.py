@@ -20,7 +20,8 @@ from embellie_forecast.models.targets import Kernel
 
 FAST = Settings(kernels=(Kernel(gamma=0.005, alpha=0.1),), max_training_days=60, refit_days=60, warm_up_days=20)
 FIELDS = {"zone", "target", "protocol", "weather", "refit", "issues", "skipped_hours", "concordance", "crps",
-          "regret_pct", "saving_share_pct", "train_seconds", "predict_seconds_per_issue", "peak_rss_mib",
+          "regret_pct", "saving_share_pct", "saving_share_pooled_pct", "saving_share_by_case_pct",
+          "persistence_saving_share_pct", "train_seconds", "predict_seconds_per_issue", "peak_rss_mib",
           "model_id"}  # fmt: skip
 BY_DAY = ("mape", "mae", "coverage80", "width80", "interval_score", "persistence_mape", "persistence_interval_score",
           "weekly_mape")  # fmt: skip
@@ -92,6 +93,28 @@ def test_placing_by_the_truth_keeps_all_of_the_saving_and_by_its_opposite_less_t
     assert worst.regret_pct > 5.0
     assert worst.saving_share_pct < 50.0
     assert judge_placement(truth / 1000, truth / 1000, minimise=False).saving_share_pct == pytest.approx(100.0)
+    # The line rises: a day in one piece starts best at once, and there is no saving to keep.
+    assert best.by_case_pct[2] is None
+    assert [share for share in best.by_case_pct if share is not None] == pytest.approx([100.0] * 3)
+    assert best.pooled_pct == pytest.approx(100.0)
+
+
+def test_pooled_a_large_saving_counts_for_more_than_a_small_one() -> None:
+    # Nothing to win within a day for the short job but much over two for the long one, which the forecast misses half.
+    truth = np.full((1, 96), 100.0)
+    truth[0, 20:24], truth[0, 30:48] = 99.0, 50.0
+    said = np.full((1, 96), 100.0)
+    said[0, 20:24], said[0, 30:39] = 99.0, 50.0
+    found = judge_placement(said, truth, minimise=True)
+    short, long = found.by_case_pct[0], found.by_case_pct[3]
+    assert short == pytest.approx(100.0)
+    assert long is not None
+    assert long < 100.0
+    assert found.pooled_pct is not None
+    assert found.saving_share_pct is not None
+    assert found.pooled_pct < found.saving_share_pct
+    day = judge_placement(said, np.where(np.arange(96) < 24, truth, np.nan), minimise=True)
+    assert day.by_case_pct[2:] == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +192,8 @@ def test_an_imperfect_file_still_gives_finite_scores(change: object, tmp_path: P
     [
         (lambda f: f.iloc[:10], "too little data"),
         (lambda f: f[["timestamp_utc", "wxfc_temp_c"]], "no usable column"),
-        (lambda f: f.assign(gen_natgas_mw=0.0, gen_wind_mw=0.0), "no usable value"),
+        (lambda _: grid(366).assign(gen_natgas_mw=0.0, gen_wind_mw=0.0), "no usable value"),
+        (lambda _: grid(366)[["timestamp_utc"]].assign(ci_lifecycle_g_per_kwh=0.0), "no usable value"),
         (lambda f: f[["timestamp_utc"]].assign(ci_lifecycle_g_per_kwh=-1.0), "no usable value"),
         (lambda f: f.assign(timestamp_utc=f["timestamp_utc"].str.removesuffix("Z")), "no time zone"),
         (lambda f: f.drop(columns="timestamp_utc"), "timestamp_utc is missing"),

@@ -16,7 +16,7 @@ from embellie.cli.main import cli
 from embellie_forecast.history import ZoneHistory, hour_of
 from embellie_forecast.history_files import load_carried
 from embellie_forecast.models import Settings, Target, ZoneModel, issue, train_calendar, train_zone
-from embellie_forecast.models.targets import Kernel
+from embellie_forecast.models.targets import Kernel, WeatherUse
 from embellie_forecast.registry import Registry, RegistryError, files
 from embellie_forecast.registry.store import FORMAT, KEY_FILE
 
@@ -164,3 +164,17 @@ def test_no_model_is_said_with_the_command_that_makes_one(tmp_path: Path) -> Non
     done = CliRunner().invoke(cli, ["model", "card", "US-PJM", "--models", str(tmp_path)])
     assert done.exit_code == 1
     assert "embellie model train US-PJM" in done.output
+
+
+def test_what_only_some_grids_have_is_kept_too(history: ZoneHistory, tmp_path: Path) -> None:
+    told = replace(
+        history,
+        marginal_g_per_kwh=history.direct_g_per_kwh * 1.5,
+        weather_ahead=np.repeat(history.weather[:, None, :], 3, axis=1),
+    )
+    model = train_zone(told, until=UNTIL, targets=(Target.MARGINAL,), settings=SMALL)
+    Registry(tmp_path).save(model)
+    again = Registry(tmp_path).load("US-PJM")
+    assert (again.targets, again.weather) == ((Target.MARGINAL,), WeatherUse.LEADS)
+    one, two = (issue(m, told, at=UNTIL).targets[Target.MARGINAL].quantiles for m in (model, again))
+    np.testing.assert_array_equal(one, two)

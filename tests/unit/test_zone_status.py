@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,15 @@ from embellie.api.conditions import Condition
 from embellie.api.energypolicy import EnergyPolicyStatus
 from embellie.api.gridstatus import GridZoneStatus
 from embellie.api.thermalzone import ThermalZoneStatus
+from embellie.control.prices import Prices
 from embellie.control.thermal_status import thermal_zone_status
 from embellie.control.turn import decide
 from embellie.control.zone_status import best_window, grid_zone_status, policy_status
 from embellie.domain.forecast import OnSitePower
 from embellie.domain.reasons import Rung
 from embellie.domain.snapshot import Quality, Reading
+from embellie.telemetry.intensity import IntensityFolder
+from embellie.telemetry.tariffs import TariffFolder
 from embellie_testbed.views import (
     NOW,
     ZONE,
@@ -243,3 +247,36 @@ def test_a_zone_names_whose_data_it_rests_on_and_why_its_forecast_is_no_better()
     low = replace(told, rung=Rung.CALENDAR)
     assert "503" in condition(grid(forecasts={"west": low}), "ForecastAvailable").message
     assert grid().on_site_kilowatts is None
+
+
+def test_the_best_window_is_four_hours_long_whatever_the_forecasts_step() -> None:
+    whole = forecast("west")
+    fine = replace(
+        whole,
+        step=whole.step / 4,
+        **{
+            name: np.repeat(getattr(whole, name), 4, axis=-1)
+            for name in ("carbon_intensity_g_per_kwh", "carbon_intensity_mean_g_per_kwh", "renewable_share")
+        },
+        ambient_temperature_c=None,
+    )
+    one, two = best_window(whole, 0), best_window(fine, 0)
+    assert one is not None
+    assert two is not None
+    assert one == two
+    assert two.end_time - two.start_time == timedelta(hours=4)
+
+
+@pytest.mark.parametrize("minutes", [60, 30, 15])
+def test_accounts_take_the_slot_of_a_forecast_that_an_interval_lies_in(minutes: int, tmp_path: Path) -> None:
+    step = timedelta(minutes=minutes)
+    values = [10.0 * (k + 1) for k in range(96)]
+    told = replace(forecast("west", values), step=step)
+    snapshot = assembled().snapshot
+    zone = replace(snapshot.grid_zones[0], name="west", forecast=told)
+    prices = Prices(IntensityFolder(tmp_path), TariffFolder(tmp_path))
+    prices.observe(replace(snapshot, grid_zones=(zone,)))
+    for k in range(12):
+        begin = snapshot.now + k * timedelta(minutes=5)
+        (price,) = prices.of("west", begin, begin + timedelta(minutes=5))
+        assert price.g_per_kwh == values[(begin - told.start) // step]

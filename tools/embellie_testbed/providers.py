@@ -93,6 +93,8 @@ class Behaviour:
     body: Callable[[bytes], bytes] = lambda body: body
     short_length: bool = False
     horizon: Callable[[datetime], datetime] = lambda end: end
+    too_warm_k: Callable[[float], float] = lambda _days: 0.0
+    """By how much a weather forecast made so many days before is too warm [K]."""
 
 
 class Server:
@@ -175,6 +177,8 @@ def dumps(document: Any) -> bytes:
 def eco2mix(server: Server, _path: str, query: dict[str, list[str]]) -> bytes:
     """Answer as ODRE's export."""
     low, high = (parse(part.split("date'")[1].split("'")[0]) for part in query["where"][0].split(" AND "))
+    # Its rows lie on whole quarters, whenever the question begins.
+    low = datetime.fromtimestamp(-(-low.timestamp() // 900) * 900, UTC)
     rows = []
     for moment, values in server.records(low, min(high, server.now), timedelta(minutes=15)):
         local = server.behaviour.moment(moment.astimezone(PARIS))
@@ -307,11 +311,18 @@ def openmeteo(server: Server, _path: str, query: dict[str, list[str]]) -> bytes:
         hourly: dict[str, list[object]] = {"time": [f"{server.behaviour.moment(m):%Y-%m-%dT%H:%M}" for m, _ in records]}
         units = {"time": "iso8601"}
         for name in names:
-            ours, unit, hour_before = VARIABLES[name.partition("_previous_day")[0]]
-            hourly[name] = [
-                server.behaviour.write((earlier.get(m - HOUR, values) if hour_before else values)[ours])
-                for m, values in records
-            ]
+            plain, _, runs_ago = name.partition("_previous_day")
+            ours, unit, hour_before = VARIABLES[plain]
+
+            def value(
+                moment: datetime, values: dict[str, float], ours: str = ours, before: bool = hour_before,
+                runs_ago: str = runs_ago,
+            ) -> float:  # fmt: skip
+                found = (earlier.get(moment - HOUR, values) if before else values)[ours]
+                lead = float(runs_ago) if runs_ago else max(0.0, (moment - server.hour()) / timedelta(days=1))
+                return round(found + server.behaviour.too_warm_k(lead), 3) if ours == "wxfc_temp_c" else found
+
+            hourly[name] = [server.behaviour.write(value(m, values)) for m, values in records]
             units[name] = unit
         places.append(
             {

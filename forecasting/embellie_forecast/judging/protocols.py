@@ -98,6 +98,7 @@ def _truth(target: Target, history: ZoneHistory, issues: IntArray) -> tuple[Floa
         Target.LIFECYCLE: "ci_lifecycle_g_per_kwh",
         Target.DIRECT: "ci_direct_g_per_kwh",
         Target.RENEWABLE_SHARE: "renewable share",
+        Target.MARGINAL: "ci_marginal_g_per_kwh",
     }[target]
     return target.series(history), name
 

@@ -12,7 +12,7 @@ import numpy as np
 from embellie_forecast.factors import FloatArray
 from embellie_forecast.history import HistoryError, instant_of
 from embellie_forecast.history_files import read_history
-from embellie_forecast.judging.placement import judge_placement
+from embellie_forecast.judging.placement import CASES, judge_placement
 from embellie_forecast.judging.protocols import Plan, Protocol, ProtocolError, plan
 from embellie_forecast.judging.scores import by_day, concordance, crps, interval_score, percentage_error
 from embellie_forecast.models.inputs import prepare
@@ -113,15 +113,27 @@ def _scores(issued: IssuedSeries, todo: Plan, target: Target) -> dict[str, Any]:
     scored = {name: by_day(values, HORIZON_HOURS // 24) for name, values in tables.items()}
     out: dict[str, Any] = {"skipped_hours": int((~np.isfinite(truth[:, : 24 * todo.horizon_days])).sum())}
     out |= {f"{name}_day{day}": _rounded(values[day - 1]) for name, values in scored.items() for day in days}
-    placed = judge_placement(issued.point, truth, minimise=target.is_carbon)
+    placed, naive = (
+        judge_placement(each, truth, minimise=target.is_carbon) for each in (issued.point, issued.persistence)
+    )
     score = crps(issued.quantiles, issued.levels, truth)
     for name, value in (
         ("concordance", concordance(issued.point, truth)),
         ("crps", None if score is None else unit * score),
         ("regret_pct", placed.regret_pct),
         ("saving_share_pct", placed.saving_share_pct),
+        ("saving_share_pooled_pct", placed.pooled_pct),
+        ("persistence_saving_share_pct", naive.saving_share_pct),
+        ("persistence_saving_share_pooled_pct", naive.pooled_pct),
+        ("saving_kept_g_per_kw", placed.kept_g_per_kw),
+        ("saving_possible_g_per_kw", placed.possible_g_per_kw),
+        ("persistence_saving_kept_g_per_kw", naive.kept_g_per_kw),
     ):
         out[name] = _rounded(value)
+    out["saving_share_by_case_pct"] = {
+        f"{job}h_in_{span}h_{'whole' if whole else 'split'}": _rounded(share)
+        for (job, span, whole), share in zip(CASES, placed.by_case_pct, strict=True)
+    }
     return out
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embellie_forecast.factors import FloatArray
-from embellie_forecast.history import ZoneHistory
+from embellie_forecast.history import LEAD_DAYS, ZoneHistory
 from embellie_forecast.models.targets import HORIZON_HOURS, Target, WeatherUse
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -27,6 +27,8 @@ WIND, TEMP, DEWPOINT, SUN, RAIN = range(5)
 COMFORT_C = 18.0
 """Above it cooling begins to drive the load."""
 WEATHER_STEP_HOURS = 3
+AHEAD = "_ahead"
+"""Ends the name of a group of weather of days 2 to 4."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,6 +44,7 @@ class Series:
     log_total: FloatArray
     weather: FloatArray
     official_mw: FloatArray
+    weather_ahead: FloatArray | None = None
 
     @property
     def end_hour(self) -> int:
@@ -64,6 +67,7 @@ def prepare(history: ZoneHistory, target: Target, truth: FloatArray | None = Non
         log_total=log_total,
         weather=history.weather,
         official_mw=history.official_mw,
+        weather_ahead=history.weather_ahead,
     )
 
 
@@ -145,7 +149,9 @@ def vectors(series: Series, issue_hours: IntArray, weather: WeatherUse, latency_
         "season": np.stack([np.sin(angle), np.cos(angle)], axis=1),
     }
     groups |= _generation(series, end)
-    groups |= _weather(series, now, weather.hours)
+    groups |= _weather(series, now, 24 if weather is WeatherUse.LEADS else weather.hours)
+    if weather is WeatherUse.LEADS:
+        groups |= _weather_by_lead(series, now)
     groups |= _official(series, now, end, min(weather.hours, 24))
     return groups
 
@@ -167,19 +173,39 @@ def _weather(series: Series, now: IntArray, hours: int) -> dict[str, FloatArray]
     if hours == 0 or not np.isfinite(series.weather).any():
         return {}
     limit = now + hours
-    heat = np.maximum(series.weather[:, TEMP] - COMFORT_C, 0.0)
-    fields = {
-        "wx_wind": series.weather[:, WIND],
-        "wx_temp": series.weather[:, TEMP],
-        "wx_heat": heat,
-        "wx_sun": series.weather[:, SUN],
-        "wx_rain": series.weather[:, RAIN],
-    }
     # Yesterday's forecast too: the change against it is what moves the grid away from its recent level.
     return {
         name: _coarse(window(values, now - 24, 24 + hours, limit), WEATHER_STEP_HOURS)
-        for name, values in fields.items()
+        for name, values in _fields(series.weather).items()
     }
+
+
+def _fields(weather: FloatArray) -> dict[str, FloatArray]:
+    """Return the weather's quantities by name, each of shape (hours,)."""
+    return {
+        "wx_wind": weather[:, WIND],
+        "wx_temp": weather[:, TEMP],
+        "wx_heat": np.maximum(weather[:, TEMP] - COMFORT_C, 0.0),
+        "wx_sun": weather[:, SUN],
+        "wx_rain": weather[:, RAIN],
+    }
+
+
+def _weather_by_lead(series: Series, now: IntArray) -> dict[str, FloatArray]:
+    """Return the weather of days 2 to 4, each day as it was forecast that many days before it.
+
+    The forecast for hour v of day d ahead was made 24 d hours before v, so never after the issue.
+    """
+    if series.weather_ahead is None or not np.isfinite(series.weather_ahead).any():
+        return {}
+    parts: dict[str, list[FloatArray]] = {}
+    for k, day in enumerate(LEAD_DAYS):
+        first = now + 24 * (day - 1)
+        for name, values in _fields(series.weather_ahead[:, k]).items():
+            parts.setdefault(name + AHEAD, []).append(
+                _coarse(window(values, first, 24, first + 24), WEATHER_STEP_HOURS)
+            )
+    return {name: np.concatenate(columns, axis=1) for name, columns in parts.items()}
 
 
 def _official(series: Series, now: IntArray, end: IntArray, hours: int) -> dict[str, FloatArray]:

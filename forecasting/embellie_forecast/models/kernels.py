@@ -12,8 +12,8 @@ import numpy as np
 from sklearn.kernel_ridge import KernelRidge
 
 from embellie_forecast.factors import FloatArray
-from embellie_forecast.models.inputs import Groups
-from embellie_forecast.models.targets import Settings
+from embellie_forecast.models.inputs import AHEAD, Groups
+from embellie_forecast.models.targets import HORIZON_HOURS, Settings
 
 MIN_KNOWN_SHARE = 0.08
 """A group of inputs is used if at least so much of it is known in training."""
@@ -68,12 +68,19 @@ class KernelModel:
     mean_outcome: FloatArray
     regressions: tuple[KernelRidge, ...]
     n_issues: int
+    first_day: "KernelModel | None" = None
+    """What says the first day where the others look at weather further ahead, which only blurs that day."""
 
     def predict(self, groups: Groups) -> FloatArray:
         """Return the mean of the regressions, relative to the level; shape (issues, outcomes)."""
         matrix = self.scaling.apply(groups)
         each = [regression.predict(matrix) for regression in self.regressions]
-        return np.asarray(self.mean_outcome + np.mean(each, axis=0), dtype=np.float64)
+        out = np.asarray(self.mean_outcome + np.mean(each, axis=0), dtype=np.float64)
+        if self.first_day is not None:
+            by_quantity = (len(out), -1, HORIZON_HOURS)
+            nearer = self.first_day.predict(groups).reshape(by_quantity)
+            out.reshape(by_quantity)[:, :, :24] = nearer[:, :, :24]
+        return out
 
 
 def fit(groups: Groups, outcome: FloatArray, settings: Settings) -> KernelModel:
@@ -81,7 +88,7 @@ def fit(groups: Groups, outcome: FloatArray, settings: Settings) -> KernelModel:
 
     Args:
         groups: Inputs, one row per issue.
-        outcome: Shape (issues, outcomes), relative to the level; unknown hours are NaN.
+        outcome: Shape (issues, outcomes), relative to the level, 96 hours of each quantity; unknown hours are NaN.
         settings: Kernels and scales.
 
     Raises:
@@ -103,4 +110,11 @@ def fit(groups: Groups, outcome: FloatArray, settings: Settings) -> KernelModel:
         KernelRidge(kernel="rbf", gamma=kernel.gamma, alpha=kernel.alpha).fit(matrix, centred)
         for kernel in settings.kernels
     )
-    return KernelModel(scaling=scaling, mean_outcome=mean_outcome, regressions=regressions, n_issues=int(rows.sum()))
+    near = {name: values for name, values in groups.items() if not name.endswith(AHEAD)}
+    return KernelModel(
+        scaling=scaling,
+        mean_outcome=mean_outcome,
+        regressions=regressions,
+        n_issues=int(rows.sum()),
+        first_day=None if len(near) == len(groups) else fit(near, outcome, settings),
+    )

@@ -13,6 +13,7 @@ from embellie_forecast.models.conformal import calibrate
 from embellie_forecast.models.inputs import IntArray, Series, prepare
 from embellie_forecast.models.targets import QUANTILE_LEVELS, Settings, Target, WeatherUse
 from embellie_forecast.models.walk import Conditions, Walk, walk
+from embellie_forecast.models.zone import usable_weather
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,7 +78,7 @@ def issue_series(
     if hours.size == 0:
         raise ValueError("there is no issue between first and last")
     if weather is None:
-        weather = WeatherUse.DAY1 if history.has_weather() else WeatherUse.NONE
+        weather = usable_weather(history)
     conditions = Conditions(weather=weather, latency_hours=latency_hours)
     settings = Settings(refit_days=refit_days)
     parts = [

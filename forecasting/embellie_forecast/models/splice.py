@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Joining what a model was trained on with what a feed says now."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
+from embellie_forecast.believable import Problem
 from embellie_forecast.factors import FloatArray
-from embellie_forecast.history import Problem, ZoneHistory
+from embellie_forecast.history import ZoneHistory
 
 
 def spliced(older: ZoneHistory, newer: ZoneHistory) -> ZoneHistory:
@@ -28,6 +30,15 @@ def spliced(older: ZoneHistory, newer: ZoneHistory) -> ZoneHistory:
         before[there] = old
         out[here] = new
         return np.where(np.isfinite(out), out, before)
+
+    def both(
+        old: FloatArray | None, new: FloatArray | None, joined: Callable[[FloatArray, FloatArray], FloatArray]
+    ) -> FloatArray | None:
+        known = new if old is None else old
+        if known is None:
+            return None
+        blank = [np.full((part.n_hours, *known.shape[1:]), np.nan) for part in (older, newer)]
+        return joined(blank[0] if old is None else old, blank[1] if new is None else new)
 
     sources = dict.fromkeys([*older.generation_mw, *newer.generation_mw])
     absent_old, absent_new = np.zeros(older.n_hours), np.zeros(newer.n_hours)
@@ -53,4 +64,6 @@ def spliced(older: ZoneHistory, newer: ZoneHistory) -> ZoneHistory:
         official_mw=either(older.official_mw, newer.official_mw),
         problems=tuple(str(problem) for problem in problems),
         benchmark_g_per_kwh=None,
+        marginal_g_per_kwh=both(older.marginal_g_per_kwh, newer.marginal_g_per_kwh, over),
+        weather_ahead=both(older.weather_ahead, newer.weather_ahead, either),
     )

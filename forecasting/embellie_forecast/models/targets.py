@@ -8,19 +8,21 @@ from enum import StrEnum
 import numpy as np
 
 from embellie_forecast.factors import FloatArray
-from embellie_forecast.history import ZoneHistory
+from embellie_forecast.history import MAX_CARBON_G_PER_KWH, MAX_MARGINAL_G_PER_KWH, ZoneHistory
 
 HORIZON_HOURS = 96
+MARGINAL_UNIT_G_PER_KWH = 500.0
+"""About a gas plant: on this scale errors are as large as those of a logarithm."""
 QUANTILE_LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-MAX_CARBON_G_PER_KWH = 2_000.0
 
 
 class Target(StrEnum):
-    """A quantity that is forecast. Average and marginal intensity are never mixed: these are averages."""
+    """A quantity that is forecast, each from its own past only: average and marginal intensity are never mixed."""
 
     LIFECYCLE = "lifecycle"
     DIRECT = "direct"
     RENEWABLE_SHARE = "renewable_share"
+    MARGINAL = "marginal"
 
     @property
     def is_carbon(self) -> bool:
@@ -33,10 +35,18 @@ class Target(StrEnum):
             if benchmark and history.benchmark_g_per_kwh is not None:
                 return history.benchmark_g_per_kwh
             return history.lifecycle_g_per_kwh
+        if self is Target.MARGINAL:
+            known = history.marginal_g_per_kwh
+            return np.full(history.n_hours, np.nan) if known is None else known
         return history.direct_g_per_kwh if self is Target.DIRECT else history.renewable_share
 
     def to_scale(self, values: FloatArray) -> FloatArray:
-        """Return the values on the scale that is modelled: logarithm of an intensity, a share as it is."""
+        """Return the values on the scale that is modelled: logarithm of an average intensity, the others as they are.
+
+        A marginal intensity is 0 in hours of surplus, which no logarithm can hold; its unit is 500 g/kWh there.
+        """
+        if self is Target.MARGINAL:
+            return values / MARGINAL_UNIT_G_PER_KWH
         if not self.is_carbon:
             return values
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -44,6 +54,8 @@ class Target(StrEnum):
 
     def from_scale(self, scaled: FloatArray) -> FloatArray:
         """Return the values in their unit, within what is physically possible."""
+        if self is Target.MARGINAL:
+            return np.clip(scaled * MARGINAL_UNIT_G_PER_KWH, 0.0, MAX_MARGINAL_G_PER_KWH)
         if not self.is_carbon:
             return np.clip(scaled, 0.0, 1.0)
         return np.exp(np.minimum(scaled, np.log(MAX_CARBON_G_PER_KWH)))
@@ -55,13 +67,15 @@ class WeatherUse(StrEnum):
     NONE = "none"
     DAY1 = "day1"
     """The first 24 hours: what the archives hold honestly."""
+    LEADS = "leads"
+    """All 96 hours, each day from a forecast that was made so many days before (previous runs of a weather model)."""
     OPTIMISTIC = "optimistic"
     """All 96 hours from day-ahead forecasts, as EnsembleCI does: better than any real forecast of days 2 to 4."""
 
     @property
     def hours(self) -> int:
         """How many hours from the issue on are looked at."""
-        return {WeatherUse.NONE: 0, WeatherUse.DAY1: 24, WeatherUse.OPTIMISTIC: HORIZON_HOURS}[self]
+        return {WeatherUse.NONE: 0, WeatherUse.DAY1: 24}.get(self, HORIZON_HOURS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +102,11 @@ def _scales() -> Mapping[str, float]:
         "wx_heat": 0.5,
         "wx_sun": 0.35,
         "wx_rain": 0.3,
+        "wx_wind_ahead": 0.75,
+        "wx_temp_ahead": 1.2,
+        "wx_heat_ahead": 0.25,
+        "wx_sun_ahead": 0.18,
+        "wx_rain_ahead": 0.15,
         "official_solar": 0.7,
         "official_wind": 0.7,
     }

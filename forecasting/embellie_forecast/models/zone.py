@@ -24,7 +24,7 @@ from embellie_forecast.models.splice import spliced
 from embellie_forecast.models.targets import HORIZON_HOURS, QUANTILE_LEVELS, Settings, Target, WeatherUse
 from embellie_forecast.models.walk import Conditions, Walk, fit_at, naive, walk
 
-ALL_TARGETS = (Target.LIFECYCLE, Target.DIRECT, Target.RENEWABLE_SHARE)
+ALL_TARGETS = (Target.LIFECYCLE, Target.DIRECT, Target.RENEWABLE_SHARE, Target.MARGINAL)
 MODEL_VERSION = "krr1"
 BANK_PHASE_HOURS = 6
 """Past issues are kept for every sixth hour of day; an issue uses those of the nearest one before it."""
@@ -171,7 +171,7 @@ def train_zone(
     # Only what it may learn from is kept: a model is its examples.
     known = history.known_until(cutoff, cutoff).since(cutoff - 24 * (settings.max_training_days + KEEP_EXTRA_DAYS))
     if weather is None:
-        weather = WeatherUse.DAY1 if known.has_weather() else WeatherUse.NONE
+        weather = usable_weather(known)
     conditions = Conditions(weather=weather, latency_hours=latency_hours)
     banks, reasons = {}, []
     for target in targets:
@@ -198,6 +198,13 @@ def train_zone(
         banks=banks,
         data_sources=data_sources,
     )
+
+
+def usable_weather(history: ZoneHistory) -> WeatherUse:
+    """Return how much weather a history lets a model honestly learn from."""
+    if not history.has_weather():
+        return WeatherUse.NONE
+    return WeatherUse.LEADS if history.has_weather_by_lead() else WeatherUse.DAY1
 
 
 def _past_issues(series: Series, cutoff_hour: int, conditions: Conditions, settings: Settings) -> Bank:

@@ -23,6 +23,9 @@ def history_hash(history: ZoneHistory) -> str:
     digest = hashlib.sha256(str(history.first_hour).encode())
     for values in (history.lifecycle_g_per_kwh, history.direct_g_per_kwh, history.renewable_share, history.weather):
         digest.update(np.ascontiguousarray(np.nan_to_num(values, nan=-1.0)).tobytes())
+    for known in (history.marginal_g_per_kwh, history.weather_ahead):
+        if known is not None:
+            digest.update(np.ascontiguousarray(np.nan_to_num(known, nan=-1.0)).tobytes())
     for name in sorted(history.generation_mw):
         digest.update(name.encode() + np.nan_to_num(history.generation_mw[name], nan=-1.0).tobytes())
     return digest.hexdigest()

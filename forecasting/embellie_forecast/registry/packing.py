@@ -16,12 +16,14 @@ from embellie_forecast.models.targets import Kernel, Settings, Target, WeatherUs
 from embellie_forecast.models.zone import Bank, ZoneModel
 
 HISTORY_ARRAYS = ("lifecycle_g_per_kwh", "direct_g_per_kwh", "renewable_share", "weather", "official_mw")
+WHERE_KNOWN = ("marginal_g_per_kwh", "weather_ahead")
 
 
 def pack(model: ZoneModel, calendar: CalendarModel | None, card: Mapping[str, Any]) -> bytes:
     """Return a model, its calendar and its card as one compressed archive of arrays."""
     history = model.history
     arrays: dict[str, Any] = {f"history.{name}": getattr(history, name) for name in HISTORY_ARRAYS}
+    arrays |= {f"history.{name}": getattr(history, name) for name in WHERE_KNOWN if getattr(history, name) is not None}
     arrays |= {f"generation.{name}": values for name, values in history.generation_mw.items()}
     arrays["problems"] = np.array(history.problems, dtype="U16")
     for target, bank in model.banks.items():
@@ -61,6 +63,8 @@ def unpack(packed: bytes) -> tuple[ZoneModel, CalendarModel | None, dict[str, An
         generation_mw={name: held[f"generation.{name}"] for name in SOURCES if f"generation.{name}" in held},
         problems=tuple(str(problem) for problem in held["problems"]),
         **{name: held[f"history.{name}"] for name in HISTORY_ARRAYS},
+        marginal_g_per_kwh=held.get("history.marginal_g_per_kwh"),
+        weather_ahead=held.get("history.weather_ahead"),
     )
     targets = tuple(Target(name) for name in facts["targets"])
     kernels = tuple(Kernel(**kernel) for kernel in facts["settings"].pop("kernels"))

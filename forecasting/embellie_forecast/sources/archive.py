@@ -15,14 +15,17 @@ import pandas as pd
 from embellie_forecast.sources.frame import BOUNDS, Readings
 
 KEEP = timedelta(days=800)
+KEEP_FINE = timedelta(days=60)
 EXTRA = ("estimated", "known_at")
 
 
 class Archive:
     """The hourly readings of one source about one area."""
 
-    def __init__(self, folder: Path | None, name: str) -> None:
+    def __init__(self, folder: Path | None, name: str, *, hourly: bool = True) -> None:
+        """Set up; with `hourly=False` readings keep their own step, for a shorter time."""
         self.name = name
+        self._hourly = hourly
         slug = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:80]
         self._path = None if folder is None else folder / f"{slug}.parquet"
         self.frame = self._load()
@@ -59,12 +62,13 @@ class Archive:
 
     def add(self, readings: Readings, *, now: datetime) -> None:
         """Take what a source said; a later word on the same hour replaces the earlier one. Then store it."""
-        fresh = readings.hourly().frame
+        fresh = readings.hourly().frame if self._hourly else readings.frame
         merged = fresh.combine_first(self.frame) if not self.frame.empty else fresh
         merged = self._known_since(merged)
         # What a clock that ran ahead has left behind would look like the future: it goes.
+        oldest = now - (KEEP if self._hourly else KEEP_FINE)
         merged = merged[
-            (merged.index >= pd.Timestamp(now - KEEP)) & (merged.index <= pd.Timestamp(now + timedelta(hours=1)))
+            (merged.index >= pd.Timestamp(oldest)) & (merged.index <= pd.Timestamp(now + timedelta(hours=1)))
         ]
         merged.index.name = "begin_utc"
         self.frame = merged.sort_index()

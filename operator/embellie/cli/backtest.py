@@ -24,8 +24,8 @@ WEATHER_WORDS = {
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--target", type=click.Choice(["lifecycle", "direct", "renewable_share"]), default="lifecycle",
-              show_default=True, help="What is forecast.")  # fmt: skip
+@click.option("--target", type=click.Choice(["lifecycle", "direct", "renewable_share", "marginal"]),
+              default="lifecycle", show_default=True, help="What is forecast.")  # fmt: skip
 @click.option("--protocol", type=click.Choice(["carboncast", "ensembleci", "dacf", "rolling"]), default="rolling",
               show_default=True, help="Which issues are scored; rolling works on any file.")  # fmt: skip
 @click.option("--weather", type=click.Choice(["none", "day1", "optimistic"]), default="day1", show_default=True,

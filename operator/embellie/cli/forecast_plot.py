@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ROWS = 12
 AXIS_WIDTH = 7
-WINDOW_SLOTS = 4
+WINDOW = timedelta(hours=4)
 EIGHTHS = " ▁▂▃▄▅▆▇█"
 BAND, MIDDLE = "▒", "█"
 LABELS = {
@@ -32,13 +32,17 @@ RUNG_STYLES = {
 
 
 def best_window(document: "ForecastDocument") -> tuple[int, float] | None:
-    """Return the first slot of the cleanest four and their mean [g/kWh]; None where no hours are better than others."""
-    mean = document.carbon_mean_g_per_kwh
-    if mean.size < WINDOW_SLOTS or float(np.ptp(mean)) == 0.0:
+    """Return the first slot of the cleanest four hours and their mean [g/kWh]; None where no hours are better."""
+    mean, slots = document.carbon_mean_g_per_kwh, _window_slots(document)
+    if mean.size < slots or float(np.ptp(mean)) == 0.0:
         return None
-    means = np.convolve(mean, np.ones(WINDOW_SLOTS) / WINDOW_SLOTS, mode="valid")
+    means = np.convolve(mean, np.ones(slots) / slots, mode="valid")
     first = int(np.argmin(means))
     return first, float(means[first])
+
+
+def _window_slots(document: "ForecastDocument") -> int:
+    return max(1, round(WINDOW / document.step))
 
 
 def draw(document: "ForecastDocument", *, width: int, zone: tzinfo | None) -> RenderableType:
@@ -50,8 +54,10 @@ def draw(document: "ForecastDocument", *, width: int, zone: tzinfo | None) -> Re
     middle = document.quantile_levels.index(0.5)
     share = _binned(document.renewable_share[middle], columns)
     parts.append(Text(f"{'renew.':>{AXIS_WIDTH - 1}} ") + Text(_eighths(share, 1.0), style="green") + Text(" 0-100 %"))
+    if document.marginal_g_per_kwh is not None:
+        parts.append(_marginal(document.marginal_g_per_kwh[middle], columns))
     for plant in document.on_site:
-        parts.append(_plant(plant, middle, columns))
+        parts.append(_plant(plant, middle, columns, document.step))
     parts.append(_best(document, zone))
     if document.attribution:
         parts.append(Text("Data: " + "; ".join(document.attribution), style="dim"))
@@ -83,7 +89,7 @@ def _chart(document: "ForecastDocument", columns: int) -> list[Text]:
     if top - floor < 1.0:
         floor, top = max(0.0, floor - 1.0), top + 1.0
     best = best_window(document)
-    per_column = levels.shape[1] / columns
+    per_column, window = levels.shape[1] / columns, _window_slots(document)
 
     def row_of(values: FloatArray) -> FloatArray:
         return np.asarray(np.clip(((values - floor) / (top - floor) * ROWS).astype(int), 0, ROWS - 1), dtype=np.float64)
@@ -94,7 +100,7 @@ def _chart(document: "ForecastDocument", columns: int) -> list[Text]:
         value = floor + (row + 0.5) / ROWS * (top - floor)
         line = Text(f"{value:>{AXIS_WIDTH - 1}.0f} " if row % 3 == 1 or ROWS < 4 else " " * AXIS_WIDTH, style="dim")
         for k in range(columns):
-            inside = best is not None and best[0] <= k * per_column < best[0] + WINDOW_SLOTS
+            inside = best is not None and best[0] <= k * per_column < best[0] + window
             if rows_middle[k] == row:
                 line.append(MIDDLE, style="bold green" if inside else "cyan")
             elif rows_low[k] <= row <= rows_high[k]:
@@ -126,12 +132,19 @@ def _eighths(values: FloatArray, top: float) -> str:
     return "".join(EIGHTHS[round(float(s) * 8)] for s in share)
 
 
-def _plant(plant: "OnSiteForecast", middle: int, columns: int) -> Text:
+def _plant(plant: "OnSiteForecast", middle: int, columns: int, step: timedelta) -> Text:
     power = plant.power_kw[middle]
+    energy = power.sum() * (step / timedelta(hours=1))
     top = float(plant.power_kw.max())
     text = Text(f"{plant.name[: AXIS_WIDTH - 1]:>{AXIS_WIDTH - 1}} ")
     text.append(_eighths(_binned(power, columns), top), style="yellow")
-    return text + Text(f" {plant.kind.lower()}, 0-{top:.0f} kW, {power.sum():.0f} kWh, rung {plant.rung.value}")
+    return text + Text(f" {plant.kind.lower()}, 0-{top:.0f} kW, {energy:.0f} kWh, rung {plant.rung.value}")
+
+
+def _marginal(values: FloatArray, columns: int) -> Text:
+    top = float(values.max())
+    text = Text(f"{'margin':>{AXIS_WIDTH - 1}} ") + Text(_eighths(_binned(values, columns), top), style="magenta")
+    return text + Text(f" marginal intensity, {values.min():.0f}-{top:.0f} g/kWh; never in the average above")
 
 
 def _best(document: "ForecastDocument", zone: tzinfo | None) -> Text:
@@ -141,10 +154,10 @@ def _best(document: "ForecastDocument", zone: tzinfo | None) -> Text:
     first, mean = best
     now = float(document.carbon_mean_g_per_kwh[0])
     begin = document.start + first * document.step
-    end = begin + WINDOW_SLOTS * document.step
+    end = begin + WINDOW
     text = Text("Best window: ")
     text.append(f"{_when(begin, zone)} to {end.astimezone(zone):%H:%M}", style="bold green")
-    return text + Text(f", {mean:.0f} g/kWh on average; this hour {now:.0f} g/kWh")
+    return text + Text(f", {mean:.0f} g/kWh on average; now {now:.0f} g/kWh")
 
 
 def _when(moment: datetime, zone: tzinfo | None) -> str:
@@ -180,10 +193,8 @@ def save_png(document: "ForecastDocument", path: Path, *, zone: tzinfo | None) -
         best = best_window(document)
         if best is not None:
             begin = document.start + best[0] * document.step
-            top.axvspan(
-                begin, begin + WINDOW_SLOTS * document.step, color="tab:green", alpha=0.2,
-                label=f"best {WINDOW_SLOTS} h, {best[1]:.0f} g/kWh",
-            )  # fmt: skip
+            label = f"best {WINDOW / timedelta(hours=1):.0f} h, {best[1]:.0f} g/kWh"
+            top.axvspan(begin, begin + WINDOW, color="tab:green", alpha=0.2, label=label)
         top.set_ylabel(LABELS[document.signal_kind])
         top.set_title(
             f"{document.zone}: rung {document.rung.value}, issued {_when(document.issued_at, zone)}",

@@ -58,7 +58,7 @@ class Prices:
         known = self._intensity.of(zone)
         middle = start + (end - start) / 2
         found: dict[SignalKind, Price] = {}
-        for step in (timedelta(hours=1), timedelta(minutes=15)):
+        for step in (timedelta(hours=1), timedelta(minutes=30), timedelta(minutes=15)):
             nowcast = self._nowcasts.get((zone, floor(middle, step)))
             if nowcast is not None:
                 found[nowcast.kind] = nowcast

@@ -17,7 +17,7 @@ from embellie.control.policies import PolicyTable
 from embellie.domain.forecast import Forecast
 from embellie.domain.reasons import Rung, State
 
-BEST_WINDOW_SLOTS = 4
+BEST_WINDOW = timedelta(hours=4)
 
 
 def grid_zone_status(
@@ -118,16 +118,17 @@ def _forecast_fields(forecast: Forecast | None, now: datetime) -> dict[str, obje
 
 
 def best_window(forecast: Forecast, slot: int) -> BestWindow | None:
-    """Return the cleanest stretch of four slots from `slot` on."""
+    """Return the cleanest four hours from `slot` on."""
     ahead = forecast.carbon_intensity_mean_g_per_kwh[slot:]
-    if len(ahead) < BEST_WINDOW_SLOTS:
+    slots = max(1, round(BEST_WINDOW / forecast.step))
+    if len(ahead) < slots:
         return None
-    means = np.convolve(ahead, np.ones(BEST_WINDOW_SLOTS) / BEST_WINDOW_SLOTS, mode="valid")
+    means = np.convolve(ahead, np.ones(slots) / slots, mode="valid")
     first = int(np.argmin(means))
     start = forecast.start + forecast.step * (slot + first)
     return BestWindow(
         start_time=start,
-        end_time=start + forecast.step * BEST_WINDOW_SLOTS,
+        end_time=start + forecast.step * slots,
         carbon_intensity_grams_per_kilowatt_hour=round(float(means[first])),
     )
 

@@ -4,7 +4,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from pathlib import Path
@@ -27,7 +27,7 @@ from embellie_forecast.history_files import load_carried
 from embellie_forecast.ladder import Ladder
 from embellie_forecast.live import LiveFeed
 from embellie_forecast.models import Settings
-from embellie_forecast.models.targets import Kernel
+from embellie_forecast.models.targets import Kernel, WeatherUse
 from embellie_forecast.service import Service
 from embellie_forecast.sources.transport import Http, Patience
 from embellie_testbed.providers import Behaviour, Server, everything, truth_at
@@ -133,11 +133,18 @@ class Stage:
 
 
 def settle(server: Server, patch: pytest.MonkeyPatch) -> None:
-    for name in ("EIA", "ELECTRICITYMAPS", "OPENMETEO", "OPENMETEO_PREVIOUS", "PROMETHEUS"):
+    for name in ("ODRE", "EIA", "ELECTRICITYMAPS", "OPENMETEO", "OPENMETEO_PREVIOUS", "PROMETHEUS"):
         patch.setenv(f"EMBELLIE_{name}_URL", server.url)
     patch.setenv("EIA_API_KEY", "a")
     patch.setenv("ELECTRICITYMAPS_TOKEN", "b")
     patch.setattr("embellie_forecast.live.HISTORY", timedelta(days=65))
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +161,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert first.ladder._shelf._entry("US-PJM-electricitymaps").model is not None, "the second source's own"
         model = first.ladder._shelf._entry("US-PJM-eia").model
         assert model is not None
+        assert model.weather is WeatherUse.LEADS, "of days 2 to 4 it has learned from forecasts that were as old"
         assert model.history.n_hours > 50 * 24, "it is trained on what was fetched before it, not on the first answer"
     server.close()
     return folder / "cache"
@@ -374,3 +382,47 @@ def test_a_first_source_that_never_spoke_is_stood_in_for(stage: Stage, tmp_path:
     assert "US-PJM-electricitymaps" in stage.document().model_id
     assert stage.document().reasons[0].startswith("electricitymaps stands in for eia: ")
     assert health(stage) == {"eia": False, "electricitymaps": True}
+
+
+FRANCE: dict[str, Any] = {"name": "east", "gridRegion": "FR", "sources": {"primary": {"kind": "Eco2mix"}}}
+
+
+def test_where_a_source_tells_quarters_the_forecast_comes_in_quarters_and_steps_down_like_any_other(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(server, monkeypatch)
+    stage = Stage(server, tmp_path)
+    server.truth = truth_at
+    stage.tell(FRANCE)
+    stage.turn()
+    stage.learn()
+    fine = stage.turn()
+    assert fine.rung is Rung.LIVE
+    assert fine.step == timedelta(minutes=15)
+    assert fine.n_slots == 4 * 96
+    document = stage.document()
+    assert document.model_id.endswith("+within-hour")
+    # The quarters of the present hour and of the next are nearer to what comes than their hours' means.
+    came = np.array([truth_at(fine.start + k * fine.step)["ci_direct_g_per_kwh"] for k in range(96)])
+    said = document.direct_g_per_kwh
+    assert said is not None
+    flat = np.repeat(said[1].reshape(-1, 4).mean(axis=1), 4)[:96]
+    assert np.abs(said[1][:96] - came).mean() < np.abs(flat - came).mean()
+
+    # In hours, for whoever wants them so: the same forecast without the shape.
+    stage.ladder._own_step = False
+    stage.at(stage.now + timedelta(minutes=1))
+    whole = stage.turn()
+    assert whole.step == HOUR
+    per_hour = fine.carbon_intensity_mean_g_per_kwh.reshape(-1, 4).mean(axis=1)
+    assert whole.carbon_intensity_mean_g_per_kwh == pytest.approx(per_hour, rel=0.01)
+    stage.ladder._own_step = True
+
+    stage.at(stage.now + HOUR)
+    assert stage.turn().n_slots == 4 * 96
+    stage.down = {"/"}
+    stage.at(stage.now + 20 * HOUR)
+    kept = stage.turn()
+    assert kept.rung is Rung.LAST_GOOD
+    assert kept.step == timedelta(minutes=15)
+    assert kept.n_slots == 4 * (96 - 20)

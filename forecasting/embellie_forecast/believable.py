@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which hours of a generation mix can be believed. Pure."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from embellie_forecast.factors import FloatArray
+
+MAX_SOURCE_MW = 1_000_000.0
+METERING_NOISE_MW = 50.0
+"""A source may read this far below zero at rest (station use); it then counts as zero [MW]."""
+FROZEN_HOURS = 4
+"""So many equal hours in every source at once are a frozen feed, not a steady grid."""
+TOTAL_RANGE = (0.2, 5.0)
+"""Total generation outside this range around the median of the past 30 days is absurd."""
+
+
+class Problem(StrEnum):
+    """Why an hour's generation is not believed."""
+
+    NONE = ""
+    MISSING = "Missing"
+    NEGATIVE = "Negative"
+    ABSURD = "Absurd"
+    FROZEN = "Frozen"
+
+
+def flag_problems(generation_mw: Mapping[str, FloatArray]) -> tuple[str, ...]:
+    """Return one `Problem` value per hour; the first that applies in the order of the enumeration."""
+    stacked = np.stack(list(generation_mw.values()))
+    total = stacked.sum(axis=0)
+    # Of hours with generation only: after a month of zeros an honest hour would look absurd.
+    usual = pd.Series(np.where(total > 0.0, total, np.nan)).rolling(24 * 30, min_periods=48).median()
+    median = usual.shift(1).to_numpy()
+    with np.errstate(invalid="ignore"):
+        missing = ~np.isfinite(stacked).all(axis=0)
+        negative = (stacked < -METERING_NOISE_MW).any(axis=0)
+        absurd = (stacked > MAX_SOURCE_MW).any(axis=0) | (total <= 0.0)
+        absurd |= (total < TOTAL_RANGE[0] * median) | (total > TOTAL_RANGE[1] * median)
+    flags = np.full(total.shape[0], Problem.NONE.value, dtype=object)
+    for mask, problem in (
+        (_frozen(stacked), Problem.FROZEN),
+        (absurd, Problem.ABSURD),
+        (negative, Problem.NEGATIVE),
+        (missing, Problem.MISSING),
+    ):
+        flags[mask] = problem.value
+    return tuple(str(flag) for flag in flags)
+
+
+def _frozen(stacked: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Tell the hours from the fourth equal one on; the first three may be a coincidence."""
+    same = np.zeros(stacked.shape[1], dtype=bool)
+    same[1:] = (stacked[:, 1:] == stacked[:, :-1]).all(axis=0)
+    run = np.zeros(stacked.shape[1], dtype=np.int64)
+    for i in range(1, run.size):
+        run[i] = run[i - 1] + 1 if same[i] else 0
+    return run >= FROZEN_HOURS - 1
