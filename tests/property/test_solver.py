@@ -35,6 +35,7 @@ def problems(draw: st.DrawFn) -> Problem:
             heat_kw=rng.uniform(-1, 15, (zones, slots)) if heat else None,
             power_kw=rng.uniform(-1, 15, (zones, slots)) if draw(st.booleans()) else None,
             power_factor=rng.uniform(1, 1.5, zones),
+            ramp_kw=rng.choice([-1.0, 0.0, 2.0, 5.0, np.inf], (zones, slots)) if draw(st.booleans()) else None,
         ),
         jobs=make_jobs(
             gpus=rng.integers(0, 17, count),

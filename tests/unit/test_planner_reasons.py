@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from embellie.cli.explain import explain
+from embellie.cli.plan_tenants import evenness, table, use_of
 from embellie.cluster.plans import KnownPlan
 from embellie.cluster.records import UNCONSTRAINED, WorkloadRecord
 from embellie.control.tenants import tenant_use
@@ -313,3 +314,58 @@ def test_an_hour_in_which_cooling_takes_more_power_counts_as_dirtier() -> None:
     assert decisions(scene(work(), carbon=carbon))["a"].start == NOW + 3 * HOUR
     found = decisions(scene(work(), carbon=carbon, thermal_zones=(hall(outlook=looking),)))["a"]
     assert found.start == NOW + 9 * HOUR
+
+
+def test_starts_are_spread_over_slots_where_the_power_of_a_zone_may_rise_only_slowly() -> None:
+    several = [work(f"w{i}", duration_p50_s=3600.0, duration_p90_s=3600.0) for i in range(6)]
+    # 10 kW an hour: two of these gangs, at 5 kW each in the worst case.
+    slow = hall(start_ramp_kw_per_min=10.0 / 60.0)
+    found = plan(scene(*several, nodes=8, thermal_zones=(slow,)))
+    starts = [d.start for d in found.decisions]
+    assert max(starts.count(start) for start in starts) == 2
+    assert sorted(start.hour for start in starts)[:4] == [19, 19, 20, 20]
+    assert found.lower_bound_g is not None
+    assert found.lower_bound_g <= found.objective_g
+    free = plan(scene(*several, nodes=8, thermal_zones=(hall(),)))
+    assert {d.start.hour for d in free.decisions} == {19}
+
+
+def test_who_could_start_but_for_the_ramp_is_told_so() -> None:
+    several = [work(f"w{i}") for i in range(6)]
+    slow = hall(start_ramp_kw_per_min=10.0 / 60.0)
+    found = plan(scene(*several, nodes=8, carbon=[400.0] * 48, thermal_zones=(slow,)))
+    reasons = [d.reason for d in found.decisions]
+    assert (reasons.count(Reason.BEST_NOW), reasons.count(Reason.START_RAMP)) == (2, 4)
+
+
+def test_how_tenants_stand_is_told_from_the_same_objects_as_in_the_operator() -> None:
+    def job(tenant: str, started_h: float) -> dict[str, object]:
+        limits = {"resources": {"limits": {"nvidia.com/gpu": "8"}}}
+        return {
+            "metadata": {
+                "namespace": tenant,
+                "name": "j",
+                "uid": tenant,
+                "labels": {"embellie.io/flex": "patient"},
+                "creationTimestamp": (NOW - 9 * HOUR).isoformat(),
+            },
+            "spec": {"template": {"spec": {"containers": [limits]}}},
+            "status": {"startTime": (NOW - started_h * HOUR).isoformat()},
+        }
+
+    history = [
+        {"time": (NOW - 9 * HOUR).isoformat(), "state": "Held", "reason": "CleanerWindow"},
+        {"time": (NOW - 1 * HOUR).isoformat(), "state": "Released", "reason": "BestNow"},
+    ]
+    waited = {
+        "spec": {"workloadRef": {"uid": "poor"}, "latestStartTime": NOW.isoformat()},
+        "status": {"state": "Released", "reason": "BestNow", "history": history},
+    }
+    use = use_of([job("rich", 8), job("poor", 1)], [], [waited], NOW)
+    header, lines = table(use)
+    assert [line[0] for line in lines] == ["rich", "poor"]
+    assert header[3] == "EXCESS"
+    assert lines[0][3:] == ["+0.875", "others go first where room is short"]
+    assert lines[1][3:] == ["-0.875", "an hour of waiting must save 4.4% of what an hour of work emits"]
+    assert "Jain's index" in evenness(use)
+    assert "nothing to share out" in evenness({})

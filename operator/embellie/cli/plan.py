@@ -20,15 +20,21 @@ SELECTOR = f"{names.HELD_LABEL}=true"
 @click.group(invoke_without_command=True)
 @click.option("-A", "--all-namespaces", is_flag=True, help="Show all namespaces.")
 @click.option("-o", "--output", type=click.Choice(["table", "wide", "json"]), default="table", help="The format.")
+@click.option("--tenants", is_flag=True, help="Show how tenants (namespaces) stand, and what that does to their plans.")
 @click.option("--utc", is_flag=True, help="Write times in UTC instead of this machine's zone.")
 @click.option("--clock", default="system", envvar="EMBELLIE_CLOCK", hidden=True, help="The operator's clock.")
 @cluster_options
 @click.pass_context
-def plan(context: click.Context, where: Where, all_namespaces: bool, output: str, utc: bool, clock: str) -> None:
+def plan(
+    context: click.Context, where: Where, all_namespaces: bool, output: str, tenants: bool, utc: bool, clock: str
+) -> None:
     """Show everything that is held, oldest first, with its reason, planned and latest start."""
     if context.invoked_subcommand is not None:
         return
     api = where.api()
+    if tenants:
+        _print_tenants(api, parse_clock(clock).now())
+        return
     namespace = None if all_namespaces else where.current_namespace()
     held = [
         {"kind": kind, **item}
@@ -67,6 +73,21 @@ def _plans(api: Api, namespace: str | None) -> list[Object]:
 def _print(rows: list[PlanRow], *, now: datetime, zone: tzinfo | None, wide: bool) -> None:
     """Write a table: coloured for a terminal, plain columns for everything else."""
     header, lines = columns(rows, now=now, zone=zone, wide=wide)
+    _print_table(header, lines)
+
+
+def _print_tenants(api: Api, now: datetime) -> None:
+    # numpy is loaded here, so that every other verb answers without it.
+    from embellie.cli.plan_tenants import evenness, table, use_of
+
+    jobs, pods = (api.list(_path(*RESOURCES[kind], None), labelSelector=names.FLEX_LABEL) for kind in ("Job", "Pod"))
+    found = use_of(jobs, pods, _plans(api, None), now)
+    if found:
+        _print_table(*table(found))
+    click.echo(evenness(found))
+
+
+def _print_table(header: list[str], lines: list[list[str]]) -> None:
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table

@@ -91,7 +91,7 @@ class PlanWriter:
         """Take a complete list of WorkloadPlans as what is written."""
         found: dict[str, KnownPlan] = {}
         for raw in plans:
-            known = _read(raw)
+            known = read_plan(raw)
             if known is not None:
                 found[raw["spec"]["workloadRef"]["uid"]] = known
         self._known = found
@@ -181,7 +181,7 @@ class PlanWriter:
                 raise
             record = replace(record, latest_start=min(record.latest_start, earlier))
             written = self._client.apply(path, plan_object(record))
-        fresh = _read(written)
+        fresh = read_plan(written)
         if fresh is None:
             raise ApiError(0, "Unreadable", f"{path} came back without a workload")
         return record, fresh
@@ -260,7 +260,7 @@ def _keep(status: Mapping[str, Any]) -> bytes:
     return json.dumps(kept, separators=(",", ":")).encode()
 
 
-def _read(raw: Mapping[str, Any]) -> KnownPlan | None:
+def read_plan(raw: Mapping[str, Any]) -> KnownPlan | None:
     """Read a plan from the API server; None where it says nothing that could be kept."""
     spec, status = raw.get("spec") or {}, raw.get("status") or {}
     latest_start = parse_time(spec.get("latestStartTime"))

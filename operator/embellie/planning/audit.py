@@ -13,6 +13,7 @@ def violations(problem: Problem, solution: Solution) -> int:
     jobs, zones, edges = problem.jobs, problem.zones, problem.edges_h
     hours = np.diff(edges)
     gpu, limit = np.zeros_like(zones.gpus), np.zeros_like(zones.gpus)
+    started = np.zeros_like(zones.ramp_kw)
     wrong = 0
     done = np.zeros(jobs.count)
     speed = np.array([m.speed for m in problem.modes])[solution.mode]
@@ -21,6 +22,10 @@ def violations(problem: Problem, solution: Solution) -> int:
         z, kw = solution.zone[job], jobs.limit_kw[job] * power[job]
         gpu[z, first:last] += jobs.gpus[job]
         done[job] += hours[first:last].sum()
+        ramp = zones.ramp_group[z]
+        if ramp >= 0:
+            # A gang that is larger than a slot's ramp counts as all of it.
+            started[ramp, first] += min(kw, max(0.0, zones.ramp_kw[ramp, first]))
         if jobs.pausable[job]:
             limit[z, first:last] += kw
             wrong += int(first < jobs.release[job] or last > jobs.deadline[job])
@@ -32,6 +37,7 @@ def violations(problem: Problem, solution: Solution) -> int:
     wrong += int((~jobs.zones[np.flatnonzero(placed), solution.zone[placed]]).sum())
     room = np.where(solution.start >= 0, edges[-1] - edges[np.maximum(solution.start, 0)], 0.0)
     short = placed & (done < np.minimum(jobs.duration_h / speed, room) - 1e-6)
+    wrong += int((started > np.maximum(zones.ramp_kw, 0.0) + _SLACK).sum())
     wrong += int(short.sum()) + int((gpu > np.maximum(zones.gpus, 0.0) + _SLACK).sum())
     for group, rows, factor in (
         (zones.power_group, zones.power_kw, zones.power_factor),

@@ -53,6 +53,8 @@ def _dearest(placer: Placer, prices: Prices, limit: np.ndarray, own: Place) -> B
     heat_row = zones.heat_group[z]
     heat = float(c.limit_kw[o] * prices.heat[heat_row][own.limit_where].sum()) if heat_row >= 0 else 0.0
     power = whole - heat
+    if max(gpu, power, heat) <= 0.0 and zones.ramp_group[z] >= 0:
+        return Binding.RAMP
     return dearest(gpu, power, heat)
 
 

@@ -39,6 +39,7 @@ class Capacity:
         self._gpus, self._limit = self._free[:count], self._free[count:]
         self._power = np.full((count, n_slots), np.inf)
         self._heat = np.full((count, n_slots), np.inf)
+        self._most_start = np.full((count, n_slots), np.inf)
         self._pue = [cell.pue for cell in cells]
         self._same_grid = [[j for j, o in enumerate(cells) if o.grid_zone == c.grid_zone] for c in cells]
         self._same_heat = [
@@ -59,6 +60,11 @@ class Capacity:
                 ambient_zone = grids.get(zone.ambient_grid_zone or "")
                 self._heat[row] = self._heat_room(snapshot, zone, ambient_zone, n_slots)
                 self._untrusted[row] = not heat_room_now(zone).trusted
+                if zone.start_ramp_kw_per_min is not None:
+                    self._most_start[row] = zone.start_ramp_kw_per_min * grid.step_s / 60.0
+                    # The rest of this slot; a single gang is never too large, the shield spreads starts within it.
+                    self._most_start[row, 0] *= 1.0 - grid.phase
+        self._start = self._most_start.copy()
         for gang in snapshot.running:
             row_of = self._rows.get(gang.cell)
             if row_of is not None:
@@ -84,6 +90,9 @@ class Capacity:
         # Rows are in kW of the leader's IT power: a cell with another PUE draws in proportion.
         power_group, power = grouped(self._power, self._same_grid)
         heat_group, heat = grouped(self._heat, self._same_heat)
+        ramp_group, _ = grouped(self._start, self._same_heat)
+        leading = [int(np.flatnonzero(ramp_group == row)[0]) for row in range(int(ramp_group.max(initial=-1)) + 1)]
+        ramp = np.add.reduceat(np.maximum(self._start[leading][:, : cuts[-1]], 0.0), first, axis=1)
         leaders = [min(same) for same in self._same_grid]
         return Zones(
             cost_per_kwh=cost_per_kwh,
@@ -93,6 +102,8 @@ class Capacity:
             power_factor=np.array([self._pue[r] / self._pue[lead] for r, lead in enumerate(leaders)]),
             heat_group=heat_group,
             heat_kw=heat,
+            ramp_group=ramp_group,
+            ramp_kw=ramp,
         )
 
     def _after(self, end: datetime) -> int:
@@ -167,10 +178,17 @@ class Capacity:
         ok[:, 1:] = top[:, 1 + gpu_later : last + 1 + gpu_later] == top[:, 1 : last + 1]
         ok[:, 1:] &= low[:, 1 + lim_later : last + 1 + lim_later] == low[:, 1 : last + 1]
         ok[:, 0] = (top[:, gpu_now] == 0) & (low[:, lim_now] == 0)
+        ok &= self._may_start(workload, slice(0, last + 1))
         for row in rows:
             if ok[row, 0] and not self._nodes[row].fits(workload.pods, workload.gpus_per_pod):
                 ok[row, 0] = False
         return ok
+
+    def _may_start(self, workload: Workload, starts: slice) -> BoolArray:
+        """Return where a zone's ramp leaves a start to a gang, by cell and slot; one that is too large takes it all."""
+        need = np.minimum(workload.worst_power_kw, self._most_start[:, starts])
+        open_: BoolArray = self._start[:, starts] >= need - _SLACK
+        return open_
 
     def blocked_by(self, workload: Workload, row: int) -> Reason:
         """Return what keeps a gang from starting in a cell now."""
@@ -183,6 +201,8 @@ class Capacity:
         need = workload.worst_power_kw - _SLACK
         if self._power[row, :lim_now].min() < need:
             return Reason.CONTRACTED_POWER
+        if self._heat[row, :lim_now].min() >= need and not self._may_start(workload, slice(0, 1))[row, 0]:
+            return Reason.START_RAMP
         return Reason.SENSOR_UNTRUSTED if self._untrusted[row] else Reason.HEAT_LIMIT
 
     def all_blocking(self, workload: Workload, row: int, last: int) -> list[Reason]:
@@ -217,8 +237,10 @@ class Capacity:
         worst = sign * workload.worst_power_kw
         for other in self._same_grid[row]:
             self._power[other, candidate:lim_end] -= worst * self._pue[row] / self._pue[other]
+        rising = sign * min(workload.worst_power_kw, float(self._most_start[row, candidate]))
         for other in self._same_heat[row]:
             self._heat[other, candidate:lim_end] -= worst
+            self._start[other, candidate] -= rising if math.isfinite(rising) else 0.0
         for other in self._affected[row]:
             part = slice(candidate, lim_end)
             np.minimum(self._power[other, part], self._heat[other, part], out=self._limit[other, part])

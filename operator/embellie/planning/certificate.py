@@ -30,18 +30,21 @@ def instance_from_dict(data: Mapping[str, Any]) -> Problem:
     if data.get("format") != FORMAT:
         raise ValueError(f"the instance's format is {data.get('format')!r}, and {FORMAT!r} is read")
     try:
-        zones = {name: _array(name, data["zones"][name]) for name in Zones.__slots__}
+        zones = {name: _array(name, data["zones"][name]) for name in Zones.__slots__ if name not in _LATER_ROWS}
+        told = data["zones"]
+        zones["ramp_group"] = _array("ramp_group", told.get("ramp_group", [-1] * zones["gpus"].shape[0]))
+        zones["ramp_kw"] = _array("ramp_kw", told.get("ramp_kw", []))
         jobs = {name: _array(name, data["jobs"][name]) for name in Jobs.__slots__ if name not in _LATER}
         count = jobs["gpus"].shape[0]
         jobs |= {name: _array(name, data["jobs"].get(name, [0.0] * count)) for name in _LATER}
         edges = np.asarray(data["edges_h"], dtype=np.float64)
         modes = tuple(Mode(power=float(p), speed=float(s)) for p, s in data.get("modes", [[1.0, 1.0]]))
-        told = data.get("modes_allowed")
-        allowed = None if told is None else np.asarray(told, dtype=bool)
+        modes_allowed = data.get("modes_allowed")
+        allowed = None if modes_allowed is None else np.asarray(modes_allowed, dtype=bool)
         slots = edges.shape[0] - 1
         others = data.get("weighings")
         weighings = None if others is None else np.asarray(others, dtype=np.float64)
-        for name in ("power_kw", "heat_kw"):
+        for name in ("power_kw", "heat_kw", "ramp_kw"):
             zones[name] = zones[name].reshape(-1, slots)
         jobs["zones"] = jobs["zones"].reshape(count, -1) if count else jobs["zones"].reshape(0, zones["gpus"].shape[0])
     except KeyError as error:
@@ -76,9 +79,12 @@ def certificate_to_dict(problem: Problem, solution: Solution) -> dict[str, Any]:
 
 _LATER = ("tenant_rank", "weighing")
 """Fields that older instances do not have: 0 for all."""
+_LATER_ROWS = ("ramp_group", "ramp_kw")
+"""Rows that they do not have: none."""
 _WHOLE = {
     "power_group",
     "heat_group",
+    "ramp_group",
     "release",
     "latest_start",
     "deadline",

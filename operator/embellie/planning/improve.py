@@ -30,7 +30,7 @@ class Improver:
         self._tried: dict[int, int] = {}
 
     def _total(self) -> float:
-        return math.fsum(self._placer.true_cost(job, place) for job, place in enumerate(self.places))
+        return math.fsum(self._placer.true_costs(self.places))
 
     def run(self, rounds: int, stop: Callable[[], bool]) -> None:
         """Improve until nothing helps, `rounds` are done or `stop` says so."""

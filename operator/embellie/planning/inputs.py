@@ -71,9 +71,10 @@ def make_zones(
     gpus: npt.ArrayLike,
     power_kw: npt.ArrayLike | None = None,
     heat_kw: npt.ArrayLike | None = None,
+    ramp_kw: npt.ArrayLike | None = None,
     power_factor: npt.ArrayLike = 1.0,
 ) -> Zones:
-    """Return zones each of which has its own power and heat row, where limits are given. All shapes are (Z, T)."""
+    """Return zones each with a power, heat and ramp row of its own, where limits are given. All shapes are (Z, T)."""
     cost = np.asarray(cost_per_kwh, dtype=np.float64)
     count, slots = cost.shape
 
@@ -84,6 +85,7 @@ def make_zones(
 
     power_group, power = rows(power_kw)
     heat_group, heat = rows(heat_kw)
+    ramp_group, ramp = rows(ramp_kw)
     return Zones(
         cost_per_kwh=cost,
         gpus=np.broadcast_to(np.asarray(gpus, dtype=np.float64), (count, slots)).copy(),
@@ -92,6 +94,8 @@ def make_zones(
         power_factor=np.broadcast_to(np.asarray(power_factor, dtype=np.float64), (count,)).copy(),
         heat_group=heat_group,
         heat_kw=heat,
+        ramp_group=ramp_group,
+        ramp_kw=ramp,
     )
 
 
@@ -110,7 +114,7 @@ def validated(problem: Problem) -> Problem:
     _check("zones.cost_per_kwh", zones.cost_per_kwh, (n_zones, slots), low=-_BIG)
     _check("zones.gpus", zones.gpus, (n_zones, slots), low=-_BIG, infinite=True)
     _check("zones.power_factor", zones.power_factor, (n_zones,), low=1e-3)
-    for name in ("power", "heat"):
+    for name in ("power", "heat", "ramp"):
         group, rows = getattr(zones, f"{name}_group"), getattr(zones, f"{name}_kw")
         _check(f"zones.{name}_kw", rows, (rows.shape[0], slots), low=-_BIG, infinite=True)
         if group.shape != (n_zones,) or (n_zones and (group.min() < -1 or group.max() >= rows.shape[0])):

@@ -13,9 +13,10 @@ import numpy as np
 from embellie.domain.forecast import FloatArray
 from embellie.planning.dual import limit_prices
 from embellie.planning.options import Compiled
-from embellie.planning.pauses import as_needed, cheapest_parts, parts_of
+from embellie.planning.pauses import as_needed, cheapest_parts
 from embellie.planning.problem import BoolArray, IntArray, Prices
 from embellie.planning.room import Room, open_slots, open_starts
+from embellie.planning.tally import Tally
 
 _CHUNK, _SWEEP_CHUNK = 256, 64
 _CLOSED = 1e15
@@ -135,42 +136,45 @@ class Placer:
     def _choose_parts(self, room: Room, rows: IntArray, own: BoolArray | None) -> list[Place | None]:
         c = self.c
         ok = open_slots(room, c, rows, own)
-        price = self._part_cost[self._shape[rows]]
-        careful = self._careful[c.job[rows]]
+        # Only zones that a job may use are ranked: `of` and `zones` name the pairs.
+        of, zones = np.nonzero(c.fits[rows])
+        price = self._part_cost[self._shape[rows[of]], zones]
         # Rates rise above 0, so that the slot can ride in the lowest bits and order ties by time.
         lift = max(0.0, -float(price.min(initial=0.0)))
-        rate = np.where(ok, price / c.hours + lift, _CLOSED).astype(self._float)
+        rate = np.where(ok[of, zones], price / c.hours + lift, _CLOSED).astype(self._float)
         key = (rate.view(self._int) & ~self._bits) | self._slot_bits
-        ranked = np.sort(key, axis=2)
+        ranked = np.sort(key, axis=1)
         rate = (ranked & ~self._bits).view(self._float)
-        need = c.length_h[rows]
-        at = np.arange(rows.size)
+        need, at = c.length_h[rows[of]], np.arange(of.size)
         if self._even:
             count = np.ceil(need / c.hours[0] - 1e-9).astype(np.int64)
             last = np.minimum(count, c.slots) - 1
-            total = np.cumsum(rate, axis=2)[at, :, last] * c.hours[0]
+            total = np.cumsum(rate, axis=1)[at, last] * c.hours[0]
             total[count > c.slots] = _CLOSED
         else:
             hours = c.hours[ranked & self._bits]
-            before = np.cumsum(hours, axis=2) - hours
-            total = (np.clip(need[:, None, None] - before, 0.0, hours) * rate).sum(axis=2)
-            total[hours.sum(axis=2) < need[:, None] - 1e-9] = _CLOSED
-        zone = total.argmin(axis=1)
-        value = total[at, zone]
-        if not self._even:
-            last = np.maximum((before[at, zone] < need[:, None] - 1e-9).sum(axis=1) - 1, 0)
-        limit = ranked[at, zone, last]
-        chosen = key[at, zone] <= limit[:, None]
-        out: list[Place | None] = []
-        for i, row in enumerate(rows):
-            if value[i] >= _CLOSED / 10:
-                out.append(None)
-            elif careful[i]:
-                out.append(self._choose_careful(int(row), ok[i], price[i]))
+            before = np.cumsum(hours, axis=1) - hours
+            total = (np.clip(need[:, None] - before, 0.0, hours) * rate).sum(axis=1)
+            total[hours.sum(axis=1) < need - 1e-9] = _CLOSED
+            last = np.maximum((before < need[:, None] - 1e-9).sum(axis=1) - 1, 0)
+        by_zone, pair = np.full(c.fits[rows].shape, _CLOSED), np.zeros(c.fits[rows].shape, dtype=np.int64)
+        by_zone[of, zones], pair[of, zones] = total, at
+        zone, row_at = by_zone.argmin(axis=1), np.arange(rows.size)
+        value, best = by_zone[row_at, zone], pair[row_at, zone]
+        found = np.flatnonzero(value < _CLOSED / 10)
+        careful = self._careful[c.job[rows]]
+        chosen = key[best[found]] <= ranked[best[found], last[best[found]]][:, None]
+        ends = np.cumsum(chosen.sum(axis=1))
+        slots_of = np.split(np.nonzero(chosen)[1], ends[:-1]) if found.size else []
+        out: list[Place | None] = [None] * rows.size
+        for i, slots in zip(found.tolist(), slots_of, strict=True):
+            row = int(rows[i])
+            if careful[i]:
+                out[i] = self._choose_careful(row, ok[i], self._part_cost[self._shape[row]])
             else:
-                slots = as_needed(np.flatnonzero(chosen[i]), c.hours, float(c.length_h[row]))
+                used = slots if self._even else as_needed(slots, c.hours, float(c.length_h[row]))
                 cost = (float(value[i]) - lift * c.length_h[row]) * c.size[row] - c.at_once[row]
-                out.append(Place(int(row), int(zone[i]), slots, slots, cost))
+                out[i] = Place(row, int(zone[i]), used, used, float(cost))
         return out
 
     def _choose_careful(self, row: int, ok: BoolArray, price: FloatArray) -> Place | None:
@@ -197,30 +201,27 @@ class Placer:
         """Return what a job adds to the objective: no prices, with pauses and churn."""
         told = self._told[job]
         if told is None or told[0] is not place:
-            told = self._told[job] = (place, self._true_cost(job, place))
-        return told[1]
+            self._tell([(job, place)])
+            told = self._told[job]
+        return told[1] if told is not None else 0.0
 
-    def _true_cost(self, job: int, place: Place | None) -> float:
-        c, jobs = self.c, self.c.problem.jobs
-        if place is None:
-            return float(jobs.unplaced_cost[job])
-        row, zone = place.option, place.zone
-        if isinstance(place.where, slice):
-            start = place.where.start
-            cost = self._run_base[self._shape[row], zone, start] * c.size[row] - c.at_once[row]
-        else:
-            start = int(place.where[0])
-            hours = c.hours[place.where].copy()
-            hours[-1] -= max(0.0, float(hours.sum()) - c.length_h[row])
-            base = self._part_base[self._shape[row], zone][place.where] / c.hours[place.where]
-            cost = float((base * hours).sum()) * c.size[row] - c.at_once[row]
-            if jobs.pause_h[job] > 0:
-                restarts = [first for first, _ in parts_of(place.where)][1:]
-                # Lost work earns nothing, even at negative prices: a pause never pays.
-                rate = np.maximum(c.rates[c.weighing[row], zone][restarts], 0.0).sum() if restarts else 0.0
-                cost += jobs.pause_h[job] * c.power_kw[row] * rate
-        moved = jobs.previous_zone[job] >= 0 and (jobs.previous_zone[job], jobs.previous_start[job]) != (zone, start)
-        return float(cost + (jobs.churn_cost[job] if moved else 0.0))
+    def true_costs(self, places: list[Place | None]) -> list[float]:
+        """Return what all jobs add to the objective."""
+        told = self._told
+        self._tell([(job, p) for job, p in enumerate(places) if (t := told[job]) is None or t[0] is not p])
+        return [t[1] if t is not None else 0.0 for t in told]
+
+    def _tell(self, news: list[tuple[int, Place | None]]) -> None:
+        """Work out what jobs cost in their places, and keep it."""
+        placed = [(job, place) for job, place in news if place is not None]
+        jobs = np.array([job for job, _ in placed], dtype=np.int64)
+        tally = Tally(self.c, jobs, [place for _, place in placed])
+        for (job, place), cost in zip(
+            placed, tally.costs(self._run_base, self._part_base, self._shape).tolist(), strict=True
+        ):
+            self._told[job] = (place, cost)
+        for job in (job for job, place in news if place is None):
+            self._told[job] = (None, float(self.c.problem.jobs.unplaced_cost[job]))
 
 
 def build(placer: Placer, order: IntArray, stop: Callable[[], bool]) -> tuple[Room, list[Place | None]]:

@@ -8,6 +8,7 @@ rate and takes no room there.
 
 Rows (zone or group, slot), each with a capacity: GPUs by zone, facility power by power group, heat by heat group. A job
 takes `gpus` of its zone while it is expected to run, and `limit_kw` (worst case) of its groups for its `limit_h` (P90).
+Start ramps are a fourth kind of row, in the slot of each start (and restart) only; they have no price.
 """
 
 from dataclasses import dataclass
@@ -49,6 +50,11 @@ class Zones:
     """Row of `heat_kw` that a zone's heat goes to, -1 for none, shape (Z,)."""
     heat_kw: FloatArray
     """Heat that can still be removed, shape (heat groups, T) [kW of IT power]; infinite for no limit."""
+    ramp_group: IntArray
+    """Row of `ramp_kw` that a zone's starts count in, -1 for none, shape (Z,)."""
+    ramp_kw: FloatArray
+    """Worst-case power that may start within a slot: the start ramp times the slot's length, shape (ramp groups, T)
+    [kW]; infinite for no limit. A gang larger than that takes the whole of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -156,6 +162,8 @@ class Binding(IntEnum):
     HEAT = 4
     UNPLACED = 5
     """There is no room for it before its bound."""
+    RAMP = 6
+    """Its zone's power may not rise faster."""
 
 
 class Stage(IntEnum):

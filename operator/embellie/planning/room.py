@@ -37,6 +37,11 @@ class Room:
             if zones.heat_group[z] >= 0:
                 self._heat[z] = zones.heat_kw[zones.heat_group[z]]
         np.minimum(self._power, self._heat, out=self.limit)
+        self._ramped = zones.ramp_group >= 0
+        self._most_start = np.full((compiled.zones, compiled.slots), np.inf)
+        self._most_start[self._ramped] = np.maximum(zones.ramp_kw[zones.ramp_group[self._ramped]], 0.0)
+        self.start = self._most_start.copy()
+        self.ramp_peers = _peers(zones.ramp_group)
         self.power_peers = _peers(zones.power_group)
         self.heat_peers = _peers(zones.heat_group)
         self._shared = [len(a) + len(b) > 0 for a, b in zip(self.power_peers, self.heat_peers, strict=True)]
@@ -48,17 +53,28 @@ class Room:
         other.free = self.free.copy()
         other.gpu, other.limit = other.free
         other._power, other._heat = self._power.copy(), self._heat.copy()
+        other.start = self.start.copy()
         return other
 
     def fits(self, zone: int, where: Where, limit_where: Where, gpus: float, kw: float) -> bool:
         """Return whether these slots have room now."""
         gpu, limit = self.gpu[zone][where], self.limit[zone][limit_where]
-        return bool(gpu.min(initial=np.inf) >= gpus - _SLACK and limit.min(initial=np.inf) >= kw - _SLACK)
+        if gpu.min(initial=np.inf) < gpus - _SLACK or limit.min(initial=np.inf) < kw - _SLACK:
+            return False
+        if not self._ramped[zone]:
+            return True
+        first = _firsts(where)
+        return bool(np.all(self.start[zone, first] >= np.minimum(kw, self._most_start[zone, first]) - _SLACK))
 
     def take(self, zone: int, where: Where, limit_where: Where, gpus: float, kw: float) -> None:
         """Take room; with negative numbers give it back."""
         self.gpu[zone, where] -= gpus
         self.limit[zone, limit_where] -= kw
+        if self._ramped[zone]:
+            first = _firsts(where)
+            taken = np.sign(kw) * np.minimum(abs(kw), self._most_start[zone, first])
+            for peer in (zone, *self.ramp_peers[zone]):
+                self.start[peer, first] -= taken
         if not self._shared[zone]:
             return
         self._power[zone, limit_where] -= kw
@@ -76,6 +92,20 @@ class Room:
         np.less(self.gpu[None], (gpus - _SLACK)[:, None, None], out=out[0])
         np.less(self.limit[None], (kw - _SLACK)[:, None, None], out=out[1])
         return out
+
+    def unstartable(self, kw: FloatArray) -> npt.NDArray[np.bool_] | None:
+        """Return where jobs may not start because power would rise too fast, shape (n, Z, T); None: nowhere."""
+        if not self._ramped.any():
+            return None
+        found: npt.NDArray[np.bool_] = self.start[None] < np.minimum(kw[:, None, None], self._most_start) - _SLACK
+        return found
+
+
+def _firsts(where: Where) -> IntArray:
+    """Return the slots in which a place starts, and starts again."""
+    if isinstance(where, slice):
+        return np.array([where.start], dtype=np.int64)
+    return where[np.concatenate(([True], np.diff(where) > 1))] if where.size else where
 
 
 def _peers(group: IntArray) -> list[list[int]]:
@@ -99,6 +129,12 @@ def open_starts(room: Room, compiled: Compiled, rows: IntArray, own: BoolArray |
         end = c.ends[length[rows]][:, None, :]
         ok &= np.take_along_axis(counts[layer], np.broadcast_to(end, ok.shape), axis=2) == counts[layer][..., :-1]
     slot = np.arange(c.slots)
+    closed = room.unstartable(c.limit_kw[rows])
+    if closed is not None:
+        if own is not None:
+            closed[..., 1:] &= ~(own[0][..., 1:] & ~own[0][..., :-1])
+            closed[..., 0] &= ~own[0][..., 0]
+        ok &= ~closed
     inside = (slot >= c.release[rows][:, None]) & (slot <= c.latest[rows][:, None])
     ok &= inside[:, None, :]
     ok &= c.fits[rows][:, :, None]
@@ -113,6 +149,10 @@ def open_slots(room: Room, compiled: Compiled, rows: IntArray, own: BoolArray | 
         bad[0][own[0]] = False
         bad[1][own[1]] = False
     ok = ~bad.any(axis=0)
+    closed = room.unstartable(c.limit_kw[rows])
+    if closed is not None:
+        # It could run on through such a slot, but whether it will is not known before its slots are chosen.
+        ok &= ~closed if own is None else ~closed | own[0]
     slot = np.arange(c.slots)
     inside = (slot >= c.release[rows][:, None]) & (slot < c.deadline[rows][:, None])
     inside &= (c.latest[rows] >= c.release[rows])[:, None]

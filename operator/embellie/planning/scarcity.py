@@ -19,6 +19,7 @@ REASONS: Mapping[Binding, Reason] = {
     Binding.POWER: Reason.CONTRACTED_POWER,
     Binding.HEAT: Reason.HEAT_LIMIT,
     Binding.UNPLACED: Reason.WAITING_FOR_GPUS,
+    Binding.RAMP: Reason.START_RAMP,
 }
 """What a binding row is called outside of the solver."""
 

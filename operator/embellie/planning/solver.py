@@ -19,11 +19,11 @@ from embellie.planning.fifo import first_come
 from embellie.planning.improve import Improver
 from embellie.planning.inputs import fitting, no_prices, validated
 from embellie.planning.options import Compiled
-from embellie.planning.pauses import parts_of
 from embellie.planning.place import Place, Placer, build, sweep
 from embellie.planning.problem import Binding, IntArray, Prices, Problem, Solution, Stage
 from embellie.planning.room import Room
 from embellie.planning.search import Search
+from embellie.planning.tally import Tally
 
 Clock = Callable[[], float]
 
@@ -158,7 +158,7 @@ class _Run:
         return better
 
     def _cost(self, places: list[Place | None]) -> float:
-        return math.fsum(self._placer.true_cost(job, place) for job, place in enumerate(places))
+        return math.fsum(self._placer.true_costs(places))
 
     def _build(self, prices: Prices, order: IntArray, stop: Callable[[], bool]) -> None:
         self._placer.set_prices(prices)
@@ -204,20 +204,16 @@ class _Run:
         count = self._problem.jobs.count
         zone, start = np.full(count, -1, dtype=np.int64), np.full(count, -1, dtype=np.int64)
         mode = np.zeros(count, dtype=np.int64)
-        parts: list[tuple[int, int, int]] = []
-        for job, place in enumerate(self._best):
-            if place is None:
-                continue
-            zone[job], mode[job] = place.zone, self._c.mode[place.option]
-            where = place.where
-            mine = [(where.start, where.stop)] if isinstance(where, slice) else parts_of(where)
-            start[job] = mine[0][0]
-            parts.extend((job, first, last) for first, last in mine)
-        table = np.array(parts, dtype=np.int64).reshape(-1, 3)
+        placed = [(job, place) for job, place in enumerate(self._best) if place is not None]
+        jobs = np.array([job for job, _ in placed], dtype=np.int64)
+        zone[jobs] = [place.zone for _, place in placed]
+        mode[jobs] = self._c.mode[[place.option for _, place in placed]]
+        table = Tally(self._c, jobs, [place for _, place in placed]).parts()
+        start[table[::-1, 0]] = table[::-1, 1]
         binding = np.zeros(count, dtype=np.int64)
         if self._effort.prove:
             binding = binding_rows(self._placer, prices, self._best)
-        cost = np.array([self._placer.true_cost(job, place) for job, place in enumerate(self._best)])
+        cost = np.array(self._placer.true_costs(self._best))
         return Solution(
             zone=zone,
             start=start,
