@@ -2,9 +2,10 @@
 """The ladder of signals on a replay, and the service that writes its forecasts."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -53,6 +54,16 @@ class GivenFeed(ReplayFeed):
         if changed is None:
             raise FeedError("503")
         return replace(fed, history=changed)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def carried_once() -> Iterator[None]:
+    """Parse the carried files once for all tests: each ladder of its own would do it twice."""
+    once = cache(load_carried)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("ladder", "feeds"):
+            patch.setattr(f"embellie_forecast.{module}.load_carried", once)
+        yield
 
 
 @pytest.fixture(scope="session")
