@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The planner's bound and plan against HiGHS: bound <= LP <= MILP <= plan, with and without work that may pause."""
+
+import math
+
+import pytest
+from exact import solve_exactly
+
+from embellie.planning.instances import random_instance
+from embellie.planning.problem import Problem, Solution
+from embellie.planning.solver import Effort, solve
+
+
+def answer(problem: Problem) -> Solution:
+    return solve(problem, budget_s=math.inf, clock=lambda: 0.0, effort=Effort(iterations=60, rounds=4))
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("pausable", [0.0, 0.6, 1.0])
+def test_bound_below_lp_below_milp_below_plan(seed: int, pausable: float) -> None:
+    problem = random_instance(jobs=24, zones=3, hours=24, load=0.5, future=0.3, seed=seed, pausable=pausable)
+    plan = answer(problem)
+    lp, best = solve_exactly(problem, integral=False), solve_exactly(problem)
+    assert lp is not None
+    assert best is not None
+    slack = 1e-6 * best.cost
+    assert plan.lower_bound <= lp.cost + slack
+    assert lp.cost <= best.cost + slack
+    assert best.cost <= plan.objective + slack
+
+
+@pytest.mark.parametrize(("jobs", "pausable"), [(300, 0.0), (80, 0.6)])
+def test_on_many_jobs_bound_lp_milp_and_plan_stand_in_this_order(jobs: int, pausable: float) -> None:
+    problem = random_instance(jobs=jobs, zones=3, hours=36, load=0.4, future=0.3, seed=5, pausable=pausable)
+    plan = answer(problem)
+    # It ends by a gap, never by a clock.
+    lp, best = solve_exactly(problem, integral=False), solve_exactly(problem, gap=0.005)
+    assert lp is not None
+    assert best is not None
+    slack = 1e-6 * best.cost
+    assert plan.lower_bound <= lp.cost + slack
+    # Its own dual bound is what no integral plan undercuts; its plan is the best one but for its gap.
+    assert lp.cost <= best.bound + slack
+    assert best.bound <= best.cost + slack
+    assert best.bound <= plan.objective + slack
+
+
+def test_on_300_jobs_with_pauses_the_bound_is_close_to_the_lp() -> None:
+    problem = random_instance(jobs=300, zones=3, hours=36, load=0.4, future=0.3, seed=5, pausable=0.6)
+    plan = answer(problem)
+    lp = solve_exactly(problem, integral=False)
+    assert lp is not None
+    assert 0.97 * lp.cost < plan.lower_bound <= lp.cost * (1 + 1e-6)
+    assert plan.gap < 0.15
