@@ -81,8 +81,9 @@ class Rises:
     def __init__(self, snapshot: Snapshot, releases: Iterable[Decision] = ()) -> None:
         """Begin with what runs and, at its worst, with what is being released now."""
         self._guard = _Guard(snapshot)
-        workloads = {w.key: w for w in snapshot.workloads}
-        for decision in releases:
+        released = tuple(releases)
+        workloads = {w.key: w for w in snapshot.workloads} if released else {}
+        for decision in released:
             self._guard.begin(decision, workloads.get(decision.key))
 
     def refusal(self, cell: str, added_worst_kw: float, run_s: float) -> str | None:

@@ -101,6 +101,7 @@ class SupplyModels:
         weight = np.tile([20.0, 40.0], (n, 1))
         lower = np.tile([-60.0, 0.0], (n, 1))
         self._fit = RecursiveFit((n,), prior, weight, lower, forgetting=0.9998)
+        self._theta: FloatArray | None = None
         self._at_s: float | None = None
 
     def observe(self, now_s: float, supply_c: FloatArray, outdoor_c: FloatArray, heat_kw: FloatArray) -> None:
@@ -113,11 +114,15 @@ class SupplyModels:
         self._setpoint = self._setpoint + share * (np.nan_to_num(supply_c) - self._setpoint)
         clear = known & np.isfinite(outdoor_c) & (supply_c > np.maximum(self._setpoint, self._said_setpoint) + _CLEAR_K)
         x = np.stack([np.ones_like(heat_kw), np.nan_to_num(heat_kw) / self._load_kw], axis=-1)
-        self._fit.update(x, np.nan_to_num(supply_c - outdoor_c), clear.astype(np.float64))
+        if clear.any():
+            self._fit.update(x, np.nan_to_num(supply_c - outdoor_c), clear.astype(np.float64))
+            self._theta = None
 
     def parameters(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return setpoint [degC], a0 [K] and a1 [K/kW]; each shape (zones,)."""
-        theta = self._fit.solve()
+        if self._theta is None:
+            self._theta = self._fit.solve()
+        theta = self._theta
         return np.maximum(self._setpoint, self._said_setpoint), theta[:, 0], theta[:, 1] / self._load_kw
 
     def expected_c(self, outdoor_c: FloatArray, heat_kw: FloatArray) -> FloatArray:

@@ -229,6 +229,8 @@ class Desk:
                 policy.blocked[self.b].add(job.id)
                 continue
             zone = decision.cell.removeprefix(self._prefix)
+            if not site.pools[zone].fits(job.pods, job.gpus_per_pod):
+                continue
             forced = False
             if bound_reached(decision.latest_start, snapshot.now, snapshot.turn_s):
                 # Would the shield have let it through without its bound?
