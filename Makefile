@@ -82,8 +82,7 @@ cluster-down: setup ## stop it
 
 .PHONY: bench
 bench: tools ## the numbers: scale, release rate, idle cost
-	@$(RUN) tests/bench/bench_planner.py
-	@$(RUN) tests/bench/bench_scale.py
+	@missed=0; for bench in planner scale; do $(RUN) tests/bench/bench_$$bench.py || missed=1; done; exit $$missed
 
 .PHONY: bench-thermal
 bench-thermal: setup ## heat models on measured data, and drills of 20 seeds on the plant (SEEDS=3, MONTH=0: less)

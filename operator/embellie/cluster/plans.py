@@ -23,6 +23,8 @@ from embellie.domain import names
 from embellie.domain.reasons import State
 
 PLURAL = "workloadplans"
+WAVE = 16
+"""So many plans are handed to the writers at a time."""
 
 logger = logging.getLogger(__name__)
 
@@ -126,14 +128,19 @@ class PlanWriter:
         earlier: dict[str, datetime] = {}
         written = 0
         with ThreadPoolExecutor(self._max_parallel, thread_name_prefix="plans") as pool:
-            for record, outcome in zip(due, pool.map(lambda r: self._one(r, now, give_up_at), due), strict=True):
-                if isinstance(outcome, str):
-                    failed[record.key.uid] = outcome
-                elif outcome is not None:
-                    written += 1
-                    self._known[record.key.uid] = outcome
-                    if outcome.latest_start < bounds[record.key.uid].replace(microsecond=0):
-                        earlier[record.key.uid] = outcome.latest_start
+            # Wave by wave: with thousands due, asking for what the time does not suffice for would take most of it.
+            for first in range(0, len(due), WAVE):
+                if self._monotonic() >= give_up_at:
+                    break
+                wave = due[first : first + WAVE]
+                for record, outcome in zip(wave, pool.map(lambda r: self._one(r, now, give_up_at), wave), strict=True):
+                    if isinstance(outcome, str):
+                        failed[record.key.uid] = outcome
+                    elif outcome is not None:
+                        written += 1
+                        self._known[record.key.uid] = outcome
+                        if outcome.latest_start < bounds[record.key.uid].replace(microsecond=0):
+                            earlier[record.key.uid] = outcome.latest_start
         for uid, message in failed.items():
             logger.debug("the plan of %s was not written: %s", uid, message)
         return PlanReport(

@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 PLAN_STANDS_S = 15.0
 """While more releases are due than a turn can write, one plan serves so long; each turn shields it anew."""
+PLAN_STANDS_TIMES = 8.0
+"""And at least so many times as long as it took to make, or a slow machine would only plan."""
 BATCH_SECONDS = 2.0
 """A turn releases at most what can be written in this time; the next turn follows at once."""
 WRITE_S = 3.0
@@ -211,7 +213,8 @@ class Loop:
         if not self._elector.is_leader():
             return False
         if started >= self._standing_until:
-            self._standing_until = started + PLAN_STANDS_S
+            decided_at = time.monotonic()
+            self._standing_until = decided_at + max(PLAN_STANDS_S, PLAN_STANDS_TIMES * (decided_at - planned_at))
         self._standing = verdicts.standing if verdicts.more_due else None
         self._prices = verdicts.standing.prices or self._prices
         carried = self._actuation.carry_out(verdicts, assembly)

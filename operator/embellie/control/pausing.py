@@ -158,10 +158,12 @@ def step(
         now: In the operator's clock.
     """
     of_job: defaultdict[str, list[PodRecord]] = defaultdict(list)
-    for pod in pods:
+    # In nearly every turn nothing is asked to pause and nothing was announced, and nothing need be counted.
+    concerned = workloads if wanted or any(names.PAUSE_BY in w.annotations for w in workloads) else ()
+    for pod in pods if concerned else ():
         of_job[pod.job_uid].append(pod)
-    cells = {gang.uid: gang.cell for gang in assembly.snapshot.running}
-    allowance = _Allowance(assembly, workloads, now)
+    cells = {gang.uid: gang.cell for gang in assembly.snapshot.running} if concerned else {}
+    allowance = _Allowance(assembly, concerned, now)
     announce, suspend, withdraw, resume, standing = [], [], [], [], []
     for record in workloads:
         uid = record.key.uid

@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 
 from embellie.domain.plan import Estimate
 from embellie.domain.reasons import Reason
@@ -23,6 +24,7 @@ def mass(grams: float) -> str:
     return f"{grams:.0f} g"
 
 
+@lru_cache(maxsize=32_768)
 def moment(when: datetime) -> str:
     """Write an instant to the minute, in UTC."""
     return f"{when:%Y-%m-%d %H:%M} UTC"

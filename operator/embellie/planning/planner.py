@@ -361,11 +361,12 @@ class _Turn:
         """Hold to the bound: nothing it may use is free before. It will start then whatever is planned."""
         row = int(mean[:, last].argmin())
         reason = self._capacity.blocked_by(w, rows[int(mean[:, 0].argmin())])
-        full = self._capacity.all_blocking(w, rows[int(mean[:, 0].argmin())], last)
+        also = []
+        if len(rows) == 1:
+            also = [other for other in self._capacity.all_blocking(w, rows[0], last) if other is not reason]
         self._capacity.reserve(w, rows[row], last)
         self._beyond.add(w.key)
         best = self._estimate(w, costs, rows[row], last)
-        also = [other for other in full if other is not reason] if len(rows) == 1 else []
         cell = self._cells[rows[row]].name
         return hold(w, cell, w.latest_start, w.latest_start, reason, now, best, also=also)
 
