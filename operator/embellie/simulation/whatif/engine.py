@@ -24,6 +24,8 @@ class Rule(Protocol):
 
     turns: bool
     """True: `turn` is called at the beginning of every slot."""
+    reserves: bool
+    """True: where a job whose waiting is used up finds no room, none starts that may still wait."""
     wants: BoolArray
     """Shape (jobs,): whether a job wants to run now."""
     rank: FloatArray
@@ -152,27 +154,31 @@ class Engine:
                 self._pause(job, now)
             else:
                 forced[job] = True
-        if whole and self._capacity < math.inf:
-            self._give_way(now)
         ready = [job for job in self._waiting if wants[job] or forced[job]]
+        if self._capacity < math.inf and self._rule.turns:
+            first = ready if whole else [job for job in ready if forced[job]]
+            if whole or any(self._gpus[job] > self._free for job in first):
+                self._give_way(first, now)
         if not ready or self._free <= 0:
             return
         if self._capacity < math.inf and len(ready) > 1:
             ready.sort(key=self._order)
+        kept = False
         for job in ready:
-            if self._gpus[job] <= self._free:
+            if self._gpus[job] <= self._free and (forced[job] or not kept):
                 self._start(job, now)
+            elif forced[job]:
+                kept = self._rule.reserves
 
     def _order(self, job: int) -> tuple[bool, float, int]:
         return not self.forced[job], float(self._rule.rank[job]), job
 
-    def _give_way(self, now: int) -> None:
-        """At the beginning of a slot, pause work that may be paused where others go before it."""
-        ready = [j for j in self._waiting if self._rule.wants[j] or self.forced[j]]
+    def _give_way(self, ready: list[int], now: int) -> None:
+        """Pause work that may be paused where these go before it: all at a slot's beginning, the forced at any time."""
         if not ready:
             return
         free = self._free
-        soft = [j for j in self._running if self._pausable[j] and not self.forced[j]]
+        soft = [j for j in self._running if self._pausable[j] and not self.forced[j] and self._left(j, now) > 0]
         free += sum(self._gpus[j] for j in soft)
         for job in sorted([*ready, *soft], key=self._order):
             if self._gpus[job] <= free:
@@ -209,6 +215,7 @@ class EveryJob:
     """What rules share: nothing is wanted before it is said, and nothing happens on what a rule does not mind."""
 
     turns = False
+    reserves = False
 
     def __init__(self, count: int) -> None:
         self.wants: BoolArray = np.zeros(count, dtype=bool)

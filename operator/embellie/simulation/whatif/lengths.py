@@ -58,6 +58,14 @@ class Law:
         result: FloatArray = (self._area[-1] - np.interp(done_h, self._grid(), self._area)) / self.chance(done_h)
         return result
 
+    def rest_quantile_h(self, done_h: FloatArray, level: float) -> FloatArray:
+        """Return the rest that work which has run `done_h` does not outlive with a chance of `level` [h]."""
+        left = (1.0 - level) * self.chance(done_h)
+        # The survival function falls; where it stays at its floor the grid's end is the answer.
+        end = np.interp(-left, -self.survival, self._grid())
+        result: FloatArray = np.maximum(end - done_h, _FINE_H)
+        return result
+
     @property
     def reach_h(self) -> float:
         """Where the grid ends [h]."""

@@ -1,23 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The policy `embellie`: looks at every job anew in every slot, with what is known by then and nothing else."""
+"""The policy `embellie` where there are always enough GPUs: jobs do not compete, and each is best planned alone.
+
+At prices of 0 the planner does just that: `planned` with a capacity that nobody reaches gives the same starts. It is
+done here without the planner, since this knows the whole distribution of lengths and the very minute.
+"""
 
 import numpy as np
 
 from embellie.domain.forecast import FloatArray
+from embellie.simulation.whatif.ahead import Ahead
 from embellie.simulation.whatif.axis import IntArray
 from embellie.simulation.whatif.case import Case
 from embellie.simulation.whatif.engine import Engine, EveryJob
 from embellie.simulation.whatif.lengths import Law, Lengths
-from embellie.simulation.whatif.outlook import Outlook
-from embellie.simulation.whatif.scarcity import Scarcity
 from embellie.simulation.whatif.waiting import PauseTable, pause_gain_known, start_gain, start_gain_known
 
 WAIT_PRICE = 0.02
-_CLIMATE_DAYS = 14
-_BEYOND_H = 24.0
-_WEATHER_H = 24.0
-"""How long the last known hours' distance from their usual value lasts: weather passes in about a day."""
-_LAST_HOURS = 6.0
 _MOST_GAIN = 1e9
 _TABLE_H = 48.0
 """How far the dynamic programme looks ahead."""
@@ -28,37 +26,24 @@ class Embellie(EveryJob):
 
     turns = True
 
-    def __init__(
-        self, case: Case, outlook: Outlook, lengths: Lengths, *, horizon_h: float, wait_price: float, past: FloatArray
-    ) -> None:
+    def __init__(self, case: Case, ahead: Ahead, lengths: Lengths, *, wait_price: float) -> None:
         """Prepare.
 
         Args:
             case: The replay.
-            outlook: What is known of the intensity.
+            ahead: What is expected of the intensity.
             lengths: What is known of lengths.
-            horizon_h: How far ahead the outlook may be used; beyond it stands what hours of the day were like [h].
             wait_price: What an hour of one job's wait must save, as a share of what a GPU-hour emits on average.
-            past: Intensity before the replay begins, newest last.
         """
         super().__init__(case.work.count)
-        self._case, self._outlook, self._lengths = case, outlook, lengths
-        axis = case.axis
-        self._known = max(1, round(horizon_h / axis.slot_h))
-        self._beyond = max(1, round(_BEYOND_H / axis.slot_h))
-        self._day = max(1, round(24.0 / axis.slot_h))
-        self._history = np.concatenate((past, axis.values))
-        self._past = past.size
+        self._case, self._ahead, self._lengths = case, ahead, lengths
+        axis, work = case.axis, case.work
         self._slot = -1
         self._costs = np.zeros(0)
         self._tables: dict[int, PauseTable] = {}
         self._laws: list[Law] = []
-        self._scarcity = Scarcity(case, lengths) if case.site.capacity_gpus is not None else None
-        work = case.work
-        mean = float(past.mean()) if past.size else float(outlook.ahead(0, self._known).mean())
         kw_per_gpu = float(work.power_kw.sum() / work.gpus.sum()) or 1.0
-        self._kw_per_gpu = kw_per_gpu
-        self._wait_cost = wait_price * mean * axis.slot_h * kw_per_gpu / np.maximum(work.power_kw, 1e-9)
+        self._wait_cost = wait_price * ahead.mean() * axis.slot_h * kw_per_gpu / np.maximum(work.power_kw, 1e-9)
         # Prices of waiting by size class: one table serves them all.
         levels = np.round(np.log2(self._wait_cost / max(self._wait_cost.max(), 1e-12) + 1e-12)) if wait_price else None
         if levels is None:
@@ -69,12 +54,12 @@ class Embellie(EveryJob):
 
     def arrive(self, job: int, now: int, engine: Engine) -> None:
         """Decide for the rest of this slot."""
-        self._look(now, engine)
+        self._look(now)
         self._decide(np.array([job]), now, engine)
 
     def turn(self, now: int, engine: Engine) -> None:
         """Decide for everything that waits or may be paused."""
-        self._look(now, engine)
+        self._look(now)
         self._decide(engine.active(), now, engine)
 
     def ended(self, job: int, now: int, engine: Engine) -> None:
@@ -82,7 +67,7 @@ class Embellie(EveryJob):
         del now
         self._lengths.learn(job, int(engine.ran[job]))
 
-    def _look(self, now: int, engine: Engine) -> None:
+    def _look(self, now: int) -> None:
         """Take in what is known at the beginning of this slot."""
         slot = now // self._case.axis.ticks_per_slot
         if slot == self._slot:
@@ -90,29 +75,7 @@ class Embellie(EveryJob):
         self._slot = slot
         # Kept alive with their tables, which are found by the law's identity.
         self._tables, self._laws = {}, []
-        known = self._outlook.ahead(slot, self._known)
-        self._costs = np.concatenate((known, self._climate(slot, known))) * self._case.axis.slot_h
-        if self._scarcity is not None:
-            self._costs = self._costs + self._scarcity.prices(slot, self._costs, engine) / self._kw_per_gpu
-
-    def _climate(self, slot: int, known: FloatArray) -> FloatArray:
-        """Return what is expected beyond the horizon.
-
-        The mean of the same hours of the last days, and how far the last known hours lie from it, fading.
-        """
-        now = self._past + slot
-        seen = np.concatenate((self._history[max(0, now - _CLIMATE_DAYS * self._day) : now], known))
-        ahead = np.arange(self._beyond)
-        days = seen.size // self._day
-        if days < 1:
-            return np.full(self._beyond, float(seen.mean()))
-        profile = seen[seen.size - days * self._day :].reshape(days, self._day).mean(axis=0)
-        axis = self._case.axis
-        last = min(known.size, max(1, round(_LAST_HOURS / axis.slot_h)))
-        distance = float((known[-last:] - profile[np.arange(-last, 0) % self._day]).mean())
-        fading = np.exp(-(ahead + 1) * axis.slot_h / _WEATHER_H)
-        expected: FloatArray = np.maximum(0.0, profile[ahead % self._day] + distance * fading)
-        return expected
+        self._costs = self._ahead.costs(slot) * self._case.axis.slot_h
 
     def _decide(self, jobs: IntArray, now: int, engine: Engine) -> None:
         if jobs.size == 0:

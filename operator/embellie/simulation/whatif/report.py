@@ -21,6 +21,7 @@ def fields(result: Result, seconds: float) -> dict[str, Any]:
         "p95_delay_h": ours.p95_delay_h,
         "max_delay_h": ours.max_delay_h,
         "past_bound": ours.past_bound,
+        "past_bound_as_fifo": result.past_bound_as_fifo,
         "bound_carbon_kg": result.bound_carbon_kg,
         "share_of_bound": result.share_of_bound,
         "peak_kw": ours.peak_kw,
@@ -78,7 +79,8 @@ def lines(found: dict[str, Any]) -> list[str]:
         (
             f"  delay                      mean {found['mean_delay_h']:.2f} h, 95 % under "
             f"{found['p95_delay_h']:.2f} h, longest {found['max_delay_h']:.2f} h; {found['past_bound']:.0f} past "
-            f"their bound (first come first served: {base['past_bound']})"
+            f"their bound (first come first served: {base['past_bound']}, of which {found['past_bound_as_fifo']:.0f} "
+            f"are the same jobs)"
         ),
         f"  peak power                 {found['peak_kw']:,.4g} kW (first come first served: {base['peak_kw']:,.4g} kW)",
     ]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from embellie.domain.forecast import FloatArray
-from embellie.simulation.whatif.axis import Axis, extended
+from embellie.simulation.whatif.ahead import Ahead
+from embellie.simulation.whatif.axis import Axis, BoolArray, extended
 from embellie.simulation.whatif.baselines import (
     THRESHOLD_G_PER_KWH,
     CarbonTime,
@@ -26,6 +27,7 @@ from embellie.simulation.whatif.lengths import Lengths, Predicted, QueueMeans, T
 from embellie.simulation.whatif.ours import WAIT_PRICE, Embellie
 from embellie.simulation.whatif.outcome import Outcome, judge, window
 from embellie.simulation.whatif.outlook import Outlook
+from embellie.simulation.whatif.planned import Planned
 from embellie.simulation.whatif.prices import Windows, search
 from embellie.simulation.whatif.slack import SHORT_JOB_S, Slack
 
@@ -83,6 +85,7 @@ class Result:
     """A policy beside first come first served, over one window."""
 
     how: How
+    work: Work
     schedule: Schedule
     outcome: Outcome
     fifo: Schedule
@@ -96,6 +99,16 @@ class Result:
         """The cluster's emissions over first come first served's."""
         base = self.fifo_outcome.carbon_kg
         return self.outcome.carbon_kg / base if base else 1.0
+
+    @property
+    def past_bound_as_fifo(self) -> int:
+        """How many jobs are past their bound that first come first served would have delayed past it too."""
+        return int((self._past(self.schedule) & self._past(self.fifo)).sum())
+
+    def _past(self, schedule: Schedule) -> BoolArray:
+        work = self.work
+        late: BoolArray = schedule.finish(work.count) - work.arrival - work.length > work.wait
+        return late
 
     @property
     def share_of_bound(self) -> float:
@@ -203,7 +216,9 @@ def make_rule(how: How, setup: Setup, outlook: Outlook) -> Rule:
     if how.policy == "threshold":
         return FixedThreshold(case, how.threshold_g_per_kwh)
     if how.policy == "embellie":
-        return Embellie(case, outlook, lengths, horizon_h=how.horizon_h, wait_price=how.wait_price, past=setup.past)
+        ahead = Ahead(case.axis, outlook, horizon_h=how.horizon_h, past=setup.past)
+        ours = Embellie if case.site.capacity_gpus is None else Planned
+        return ours(case, ahead, lengths, wait_price=how.wait_price)
     if how.policy == "fifo":
         return EveryJob(case.work.count)
     raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {how.policy!r}")
@@ -226,6 +241,7 @@ def replay(how: How, setup: Setup, outlook: Outlook, *, bound: bool = True) -> R
     least = bound_carbon_kg(case, (fifo, schedule), base.carbon_kg, span) if bound else float("nan")
     return Result(
         how=how,
+        work=case.work,
         schedule=schedule,
         outcome=ours,
         fifo=fifo,

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is expected of the carbon intensity: what an outlook tells, and beyond it what hours of the day were like."""
+
+import numpy as np
+
+from embellie.domain.forecast import FloatArray
+from embellie.simulation.whatif.axis import Axis
+from embellie.simulation.whatif.outlook import Outlook
+
+_CLIMATE_DAYS = 14
+_BEYOND_H = 24.0
+_WEATHER_H = 24.0
+"""How long the last known hours' distance from their usual value lasts: weather passes in about a day."""
+_LAST_HOURS = 6.0
+
+
+class Ahead:
+    """The expected intensity of the next slots."""
+
+    def __init__(self, axis: Axis, outlook: Outlook, *, horizon_h: float, past: FloatArray) -> None:
+        """Prepare.
+
+        Args:
+            axis: The replay's slots.
+            outlook: What is known of the intensity.
+            horizon_h: How far ahead the outlook may be used [h].
+            past: Intensity before the replay begins, newest last.
+        """
+        self._axis, self._outlook = axis, outlook
+        self._known = max(1, round(horizon_h / axis.slot_h))
+        self._beyond = max(1, round(_BEYOND_H / axis.slot_h))
+        self._day = max(1, round(24.0 / axis.slot_h))
+        self._history = np.concatenate((past, axis.values))
+        self._past = past.size
+
+    @property
+    def slots(self) -> int:
+        """How many slots are looked ahead."""
+        return self._known + self._beyond
+
+    def mean(self) -> float:
+        """Return the mean intensity before the replay; without any, that of the first hours known."""
+        if self._past:
+            return float(self._history[: self._past].mean())
+        return float(self._outlook.ahead(0, self._known).mean())
+
+    def costs(self, slot: int) -> FloatArray:
+        """Return what is expected of a slot and the next ones, shape (slots,) [g/kWh]."""
+        known = self._outlook.ahead(slot, self._known)
+        return np.concatenate((known, self._climate(slot, known)))
+
+    def _climate(self, slot: int, known: FloatArray) -> FloatArray:
+        """Return what is expected beyond the horizon.
+
+        The mean of the same hours of the last days, and how far the last known hours lie from it, fading.
+        """
+        now = self._past + slot
+        seen = np.concatenate((self._history[max(0, now - _CLIMATE_DAYS * self._day) : now], known))
+        ahead = np.arange(self._beyond)
+        days = seen.size // self._day
+        if days < 1:
+            return np.full(self._beyond, float(seen.mean()))
+        profile = seen[seen.size - days * self._day :].reshape(days, self._day).mean(axis=0)
+        last = min(known.size, max(1, round(_LAST_HOURS / self._axis.slot_h)))
+        distance = float((known[-last:] - profile[np.arange(-last, 0) % self._day]).mean())
+        fading = np.exp(-(ahead + 1) * self._axis.slot_h / _WEATHER_H)
+        expected: FloatArray = np.maximum(0.0, profile[ahead % self._day] + distance * fading)
+        return expected

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy `embellie` where GPUs are scarce: every slot the planner of the operator plans all work together.
+
+What waits, what may be paused and what is expected to come is one problem of `planning.solve`. Work runs in this slot
+if the plan says so. What comes between two plans takes what they left free, at their prices.
+
+Nothing is held unless all known work would still start in time if it were (`planning.slack`), with a part of every
+bound to spare and work that goes on coming.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from embellie.domain.forecast import FloatArray
+from embellie.planning.inputs import make_jobs, make_zones, shifted
+from embellie.planning.problem import Prices, Problem, Solution
+from embellie.planning.slack import out_of_slack
+from embellie.planning.solver import Effort, solve
+from embellie.simulation.whatif.ahead import Ahead
+from embellie.simulation.whatif.axis import BoolArray, IntArray
+from embellie.simulation.whatif.case import Case
+from embellie.simulation.whatif.engine import Engine, EveryJob
+from embellie.simulation.whatif.known import Known
+from embellie.simulation.whatif.lengths import Lengths
+from embellie.simulation.whatif.waiting import pause_gain_known, start_gain_known
+
+_COLD = Effort(first_iterations=60, improve=False, prove=False)
+_WARM = Effort(first_iterations=8, improve=False, prove=False)
+_FIRST, _LAST = 1e12, 1e12
+"""Ranks of what must run, and of what runs only in room that nobody else wants."""
+_KEPT = 0.4
+"""Part of every bound that the guard keeps for work that nobody knows of yet."""
+_EXPECTED = 0.5
+"""Part of the last day's work that the guard expects to come once more."""
+_LENGTH_LEVEL = 0.5
+"""Quantile of unknown lengths that the guard reckons with."""
+_KEEP_FREE = 0.97
+"""Part of the cluster that is planned with: gangs do not fill the last GPUs."""
+_NO_PLACE = 4.0
+"""Work without a place pays so many times its dearest hours: room is never left to emit less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Items:
+    """What is planned together: jobs, or parcels of work; slots count from now."""
+
+    gpus: FloatArray
+    power_kw: FloatArray
+    slots: FloatArray
+    """How long it takes."""
+    release: IntArray
+    latest: IntArray
+    """Last start."""
+    deadline: IntArray
+    pausable: BoolArray
+
+    def and_then(self, others: "_Items") -> "_Items":
+        """Return these and others."""
+        pairs = {f: np.concatenate((getattr(self, f), getattr(others, f))) for f in self.__slots__}
+        return _Items(**pairs)
+
+
+class Planned(EveryJob):
+    """Runs what the planner puts into this slot."""
+
+    turns = True
+
+    def __init__(self, case: Case, ahead: Ahead, lengths: Lengths, *, wait_price: float) -> None:
+        """Prepare.
+
+        Args:
+            case: The replay, with a capacity.
+            ahead: What is expected of the intensity.
+            lengths: What is known of lengths.
+            wait_price: What an hour of one job's wait must save, as a share of what a GPU-hour emits on average.
+        """
+        super().__init__(case.work.count)
+        work, site = case.work, case.site
+        self._case, self._ahead, self._lengths = case, ahead, lengths
+        self._per = case.axis.ticks_per_slot
+        self._capacity = _KEEP_FREE * float(site.capacity_gpus or 0.0)
+        self._net_kw = np.maximum(0.0, work.power_kw - work.gpus * site.idle_kw_per_gpu)
+        kw_per_gpu = float(work.power_kw.sum() / work.gpus.sum()) or 1.0
+        self._wait_g_per_h = wait_price * ahead.mean() * kw_per_gpu
+        self._known = Known(case, lengths)
+        self._prices: Prices | None = None
+        self._slot = -1
+        self._edges = np.arange(ahead.slots + 1, dtype=np.float64) * case.axis.slot_h
+        self._costs = np.zeros(0)
+        self._free = np.zeros(0)
+
+    def arrive(self, job: int, now: int, engine: Engine) -> None:
+        """Start it, or leave it to the next plan."""
+        if now % self._per == 0:
+            # The plan of this slot is still to come, and will have it.
+            return
+        if self._slot != now // self._per:
+            self.turn(now // self._per * self._per, engine)
+        one = np.array([job])
+        self.rank[job] = self._last_start(one)[0]
+        slots = self._known.rest(one, engine, now) / self._per + 1.0 - (now % self._per) / self._per
+        room = self._free[: max(1, math.ceil(float(slots[0])))]
+        if self._gains(one, now, engine)[0] and room.min() >= self._case.work.gpus[job]:
+            self.wants[job] = True
+            room -= self._case.work.gpus[job]
+
+    def _gains(self, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
+        """Return which jobs would rather run now than later at the plan's prices."""
+        work, slot_h = self._case.work, self._case.axis.slot_h
+        part = 1.0 - (now % self._per) / self._per
+        rest = self._known.rest(jobs, engine, now) / self._per
+        left = engine.left_to_wait(jobs, now) / self._per
+        price = self._prices.gpu[0] if self._prices is not None else np.zeros(self._ahead.slots)
+        kw = np.maximum(self._net_kw[jobs], 1e-9)
+        # GPUs per kW are alike but for jobs of their own power: few price vectors.
+        per_kw = np.round(work.gpus[jobs] / kw, 3)
+        gain = np.zeros(jobs.size)
+        for level in np.unique(per_kw).tolist():
+            costs = self._costs * slot_h + price * level
+            for pausable, rule in ((True, pause_gain_known), (False, start_gain_known)):
+                rows = np.flatnonzero((per_kw == level) & (work.pausable[jobs] == pausable))
+                if rows.size:
+                    gain[rows] = rule(costs, rest[rows], left[rows], part, self._wait_g_per_h * slot_h / kw[rows])
+        result: BoolArray = gain >= 0.0
+        return result
+
+    def turn(self, now: int, engine: Engine) -> None:
+        """Plan everything that waits or may be paused, with what is expected to come."""
+        slot, work = now // self._per, self._case.work
+        self._costs = self._ahead.costs(slot)
+        flexible = engine.active()
+        must = self._must_start(flexible, now, engine)
+        # With slack left a large gang gets its room; without, it would make many others late.
+        self.reserves = not must.any()
+        found, count = self._plan(flexible, must, slot, engine)
+        self._prices, self._slot = found.prices, slot
+        if flexible.size == 0:
+            return
+        runs = np.zeros(count, dtype=bool)
+        runs[found.part_job[found.part_start == 0]] = True
+        mine = must | runs[: flexible.size] | (found.zone[: flexible.size] < 0)
+        # Who would rather run now as well takes what others leave, in the course of the slot too.
+        spare = ~mine & work.pausable[flexible] & self._gains(flexible, now, engine)
+        self.wants[flexible] = mine | spare
+        # By the last start that each had when it came: how much it still may wait changes while it does. Where slack
+        # has run out the least work goes first, so that the fewest are late.
+        pressing = must | (engine.left_to_wait(flexible, now) <= 0)
+        work_left = work.gpus[flexible] * self._known.rest(flexible, engine, now)
+        small = np.where(pressing, work_left - _FIRST, 0.0)
+        self.rank[flexible] = self._last_start(flexible) + small + np.where(spare, _LAST, 0.0)
+
+    def _last_start(self, jobs: IntArray) -> FloatArray:
+        """Return when each must begin at the latest, had it done nothing yet [slots]."""
+        result: FloatArray = (self._case.work.arrival[jobs] + self._case.work.wait[jobs]) / self._per
+        return result
+
+    def _must_start(self, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
+        """Return which jobs must not be held any longer, if work goes on coming."""
+        work, tick_h, fixed = self._case.work, self._case.axis.tick_h, engine.fixed()
+        coming, day, share = self._known.last_day(now)
+        share *= _EXPECTED
+        later = work.arrival[coming] + day - now
+        may_wait = np.concatenate((engine.left_to_wait(jobs, now), later + work.wait[coming]))
+        both = np.concatenate((jobs, coming))
+        rest = self._known.rest(jobs, engine, now, _LENGTH_LEVEL)
+        must = out_of_slack(
+            gpus=work.gpus[both],
+            hours=np.concatenate((rest * tick_h, self._known.length(coming) * (share * tick_h))),
+            # Whose waiting ends before the next look starts then of itself.
+            latest_h=np.maximum((may_wait - _KEPT * work.wait[both]) * tick_h, self._case.axis.slot_h),
+            capacity_gpus=float(self._case.site.capacity_gpus or 0.0),
+            busy_gpus=work.gpus[fixed],
+            busy_h=(self._known.rest(fixed, engine, now, _LENGTH_LEVEL) * tick_h).astype(np.float64),
+            begin_h=self._case.axis.slot_h,
+        )
+        return must[: jobs.size]
+
+    def ended(self, job: int, now: int, engine: Engine) -> None:
+        """Learn its length."""
+        del now
+        self._lengths.learn(job, int(engine.ran[job]))
+
+    def _plan(self, flexible: IntArray, must: BoolArray, slot: int, engine: Engine) -> tuple[Solution, int]:
+        work, per, now = self._case.work, self._per, slot * self._per
+        size, slot_h = self._ahead.slots, self._case.axis.slot_h
+        rest = self._known.rest(flexible, engine, now) / per
+        left = engine.left_to_wait(flexible, now) / per
+        slots = np.maximum(1.0, np.round(rest))
+        # Less than a slot's work takes as much of the GPUs in the mean of the slot.
+        share = np.minimum(1.0, rest / slots)
+        mine = _Items(
+            gpus=work.gpus[flexible] * share,
+            power_kw=self._net_kw[flexible] * share,
+            slots=slots,
+            release=np.zeros(flexible.size, dtype=np.int64),
+            latest=np.where(must, 0, np.floor(left + 1e-9)).astype(np.int64),
+            deadline=np.where(must, slots, np.maximum(slots, np.floor(rest + left + 1e-9))).astype(np.int64),
+            pausable=work.pausable[flexible],
+        )
+        items, count = mine.and_then(self._coming(now)), flexible.size
+        # What would end past the horizon is planned up to there.
+        room = np.maximum(1, size - np.where(items.pausable, items.release, items.latest))
+        slots = np.minimum(items.slots, room)
+        real = np.arange(items.gpus.size) < count
+        free = self._unused(now, engine)
+        dearest = max(float(np.abs(self._costs).max()), 1.0)
+        most = np.maximum(items.power_kw, 1e-3) * slots * slot_h * dearest + 1.0
+        problem = Problem(
+            edges_h=self._edges,
+            zones=make_zones(cost_per_kwh=self._costs[None], gpus=free[None]),
+            jobs=make_jobs(
+                gpus=items.gpus,
+                power_kw=items.power_kw,
+                duration_h=slots * slot_h,
+                unplaced_cost=np.where(real, _NO_PLACE, 1.0) * most,
+                n_zones=1,
+                n_slots=size,
+                release=np.minimum(items.release, size - 1),
+                latest_start=np.minimum(items.latest, size - 1),
+                deadline=np.minimum(items.deadline, size),
+                pausable=items.pausable,
+                delay_cost_per_h=_alike(self._wait_g_per_h, items.gpus * np.where(items.pausable, slots * slot_h, 1.0)),
+                priority=real.astype(np.float64) + np.concatenate((must, np.zeros(real.size - count))),
+            ),
+        )
+        warm = None
+        if self._prices is not None:
+            warm = shifted(self._prices, self._edges, self._edges, float(slot - self._slot) * slot_h)
+        effort = _WARM if warm is not None else _COLD
+        found = solve(problem, budget_s=math.inf, clock=lambda: 0.0, warm=warm, effort=effort)
+        used = np.zeros(size + 1)
+        rows = found.part_job < count
+        taken = items.gpus[found.part_job[rows]]
+        np.add.at(used, found.part_start[rows], taken)
+        np.add.at(used, found.part_end[rows], -taken)
+        self._free = problem.zones.gpus[0] - np.cumsum(used)[:size]
+        return found, items.gpus.size
+
+    def _unused(self, now: int, engine: Engine) -> FloatArray:
+        """Return the GPUs that running work leaves, which may not be paused, in the mean of each slot."""
+        ahead, fixed = np.arange(self._ahead.slots), engine.fixed()
+        free = np.full(ahead.size, self._capacity)
+        if fixed.size:
+            rest = self._known.rest(fixed, engine, now) / self._per
+            free -= self._case.work.gpus[fixed] @ np.clip(rest[:, None] - ahead, 0.0, 1.0)
+        left: FloatArray = np.maximum(free, 0.0)
+        return left
+
+    def _coming(self, now: int) -> "_Items":
+        """Return what is expected to come: the work of the last day, once more, together by hour and length.
+
+        It takes part in the prices. It may be divided at will, since nobody starts it by this plan.
+        """
+        work, per = self._case.work, self._per
+        jobs, day, more = self._known.last_day(now)
+        rest, left = self._known.length(jobs) / per, work.wait[jobs] // per
+        release = -(-(work.arrival[jobs] + day - now) // per)
+        slots = np.maximum(1, np.round(2.0 ** (np.round(2.0 * np.log2(np.maximum(rest, 1.0))) / 2.0))).astype(np.int64)
+        keys, row = np.unique(np.stack((release, slots, left, work.pausable[jobs])), axis=1, return_inverse=True)
+        share = rest / slots * more
+        release, slots, left = keys[0], keys[1], keys[2]
+        return _Items(
+            gpus=np.bincount(row, work.gpus[jobs] * share, release.size).astype(np.float64),
+            power_kw=np.bincount(row, self._net_kw[jobs] * share, release.size).astype(np.float64),
+            slots=slots.astype(np.float64),
+            release=release,
+            latest=release + left,
+            deadline=release + slots + left,
+            pausable=keys[3] > 0,
+        )
+
+
+def _alike(cost: float, size: FloatArray) -> FloatArray:
+    """Return about the same cost for all jobs, so rounded that few differ per unit of size: one table serves those."""
+    if cost <= 0.0:
+        return np.zeros(size.size)
+    result: FloatArray = 2.0 ** np.round(np.log2(cost / size)) * size
+    return result
