@@ -123,6 +123,10 @@ def test_another_topology_forgets_the_zone_and_the_same_one_keeps_it():
     same = ZoneModels([zone(), zone("new")])
     same.transplant(models)
     assert same.heat_models()["row"].samples == pytest.approx(models.heat_models()["row"].samples)
+    crowd = ZoneModels([*(zone(f"new-{n}") for n in range(4)), zone()])
+    crowd.transplant(models)
+    assert crowd.heat_models()["row"].own_k_per_kw == pytest.approx(0.08, rel=0.1)
+    assert crowd.heat_models()["new-0"].own_k_per_kw == ZoneModels([zone()]).heat_models()["row"].own_k_per_kw
     other = ZoneModels([ZoneSettings(name="row", limits=LimitSettings(inlet_hard_c=32.0), topology=7)])
     other.transplant(models)
     assert other.heat_models()["row"].samples == 0.0

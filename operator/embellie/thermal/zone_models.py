@@ -58,9 +58,10 @@ class Prediction:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Known:
-    """What is known of each zone beside its regressions; the last axis of every array is the zone."""
+    """What is known of each zone beside its regressions; the last axis of every other array is the zone."""
 
     theta: FloatArray
+    """Parameters as last solved, by time constant, zone and parameter."""
     heat: FloatArray
     """Filtered heat, by time constant [kW]."""
     reference: FloatArray
@@ -82,9 +83,9 @@ class _Known:
     at_s: float | None = None
 
     def adopt(self, other: "_Known", mine: int, theirs: int) -> None:
-        """Take over one zone's knowledge."""
+        """Take over one zone's knowledge, but for the parameters, which are solved anew."""
         for field in fields(self):
-            if field.name != "at_s":
+            if field.name not in ("at_s", "theta"):
                 getattr(self, field.name)[..., mine] = getattr(other, field.name)[..., theirs]
 
 
@@ -264,6 +265,7 @@ class ZoneModels:
             self.fit.adopt(old.fit, i, j)
             self.known.adopt(old.known, i, j)
             self.scores.adopt(old.scores, i, j)
+        self.known.theta = self.fit.solve()
         self.known.at_s = old.known.at_s
         self._errors = None
 
