@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
 from typing import Any
 
 import pytest
@@ -166,7 +167,8 @@ def test_what_the_time_does_not_suffice_for_comes_next_turn_and_releases_come_fi
 ) -> None:
     held = [record(make_job(kube, namespace, f"held-{i}")) for i in range(3)]
     released = record(make_job(kube, namespace, "released"), state=State.RELEASED, reason=Reason.BEST_NOW)
-    ticks = iter([0.0, 0.0, 9.0, 9.0, 9.0])
+    # Time is up after the first of them.
+    ticks = chain([0.0, 0.0, 0.0], repeat(9.0))
     writer = PlanWriter(kube, max_parallel=1, time_limit_s=1.0, monotonic=lambda: next(ticks))
     report = writer.write([*held, released], NOW)
     assert (report.written, report.deferred) == (1, 3)

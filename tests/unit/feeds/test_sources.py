@@ -288,9 +288,7 @@ def test_yesterday_served_again_is_not_believed(name: str, feed_of: FeedOf, beha
 
 
 @every_adapter
-def test_quarter_hours_summed_instead_of_averaged_move_no_intensity(
-    name: str, feed_of: FeedOf, behaviour: Any, truth: Any
-) -> None:
+def test_quarter_hours_summed_instead_of_averaged_move_no_intensity(name: str, feed_of: FeedOf, behaviour: Any) -> None:
     feed = feed_of(name)
     if feed.kind.weather or name == "prometheus":
         pytest.skip("not a sum of energy")
@@ -299,13 +297,14 @@ def test_quarter_hours_summed_instead_of_averaged_move_no_intensity(
     )
     found = long_read(feed, days=18)
     believed = believe(found, now=NOW).frame
+    honest = feed_of(name)
+    honest.server.behaviour = behaviour()
+    truth = long_read(honest, days=18)
     for direct in (False, True):
         series = intensity(believed, direct=direct)
         if series is None or ("ci_lifecycle_g_per_kwh" in found.columns and direct):
             continue
-        honest = feed_of(name)
-        honest.server.behaviour = behaviour()
-        want = intensity(long_read(honest, days=18), direct=direct)
+        want = intensity(truth, direct=direct)
         assert want is not None
         known = series.dropna()
         assert len(known) >= 15 * 24
