@@ -3,16 +3,17 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 import pytest
+from snapshots import workload_at
 
 from embellie.domain.forecast import Forecast
 from embellie.domain.plan import Action, Decision
 from embellie.domain.reasons import Reason, Rung, SignalKind
 from embellie.domain.snapshot import (
     Cell,
-    Flex,
     GridZoneState,
     Quality,
     Reading,
@@ -20,8 +21,6 @@ from embellie.domain.snapshot import (
     Snapshot,
     ThermalZoneState,
     Workload,
-    WorkloadKey,
-    WorkloadKind,
 )
 from embellie.planning import plan
 
@@ -47,25 +46,7 @@ def forecast(values: list[float], zone: str = "west", **changes: object) -> Fore
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
-def workload(name: str = "a", **changes: object) -> Workload:
-    base = Workload(
-        key=WorkloadKey(namespace="team", name=name, kind=WorkloadKind.JOB, uid=name),
-        created_at=NOW - timedelta(minutes=5),
-        latest_start=NOW + 12 * HOUR,
-        pods=1,
-        gpus_per_pod=8,
-        power_kw=4.0,
-        worst_power_kw=5.0,
-        duration_p50_s=7200.0,
-        duration_p90_s=7200.0,
-        flex=Flex.PATIENT,
-        tenant="team",
-        policy="default",
-        enforced=True,
-        allowed_cells=frozenset({"west"}),
-        minimum_saving_percent=2.0,
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]
+workload = partial(workload_at, NOW)
 
 
 def grid_zone(values: list[float] | None, name: str = "west", **changes: object) -> GridZoneState:

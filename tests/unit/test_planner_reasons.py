@@ -4,9 +4,11 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 import pytest
+from snapshots import workload_at
 
 from embellie.cli.explain import explain
 from embellie.cli.plan_tenants import evenness, table, use_of
@@ -19,7 +21,6 @@ from embellie.domain.plan import Action, Decision
 from embellie.domain.reasons import Reason, Rung, SignalKind
 from embellie.domain.snapshot import (
     Cell,
-    Flex,
     GridZoneState,
     RunningGang,
     Snapshot,
@@ -39,25 +40,7 @@ WAVE = [400.0] * 6 + [100.0] * 2 + [150.0] * 2 + [400.0] * 38
 UNEVEN = {"rich": TenantUse(gpu_h=90, waited_gpu_h=0), "poor": TenantUse(gpu_h=10, waited_gpu_h=30)}
 
 
-def work(name: str = "a", **changes: object) -> Workload:
-    base = Workload(
-        key=WorkloadKey(namespace="team", name=name, kind=WorkloadKind.JOB, uid=name),
-        created_at=NOW - timedelta(minutes=5),
-        latest_start=NOW + 12 * HOUR,
-        pods=1,
-        gpus_per_pod=8,
-        power_kw=4.0,
-        worst_power_kw=5.0,
-        duration_p50_s=7200.0,
-        duration_p90_s=7200.0,
-        flex=Flex.PATIENT,
-        tenant="team",
-        policy="default",
-        enforced=True,
-        allowed_cells=frozenset({"west"}),
-        minimum_saving_percent=2.0,
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]
+work = partial(workload_at, NOW)
 
 
 def scene(*workloads: Workload, nodes: int = 1, carbon: list[float] | None = None, **changes: object) -> Snapshot:

@@ -3,14 +3,15 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
+from snapshots import workload_at
 
 from embellie.domain.plan import Action, Decision, Plan
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import (
     Cell,
-    Flex,
     GridZoneState,
     Quality,
     Reading,
@@ -18,8 +19,6 @@ from embellie.domain.snapshot import (
     Snapshot,
     ThermalZoneState,
     Workload,
-    WorkloadKey,
-    WorkloadKind,
 )
 from embellie.thermal import shield
 from embellie.thermal.shield import ramp_debt_kw
@@ -32,24 +31,7 @@ def reading(value: float | None, quality: Quality = Quality.FRESH) -> Reading:
     return Reading(value=value, age_s=5.0, quality=quality)
 
 
-def workload(name: str = "a", **changes: object) -> Workload:
-    base = Workload(
-        key=WorkloadKey(namespace="team", name=name, kind=WorkloadKind.JOB, uid=name),
-        created_at=NOW - HOUR,
-        latest_start=NOW + 12 * HOUR,
-        pods=1,
-        gpus_per_pod=8,
-        power_kw=4.0,
-        worst_power_kw=5.0,
-        duration_p50_s=7200.0,
-        duration_p90_s=7200.0,
-        flex=Flex.PATIENT,
-        tenant="team",
-        policy="default",
-        enforced=True,
-        allowed_cells=frozenset({"west"}),
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]
+workload = partial(workload_at, NOW, created_at=NOW - HOUR, minimum_saving_percent=0.0)
 
 
 def hall(**changes: object) -> ThermalZoneState:

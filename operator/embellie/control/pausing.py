@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from embellie.api.energypolicy import EnergyPolicy
 from embellie.cluster.patches import format_time
 from embellie.cluster.records import PodRecord, WorkloadRecord, parse_time
 from embellie.control.assemble import Assembly
@@ -82,18 +83,20 @@ def heat_loads(
     assembly: Assembly, workloads: Sequence[WorkloadRecord], pods: Iterable[PodRecord], now: datetime
 ) -> tuple[HeatLoad, ...]:
     """Describe what runs in thermal zones, and what can be done about it. Times are in the operator's clock."""
-    records = {w.key.uid: w for w in workloads}
     zones = {c.name: c.thermal_zone for c in assembly.snapshot.cells}
+    if not any(zones.values()):
+        return ()
+    records = {w.key.uid: w for w in workloads}
     specs = {z.metadata.name: z.spec for z in assembly.grid_zones}
     grid = {c.name: c.grid_zone for c in assembly.snapshot.cells}
     nodes: defaultdict[str, set[str]] = defaultdict(set)
-    strangers: set[str] = set()
+    agents = _nodes_with_agent(assembly)
     for pod in pods:
         nodes[pod.job_uid or pod.uid].add(pod.node)
-        owner = records.get(pod.job_uid or pod.uid)
-        if owner is None or not _is_subject(owner, assembly):
-            strangers.add(pod.node)
-    agents = _nodes_with_agent(assembly) - strangers
+        if pod.node in agents:
+            owner = records.get(pod.job_uid or pod.uid)
+            if owner is None or _enforcing(owner, assembly) is None:
+                agents.remove(pod.node)
     allowance = _Allowance(assembly, workloads, now)
     found = []
     for gang in assembly.snapshot.running:
@@ -128,10 +131,10 @@ def heat_loads(
     return tuple(found)
 
 
-def _is_subject(record: WorkloadRecord, assembly: Assembly) -> bool:
-    """Tell whether work opted in under a policy that enforces."""
+def _enforcing(record: WorkloadRecord, assembly: Assembly) -> EnergyPolicy | None:
+    """Return the policy that enforces on work which opted in; None for all other work."""
     policy = assembly.table.match(record) if record.opted_in else None
-    return policy is not None and policy.spec.mode == "enforce"
+    return policy if policy is not None and policy.spec.mode == "enforce" else None
 
 
 def _nodes_with_agent(assembly: Assembly) -> set[str]:
@@ -215,8 +218,8 @@ class _Allowance:
         self._left: dict[str, int] = {}
         spent: Counter[str] = Counter()
         for record in workloads:
-            policy = assembly.table.match(record) if record.opted_in else None
-            if policy is None or policy.spec.mode != "enforce":
+            policy = _enforcing(record, assembly)
+            if policy is None:
                 continue
             name = policy.metadata.name
             self._left[name] = policy.spec.max_pauses_per_day

@@ -9,6 +9,7 @@ case what it was seen to draw at most, with the margin that ratings get too.
 import math
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 from embellie.thermal.power import WORST_CASE_FACTOR
@@ -79,6 +80,7 @@ class _Class:
     runs: set[str] = field(default_factory=set)
 
 
+@lru_cache(maxsize=65_536)
 def class_of(namespace: str, name: str) -> str:
     """Return the class of a pod or job: names that differ only in numbers or generated endings are one.
 
