@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from embellie.watchdog.api import Api, connect, namespaced
+from embellie.watchdog.api import Api, ApiError, connect, namespaced
 
 pytestmark = pytest.mark.control_plane
 
@@ -131,6 +131,17 @@ def test_a_missing_job_is_one_sentence_that_says_what_to_do(control_plane: Any, 
     assert "Traceback" not in result.stderr
 
 
+def refuses_pods(api: Api, namespace: str) -> bool:
+    """Whether a quota counts yet: before, a pod may pass, or be refused for another cause and retried ever later."""
+    container = {"name": "c", "image": "i"}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}, "spec": {"containers": [container]}}
+    try:
+        api.call("POST", namespaced("api/v1", namespace, "pods"), query={"dryRun": "All"}, body=body)
+    except ApiError as error:
+        return "exceeded quota" in error.message
+    return False
+
+
 def test_why_tells_of_a_quota_that_is_not_our_doing(control_plane: Any, api: Api, namespace: str) -> None:
     quota = {
         "apiVersion": "v1",
@@ -139,7 +150,10 @@ def test_why_tells_of_a_quota_that_is_not_our_doing(control_plane: Any, api: Api
         "spec": {"hard": {"pods": "0"}},
     }
     api.create(namespaced("api/v1", namespace, "resourcequotas"), quota)
-    time_limit = time.monotonic() + 60
+    time_limit = time.monotonic() + 120
+    while not refuses_pods(api, namespace):
+        assert time.monotonic() < time_limit, "the quota never took effect"
+        time.sleep(0.1)
     make_job(api, namespace, "train", held=False, suspend=False)
     while "exceeded quota" not in (said := embellie(control_plane, "why", "job/train", "-n", namespace).stdout):
         assert time.monotonic() < time_limit, said
