@@ -73,34 +73,49 @@ def worst(results: dict[str, Result], ratio: Callable[[Result, int], float]) -> 
 def main() -> int:
     """Print the table; the exit code tells only whether it could be made."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="keep the scores here")
+    parser.add_argument("--of", type=Path, help="print the tables of scores that were kept, and score nothing")
     options = parser.parse_args()
+    if options.of:
+        show(json.loads(options.of.read_text()))
+        return 0
     root = os.environ.get("EMBELLIE_DATA")
     if not root:
         print("EMBELLIE_DATA is not set: every row needs the benchmark grids' files, so none can be shown")
         return 0
-    folder, began = Path(root) / "grid", time.perf_counter()
-    honest = score(folder, GRIDS, target=Target.LIFECYCLE, protocol=Protocol.CARBONCAST, weather=WeatherUse.DAY1)
-    rosy = score(folder, GRIDS, target=Target.LIFECYCLE, protocol=Protocol.CARBONCAST, weather=WeatherUse.OPTIMISTIC)
-    share = score(folder, GRIDS, target=Target.RENEWABLE_SHARE, protocol=Protocol.CARBONCAST, weather=WeatherUse.DAY1)
-    direct = score(folder, tuple(DACF), target=Target.DIRECT, protocol=Protocol.DACF, weather=WeatherUse.DAY1)
-    frozen = score(folder, GRIDS, target=Target.LIFECYCLE, protocol=Protocol.CARBONCAST, weather=WeatherUse.DAY1,
-                   refit=False)  # fmt: skip
-    strict = score(folder, GRIDS, target=Target.LIFECYCLE, protocol=Protocol.CARBONCAST, weather=WeatherUse.DAY1,
-                   latency_hours=6)  # fmt: skip
-    split = score(folder, SPLITS, target=Target.LIFECYCLE, protocol=Protocol.ENSEMBLECI, weather=WeatherUse.OPTIMISTIC)
+    began = time.perf_counter()
+    found = everything(Path(root) / "grid")
     if options.json:
-        everything = {"honest": honest, "optimistic": rosy, "share": share, "direct": direct, "frozen": frozen,
-                      "latency6h": strict, "ensembleci": split}  # fmt: skip
-        options.json.write_text(json.dumps(everything, indent=1) + "\n")
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    show(found)
+    print(f"\n{time.perf_counter() - began:.0f} s in all")
+    return 0
+
+
+def everything(folder: Path) -> dict[str, dict[str, Result]]:
+    """Return the scores of all rows."""
+    lifecycle = {"target": Target.LIFECYCLE, "protocol": Protocol.CARBONCAST, "weather": WeatherUse.DAY1}
+    return {
+        "honest": score(folder, GRIDS, **lifecycle),
+        "optimistic": score(folder, GRIDS, **lifecycle | {"weather": WeatherUse.OPTIMISTIC}),
+        "share": score(folder, GRIDS, **lifecycle | {"target": Target.RENEWABLE_SHARE}),
+        "direct": score(folder, tuple(DACF), target=Target.DIRECT, protocol=Protocol.DACF, weather=WeatherUse.DAY1),
+        "frozen": score(folder, GRIDS, **lifecycle, refit=False),
+        "latency6h": score(folder, GRIDS, **lifecycle, latency_hours=6),
+        "ensembleci": score(folder, SPLITS, target=Target.LIFECYCLE, protocol=Protocol.ENSEMBLECI,
+                            weather=WeatherUse.OPTIMISTIC),
+    }  # fmt: skip
+
+
+def show(found: dict[str, dict[str, Result]]) -> None:
+    """Print the tables."""
+    honest = found["honest"]
     print(f"\n{'life-cycle, carboncast, honest weather':38}{'MAPE day 1 to 4':>26}{'persistence':>28}{'coverage':>24}")
     for zone, result in honest.items():
         print(f"{zone:38}{numbers(days(result, 'mape')):>26}{numbers(days(result, 'persistence_mape')):>28}"
               f"{numbers(days(result, 'coverage80'), 1):>24}")  # fmt: skip
-    table(honest, rosy, share, direct)
-    aside(frozen, strict, split)
-    print(f"\n{time.perf_counter() - began:.0f} s in all")
-    return 0
+    table(honest, found["optimistic"], found["share"], found["direct"])
+    aside(found["frozen"], found["latency6h"], found["ensembleci"])
 
 
 def table(
@@ -153,7 +168,7 @@ def placing(honest: dict[str, Result]) -> None:
     for who, prefix in (("  pooled", ""), ("  persistence, pooled", "persistence_")):
         kept_g, possible_g = (
             sum(result[name] for result in honest.values())
-            for name in (f"{prefix}saving_kept_g_per_kw", f"{prefix}saving_possible_g_per_kw")
+            for name in (f"{prefix}saving_kept_g_per_kw", "saving_possible_g_per_kw")
         )
         said = f"{100.0 * kept_g / possible_g:.1f} (mean {over_grids(f'{prefix}saving_share_pct'):.1f})"
         row(f"{who}: grams kept of grams possible [%]", said, "", None)
