@@ -210,7 +210,11 @@ INLET = {"name": "inlet", "role": "Inlet", "unit": "Celsius"}
 
 def one(value: object, age_s: float = 0.0) -> Callable[[BaseHTTPRequestHandler], None]:
     """Answer one number of the moment that it is asked at: tests are gathered long before they run."""
-    return lambda handler: result([{"metric": {}, "value": [time.time() - age_s, str(value)]}])(handler)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        result([{"metric": {}, "value": [time.time() - age_s, str(value)]}])(handler)
+
+    return answer
 
 
 def half(handler: BaseHTTPRequestHandler) -> None:
