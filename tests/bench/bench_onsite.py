@@ -28,10 +28,16 @@ DAY = timedelta(days=1)
 
 
 def read(path: Path, zone: str) -> pd.DataFrame:
-    """Return a grid file, hour-beginning."""
+    """Return a grid file, hour-beginning, with the weather at the hour that it describes.
+
+    The files' weather is that of a day after its row (see bench_forecast.py), labelled by the end of the hour in all.
+    """
     frame = pd.read_csv(path, index_col="timestamp_utc")
     frame.index = pd.to_datetime(frame.index, utc=True)
-    return frame.shift(freq="-1h") if zone in HOUR_ENDING else frame
+    weather = [name for name in frame.columns if name.startswith("wxfc_")]
+    moved = frame[weather].shift(24).shift(freq="-1h").reindex(frame.index)
+    measured = frame.drop(columns=weather)
+    return (measured.shift(freq="-1h").reindex(frame.index) if zone in HOUR_ENDING else measured).join(moved)
 
 
 def plant_of(kind: str, zone: str, peak_kw: float) -> Plant:
