@@ -78,6 +78,24 @@ def test_removable_heat_falls_with_the_hottest_hours_and_says_what_binds():
     assert state_of(settings(cooling=CoolingSettings(capacity_kw=50.0)), 10.0).outlook.bound[0] == HeatBound.CAPACITY
 
 
+def test_a_loop_takes_nothing_new_in_the_hours_before_it_cannot_carry_even_its_idle_load():
+    loop = settings(
+        cooling=CoolingSettings(capacity_kw=100.0, rise_k_per_kw=0.1, ambient_approach_k=5.0),
+        sensors=(SensorSettings(name="in", role=Role.COOLANT_SUPPLY, unit=Unit.CELSIUS),),
+        base_power_kw=30.0,
+    )
+    hours = [10.0] * 3 + [26.0] * 2 + [10.0] * 8 + [26.0]
+    found = state_of(loop, *hours).outlook
+    assert found is not None
+    # Hot at the 4th, 5th and 14th hour: what is made in the six hours before is still in the loop then.
+    assert found.removable_kw == pytest.approx([30.0] * 3 + [0.0] * 2 + [90.0] * 2 + [30.0] * 6 + [0.0])
+    assert found.bound[0] == HeatBound.STORED
+    # Air follows in minutes, and a permit says nothing of what the cooling can.
+    assert state_of(replace(loop, sensors=SENSORS), *hours).outlook.removable_kw[0] == pytest.approx(90.0)
+    permit = (Row(kw=20.0, from_hour=18, to_hour=20, to_outside=True),)
+    assert state_of(replace(loop, ceiling=permit), *[10.0] * 14).outlook.removable_kw.max() == pytest.approx(90.0)
+
+
 def test_a_permit_binds_in_its_hours_and_at_its_temperatures():
     ceiling = (Row(kw=30.0, from_hour=22.0, to_hour=6.0), Row(kw=10.0, outdoor_from_c=25.0))
     hours, outdoor = np.array([23.0, 3.0, 12.0, 12.0]), np.array([20.0, 20.0, 20.0, 26.0])
@@ -210,8 +228,17 @@ def test_a_promise_that_the_zone_cannot_carry_is_foreseen_hours_ahead():
     assert collision.zone == "west-r1"
     assert collision.at == workload.latest_start
     assert collision.need_kw > collision.removable_kw
-    roomy = replace(snapshot, thermal_zones=(replace(zone, outlook=outlook(made.snapshot.now, *[500.0] * 48)),))
+    large = replace(zone, outlook=outlook(made.snapshot.now, *[500.0] * 48))
+    roomy = replace(snapshot, thermal_zones=(large,))
     assert foresee(roomy, Plan(decisions=(decision,), objective_g=0.0)) == ()
+    # A zone that the ladder closed now is not taken to be open again within the hour, but is by tomorrow.
+    closed = replace(snapshot, thermal_zones=(replace(large, admission_open=False),))
+    assert foresee(closed, Plan(decisions=(decision,), objective_g=0.0)) == ()
+    due = replace(workload, latest_start=snapshot.now + timedelta(minutes=50))
+    soon = replace(decision, start=due.latest_start, latest_start=due.latest_start)
+    (near,) = foresee(replace(closed, workloads=(due,)), Plan(decisions=(soon,), objective_g=0.0))
+    assert near.removable_kw == 0.0
+    assert foresee(replace(roomy, workloads=(due,)), Plan(decisions=(soon,), objective_g=0.0)) == ()
 
 
 # --- bad specs and sensors --------------------------------------------------------------------------------------------

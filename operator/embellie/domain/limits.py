@@ -26,6 +26,8 @@ class HeatBound(StrEnum):
     ORDER = "OrderToCut"
     BARRIER = "InletRising"
     LADDER = "AdmissionClosed"
+    PROVEN = "OverheatedBefore"
+    STORED = "HeatStoredForTheHotHours"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,7 @@ def heat_room_now(zone: ThermalZoneState) -> HeatRoom:
         (zone.ceiling_kw, HeatBound.CEILING),
         (zone.order_kw, HeatBound.ORDER),
         (zone.barrier_kw, HeatBound.BARRIER),
+        (zone.proven_kw, HeatBound.PROVEN),
     ):
         if kw is not None and kw < limit:
             limit, bound = kw, what
