@@ -273,6 +273,27 @@ def test_a_zone_without_nodes_and_zones_that_share_nodes_say_so_and_count_no_gpu
     site.condition_when("gridzone", "west", "NodesExclusive", "True")
 
 
+def test_a_thermal_zone_without_nodes_counts_at_its_worst_and_its_neighbours_go_on(site: Site):
+    site.weather(CLEAN)
+    site.hold()
+    cooling = {"capacityKilowatts": 500}
+    site.apply("ThermalZone", "nowhere", nodeSelector={ZONE: "nowhere"}, cooling=cooling)
+    site.apply("ThermalZone", "somewhere", nodeSelector={ZONE: "west"}, cooling=cooling)
+    try:
+        for type_ in ("Ready", "AdmissionOpen"):
+            message = site.condition_when("thermalzone", "nowhere", type_, "False")["message"]
+            assert "spec.nodeSelector" in message
+            assert "--show-labels" in message
+        status = {z["metadata"]["name"]: z["status"] for z in site.get("thermalzones")["items"]}
+        assert (status["nowhere"]["state"], status["nowhere"]["headroomKilowatts"]) == ("Limited", 0)
+        site.condition_when("thermalzone", "somewhere", "Ready", "True")
+        site.train(zone="west")
+        site.plan_when(state="Released")
+        site.is_well()
+    finally:
+        site.plane.kubectl("delete", "thermalzones", "nowhere", "somewhere")
+
+
 @pytest.mark.parametrize(
     ("values", "issued_ahead_h", "reasons"),
     [
