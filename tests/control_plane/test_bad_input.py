@@ -8,7 +8,10 @@ come from the simulated exporter through the real Prometheus, behind a relay tha
 
 import http.client
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -394,6 +397,26 @@ def test_a_sensor_that_cannot_be_trusted_counts_at_its_worst_and_only_until_the_
     if site.relay.hang:
         # It has learned to expect slow turns, and would let the next tests' work go long before its bound.
         site.stop()
+
+
+def test_why_says_in_words_that_a_job_waits_for_heat(site: Site):
+    site.weather(CLEAN)
+    site.hold()
+    site.exporter.misbehave()
+    # Four idle nodes already make more heat than the row may.
+    hot_zone(site, "narrow", capacityKilowatts=10)
+    site.train("warm", zone="west", gpus=1, max_delay="10m")
+    plan = site.plan_when("warm", state="Held")
+    assert plan["status"]["reason"] == "HeatLimit"
+    environment = {**os.environ, "KUBECONFIG": str(site.plane.kubeconfig), "TZ": "UTC"}
+    command = [str(Path(sys.executable).parent / "embellie"), "why", "job/warm", "-n", site.namespace]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    why = next(line for line in done.stdout.splitlines() if line.startswith("Why: "))
+    assert "at worst narrow would carry" in why or "take a thermal zone over its limit" in why
+    assert "(HeatLimit)" in why
+    status = site.get("thermalzone", "narrow")["status"]
+    assert (status["state"], status["bindingLimit"]) == ("Limited", "CoolingCapacity")
+    assert "narrow" in site.plane.kubectl("get", "tz")
 
 
 def test_a_hot_reading_holds_past_the_bound_loudly_and_no_longer_than_it_is_hot_or_may(site: Site):

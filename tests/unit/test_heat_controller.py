@@ -165,6 +165,30 @@ def shielded(**changes) -> Decision:
     return shield(Plan(decisions=(decision,), objective_g=0.0), snapshot).decisions[0]
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cooling_capacity_kw": 1.0}, "its cooling carries no more with one unit failed"),
+        ({"proven_kw": 1.0}, "it overheated a while ago and takes back little more than it was seen to carry"),
+        ({"barrier_kw": 1.0}, "more would warm it faster than can be answered"),
+        ({"ceiling_kw": 1.0}, "a ceiling on heat allows no more"),
+        ({"inlet": fresh(31.0)}, "its temperature stands inside the margin below its limit"),
+        ({"outlook": "Stored"}, "the heat would still be in the loop when it gets too hot for its cooling"),
+        ({"outlook": ""}, "at the hottest hour of the run"),
+    ],
+    ids=["capacity", "proven", "barrier", "ceiling", "margin", "stored", "outlook"],
+)
+def test_what_waits_for_heat_says_so_in_words(changes, words):
+    if "outlook" in changes:
+        bound = (str(HeatBound.STORED),) * 48 if changes["outlook"] else ()
+        changes = {"outlook": replace(outlook(NOW, *[1.0] * 48), bound=bound)}
+    decision = shielded(**changes)
+    assert (decision.action, decision.reason) == (Action.HOLD, Reason.HEAT_LIMIT)
+    assert words in decision.message
+    assert decision.message.startswith("Waits because at worst west-r1 would carry")
+    assert "(" not in decision.message
+
+
 def outlook(snapshot_now, *removable: float) -> HeatOutlook:
     values = np.array(removable, dtype=np.float64)
     return HeatOutlook(

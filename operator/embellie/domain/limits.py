@@ -30,6 +30,20 @@ class HeatBound(StrEnum):
     STORED = "HeatStoredForTheHotHours"
 
 
+WORDS = {
+    HeatBound.CAPACITY: "its cooling carries no more with one unit failed",
+    HeatBound.STEADY_STATE: "more would take it over its limit less the margin",
+    HeatBound.READING: "its temperature stands inside the margin below its limit",
+    HeatBound.RETURN: "its coolant comes back inside the margin below its limit",
+    HeatBound.CEILING: "a ceiling on heat allows no more",
+    HeatBound.ORDER: "an order to cut allows no more",
+    HeatBound.BARRIER: "more would warm it faster than can be answered",
+    HeatBound.PROVEN: "it overheated a while ago and takes back little more than it was seen to carry since",
+    HeatBound.STORED: "the heat would still be in the loop when it gets too hot for its cooling",
+}
+"""Why a zone takes no more heat, for people; what is not here needs no words."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeatRoom:
     """How much heat a thermal zone may make in all, base load included [kW]; infinite without a limit."""
