@@ -335,7 +335,9 @@ def _staying_kw(state: _Memory, zone: ZoneHeat, loads: Sequence[HeatLoad]) -> fl
     drawing = {load.key: load.power_kw for load in loads}
     left = sum(kw for key, kw, _ in state.going if key not in drawing)
     left += sum(drawing[key] for key in state.paused if key in drawing)
-    return max(0.0, zone.heat_kw - left)
+    # What left faster than was thought does not show any more: never less than what is known to stay.
+    staying = sum(load.power_kw for load in loads if load.key not in state.paused)
+    return max(min(staying, zone.heat_kw), zone.heat_kw - left)
 
 
 def _shed(
