@@ -106,6 +106,28 @@ def test_a_permit_binds_in_its_hours_and_at_its_temperatures():
     assert heat_room_now(state).limit_kw == 30.0
 
 
+def test_a_permit_that_hangs_on_the_river_holds_while_the_river_is_warm_and_while_nobody_knows():
+    river = SensorSettings(name="river", role=Role.RIVER, unit=Unit.CELSIUS)
+    zone = settings(
+        sensors=(*SENSORS, river), ceiling=(Row(kw=30.0, river_from_c=25.0, to_outside=True),),
+        delivery=DeliverySettings(floor=(Row(kw=9.0, river_to_c=10.0),), capture_share=0.9),
+    )  # fmt: skip
+
+    def allowed(river_c: float | None) -> tuple[float | None, float, float | None, float | None]:
+        controller = HeatController([zone])
+        by_role = {Role.INLET: fresh(24.0), Role.SUPPLY: fresh(20.0), Role.RIVER: fresh(river_c)}
+        controller.observe(NOW, {"row": ZoneReadings(by_role=by_role)}, {"row": 40.0}, {"row": ambient(10.0)})
+        controller.respond(NOW, ())
+        (state,) = controller.states({"row": ambient(10.0)})
+        report = controller.reports["row"]
+        return state.ceiling_kw, state.outlook.removable_kw[0], report.floor_kw, float(report.admits)
+
+    assert allowed(26.0) == (30.0, 30.0, 0.0, 0.0)
+    assert allowed(20.0) == (None, pytest.approx(90.0), 0.0, 1.0)
+    assert allowed(5.0) == (None, pytest.approx(90.0), pytest.approx(10.0), 1.0)
+    assert allowed(None) == (30.0, 30.0, pytest.approx(10.0), 0.0)
+
+
 def test_a_floor_is_handed_on_as_the_power_that_makes_its_heat():
     delivery = DeliverySettings(floor=(Row(kw=45.0),), capture_share=0.9)
     assert state_of(settings(delivery=delivery), 10.0).outlook.floor_kw == pytest.approx([50.0])
