@@ -228,6 +228,7 @@ def _body(
             "fittedHours": known.overhead.hours,
         },
         "names": {gang.uid: f"{gang.namespace}/{gang.kind.lower()}/{gang.name}" for gang in known.gangs},
+        "teamOf": {gang.uid: gang.team for gang in known.gangs if gang.team},
         "adds": {
             "kwh": {
                 "jobs": allocation.jobs_it_kwh,

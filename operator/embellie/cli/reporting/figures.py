@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The figures of a report, and what is refused."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -10,14 +10,16 @@ from embellie.accounting.known import NO_ZONE
 from embellie.accounting.savings import METHOD as SAVINGS_METHOD
 from embellie.accounting.savings import Range
 from embellie.cli.reporting.books import Books
+from embellie.cli.reporting.coverage import NEEDED
 from embellie.cli.reporting.period import ReportError
-from embellie.cli.reporting.replayed import NEEDED, Cost, Saved, replay_books
+from embellie.cli.reporting.replayed import Cost, Delay, Saved, replay_books
 from embellie.cli.reporting.strays import NO_GRID, stray_notes, stray_refusals
 from embellie.domain.reasons import SignalKind
 from embellie.domain.sums import add_tables
 
 SCHEMA = "embellie.io/report/v1"
 TABLES = {"namespace": "namespaces", "team": "teams"}
+NO_TEAM = "(none)"
 KINDS = (SignalKind.AVERAGE_LIFECYCLE, SignalKind.AVERAGE_DIRECT)
 """Both ways of counting an inventory. Marginal emissions answer another question and have no column here."""
 OF_MACHINES = ("nodeSeconds", "nodesMetered", "gpuCovered", "gpuReserved", "gpuAll")
@@ -41,7 +43,7 @@ def make_report(books: Books, by: str, *, draws: int) -> dict[str, Any]:
     if by == "zone":
         rows = [_zone_row(zone, part, expected_s[zone]) for zone, part in sums.items()]
     elif by in TABLES:
-        rows = [_share_row(name or "(none)", part, refused) for name, part in sorted(whole.get(TABLES[by], {}).items())]
+        rows = [_share_row(name or NO_TEAM, part, refused) for name, part in sorted(whole.get(TABLES[by], {}).items())]
     if saved is not None and "saving" not in refused:
         cluster["saving"] = _saving(saved)
         _delays(rows, cluster, saved, by)
@@ -62,8 +64,8 @@ def make_report(books: Books, by: str, *, draws: int) -> dict[str, Any]:
         "rows": rows,
         "days": _days(books, saved),
         "revisions": _revisions(books),
-        "ledger": {"lostRecords": books.lost, "overrides": books.overrides},
-        "notes": [*stray_notes(books, sums), *_notes(books, whole, saved)],
+        "ledger": {"lostRecords": books.lost, "overrides": len(books.overridden)},
+        "notes": [*stray_notes(books, sums), *_notes(books, whole, whole_s, saved)],
     }
 
 
@@ -277,22 +279,26 @@ def _zone_saving(saved: Saved, zone: str) -> dict[str, Any] | None:
 
 def _delays(rows: list[dict[str, Any]], cluster: dict[str, Any], saved: Saved, by: str) -> None:
     """Fill in how much later work started than first come first served."""
-    everybody = list(saved.delays_h.values())
-    cluster["delay"] = _delay(everybody)
-    if by == "namespace":
-        for row in rows:
-            row["delay"] = _delay([one for one in everybody if one[0] == row["name"]])
+    cluster["delay"] = _delay(saved.delays)
+    whose = {
+        "zone": [one.zone for one in saved.delays],
+        "namespace": [one.namespace for one in saved.delays],
+        "team": [one.team or NO_TEAM for one in saved.delays],
+    }.get(by)
+    for row in rows if whose is not None else ():
+        mine = [one for one, name in zip(saved.delays, whose or (), strict=True) if name == row["name"]]
+        row["delay"] = _delay(mine)
 
 
-def _delay(found: list[tuple[str, float, int]]) -> dict[str, float] | None:
+def _delay(found: Sequence[Delay]) -> dict[str, float] | None:
     if not found:
         return None
-    late = [max(0.0, hours) for _, hours, _ in found]
+    late = [max(0.0, one.hours) for one in found]
     return {
         "workloads": len(found),
         "meanHours": sum(late) / len(late),
         "worstHours": max(late),
-        "gpuHours": sum(max(0.0, hours) * gpus for _, hours, gpus in found),
+        "gpuHours": sum(max(0.0, one.hours) * one.gpus for one in found),
     }
 
 
@@ -341,7 +347,15 @@ def _nothing(books: Books) -> str:
     return f"the ledger holds no accounts {asked}; it has some {has}"
 
 
-def _notes(books: Books, whole: Mapping[str, Any], saved: Saved | None) -> list[str]:
+def _short_of(whole: Mapping[str, Any], expected_s: float) -> bool:
+    """Tell whether hours are missing, of accounts or of an intensity that is not refused."""
+    seconds = whole["seconds"]
+    priced = [seconds.get(f"priced{kind}", 0.0) for kind in KINDS]
+    known = [seconds["length"], *(found for found in priced if found >= NEEDED * expected_s)]
+    return bool(min(known) < 0.9995 * expected_s)
+
+
+def _notes(books: Books, whole: Mapping[str, Any], expected_s: float, saved: Saved | None) -> list[str]:
     notes = []
     period = books.period
     for zone, (first, last) in sorted(books.seen.items()):
@@ -357,6 +371,12 @@ def _notes(books: Books, whole: Mapping[str, Any], saved: Saved | None) -> list[
         notes.append(
             "No cost is given: no account knows a price of electricity. Write prices to DIR/prices/ZONE.csv "
             "(docs/reports.md)."
+        )
+    hours = whole["seconds"]["length"] / 3600.0
+    if _short_of(whole, expected_s):
+        notes.append(
+            f"Figures are sums over the {hours:,.1f} zone-hours that have accounts, and emissions over those whose "
+            "intensity is known; what is missing is not made up."
         )
     if books.lost:
         notes.append(f"{books.lost} records could not be written in this period; the ledger says so itself.")
