@@ -181,6 +181,30 @@ def test_a_gang_that_ended_is_recorded_with_what_it_drew(desk: Desk) -> None:
     assert datetime.fromisoformat(runs[1]["end"]) == T0 + timedelta(minutes=31)
 
 
+def test_of_a_run_longer_than_accounts_are_kept_open_the_power_is_that_of_its_last_days(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, Hand(T0), Meters(), interval=timedelta(hours=6))
+    for _ in range(20):
+        desk.turn()
+        desk.clock.moment += timedelta(hours=6)
+    desk.turn(seen=view())
+    desk.clock.moment += timedelta(hours=7)
+    desk.turn(seen=view())
+    ended = desk.entries(Kind.RUN)[-1]
+    assert not ended["running"]
+    # The node's meter says 6.0 kW and its idle figure 3.2 kW: five days at the difference.
+    assert ended["addedKw"] == pytest.approx(2.8, rel=0.02)
+
+
+def test_work_that_is_deleted_while_it_waits_is_recorded_once(desk: Desk) -> None:
+    desk.turn(record())
+    desk.turn()
+    desk.turn()
+    desk.turn(record(State.RELEASED, Reason.BEST_NOW, uid="w2"))
+    desk.turn()
+    told = [(d["workload"]["uid"], d["state"]) for d in desk.entries(Kind.DECISION)]
+    assert told == [("w1", "Held"), ("w1", "Deleted"), ("w2", "Released")]
+
+
 def test_a_ledger_that_cannot_be_written_loses_nothing_that_fits_and_counts_the_rest(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
