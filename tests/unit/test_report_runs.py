@@ -163,6 +163,19 @@ def test_names_with_line_breaks_and_terminal_codes_stay_on_their_line(path: Path
     assert any(line.startswith('a"\N{REPLACEMENT CHARACTER}') for line in table.splitlines())
 
 
+def test_no_saving_is_claimed_for_a_period_of_which_too_little_is_accounted(path: Path) -> None:
+    write(path, [*swinging(24), ran(0)])
+    assert document(path, "2026-03-28", "2026-03-29")["cluster"]["saving"] is not None
+    row = document(path, "2026-03-28", "2026-03-31")["cluster"]
+    assert row["saving"] is None
+    assert "accounts cover 33.3 % of the hours" in row["refused"]["saving"]
+
+
+def test_zones_that_end_with_the_ledger_were_not_renamed(path: Path) -> None:
+    write(path, [zone_hour(k, zone=zone) for k in range(24) for zone in ("east", "west")])
+    assert "--rename" not in report(path, "2026-03-28", "2026-03-30").output
+
+
 def test_what_is_missing_is_told_and_not_made_up(path: Path) -> None:
     write(path, [zone_hour(k) for k in range(48) if k != 30])
     result = report(path, "2026-03-28", "2026-03-30")

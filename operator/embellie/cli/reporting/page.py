@@ -47,7 +47,7 @@ def as_html(report: Mapping[str, Any]) -> str:
             _figure(
                 _saving_chart(report),
                 "Against first come first served with the same arrivals. Bars are the best estimate, lines the 90 % "
-                "interval. A day below zero pays for work that was moved to it.",
+                "interval. A day below zero pays for work that was moved to it; owed is work that is still to be done.",
             ),
         ]
     parts += [f"<h2>By {_e(report['by'])}</h2>", _table(report), "<h2>How far can it be trusted?</h2>", _trust(cluster)]
@@ -125,7 +125,10 @@ def _energy_chart(report: Mapping[str, Any]) -> str:
 def _saving_chart(report: Mapping[str, Any]) -> str:
     days = [day for day in report["days"] if day["saving"]]
     labels = [day["day"][5:] for day in days]
-    figure, axes = _axes(len(days))
+    owed = {zone: -kg for zone, kg in (report["cluster"]["saving"] or {}).get("owedKg", {}).items()}
+    if any(abs(kg) >= 0.05 for kg in owed.values()):
+        labels.append("owed")
+    figure, axes = _axes(len(labels))
     zones = sorted({part["zone"] for day in days for part in day["saving"]})
     width = 0.8 / max(1, len(zones))
     for z, zone in enumerate(zones):
@@ -138,6 +141,11 @@ def _saving_chart(report: Mapping[str, Any]) -> str:
                 values.append(part["value"])
                 errors[0].append(max(0.0, part["value"] - part["low"]))
                 errors[1].append(max(0.0, part["high"] - part["value"]))
+        if labels[-1] == "owed" and zone in owed:
+            at.append(len(days) - 0.4 + width * (z + 0.5))
+            values.append(owed[zone])
+            for side in errors:
+                side.append(0.0)
         colour = (BLUE, ORANGE, GREEN, GREY)[z % 4]
         axes.bar(at, values, width=width * 0.92, color=colour, label=zone, yerr=errors, ecolor=DARK, capsize=2)
     axes.axhline(0.0, color=DARK, linewidth=0.8)

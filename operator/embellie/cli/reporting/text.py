@@ -19,6 +19,8 @@ HEADERS = (
     "mean delay h",
     "covered",
 )
+OWED_TOLD = 0.001
+"""Work that is owed is told from this share of the counterfactual's emissions on."""
 _LIFE, _DIRECT = "AverageLifecycle", "AverageDirect"
 
 
@@ -59,6 +61,12 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
     delayed, lost = saving["gpuHoursDelayed"], saving["gpuHoursLost"]
     lines.append(f"It cost {delayed:,.0f} GPU-hours of delay, and {lost:,.0f} GPU-hours less were worked by the end.")
     lines.append(f"{saving['shiftedKwh']['value']:,.0f} kWh moved to other hours or zones.")
+    owed = sum(saving["owedKg"].values())
+    if abs(owed) >= OWED_TOLD * saving["counterfactualKg"]:
+        lines.append(
+            f"Work worth {saving['owedKwh']:,.0f} kWh was still to be done at the end; the {owed:,.1f} kg that it will "
+            "emit are taken off the saving, and not off its days."
+        )
     cost = saving["cost"]
     if cost is not None:
         less, unit = cost["saved"], cost["currency"]
