@@ -68,10 +68,10 @@ def filled(path: Path) -> Path:
     return path
 
 
-def checked(path: Path, head: tuple[int, str] | None = None) -> Verification:
+def checked(path: Path, known: tuple[int, str] | None = None) -> Verification:
     with LedgerReader(path) as reader:
-        known = head or (reader.head.seq, reader.head.hash)
-        return verify(reader.entries(), reader.entries(kinds=[Kind.DAILY]), head=known)
+        head = reader.head.seq, reader.head.hash
+        return verify(reader.entries(), reader.entries(kinds=[Kind.DAILY]), head=head, known=known)
 
 
 def change(path: Path, statement: str) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from ledgers import run
 
 from embellie.ledger import Draft, Entry, Kind, Ledger, LedgerReader, compact, verify
 from embellie.ledger.records import digest
@@ -91,6 +92,35 @@ def test_a_head_known_from_elsewhere_finds_a_chain_that_was_written_anew(path: P
         chain[k] = forged(chain[k], previous=chain[k - 1].hash, body=body)
     assert verify(chain).sound, "nobody can tell from within"
     assert "another hash was expected" in verify(chain, head=head).findings[0].what
+    assert "the chain was written anew" in verify(chain, known=head).findings[0].what
+
+
+def test_a_head_that_was_kept_stays_good_while_the_ledger_grows(path: Path) -> None:
+    with LedgerReader(path) as reader:
+        kept = reader.head.seq, reader.head.hash
+    with Ledger(path, leader="c", version="1") as ledger:
+        ledger.append([Draft(kind=Kind.DECISION, at=T0 + timedelta(days=9), body={"k": k}) for k in range(5)])
+        assert run("ledger", "verify", "--ledger", str(path), "--head", f"{kept[0]}:{kept[1]}").exit_code == 0
+        wrong = run("ledger", "verify", "--ledger", str(path), "--head", f"{kept[0]}:{'f' * 64}")
+        assert wrong.exit_code == 1
+        assert f"record {kept[0]} is not the one that was known" in wrong.output
+        compact(ledger, T0 + timedelta(days=20), T0 + timedelta(days=20))
+    inside = run("ledger", "verify", "--ledger", str(path), "--head", f"{kept[0] - 3}:{'f' * 64}")
+    assert inside.exit_code == 0
+    assert "was compacted since, so that its hash cannot be compared" in inside.output
+
+
+def test_a_check_beside_a_writer_sees_the_ledger_as_it_was_when_it_began(path: Path) -> None:
+    with LedgerReader(path) as reader, Ledger(path, leader="c", version="1") as ledger:
+        head = reader.head.seq, reader.head.hash
+        ledger.append([Draft(kind=Kind.DECISION, at=T0, body={})])
+        daily = list(reader.entries(kinds=[Kind.DAILY]))
+        compact(ledger, T0 + timedelta(days=20), T0 + timedelta(days=20))
+        assert reader.integrity() == "ok"
+        result = verify(reader.entries(), daily, head=head)
+    assert result.sound, result.findings
+    assert result.head_seq == head[0]
+    assert verify(entries(path), entries(path, Kind.DAILY)).sound
 
 
 def test_compaction_at_the_very_end_is_walked_over_to_the_head(tmp_path: Path) -> None:
