@@ -118,6 +118,8 @@ def test_what_late_data_changed_in_the_last_three_days_is_shown_again_after_a_re
         clock.moment += QUARTER_DAY
         second.turn()
     assert shown() == pytest.approx(0.0), "those hours are more than three days ago"
+    starts = [account["start"] for account in second.entries(Kind.ACCOUNT) if account["revision"] == 0]
+    assert len(starts) == len(set(starts)), "a revision of an old interval is not where the accounts go on"
     second.stop()
 
 

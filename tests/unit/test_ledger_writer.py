@@ -149,6 +149,37 @@ def test_each_interval_is_accounted_once_over_a_restart_and_a_clock_that_goes_ba
     second.stop()
 
 
+def test_overhead_is_learnt_from_the_meters_of_the_days_before_and_over_a_restart(tmp_path: Path) -> None:
+    clock, meters = Hand(T0), Meters()
+    meters.zone_w = 9000.0
+    first = Desk(tmp_path, clock, meters, interval=timedelta(hours=6))
+    for _ in range(12):
+        first.turn()
+        clock.moment += timedelta(hours=6)
+    first.stop()
+    bodies = first.entries(Kind.ACCOUNT)
+    assert bodies[0]["overheadModel"]["fittedHours"] == 0
+    assert bodies[0]["adds"]["kwh"]["unexplained"] > 5.0, "the stated PUE is far too low"
+    assert bodies[-1]["overheadModel"]["fittedHours"] >= 48
+    assert bodies[-1]["adds"]["kwh"]["unexplained"] == pytest.approx(0.0, abs=0.01)
+    second = Desk(tmp_path, clock, meters, interval=timedelta(hours=6))
+    for _ in range(2):
+        second.turn()
+        clock.moment += timedelta(hours=6)
+    assert second.entries(Kind.ACCOUNT)[-1]["overheadModel"]["fittedHours"] >= 48
+    second.stop()
+
+
+def test_overhead_is_not_learnt_where_a_node_has_no_meter(tmp_path: Path) -> None:
+    clock, meters = Hand(T0), Meters()
+    meters.node_w = None
+    desk = Desk(tmp_path, clock, meters, interval=timedelta(hours=6))
+    for _ in range(12):
+        desk.turn()
+        clock.moment += timedelta(hours=6)
+    assert {body["overheadModel"]["fittedHours"] for body in desk.entries(Kind.ACCOUNT)} == {0}
+
+
 def test_intervals_without_prometheus_are_estimated_and_never_missing(desk: Desk) -> None:
     desk.recorder._accountant._metering._source.away = True  # type: ignore[union-attr]
     desk.turn()

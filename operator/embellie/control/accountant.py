@@ -121,8 +121,6 @@ class Accountant:
         """Return the intervals that have ended long enough ago, oldest first; never one that was closed before."""
         if self.cursor is None:
             self.cursor = floor(now, self._interval)
-        if now - self.cursor > PROVISIONAL:
-            return []
         found, start = [], self.cursor
         while start + self._interval + settle <= now:
             found.append((start, start + self._interval))
@@ -245,11 +243,12 @@ class Accountant:
         hours = self._hours.get(name)
         if hours is not None and (hours.fitted_on != today or hours.model is None):
             hours.fitted_on = today
-            enough = MIN_HOURS * 3600.0 / self._interval.total_seconds()
-            if len(hours.it_kw) >= enough:
+            interval_h = self._interval.total_seconds() / 3600.0
+            if len(hours.it_kw) * interval_h >= MIN_HOURS:
                 warm = np.array(hours.ambient_c)
                 known = warm if np.isfinite(warm).all() else None
-                hours.model = fit_overhead(np.array(hours.it_kw), np.array(hours.meter_kw), known) or hours.model
+                it_kw, meter_kw = np.array(hours.it_kw), np.array(hours.meter_kw)
+                hours.model = fit_overhead(it_kw, meter_kw, known, interval_h=interval_h) or hours.model
         if hours is not None and hours.model is not None:
             return hours.model
         return OverheadModel.from_pue(zone.spec.power_usage_effectiveness_percent / 100.0)

@@ -18,8 +18,8 @@ table{border-collapse:collapse;width:100%;font-size:.92rem}
 th,td{padding:.35rem .6rem;text-align:right;border-bottom:1px solid #ddd}
 th:first-child,td:first-child{text-align:left;white-space:nowrap}th{color:#444;font-weight:600}
 figure{margin:1rem 0}svg{width:100%;height:auto}figcaption{color:#555;font-size:.9rem}
-.tiles{display:flex;gap:1rem;flex-wrap:wrap;margin:1.2rem 0}
-.tile{flex:1 1 9rem;border:1px solid #ddd;border-radius:.5rem;padding:.8rem 1rem}.tile b{display:block;font-size:1.5rem}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(14rem,1fr));gap:1rem;margin:1.2rem 0}
+.tile{border:1px solid #ddd;border-radius:.5rem;padding:.8rem 1rem}.tile b{display:block;font-size:1.5rem}
 .refused{border-left:4px solid #D55E00;padding:.3rem .8rem;background:#fff5ee}ul{padding-left:1.2rem}
 """
 
@@ -65,6 +65,7 @@ def _tiles(cluster: Mapping[str, Any]) -> str:
     tiles = [
         ("energy", number(energy["total"] if energy else None, 0), "kWh at the meter"),
         ("emitted, life-cycle", number(kg["AverageLifecycle"], 0), "kg CO2e, location-based"),
+        ("emitted, direct", number(kg["AverageDirect"], 0), "kg CO2e, the other way of counting"),
         ("embodied", number(cluster["embodiedKg"], 0), "kg CO2e of hardware"),
     ]
     if saving is not None:
