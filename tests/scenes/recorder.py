@@ -61,7 +61,7 @@ class Meters:
         return samples
 
 
-def grid_zone(name: str = "west") -> GridZone:
+def grid_zone(name: str = "west", unit: str = "Watt") -> GridZone:
     return GridZone.model_validate(
         {
             "apiVersion": "embellie.io/v1alpha1",
@@ -69,7 +69,7 @@ def grid_zone(name: str = "west") -> GridZone:
             "metadata": {"name": name},
             "spec": {
                 "nodeSelector": {"zone": name},
-                "powerSensor": {"query": "facility", "unit": "Watt"},
+                "powerSensor": {"query": "facility", "unit": unit},
             },
         }
     )
@@ -94,9 +94,9 @@ def view(*pods: PodRecord) -> View:
     )
 
 
-def assembly(seen: View, clock: Hand, *policies: EnergyPolicy) -> Assembly:
+def assembly(seen: View, clock: Hand, *policies: EnergyPolicy, unit: str = "Watt") -> Assembly:
     inputs: dict[str, Any] = {
-        "view": seen, "grid_zones": (grid_zone(),), "thermal_zones": (), "policies": policies, "forecasts": {},
+        "view": seen, "grid_zones": (grid_zone(unit=unit),), "thermal_zones": (), "policies": policies, "forecasts": {},
         "grid_power": {}, "inlets": {}, "supplies": {}, "bounds": {}, "in_flight": {}, "own_namespace": "embellie",
         "turn_s": 15.0, "period_s": 15.0, "max_limit_hold_s": 3600.0,
     }  # fmt: skip
@@ -117,7 +117,7 @@ class Desk:
 
     def __init__(self, folder: Path, clock: Hand, meters: Meters, **options: Any) -> None:
         self.path = folder / "ledger.sqlite"
-        self.clock, self.leads = clock, True
+        self.clock, self.leads, self.unit = clock, True, "Watt"
         self.recorder = Recorder(
             LedgerOptions(path=self.path, **options), clock=clock, source=meters, exchange=folder, identity="me",  # type: ignore[arg-type]
             is_leader=lambda: self.leads,
@@ -133,7 +133,7 @@ class Desk:
         learnt: LearntPower = NOTHING,
     ) -> None:
         seen = seen or view(pod())
-        self.recorder.turn(assembly(seen, self.clock, *policies), seen, records, {}, learnt)
+        self.recorder.turn(assembly(seen, self.clock, *policies, unit=self.unit), seen, records, {}, learnt)
         self.recorder._retry_at = 0.0
         self.recorder._once()
 

@@ -20,6 +20,7 @@ from embellie.domain import names
 from embellie.domain.reasons import Reason, State
 from embellie.ledger import Kind, LedgerUnavailableError
 from embellie.telemetry.intensity import IntensityFolder
+from embellie.telemetry.metrics import REGISTRY
 from embellie.telemetry.tariffs import TariffFolder
 from embellie.thermal.job_power import ClassPower, NothingLearnt
 
@@ -258,6 +259,42 @@ def test_a_ledger_that_cannot_be_written_loses_nothing_that_fits_and_counts_the_
     assert [d["workload"]["uid"] for d in desk.entries(Kind.DECISION)] == ["w1", "w4", "w5", "w6"]
     gap = desk.entries(Kind.GAP)
     assert [(g["lost"], g["why"]) for g in gap] == [(2, "the disk is full")]
+    desk.recorder._tell_health()
+    assert REGISTRY.get_sample_value("embellie_ledger_unwritten_records") == 2
+    assert REGISTRY.get_sample_value("embellie_ledger_recording") == 1
+
+
+def test_what_is_written_is_flushed_to_the_disk_soon_and_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embellie.control.ledger_writer.FLUSH_S", 0.0)
+    desk.turn()
+    assert desk.recorder._ledger is not None
+    flushed: list[int] = []
+    monkeypatch.setattr(desk.recorder._ledger, "flush", lambda: flushed.append(1))
+    desk.turn(record())
+    desk.turn(record())
+    assert flushed == [1]
+
+
+def test_old_records_become_daily_accounts_once_a_day(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, Hand(T0), Meters(), interval=timedelta(hours=6), retention=timedelta(days=1))
+    for _ in range(13):
+        desk.turn()
+        desk.clock.moment += timedelta(hours=6)
+    assert len(desk.entries(Kind.DAILY)) >= 2
+    oldest = min(datetime.fromisoformat(account["start"]) for account in desk.entries(Kind.ACCOUNT))
+    assert oldest >= desk.clock.moment - timedelta(days=2, hours=6)
+
+
+def test_a_zones_meter_in_kilowatts_is_read_as_such(tmp_path: Path) -> None:
+    meters = Meters()
+    meters.zone_w = 7.2
+    desk = Desk(tmp_path, Hand(T0), meters, interval=HOUR)
+    desk.unit = "Kilowatt"
+    desk.turn()
+    desk.clock.moment += timedelta(minutes=61)
+    desk.turn()
+    (account,) = desk.entries(Kind.ACCOUNT)
+    assert account["adds"]["kwh"]["metered"] == pytest.approx(7.2)
 
 
 def test_a_turn_is_never_ended_by_what_cannot_be_recorded(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
