@@ -169,6 +169,9 @@ def test_no_saving_is_claimed_for_a_period_of_which_too_little_is_accounted(path
     row = document(path, "2026-03-28", "2026-03-31")["cluster"]
     assert row["saving"] is None
     assert "accounts cover 33.3 % of the hours" in row["refused"]["saving"]
+    for by in ("zone", "namespace"):
+        told = report(path, "2026-03-28", "2026-03-31", "--by", by).output
+        assert "Refused: saving of cluster: accounts cover 33.3 % of the hours" in told
 
 
 def test_zones_that_end_with_the_ledger_were_not_renamed(path: Path) -> None:

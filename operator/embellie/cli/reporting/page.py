@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from embellie.cli.reporting.text import HEADERS, number, revision_lines, row_cells, savings_lines
+from embellie.cli.reporting.text import HEADERS, number, refusals, revision_lines, row_cells, savings_lines
 
 BLUE, ORANGE, GREEN, GREY, DARK = "#0072B2", "#E69F00", "#009E73", "#BBBBBB", "#333333"
 """Okabe and Ito's palette, which colour-blind people can tell apart."""
@@ -78,8 +78,7 @@ def _tiles(cluster: Mapping[str, Any]) -> str:
 
 
 def _refused(report: Mapping[str, Any]) -> str:
-    reasons = sorted({(r["name"], figure, why) for r in report["rows"] for figure, why in r["refused"].items()})
-    return "".join(f"<p class=refused>Refused: {_e(f)} of {_e(n)}: {_e(w)}.</p>" for n, f, w in reasons)
+    return "".join(f"<p class=refused>{_e(line)}.</p>" for line in refusals(report))
 
 
 def _table(report: Mapping[str, Any]) -> str:

@@ -37,12 +37,19 @@ def as_table(report: Mapping[str, Any]) -> str:
     text = [f"From {period['from']} to {period['to']} ({period['hours']:g} h), by {report['by']}", "", line(HEADERS)]
     text += [line(one) for one in lines]
     text += ["", *savings_lines(report["cluster"])]
-    reasons = {(row["name"], figure, why) for row in report["rows"] for figure, why in row["refused"].items()}
-    text += [f"Refused: {figure} of {printable(name)}: {why}." for name, figure, why in sorted(reasons)]
+    text += [f"{line}." for line in refusals(report)]
     text += revision_lines(report)
     text += [f"Note: {note}" for note in report["notes"]]
     text.append(f"Methods: {report['method']['accounts']}, {report['method']['savings']} (docs/method.md).")
     return "\n".join(text) + "\n"
+
+
+def refusals(report: Mapping[str, Any]) -> list[str]:
+    """Say what is refused, row by row; the saving is the cluster's, whatever a row is."""
+    found = {(row["name"], figure, why) for row in report["rows"] for figure, why in row["refused"].items()}
+    cluster = report["cluster"]
+    found |= {(cluster["name"], figure, why) for figure, why in cluster["refused"].items() if figure == "saving"}
+    return [f"Refused: {figure} of {printable(name)}: {why}" for name, figure, why in sorted(found)]
 
 
 def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
