@@ -192,6 +192,21 @@ def test_intervals_without_prometheus_are_estimated_and_never_missing(desk: Desk
     assert all(a["kwh"]["estimated"] > 0 and a["seconds"]["metered"] == 0 for a in adds)
 
 
+def test_a_closed_interval_is_counted_in_the_metrics_once(desk: Desk) -> None:
+    def joules() -> float:
+        labels = {"zone": "west", "part": "workloads"}
+        return REGISTRY.get_sample_value("embellie_energy_joules_total", labels) or 0.0
+
+    before = joules()
+    desk.turn()
+    desk.clock.moment += timedelta(minutes=20)
+    desk.turn()
+    desk.turn()
+    (account,) = desk.entries(Kind.ACCOUNT)
+    assert joules() - before == pytest.approx(3.6e6 * account["adds"]["kwh"]["jobs"])
+    assert joules() > before
+
+
 def test_no_turn_waits_for_a_prometheus_that_does_not_answer(desk: Desk) -> None:
     desk.turn()
     desk.clock.moment += timedelta(minutes=20)
