@@ -11,7 +11,7 @@ from embellie.control.account_measures import count_accounts
 from embellie.control.savings_desk import savings_of
 from embellie.control.witness import PowerClasses, Track
 from embellie.domain.reasons import SignalKind
-from embellie.ledger import Draft
+from embellie.ledger import Draft, Kind
 from embellie.telemetry.metrics import REGISTRY
 from embellie.telemetry.metrics import accounts as told
 
@@ -40,6 +40,13 @@ def test_an_interval_is_counted_in_joules_grams_and_seconds() -> None:
     covered = 1 - adds["kwh"]["estimated"] / (adds["kwh"]["jobs"] + adds["kwh"]["idle"])
     assert 0.1 < covered < 0.9
     assert shown("embellie_energy_covered_ratio", zone="measured-zone") == pytest.approx(covered)
+
+
+def test_a_zone_without_nodes_is_no_alarm() -> None:
+    body = zone_hour(0, zone="empty-zone").body
+    adds = {**body["adds"], "kwh": dict.fromkeys(body["adds"]["kwh"], 0.0), "namespaces": {}}
+    count_accounts([Draft(kind=Kind.ACCOUNT, at=T0, body={**body, "adds": adds})])
+    assert shown("embellie_energy_covered_ratio", zone="empty-zone") == 1.0
 
 
 def test_a_meter_below_its_parts_never_takes_anything_off_a_counter() -> None:

@@ -2,19 +2,16 @@
 """A ledger that cannot be bent: what is changed, removed or reordered is found and named."""
 
 import io
-import os
-import resource
-import signal
 import sqlite3
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
 
 from embellie.cli.main import cli
 from embellie.ledger import (
@@ -27,6 +24,8 @@ from embellie.ledger import (
     Pseudonyms,
     compact,
     read_export,
+    schema,
+    store,
     verify,
     write_export,
 )
@@ -262,56 +261,6 @@ def test_a_full_disk_loses_nothing_that_was_written(filled: Path) -> None:
     assert checked(filled).sound
 
 
-_CHILD = """
-import sys
-from datetime import UTC, datetime
-from pathlib import Path
-from embellie.ledger import Draft, Kind, Ledger
-ledger = Ledger(Path(sys.argv[1]), leader="child", version="1")
-k = 0
-while True:
-    ledger.append([Draft(kind=Kind.DECISION, at=datetime(2026, 3, 1, tzinfo=UTC), body={"k": k, "x": "y" * 500})])
-    k += 1
-    print(k, flush=True)
-"""
-
-
-def _child(path: Path, **more: object) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", textwrap.dedent(_CHILD), str(path)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **more)  # type: ignore[call-overload,no-any-return]
-
-
-def test_a_crash_in_the_middle_of_a_write_loses_nothing_that_was_acknowledged(path: Path) -> None:
-    child = _child(path)
-    assert child.stdout is not None
-    written = 0
-    for line in child.stdout:
-        written = int(line)
-        if written >= 40:
-            break
-    child.send_signal(signal.SIGKILL)
-    rest, _ = child.communicate()
-    written = max([written, *(int(line) for line in rest.split())])
-    result = checked(path)
-    assert result.sound
-    assert result.records - 1 >= written
-
-
-def test_a_real_limit_of_the_file_system_is_told_in_words(path: Path) -> None:
-    def small_files() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-
-    child = _child(path, preexec_fn=small_files)
-    out, err = child.communicate(timeout=60)
-    assert "LedgerUnavailableError" in err
-    assert "full or failing" in err
-    result = checked(path)
-    assert result.sound
-    assert result.records - 1 == int(out.split()[-1])
-
-
 def test_a_ledger_that_became_read_only_says_so_and_can_be_written_later(filled: Path) -> None:
     with Ledger(filled, leader="a", version="1") as ledger:
         cursor = ledger._connection.connection.cursor()
@@ -367,6 +316,17 @@ def test_the_command_verifies_names_what_is_wrong_and_exits_with_1(filled: Path,
     bad = runner.invoke(cli, ["ledger", "verify", "--ledger", str(filled)])
     assert bad.exit_code == 1
     assert "record 7 is missing" in bad.output
+
+
+def test_the_tables_and_what_is_asked_of_them_are_said_in_postgresql_too() -> None:
+    dialect = postgresql.dialect()
+    tables = [str(CreateTable(table).compile(dialect=dialect)) for table in schema.METADATA.sorted_tables]
+    assert any("seq BIGINT NOT NULL" in text and "PRIMARY KEY (seq)" in text for text in tables)
+    for text in tables:
+        assert "AUTOINCREMENT" not in text
+        assert "SERIAL" not in text
+    statements = (store._INSERT, store._UPDATE, select(*store._COLUMNS).where(schema.RECORDS.c.at >= "2026"))
+    assert all(str(statement.compile(dialect=dialect)) for statement in statements)
 
 
 def test_a_ledger_goes_on_over_an_upgrade(filled: Path) -> None:

@@ -18,7 +18,8 @@ from embellie.control.records import Scene
 from embellie.control.witness import Witness
 from embellie.domain import names
 from embellie.domain.reasons import Reason, State
-from embellie.ledger import Kind, LedgerUnavailableError
+from embellie.ledger import Draft, Kind, LedgerUnavailableError
+from embellie.telemetry.energy import EnergySamples
 from embellie.telemetry.intensity import IntensityFolder
 from embellie.telemetry.metrics import REGISTRY
 from embellie.telemetry.tariffs import TariffFolder
@@ -191,6 +192,41 @@ def test_intervals_without_prometheus_are_estimated_and_never_missing(desk: Desk
     assert all(a["kwh"]["estimated"] > 0 and a["seconds"]["metered"] == 0 for a in adds)
 
 
+def test_a_closed_interval_is_counted_in_the_metrics_once(desk: Desk) -> None:
+    def joules() -> float:
+        labels = {"zone": "west", "part": "workloads"}
+        return REGISTRY.get_sample_value("embellie_energy_joules_total", labels) or 0.0
+
+    before = joules()
+    desk.turn()
+    desk.clock.moment += timedelta(minutes=20)
+    desk.turn()
+    desk.turn()
+    (account,) = desk.entries(Kind.ACCOUNT)
+    assert joules() - before == pytest.approx(3.6e6 * account["adds"]["kwh"]["jobs"])
+    assert joules() > before
+
+
+def test_no_turn_waits_for_a_prometheus_that_does_not_answer(desk: Desk) -> None:
+    desk.turn()
+    desk.clock.moment += timedelta(minutes=20)
+    waited: list[bool] = []
+
+    def hang(*_: object, **__: object) -> EnergySamples:
+        # While this is asked, the loop goes on with its next turn.
+        turn = threading.Thread(
+            target=desk.recorder.turn, args=(assembly(view(pod()), desk.clock), view(pod()), (record(),), {}, NOTHING)
+        )
+        turn.start()
+        turn.join(5.0)
+        waited.append(turn.is_alive())
+        return EnergySamples()
+
+    desk.recorder._accountant._metering._source.read = hang  # type: ignore[union-attr, method-assign, assignment]
+    desk.turn()
+    assert waited == [False]
+
+
 def test_a_clock_that_jumps_by_days_leaves_a_gap_that_is_told(desk: Desk) -> None:
     desk.turn()
     desk.clock.moment += timedelta(days=30)
@@ -264,6 +300,29 @@ def test_a_ledger_that_cannot_be_written_loses_nothing_that_fits_and_counts_the_
     assert REGISTRY.get_sample_value("embellie_ledger_recording") == 1
 
 
+def test_what_comes_while_the_ledger_fails_is_written_once_and_in_order(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.turn(record())
+    assert desk.recorder._ledger is not None
+    append = desk.recorder._ledger.append
+    said = [record()]
+
+    def full(*_: object, **__: object) -> None:
+        # The loop goes on while the disk is asked.
+        desk.recorder._take([Draft(kind=Kind.GAP, at=T0, body={"lost": 0, "why": f"while {len(said)}"})])
+        raise LedgerUnavailableError("the disk is full")
+
+    monkeypatch.setattr(desk.recorder._ledger, "append", full)
+    for k in range(2):
+        said.append(record(uid=f"w{k + 2}"))
+        desk.turn(*said)
+    monkeypatch.setattr(desk.recorder._ledger, "append", append)
+    desk.turn(*said)
+    assert [d["workload"]["uid"] for d in desk.entries(Kind.DECISION)] == ["w1", "w2", "w3"]
+    assert [d["why"] for d in desk.entries(Kind.GAP)] == ["while 2", "while 3"]
+
+
 def test_what_is_written_is_flushed_to_the_disk_soon_and_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embellie.control.ledger_writer.FLUSH_S", 0.0)
     desk.turn()
@@ -320,5 +379,5 @@ def test_a_team_is_named_by_a_label_of_its_namespace(tmp_path: Path) -> None:
     )  # fmt: skip
     seen = view(pod())
     witness.look(seen, T0, clock.from_wall, {})
-    body = accountant.close(T0, T0 + HOUR, Scene(assembly=assembly(seen, clock), view=seen))[0].body
+    body = accountant.close(T0, T0 + HOUR, Scene(assembly=assembly(seen, clock), view=seen), EnergySamples())[0].body
     assert list(body["adds"]["teams"]) == ["vision"]

@@ -75,6 +75,9 @@ def _dress(panel: AnyPanel, about: About) -> AnyPanel:
     panel.span(about.width).height(about.height)
     if about.link is not None:
         title, url = about.link
+        if url.startswith("/d/"):
+            # The other board opens on the same hours.
+            url += "?${__url_time_range}"
         panel.links([dashboard.DashboardLink(title).url(url).type(models.DashboardLinkType.LINK)])
     return panel
 

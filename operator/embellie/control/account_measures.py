@@ -13,7 +13,7 @@ def count_accounts(drafts: Sequence[Draft]) -> None:
     zones, namespaces = [], []
     for draft in drafts:
         adds = draft.body["adds"]
-        kwh, seconds = adds["kwh"], adds["seconds"]
+        kwh = adds["kwh"]
         parts = {
             "workloads": kwh["jobs"],
             "idle": kwh["idle"],
@@ -28,7 +28,8 @@ def count_accounts(drafts: Sequence[Draft]) -> None:
                 joules={name: max(0.0, value) * 3.6e6 for name, value in parts.items()},
                 grams={SignalKind(kind): grams for kind, grams in adds["grams"].items()},
                 embodied_grams=adds["embodiedG"],
-                covered_ratio=(1.0 - kwh["estimated"] / it_kwh if it_kwh > 0 else 0.0) if seconds["length"] else 0.0,
+                # Where nothing was drawn, nothing was estimated: an empty zone is no alarm.
+                covered_ratio=1.0 - kwh["estimated"] / it_kwh if it_kwh > 0.0 else 1.0,
             )
         )
         for name, row in adds["namespaces"].items():

@@ -27,7 +27,7 @@ from embellie.domain.clock import Clock
 from embellie.domain.reasons import SignalKind
 from embellie.domain.sums import add_tables
 from embellie.ledger import Draft, Entry, Kind
-from embellie.telemetry.energy import EnergySource
+from embellie.telemetry.energy import EnergySamples, EnergySource, PodName
 from embellie.telemetry.intensity import IntensityFolder
 from embellie.telemetry.tariffs import TariffFolder
 
@@ -134,10 +134,20 @@ class Accountant:
         start, self.cursor = self.cursor, floor(now, self._interval) - self._interval
         return start, self.cursor
 
-    def close(self, start: datetime, end: datetime, scene: Scene) -> list[Draft]:
+    def samples(self, start: datetime, end: datetime, scene: Scene, pods: Mapping[PodName, str]) -> EnergySamples:
+        """Ask for an interval's samples. May wait long for the network: nothing else may wait for it.
+
+        Args:
+            start: Its begin.
+            end: Its end.
+            scene: Whose zones have meters.
+            pods: Pods that held GPUs -> their node.
+        """
+        return self._metering.samples(start, end, scene.assembly.grid_zones, pods)
+
+    def close(self, start: datetime, end: datetime, scene: Scene, samples: EnergySamples) -> list[Draft]:
         """Account one interval, all zones; the cursor moves when the caller has written them."""
         zones = scene.assembly.grid_zones
-        samples = self._metering.samples(start, end, zones)
         drafts = []
         for zone in zones:
             known = self._metering.zone(zone, start, end, scene, samples, self._overhead(zone))

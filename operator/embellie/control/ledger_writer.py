@@ -85,6 +85,7 @@ class Recorder:
         self._log = DecisionLog()
         self._people = People(options.path)
         self._pending: deque[Draft] = deque()
+        self._pending_lock = threading.Lock()
         self._ended: list[Track] = []
         self._scene: Scene | None = None
         self._ledger: Ledger | None = None
@@ -144,10 +145,11 @@ class Recorder:
             logger.exception("a turn could not be recorded")
 
     def _take(self, drafts: Sequence[Draft]) -> None:
-        self._pending.extend(drafts)
-        while len(self._pending) > KEPT:
-            self._pending.popleft()
-            self._lost += 1
+        with self._pending_lock:
+            self._pending.extend(drafts)
+            while len(self._pending) > KEPT:
+                self._pending.popleft()
+                self._lost += 1
 
     def _run(self) -> None:
         while not self._stop.wait(TICK_S):
@@ -210,12 +212,17 @@ class Recorder:
             lost = self._lost
             self._append([Draft(kind=Kind.GAP, at=self._clock.now(), body={"lost": lost, "why": why})])
             self._lost_whole += lost
-            self._lost -= lost
+            with self._pending_lock:
+                self._lost -= lost
         while self._pending:
-            batch = [self._pending[k] for k in range(min(BATCH, len(self._pending)))]
-            self._append(batch)
-            for _ in batch:
-                self._pending.popleft()
+            with self._pending_lock:
+                batch = [self._pending.popleft() for _ in range(min(BATCH, len(self._pending)))]
+            try:
+                self._append(batch)
+            except LedgerError:
+                with self._pending_lock:
+                    self._pending.extendleft(reversed(batch))
+                raise
 
     def _append(self, drafts: Sequence[Draft]) -> None:
         """Write; a record that JSON cannot hold is left out and counted, the others are written."""
@@ -254,7 +261,11 @@ class Recorder:
             self._append([Draft(kind=Kind.GAP, at=now, body={"lost": 0, "why": why})])
         for start, end in self._accountant.due(now, settle):
             with self._witness_lock:
-                drafts = self._accountant.close(start, end, scene)
+                pods = {pod: node for pod, (_, node) in self._witness.pods.items()}
+            # Without the lock, for which a turn waits: a Prometheus that does not answer takes minutes.
+            samples = self._accountant.samples(start, end, scene, pods)
+            with self._witness_lock:
+                drafts = self._accountant.close(start, end, scene, samples)
             self._append(drafts)
             self._accountant.closed(drafts, end)
             count_accounts(drafts)

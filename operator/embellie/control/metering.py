@@ -17,7 +17,7 @@ from embellie.control.records import Scene
 from embellie.control.witness import PowerClasses, Witness, gangs_of
 from embellie.domain import names
 from embellie.domain.clock import Clock
-from embellie.telemetry.energy import EnergySamples, EnergySource, Series
+from embellie.telemetry.energy import EnergySamples, EnergySource, PodName, Series
 
 SAMPLES_PER_INTERVAL = 15
 PAD_SHARE = 0.25
@@ -48,8 +48,10 @@ class Metering:
         self._clock, self._source, self._witness = clock, source, witness
         self._classes, self._prices, self._team_label = classes, prices, team_label
 
-    def samples(self, start: datetime, end: datetime, zones: Sequence[GridZone]) -> EnergySamples:
-        """Return what Prometheus knows of an interval; nothing where there is none."""
+    def samples(
+        self, start: datetime, end: datetime, zones: Sequence[GridZone], pods: Mapping[PodName, str]
+    ) -> EnergySamples:
+        """Return what Prometheus knows of an interval; nothing where there is none. Waits for the network."""
         if self._source is None:
             return EnergySamples()
         pad = (end - start) * PAD_SHARE
@@ -57,7 +59,6 @@ class Metering:
         last = min(last, datetime.now(UTC))
         step_s = self._clock.wall_seconds(end - start) / SAMPLES_PER_INTERVAL
         queries = {z.metadata.name: z.spec.power_sensor.query for z in zones if z.spec.power_sensor is not None}
-        pods = {pod: node for pod, (_, node) in self._witness.pods.items()}
         return self._source.read(first, last, step_s, zone_queries=queries, pods=pods)
 
     def zone(

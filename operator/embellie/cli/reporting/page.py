@@ -63,7 +63,7 @@ def _tiles(cluster: Mapping[str, Any]) -> str:
     energy, saving = cluster["energyKwh"], cluster["saving"]
     kg = cluster["emissionsKg"]
     tiles = [
-        ("energy", number(energy["total"] if energy else None, 0), "kWh at the meter"),
+        ("energy", number(energy["total"] if energy else None, 0), "kWh, idle nodes and cooling included"),
         ("emitted, life-cycle", number(kg["AverageLifecycle"], 0), "kg CO2e, location-based"),
         ("emitted, direct", number(kg["AverageDirect"], 0), "kg CO2e, the other way of counting"),
         ("embodied", number(cluster["embodiedKg"], 0), "kg CO2e of hardware"),
