@@ -113,10 +113,16 @@ def week_rows(count: int, loads: Collection[str]) -> Iterator[tuple[str, str, st
     if "saturated" in loads:
         seeds = range(FIRST_SEED, FIRST_SEED + SATURATED_WEEKS)
         with ProcessPoolExecutor() as pool:
-            verdicts = list(pool.map(weeks.draw_saturated_week, seeds))
-        zero = verdicts.count("about zero")
-        text = f"{zero} of {len(verdicts)} weeks"
-        yield "saturated cluster: says about zero", text, ">= 9 in 10", zero >= 0.9 * len(verdicts)
+            found = list(pool.map(weeks.draw_saturated_week, seeds))
+        zero = [week.said.verdict for week in found].count("about zero")
+        text = f"{zero} of {len(found)} weeks"
+        yield "saturated cluster: says about zero", text, ">= 9 in 10", zero >= 0.9 * len(found)
+        # Some weeks do save: what is put off to the week's end meets cleaner hours. A claim must then be true.
+        too_much = sum(week.said.saved_g.low > week.truth_g for week in found)
+        text = f"{too_much} of {len(found)} weeks"
+        yield "saturated cluster: claims more than is true", text, "<= 1 in 20", too_much <= 0.05 * len(found)
+        saved = 100.0 * float(np.mean([week.truth_g / week.base_g for week in found]))
+        yield "saturated cluster: mean true saving", f"{saved:.2f} %", "told, no target", True
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     yield "CPU time of the weeks", f"{spent:.0f} s", "told, no target", True

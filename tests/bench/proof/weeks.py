@@ -150,15 +150,19 @@ def draw_week(seed: int, load: float) -> Outcome:
     return Outcome(truth_g=truth_g, said=said, base_g=base_g, jobs=len(week.jobs))
 
 
-def draw_saturated_week(seed: int) -> str:
-    """Return what a report says of a week in which half as much work again came as there is room for.
+def draw_saturated_week(seed: int) -> Outcome:
+    """Make a week in which half as much work again came as there is room for; truth and report end with the week.
 
-    The report ends with the week: in the days after it the cluster empties, and is saturated no more.
+    In the days after it the cluster empties, and is saturated no more.
     """
     rng = np.random.default_rng(seed)
     week = _week(rng, seed, SATURATED)
     end = week.begin + WEEK
-    return account(week.ours, week.site, week.published, week.begin, end, rng, seed).verdict
+    said = account(week.ours, week.site, week.published, week.begin, end, rng, seed)
+    truth = _Truth(rng, week.site, week.published, week.ambient)
+    base_g = truth.grams(simulate(truth.elsewhen(week.jobs), week.site).runs, week.begin, end)
+    truth_g = base_g - truth.grams(week.ours, week.begin, end)
+    return Outcome(truth_g=truth_g, said=said, base_g=base_g, jobs=len(week.jobs))
 
 
 def account(
