@@ -404,13 +404,21 @@ def test_work_planned_together_emits_no_more_than_first_come_first_served() -> N
 
 
 def test_the_last_plans_prices_change_nothing_in_an_equal_turn_and_one_arrival_changes_little() -> None:
-    work = [workload(f"w{i:02d}", created_at=NOW - i * timedelta(minutes=7), gpus_per_pod=1 + i % 4) for i in range(40)]
-    first = plan(snapshot(*work))
+    work = [
+        replace(
+            workload(f"w{i:02d}", gpus_per_pod=1 + i % 4),
+            created_at=NOW - i * timedelta(minutes=7),
+            latest_start=NOW + 24 * HOUR,
+        )
+        for i in range(40)
+    ]
+    cells = (cell(nodes=(8, 8, 8)),)
+    first = plan(snapshot(*work, cells=cells))
     assert first.prices is not None
-    again = plan(snapshot(*work), first.prices)
+    again = plan(snapshot(*work, cells=cells), first.prices)
     starts = {d.key: (d.cell, d.start) for d in first.decisions}
     assert sum(starts[d.key] != (d.cell, d.start) for d in again.decisions) <= 4
-    more = plan(snapshot(*work, workload("new", created_at=NOW)), again.prices)
+    more = plan(snapshot(*work, workload("new", created_at=NOW), cells=cells), again.prices)
     before = {d.key: (d.cell, d.start) for d in again.decisions}
     moved = sum(before[d.key] != (d.cell, d.start) for d in more.decisions if d.key in before)
     assert moved <= 8

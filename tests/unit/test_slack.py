@@ -4,21 +4,26 @@
 import numpy as np
 import pytest
 
-from embellie.planning.slack import out_of_slack
+from embellie.planning.slack import Queue, give_way, out_of_slack
 
 
-def must(latest_h: list[float], *, gpus: list[float] | None = None, hours: float = 2.0, **told: object) -> list[bool]:
-    count = len(latest_h)
+def queue(count: int, *, gpus: list[float] | None = None, hours: object = 2.0, **told: object) -> Queue:
     basics: dict[str, object] = {
         "gpus": np.array(gpus or [4.0] * count),
-        "hours": np.full(count, hours),
-        "latest_h": np.array(latest_h),
+        "hours": np.broadcast_to(np.asarray(hours, dtype=np.float64), (count,)),
         "capacity_gpus": 4.0,
         "busy_gpus": np.zeros(0),
         "busy_h": np.zeros(0),
-        "begin_h": 1.0,
     }
-    return out_of_slack(**(basics | told)).tolist()  # type: ignore[arg-type]
+    return Queue(**(basics | told))  # type: ignore[arg-type]
+
+
+def must(latest_h: list[float], **told: object) -> list[bool]:
+    return out_of_slack(queue(len(latest_h), **told), np.array(latest_h), 1.0).tolist()  # type: ignore[arg-type]
+
+
+def last(latest_h: list[float], **told: object) -> list[bool]:
+    return give_way(queue(len(latest_h), **told), np.array(latest_h)).tolist()  # type: ignore[arg-type]
 
 
 def test_work_that_still_fits_one_after_the_other_may_be_held() -> None:
@@ -54,3 +59,30 @@ def test_more_gpus_never_make_more_work_pressing(seed: int) -> None:
     latest = rng.uniform(1, 20, 40).tolist()
     few, many = (must(latest, gpus=[1.0] * 40, capacity_gpus=float(n)) for n in (4, 8))
     assert sum(many) <= sum(few)
+
+
+def test_nobody_gives_way_where_all_start_in_time() -> None:
+    assert last([0.0, 2.0, 4.0]) == [False] * 3
+    assert last([]) == []
+
+
+def test_the_largest_gives_way_so_that_the_fewest_are_late() -> None:
+    assert last([0.0, 1.0, 2.0, 3.0], hours=[40.0, 1.0, 1.0, 1.0]) == [True, False, False, False]
+    assert last([0.0, 0.0, 0.0], hours=[1.0, 2.0, 3.0]) == [False, True, True]
+
+
+def test_work_behind_the_last_late_one_keeps_its_turn_though_it_is_large() -> None:
+    assert last([0.0, 0.0, 50.0], hours=[1.0, 2.0, 40.0]) == [False, True, False]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_who_does_not_give_way_starts_in_time(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = 60
+    jobs = queue(count, gpus=rng.choice([1.0, 2.0, 4.0], count).tolist(), hours=rng.exponential(2.0, count))
+    latest = rng.uniform(0.0, 24.0, count)
+    gone = give_way(jobs, latest)
+    assert 0 < gone.sum() < count
+    order = jobs.listed(latest)
+    order = order[~gone[order]]
+    assert np.all(jobs.starts(order, 0.0) <= latest[order] + 1e-9)

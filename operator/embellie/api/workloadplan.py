@@ -65,6 +65,7 @@ class PlanReason(StrEnum):
     WRITE_CONFLICT = "WriteConflict"
     BEST_NOW = "BestNow"
     MINIMUM_SAVING = "MinimumSaving"
+    SLACK_SPENT = "SlackSpent"
     BOUND_REACHED = "BoundReached"
     FORECAST_UNAVAILABLE = "ForecastUnavailable"
     HELD_FRACTION = "HeldFraction"

@@ -52,6 +52,8 @@ class Reason(StrEnum):
     """No later start within the bound is expected to be cleaner."""
     MINIMUM_SAVING = "MinimumSaving"
     """A later start would save less than the policy's minimum."""
+    SLACK_SPENT = "SlackSpent"
+    """So much work waits that holding it longer could make some of it miss its bound."""
     BOUND_REACHED = "BoundReached"
     """`latestStart` has come."""
     FORECAST_UNAVAILABLE = "ForecastUnavailable"

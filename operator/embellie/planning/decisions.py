@@ -2,7 +2,7 @@
 """Decisions as they are handed out, and the part of them that weighs tenants."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -34,6 +34,40 @@ def release(
         now=now,
         best=best,
     )
+
+
+def start_now(
+    w: Workload,
+    at: datetime,
+    cell: str,
+    now: Estimate,
+    better: tuple[Estimate, float] | None,
+    *,
+    hurried: bool,
+    shares: Mapping[str, tuple[float, float]],
+) -> Decision:
+    """Return the decision to start a workload that has room, with the reason why it does not wait.
+
+    Args:
+        w: The workload.
+        at: Now.
+        cell: Where it starts.
+        now: What that emits.
+        better: The best later start and the part of the emissions that it would save; None where none is better.
+        hurried: Whether work may not wait for cleaner hours, because room runs short.
+        shares: What tenants had of late (`fairness.Standing`).
+    """
+    if better is None:
+        return release(w, at, cell, Reason.BEST_NOW, messages.best_now(w, cell, now), now, now)
+    later, saving = better
+    if saving < w.minimum_saving_percent / 100.0:
+        reason, text = Reason.MINIMUM_SAVING, messages.minimum_saving(w, cell, now, later)
+    elif hurried:
+        reason, text = Reason.SLACK_SPENT, messages.slack_spent(w, cell, now, later)
+    else:
+        # It would have waited for this, were it not for what its tenant has waited already.
+        reason, text = Reason.TENANT_SHARE, messages.waited_enough(w, cell, now, later, shares[w.tenant])
+    return release(w, at, cell, reason, text, now, now)
 
 
 def hold(

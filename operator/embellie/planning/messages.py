@@ -109,6 +109,15 @@ def waited_enough(w: Workload, cell: str, now: Estimate, best: Estimate, share: 
     )
 
 
+def slack_spent(w: Workload, cell: str, now: Estimate, best: Estimate) -> str:
+    """Say that waiting would save, and could make work late."""
+    saving = 100.0 * (1.0 - best.expected_g / now.expected_g) if now.expected_g > 0 else 0.0
+    would = f"save {saving:.1f}% of {mass(now.expected_g)} CO2e" if w.weights.carbon_only else "suit its policy better"
+    return (
+        f"Starts in {cell}: waiting would {would}, but so much work waits that some of it could miss its latest start."
+    )
+
+
 def best_now(w: Workload, cell: str, now: Estimate) -> str:
     """Say that waiting would not help."""
     if not w.weights.carbon_only:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan of a turn: all free workloads planned together, then each decision with its reason.
 
-What has reached its bound, or must start for another reason, goes first and takes its room. All others are planned as
-one problem (`joint`): prices on GPUs, power and heat share clean hours and scarce room among them. Then, first come
+What has reached its bound, or must start for another reason, goes first and takes its room; then what may not wait for
+cleaner hours because room before the bounds runs short (`rush`), each at the first open start. All others are planned
+as one problem (`joint`): prices on GPUs, power and heat share clean hours and scarce room among them. Then, first come
 first served, each takes the cheapest start that is open, its own place counting as open, where that saves what its
 policy asks against the first open start; else that first one. Hard limits come first: only open starts count. Shadow
 workloads come last and take no room from held ones.
@@ -15,6 +16,7 @@ one: whose low estimate is not above the planned start's expected emissions. It 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -27,10 +29,11 @@ from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Snapshot, Workload, WorkloadKey
 from embellie.planning import messages
 from embellie.planning.capacity import Capacity
-from embellie.planning.decisions import hold, release, respect_held_fraction
+from embellie.planning.decisions import hold, release, respect_held_fraction, start_now
 from embellie.planning.fairness import WAIT_PRICE, standing
 from embellie.planning.joint import Joint, plan_together
 from embellie.planning.problem import Binding, BoolArray
+from embellie.planning.rush import pressing
 from embellie.planning.scarcity import REASONS
 from embellie.planning.timegrid import NO_SAVING, CostModel, RunCosts, TimeGrid, cheapest_later, time_grid
 
@@ -45,14 +48,15 @@ def plan(snapshot: Snapshot, before: PriceBook | None = None) -> Plan:
 
     `before` are the prices of the last plan, `Plan.prices`; they make this one better for the same work, no more.
     """
-    turn = _Turn(snapshot, before, before.first if before is not None else frozenset())
+    hurried = pressing(snapshot, time_grid(snapshot.grid_zones, snapshot.now).step_s / 3600.0)
+    turn = _Turn(snapshot, before, before.first if before is not None else frozenset(), hurried)
     found = turn.run()
     best, best_found = turn, found
     for _ in range(_RETRIES if len(snapshot.workloads) <= _MOST_TO_RETRY else 0):
         if not best.no_room:
             break
         # What found nothing before its bound goes first in another plan.
-        again = _Turn(snapshot, best_found.prices, best.first | best.no_room)
+        again = _Turn(snapshot, best_found.prices, best.first | best.no_room, hurried)
         other = again.run()
         if len(again.no_room) >= len(best.no_room):
             break
@@ -70,11 +74,21 @@ def _anywhere(ok: BoolArray) -> BoolArray:
 class _Turn:
     """One plan in the making."""
 
-    def __init__(self, snapshot: Snapshot, before: PriceBook | None, first: frozenset[WorkloadKey]) -> None:
-        """`first` go before all others where room is short, because they found none otherwise."""
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        before: PriceBook | None,
+        first: frozenset[WorkloadKey],
+        hurried: Sequence[WorkloadKey],
+    ) -> None:
+        """`first` go before all others where room is short, because they found none otherwise.
+
+        `hurried` do not wait for cleaner hours; in this order, those of `first` before.
+        """
         self.first = first & {w.key for w in snapshot.workloads}
         self.no_room: frozenset[WorkloadKey] = frozenset()
         """Workloads for which nothing was free before their bound."""
+        self._hurried = dict.fromkeys(sorted(hurried, key=lambda key: key not in self.first))
         self._snapshot, self._before = snapshot, before
         self._cells = snapshot.cells
         self._rows = {cell.name: row for row, cell in enumerate(snapshot.cells)}
@@ -100,12 +114,14 @@ class _Turn:
     def run(self) -> Plan:
         ordered = sorted(self._snapshot.workloads, key=self._order)
         free = [w for w in ordered if self._is_free(w)]
+        at_once = [w for w in ordered if w.enforced and not self._is_free(w)]
+        pressed = {w.key: w for w in free if w.key in self._hurried}
+        for w in (*at_once, *(pressed[key] for key in self._hurried if key in pressed)):
+            self._decisions[w.key] = self._decide(w)
+        free = [w for w in free if w.key not in pressed]
         # Shadow workloads join only where there is nothing else to plan.
         joined = [w for w in free if w.enforced] or free
         together = {w.key for w in joined}
-        forced = [w for w in ordered if w.enforced and not self._is_free(w)]
-        for w in forced:
-            self._decisions[w.key] = self._decide(w)
         joint = self._joint = self._propose(joined) if joined else None
         for w in ordered:
             if w.key in together or w.key not in self._decisions:
@@ -247,7 +263,7 @@ class _Turn:
         now_row = int(np.where(ok[:, 0], mean[:, 0], np.inf).argmin()) if open_at[0] else int(mean[:, 0].argmin())
         now_cost = float(mean[now_row, 0])
         now = self._estimate(w, costs, rows[now_row], 0)
-        has_forecast = all(self._costs.known[row] for row in rows)
+        has_forecast, hurried = all(self._costs.known[row] for row in rows), w.key in self._hurried
         if not open_at[first]:
             return self._wait_full(w, rows, mean, costs, now, last)
         waiting = self._waiting_per_kw(w, last)
@@ -258,17 +274,19 @@ class _Turn:
         if has_forecast:
             # Its own place is free to it, all others are taken: the cheapest open start is never worse than that.
             cheaper = cheapest_later(masked[:, : self._worth(w, last) + 1], first, float(masked[base_row, first]))
-            if cheaper is not None and cheaper[2] >= w.minimum_saving_percent / 100.0:
+            if cheaper is not None and cheaper[2] >= w.minimum_saving_percent / 100.0 and not hurried:
                 row, start = cheaper[0], cheaper[1]
         self._capacity.reserve(w, rows[row], start)
         best = self._estimate(w, costs, rows[row], start)
         if start == 0:
-            if waiting is not None and has_forecast:
+            if waiting is not None and has_forecast and not hurried:
                 plain = np.where(ok, mean, np.inf)
                 cheaper = cheapest_later(plain[:, : self._worth(w, last) + 1], 0, float(plain[row, 0]))
             return self._start(w, rows, row, costs, now, cheaper)
         likely = self._likely(w, costs.low[rows, : last + 1], ok, start, float(costs.mean[rows[row], start]))
-        waits_anyway = has_forecast and self._would_wait(w, mean, now_cost, float(mean[row, start]), last)
+        waits_anyway = (
+            has_forecast and not hurried and self._would_wait(w, mean, now_cost, float(mean[row, start]), last)
+        )
         cell, when = self._cells[rows[row]].name, self._grid.start(start)
         if open_at[0] or waits_anyway:
             taken = self._taken(w, rows, mean, float(mean[row, start]), last) if has_forecast else None
@@ -337,15 +355,11 @@ class _Turn:
         cell, at = self._cells[rows[row]].name, self._snapshot.now
         if now is None:
             return release(w, at, cell, Reason.FORECAST_UNAVAILABLE, messages.forecast_unavailable(cell))
-        if cheaper is None:
-            return release(w, at, cell, Reason.BEST_NOW, messages.best_now(w, cell, now), now, now)
-        other = self._estimate(w, costs, rows[cheaper[0]], cheaper[1]) or now
-        if cheaper[2] >= w.minimum_saving_percent / 100.0:
-            # It would have waited for this, were it not for what its tenant has waited already.
-            text = messages.waited_enough(w, cell, now, other, self._standing.shares[w.tenant])
-            return release(w, at, cell, Reason.TENANT_SHARE, text, now, now)
-        text = messages.minimum_saving(w, cell, now, other)
-        return release(w, at, cell, Reason.MINIMUM_SAVING, text, now, now)
+        better = None
+        if cheaper is not None:
+            better = self._estimate(w, costs, rows[cheaper[0]], cheaper[1]) or now, cheaper[2]
+        hurried = w.key in self._hurried
+        return start_now(w, at, cell, now, better, hurried=hurried, shares=self._standing.shares)
 
     def _would_wait(self, w: Workload, mean: FloatArray, now_cost: float, planned_cost: float, last: int) -> bool:
         """Return whether carbon alone would make it wait, and the planned start does save enough."""

@@ -30,6 +30,8 @@ class Rule(Protocol):
     """Shape (jobs,): whether a job wants to run now."""
     rank: FloatArray
     """Shape (jobs,): lower goes first where room is short; equal ranks go by arrival."""
+    last: BoolArray
+    """Shape (jobs,): goes after all others, and makes room for them, though its waiting be used up."""
 
     def arrive(self, job: int, now: int, engine: "Engine") -> None:
         """A job has come; set what it wants, and wake-ups."""
@@ -170,15 +172,18 @@ class Engine:
             elif forced[job]:
                 kept = self._rule.reserves
 
-    def _order(self, job: int) -> tuple[bool, float, int]:
-        return not self.forced[job], float(self._rule.rank[job]), job
+    def _order(self, job: int) -> tuple[bool, bool, float, int]:
+        return bool(self._rule.last[job]), not self.forced[job], float(self._rule.rank[job]), job
+
+    def _may_pause(self, job: int, now: int) -> bool:
+        return not self.forced[job] and self._left(job, now) > 0
 
     def _give_way(self, ready: list[int], now: int) -> None:
         """Pause work that may be paused where these go before it: all at a slot's beginning, the forced at any time."""
         if not ready:
             return
-        free = self._free
-        soft = [j for j in self._running if self._pausable[j] and not self.forced[j] and self._left(j, now) > 0]
+        free, last = self._free, self._rule.last
+        soft = [j for j in self._running if self._pausable[j] and (last[j] or self._may_pause(j, now))]
         free += sum(self._gpus[j] for j in soft)
         for job in sorted([*ready, *soft], key=self._order):
             if self._gpus[job] <= free:
@@ -220,6 +225,7 @@ class EveryJob:
     def __init__(self, count: int) -> None:
         self.wants: BoolArray = np.zeros(count, dtype=bool)
         self.rank: FloatArray = np.zeros(count)
+        self.last: BoolArray = np.zeros(count, dtype=bool)
 
     def arrive(self, job: int, now: int, engine: Engine) -> None:
         """Run at once."""

@@ -5,7 +5,7 @@ What waits, what may be paused and what is expected to come is one problem of `p
 if the plan says so. What comes between two plans takes what they left free, at their prices.
 
 Nothing is held unless all known work would still start in time if it were (`planning.slack`), with a part of every
-bound to spare and work that goes on coming.
+bound to spare. Where not all can be in time, what is late already and the largest jobs go last.
 """
 
 import math
@@ -16,7 +16,7 @@ import numpy as np
 from embellie.domain.forecast import FloatArray
 from embellie.planning.inputs import make_jobs, make_zones, shifted
 from embellie.planning.problem import Prices, Problem, Solution
-from embellie.planning.slack import out_of_slack
+from embellie.planning.slack import KEPT, KEPT_PAUSABLE, Queue, give_way, out_of_slack
 from embellie.planning.solver import Effort, solve
 from embellie.simulation.whatif.ahead import Ahead
 from embellie.simulation.whatif.axis import BoolArray, IntArray
@@ -30,10 +30,6 @@ _COLD = Effort(first_iterations=60, improve=False, prove=False)
 _WARM = Effort(first_iterations=8, improve=False, prove=False)
 _FIRST, _LAST = 1e12, 1e12
 """Ranks of what must run, and of what runs only in room that nobody else wants."""
-_KEPT = 0.4
-"""Part of every bound that the guard keeps for work that nobody knows of yet."""
-_EXPECTED = 0.5
-"""Part of the last day's work that the guard expects to come once more."""
 _LENGTH_LEVEL = 0.5
 """Quantile of unknown lengths that the guard reckons with."""
 _KEEP_FREE = 0.97
@@ -132,6 +128,7 @@ class Planned(EveryJob):
         self._costs = self._ahead.costs(slot)
         flexible = engine.active()
         must = self._must_start(flexible, now, engine)
+        self.last[flexible] = self._give_way(flexible, now, engine) if must.any() else False
         # With slack left a large gang gets its room; without, it would make many others late.
         self.reserves = not must.any()
         found, count = self._plan(flexible, must, slot, engine)
@@ -157,25 +154,32 @@ class Planned(EveryJob):
         return result
 
     def _must_start(self, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
-        """Return which jobs must not be held any longer, if work goes on coming."""
-        work, tick_h, fixed = self._case.work, self._case.axis.tick_h, engine.fixed()
-        coming, day, share = self._known.last_day(now)
-        share *= _EXPECTED
-        later = work.arrival[coming] + day - now
-        may_wait = np.concatenate((engine.left_to_wait(jobs, now), later + work.wait[coming]))
-        both = np.concatenate((jobs, coming))
-        rest = self._known.rest(jobs, engine, now, _LENGTH_LEVEL)
-        must = out_of_slack(
-            gpus=work.gpus[both],
-            hours=np.concatenate((rest * tick_h, self._known.length(coming) * (share * tick_h))),
-            # Whose waiting ends before the next look starts then of itself.
-            latest_h=np.maximum((may_wait - _KEPT * work.wait[both]) * tick_h, self._case.axis.slot_h),
+        """Return which jobs must not be held any longer."""
+        work, tick_h = self._case.work, self._case.axis.tick_h
+        kept = np.where(work.pausable[jobs], KEPT_PAUSABLE, KEPT) * work.wait[jobs]
+        slot_h = self._case.axis.slot_h
+        # Whose waiting ends before the next look starts then of itself.
+        latest_h = np.maximum((engine.left_to_wait(jobs, now) - kept) * tick_h, slot_h)
+        return out_of_slack(self._queue(jobs, now, engine), latest_h, slot_h)
+
+    def _give_way(self, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
+        """Return which jobs go last where not all can be in time: those that are late, and the largest."""
+        work = self._case.work
+        may_wait = work.wait[jobs] - (now - work.arrival[jobs] - engine.done(jobs, now))
+        last: BoolArray = may_wait < 0
+        rows = np.flatnonzero(~last)
+        last[rows] = give_way(self._queue(jobs[rows], now, engine), may_wait[rows] * self._case.axis.tick_h)
+        return last
+
+    def _queue(self, jobs: IntArray, now: int, engine: Engine) -> Queue:
+        work, fixed, tick_h = self._case.work, engine.fixed(), self._case.axis.tick_h
+        return Queue(
+            gpus=work.gpus[jobs],
+            hours=np.asarray(self._known.rest(jobs, engine, now, _LENGTH_LEVEL) * tick_h, dtype=np.float64),
             capacity_gpus=float(self._case.site.capacity_gpus or 0.0),
             busy_gpus=work.gpus[fixed],
-            busy_h=(self._known.rest(fixed, engine, now, _LENGTH_LEVEL) * tick_h).astype(np.float64),
-            begin_h=self._case.axis.slot_h,
+            busy_h=np.asarray(self._known.rest(fixed, engine, now, _LENGTH_LEVEL) * tick_h, dtype=np.float64),
         )
-        return must[: jobs.size]
 
     def ended(self, job: int, now: int, engine: Engine) -> None:
         """Learn its length."""

@@ -26,6 +26,7 @@ START_REASONS = (
     Reason.BEST_NOW,
     Reason.MINIMUM_SAVING,
     Reason.TENANT_SHARE,
+    Reason.SLACK_SPENT,
     Reason.BOUND_REACHED,
     Reason.FORECAST_UNAVAILABLE,
     Reason.HELD_FRACTION,
