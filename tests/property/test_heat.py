@@ -335,11 +335,12 @@ def test_a_temperature_that_swings_around_a_mark_makes_no_measure_come_and_go(sw
 
 @given(
     st.lists(
-        st.tuples(st.floats(2, 25), st.booleans(), st.booleans(), st.sampled_from([60.0, 240.0, 400.0])),
+        # Twenty GPUs draw at most 10 kW above idle.
+        st.tuples(st.floats(1, 10), st.booleans(), st.booleans(), st.sampled_from([60.0, 240.0, 400.0])),
         min_size=1,
-        max_size=8,
+        max_size=12,
     ),
-    st.floats(0, 150),
+    st.floats(0, 120),
     st.sampled_from([0.0, 10.0]),
 )
 @settings(max_examples=25, deadline=None)
@@ -358,6 +359,7 @@ def test_a_zone_is_down_when_a_permit_begins_or_everything_that_may_be_done_was_
     memory, now, lowered, rungs = LadderMemory(), NOW.replace(hour=14), NOW, []
     begins = NOW.replace(hour=15)
     caps: dict[str, float] = {}
+    clear_since, eased = None, False
     while now < begins + timedelta(minutes=30):
         works = {n: w for n, w in works.items() if gone_at.get(n, now + timedelta(1)) > now}
         heat = idle_kw + sum(work.power_kw for work in works.values())
@@ -377,11 +379,15 @@ def test_a_zone_is_down_when_a_permit_begins_or_everything_that_may_be_done_was_
             assert not answer.caps
             assert not answer.pauses
         staying = heat - sum(work.power_kw for name, work in works.items() if name in gone_at)
+        clear_since = (clear_since or now) if staying <= 0.85 * permit_kw else None
+        eased = eased or (clear_since is not None and now - clear_since >= timedelta(minutes=30))
         if staying > permit_kw + 1e-6 and begins - timedelta(minutes=40) <= now < begins:
             assert not admits
         rungs.append(answer.zones["row"].level)
         for order in answer.caps:
             if order.watts_per_gpu > caps.get(order.key, 600.0) + 1e-6:
+                assert staying <= permit_kw
+            if order.watts_per_gpu > caps.get(order.key, 600.0) + 1e-6 and not eased:
                 assert now - lowered >= timedelta(seconds=900)
                 assert order.watts_per_gpu <= caps[order.key] + 0.05 * 600.0 + 1e-6
                 assert heat <= 0.95 * permit_kw
@@ -396,5 +402,5 @@ def test_a_zone_is_down_when_a_permit_begins_or_everything_that_may_be_done_was_
             gone_at[pause.key] = now + timedelta(seconds=works[pause.key].checkpoint_s + 120.0)
             works[pause.key] = replace(works[pause.key], pausable=False)
         now += timedelta(seconds=TURN_S)
-    if heat > 0.9 * permit_kw:
+    if heat > 0.9 * permit_kw and not eased:
         assert all(after >= before for before, after in pairwise(rungs))

@@ -18,6 +18,7 @@ from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Quality, Reading, Snapshot, ThermalZoneState
 from embellie.telemetry.exporters import Measurement
 from embellie.thermal.controller import HeatController
+from embellie.thermal.duties import duty_of
 from embellie.thermal.promises import foresee
 from embellie.thermal.readings import Unit
 from embellie.thermal.sensing import SensorBank, ZoneReadings, zone_readings
@@ -324,6 +325,24 @@ def test_a_class_gives_the_limits_that_are_not_written_and_every_number_can_be_o
     assert both.limits.inlet_hard_c == 30.0
     assert settings_of(thermal_zone("row")).limits.inlet_hard_c == 32.0
     assert fault_of(thermal_zone("row", limits={"equipmentClass": "A2"}).spec) == ""
+
+
+def test_a_derating_bounds_hot_hours_and_is_no_permit_that_running_work_must_come_down_to():
+    cooling = {
+        "capacityKilowatts": 100,
+        "riseMillikelvinPerKilowatt": 10,
+        "ambientApproachKelvin": -30,
+        "deratings": [
+            {"outdoorFromCelsius": 42, "capacityKilowatts": 30},
+            {"outdoorFromCelsius": 38, "capacityKilowatts": 60},
+        ],
+    }
+    told = settings_of(thermal_zone("row", cooling=cooling))
+    zone = replace(told, sensors=SENSORS)
+    state = state_of(zone, 30.0, 38.0, 41.9, 45.0)
+    assert state.outlook.removable_kw == pytest.approx([100.0, 60.0, 60.0, 30.0])
+    assert duty_of(zone, NOW, 45.0, None, lambda kw: kw) is None
+    assert fault_of(thermal_zone("row", cooling=cooling).spec) == ""
 
 
 def judged(values: list[float], *, power: list[float] | None = None, role: Role = Role.INLET, unit=Unit.CELSIUS):

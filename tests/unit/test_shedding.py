@@ -175,8 +175,9 @@ def test_a_paused_job_that_left_sooner_than_thought_is_not_taken_off_what_stays(
     memory, first = turn(LadderMemory(), 20.0, loads, 0.0)
     assert [order.key for order in first.pauses] == ["a"]
     # Gone after a minute, though its heat might have shown for five: the ten that stay are more than the five allowed.
-    _, after = turn(memory, 10.0, loads[1:], 90.0)
-    assert not after.zones["loop"].admits
+    for idle_kw in (0.0, 10.0):
+        _, after = turn(memory, idle_kw + 10.0, loads[1:], 90.0)
+        assert not after.zones["loop"].admits
 
 
 def test_what_the_network_takes_is_added_to_a_permit_once_it_is_known_and_not_when_it_stops():

@@ -189,6 +189,23 @@ class Limits(ApiModel):
     ] = None
 
 
+class Derating(ApiModel):
+    """What the cooling carries from an outdoor temperature on."""
+
+    outdoor_from_celsius: Annotated[
+        int,
+        Field(ge=-60, le=60, description="outdoorFromCelsius is the outdoor temperature from which it holds [degC]."),
+    ]
+    capacity_kilowatts: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="capacityKilowatts is the heat that the cooling carries then with one unit failed [kW].",
+        ),
+    ]
+
+
 class Cooling(ApiModel):
     """What the cooling can do."""
 
@@ -261,6 +278,15 @@ class Cooling(ApiModel):
             "capacityKilowatts limits starts until then.",
         ),
     ] = 0
+    deratings: Annotated[
+        tuple[Derating, ...],
+        Field(
+            max_length=16,
+            description="deratings are what the cooling carries on days hotter than it was sized for, as its maker's "
+            "table says; the lowest row that applies counts.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["outdoorFromCelsius"]},
+        ),
+    ] = ()
     time_constant_seconds: Annotated[
         int,
         Field(

@@ -106,7 +106,13 @@ def settings_of(
             )
             for s in spec.sensors or ()
         ),
-        ceiling=_rows(spec.rejection_ceilings, to_outside=True),
+        ceiling=(
+            *_rows(spec.rejection_ceilings, to_outside=True),
+            *(
+                Row(kw=float(r.capacity_kilowatts), outdoor_from_c=float(r.outdoor_from_celsius))
+                for r in spec.cooling.deratings
+            ),
+        ),
         delivery=None
         if spec.heat_delivery is None
         else DeliverySettings(

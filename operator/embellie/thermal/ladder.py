@@ -354,6 +354,7 @@ def _shed(
         now,
         may_cap=Measure.CAP in policy.measures,
         may_pause=Measure.PAUSE in policy.measures,
+        shown_kw=zone.heat_kw - sum(load.power_kw for load in loads if load.key in state.paused),
     )
     # When the limit is over, caps are raised step by step like those that heat asked for.
     share = min(state.cap_share, state.shed.share) if found.memory.share > state.shed.share else state.cap_share

@@ -58,6 +58,7 @@ def shed(
     *,
     may_cap: bool,
     may_pause: bool,
+    shown_kw: float | None = None,
 ) -> Shed:
     """Return what a permit or an order asks for now.
 
@@ -70,6 +71,8 @@ def shed(
         now: The present.
         may_cap: Whether the zone's ladder has caps.
         may_pause: Whether it has pauses.
+        shown_kw: The same heat as far as it shows: what left may still be in it, so that nothing comes in on a guess;
+            None: no other.
     """
     if duty is None or duty.close_kw == float("inf"):
         return Shed(memory=ShedMemory(), admits=True)
@@ -94,7 +97,7 @@ def shed(
         chosen = pauses_for(staying, heat_kw - _AIM * duty.pause_kw, len(staying), now)
         if chosen:
             state = replace(state, rung=3, changed=now)
-    return Shed(memory=state, admits=heat_kw <= _NEAR * duty.close_kw, pauses=tuple(chosen))
+    return Shed(memory=state, admits=max(heat_kw, shown_kw or 0.0) <= _NEAR * duty.close_kw, pauses=tuple(chosen))
 
 
 def _has_room(state: ShedMemory, duty: Duty, heat_kw: float, staying: Sequence[HeatLoad], now: datetime) -> bool:
