@@ -3,8 +3,10 @@
 
 import os
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("reproducible", derandomize=True)
-settings.register_profile("fuzz", print_blob=True)
+# No deadline: a busy machine is no finding.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("reproducible", PATIENT, derandomize=True)
+settings.register_profile("fuzz", PATIENT, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "reproducible"))

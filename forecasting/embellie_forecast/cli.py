@@ -10,17 +10,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from embellie_forecast.clock import ForecastClock, parse_clock
+from embellie_forecast.folders import cache_folder
 
 DEFAULT_DIRECTORY = "/var/lib/embellie"
 MIN_EVERY_SECONDS = 60
-
-
-def default_cache() -> Path:
-    """Return where models, archives and responses are kept: $EMBELLIE_CACHE, else the user's cache folder."""
-    own = os.environ.get("EMBELLIE_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "embellie"
 
 
 def wait_patiently() -> None:
@@ -92,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(options: argparse.Namespace) -> int:
     from embellie_forecast.service import Service, make_ladder, stop_on_signals
 
-    ladder = make_ladder(options.clock, options.cache or default_cache(), own_step=options.step == "source")
+    ladder = make_ladder(options.clock, options.cache or cache_folder(), own_step=options.step == "source")
     service = Service(directory=options.dir, clock=options.clock, ladder=ladder, every=options.every)
     stop_on_signals(service)
     service.run()
@@ -104,7 +97,7 @@ def _train(options: argparse.Namespace) -> int:
     from embellie_forecast.service import make_ladder
     from embellie_forecast.zones import Zone
 
-    ladder, now = make_ladder(options.clock, options.cache or default_cache()), options.clock.now()
+    ladder, now = make_ladder(options.clock, options.cache or cache_folder()), options.clock.now()
     for region in options.region or carried_zones():
         began = time.monotonic()
         zone = Zone(name=region.lower(), grid_region=region)

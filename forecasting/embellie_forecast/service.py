@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`embellie-forecast serve`: reads the zones, issues a forecast for each on time, and survives whatever it is given."""
 
-import os
 import signal
 import threading
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from embellie_forecast.clock import ForecastClock
 from embellie_forecast.exchange import ExchangeError, write_forecast
 from embellie_forecast.feeds import ReplayFeed
+from embellie_forecast.folders import models_folder
 from embellie_forecast.ladder import Issued, Ladder
 from embellie_forecast.live import LiveFeed
 from embellie_forecast.measured import write_measured
@@ -35,8 +35,7 @@ def make_ladder(
         settings: How models are trained; None: as they were chosen.
         own_step: Forecast in a source's own 15 or 30 minutes where it tells them.
     """
-    own = os.environ.get("EMBELLIE_MODELS")
-    folder = Path(own) if own else None if cache is None else cache / "models"
+    folder = None if cache is None else models_folder(cache)
     if clock.replay:
         # Models of a replay know only what was known then: they are kept apart, by where it starts.
         models = None if folder is None else folder / f"replay-{clock.origin:%Y%m%dT%HZ}"

@@ -37,6 +37,7 @@ def main() -> int:
     every_load = [*weeks.LOADS, "saturated"]
     parser.add_argument("--loads", nargs="+", choices=every_load, default=every_load, help="only weeks of these loads")
     parser.add_argument("--days", type=int, default=30, help="days of the plant (default 30)")
+    parser.add_argument("--ledger", type=Path, metavar="FILE", help="keep the plant's ledger, for a report")
     parser.add_argument("--decisions", type=int, default=1_000_000, help="decisions in the ledger")
     parser.add_argument("--only", choices=["month", "weeks", "ledger"], help="one part")
     parser.add_argument("--calibrate", type=int, metavar="N", help="check the interval on N other weeks of each load")
@@ -50,7 +51,7 @@ def main() -> int:
             "EMBELLIE_DATA is not set: weeks are drawn from the one week of jobs that is carried, not from two months."
         )
     parts: dict[str, Callable[[], Iterator[tuple[str, str, str, bool]]]] = {
-        "month": lambda: plant_rows(options.days),
+        "month": lambda: plant_rows(options.days, options.ledger),
         "weeks": lambda: week_rows(options.weeks, options.loads),
         "ledger": lambda: ledger_rows(options.decisions),
     }
@@ -67,10 +68,10 @@ def main() -> int:
     return 0 if all(row[3] for row in rows) else 1
 
 
-def plant_rows(days: int) -> Iterator[tuple[str, str, str, bool]]:
+def plant_rows(days: int, kept: Path | None = None) -> Iterator[tuple[str, str, str, bool]]:
     """Closure and energy per job."""
     with tempfile.TemporaryDirectory() as folder:
-        found = month.run_month(Path(folder) / "month.sqlite", days=days)
+        found = month.run_month(kept or Path(folder) / "month.sqlite", days=days)
     errors = np.array(found.job_errors_percent)
     over = int((errors > 5.0).sum())
     rest = abs(found.residual_percent)

@@ -318,8 +318,11 @@ def measure_bare_patches(plane: ControlPlane, kube: KubeClient, jobs: int, pods:
     }
     for plural in ("jobs", "pods"):
         plane.kubectl("delete", plural, "--all", "-n", TENANT, "--wait=false", "--grace-period=0")
-    pods_left = f"/api/v1/namespaces/{TENANT}/pods"
-    until(lambda: not list(kube.list_all(pods_left)), "the bare work is gone", 300, every_seconds=1.0)
+    left = [
+        f"{root}/namespaces/{TENANT}/{plural}?limit=1"
+        for root, plural in (("/api/v1", "pods"), ("/apis/batch/v1", "jobs"))
+    ]
+    until(lambda: not any(kube.get(path)["items"] for path in left), "the bare work is gone", 300, every_seconds=1.0)
     return found
 
 
@@ -374,6 +377,7 @@ def run_idle_and_burst(jobs: int, burst: int, nodes: int) -> dict[str, Any]:
         say(json.dumps(found["bare"], indent=1))
         forecasts(exchange, [100.0] * 96)
         operator = start_operator(plane, exchange, flags=())
+        until(lambda: metric(operator, "embellie_turns_total").get('{outcome="complete"}', 0) >= 1, "first turn", 180)
         until(lambda: switch_says(plane).get("enabled") == "true", "holding", 60)
         until(lambda: is_held_when_created(kube), "the API server holds", 60)
         say(f"creating {burst} Jobs at once")

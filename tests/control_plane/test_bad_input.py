@@ -8,7 +8,10 @@ come from the simulated exporter through the real Prometheus, behind a relay tha
 
 import http.client
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -273,6 +276,27 @@ def test_a_zone_without_nodes_and_zones_that_share_nodes_say_so_and_count_no_gpu
     site.condition_when("gridzone", "west", "NodesExclusive", "True")
 
 
+def test_a_thermal_zone_without_nodes_counts_at_its_worst_and_its_neighbours_go_on(site: Site):
+    site.weather(CLEAN)
+    site.hold()
+    cooling = {"capacityKilowatts": 500}
+    site.apply("ThermalZone", "nowhere", nodeSelector={ZONE: "nowhere"}, cooling=cooling)
+    site.apply("ThermalZone", "somewhere", nodeSelector={ZONE: "west"}, cooling=cooling)
+    try:
+        for type_ in ("Ready", "AdmissionOpen"):
+            message = site.condition_when("thermalzone", "nowhere", type_, "False")["message"]
+            assert "spec.nodeSelector" in message
+            assert "--show-labels" in message
+        status = {z["metadata"]["name"]: z["status"] for z in site.get("thermalzones")["items"]}
+        assert (status["nowhere"]["state"], status["nowhere"]["headroomKilowatts"]) == ("Limited", 0)
+        site.condition_when("thermalzone", "somewhere", "Ready", "True")
+        site.train(zone="west")
+        site.plan_when(state="Released")
+        site.is_well()
+    finally:
+        site.plane.kubectl("delete", "thermalzones", "nowhere", "somewhere")
+
+
 @pytest.mark.parametrize(
     ("values", "issued_ahead_h", "reasons"),
     [
@@ -373,6 +397,26 @@ def test_a_sensor_that_cannot_be_trusted_counts_at_its_worst_and_only_until_the_
     if site.relay.hang:
         # It has learned to expect slow turns, and would let the next tests' work go long before its bound.
         site.stop()
+
+
+def test_why_says_in_words_that_a_job_waits_for_heat(site: Site):
+    site.weather(CLEAN)
+    site.hold()
+    site.exporter.misbehave()
+    # Four idle nodes already make more heat than the row may.
+    hot_zone(site, "narrow", capacityKilowatts=10)
+    site.train("warm", zone="west", gpus=1, max_delay="10m")
+    plan = site.plan_when("warm", state="Held")
+    assert plan["status"]["reason"] == "HeatLimit"
+    environment = {**os.environ, "KUBECONFIG": str(site.plane.kubeconfig), "TZ": "UTC"}
+    command = [str(Path(sys.executable).parent / "embellie"), "why", "job/warm", "-n", site.namespace]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    why = next(line for line in done.stdout.splitlines() if line.startswith("Why: "))
+    assert "at worst narrow would carry" in why or "take a thermal zone over its limit" in why
+    assert "(HeatLimit)" in why
+    status = site.get("thermalzone", "narrow")["status"]
+    assert (status["state"], status["bindingLimit"]) == ("Limited", "CoolingCapacity")
+    assert "narrow" in site.plane.kubectl("get", "tz")
 
 
 def test_a_hot_reading_holds_past_the_bound_loudly_and_no_longer_than_it_is_hot_or_may(site: Site):

@@ -42,8 +42,6 @@ AWAITED = {
     "embellie_saving_lost_gpu_seconds",
     "embellie_saving_shifted_joules",
     "embellie_saving_peak_change_watts",
-    # Actual grid data comes a day later.
-    "embellie_emissions_revision_grams",
     # Tenants are compared once two of them have waited or worked.
     "embellie_tenants_jain_ratio",
 }

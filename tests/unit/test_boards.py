@@ -97,6 +97,7 @@ def test_every_panel_asks_a_question_says_how_to_read_the_answer_and_what_it_doe
         assert len(reading) > 20, title
         assert len(caveat) > 10, title
         assert panel["fieldConfig"]["defaults"]["unit"], title
+        assert isinstance(panel["options"], dict), title
         assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
         for target in panel["targets"]:
             assert target["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
@@ -109,7 +110,9 @@ def test_a_board_has_its_data_source_as_a_variable_links_to_the_others_and_event
     assert kinds["datasource"] == "datasource"
     assert any(link["type"] == "dashboards" and link["tags"] == raw["tags"] for link in raw["links"])
     assert any(link["url"].endswith("/docs/dashboards.md") for link in raw["links"])
-    assert {a["name"] for a in raw["annotations"]["list"]} >= {"Alerts", "Another leader"}
+    events = {event["name"]: event["titleFormat"] for event in raw["annotations"]["list"]}
+    assert events.keys() >= {"Alerts", "Another leader"}
+    assert all(len(re.sub(r"\{\{\w+\}\}", "", words)) > 5 for words in events.values()), "each line says what it is"
     uids = {board(p)["uid"] for p in FILES}
     for panel in panels(raw):
         for link in panel.get("links", ()):

@@ -228,3 +228,20 @@ def test_bloom_s_published_table_comes_out_of_its_published_inputs() -> None:
 def test_every_line_of_the_hardware_table_names_its_source() -> None:
     assert all(len(row.source) > 20 and row.quality for row in load_hardware())
     assert hardware_for("a GPU from next year").match == "*"
+
+
+def test_of_two_lines_of_hardware_that_fit_the_more_exact_one_counts() -> None:
+    (h100,) = (row for row in load_hardware() if row.match == "H100")
+    table = (h100, replace(h100, match="H100-NVL", gpu_kg=999.0), replace(h100, match="*"))
+    assert hardware_for("NVIDIA-H100-NVL", table).gpu_kg == 999.0
+    assert hardware_for("NVIDIA-H100-80GB-HBM3", table).gpu_kg == h100.gpu_kg
+
+
+@pytest.mark.parametrize(("estimated_kwh", "energy"), [(0.0, 0.03), (100.0, 0.20), (50.0, 0.115)])
+def test_the_uncertainty_of_a_card_can_be_redone_by_hand(estimated_kwh: float, energy: float) -> None:
+    card = Footprint(
+        name="x", dynamic_kwh=60, idle_kwh=40, overhead_kwh=0, estimated_kwh=estimated_kwh, g_per_kwh=100,
+        embodied_g=2000, gpu_hours=1, signal_kind="AverageLifecycle",
+    )  # fmt: skip
+    spread = ((10_000 * energy) ** 2 + (10_000 * 0.10) ** 2 + (2000 * 0.5) ** 2) ** 0.5
+    assert card.interval_g == (pytest.approx(12_000 - spread), pytest.approx(12_000 + spread))

@@ -78,6 +78,24 @@ def test_removable_heat_falls_with_the_hottest_hours_and_says_what_binds():
     assert state_of(settings(cooling=CoolingSettings(capacity_kw=50.0)), 10.0).outlook.bound[0] == HeatBound.CAPACITY
 
 
+def test_a_loop_takes_nothing_new_in_the_hours_before_it_cannot_carry_even_its_idle_load():
+    loop = settings(
+        cooling=CoolingSettings(capacity_kw=100.0, rise_k_per_kw=0.1, ambient_approach_k=5.0),
+        sensors=(SensorSettings(name="in", role=Role.COOLANT_SUPPLY, unit=Unit.CELSIUS),),
+        base_power_kw=30.0,
+    )
+    hours = [10.0] * 3 + [26.0] * 2 + [10.0] * 8 + [26.0]
+    found = state_of(loop, *hours).outlook
+    assert found is not None
+    # Hot at the 4th, 5th and 14th hour: what is made in the six hours before is still in the loop then.
+    assert found.removable_kw == pytest.approx([30.0] * 3 + [0.0] * 2 + [90.0] * 2 + [30.0] * 6 + [0.0])
+    assert found.bound[0] == HeatBound.STORED
+    # Air follows in minutes, and a permit says nothing of what the cooling can.
+    assert state_of(replace(loop, sensors=SENSORS), *hours).outlook.removable_kw[0] == pytest.approx(90.0)
+    permit = (Row(kw=20.0, from_hour=18, to_hour=20, to_outside=True),)
+    assert state_of(replace(loop, ceiling=permit), *[10.0] * 14).outlook.removable_kw.max() == pytest.approx(90.0)
+
+
 def test_a_permit_binds_in_its_hours_and_at_its_temperatures():
     ceiling = (Row(kw=30.0, from_hour=22.0, to_hour=6.0), Row(kw=10.0, outdoor_from_c=25.0))
     hours, outdoor = np.array([23.0, 3.0, 12.0, 12.0]), np.array([20.0, 20.0, 20.0, 26.0])
@@ -86,6 +104,28 @@ def test_a_permit_binds_in_its_hours_and_at_its_temperatures():
     state = state_of(settings(ceiling=(Row(kw=30.0),)), 10.0)
     assert state.outlook.bound[0] == HeatBound.CEILING
     assert heat_room_now(state).limit_kw == 30.0
+
+
+def test_a_permit_that_hangs_on_the_river_holds_while_the_river_is_warm_and_while_nobody_knows():
+    river = SensorSettings(name="river", role=Role.RIVER, unit=Unit.CELSIUS)
+    zone = settings(
+        sensors=(*SENSORS, river), ceiling=(Row(kw=30.0, river_from_c=25.0, to_outside=True),),
+        delivery=DeliverySettings(floor=(Row(kw=9.0, river_to_c=10.0),), capture_share=0.9),
+    )  # fmt: skip
+
+    def allowed(river_c: float | None) -> tuple[float | None, float, float | None, float | None]:
+        controller = HeatController([zone])
+        by_role = {Role.INLET: fresh(24.0), Role.SUPPLY: fresh(20.0), Role.RIVER: fresh(river_c)}
+        controller.observe(NOW, {"row": ZoneReadings(by_role=by_role)}, {"row": 40.0}, {"row": ambient(10.0)})
+        controller.respond(NOW, ())
+        (state,) = controller.states({"row": ambient(10.0)})
+        report = controller.reports["row"]
+        return state.ceiling_kw, state.outlook.removable_kw[0], report.floor_kw, float(report.admits)
+
+    assert allowed(26.0) == (30.0, 30.0, 0.0, 0.0)
+    assert allowed(20.0) == (None, pytest.approx(90.0), 0.0, 1.0)
+    assert allowed(5.0) == (None, pytest.approx(90.0), pytest.approx(10.0), 1.0)
+    assert allowed(None) == (30.0, 30.0, pytest.approx(10.0), 0.0)
 
 
 def test_a_floor_is_handed_on_as_the_power_that_makes_its_heat():
@@ -145,6 +185,30 @@ def shielded(**changes) -> Decision:
         start=snapshot.now, likely_start_p90=snapshot.now, latest_start=workload.latest_start, now=None, best=None,
     )  # fmt: skip
     return shield(Plan(decisions=(decision,), objective_g=0.0), snapshot).decisions[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cooling_capacity_kw": 1.0}, "its cooling carries no more with one unit failed"),
+        ({"proven_kw": 1.0}, "it overheated a while ago and takes back little more than it was seen to carry"),
+        ({"barrier_kw": 1.0}, "more would warm it faster than can be answered"),
+        ({"ceiling_kw": 1.0}, "a ceiling on heat allows no more"),
+        ({"inlet": fresh(31.0)}, "its temperature stands inside the margin below its limit"),
+        ({"outlook": "Stored"}, "the heat would still be in the loop when it gets too hot for its cooling"),
+        ({"outlook": ""}, "at the hottest hour of the run"),
+    ],
+    ids=["capacity", "proven", "barrier", "ceiling", "margin", "stored", "outlook"],
+)
+def test_what_waits_for_heat_says_so_in_words(changes, words):
+    if "outlook" in changes:
+        bound = (str(HeatBound.STORED),) * 48 if changes["outlook"] else ()
+        changes = {"outlook": replace(outlook(NOW, *[1.0] * 48), bound=bound)}
+    decision = shielded(**changes)
+    assert (decision.action, decision.reason) == (Action.HOLD, Reason.HEAT_LIMIT)
+    assert words in decision.message
+    assert decision.message.startswith("Waits because at worst west-r1 would carry")
+    assert "(" not in decision.message
 
 
 def outlook(snapshot_now, *removable: float) -> HeatOutlook:
@@ -210,8 +274,17 @@ def test_a_promise_that_the_zone_cannot_carry_is_foreseen_hours_ahead():
     assert collision.zone == "west-r1"
     assert collision.at == workload.latest_start
     assert collision.need_kw > collision.removable_kw
-    roomy = replace(snapshot, thermal_zones=(replace(zone, outlook=outlook(made.snapshot.now, *[500.0] * 48)),))
+    large = replace(zone, outlook=outlook(made.snapshot.now, *[500.0] * 48))
+    roomy = replace(snapshot, thermal_zones=(large,))
     assert foresee(roomy, Plan(decisions=(decision,), objective_g=0.0)) == ()
+    # A zone that the ladder closed now is not taken to be open again within the hour, but is by tomorrow.
+    closed = replace(snapshot, thermal_zones=(replace(large, admission_open=False),))
+    assert foresee(closed, Plan(decisions=(decision,), objective_g=0.0)) == ()
+    due = replace(workload, latest_start=snapshot.now + timedelta(minutes=50))
+    soon = replace(decision, start=due.latest_start, latest_start=due.latest_start)
+    (near,) = foresee(replace(closed, workloads=(due,)), Plan(decisions=(soon,), objective_g=0.0))
+    assert near.removable_kw == 0.0
+    assert foresee(replace(roomy, workloads=(due,)), Plan(decisions=(soon,), objective_g=0.0)) == ()
 
 
 # --- bad specs and sensors --------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from embellie_forecast.models.targets import Kernel
 FAST = Settings(kernels=(Kernel(gamma=0.005, alpha=0.1),), max_training_days=60, refit_days=60, warm_up_days=20)
 FIELDS = {"zone", "target", "protocol", "weather", "refit", "issues", "skipped_hours", "concordance", "crps",
           "regret_pct", "saving_share_pct", "saving_share_pooled_pct", "saving_share_by_case_pct",
+          "saving_share_any_hour_pct", "carbon_optimality_pct", "slack_24h_optimality_pct",
           "persistence_saving_share_pct", "train_seconds", "predict_seconds_per_issue", "peak_rss_mib",
           "model_id"}  # fmt: skip
 BY_DAY = ("mape", "mae", "coverage80", "width80", "interval_score", "persistence_mape", "persistence_interval_score",
@@ -87,16 +88,33 @@ def test_the_cheapest_hours_are_chosen_in_one_piece_or_split() -> None:
 def test_placing_by_the_truth_keeps_all_of_the_saving_and_by_its_opposite_less_than_none() -> None:
     truth = 300.0 + 100.0 * np.cos(2 * np.pi * np.arange(96) / 24)[None] + np.arange(96)[None] / 10.0
     best, worst = (judge_placement(f, truth, minimise=True) for f in (truth, -truth))
-    assert (best.regret_pct, best.saving_share_pct) == (pytest.approx(0.0), pytest.approx(100.0))
-    assert worst.regret_pct is not None
-    assert worst.saving_share_pct is not None
-    assert worst.regret_pct > 5.0
-    assert worst.saving_share_pct < 50.0
-    assert judge_placement(truth / 1000, truth / 1000, minimise=False).saving_share_pct == pytest.approx(100.0)
+    for name, perfect in (("regret_pct", 0.0), ("saving_share_pct", 100.0), ("saving_share_any_hour_pct", 100.0),
+                          ("optimality_pct", 100.0)):  # fmt: skip
+        assert best.mean(name) == pytest.approx(perfect)
+    for name, low, high in (("regret_pct", 5.0, 500.0), ("saving_share_pct", -500.0, 50.0),
+                            ("saving_share_any_hour_pct", -500.0, 0.0), ("optimality_pct", 30.0, 95.0)):  # fmt: skip
+        found = worst.mean(name)
+        assert found is not None
+        assert low < found < high
+    assert judge_placement(truth / 1000, truth / 1000, minimise=False).mean("saving_share_pct") == pytest.approx(100.0)
     # The line rises: a day in one piece starts best at once, and there is no saving to keep.
-    assert best.by_case_pct[2] is None
-    assert [share for share in best.by_case_pct if share is not None] == pytest.approx([100.0] * 3)
+    shares = [case.saving_share_pct for case in best.cases if case is not None]
+    assert shares[2] is None
+    assert [share for share in shares if share is not None] == pytest.approx([100.0] * 3)
     assert best.pooled_pct == pytest.approx(100.0)
+
+
+def test_optimality_is_the_clairvoyant_emissions_over_ours_and_one_hour_has_no_pieces() -> None:
+    truth = np.full((1, 96), 100.0)
+    truth[0, 10], truth[0, 20] = 50.0, 80.0
+    said = np.full((1, 96), 100.0)
+    said[0, 20] = 60.0
+    whole, split = judge_placement(said, truth, minimise=True).later[:2]
+    assert whole == split
+    assert whole is not None
+    assert whole.optimality_pct == pytest.approx(100.0 * 50.0 / 80.0)
+    assert whole.saving_share_pct == pytest.approx(100.0 * 20.0 / 50.0)
+    assert whole.any_hour_g == pytest.approx((23 * 100.0 + 50.0 + 80.0) / 25.0)
 
 
 def test_pooled_a_large_saving_counts_for_more_than_a_small_one() -> None:
@@ -106,15 +124,16 @@ def test_pooled_a_large_saving_counts_for_more_than_a_small_one() -> None:
     said = np.full((1, 96), 100.0)
     said[0, 20:24], said[0, 30:39] = 99.0, 50.0
     found = judge_placement(said, truth, minimise=True)
-    short, long = found.by_case_pct[0], found.by_case_pct[3]
+    short, _, _, long = (None if case is None else case.saving_share_pct for case in found.cases)
     assert short == pytest.approx(100.0)
     assert long is not None
     assert long < 100.0
+    mean = found.mean("saving_share_pct")
     assert found.pooled_pct is not None
-    assert found.saving_share_pct is not None
-    assert found.pooled_pct < found.saving_share_pct
+    assert mean is not None
+    assert found.pooled_pct < mean
     day = judge_placement(said, np.where(np.arange(96) < 24, truth, np.nan), minimise=True)
-    assert day.by_case_pct[2:] == (None, None)
+    assert day.cases[2:] == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ class Zone:
         self.policy, self.loads, self.memory, self.now = policy, loads, LadderMemory(), NOW
         self.heat_kw = 60.0
         self.pause_c = 30.5
+        self.supply_c: float | None = None
         self.answer = Response(zones={})
 
     def shows(self, celsius: float | None, after_s: float = 30.0, target_kw: float | None = 50.0) -> Level:
@@ -43,7 +44,7 @@ class Zone:
             name="row",
             temperature=Reading(value=celsius, age_s=5.0, quality=quality),
             hard_c=32.0, enter_c=30.5, leave_c=28.5, pause_c=self.pause_c, target_kw=target_kw,
-            heat_kw=self.heat_kw,
+            heat_kw=self.heat_kw, supply_c=self.supply_c,
         )  # fmt: skip
         self.memory, self.answer = respond(self.memory, [zone], self.loads, {"row": self.policy}, self.now)
         return self.answer.zones["row"].level
@@ -228,6 +229,51 @@ def test_a_reading_that_swings_around_the_mark_does_not_make_it_flap():
     zone = Zone()
     levels = [zone.shows(30.5 + (0.4 if turn % 2 else -0.4)) for turn in range(240)]
     assert sum(a is not b for a, b in pairwise(levels)) <= len(Level)
+
+
+def test_a_zone_that_warms_again_is_not_eased_and_one_that_stands_still_is():
+    zone = Zone()
+    zone.shows(30.6)
+    zone.stays(28.0, 900)
+    assert zone.stays(28.0, 30) is Level.NORMAL
+    other = Zone()
+    other.shows(30.6)
+    other.stays(27.0, 870)
+    for celsius in (27.5, 27.5, 28.0, 28.0, 28.5, 28.5):
+        assert other.shows(celsius) is Level.CLOSED
+    assert other.stays(28.0, 300) is Level.NORMAL
+
+
+def test_after_it_overheated_a_zone_takes_back_little_more_than_it_was_seen_to_carry():
+    zone = Zone()
+    zone.heat_kw = 60.0
+    assert zone.shows(28.0) is Level.NORMAL
+    assert zone.answer.zones["row"].proven_kw is None
+    zone.shows(30.6)
+    assert zone.answer.zones["row"].proven_kw is None
+    zone.heat_kw = 40.0
+    zone.stays(26.0, 900)
+    assert zone.answer.zones["row"].proven_kw == pytest.approx(50.0)
+    # More heat that does not warm it past its leave mark is believed within minutes, more that does never is.
+    zone.heat_kw = 48.0
+    zone.stays(26.0, 1200)
+    assert 58.0 < zone.answer.zones["row"].proven_kw <= 60.0
+    zone.heat_kw = 100.0
+    zone.stays(29.0, 1200)
+    assert zone.answer.zones["row"].proven_kw <= 60.0
+    zone.stays(26.0, 3600)
+    assert zone.answer.zones["row"].proven_kw is None
+
+
+def test_a_cooler_supply_carries_more_than_it_did_when_the_zone_overheated():
+    zone = Zone()
+    zone.supply_c = 24.0
+    zone.shows(30.6)
+    zone.stays(26.0, 1200)
+    assert zone.answer.zones["row"].proven_kw is not None
+    zone.supply_c = 22.5
+    zone.shows(26.0)
+    assert zone.answer.zones["row"].proven_kw is None
 
 
 def test_a_measure_that_the_zone_does_not_allow_is_left_out():

@@ -68,10 +68,10 @@ def filled(path: Path) -> Path:
     return path
 
 
-def checked(path: Path, head: tuple[int, str] | None = None) -> Verification:
+def checked(path: Path, known: tuple[int, str] | None = None) -> Verification:
     with LedgerReader(path) as reader:
-        known = head or (reader.head.seq, reader.head.hash)
-        return verify(reader.entries(), reader.entries(kinds=[Kind.DAILY]), head=known)
+        head = reader.head.seq, reader.head.hash
+        return verify(reader.entries(), reader.entries(kinds=[Kind.DAILY]), head=head, known=known)
 
 
 def change(path: Path, statement: str) -> None:
@@ -310,6 +310,18 @@ def test_a_real_limit_of_the_file_system_is_told_in_words(path: Path) -> None:
     result = checked(path)
     assert result.sound
     assert result.records - 1 == int(out.split()[-1])
+
+
+def test_a_ledger_that_became_read_only_says_so_and_can_be_written_later(filled: Path) -> None:
+    with Ledger(filled, leader="a", version="1") as ledger:
+        cursor = ledger._connection.connection.cursor()
+        cursor.execute("PRAGMA query_only=ON")
+        with pytest.raises(LedgerUnavailableError, match="read-only volume or not ours to write"):
+            ledger.append([decision(30)])
+        cursor.execute("PRAGMA query_only=OFF")
+        cursor.close()
+        ledger.append([decision(30)])
+    assert checked(filled).sound
 
 
 @pytest.fixture

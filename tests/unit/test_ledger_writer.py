@@ -3,156 +3,26 @@
 
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from recorder import HOUR, NOTHING, T0, Desk, Hand, Meters, assembly, pod, record, view
 
 from embellie.api.energypolicy import EnergyPolicy
-from embellie.api.gridzone import GridZone
-from embellie.cluster.plan_objects import PlanRecord
-from embellie.cluster.records import UNCONSTRAINED, NamespaceRecord, NodeRecord, PodRecord, WorkloadRecord
+from embellie.cluster.records import UNCONSTRAINED, NodeRecord, WorkloadRecord
 from embellie.cluster.store import View
 from embellie.control.accountant import Accountant
-from embellie.control.assemble import Assembly, Inputs, assemble
-from embellie.control.ledger_writer import LedgerOptions, Recorder
 from embellie.control.records import Scene
 from embellie.control.witness import Witness
 from embellie.domain import names
-from embellie.domain.reasons import Reason, SignalKind, State
-from embellie.domain.snapshot import WorkloadKey, WorkloadKind
-from embellie.ledger import Kind, LedgerReader, LedgerUnavailableError, verify
-from embellie.telemetry.energy import EnergySamples, Series
-from embellie.telemetry.intensity import IntensityFolder, read_intensity
-from embellie.telemetry.tariffs import TariffFolder, read_tariffs
-from embellie.telemetry.zone_files import ZoneFileError
-from embellie.thermal.job_power import ClassPower, LearntPower, NothingLearnt
-
-T0 = datetime(2026, 7, 1, tzinfo=UTC)
-HOUR = timedelta(hours=1)
-NOTHING = NothingLearnt()
-
-
-class Hand:
-    """A clock that a test moves by hand."""
-
-    def __init__(self, now: datetime) -> None:
-        self.moment = now
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def from_wall(self, wall: datetime) -> datetime:
-        return wall
-
-    def to_wall(self, moment: datetime) -> datetime:
-        return moment
-
-    def wall_seconds(self, duration: timedelta) -> float:
-        return duration.total_seconds()
-
-
-class Meters:
-    """A Prometheus that knows each node's power, and can be away."""
-
-    def __init__(self) -> None:
-        self.away = False
-
-    def read(self, start: datetime, end: datetime, step_s: float, **_: Any) -> EnergySamples:
-        samples = EnergySamples()
-        if not self.away:
-            at = [start.timestamp() + k * step_s for k in range(int((end - start).total_seconds() / step_s) + 1)]
-            samples.nodes["n1"] = Series(at, [6000.0] * len(at))
-            samples.zones["west"] = Series(list(at), [7200.0] * len(at))
-        return samples
-
-
-def grid_zone(name: str = "west") -> GridZone:
-    return GridZone.model_validate(
-        {
-            "apiVersion": "embellie.io/v1alpha1",
-            "kind": "GridZone",
-            "metadata": {"name": name},
-            "spec": {
-                "nodeSelector": {"zone": name},
-                "powerSensor": {"query": "facility", "unit": "Watt"},
-            },
-        }
-    )
-
-
-def pod(node: str = "n1", uid: str = "p1", job: str = "j1") -> PodRecord:
-    return PodRecord(
-        uid=uid, namespace="ml", name=uid, job_uid=job, node=node, gpus=8, watts_per_gpu="600",
-        created_at=T0 - HOUR, started_at=T0 - HOUR,
-    )  # fmt: skip
-
-
-def view(*pods: PodRecord) -> View:
-    return View(
-        workloads=(),
-        pods=pods,
-        nodes=(NodeRecord(name="n1", labels={"zone": "west"}, gpus=8, schedulable=True),),
-        namespaces=(NamespaceRecord(name="ml", labels={"team": "vision"}),),
-        grid_zones=(),
-        thermal_zones=(),
-        energy_policies=(),
-    )
-
-
-def assembly(seen: View, clock: Hand, *policies: EnergyPolicy) -> Assembly:
-    inputs: dict[str, Any] = {
-        "view": seen, "grid_zones": (grid_zone(),), "thermal_zones": (), "policies": policies, "forecasts": {},
-        "grid_power": {}, "inlets": {}, "supplies": {}, "bounds": {}, "in_flight": {}, "own_namespace": "embellie",
-        "turn_s": 15.0, "period_s": 15.0, "max_limit_hold_s": 3600.0,
-    }  # fmt: skip
-    return assemble(Inputs(**inputs), clock, clock.now())
-
-
-def record(state: State = State.HELD, reason: Reason = Reason.CLEANER_WINDOW, uid: str = "w1") -> PlanRecord:
-    return PlanRecord(
-        key=WorkloadKey(namespace="ml", name="train", kind=WorkloadKind.JOB, uid=uid), latest_start=T0 + 6 * HOUR,
-        policy="p", mode="enforce", state=state, reason=reason, message='Waits: "quoted"\nand on.', cell="west",
-        grid_zone="west", planned_start=T0 + HOUR, likely_start_p50=None, likely_start_p90=None, now_g=100.0,
-        planned_g=80.0, planned_low_g=70.0, planned_high_g=95.0, energy_wh=1000.0, gpus=8,
-    )  # fmt: skip
-
-
-class Desk:
-    """A recorder on a clock that is moved by hand, run step by step instead of on its thread."""
-
-    def __init__(self, folder: Path, clock: Hand, meters: Meters, **options: Any) -> None:
-        self.path = folder / "ledger.sqlite"
-        self.clock, self.leads = clock, True
-        self.recorder = Recorder(
-            LedgerOptions(path=self.path, **options), clock=clock, source=meters, exchange=folder, identity="me",  # type: ignore[arg-type]
-            is_leader=lambda: self.leads,
-        )  # fmt: skip
-
-    def turn(
-        self,
-        *records: PlanRecord,
-        seen: View | None = None,
-        policies: tuple[EnergyPolicy, ...] = (),
-        learnt: LearntPower = NOTHING,
-    ) -> None:
-        seen = seen or view(pod())
-        self.recorder.turn(assembly(seen, self.clock, *policies), seen, records, {}, learnt)
-        self.recorder._retry_at = 0.0
-        self.recorder._once()
-
-    def stop(self) -> None:
-        if self.recorder._ledger is not None:
-            self.recorder._ledger.close()
-
-    def entries(self, *kinds: Kind) -> list[dict[str, Any]]:
-        with LedgerReader(self.path) as reader:
-            assert verify(
-                reader.entries(), reader.entries(kinds=[Kind.DAILY]), head=(reader.head.seq, reader.head.hash)
-            ).sound
-            return [entry.content for entry in reader.entries(kinds=kinds)]
+from embellie.domain.reasons import Reason, State
+from embellie.ledger import Kind, LedgerUnavailableError
+from embellie.telemetry.intensity import IntensityFolder
+from embellie.telemetry.metrics import REGISTRY
+from embellie.telemetry.tariffs import TariffFolder
+from embellie.thermal.job_power import ClassPower, NothingLearnt
 
 
 @pytest.fixture
@@ -280,6 +150,37 @@ def test_each_interval_is_accounted_once_over_a_restart_and_a_clock_that_goes_ba
     second.stop()
 
 
+def test_overhead_is_learnt_from_the_meters_of_the_days_before_and_over_a_restart(tmp_path: Path) -> None:
+    clock, meters = Hand(T0), Meters()
+    meters.zone_w = 9000.0
+    first = Desk(tmp_path, clock, meters, interval=timedelta(hours=6))
+    for _ in range(12):
+        first.turn()
+        clock.moment += timedelta(hours=6)
+    first.stop()
+    bodies = first.entries(Kind.ACCOUNT)
+    assert bodies[0]["overheadModel"]["fittedHours"] == 0
+    assert bodies[0]["adds"]["kwh"]["unexplained"] > 5.0, "the stated PUE is far too low"
+    assert bodies[-1]["overheadModel"]["fittedHours"] >= 48
+    assert bodies[-1]["adds"]["kwh"]["unexplained"] == pytest.approx(0.0, abs=0.01)
+    second = Desk(tmp_path, clock, meters, interval=timedelta(hours=6))
+    for _ in range(2):
+        second.turn()
+        clock.moment += timedelta(hours=6)
+    assert second.entries(Kind.ACCOUNT)[-1]["overheadModel"]["fittedHours"] >= 48
+    second.stop()
+
+
+def test_overhead_is_not_learnt_where_a_node_has_no_meter(tmp_path: Path) -> None:
+    clock, meters = Hand(T0), Meters()
+    meters.node_w = None
+    desk = Desk(tmp_path, clock, meters, interval=timedelta(hours=6))
+    for _ in range(12):
+        desk.turn()
+        clock.moment += timedelta(hours=6)
+    assert {body["overheadModel"]["fittedHours"] for body in desk.entries(Kind.ACCOUNT)} == {0}
+
+
 def test_intervals_without_prometheus_are_estimated_and_never_missing(desk: Desk) -> None:
     desk.recorder._accountant._metering._source.away = True  # type: ignore[union-attr]
     desk.turn()
@@ -312,10 +213,35 @@ def test_a_gang_that_ended_is_recorded_with_what_it_drew(desk: Desk) -> None:
     assert datetime.fromisoformat(runs[1]["end"]) == T0 + timedelta(minutes=31)
 
 
+def test_of_a_run_longer_than_accounts_are_kept_open_the_power_is_that_of_its_last_days(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, Hand(T0), Meters(), interval=timedelta(hours=6))
+    for _ in range(20):
+        desk.turn()
+        desk.clock.moment += timedelta(hours=6)
+    desk.turn(seen=view())
+    desk.clock.moment += timedelta(hours=7)
+    desk.turn(seen=view())
+    ended = desk.entries(Kind.RUN)[-1]
+    assert not ended["running"]
+    # The node's meter says 6.0 kW and its idle figure 3.2 kW: five days at the difference.
+    assert ended["addedKw"] == pytest.approx(2.8, rel=0.02)
+
+
+def test_work_that_is_deleted_while_it_waits_is_recorded_once(desk: Desk) -> None:
+    desk.turn(record())
+    desk.turn()
+    desk.turn()
+    desk.turn(record(State.RELEASED, Reason.BEST_NOW, uid="w2"))
+    desk.turn()
+    told = [(d["workload"]["uid"], d["state"]) for d in desk.entries(Kind.DECISION)]
+    assert told == [("w1", "Held"), ("w1", "Deleted"), ("w2", "Released")]
+
+
 def test_a_ledger_that_cannot_be_written_loses_nothing_that_fits_and_counts_the_rest(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.turn(record())
+    said = [record()]
+    desk.turn(*said)
     assert desk.recorder._ledger is not None
     append = desk.recorder._ledger.append
     monkeypatch.setattr("embellie.control.ledger_writer.KEPT", 3)
@@ -325,85 +251,50 @@ def test_a_ledger_that_cannot_be_written_loses_nothing_that_fits_and_counts_the_
 
     monkeypatch.setattr(desk.recorder._ledger, "append", full)
     for k in range(5):
-        desk.turn(record(uid=f"w{k + 2}"))
+        said.append(record(uid=f"w{k + 2}"))
+        desk.turn(*said)
     assert desk.recorder._trouble == "the disk is full"
     monkeypatch.setattr(desk.recorder._ledger, "append", append)
-    desk.turn()
+    desk.turn(*said)
     assert [d["workload"]["uid"] for d in desk.entries(Kind.DECISION)] == ["w1", "w4", "w5", "w6"]
     gap = desk.entries(Kind.GAP)
     assert [(g["lost"], g["why"]) for g in gap] == [(2, "the disk is full")]
+    desk.recorder._tell_health()
+    assert REGISTRY.get_sample_value("embellie_ledger_unwritten_records") == 2
+    assert REGISTRY.get_sample_value("embellie_ledger_recording") == 1
 
 
-def test_late_grid_data_makes_a_revision_whose_difference_is_visible(tmp_path: Path) -> None:
-    folder = tmp_path / "intensity"
-    folder.mkdir()
-    series = folder / "west.csv"
-    series.write_text(
-        "timestamp_utc,ci_lifecycle_g_per_kwh,estimated\n2026-07-01T00:00:00Z,400,1\n2026-07-01T01:00:00Z,400,1\n"
-    )
-    desk = Desk(tmp_path, Hand(T0), Meters())
+def test_what_is_written_is_flushed_to_the_disk_soon_and_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embellie.control.ledger_writer.FLUSH_S", 0.0)
     desk.turn()
-    desk.clock.moment += timedelta(minutes=20)
-    desk.turn()
-    series.write_text(
-        "timestamp_utc,ci_lifecycle_g_per_kwh,estimated\n2026-07-01T00:00:00Z,250,0\n2026-07-01T01:00:00Z,400,1\n"
-    )
-    import os
-
-    os.utime(series, (1, 1))
-    desk.turn()
-    desk.turn()
-    first, revision = desk.entries(Kind.ACCOUNT)
-    assert first["adds"]["grams"]["AverageLifecycle"] == pytest.approx(400 * 1.8)
-    assert (revision["revision"], revision["why"]) == (1, "late grid data")
-    assert revision["adds"]["grams"]["AverageLifecycle"] == pytest.approx(-150 * 1.8)
-    assert "kwh" not in revision["adds"]
-    assert [p["gPerKwh"] for p in (*revision["before"], *revision["signals"])] == [400.0, 250.0]
+    assert desk.recorder._ledger is not None
+    flushed: list[int] = []
+    monkeypatch.setattr(desk.recorder._ledger, "flush", lambda: flushed.append(1))
+    desk.turn(record())
+    desk.turn(record())
+    assert flushed == [1]
 
 
-def test_prices_are_booked_and_one_that_comes_late_is_added_by_a_revision(tmp_path: Path) -> None:
-    folder = tmp_path / "prices"
-    folder.mkdir()
-    desk = Desk(tmp_path, Hand(T0), Meters())
-    desk.turn()
-    desk.clock.moment += timedelta(minutes=20)
-    desk.turn()
-    (folder / "west.csv").write_text("timestamp_utc,price_eur_per_mwh\n2026-07-01T00:00:00Z,-20\n")
-    desk.turn()
-    desk.turn()
-    first, revision = desk.entries(Kind.ACCOUNT)
-    assert first["tariff"] is None
-    assert "cost" not in first["adds"]
-    assert revision["tariff"] == {"perMwh": -20.0, "currency": "EUR", "source": "west.csv"}
-    assert revision["adds"]["cost"] == {"EUR": pytest.approx(-20 * 1.8 / 1000)}
-    assert "grams" not in revision["adds"]
+def test_old_records_become_daily_accounts_once_a_day(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, Hand(T0), Meters(), interval=timedelta(hours=6), retention=timedelta(days=1))
+    for _ in range(13):
+        desk.turn()
+        desk.clock.moment += timedelta(hours=6)
+    assert len(desk.entries(Kind.DAILY)) >= 2
+    oldest = min(datetime.fromisoformat(account["start"]) for account in desk.entries(Kind.ACCOUNT))
+    assert oldest >= desk.clock.moment - timedelta(days=2, hours=6)
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("timestamp_utc,price\n2026-07-01T00:00:00Z,1\n", "one price such as price_eur_per_mwh"),
-        ("timestamp_utc,price_eur_per_mwh,price_usd_per_mwh\n2026-07-01T00:00:00Z,1,2\n", "more than one currency"),
-    ],
-)
-def test_a_price_file_that_cannot_be_used_says_how_to_mend_it(tmp_path: Path, text: str, words: str) -> None:
-    path = tmp_path / "west.csv"
-    path.write_text(text)
-    with pytest.raises(ZoneFileError, match=words):
-        read_tariffs(path)
-
-
-def test_prices_ahead_repeat_the_last_known_day_and_start_only_where_they_are_known(tmp_path: Path) -> None:
-    path = tmp_path / "west.csv"
-    rows = "".join(f"{(T0 + k * HOUR).isoformat()},{k}\n" for k in range(30))
-    path.write_text(f"timestamp_utc,price_usd_per_mwh\n{rows}")
-    tariffs = read_tariffs(path)
-    assert tariffs.currency == "USD"
-    ahead = tariffs.ahead(T0 + 2 * HOUR, HOUR, 96)
-    assert ahead is not None
-    assert ahead[:30].tolist() == [*range(2, 30), 6, 7]
-    assert ahead[95] == ahead[95 - 24]
-    assert tariffs.ahead(T0 + 40 * HOUR, HOUR, 24) is None
+def test_a_zones_meter_in_kilowatts_is_read_as_such(tmp_path: Path) -> None:
+    meters = Meters()
+    meters.zone_w = 7.2
+    desk = Desk(tmp_path, Hand(T0), meters, interval=HOUR)
+    desk.unit = "Kilowatt"
+    desk.turn()
+    desk.clock.moment += timedelta(minutes=61)
+    desk.turn()
+    (account,) = desk.entries(Kind.ACCOUNT)
+    assert account["adds"]["kwh"]["metered"] == pytest.approx(7.2)
 
 
 def test_a_turn_is_never_ended_by_what_cannot_be_recorded(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
@@ -431,37 +322,3 @@ def test_a_team_is_named_by_a_label_of_its_namespace(tmp_path: Path) -> None:
     witness.look(seen, T0, clock.from_wall, {})
     body = accountant.close(T0, T0 + HOUR, Scene(assembly=assembly(seen, clock), view=seen))[0].body
     assert list(body["adds"]["teams"]) == ["vision"]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("time,ci\n1,2\n", "columns timestamp_utc"),
-        ("timestamp_utc,ci_direct_g_per_kwh\n2026-07-01T00:00:00,1\n", "no time zone"),
-        ("timestamp_utc,ci_direct_g_per_kwh\nyesterday,1\n", "is no time"),
-        ("timestamp_utc,ci_direct_g_per_kwh\n2026-07-01T00:00:00Z,1\n2026-07-01T00:07:00Z,1\n", "15, 30 or 60"),
-    ],
-)
-def test_an_intensity_file_that_cannot_be_used_says_how_to_mend_it(tmp_path: Path, text: str, words: str) -> None:
-    path = tmp_path / "west.csv"
-    path.write_text(text)
-    with pytest.raises(ZoneFileError, match=words):
-        read_intensity(path)
-
-
-def test_holes_and_absurd_values_of_a_grid_series_are_holes_and_kinds_stay_apart(tmp_path: Path) -> None:
-    path = tmp_path / "west.csv"
-    path.write_text(
-        "timestamp_utc,ci_lifecycle_g_per_kwh,ci_marginal_g_per_kwh\n2026-07-01T00:00:00Z,,700\n"
-        "2026-07-01T01:00:00Z,-5,nan\n2026-07-01T02:00:00Z,9999,1\n2026-07-01T02:00:00Z,310,1\n"
-    )
-    found = read_intensity(path)
-    assert found.at(SignalKind.AVERAGE_LIFECYCLE, T0) is None
-    assert found.at(SignalKind.AVERAGE_LIFECYCLE, T0 + HOUR) is None
-    revised = found.at(SignalKind.AVERAGE_LIFECYCLE, T0 + 2.5 * HOUR)
-    assert revised is not None
-    assert revised.g_per_kwh == 310
-    assert found.at(SignalKind.AVERAGE_DIRECT, T0) is None
-    marginal = found.at(SignalKind.MARGINAL, T0)
-    assert marginal is not None
-    assert marginal.g_per_kwh == 700

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """On-site solar and wind: weather to power, and what a meter may and may not change."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -105,6 +106,39 @@ def test_a_meter_that_lies_moves_the_forecast_only_within_bounds(lie: float) -> 
     assert np.isfinite(found.power_kw).all()
     assert found.power_kw.min() >= 0.0
     assert found.power_kw.max() <= ROOF.peak_kw
+
+
+def test_the_range_holds_four_of_five_hours_with_light_at_dawn_and_dusk_too() -> None:
+    index = days(START - pd.Timedelta(days=90), 90)
+    sun = np.maximum(0.0, np.sin(2 * np.pi * (index.hour - 6) / 24))
+    modelled = pd.Series(100.0 * sun, index=index)
+    noise = np.random.default_rng(3).uniform(0.3, 1.0, 90).repeat(24)
+    lessons = learn({1: modelled}, modelled * noise, peak_kw=100.0)
+    inside = []
+    for day in range(62, 90, 3):
+        # What lies at and after the day is not looked at for it.
+        ahead = slice(24 * day, 24 * day + 24)
+        middle = pd.Series(0.65 * modelled.to_numpy()[ahead], index=index[ahead])
+        low, _, high = lessons.quantiles_kw(middle, 100.0)
+        assert high[:6].max() == 0.0
+        truth = (modelled * noise).to_numpy()[ahead]
+        inside.append((low <= truth + 1e-9) & (truth <= high + 1e-9))
+        # One hour after sunrise and one before sunset.
+        assert high[7] - low[7] > 5.0
+        assert high[17] - low[17] > 5.0
+    assert 0.6 <= np.mean([row[7:18] for row in inside]) <= 0.95
+
+
+def test_the_future_meter_does_not_move_the_range() -> None:
+    index = days(START - pd.Timedelta(days=40), 40)
+    modelled = pd.Series(100.0 * np.maximum(0.0, np.sin(2 * np.pi * (index.hour - 6) / 24)), index=index)
+    metered = modelled * np.random.default_rng(3).uniform(0.3, 1.0, 40).repeat(24)
+    lessons = learn({1: modelled}, metered, peak_kw=100.0)
+    past = lessons.guesses_by_day[1]
+    later = past.assign(truth=past["truth"].where(past.index < index[24 * 30], 1.0))
+    middle = modelled.iloc[24 * 30 : 24 * 31]
+    one, two = (replace(lessons, guesses_by_day={1: known}).quantiles_kw(middle, 100.0) for known in (past, later))
+    np.testing.assert_array_equal(one, two)
 
 
 def test_without_weather_the_sun_still_rises_and_the_range_is_wide() -> None:

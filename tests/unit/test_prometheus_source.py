@@ -208,8 +208,13 @@ def test_a_number_as_large_as_a_library_is_no_number():
 INLET = {"name": "inlet", "role": "Inlet", "unit": "Celsius"}
 
 
-def one(value: object, at_s: float | None = None) -> Callable[[BaseHTTPRequestHandler], None]:
-    return result([{"metric": {}, "value": [time.time() if at_s is None else at_s, str(value)]}])
+def one(value: object, age_s: float = 0.0) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Answer one number of the moment that it is asked at: tests are gathered long before they run."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        result([{"metric": {}, "value": [time.time() - age_s, str(value)]}])(handler)
+
+    return answer
 
 
 def half(handler: BaseHTTPRequestHandler) -> None:
@@ -233,7 +238,7 @@ def late(handler: BaseHTTPRequestHandler) -> None:
         (vector(20, 21), "2 series"),
         (vector("warm"), "no number"),
         (vector("NaN"), "nan"),
-        (one(24.0, time.time() - 365 * 86400), "old"),
+        (one(24.0, 365 * 86400.0), "old"),
         (one(75.2), "compare its query with its unit"),
         (one(-300.0), "compare its query with its unit"),
         (half, ""),

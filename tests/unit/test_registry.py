@@ -166,6 +166,20 @@ def test_no_model_is_said_with_the_command_that_makes_one(tmp_path: Path) -> Non
     assert "embellie model train US-PJM" in done.output
 
 
+@pytest.mark.parametrize(("own", "inside"), [(None, "cache/models"), ("elsewhere", "elsewhere")])
+def test_models_lie_in_the_cache_unless_a_folder_of_their_own_is_named(
+    own: str | None, inside: str, model: ZoneModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBELLIE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("EMBELLIE_MODELS", raising=False)
+    if own is not None:
+        monkeypatch.setenv("EMBELLIE_MODELS", str(tmp_path / own))
+    Registry(tmp_path / inside).save(model)
+    shown = CliRunner().invoke(cli, ["model", "card", "US-PJM"])
+    assert shown.exit_code == 0, shown.output
+    assert model.model_id in shown.output
+
+
 def test_what_only_some_grids_have_is_kept_too(history: ZoneHistory, tmp_path: Path) -> None:
     told = replace(
         history,

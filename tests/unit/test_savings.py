@@ -172,6 +172,36 @@ def test_zones_measured_by_two_kinds_of_signal_cannot_be_added_up() -> None:
         intensities({z.name: z.signal for z in site.grid_zones}, site.zone_powers(), window)
 
 
+def test_peaks_cost_and_energy_of_a_saving_can_be_redone_by_hand() -> None:
+    """A waits from hour 0 to hour 3 of four, and has two hours to run: one of them is owed."""
+    runs = [ran("a", 0, 3, 2, held=True), ran("b", 0, 0, 4)]
+    site = SimSite(
+        cells=(SimCell(name="west", grid_zone="west", nodes=2, pue=1.2),),
+        grid_zones=(SimGridZone(name="west", signal=PRICES),),
+    )
+    window = Window(start=T0, step=HOUR, slots=4)
+    seen = [Observed(run=run, cell="west", gpus_per_pod=8) for run in runs]
+    replayed = replay_counterfactual(seen, site, window, uncertainty=CERTAIN, draws=3)
+    ci = intensities({"west": PRICES}, site.zone_powers(), window)
+    price = np.array([[0.3, 0.3, 0.1, 0.1]])
+    measured = np.array([[10.0, 10.0, 10.0, 13.6]])
+    found = savings(replayed.draws, ci, PRICES.kind, measured_kwh=measured, prices=price, uncertainty=CERTAIN)
+    # First come first served: A in hours 0 and 1. Ours: 3.6 kWh in hour 3, and 3.6 kWh owed at the mean of the window.
+    assert found.saved_g.value == pytest.approx(3.6 * (600 + 600 - 200 - 400))
+    assert found.saved_kwh.value == pytest.approx(0.0, abs=1e-9)
+    assert found.owed_kwh == pytest.approx(3.6)
+    assert found.cost_saved is not None
+    assert found.cost_saved.value == pytest.approx(3.6 * (0.3 + 0.3 - 0.1 - 0.2))
+    assert found.measured_g == pytest.approx(10 * (600 + 600 + 200) + 13.6 * 200)
+    assert found.counterfactual_g == pytest.approx(found.measured_g + found.saved_g.value)
+    # The meter's highest hour was 13.6; it would have been 13.6 in the first two hours instead.
+    assert found.peak_change_kw["west"].value == pytest.approx(0.0, abs=1e-9)
+    lower = savings(
+        replayed.draws, ci, PRICES.kind, measured_kwh=np.array([[11.0, 10.0, 10.0, 13.0]]), uncertainty=CERTAIN
+    )
+    assert lower.peak_change_kw["west"].value == pytest.approx(13.0 - 14.6)
+
+
 def test_equal_inputs_give_equal_savings() -> None:
     one, other = (saved(EXAMPLE, PRICES, 4, uncertainty=Uncertainty(), draws=10) for _ in range(2))
     assert one == other

@@ -161,6 +161,24 @@ def test_the_ladder_pauses_each_job_once_caps_all_and_raises_caps_step_by_step_a
     assert found.zones["loop"].level is Level.NORMAL
 
 
+def test_a_paused_job_that_left_sooner_than_thought_is_not_taken_off_what_stays():
+    policy, duty = {"loop": LadderSettings()}, Duty(close_kw=5.0, cap_kw=5.0, pause_kw=5.0, why="night")
+    loads = [load("a", capable=False), load("b", capable=False, pausable=False)]
+
+    def turn(memory: LadderMemory, heat_kw: float, present, after_s: float):
+        seen = ZoneHeat(
+            name="loop", temperature=Reading(value=30.0, age_s=5.0, quality=Quality.FRESH), hard_c=45.0, enter_c=42.0,
+            leave_c=40.0, target_kw=None, heat_kw=heat_kw, duty=duty,
+        )  # fmt: skip
+        return respond(memory, [seen], present, policy, NOW + timedelta(seconds=after_s))
+
+    memory, first = turn(LadderMemory(), 20.0, loads, 0.0)
+    assert [order.key for order in first.pauses] == ["a"]
+    # Gone after a minute, though its heat might have shown for five: the ten that stay are more than the five allowed.
+    _, after = turn(memory, 10.0, loads[1:], 90.0)
+    assert not after.zones["loop"].admits
+
+
 def test_what_the_network_takes_is_added_to_a_permit_once_it_is_known_and_not_when_it_stops():
     taken, heat = HeatTaken([zone()]), np.linspace(80.0, 160.0, 120)
     assert taken.allowed_kw(0, np.array([60.0]))[0] == 60.0

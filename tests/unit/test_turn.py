@@ -260,18 +260,22 @@ def test_released_work_that_is_on_its_way_is_not_given_away_again():
 def test_a_turn_without_anything_decides_nothing():
     verdicts = decided(view=view(on=()), grid_zones=(), policies=(), forecasts={})
     standing = Plan(decisions=(), objective_g=0.0)
-    assert verdicts == Verdicts(releases=(), records=(), hand_offs=(), to_unmark=(), more_due=False, standing=standing)
+    assert verdicts == Verdicts(
+        releases=(), records=(), hand_offs=(), to_unmark=(), more_due=False, newcomers=False, standing=standing
+    )
 
 
 def test_a_plan_that_could_not_be_written_at_once_stands_but_not_over_a_bound():
     crowd = [job(f"job-{i}", gpus=1) for i in range(4)]
     first = decided(*crowd, max_releases=2, forecasts=CLEAN_NOW)
     assert first.more_due
+    assert not first.newcomers
     left = [j for j in crowd if j.key not in {d.key for d in first.releases}]
     newcomer = job("newcomer", gpus=1)
     made = assembled(*left, newcomer, forecasts=CLEAN_NOW)
     second = decide(made, (*left, newcomer), {}, (), 100, (), first.standing)
     assert sorted(named(second)) == sorted(j.key.name for j in left)
+    assert second.newcomers, "who came since is planned in the very next turn"
     urgent = job("urgent", gpus=1, max_delay="1s")
     made = assembled(*left, urgent, forecasts=CLEAN_NOW)
     third = decide(made, (*left, urgent), {}, (), 100, (), first.standing)

@@ -194,6 +194,32 @@ def test_thermal_zones_that_share_nodes_both_say_so():
         assert str(condition(status, "NodesExclusive").status) == "False"
 
 
+def test_a_thermal_zone_without_nodes_counts_at_its_worst_and_says_what_to_mend_and_other_zones_go_on():
+    inlet = Reading(value=24.0, age_s=1.0, quality=Quality.FRESH)
+    spec = {"sensors": SENSORS, "cooling": {"capacityKilowatts": 500}}
+    zones = (thermal_zone("empty", nodeSelector={ZONE: "nowhere"}, **spec), thermal_zone("west-r1", **spec))
+    made = assembled(thermal_zones=zones, inlets={"empty": inlet, "west-r1": inlet}, supplies={})
+    empty, fine = (thermal_zone_status(zone, made, {}, WALL) for zone in zones)
+    for type_ in ("Ready", "AdmissionOpen"):
+        told = condition(empty, type_)
+        assert str(told.status) == "False"
+        assert "spec.nodeSelector" in told.message
+        assert "--show-labels" in told.message
+        assert str(condition(fine, type_).status) == "True"
+    assert (str(empty.state), empty.headroom_kilowatts, empty.nodes) == ("Limited", 0, 0)
+    assert str(fine.state) == "Normal"
+    assert fine.headroom_kilowatts > 0
+
+
+def test_a_spec_that_contradicts_itself_closes_its_zone_in_words_also_where_nothing_was_learnt():
+    status = thermal({"limits": {"inletSoftCelsius": 33, "inletHardCelsius": 32}})
+    told = condition(status, "AdmissionOpen")
+    assert str(told.status) == "False"
+    assert "spec.limits.inletSoftCelsius" in told.message
+    assert status.headroom_kilowatts <= 0
+    assert status.binding_limit == "AdmissionClosed"
+
+
 def test_the_loser_of_two_policies_names_the_winner_and_the_winner_holds():
     loser, winner = policy("loser"), policy("winner", priority=1)
     work = (job(duration="2h"),)

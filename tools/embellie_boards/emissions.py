@@ -377,9 +377,9 @@ def _trust() -> list[AnyPanel]:
         lines(
             About(
                 question="What did late grid data change?",
-                reading="What actual intensities, which come a day late, changed against the first count since this "
-                "leader began. Below 0: less was emitted than first counted.",
-                caveat="Revisions that are still to come, and those of earlier leaders: a report has them all.",
+                reading="What actual intensities, which come hours to a day late, have changed so far against the "
+                "first count of the 72 hours before each point. Below 0: less was emitted than first counted.",
+                caveat="What is still to come for the newest hours. A report has the revisions of any period.",
                 unit="massg",
                 width=8,
             ),

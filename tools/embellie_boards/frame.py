@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as models
 
 from embellie_boards.palette import BLUE, PURPLE, VERMILION
@@ -69,10 +70,8 @@ def board(
     )
     for variable in variables:
         made.with_variable(_variable(variable))
-    for name, expr, colour in _EVENTS:
-        made.annotation(
-            dashboard.AnnotationQuery().name(name).expr(expr).datasource(SOURCE).enable(True).icon_color(colour)
-        )
+    for event in _EVENTS:
+        made.annotation(event)
     number = 0
     for heading, panels in rows:
         number += 1
@@ -83,10 +82,52 @@ def board(
     return made
 
 
+class _Worded(models.AnnotationQuery):
+    """An event with the words that the Prometheus data source shows at its line; the SDK's model lacks the field."""
+
+    words = ""
+
+    def to_json(self) -> dict[str, object]:
+        """Return what Grafana reads."""
+        return super().to_json() | {"titleFormat": self.words}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Event(Builder[models.AnnotationQuery]):
+    """A vertical line over all panels."""
+
+    name: str
+    expr: str
+    colour: str
+    words: str
+    """What stands at the line; `{{label}}` is put in."""
+
+    def build(self) -> models.AnnotationQuery:
+        """Return it for a board."""
+        made = _Worded(name=self.name, datasource=SOURCE, icon_color=self.colour, expr=self.expr)
+        made.words = self.words
+        return made
+
+
 _EVENTS = (
-    ("Alerts", 'ALERTS{alertname=~"Embellie.+", alertstate="firing"}', VERMILION),
-    ("Another leader", "sum(changes(embellie_leader[2m])) > 0", PURPLE),
-    ("Holding switched", "max(changes(embellie_holding_enabled[2m])) > 0", BLUE),
+    _Event(
+        name="Alerts",
+        expr='ALERTS{alertname=~"Embellie.+", alertstate="firing"}',
+        colour=VERMILION,
+        words="{{alertname}} fires ({{severity}})",
+    ),
+    _Event(
+        name="Another leader",
+        expr="sum(changes(embellie_leader[2m])) > 0",
+        colour=PURPLE,
+        words="Another operator leads",
+    ),
+    _Event(
+        name="Holding switched",
+        expr="max(changes(embellie_holding_enabled[2m])) > 0",
+        colour=BLUE,
+        words="Holding was switched on or off",
+    ),
 )
 
 

@@ -223,7 +223,7 @@ def rows(
 ) -> AnyPanel:
     """A table. `columns` maps a field to its heading and unit (an empty unit for text); other fields are hidden."""
     panel = _dress(table.Panel(), about)
-    panel.no_value("none")
+    panel.no_value("none").show_header(True).cell_height(common_models.TableCellHeight.SM)
     if repeat is not None:
         panel.repeat(repeat).repeat_direction("h")
     panel.with_transformation(transform or models.DataTransformerConfig(id_val="merge", options={}))

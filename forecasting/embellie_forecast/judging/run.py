@@ -12,7 +12,7 @@ import numpy as np
 from embellie_forecast.factors import FloatArray
 from embellie_forecast.history import HistoryError, instant_of
 from embellie_forecast.history_files import read_history
-from embellie_forecast.judging.placement import CASES, judge_placement
+from embellie_forecast.judging.placement import CASES, LATER, Case, judge_placement
 from embellie_forecast.judging.protocols import Plan, Protocol, ProtocolError, plan
 from embellie_forecast.judging.scores import by_day, concordance, crps, interval_score, percentage_error
 from embellie_forecast.models.inputs import prepare
@@ -120,21 +120,34 @@ def _scores(issued: IssuedSeries, todo: Plan, target: Target) -> dict[str, Any]:
     for name, value in (
         ("concordance", concordance(issued.point, truth)),
         ("crps", None if score is None else unit * score),
-        ("regret_pct", placed.regret_pct),
-        ("saving_share_pct", placed.saving_share_pct),
+        ("regret_pct", placed.mean("regret_pct")),
+        ("carbon_optimality_pct", placed.mean("optimality_pct")),
+        ("persistence_carbon_optimality_pct", naive.mean("optimality_pct")),
+        ("saving_share_pct", placed.mean("saving_share_pct")),
+        ("saving_share_any_hour_pct", placed.mean("saving_share_any_hour_pct")),
         ("saving_share_pooled_pct", placed.pooled_pct),
-        ("persistence_saving_share_pct", naive.saving_share_pct),
+        ("persistence_saving_share_pct", naive.mean("saving_share_pct")),
         ("persistence_saving_share_pooled_pct", naive.pooled_pct),
         ("saving_kept_g_per_kw", placed.kept_g_per_kw),
         ("saving_possible_g_per_kw", placed.possible_g_per_kw),
         ("persistence_saving_kept_g_per_kw", naive.kept_g_per_kw),
     ):
         out[name] = _rounded(value)
-    out["saving_share_by_case_pct"] = {
-        f"{job}h_in_{span}h_{'whole' if whole else 'split'}": _rounded(share)
-        for (job, span, whole), share in zip(CASES, placed.by_case_pct, strict=True)
-    }
+    out["saving_share_by_case_pct"] = _by_case(CASES, placed.cases, "saving_share_pct")
+    for whose, found in (("", placed), ("persistence_", naive)):
+        for share in ("optimality_pct", "saving_share_pct"):
+            out[f"{whose}slack_24h_{share}"] = _by_case(LATER, found.later, share)
     return out
+
+
+def _by_case(
+    kinds: tuple[tuple[int, int, bool], ...], cases: tuple[Case | None, ...], score: str
+) -> dict[str, float | None]:
+    """Return a score by kind of job."""
+    return {
+        f"{job}h_in_{span}h_{'whole' if whole else 'split'}": None if case is None else _rounded(getattr(case, score))
+        for (job, span, whole), case in zip(kinds, cases, strict=True)
+    }
 
 
 def _rounded(value: float | None) -> float | None:

@@ -11,7 +11,7 @@ import numpy as np
 from embellie_forecast.factors import FloatArray
 from embellie_forecast.models.blend import known_issues
 from embellie_forecast.models.inputs import IntArray
-from embellie_forecast.models.targets import HORIZON_HOURS, QUANTILE_LEVELS, Settings
+from embellie_forecast.models.targets import QUANTILE_LEVELS, Settings
 
 NEIGHBOUR_HOURS = 2
 """Errors of leads this close count as errors of the same lead."""
@@ -27,17 +27,17 @@ _LEVELS = np.array(QUANTILE_LEVELS)
 def calibrate(
     issue_hours: IntArray, forecast: FloatArray, outcome: FloatArray, latency_hours: int, settings: Settings
 ) -> FloatArray:
-    """Return the quantiles of every issue from the errors that were known at it; shape (issues, levels, 96).
+    """Return the quantiles of every issue from the errors that were known at it; shape (issues, levels, hours).
 
     Args:
         issue_hours: Ascending.
-        forecast: Shape (issues, 96), on the modelled scale.
-        outcome: Shape (issues, 96); NaN where unknown. Looked at only once published.
+        forecast: Shape (issues, 96), or fewer whole days, on the modelled scale.
+        outcome: The same shape; NaN where unknown. Looked at only once published.
         latency_hours: How late readings arrive.
         settings: Window and rate.
     """
-    out = np.empty((issue_hours.size, _LEVELS.size, HORIZON_HOURS))
-    for day in range(HORIZON_HOURS // 24):
+    out = np.empty((issue_hours.size, _LEVELS.size, forecast.shape[1]))
+    for day in range(forecast.shape[1] // 24):
         part = slice(24 * day, 24 * day + 24)
         pooled = _pooled(outcome[:, part] - forecast[:, part])
         stretch, judged = 1.0, 0

@@ -14,6 +14,8 @@ import pandas as pd
 
 from embellie_forecast.exchange import FORECAST_LEVELS
 from embellie_forecast.factors import FloatArray
+from embellie_forecast.models.conformal import calibrate
+from embellie_forecast.models.targets import QUANTILE_LEVELS, Settings
 
 RATIO_BOUNDS = (0.3, 1.6)
 MEMORY_PER_DAY = 0.93
@@ -22,16 +24,17 @@ PRIOR_HOURS = 3.0
 """The model itself counts like so many hours of agreement, so that one strange day does not rule."""
 MIN_SHARE = 0.02
 """Hours in which the model gives less than this share of the peak say nothing about the ratio."""
-LEVEL_EDGES = (0.03, 0.25, 0.6)
-"""Errors are kept apart by the forecast's share of the peak between these edges."""
-MIN_ERRORS = 40
 MIN_DAYS = 10
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+SOFTENING = 0.03
+"""Shares of the peak are stretched like log(x / (1 - x)), where errors at rest, in between and at full power are of one
+size; softened by so much, because plants do rest and do reach their peak."""
+DARK_SHARE = 0.01
+"""With less than this forecast and metered there was nothing to forecast, and no error to learn from."""
 UNMEASURED_SPREAD = (-0.35, 0.0, 0.25)
 """Without a meter: quantiles of the error as a share of the peak at half power; assumed, and wide on purpose."""
 DAY = pd.Timedelta(days=1)
 T = TypeVar("T")
-NO_ERRORS: FloatArray = np.empty((0, 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,8 +47,8 @@ class Lessons:
     """How many metered hours it rests on."""
     weight_by_day: Mapping[int, float]
     """How much the weather counts against the last metered day; 1: the weather alone."""
-    errors_by_day: Mapping[int, FloatArray]
-    """Quantiles of (metered - forecast) / peak, shape (levels, 4)."""
+    guesses_by_day: Mapping[int, pd.DataFrame]
+    """Past hours: `guess`, what would have been forecast so many days before, and `truth`, as shares of the peak."""
     last_day_kw: FloatArray
     """The meter's last known value of each UTC hour of day, shape (24,); NaN where unknown."""
 
@@ -58,20 +61,56 @@ class Lessons:
         weight = np.where(np.isfinite(before), weight, 1.0)
         return np.asarray(weight * corrected + (1.0 - weight) * np.nan_to_num(before), dtype=np.float64)
 
-    def quantiles_kw(self, middle_kw: FloatArray, peak_kw: float) -> FloatArray:
-        """Return the power's quantiles, rising, within 0..peak; shape (levels, hours)."""
-        share = middle_kw / peak_kw
-        bucket = np.searchsorted(LEVEL_EDGES, share, side="right")
-        out = np.empty((len(FORECAST_LEVELS), middle_kw.size))
-        for k in range(middle_kw.size):
-            table = _of_day(self.errors_by_day, k // 24 + 1, NO_ERRORS)
-            if table.size == 0:
-                # At rest and at full power there is less to err about than in between.
-                errors = np.array(UNMEASURED_SPREAD) * max(0.0, min(1.0, 4.0 * share[k] * (1.25 - share[k])))
-            else:
-                errors = table[:, bucket[k]]
-            out[:, k] = middle_kw[k] + errors * peak_kw
-        return np.sort(np.clip(out, 0.0, peak_kw), axis=0)
+    def quantiles_kw(self, middle_kw: "pd.Series[float]", peak_kw: float) -> FloatArray:
+        """Return the power's quantiles, rising, within 0..peak; shape (levels, hours).
+
+        Args:
+            middle_kw: The corrected power of the hours ahead, whole days of them.
+            peak_kw: The most that the plant can deliver.
+        """
+        share = np.asarray(middle_kw / peak_kw, dtype=np.float64)
+        # At rest and at full power there is less to err about than in between.
+        room = np.clip(4.0 * share * (1.25 - share), 0.0, 1.0)
+        out = share + np.array(UNMEASURED_SPREAD)[:, None] * room
+        start = pd.DatetimeIndex(middle_kw.index)[0]
+        for day in range(share.size // 24):
+            past = _of_day(self.guesses_by_day, day + 1, None)
+            if past is not None:
+                part = slice(24 * day, 24 * day + 24)
+                out[:, part] = _from_errors(past, start + day * DAY, share[part], out[:, part])
+        return np.sort(np.clip(out, 0.0, 1.0), axis=0) * peak_kw
+
+
+def _from_errors(past: pd.DataFrame, first: pd.Timestamp, share: FloatArray, otherwise: FloatArray) -> FloatArray:
+    """Return the quantiles of one day that begins at `first`, from what was missed on the days before it.
+
+    By hour of day and its neighbours, stretched by how often the range was missed lately, as for intensities.
+
+    Args:
+        past: As in Lessons.guesses_by_day.
+        first: The first hour.
+        share: The forecast, shape (24,).
+        otherwise: What holds in an hour of day that the meter says nothing of, shape (levels, 24).
+    """
+    settings = Settings()
+    n_days = min(settings.calibration_days, -(-(first - past.index[0]) // DAY))
+    hours = pd.date_range(first - n_days * DAY, periods=24 * n_days, freq="h")
+    guess, truth = past.reindex(hours).to_numpy(dtype=np.float64).T.reshape(2, n_days, 24)
+    truth = np.where((guess < DARK_SHARE) & (truth < DARK_SHARE), np.nan, truth)
+    said = _stretched(np.vstack([guess, share]))
+    came = np.vstack([_stretched(truth), np.full(24, np.nan)])
+    # A day's outcome is known at the next; days ahead are already in the guesses.
+    found = calibrate(24 * np.arange(n_days + 1), said, np.where(np.isfinite(said), came, np.nan), 0, settings)[-1]
+    soft = np.exp(found[[QUANTILE_LEVELS.index(level) for level in FORECAST_LEVELS]])
+    spread = ((1.0 + SOFTENING) * soft - SOFTENING) / (1.0 + soft)
+    # Hours of night lie beside hours of dawn: what those err is not theirs.
+    silent = ~np.isfinite(truth).any(axis=0)
+    spread = np.where(silent & (share < DARK_SHARE), share, spread)
+    return np.where(silent & (share >= DARK_SHARE), otherwise, spread)
+
+
+def _stretched(share: FloatArray) -> FloatArray:
+    return np.asarray(np.log((share + SOFTENING) / (1.0 + SOFTENING - share)), dtype=np.float64)
 
 
 def _of_day(by_day: Mapping[int, T], day: int, otherwise: T) -> T:
@@ -82,7 +121,7 @@ def _of_day(by_day: Mapping[int, T], day: int, otherwise: T) -> T:
 def nothing_learned() -> Lessons:
     """Return what is known about a plant without a meter."""
     unknown = np.full(24, np.nan)
-    return Lessons(ratio=np.ones(24), hours=0, weight_by_day={}, errors_by_day={}, last_day_kw=unknown)
+    return Lessons(ratio=np.ones(24), hours=0, weight_by_day={}, guesses_by_day={}, last_day_kw=unknown)
 
 
 def learn(
@@ -101,7 +140,7 @@ def learn(
     nearest = modelled_kw_by_day[min(modelled_kw_by_day)]
     ratios, hours = _ratios(nearest, metered, peak_kw)
     weights: dict[int, float] = {}
-    errors: dict[int, FloatArray] = {}
+    guesses: dict[int, pd.DataFrame] = {}
     for day, modelled in modelled_kw_by_day.items():
         # Each past hour is corrected by what was known so many days before it, or the errors would flatter.
         index = pd.DatetimeIndex(modelled.index)
@@ -117,14 +156,14 @@ def learn(
         }
         weights[day] = min(misses, key=misses.__getitem__)
         guess = weights[day] * table["model"] + (1.0 - weights[day]) * table["repeated"]
-        errors[day] = _error_quantiles(guess.to_numpy() / peak_kw, (table["truth"] - guess).to_numpy() / peak_kw)
+        guesses[day] = pd.DataFrame({"guess": guess, "truth": table["truth"]}) / peak_kw
     last = metered[metered.index > metered.index[-1] - 2 * DAY]
     by_hour = last.groupby(pd.DatetimeIndex(last.index).hour).last().reindex(range(24))
     return Lessons(
         ratio=ratios.iloc[-1].to_numpy(dtype=np.float64),
         hours=hours,
         weight_by_day=weights,
-        errors_by_day=errors,
+        guesses_by_day=guesses,
         last_day_kw=by_hour.to_numpy(dtype=np.float64),
     )
 
@@ -147,12 +186,3 @@ def _ratios(modelled: "pd.Series[float]", metered: "pd.Series[float]", peak_kw: 
             np.add.at(above, hour, by_day[day]["metered"].to_numpy())
             np.add.at(below, hour, by_day[day]["modelled"].to_numpy())
     return pd.DataFrame(np.stack(rows), index=days), len(pairs)
-
-
-def _error_quantiles(share: FloatArray, error: FloatArray) -> FloatArray:
-    bucket = np.searchsorted(LEVEL_EDGES, share, side="right")
-    table = np.empty((len(FORECAST_LEVELS), len(LEVEL_EDGES) + 1))
-    for level in range(table.shape[1]):
-        own = error[bucket == level]
-        table[:, level] = np.quantile(own if own.size >= MIN_ERRORS else error, FORECAST_LEVELS)
-    return table

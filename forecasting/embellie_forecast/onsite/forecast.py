@@ -41,7 +41,8 @@ def forecast_plant(
         modelled_past = {day: plant.power_kw(known) for day, known in past.weather_by_day.items() if not known.empty}
         lessons = learn(modelled_past, past.metered_kw, plant.peak_kw)
     known = modelled.notna().to_numpy()
-    quantiles = lessons.quantiles_kw(lessons.middle_kw(modelled.fillna(0.0), plant.peak_kw), plant.peak_kw)
+    middle = pd.Series(lessons.middle_kw(modelled.fillna(0.0), plant.peak_kw), index=index)
+    quantiles = lessons.quantiles_kw(middle, plant.peak_kw)
     usual = _without_weather(name, plant, index).power_kw
     return OnSiteForecast(
         name=name,

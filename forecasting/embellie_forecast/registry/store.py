@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from embellie_forecast.exchange import write_atomically
+from embellie_forecast.folders import cache_folder, models_folder
 from embellie_forecast.history import ZoneHistory
 from embellie_forecast.models.calendar import CalendarModel
 from embellie_forecast.models.upkeep import better_on_recent
@@ -35,20 +36,11 @@ class RegistryError(ValueError):
     """A stored model cannot be used; the sentence says why, and how to mend it."""
 
 
-def default_folder() -> Path:
-    """Return `$EMBELLIE_MODELS`, else a folder in the user's cache."""
-    named = os.environ.get("EMBELLIE_MODELS")
-    if named:
-        return Path(named)
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache) / "embellie" / "models"
-
-
 class Registry:
     """Models of zones in a folder."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or default_folder()
+        self._folder = folder or models_folder(cache_folder())
 
     def zones(self) -> tuple[str, ...]:
         """Return the zones that have a stored model."""

@@ -37,6 +37,7 @@ def account_interval(known: ZoneInterval) -> dict[str, Any]:
     meter_kwh, metered_s = _scaled(meter, edges, length_s)
     gpu_use = _gpu_use(known, edges)
     nodes, node_s = [], 0.0
+    seats_s = _seats_s(known.gangs, edges)
     for machine in known.machines:
         kwh, covered_s = _scaled(
             power_steps(machine.power.at_s, machine.power.values, max_w=NODE_MAX_W, longest_s=_bridged_s(length_s)),
@@ -44,7 +45,7 @@ def account_interval(known: ZoneInterval) -> dict[str, Any]:
             length_s,
         )
         node_s += covered_s
-        nodes.append(_node(machine, kwh, length_s, known, gpu_use, edges))
+        nodes.append(_node(machine, kwh, length_s, seats_s.get(machine.name, ()), gpu_use, edges))
     it_kw = _it_kwh(nodes) / length_s * 3600.0
     overhead_kwh = known.overhead.kw(it_kw, known.ambient_c) * length_s / 3600.0
     allocation = allocate(nodes, overhead_kwh=overhead_kwh, meter_kwh=meter_kwh)
@@ -111,17 +112,14 @@ def _node(
     machine: Machine,
     kwh: float | None,
     length_s: float,
-    known: ZoneInterval,
+    seats_s: Sequence[tuple[Gang, float]],
     gpu_use: Mapping[tuple[str, str], _Used],
     edges: FloatArray,
 ) -> NodeEnergy:
     uses = []
-    reserved = {gang.uid: _reserved_s(gang, machine.name, edges) for gang in known.gangs}
-    shared = sum(reserved.values()) > 1.001 * machine.gpus * length_s
-    for gang in known.gangs:
-        seconds = reserved[gang.uid]
-        if seconds <= 0.0:
-            continue
+    shared = sum(seconds for _, seconds in seats_s) > 1.001 * machine.gpus * length_s
+    for gang, reserved_s in seats_s:
+        seconds = reserved_s
         found = gpu_use.get((gang.uid, machine.name), _Used())
         if shared and found.covered_s > 0.0:
             # Time-slicing: several pods hold one card, and the telemetry says how much of it each has.
@@ -150,13 +148,19 @@ def _node(
     )
 
 
-def _reserved_s(gang: Gang, node: str, edges: FloatArray) -> float:
+def _seats_s(gangs: Sequence[Gang], edges: FloatArray) -> dict[str, list[tuple[Gang, float]]]:
+    """Return by node which gangs reserved GPUs there in the interval, and how much GPU-time [s]."""
     first, last = float(edges[0]), float(edges[1])
-    return sum(
-        stay.gpus * max(0.0, min(stay.end_s, last) - max(stay.start_s, first))
-        for stay in gang.stays
-        if stay.node == node
-    )
+    found: dict[str, list[tuple[Gang, float]]] = {}
+    for gang in gangs:
+        mine: dict[str, float] = {}
+        for stay in gang.stays:
+            seconds = stay.gpus * (min(stay.end_s, last) - max(stay.start_s, first))
+            if seconds > 0.0:
+                mine[stay.node] = mine.get(stay.node, 0.0) + seconds
+        for node, seconds in mine.items():
+            found.setdefault(node, []).append((gang, seconds))
+    return found
 
 
 def _scaled(steps: Steps, edges: FloatArray, length_s: float) -> tuple[float | None, float]:
@@ -228,6 +232,7 @@ def _body(
             "fittedHours": known.overhead.hours,
         },
         "names": {gang.uid: f"{gang.namespace}/{gang.kind.lower()}/{gang.name}" for gang in known.gangs},
+        "teamOf": {gang.uid: gang.team for gang in known.gangs if gang.team},
         "adds": {
             "kwh": {
                 "jobs": allocation.jobs_it_kwh,

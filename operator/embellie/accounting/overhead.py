@@ -5,7 +5,7 @@ Overhead = fixed + share x IT + slope x IT x max(0, outside temperature - free-c
 least squares on earlier hours only, so that the meter of an hour never explains itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,23 +43,27 @@ class OverheadModel:
         return max(0.0, self.per_it + self.per_it_kelvin * above)
 
 
-def fit_overhead(it_kw: FloatArray, meter_kw: FloatArray, ambient_c: FloatArray | None) -> OverheadModel | None:
-    """Fit a zone's overhead on past hours; None where they are too few or too much alike.
+def fit_overhead(
+    it_kw: FloatArray, meter_kw: FloatArray, ambient_c: FloatArray | None, *, interval_h: float = 1.0
+) -> OverheadModel | None:
+    """Fit a zone's overhead on past intervals; None where they make less than 48 hours.
 
     Args:
-        it_kw: Mean power of the machines by hour [kW].
+        it_kw: Mean power of the machines by interval [kW].
         meter_kw: The same at the zone's meter [kW].
         ambient_c: Outside temperature [degC], or None where it is not known.
+        interval_h: Length of an interval [h].
     """
     good = np.isfinite(it_kw) & np.isfinite(meter_kw) & (it_kw > 0.0) & (meter_kw >= it_kw)
     if ambient_c is not None:
         good &= np.isfinite(ambient_c)
     it, over = it_kw[good], (meter_kw - it_kw)[good]
-    if it.size < MIN_HOURS:
+    hours = it.size * interval_h
+    if hours < MIN_HOURS:
         return None
     warm = ambient_c[good] if ambient_c is not None else None
     fits = [_fit_at(it, over, warm, float(point)) for point in (FREE_COOLING_C if warm is not None else (18.0,))]
-    return min(fits, key=lambda fit: fit[0])[1]
+    return replace(min(fits, key=lambda fit: fit[0])[1], hours=round(hours))
 
 
 def _fit_at(it: FloatArray, over: FloatArray, warm: FloatArray | None, point: float) -> tuple[float, OverheadModel]:
@@ -83,5 +87,4 @@ def _fit_at(it: FloatArray, over: FloatArray, warm: FloatArray | None, point: fl
         per_it=chosen.get("per_it", 0.0),
         per_it_kelvin=chosen.get("kelvin", 0.0),
         free_cooling_c=point,
-        hours=int(it.size),
     )

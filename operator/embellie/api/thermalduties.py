@@ -72,6 +72,23 @@ class HeatRow(ApiModel):
             description="outdoorToCelsius is the outdoor temperature below which it holds [degC]. Defaults to 100.",
         ),
     ] = 100
+    river_from_celsius: Annotated[
+        int,
+        Field(
+            ge=-100,
+            le=100,
+            description="riverFromCelsius is the temperature of the zone's River sensor from which it holds [degC]; "
+            "while that sensor tells nothing it holds. Defaults to -100.",
+        ),
+    ] = -100
+    river_to_celsius: Annotated[
+        int,
+        Field(
+            ge=-100,
+            le=100,
+            description="riverToCelsius is the river's temperature below which it holds [degC]. Defaults to 100.",
+        ),
+    ] = 100
 
 
 class HeatDelivery(ApiModel):

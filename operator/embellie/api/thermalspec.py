@@ -19,6 +19,7 @@ class SensorRole(StrEnum):
     COOLANT_RETURN = "CoolantReturn"
     OUTDOOR_DRY_BULB = "OutdoorDryBulb"
     OUTDOOR_WET_BULB = "OutdoorWetBulb"
+    RIVER = "River"
     HUMIDITY = "Humidity"
     LOOP_POWER = "LoopPower"
     HEAT_DELIVERED = "HeatDelivered"
@@ -85,7 +86,8 @@ class Sensor(ApiModel):
         Field(
             description="role is what the sensor looks at: Inlet (what the servers breathe in), Return (the air that "
             "leaves them), Supply (what the cooling delivers), CoolantSupply and CoolantReturn (the loop to the cold "
-            "plates), OutdoorDryBulb, OutdoorWetBulb, Humidity (outdoors), LoopPower (heat that the loop carries) or "
+            "plates), OutdoorDryBulb, OutdoorWetBulb, River, Humidity (outdoors), LoopPower (heat that the loop "
+            "carries) or "
             "HeatDelivered (heat that the network takes). The hottest of several of one role counts."
         ),
     ]

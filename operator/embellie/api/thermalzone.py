@@ -291,7 +291,7 @@ class ThermalZoneStatus(ApiModel):
         Field(
             max_length=63,
             pattern=CAMEL_CASE,
-            description="bindingLimit is the limit that the headroom is measured to, such as InletHard or "
+            description="bindingLimit is the limit that the headroom is measured to, such as InletSteadyState or "
             "CoolingCapacity.",
         ),
         EMPTY_IS_ABSENT,

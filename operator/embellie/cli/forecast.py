@@ -98,7 +98,8 @@ def _issued(
     name: str, directory: Path, clock: "ForecastClock", source: str | None, cross_check: str | None, weather: str | None
 ) -> "ForecastDocument":
     """Return a forecast made here and now."""
-    from embellie_forecast.cli import default_cache, wait_patiently
+    from embellie_forecast.cli import wait_patiently
+    from embellie_forecast.folders import cache_folder
     from embellie_forecast.history_files import carried_zones
     from embellie_forecast.service import make_ladder
     from embellie_forecast.sources.catalogue import SourceSpec, parse_spec
@@ -116,7 +117,7 @@ def _issued(
             f"nothing is known about {name!r}: name a zone that a forecaster serves in {directory}, a grid region "
             f"whose data is carried ({', '.join(carried_zones())}), or a feed with --source"
         )
-    ladder = make_ladder(clock, default_cache())
+    ladder = make_ladder(clock, cache_folder())
     if ladder.needs_training(zone, clock.now()):
         click.echo("Training the model of this grid, once; it takes about a minute.", err=True)
     ladder.prepare(zone, clock.now())

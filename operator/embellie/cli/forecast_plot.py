@@ -200,13 +200,15 @@ def save_png(document: "ForecastDocument", path: Path, *, zone: tzinfo | None) -
             f"{document.zone}: rung {document.rung.value}, issued {_when(document.issued_at, zone)}",
             loc="left",
             fontsize=10,
+            pad=22,
         )
         right = top.twinx()
         share = document.renewable_share[levels.index(0.5)]
         right.step(times, 100.0 * steps(share), where="post", color="tab:green", linewidth=0.8, linestyle="--")
         right.set_ylim(0, 100)
         right.set_ylabel("renewable share [%], dashed", color="tab:green")
-        top.legend(loc="upper left", fontsize=8, ncols=3)
+        # Between the title and the curves: inside it would hide part of the range.
+        top.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=8, ncols=3, frameon=False)
         for plant in document.on_site:
             below = axes[1, 0]
             line = below.step(
@@ -224,7 +226,7 @@ def save_png(document: "ForecastDocument", path: Path, *, zone: tzinfo | None) -
                 color=line[0].get_color(),
             )
             below.set_ylabel("on-site power [kW]")
-            below.legend(loc="upper left", fontsize=8)
+            below.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=8, ncols=4, frameon=False)
         bottom = axes[-1, 0]
         bottom.xaxis.set_major_locator(dates.DayLocator(tz=zone))  # type: ignore[no-untyped-call]
         bottom.xaxis.set_major_formatter(dates.DateFormatter("%a %d %b", tz=zone))  # type: ignore[no-untyped-call]

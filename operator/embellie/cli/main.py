@@ -1,29 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `embellie`; installed as `kubectl-embellie` it is the plugin `kubectl embellie`."""
 
+import importlib
 import sys
 from pathlib import Path
 
 import click
 
 from embellie import __version__
-from embellie.cli.backtest import backtest
-from embellie.cli.card import card
-from embellie.cli.forecast import forecast
-from embellie.cli.go import go
-from embellie.cli.ledger import ledger_group
-from embellie.cli.model import model_group
-from embellie.cli.operator import operator_group
-from embellie.cli.plan import plan
-from embellie.cli.release import release
-from embellie.cli.replay import replay
-from embellie.cli.report import report
 from embellie.cli.session import ReadableGroup, Where, cluster_options
-from embellie.cli.thermal import thermal
-from embellie.cli.why import why
+
+VERBS = {
+    "why": "embellie.cli.why:why",
+    "plan": "embellie.cli.plan:plan",
+    "go": "embellie.cli.go:go",
+    "release": "embellie.cli.release:release",
+    "operator": "embellie.cli.operator:operator_group",
+    "thermal": "embellie.cli.thermal:thermal",
+    "report": "embellie.cli.report:report",
+    "card": "embellie.cli.card:card",
+    "ledger": "embellie.cli.ledger:ledger_group",
+    "forecast": "embellie.cli.forecast:forecast",
+    "backtest": "embellie.cli.backtest:backtest",
+    "model": "embellie.cli.model:model_group",
+    "replay": "embellie.cli.replay:replay",
+}
+"""Where each verb lies. It is loaded when it is asked for: `why` needs no database, and half the time without one."""
 
 
-@click.group(cls=ReadableGroup, context_settings={"help_option_names": ["-h", "--help"]})
+class Verbs(ReadableGroup):
+    """Finds its verbs in `VERBS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all verbs."""
+        return sorted({*super().list_commands(ctx), *VERBS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load one verb."""
+        if cmd_name not in VERBS:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = VERBS[cmd_name].partition(":")
+        verb: click.Command = getattr(importlib.import_module(module), attribute)
+        return verb
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @cluster_options
 def cli(where: Where) -> None:
     """Wait for the break in the weather, never past the deadline."""
@@ -33,24 +54,6 @@ def cli(where: Where) -> None:
 def version() -> None:
     """Print the version."""
     click.echo(f"embellie {__version__}")
-
-
-for command in (
-    why,
-    plan,
-    go,
-    release,
-    operator_group,
-    thermal,
-    report,
-    card,
-    ledger_group,
-    forecast,
-    backtest,
-    model_group,
-    replay,
-):
-    cli.add_command(command)
 
 
 def main() -> None:

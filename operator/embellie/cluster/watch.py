@@ -57,7 +57,7 @@ def _settings(settings: kopf.OperatorSettings) -> None:
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = [1, 2, 4, 8, 16]
-    settings.queueing.idle_timeout = 0.5
+    settings.queueing.idle_timeout = 5.0
     settings.execution.max_workers = 2
     settings.persistence.finalizer = f"{names.GROUP}/unused"
     settings.persistence.progress_storage = NoProgress()

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from embellie.accounting.interval import account_interval, repriced, signal_entry, tariff_entry
+from embellie.accounting.interval import METHOD, account_interval, repriced, signal_entry, tariff_entry
 from embellie.accounting.known import NO_ZONE, Price, Tariff
 from embellie.accounting.overhead import MIN_HOURS, OverheadModel, fit_overhead
 from embellie.api.gridzone import GridZone
 from embellie.cluster.records import NodeRecord
 from embellie.control.metering import Metering, nodes_without_zone
-from embellie.control.prices import PROVISIONAL, Prices, better, floor, price_of, tariff_of
+from embellie.control.prices import PROVISIONAL, Prices, floor, merged, price_of, tariff_of
 from embellie.control.records import Scene
 from embellie.control.witness import PowerClasses, Witness
 from embellie.domain.clock import Clock
@@ -47,6 +47,8 @@ class _Provisional:
     total: dict[str, Any]
     prices: tuple[Price, ...]
     tariff: Tariff | None
+    first_grams: dict[str, float]
+    """What was booked at first, by kind of signal [g]."""
     revision: int = 0
 
 
@@ -86,7 +88,6 @@ class Accountant:
         )
         self._provisional: dict[tuple[str, datetime], _Provisional] = {}
         self._hours: dict[str, _Hours] = {}
-        self._changed: dict[tuple[str, SignalKind], float] = {}
         self._strays: tuple[str, ...] = ()
         """Nodes without a zone, as last told in the log."""
         self.cursor: datetime | None = None
@@ -104,12 +105,15 @@ class Accountant:
             zone, start = str(body["zone"]), datetime.fromisoformat(body["start"])
             end = datetime.fromisoformat(body["end"])
             self.cursor = max(end, self.cursor or end)
-            before = self._provisional.get((zone, start))
+            before, revision = self._provisional.get((zone, start)), int(body["revision"])
+            if before is None and revision:
+                # Its first record is older than what is read back: what a revision adds is not the whole.
+                continue
             total = add_tables(before.total if before else {}, body["adds"])
+            first = dict(before.first_grams if before else body["adds"]["grams"])
             prices = tuple(price_of(told) for told in body.get("signals", ()))
             tariff = tariff_of(body.get("tariff"))
-            revision = int(body["revision"])
-            self._provisional[zone, start] = _Provisional(zone, start, end, total, prices, tariff, revision)
+            self._provisional[zone, start] = _Provisional(zone, start, end, total, prices, tariff, first, revision)
             if before is None:
                 self._remember(zone, body)
 
@@ -117,8 +121,6 @@ class Accountant:
         """Return the intervals that have ended long enough ago, oldest first; never one that was closed before."""
         if self.cursor is None:
             self.cursor = floor(now, self._interval)
-        if now - self.cursor > PROVISIONAL:
-            return []
         found, start = [], self.cursor
         while start + self._interval + settle <= now:
             found.append((start, start + self._interval))
@@ -177,7 +179,8 @@ class Accountant:
             zone, start = str(body["zone"]), body["start"]
             prices = tuple(price_of(told) for told in body["signals"])
             adds, tariff = dict(body["adds"]), tariff_of(body["tariff"])
-            self._provisional[zone, start] = _Provisional(zone, start, body["end"], adds, prices, tariff)
+            first = dict(adds["grams"])
+            self._provisional[zone, start] = _Provisional(zone, start, body["end"], adds, prices, tariff, first)
             self._remember(zone, body)
         self.cursor = end
         self._provisional = {k: p for k, p in self._provisional.items() if p.end > end - PROVISIONAL}
@@ -187,14 +190,14 @@ class Accountant:
         """Return the records by which late grid data replaces estimates; `revised` takes note of those written."""
         found = []
         for item in self._provisional.values():
-            prices = self.prices.of(item.zone, item.start, item.end)
+            prices = merged(self.prices.of(item.zone, item.start, item.end), item.prices)
             tariff = self.prices.tariff(item.zone, item.start, item.end) or item.tariff
-            if not better(prices, item.prices) and tariff == item.tariff:
+            if prices == item.prices and tariff == item.tariff:
                 continue
             total = repriced(item.total, prices, tariff)
             change = add_tables(total, item.total, sign=-1.0)
             body = {
-                "method": "embellie-account/1",
+                "method": METHOD,
                 "zone": item.zone,
                 "start": item.start,
                 "end": item.end,
@@ -216,14 +219,12 @@ class Accountant:
 
     def revision_grams(self) -> dict[tuple[str, SignalKind], float]:
         """Return what revisions changed in all that is still provisional, by zone and kind [g]."""
-        return dict(self._changed)
-
-    def note_changes(self, drafts: Sequence[Draft]) -> None:
-        """Add up what revisions changed."""
-        for draft in drafts:
-            for kind, grams in draft.body["adds"].get("grams", {}).items():
-                key = (str(draft.body["zone"]), SignalKind(kind))
-                self._changed[key] = self._changed.get(key, 0.0) + grams
+        changed: dict[tuple[str, SignalKind], float] = {}
+        for item in self._provisional.values():
+            for kind, grams in item.total["grams"].items():
+                key = (item.zone, SignalKind(kind))
+                changed[key] = changed.get(key, 0.0) + grams - item.first_grams.get(kind, 0.0)
+        return changed
 
     def drawn(self, uid: str) -> tuple[float, float, float]:
         """Return what a gang drew above idle, how much of that was not measured [kWh], and its GPU-hours."""
@@ -242,11 +243,12 @@ class Accountant:
         hours = self._hours.get(name)
         if hours is not None and (hours.fitted_on != today or hours.model is None):
             hours.fitted_on = today
-            enough = MIN_HOURS * 3600.0 / self._interval.total_seconds()
-            if len(hours.it_kw) >= enough:
+            interval_h = self._interval.total_seconds() / 3600.0
+            if len(hours.it_kw) * interval_h >= MIN_HOURS:
                 warm = np.array(hours.ambient_c)
                 known = warm if np.isfinite(warm).all() else None
-                hours.model = fit_overhead(np.array(hours.it_kw), np.array(hours.meter_kw), known) or hours.model
+                it_kw, meter_kw = np.array(hours.it_kw), np.array(hours.meter_kw)
+                hours.model = fit_overhead(it_kw, meter_kw, known, interval_h=interval_h) or hours.model
         if hours is not None and hours.model is not None:
             return hours.model
         return OverheadModel.from_pue(zone.spec.power_usage_effectiveness_percent / 100.0)

@@ -301,7 +301,9 @@ class _Places:
     def __init__(self, layout: Layout, specs: Mapping[str, GridZoneSpec]) -> None:
         self._layout = layout
         self._specs = specs
-        self._cache: dict[object, frozenset[str]] = {}
+        self._allowed: dict[object, frozenset[str]] = {}
+        self._most_demanding: dict[frozenset[str], GridZoneSpec] = {}
+        self._most_pods: dict[tuple[frozenset[str], int], int] = {}
         self._contested = self._contested_zones()
 
     def _contested_zones(self) -> frozenset[str]:
@@ -317,16 +319,18 @@ class _Places:
 
     def spec_for(self, allowed: frozenset[str]) -> GridZoneSpec:
         """Return the power figures to plan with: the most demanding of the allowed cells."""
-        zones = {c.grid_zone for c in self._layout.cells if c.name in allowed}
-        specs = [self._specs[z] for z in sorted(zones)] or [DEFAULT_GRID]
-        return max(specs, key=lambda s: s.gpu_rated_power_watts - s.gpu_idle_power_watts)
+        if allowed not in self._most_demanding:
+            zones = {c.grid_zone for c in self._layout.cells if c.name in allowed}
+            specs = [self._specs[z] for z in sorted(zones)] or [DEFAULT_GRID]
+            self._most_demanding[allowed] = max(specs, key=lambda s: s.gpu_rated_power_watts - s.gpu_idle_power_watts)
+        return self._most_demanding[allowed]
 
     def allowed(self, record: WorkloadRecord) -> frozenset[str]:
         residency = record.annotations.get(names.RESIDENCY, "")
         # Constraints are compared by identity: unconstrained work, the common case, shares one object.
         key = (id(record.constraints), residency, record.gpus_per_pod)
-        if key not in self._cache:
-            self._cache[key] = frozenset(
+        if key not in self._allowed:
+            self._allowed[key] = frozenset(
                 c.name
                 for c in self._layout.cells
                 # Its labels would also let the workload into another row's heat or another grid's power.
@@ -334,16 +338,17 @@ class _Places:
                 and (not residency or self._inside(c.grid_zone, residency))
                 and self._fits(c, record.constraints, record.gpus_per_pod)
             )
-        return self._cache[key]
+        return self._allowed[key]
 
     def seats(self, record: WorkloadRecord, allowed: frozenset[str]) -> bool:
         """Tell whether some cell could seat the whole gang if it were empty."""
         if not allowed or not record.gpus:
             return True
-        for cell in self._layout.cells:
-            if cell.name in allowed and sum(n.gpus // record.gpus_per_pod for n in cell.nodes) >= record.pods:
-                return True
-        return False
+        key = allowed, record.gpus_per_pod
+        if key not in self._most_pods:
+            cells = (c for c in self._layout.cells if c.name in allowed)
+            self._most_pods[key] = max(sum(n.gpus // record.gpus_per_pod for n in c.nodes) for c in cells)
+        return self._most_pods[key] >= record.pods
 
     def _inside(self, grid_zone: str, residency: str) -> bool:
         return grid_zone not in self._contested and residency_allows(

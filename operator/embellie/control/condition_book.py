@@ -49,10 +49,12 @@ def say_ready(conditions: ConditionBook, nodes: int, kind: str) -> None:
     if nodes:
         conditions.set("Ready", True, "NodesFound", f"{nodes} GPU nodes belong to it.")
     else:
-        conditions.set(
-            "Ready",
-            False,
-            "NoNodes",
-            f"spec.nodeSelector matches no node with GPUs that is not in an older {kind}: compare it with kubectl get "
-            "nodes --show-labels.",
-        )
+        conditions.set("Ready", False, "NoNodes", f"{no_nodes(kind)}.")
+
+
+def no_nodes(kind: str) -> str:
+    """Say that a zone has no nodes, and how to mend it."""
+    return (
+        f"spec.nodeSelector matches no node with GPUs that is not in an older {kind}: compare it with kubectl get "
+        "nodes --show-labels"
+    )

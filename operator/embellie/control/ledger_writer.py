@@ -179,10 +179,17 @@ class Recorder:
 
     def _open(self) -> bool:
         if self._ledger is None:
-            self._ledger = Ledger(self._options.path, leader=self._identity, version=__version__)
-            since = self._clock.now() - PROVISIONAL
-            with LedgerReader(self._options.path) as reader:
-                self._accountant.restore(reader.entries(kinds=[Kind.ACCOUNT, Kind.RUN], since=since))
+            ledger = Ledger(self._options.path, leader=self._identity, version=__version__)
+            try:
+                since = self._clock.now() - PROVISIONAL
+                with LedgerReader(self._options.path) as reader:
+                    self._accountant.restore(reader.entries(kinds=[Kind.ACCOUNT, Kind.RUN], since=since))
+            except Exception:
+                # Nothing is written before it is known up to where the accounts are.
+                ledger.close()
+                raise
+            self._ledger = ledger
+            told.show_revisions(self._accountant.revision_grams())
             logger.info("the ledger is %s", self._options.path)
         return True
 
@@ -251,6 +258,7 @@ class Recorder:
             self._append(drafts)
             self._accountant.closed(drafts, end)
             count_accounts(drafts)
+            told.show_revisions(self._accountant.revision_grams())
             self._finish_runs(scene, end)
 
     def _finish_runs(self, scene: Scene, closed: datetime) -> None:
@@ -281,7 +289,9 @@ class Recorder:
             start = min(seat.start for seat in track.seats.values())
             hours = (track.ended - start).total_seconds() / 3600.0
             if hours > 0.0 and gpu_hours > 0.0:
-                added_kw = kwh / hours
+                # Of a long run only the last days are at hand: their power for each GPU, for the GPUs that it held.
+                held = sum(stay.gpus * (stay.end_s - stay.start_s) for stay in track.stays(now)) / 3600.0
+                added_kw = kwh / gpu_hours * held / hours
                 watts = idle_w + 1000.0 * kwh / gpu_hours / (1.0 + share / 100.0)
                 metered = gpu_hours if estimated < 0.5 * kwh else 0.0
                 self._accountant.classes.learn(track.namespace, watts, metered)
@@ -296,7 +306,6 @@ class Recorder:
             self._append(drafts[first : first + BATCH])
         for draft, item, total in found:
             self._accountant.revised(item, draft, total)
-        self._accountant.note_changes(drafts)
         told.show_revisions(self._accountant.revision_grams())
 
     def _compact(self) -> None:

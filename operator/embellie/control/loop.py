@@ -57,7 +57,7 @@ BATCH_SECONDS = 2.0
 WRITE_S = 3.0
 """Time for WorkloadPlans in one turn [s]."""
 WRITE_BUSY_S = 0.2
-"""The same while more releases are due: starts come before their records, which follow in later turns."""
+"""The same while more releases are due or new work waits: starts come before records, which follow in later turns."""
 BUSY_HOUSE_S = 6.0
 """While more releases are due than a turn can write, statuses, the switch and plans are seen to once in so long."""
 FIRST_FORECAST_S = 120.0
@@ -232,7 +232,7 @@ class Loop:
                 carried.records,
                 seen.view.workloads,
                 assembly.snapshot.now,
-                WRITE_BUSY_S if verdicts.more_due else WRITE_S,
+                WRITE_BUSY_S if verdicts.more_due or verdicts.newcomers else WRITE_S,
             )
             self._mind_the_switch(namespaces)
             self._measures.tell(
@@ -241,7 +241,7 @@ class Loop:
         self._heartbeat.beat(datetime.now(UTC))
         if self._recorder is not None:
             self._recorder.turn(assembly, seen.view, carried.records, self._actuation.promised(), self._heat.power)
-        again = verdicts.more_due or carried.conflicts or left
+        again = verdicts.more_due or verdicts.newcomers or carried.conflicts or left
         self._rest = Rest(
             key=None if again or seen.to_pause or not is_settled(verdicts, assembly.snapshot) else seen.key,
             until=started + self._quiet_s(verdicts, assembly.snapshot),

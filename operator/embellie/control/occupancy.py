@@ -118,6 +118,8 @@ class _Book:
         self._duration_of = duration_of
         self._free = {node.name: node.gpus for cell in layout.cells for node in cell.nodes}
         self._gangs: dict[tuple[str, str], _Gang] = {}
+        self._full_until: dict[str, int] = {}
+        """By cell, how many of its first nodes have nothing left for reservations (these come after all bound pods)."""
 
     def take(self, pod: PodRecord, owner: WorkloadRecord | None) -> None:
         """Count one bound pod; pods on nodes outside every cell are none of our business."""
@@ -141,11 +143,7 @@ class _Book:
         waiting_gpus = workload.pods_left * workload.gpus_per_pod - bound_gpus
         if cell is None or workload.finished or waiting_gpus <= 0:
             return
-        missing = waiting_gpus
-        for node in cell.nodes:
-            seats = min(missing, max(0, self._free[node.name])) if node.schedulable else 0
-            self._free[node.name] -= seats
-            missing -= seats
+        self._seat(cell, waiting_gpus)
         gang = self._gangs.get((cell.name, workload.key.uid))
         if gang is not None:
             gang.gpus += waiting_gpus
@@ -156,6 +154,17 @@ class _Book:
         self._gangs[cell.name, workload.key.uid] = _Gang(
             waiting_gpus, watts, min(released_at, self._now), self._duration_of(workload), worst_w
         )
+
+    def _seat(self, cell: CellNodes, gpus: int) -> None:
+        """Take GPUs off the first nodes of a cell that have some free, as many as there are."""
+        at = self._full_until.get(cell.name, 0)
+        while gpus > 0 and at < len(cell.nodes):
+            node = cell.nodes[at]
+            seats = min(gpus, max(0, self._free[node.name])) if node.schedulable else 0
+            self._free[node.name] -= seats
+            gpus -= seats
+            at += gpus > 0
+        self._full_until[cell.name] = at
 
     def _watts(self, namespace: str, name: str, stated: str, cell: str) -> tuple[float, float | None]:
         """Return what a GPU of such work draws, expected and at worst [W]: as learnt, else as declared."""

@@ -96,12 +96,16 @@ def price_of(told: Mapping[str, Any]) -> Price:
     )
 
 
-def better(new: Sequence[Price], old: Sequence[Price]) -> bool:
-    """Tell whether something estimated is now measured, a kind was added, or a measured value was corrected."""
-    before = {price.kind: price for price in old}
-    return any(
-        price.kind not in before or (price.quality == "measured" and before[price.kind] != price) for price in new
-    )
+def merged(new: Sequence[Price], old: Sequence[Price]) -> tuple[Price, ...]:
+    """Return what is known now, kind by kind: what is measured takes the place of what was booked.
+
+    A kind of which nothing is heard any more keeps what was booked, and an estimate never replaces anything.
+    """
+    best = {price.kind: price for price in old}
+    for price in new:
+        if price.quality == "measured" or price.kind not in best:
+            best[price.kind] = price
+    return tuple(best[kind] for kind in SignalKind if kind in best)
 
 
 def floor(moment: datetime, step: timedelta) -> datetime:

@@ -13,9 +13,12 @@ from embellie.cluster.store import View
 from embellie.control.assemble import Assembly
 from embellie.control.people import Hidden
 from embellie.domain import names
+from embellie.domain.reasons import State
 from embellie.domain.snapshot import Snapshot
 from embellie.ledger import Draft, Kind
 
+DELETED = "Deleted"
+"""State of work that is no more; nobody decided it, so that it is none of `State`."""
 NAME_LENGTH = 253
 """Longest name of a person that is recorded."""
 
@@ -25,21 +28,27 @@ class DecisionLog:
 
     def __init__(self) -> None:
         self._said: dict[str, tuple[object, ...]] = {}
+        self._held: dict[str, PlanRecord] = {}
 
     def drafts(self, records: Sequence[PlanRecord], assembly: Assembly, view: View) -> list[Draft]:
         """Return what is new this turn."""
         now = assembly.snapshot.now
-        new = [record for record in records if self._said.get(record.key.uid) != _signature(record)]
-        if not new:
-            self._forget(view)
-            return []
-        turn = _turn_inputs(assembly.snapshot)
         workloads = {workload.key.uid: workload for workload in view.workloads}
-        drafts = []
+        told = {record.key.uid for record in records}
+        drafts = [
+            Draft(kind=Kind.DECISION, at=now, body=_deleted(self._held.pop(uid)))
+            for uid in sorted(self._held.keys() - workloads.keys() - told)
+        ]
+        new = [record for record in records if self._said.get(record.key.uid) != _signature(record)]
+        turn = _turn_inputs(assembly.snapshot) if new else {}
         for record in new:
             self._said[record.key.uid] = _signature(record)
             body = _decision(record, assembly, turn, workloads.get(record.key.uid))
             drafts.append(Draft(kind=Kind.DECISION, at=now, body=body))
+            if record.state in (State.HELD, State.HELD_BY_LIMIT):
+                self._held[record.key.uid] = record
+            else:
+                self._held.pop(record.key.uid, None)
         self._forget(view)
         return drafts
 
@@ -47,6 +56,27 @@ class DecisionLog:
         if len(self._said) > 2 * len(view.workloads) + 1000:
             existing = {workload.key.uid for workload in view.workloads}
             self._said = {uid: said for uid, said in self._said.items() if uid in existing}
+
+
+def _deleted(record: PlanRecord) -> dict[str, Any]:
+    """Return the record of work that its user deleted while it waited: it will never run."""
+    return {
+        "workload": _workload(record),
+        "state": DELETED,
+        "reason": DELETED,
+        "message": "It was deleted while it was held.",
+        "overriddenBy": None,
+    }
+
+
+def _workload(record: PlanRecord) -> dict[str, Any]:
+    return {
+        "namespace": record.key.namespace,
+        "kind": str(record.key.kind),
+        "name": record.key.name,
+        "uid": record.key.uid,
+        "gpus": record.gpus,
+    }
 
 
 def _signature(record: PlanRecord) -> tuple[object, ...]:
@@ -95,13 +125,7 @@ def _decision(
     policy = subject.policy if subject else None
     own = repr(subject.workload) if subject else repr(record.key)
     return {
-        "workload": {
-            "namespace": record.key.namespace,
-            "kind": str(record.key.kind),
-            "name": record.key.name,
-            "uid": record.key.uid,
-            "gpus": record.gpus,
-        },
+        "workload": _workload(record),
         "state": str(record.state),
         "reason": str(record.reason),
         "message": record.message,

@@ -33,6 +33,8 @@ class Verdicts:
     """Workloads that run although they carry our marker."""
     more_due: bool
     """More releases are due than one turn may write."""
+    newcomers: bool
+    """Work came that the plan does not know: it is planned in the next turn, which should follow at once."""
     standing: Plan
     """The plan before the shield; the next turn may go on from it while it writes what is due."""
 
@@ -60,6 +62,7 @@ def decide(
     """
     snapshot = assembly.snapshot
     planned = _what_is_left(standing, snapshot) if standing is not None else None
+    newcomers = planned is not None and len(planned.decisions) < len(snapshot.workloads)
     if planned is None:
         planned = plan(snapshot, before)
     enforced = shield(planned, snapshot)
@@ -95,6 +98,7 @@ def decide(
         hand_offs=tuple(hand_offs),
         to_unmark=tuple(to_unmark),
         more_due=bool(deferred),
+        newcomers=newcomers,
         standing=planned,
     )
 

@@ -143,6 +143,8 @@ def _rows(rows: Iterable[HeatRow], *, to_outside: bool = False) -> tuple[Row, ..
             to_hour=float(r.to_hour),
             outdoor_from_c=float(r.outdoor_from_celsius),
             outdoor_to_c=float(r.outdoor_to_celsius),
+            river_from_c=float(r.river_from_celsius),
+            river_to_c=float(r.river_to_celsius),
             to_outside=to_outside,
         )
         for r in rows or ()

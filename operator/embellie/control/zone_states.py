@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from embellie.api.gridzone import GridZone, GridZoneSpec
 from embellie.api.thermalzone import ThermalZone
+from embellie.control.condition_book import no_nodes
 from embellie.control.layout import Layout
-from embellie.control.zone_settings import hard_limit_c
+from embellie.control.zone_settings import fault_of, hard_limit_c
 from embellie.domain.snapshot import GridZoneState, ThermalZoneState
 from embellie.thermal.job_power import LearntPower
 
@@ -55,8 +56,16 @@ def thermal_state(
             grids[grid] = None
     ambient_zone = spec.grid_zone_name or next(iter(grids), None)
     learnt = inputs.heat.get(name)
-    if learnt is not None:
-        return replace(learnt, base_power_kw=base_kw, ambient_grid_zone=ambient_zone)
+    state = _told_state(zone, inputs) if learnt is None else learnt
+    if not layout.nodes_of_thermal_zone.get(name):
+        # Nobody knows what it cools: what its sensors and limits say is about no work that is known.
+        state = replace(state, admission_open=False, closed_because=no_nodes("ThermalZone"))
+    return replace(state, base_power_kw=base_kw, ambient_grid_zone=ambient_zone)
+
+
+def _told_state(zone: ThermalZone, inputs: "Inputs") -> ThermalZoneState:
+    """Return a zone of which nothing was learnt: its spec and its sensors' readings."""
+    spec, name, fault = zone.spec, zone.metadata.name, fault_of(zone.spec)
     return ThermalZoneState(
         name=name,
         inlet_limit_c=hard_limit_c(spec.limits),
@@ -69,6 +78,8 @@ def thermal_state(
         inlet=inputs.inlets.get(name),
         cooling_capacity_kw=spec.cooling.capacity_kilowatts,
         start_ramp_kw_per_min=spec.start_ramp_kilowatts_per_minute,
-        base_power_kw=base_kw,
-        ambient_grid_zone=ambient_zone,
+        base_power_kw=0.0,
+        ambient_grid_zone=None,
+        admission_open=not fault,
+        closed_because=fault,
     )

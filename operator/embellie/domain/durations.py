@@ -3,6 +3,7 @@
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _WHOLE = re.compile(r"(?:\d{1,6}[dhms])+")
@@ -11,6 +12,7 @@ _PART = re.compile(r"(\d{1,6})([dhms])")
 MAX_DURATION = timedelta(days=366)
 
 
+@lru_cache(maxsize=4096)
 def parse_duration(text: str) -> timedelta:
     """Read a positive duration such as `9h30m`.
 

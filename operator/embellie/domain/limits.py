@@ -26,6 +26,22 @@ class HeatBound(StrEnum):
     ORDER = "OrderToCut"
     BARRIER = "InletRising"
     LADDER = "AdmissionClosed"
+    PROVEN = "OverheatedBefore"
+    STORED = "HeatStoredForTheHotHours"
+
+
+WORDS = {
+    HeatBound.CAPACITY: "its cooling carries no more with one unit failed",
+    HeatBound.STEADY_STATE: "more would take it over its limit less the margin",
+    HeatBound.READING: "its temperature stands inside the margin below its limit",
+    HeatBound.RETURN: "its coolant comes back inside the margin below its limit",
+    HeatBound.CEILING: "a ceiling on heat allows no more",
+    HeatBound.ORDER: "an order to cut allows no more",
+    HeatBound.BARRIER: "more would warm it faster than can be answered",
+    HeatBound.PROVEN: "it overheated a while ago and takes back little more than it was seen to carry since",
+    HeatBound.STORED: "the heat would still be in the loop when it gets too hot for its cooling",
+}
+"""Why a zone takes no more heat, for people; what is not here needs no words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +115,7 @@ def heat_room_now(zone: ThermalZoneState) -> HeatRoom:
         (zone.ceiling_kw, HeatBound.CEILING),
         (zone.order_kw, HeatBound.ORDER),
         (zone.barrier_kw, HeatBound.BARRIER),
+        (zone.proven_kw, HeatBound.PROVEN),
     ):
         if kw is not None and kw < limit:
             limit, bound = kw, what

@@ -179,6 +179,8 @@ class ThermalZoneState:
     """What an order to cut leaves [kW]; None without one."""
     barrier_kw: float | None = None
     """Most heat now with which the zone still nears its limit slowly enough to be answered [kW]; None without one."""
+    proven_kw: float | None = None
+    """Most heat that may come back after the zone overheated [kW]; None where it did not, or long ago."""
     admission_open: bool = True
     """False: the ladder closed the zone, because it heats in spite of everything."""
     closed_because: str = ""

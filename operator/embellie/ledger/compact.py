@@ -65,23 +65,20 @@ def compact(ledger: Ledger, before: datetime, now: datetime) -> Compaction:
 
 def _first_run(ledger: Ledger, before: datetime) -> _Run | None:
     with LedgerReader(ledger.path) as reader:
-        return next(_runs(reader.entries(kinds=COMPACTED, until=before), before), None)
+        return next(_runs(reader.entries(kinds=COMPACTED, until=before)), None)
 
 
-def _runs(entries: Iterable[Entry], before: datetime) -> Iterator[_Run]:
-    """Yield runs of consecutive records that are old enough, from the beginning of the ledger on."""
+def _runs(entries: Iterable[Entry]) -> Iterator[_Run]:
+    """Yield runs of consecutive numbers among old records, from the beginning of the ledger on."""
     run: _Run | None = None
     for entry in entries:
-        old = entry.kind in COMPACTED and entry.moment < before
-        joins = run is not None and old and entry.seq == run.last.seq + 1 and run.count < MAX_RUN
-        if run is not None and not joins:
+        if run is not None and (entry.seq != run.last.seq + 1 or run.count >= MAX_RUN):
             yield run
             run = None
-        if old:
-            run = run or _Run(entry, entry)
-            run.last = entry
-            run.count += 1
-            _add(run, entry)
+        run = run or _Run(entry, entry)
+        run.last = entry
+        run.count += 1
+        _add(run, entry)
     if run is not None:
         yield run
 

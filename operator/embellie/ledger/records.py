@@ -17,7 +17,8 @@ from typing import Any
 FORMAT = "embellie.io/ledger/v1"
 GENESIS = "0" * 64
 """What the first record of a ledger names as the hash before it."""
-MAX_BODY_BYTES = 1 << 22
+MAX_BODY_BYTES = 1 << 25
+"""Room for an interval in which ten thousand gangs of as many namespaces ran."""
 
 
 class LedgerError(Exception):

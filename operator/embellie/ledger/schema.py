@@ -65,9 +65,20 @@ def reading_engine(path: Path) -> Engine:
     quoted = str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     # Beside a live writer its log must be read too; where no log can be made (read-only volume), the file is complete.
     frozen = "" if _can_share(path) else "&immutable=1"
-    return create_engine(
+    engine = create_engine(
         f"sqlite:///file:{quoted}?mode=ro{frozen}&uri=true", connect_args={"timeout": BUSY_MS / 1000, "uri": True}
     )
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _record: Any) -> None:
+        # The driver would read each query in a state of its own; a check must not see a writer go on half-way.
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
 
 
 def _can_share(path: Path) -> bool:

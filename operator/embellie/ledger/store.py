@@ -184,7 +184,7 @@ class Ledger(_Opened):
 
 
 class LedgerReader(_Opened):
-    """Reads a ledger, in order, in constant memory."""
+    """Reads a ledger, in order, in constant memory, as it was when it was opened: a writer beside it goes on unseen."""
 
     def __init__(self, path: Path) -> None:
         """Open the ledger at `path`; raises LedgerError where there is none, or a newer version wrote it."""
@@ -192,11 +192,17 @@ class LedgerReader(_Opened):
             raise LedgerError(f"there is no ledger at {path}; name the operator's file (--ledger-path of the operator)")
         self._path = path
         self._engine = schema.reading_engine(path)
-        with _opening(self._engine, path), self._engine.connect() as connection:
-            self.head = _require_head(connection, path)
+        with _opening(self._engine, path):
+            self._connection = self._engine.connect()
+            try:
+                self.head = _require_head(self._connection, path)
+            except Exception:
+                self._connection.close()
+                raise
 
     def close(self) -> None:
         """Close the file."""
+        self._connection.close()
         self._engine.dispose()
 
     def entries(
@@ -215,18 +221,15 @@ class LedgerReader(_Opened):
         if until is not None:
             query = query.where(RECORDS.c.at < stamp(until))
         try:
-            with self._engine.connect() as connection:
-                rows = connection.execution_options(yield_per=_CHUNK).execute(query)
-                for row in rows:
-                    yield _entry(row)
+            for row in self._connection.execute(query, execution_options={"yield_per": _CHUNK}):
+                yield _entry(row)
         except DatabaseError as error:
             raise _explained(error, self._path) from error
 
     def integrity(self) -> str:
         """Return what SQLite itself says about the file: `ok`, or what is broken."""
         try:
-            with self._engine.connect() as connection:
-                return str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+            return str(self._connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
         except DatabaseError as error:
             return str(error.orig)
 

@@ -28,6 +28,8 @@ class Verification:
     head_seq: int
     head_hash: str
     findings: tuple[Finding, ...]
+    compared: bool = True
+    """False where the record known from elsewhere was compacted since, so that its hash is not there any more."""
 
     @property
     def sound(self) -> bool:
@@ -66,24 +68,27 @@ def verify(
     daily: Iterable[Entry] = (),
     *,
     head: tuple[int, str] | None = None,
+    known: tuple[int, str] | None = None,
 ) -> Verification:
     """Walk a chain.
 
     Args:
         entries: All records, in the order in which they are stored.
         daily: Its daily records, once more and first: they say which numbers may be missing.
-        head: Number and hash of the last record, known from elsewhere (the file's own state, or the operator's log);
-            without it nobody can tell that the newest records were cut off.
+        head: Number and hash of the last record, by the file's own state.
+        known: Number and hash of a record that was once the last, kept where nobody could change it. Without it nobody
+            can tell that the newest records were cut off, or all were written anew.
     """
-    walk = _Walk(spans_of(daily))
+    walk = _Walk(spans_of(daily), known)
     for entry in entries:
         walk.step(entry)
     return walk.result(head)
 
 
 class _Walk:
-    def __init__(self, spans: Mapping[int, _Span]) -> None:
-        self._spans = spans
+    def __init__(self, spans: Mapping[int, _Span], known: tuple[int, str] | None) -> None:
+        self._spans, self._known = spans, known
+        self._compared = known is None
         self._findings: list[Finding] = []
         self._expected, self._previous, self._segment = 1, GENESIS, 0
         self._records = self._compacted = 0
@@ -108,14 +113,14 @@ class _Walk:
                 entry.seq, f"record {entry.seq} ({entry.kind[:16]}, {entry.at[:27]}) was changed after it was written"
             )
         self._check_segment(entry)
+        self._compare(entry.seq, entry.hash)
         self._expected, self._previous, self._segment = entry.seq + 1, entry.hash, entry.segment
 
     def result(self, head: tuple[int, str] | None) -> Verification:
-        if head is not None:
-            self._skip_compacted(head[0] + 1)
         last = self._expected - 1
-        if head is not None and head[0] > last:
-            self._find(head[0], f"{_range(last + 1, head[0])} missing at the end")
+        ends = [told[0] for told in (head, self._known) if told is not None]
+        if ends and max(ends) > last:
+            self._find(max(ends), f"{_range(last + 1, max(ends))} missing at the end")
         elif head is not None and head != (last, self._previous):
             self._find(last, f"the head is record {last}, but record {head[0]} with another hash was expected")
         return Verification(
@@ -125,13 +130,22 @@ class _Walk:
             head_seq=last,
             head_hash=self._previous,
             findings=tuple(self._findings[:MAX_FINDINGS]),
+            compared=self._compared,
         )
+
+    def _compare(self, seq: int, name: str) -> None:
+        """Hold a record against the one known from elsewhere."""
+        if self._known is not None and seq == self._known[0]:
+            self._compared = True
+            if name != self._known[1]:
+                self._find(seq, f"record {seq} is not the one that was known: the chain was written anew")
 
     def _skip_compacted(self, up_to: int) -> None:
         """Go over numbers that daily records stand for."""
         while self._expected < up_to and (span := self._spans.get(self._expected)) is not None and span.last < up_to:
             if span.before != self._previous:
                 self._find(span.first, f"records {span.first} to {span.last} were compacted from another chain")
+            self._compare(span.last, span.end)
             self._compacted += span.last - span.first + 1
             self._expected, self._previous, self._segment = span.last + 1, span.end, span.segment
 

@@ -52,7 +52,7 @@ class Replayed:
     left_out: int
     """Gangs that the site as described cannot seat."""
     gpu_hours_delayed: float
-    """GPU-hours by which work started later than it would have."""
+    """GPU-hours of the window in which work waited that would have run by then."""
     gpu_hours_lost: float
     """GPU-hours that the counterfactual has done by the end of the window and the schedule has not."""
     lost_by_zone: Mapping[str, float]
@@ -98,7 +98,7 @@ def replay_counterfactual(
             ),
         ),
         central=central,
-        gpu_hours_delayed=_delayed(ours, central),
+        gpu_hours_delayed=_delayed(ours, central, window),
         left_out=len(left_out),
         gpu_hours_lost=_gpu_hours(central, window) - _gpu_hours(ours, window),
         lost_by_zone={
@@ -142,10 +142,15 @@ def _job(one: Observed) -> SimJob:
     )
 
 
-def _delayed(ours: Sequence[Run], theirs: Sequence[Run]) -> float:
+def _delayed(ours: Sequence[Run], theirs: Sequence[Run], window: Window) -> float:
+    """Only what lies in the window: the delays of weeks add up to that of the month."""
     would = {run.job: run.start for run in theirs}
-    late = (max(0.0, (run.start - would[run.job]).total_seconds()) * run.gpus for run in ours if run.job in would)
-    return sum(late) / 3600.0
+
+    def late_s(run: Run) -> float:
+        first, last = max(would[run.job], window.start), min(run.start, window.end)
+        return max(0.0, (last - first).total_seconds())
+
+    return sum(late_s(run) * run.gpus for run in ours if run.job in would) / 3600.0
 
 
 def _gpu_hours(runs: Sequence[Run], window: Window) -> float:

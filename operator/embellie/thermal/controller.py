@@ -23,7 +23,7 @@ from embellie.thermal.ladder import LadderMemory, Response
 from embellie.thermal.outlook import ReachedSupply, limited_role, look_ahead
 from embellie.thermal.relief import HeatLoad
 from embellie.thermal.sensing import ZoneReadings
-from embellie.thermal.settings import Role, ZoneSettings
+from embellie.thermal.settings import Role, ZoneSettings, at_river
 from embellie.thermal.weather import AmbientForecast, SiteWeather, SupplyModels
 from embellie.thermal.zone_models import ZoneModels
 from embellie.thermal.zone_now import ZoneNow, ZoneReport
@@ -179,7 +179,7 @@ class HeatController:
                 None
                 if weather is None
                 else look_ahead(
-                    zone,
+                    at_river(zone, self._role(zone, Role.RIVER)),
                     model,
                     reached,
                     weather,
@@ -256,6 +256,7 @@ class HeatController:
     def _duty(self, i: int, now: datetime, order_kw: float | None) -> Duty | None:
         zone = self._settings[i]
         outdoor = self._outdoor_c.get(zone.name, math.nan)
+        zone = at_river(zone, self._role(zone, Role.RIVER))
         return duty_of(zone, now, outdoor, order_kw, partial(self._taken.allowed_kw, i, blind=True))
 
 

@@ -16,6 +16,7 @@ from enum import IntEnum
 from embellie.domain.snapshot import Quality, Reading
 from embellie.thermal.capping import share_lifted, share_needed
 from embellie.thermal.duties import Duty
+from embellie.thermal.overheated import Overheated, felt_heat
 from embellie.thermal.relief import CapOrder, HeatLoad, PauseOrder, pauses_for, worst_kw
 from embellie.thermal.settings import LadderSettings, Measure
 from embellie.thermal.shedding import ShedMemory, gone_by, shed
@@ -62,6 +63,8 @@ class ZoneHeat:
     heat_kw: float
     duty: Duty | None = None
     """What a permit or an order to cut leaves now and soon; None where neither limits the zone."""
+    supply_c: float | None = None
+    """What the cooling delivers [degC]; None where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,8 @@ class ZoneResponse:
     reason: str
     admits: bool = True
     """Whether new work may come in; under a permit or an order what is allowed still bounds it."""
+    proven_kw: float | None = None
+    """Most heat that may come back after the zone overheated [kW]; None where it did not, or long ago."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +108,7 @@ class _Memory:
     going: tuple[tuple[str, float, datetime], ...] = ()
     """What was told to pause: key, its power [kW], and until when it may still show in what is measured."""
     shed: ShedMemory = field(default_factory=ShedMemory)
+    hot: Overheated | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +178,23 @@ def _felt(before: _Memory, zone: ZoneHeat, policy: LadderSettings, now: datetime
     """Take in the reading: its trend, for how long it has been cool, and the tokens that came back."""
     hours = max(0.0, (now - before.tokens_at).total_seconds()) / 3600.0
     tokens = min(float(policy.pause_burst), before.tokens + hours * policy.pauses_per_hour)
-    state = replace(before, tokens=tokens, tokens_at=now)
     value = _fresh(zone.temperature)
+    state = replace(before, tokens=tokens, tokens_at=now)
     if value is None:
         return replace(state, cool_since=None)
     cool_since = (state.cool_since or now) if value <= zone.leave_c else None
-    return replace(state, trend=state.trend.felt(now, value, zone.hard_c, URGENT_S), cool_since=cool_since)
+    trend = state.trend.felt(now, value, zone.hard_c, URGENT_S)
+    hot = felt_heat(
+        state.hot,
+        zone.heat_kw,
+        zone.supply_c,
+        now,
+        over=value >= zone.enter_c,
+        cool=value <= zone.leave_c,
+        rises=trend.rises,
+        held=state.level > Level.NORMAL,
+    )
+    return replace(state, trend=trend, cool_since=cool_since, hot=hot)
 
 
 def _fresh(reading: Reading | None) -> float | None:
@@ -212,7 +229,7 @@ def _climb(state: _Memory, zone: ZoneHeat, policy: LadderSettings, now: datetime
         return replace(state, level=up, since=now, reason=f"{value:.1f} °C is over {zone.enter_c:.1f} °C")
     cool_s = _EASE_DWELLS * policy.min_dwell_s
     cooled = state.cool_since is not None and (now - state.cool_since).total_seconds() >= cool_s
-    if cooled and dwelt and here > 0:
+    if cooled and dwelt and here > 0 and not state.trend.rises:
         below = rungs[here - 1]
         return replace(state, level=below, since=now, reason=f"under {zone.leave_c:.1f} °C for {cool_s:.0f} s")
     return state
@@ -318,7 +335,9 @@ def _staying_kw(state: _Memory, zone: ZoneHeat, loads: Sequence[HeatLoad]) -> fl
     drawing = {load.key: load.power_kw for load in loads}
     left = sum(kw for key, kw, _ in state.going if key not in drawing)
     left += sum(drawing[key] for key in state.paused if key in drawing)
-    return max(0.0, zone.heat_kw - left)
+    # What left faster than was thought does not show any more: never less than what is known to stay.
+    staying = sum(load.power_kw for load in loads if load.key not in state.paused)
+    return max(min(staying, zone.heat_kw), zone.heat_kw - left)
 
 
 def _shed(
@@ -348,4 +367,10 @@ def _answer(state: _Memory, zone: ZoneHeat, *, admits: bool) -> ZoneResponse:
     if state.shed.rung > level:
         level = Level(state.shed.rung)
         reason = zone.duty.why if zone.duty is not None else reason
-    return ZoneResponse(level=level, since=state.since, reason=reason, admits=admits and state.level is Level.NORMAL)
+    return ZoneResponse(
+        level=level,
+        since=state.since,
+        reason=reason,
+        admits=admits and state.level is Level.NORMAL,
+        proven_kw=None if state.hot is None else state.hot.proven_kw,
+    )

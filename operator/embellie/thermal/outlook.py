@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the planner gets for each zone and slot: removable heat at P90 ambient, PUE, the heat network's floor."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,10 +12,14 @@ from embellie.domain.forecast import FloatArray
 from embellie.domain.heat import HeatOutlook, ZoneHeatModel
 from embellie.domain.limits import HeatBound
 from embellie.thermal.conflicts import Conflict, reconcile
-from embellie.thermal.settings import Role, Side, ZoneSettings, highest_kw, lowest_kw
+from embellie.thermal.settings import Role, Row, Side, ZoneSettings, highest_kw, lowest_kw
 from embellie.thermal.weather import AmbientForecast
 
-_BOUNDS = tuple(str(b) for b in (HeatBound.NONE, HeatBound.STEADY_STATE, HeatBound.CAPACITY, HeatBound.CEILING))
+_BOUNDS = tuple(
+    str(b) for b in (HeatBound.NONE, HeatBound.STEADY_STATE, HeatBound.CAPACITY, HeatBound.CEILING, HeatBound.STORED)
+)
+_STORES_S = 6.0 * 3600.0
+"""A loop that is about to be too hot for its idle load still holds the heat of what ran so long before [s]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +99,10 @@ def look_ahead(
         ).conflicts
     else:
         rows.append((HeatBound.CEILING, ceiling))
+    if settings.liquid:
+        physical = np.minimum(removable, np.inf if capacity is None else capacity)
+        physical = np.minimum(physical, lowest_kw(_inside(settings), hour, p90))
+        rows.append((HeatBound.STORED, _stored_kw(physical, settings.base_power_kw, ambient.step)))
     for what, kw in rows:
         bound[kw < removable] = _BOUNDS.index(what)
         removable = np.minimum(removable, kw)
@@ -111,6 +120,20 @@ def look_ahead(
         floor_kw=None if floor is None else float(floor[0]),
         conflicts=conflicts,
     )
+
+
+def _stored_kw(physical_kw: FloatArray, base_kw: float, step: timedelta) -> FloatArray:
+    """Return what a loop may make ahead of hours in which it cannot even carry its idle load [kW].
+
+    Nothing beyond that load: a loop that is cooler than the air outside gives nothing off, so that heat from now on
+    only adds to what it holds when those hours come.
+    """
+    hot = physical_kw < base_kw
+    found = np.full(physical_kw.shape, np.inf)
+    if hot.any():
+        for k in range(1, min(hot.size, math.ceil(_STORES_S / step.total_seconds()) + 1)):
+            found[:-k][hot[k:]] = base_kw
+    return found
 
 
 def _safe(settings: ZoneSettings, model: ZoneHeatModel) -> tuple[float, float, float]:
@@ -131,12 +154,17 @@ def ceiling_kw(
     allowed: Callable[[FloatArray], FloatArray] | None = None,
 ) -> FloatArray:
     """Return the heat that a zone's rows allow [kW], shape of `hour`; infinite where none applies."""
-    inside = tuple(row for row in settings.ceiling if not row.to_outside)
+    inside = _inside(settings)
     found = lowest_kw(inside, hour, outdoor_c)
     if len(inside) == len(settings.ceiling):
         return found
     permit = lowest_kw(tuple(row for row in settings.ceiling if row.to_outside), hour, outdoor_c)
     return np.minimum(found, permit if allowed is None else allowed(permit))
+
+
+def _inside(settings: ZoneSettings) -> tuple[Row, ...]:
+    """Return the rows that are about the cooling itself, not about what leaves to the outside."""
+    return tuple(row for row in settings.ceiling if not row.to_outside)
 
 
 def _most_kw(

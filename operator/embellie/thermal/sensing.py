@@ -33,6 +33,7 @@ BOUNDS: Mapping[Role, Bounds] = {
     Role.SUPPLY: Bounds(low=-20.0, high=60.0),
     Role.OUTDOOR_DRY_BULB: Bounds(low=-60.0, high=60.0),
     Role.OUTDOOR_WET_BULB: Bounds(low=-60.0, high=45.0),
+    Role.RIVER: Bounds(low=-2.0, high=45.0),
     Role.HUMIDITY: SHARE_BOUNDS,
     Role.LOOP_POWER: POWER_BOUNDS,
     Role.HEAT_DELIVERED: POWER_BOUNDS,

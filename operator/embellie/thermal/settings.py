@@ -2,7 +2,7 @@
 """What a facilities engineer says about a thermal zone, in plain numbers: the ThermalZone's spec without Kubernetes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 
@@ -22,6 +22,7 @@ class Role(StrEnum):
     COOLANT_RETURN = "CoolantReturn"
     OUTDOOR_DRY_BULB = "OutdoorDryBulb"
     OUTDOOR_WET_BULB = "OutdoorWetBulb"
+    RIVER = "River"
     HUMIDITY = "Humidity"
     LOOP_POWER = "LoopPower"
     HEAT_DELIVERED = "HeatDelivered"
@@ -100,15 +101,33 @@ class CoolingSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row of a permit or a contract: so many kW in these hours (UTC) and at these outdoor temperatures."""
+    """One row of a permit or a contract: so many kW in these hours (UTC), at these outdoor and river temperatures."""
 
     kw: float
     from_hour: float = 0.0
     to_hour: float = 24.0
     outdoor_from_c: float = -100.0
     outdoor_to_c: float = 100.0
+    river_from_c: float = -100.0
+    river_to_c: float = 100.0
     to_outside: bool = False
     """True: a permit for heat that leaves to the outside; what a heat network takes comes on top of it."""
+
+
+def at_river(zone: "ZoneSettings", river_c: float) -> "ZoneSettings":
+    """Return a zone with only the rows that hold at a river's temperature [degC]; an unknown one (NaN) counts.
+
+    A river moves by about a degree in a day, so what it is now stands for the hours ahead.
+    """
+
+    def held(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+        return tuple(row for row in rows if not (river_c < row.river_from_c or river_c >= row.river_to_c))
+
+    floor = () if zone.delivery is None else zone.delivery.floor
+    if held(zone.ceiling) == zone.ceiling and held(floor) == floor:
+        return zone
+    delivery = None if zone.delivery is None else replace(zone.delivery, floor=held(floor))
+    return replace(zone, ceiling=held(zone.ceiling), delivery=delivery)
 
 
 def lowest_kw(rows: Sequence[Row], hour: FloatArray, outdoor_c: FloatArray) -> FloatArray:

@@ -23,6 +23,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from embellie.domain.limits import (
+    WORDS,
     HeatBound,
     HeatRoom,
     bound_reached,
@@ -70,6 +71,11 @@ def ramp_debt_kw(starts: list[tuple[datetime, float]], now: datetime, ramp_kw_pe
     if last is None:
         return 0.0
     return max(0.0, debt - ramp_kw_per_min * (now - last).total_seconds() / 60.0)
+
+
+def _in_words(bound: str) -> str:
+    words = WORDS.get(HeatBound(bound)) if bound else None
+    return f": {words}" if words else ""
 
 
 class Rises:
@@ -286,9 +292,8 @@ class _Guard:
         worst_kw, bound = zone.outlook.worst_kw(now, now + timedelta(seconds=run_s))
         if after <= worst_kw + _SLACK_KW:
             return None
-        why = f" ({bound})" if bound else ""
         carry = f"at worst {zone.name} would carry {after:.0f} kW of {worst_kw:.0f} kW of heat"
-        return Reason.HEAT_LIMIT, f"{carry} at the hottest hour of the run{why}"
+        return Reason.HEAT_LIMIT, f"{carry} at the hottest hour of the run{_in_words(bound)}"
 
     def _now_full(self, zone: ThermalZoneState, room: HeatRoom, after: float) -> tuple[Reason, str]:
         if room.bound is HeatBound.LADDER:
@@ -298,7 +303,8 @@ class _Guard:
                 Reason.SENSOR_UNTRUSTED,
                 f"a temperature sensor of {zone.name} cannot be trusted, so it counts at its worst",
             )
-        return Reason.HEAT_LIMIT, f"at worst {zone.name} would carry {after:.0f} kW of {room.limit_kw:.0f} kW of heat"
+        carry = f"at worst {zone.name} would carry {after:.0f} kW of {room.limit_kw:.0f} kW of heat"
+        return Reason.HEAT_LIMIT, f"{carry}{_in_words(room.bound)}"
 
     def _ramp(self, added_kw: float, zone: ThermalZoneState) -> tuple[Reason, str] | None:
         debt = self._debt_kw.get(zone.name)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 _WINDOW = timedelta(seconds=240)
 _SHORTEST_S = 30.0
-_FALLS_OVER = timedelta(seconds=120)
+_MOVED_OVER = timedelta(seconds=120)
 _NOISE_K = 0.5
 """What a sensor moves by while nothing happens; its own resolution where that is coarser [K]."""
 _SEEN_TWICE = 2
@@ -58,11 +58,20 @@ class Trend:
     @property
     def falls(self) -> bool:
         """Whether it is lower than it was two minutes ago."""
+        return self._moved_k < -1e-6
+
+    @property
+    def rises(self) -> bool:
+        """Whether it is higher than it was two minutes ago."""
+        return self._moved_k > 1e-6
+
+    @property
+    def _moved_k(self) -> float:
         if not self.samples:
-            return False
+            return 0.0
         now, value_c = self.samples[-1]
-        before = [c for at, c in self.samples if now - at >= _FALLS_OVER]
-        return bool(before) and value_c < before[-1] - 1e-6
+        before = [c for at, c in self.samples if now - at >= _MOVED_OVER]
+        return value_c - before[-1] if before else 0.0
 
     def to_limit_s(self, hard_c: float) -> float:
         """Return in how many seconds it passes its hard limit if it goes on so; infinite if it never will.

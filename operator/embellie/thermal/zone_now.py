@@ -113,6 +113,7 @@ def snapshot_state(
         ceiling_kw=None if ahead is None else ahead.ceiling_kw,
         order_kw=order_kw,
         barrier_kw=rising,
+        proven_kw=None if answer is None else answer.proven_kw,
         admission_open=not zone.fault and (answer is None or answer.admits),
         closed_because=_because(zone, answer),
     )
@@ -198,6 +199,7 @@ def heat_of(now: ZoneNow, duty: Duty | None = None) -> ZoneHeat | None:
         target_kw=target,
         heat_kw=heat,
         duty=duty,
+        supply_c=now.value(Role.SUPPLY),
     )
 
 

@@ -13,7 +13,7 @@ from embellie.ledger import Entry, Kind
 
 HOUR = timedelta(hours=1)
 WARM_UP = timedelta(days=7)
-"""Work that came so long before the period is replayed too: it holds GPUs when the period begins."""
+"""Work that still ran so long before the period is replayed too: it holds GPUs when the period begins."""
 
 
 @dataclass(slots=True)
@@ -48,13 +48,23 @@ class Books:
     """Zone -> its first and its last account in the whole ledger."""
     names: dict[str, str] = field(default_factory=dict)
     """uid -> namespace/kind/name."""
+    teams: dict[str, str] = field(default_factory=dict)
+    """uid -> its team, where it has one."""
+    worked_until: dict[str, datetime] = field(default_factory=dict)
+    """uid -> the end of the last interval in which it held GPUs, in the whole ledger."""
     strays: dict[str, None] = field(default_factory=dict)
     """Names of nodes with GPUs that belonged to no GridZone (the first of them in each record)."""
     stray_count: int = 0
     """The most of them at once."""
     lost: int = 0
     """Records that could not be written, by the ledger's own word."""
-    overrides: int = 0
+    overridden: set[str] = field(default_factory=set)
+    """Workloads that somebody started by hand in the period, by uid."""
+
+    @property
+    def accounted_until(self) -> datetime:
+        """The end of the last account in the whole ledger; of the period where there is none."""
+        return max((last for _, last in self.seen.values()), default=self.period.end)
 
 
 def read_books(entries: Iterable[Entry], period: Period, renamed: Mapping[str, str]) -> Books:
@@ -71,13 +81,25 @@ def read_books(entries: Iterable[Entry], period: Period, renamed: Mapping[str, s
             _daily(books, entry.content, renamed)
         elif entry.kind == Kind.GAP and period.start <= entry.moment < period.end:
             books.lost += int(entry.content.get("lost", 0))
+    _join_late_revisions(books)
     return books
+
+
+def _join_late_revisions(books: Books) -> None:
+    """Add what was revised after its interval had been compacted to the sums of its day."""
+    for key in [key for key, interval in books.intervals.items() if not interval.told]:
+        interval = books.intervals.pop(key)
+        day = books.daily.get((interval.zone, interval.start.date().isoformat()))
+        if day is not None:
+            day["adds"] = add_tables(day["adds"], {k: v for k, v in interval.adds.items() if k != "workloads"})
 
 
 def _account(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) -> None:
     zone = renamed.get(str(body["zone"]), str(body["zone"]))
     start, end = datetime.fromisoformat(body["start"]), datetime.fromisoformat(body["end"])
     _saw(books, zone, start, end)
+    for uid in body.get("names", {}):
+        books.worked_until[uid] = max(end, books.worked_until.get(uid, end))
     if not (books.period.start <= start and end <= books.period.end):
         return
     interval = books.intervals.setdefault((zone, start), Interval(zone, start, end))
@@ -86,6 +108,7 @@ def _account(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) 
     interval.tariff = body.get("tariff") or interval.tariff
     interval.peak_kw = max(interval.peak_kw, float(body.get("peakKw") or 0.0))
     books.names.update(body.get("names", {}))
+    books.teams.update(body.get("teamOf", {}))
     if zone == NO_ZONE and (nodes := body.get("nodes")):
         books.strays.update(dict.fromkeys(nodes["names"]))
         books.stray_count = max(books.stray_count, int(nodes["count"]))
@@ -114,11 +137,14 @@ def _daily(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) ->
 
 
 def _run(books: Books, body: dict[str, Any]) -> None:
-    start, submitted = datetime.fromisoformat(body["start"]), datetime.fromisoformat(body["submitted"])
-    if start < books.period.end and submitted >= books.period.start - WARM_UP:
+    uid, submitted = str(body["uid"]), datetime.fromisoformat(body["submitted"])
+    runs_on = body.get("running") or datetime.fromisoformat(body["end"]) > books.period.start - WARM_UP
+    if submitted < books.period.end and runs_on:
         # The record of the end takes the place of the record of the start.
-        books.runs[str(body["uid"])] = body
-    books.held.pop(str(body["uid"]), None)
+        books.runs[uid] = body
+    else:
+        books.runs.pop(uid, None)
+    books.held.pop(uid, None)
 
 
 def _decision(books: Books, entry: Entry) -> None:
@@ -131,7 +157,7 @@ def _decision(books: Books, entry: Entry) -> None:
     else:
         books.held.pop(uid, None)
     if body.get("overriddenBy") and entry.moment >= books.period.start:
-        books.overrides += 1
+        books.overridden.add(uid)
 
 
 def _saw(books: Books, zone: str, start: datetime, end: datetime) -> None:

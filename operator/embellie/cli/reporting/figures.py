@@ -8,10 +8,18 @@ from typing import Any
 from embellie.accounting.interval import METHOD as ACCOUNT_METHOD
 from embellie.accounting.known import NO_ZONE
 from embellie.accounting.savings import METHOD as SAVINGS_METHOD
-from embellie.accounting.savings import Range
 from embellie.cli.reporting.books import Books
+from embellie.cli.reporting.coverage import NEEDED
 from embellie.cli.reporting.period import ReportError
-from embellie.cli.reporting.replayed import NEEDED, Cost, Saved, replay_books
+from embellie.cli.reporting.replayed import Saved
+from embellie.cli.reporting.saving_rows import (
+    NO_TEAM,
+    fill_delays,
+    range_row,
+    saved_of,
+    saving_row,
+    zone_saving_row,
+)
 from embellie.cli.reporting.strays import NO_GRID, stray_notes, stray_refusals
 from embellie.domain.reasons import SignalKind
 from embellie.domain.sums import add_tables
@@ -30,9 +38,9 @@ def make_report(books: Books, by: str, *, draws: int) -> dict[str, Any]:
         raise ReportError(_nothing(books))
     sums = _zone_sums(books)
     expected_s = _expected_s(books, sums)
-    saved, why_not = _saved(books, draws)
     whole, whole_s = _cluster(sums, expected_s)
     refused = _refusals(whole, whole_s) | stray_refusals(sums)
+    saved, why_not = saved_of(books, draws) if "energy" not in refused else (None, refused["energy"])
     _cost(whole, whole_s, refused)
     if why_not:
         refused["saving"] = why_not
@@ -41,13 +49,13 @@ def make_report(books: Books, by: str, *, draws: int) -> dict[str, Any]:
     if by == "zone":
         rows = [_zone_row(zone, part, expected_s[zone]) for zone, part in sums.items()]
     elif by in TABLES:
-        rows = [_share_row(name or "(none)", part, refused) for name, part in sorted(whole.get(TABLES[by], {}).items())]
+        rows = [_share_row(name or NO_TEAM, part, refused) for name, part in sorted(whole.get(TABLES[by], {}).items())]
     if saved is not None and "saving" not in refused:
-        cluster["saving"] = _saving(saved)
-        _delays(rows, cluster, saved, by)
+        cluster["saving"] = saving_row(saved)
+        fill_delays(rows, cluster, saved, by)
         if by == "zone":
             for row in rows:
-                row["saving"] = _zone_saving(saved, row["name"])
+                row["saving"] = zone_saving_row(saved, row["name"])
     return {
         "schema": SCHEMA,
         "period": {
@@ -62,8 +70,8 @@ def make_report(books: Books, by: str, *, draws: int) -> dict[str, Any]:
         "rows": rows,
         "days": _days(books, saved),
         "revisions": _revisions(books),
-        "ledger": {"lostRecords": books.lost, "overrides": books.overrides},
-        "notes": [*stray_notes(books, sums), *_notes(books, whole, saved)],
+        "ledger": {"lostRecords": books.lost, "overrides": len(books.overridden)},
+        "notes": [*stray_notes(books, sums), *_notes(books, whole, whole_s, saved)],
     }
 
 
@@ -223,79 +231,6 @@ def _percent(part: float, whole: float) -> float | None:
     return 100.0 * part / whole if whole > 0.0 else None
 
 
-def _saved(books: Books, draws: int) -> tuple[Saved | None, str]:
-    try:
-        return replay_books(books, SignalKind.AVERAGE_LIFECYCLE, draws=draws), ""
-    except ReportError as error:
-        return None, str(error)
-
-
-def _range(found: Range, scale: float = 1.0) -> dict[str, float]:
-    return {"value": found.value * scale, "low": found.low * scale, "high": found.high * scale}
-
-
-def _saving(saved: Saved) -> dict[str, Any]:
-    found = saved.savings
-    return {
-        "signalKind": str(found.kind),
-        "verdict": found.verdict,
-        "savedKg": _range(found.saved_g, 1e-3),
-        "savedPercent": _range(found.saved_g, 100.0 / found.counterfactual_g if found.counterfactual_g else 0.0),
-        "savedKwh": _range(found.saved_kwh),
-        "counterfactualKg": found.counterfactual_g / 1000.0,
-        "measuredKg": found.measured_g / 1000.0,
-        "naiveKg": saved.naive_g / 1000.0,
-        "whyTheyDiffer": saved.sentence,
-        "shiftedKwh": _range(found.shifted_kwh),
-        "peakChangeKw": {zone: _range(change) for zone, change in found.peak_change_kw.items()},
-        "cost": None if saved.cost is None else _saved_cost(saved.cost),
-        "owedKwh": found.owed_kwh,
-        "gpuHoursDelayed": saved.replayed.gpu_hours_delayed,
-        "gpuHoursLost": saved.replayed.gpu_hours_lost,
-        "leftOut": saved.replayed.left_out,
-    }
-
-
-def _saved_cost(cost: Cost) -> dict[str, Any]:
-    told = {"currency": cost.currency, "measured": cost.measured, "counterfactual": cost.counterfactual}
-    return told | {"saved": _range(cost.saved)}
-
-
-def _zone_saving(saved: Saved, zone: str) -> dict[str, Any] | None:
-    found = saved.savings.by_zone.get(zone)
-    if found is None:
-        return None
-    return {
-        "savedKg": _range(found.saved_g, 1e-3),
-        "savedKwh": _range(found.saved_kwh),
-        "naiveKg": saved.naive_by_zone.get(zone, 0.0) / 1000.0,
-        "gpuHoursLost": saved.replayed.lost_by_zone.get(zone, 0.0),
-        "shiftedKwh": found.shifted_kwh,
-        "peakChangeKw": _range(saved.savings.peak_change_kw[zone]),
-    }
-
-
-def _delays(rows: list[dict[str, Any]], cluster: dict[str, Any], saved: Saved, by: str) -> None:
-    """Fill in how much later work started than first come first served."""
-    everybody = list(saved.delays_h.values())
-    cluster["delay"] = _delay(everybody)
-    if by == "namespace":
-        for row in rows:
-            row["delay"] = _delay([one for one in everybody if one[0] == row["name"]])
-
-
-def _delay(found: list[tuple[str, float, int]]) -> dict[str, float] | None:
-    if not found:
-        return None
-    late = [max(0.0, hours) for _, hours, _ in found]
-    return {
-        "workloads": len(found),
-        "meanHours": sum(late) / len(late),
-        "worstHours": max(late),
-        "gpuHours": sum(max(0.0, hours) * gpus for _, hours, gpus in found),
-    }
-
-
 def _days(books: Books, saved: Saved | None) -> list[dict[str, Any]]:
     """Return energy and emissions by local day, and savings by UTC day, for the charts."""
     days: dict[str, dict[str, Any]] = {}
@@ -314,7 +249,7 @@ def _days(books: Books, saved: Saved | None) -> list[dict[str, Any]]:
             "energyKwh": {key: part["kwh"][key] for key in ("jobs", "idle", "overhead", "unexplained", "facility")},
             "emissionsKg": {kind: grams / 1000.0 for kind, grams in part.get("grams", {}).items()},
             "zoneHours": part["seconds"]["length"] / 3600.0,
-            "saving": [{"zone": one.zone, "savedKg": _range(one.saved_g, 1e-3)} for one in by_day.get(name, ())],
+            "saving": [{"zone": one.zone, "savedKg": range_row(one.saved_g, 1e-3)} for one in by_day.get(name, ())],
         }
         for name, part in sorted(days.items())
     ]
@@ -341,11 +276,22 @@ def _nothing(books: Books) -> str:
     return f"the ledger holds no accounts {asked}; it has some {has}"
 
 
-def _notes(books: Books, whole: Mapping[str, Any], saved: Saved | None) -> list[str]:
+def _short_of(whole: Mapping[str, Any], expected_s: float) -> bool:
+    """Tell whether hours are missing, of accounts or of an intensity that is not refused."""
+    seconds = whole["seconds"]
+    priced = [seconds.get(f"priced{kind}", 0.0) for kind in KINDS]
+    known = [seconds["length"], *(found for found in priced if found >= NEEDED * expected_s)]
+    return bool(min(known) < 0.9995 * expected_s)
+
+
+def _notes(books: Books, whole: Mapping[str, Any], expected_s: float, saved: Saved | None) -> list[str]:
     notes = []
     period = books.period
+    begin, end = min(a for a, _ in books.seen.values()), max(b for _, b in books.seen.values())
     for zone, (first, last) in sorted(books.seen.items()):
-        born, gone = first > period.start + timedelta(hours=1), last < period.end - timedelta(hours=1)
+        # A zone that comes or goes with all others was not renamed: the ledger begins or ends there.
+        born = first > max(begin, period.start) + timedelta(hours=1)
+        gone = last < min(end, period.end) - timedelta(hours=1)
         if zone != NO_ZONE and (born or gone) and first < period.end and last > period.start and len(books.seen) > 1:
             when = f"from {first:%Y-%m-%d %H:%M}" if born else f"until {last:%Y-%m-%d %H:%M}"
             notes.append(
@@ -357,6 +303,12 @@ def _notes(books: Books, whole: Mapping[str, Any], saved: Saved | None) -> list[
         notes.append(
             "No cost is given: no account knows a price of electricity. Write prices to DIR/prices/ZONE.csv "
             "(docs/reports.md)."
+        )
+    hours = whole["seconds"]["length"] / 3600.0
+    if _short_of(whole, expected_s):
+        notes.append(
+            f"Figures are sums over the {hours:,.1f} zone-hours that have accounts, and emissions over those whose "
+            "intensity is known; what is missing is not made up."
         )
     if books.lost:
         notes.append(f"{books.lost} records could not be written in this period; the ledger says so itself.")

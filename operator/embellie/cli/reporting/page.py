@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from embellie.cli.reporting.text import HEADERS, number, revision_lines, row_cells, savings_lines
+from embellie.cli.reporting.text import HEADERS, number, refusals, revision_lines, row_cells, savings_lines
 
 BLUE, ORANGE, GREEN, GREY, DARK = "#0072B2", "#E69F00", "#009E73", "#BBBBBB", "#333333"
 """Okabe and Ito's palette, which colour-blind people can tell apart."""
@@ -18,8 +18,8 @@ table{border-collapse:collapse;width:100%;font-size:.92rem}
 th,td{padding:.35rem .6rem;text-align:right;border-bottom:1px solid #ddd}
 th:first-child,td:first-child{text-align:left;white-space:nowrap}th{color:#444;font-weight:600}
 figure{margin:1rem 0}svg{width:100%;height:auto}figcaption{color:#555;font-size:.9rem}
-.tiles{display:flex;gap:1rem;flex-wrap:wrap;margin:1.2rem 0}
-.tile{flex:1 1 9rem;border:1px solid #ddd;border-radius:.5rem;padding:.8rem 1rem}.tile b{display:block;font-size:1.5rem}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(14rem,1fr));gap:1rem;margin:1.2rem 0}
+.tile{border:1px solid #ddd;border-radius:.5rem;padding:.8rem 1rem}.tile b{display:block;font-size:1.5rem}
 .refused{border-left:4px solid #D55E00;padding:.3rem .8rem;background:#fff5ee}ul{padding-left:1.2rem}
 """
 
@@ -47,7 +47,7 @@ def as_html(report: Mapping[str, Any]) -> str:
             _figure(
                 _saving_chart(report),
                 "Against first come first served with the same arrivals. Bars are the best estimate, lines the 90 % "
-                "interval. A day below zero pays for work that was moved to it.",
+                "interval. A day below zero pays for work that was moved to it; owed is work that is still to be done.",
             ),
         ]
     parts += [f"<h2>By {_e(report['by'])}</h2>", _table(report), "<h2>How far can it be trusted?</h2>", _trust(cluster)]
@@ -65,6 +65,7 @@ def _tiles(cluster: Mapping[str, Any]) -> str:
     tiles = [
         ("energy", number(energy["total"] if energy else None, 0), "kWh at the meter"),
         ("emitted, life-cycle", number(kg["AverageLifecycle"], 0), "kg CO2e, location-based"),
+        ("emitted, direct", number(kg["AverageDirect"], 0), "kg CO2e, the other way of counting"),
         ("embodied", number(cluster["embodiedKg"], 0), "kg CO2e of hardware"),
     ]
     if saving is not None:
@@ -77,8 +78,7 @@ def _tiles(cluster: Mapping[str, Any]) -> str:
 
 
 def _refused(report: Mapping[str, Any]) -> str:
-    reasons = sorted({(r["name"], figure, why) for r in report["rows"] for figure, why in r["refused"].items()})
-    return "".join(f"<p class=refused>Refused: {_e(f)} of {_e(n)}: {_e(w)}.</p>" for n, f, w in reasons)
+    return "".join(f"<p class=refused>{_e(line)}.</p>" for line in refusals(report))
 
 
 def _table(report: Mapping[str, Any]) -> str:
@@ -125,7 +125,10 @@ def _energy_chart(report: Mapping[str, Any]) -> str:
 def _saving_chart(report: Mapping[str, Any]) -> str:
     days = [day for day in report["days"] if day["saving"]]
     labels = [day["day"][5:] for day in days]
-    figure, axes = _axes(len(days))
+    owed = {zone: -kg for zone, kg in (report["cluster"]["saving"] or {}).get("owedKg", {}).items()}
+    if any(abs(kg) >= 0.05 for kg in owed.values()):
+        labels.append("owed")
+    figure, axes = _axes(len(labels))
     zones = sorted({part["zone"] for day in days for part in day["saving"]})
     width = 0.8 / max(1, len(zones))
     for z, zone in enumerate(zones):
@@ -138,6 +141,11 @@ def _saving_chart(report: Mapping[str, Any]) -> str:
                 values.append(part["value"])
                 errors[0].append(max(0.0, part["value"] - part["low"]))
                 errors[1].append(max(0.0, part["high"] - part["value"]))
+        if labels[-1] == "owed" and zone in owed:
+            at.append(len(days) - 0.4 + width * (z + 0.5))
+            values.append(owed[zone])
+            for side in errors:
+                side.append(0.0)
         colour = (BLUE, ORANGE, GREEN, GREY)[z % 4]
         axes.bar(at, values, width=width * 0.92, color=colour, label=zone, yerr=errors, ecolor=DARK, capsize=2)
     axes.axhline(0.0, color=DARK, linewidth=0.8)

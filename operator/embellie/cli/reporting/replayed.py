@@ -10,14 +10,15 @@ import numpy as np
 from embellie.accounting import Run, Signal
 from embellie.accounting.savings import Range, Savings, Window, intensities, naive_sum, savings, why_they_differ
 from embellie.cli.reporting.books import HOUR, Books
+from embellie.cli.reporting.coverage import NEEDED, UNSEEN
 from embellie.cli.reporting.period import ReportError
 from embellie.domain.forecast import FloatArray
 from embellie.domain.reasons import SignalKind
 from embellie.simulation.counterfactual import DRAWS, Observed, Replayed, replay_counterfactual
 from embellie.simulation.model import SimCell, SimGridZone, SimSite
 
-NEEDED = 0.95
-"""Share of the hours that a figure's inputs must cover."""
+LONGEST_PAST_BOUND = timedelta(days=1)
+"""Longer after its latest start nothing is held: maxLimitHold is some hours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,17 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Delay:
+    """How much later a gang started than first come first served; below zero is earlier."""
+
+    namespace: str
+    team: str
+    zone: str
+    hours: float
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
     """Savings of a period, and what stands beside them."""
 
@@ -43,8 +55,8 @@ class Saved:
     naive_by_zone: Mapping[str, float]
     sentence: str
     replayed: Replayed
-    delays_h: Mapping[str, tuple[str, float, int]]
-    """uid -> namespace, delay against first come first served [h], GPUs; only of work that may wait."""
+    delays: tuple[Delay, ...]
+    """Of work that may wait."""
     measured_kwh: FloatArray
     intensity_g: FloatArray
     hours_filled: int
@@ -80,7 +92,7 @@ def replay_books(books: Books, kind: SignalKind, *, draws: int = DRAWS) -> Saved
         naive_by_zone=naive_of,
         sentence=why_they_differ(found, naive),
         replayed=replayed,
-        delays_h=_delays(books, runs, replayed),
+        delays=_delays(books, runs, replayed),
         measured_kwh=meters,
         intensity_g=ci,
         hours_filled=filled,
@@ -209,15 +221,15 @@ def _observed(books: Books, site: SimSite) -> list[Observed]:
         if cell not in zone_of or int(body["gpus"]) < 1:
             continue
         start = datetime.fromisoformat(body["start"])
-        end = datetime.fromisoformat(body["end"])
-        if body.get("running"):
-            # Nobody knows how long it will go on: about as long again as it has (Lindy's rule).
-            end = books.period.end + max(books.period.end - start, timedelta(0))
+        end = _end(books, uid, start) if body.get("running") else datetime.fromisoformat(body["end"])
         found.append(_one(uid, body, cell, zone_of[cell], start, end, float(body["addedKw"]), int(body["gpusPerPod"])))
     for uid, body in books.held.items():
         expects, choice = body.get("expects"), body["choice"]
         cell = choice["cell"] or next(iter(zone_of))
         if uid in books.runs or not expects or cell not in zone_of or body["workload"]["gpus"] < 1:
+            continue
+        if datetime.fromisoformat(choice["latestStart"]) + LONGEST_PAST_BOUND < books.period.end:
+            # No hold lasts so long: it started or was deleted while nobody wrote, and cannot be replayed.
             continue
         # It waits beyond the period: in both worlds it still has to run.
         planned = datetime.fromisoformat(choice["plannedStart"] or choice["latestStart"])
@@ -232,6 +244,17 @@ def _observed(books: Books, site: SimSite) -> list[Observed]:
             _one(uid, told, cell, zone_of[cell], start, end, float(expects["addedKw"]), int(expects["gpusPerPod"]))
         )
     return found
+
+
+def _end(books: Books, uid: str, start: datetime) -> datetime:
+    """Return the end of a run that no record ends."""
+    last = books.worked_until.get(uid, start)
+    if books.accounted_until - last > UNSEEN:
+        # Accounts go on without it: it ended while nobody led, and the last account that names it is its end.
+        return last
+    # Nobody knows how long it will go on: about as long again as it has (Lindy's rule).
+    now = max(books.period.end, books.accounted_until)
+    return now + max(now - start, timedelta(0))
 
 
 def _one(
@@ -263,12 +286,15 @@ def _one(
     )
 
 
-def _delays(books: Books, runs: list[Run], replayed: Replayed) -> dict[str, tuple[str, float, int]]:
+def _delays(books: Books, runs: list[Run], replayed: Replayed) -> tuple[Delay, ...]:
     would = {run.job: run.start for run in replayed.central}
-    found = {}
+    found = []
     for run in runs:
         body = books.runs.get(run.job)
-        if body is not None and body.get("flex") in ("patient", "bonus") and run.job in would:
+        # What came before the period is replayed for the GPUs that it holds; its delay belongs to an earlier report.
+        mine = books.period.start <= run.submitted_at < books.period.end
+        if body is not None and mine and body.get("flex") in ("patient", "bonus") and run.job in would:
             late_h = (run.start - would[run.job]).total_seconds() / 3600.0
-            found[run.job] = (str(body["namespace"]), late_h, run.gpus)
-    return found
+            namespace, team = str(body["namespace"]), books.teams.get(run.job, "")
+            found.append(Delay(namespace=namespace, team=team, zone=run.zone, hours=late_h, gpus=run.gpus))
+    return tuple(found)

@@ -6,7 +6,7 @@ from typing import Any
 
 from embellie.accounting.known import NO_ZONE
 from embellie.cli.reporting.books import Books
-from embellie.cli.reporting.replayed import NEEDED
+from embellie.cli.reporting.coverage import NEEDED
 from embellie.domain.reasons import SignalKind
 
 NO_GRID = "these nodes belong to no GridZone, so nobody knows their grid; make a GridZone's nodeSelector match them"

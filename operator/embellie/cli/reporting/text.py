@@ -15,9 +15,12 @@ HEADERS = (
     "cost",
     "GPU-h",
     "saved kg (90 % interval)",
+    "GPU-h lost",
     "mean delay h",
     "covered",
 )
+OWED_TOLD = 0.001
+"""Work that is owed is told from this share of the counterfactual's emissions on."""
 _LIFE, _DIRECT = "AverageLifecycle", "AverageDirect"
 
 
@@ -34,12 +37,19 @@ def as_table(report: Mapping[str, Any]) -> str:
     text = [f"From {period['from']} to {period['to']} ({period['hours']:g} h), by {report['by']}", "", line(HEADERS)]
     text += [line(one) for one in lines]
     text += ["", *savings_lines(report["cluster"])]
-    reasons = {(row["name"], figure, why) for row in report["rows"] for figure, why in row["refused"].items()}
-    text += [f"Refused: {figure} of {name}: {why}." for name, figure, why in sorted(reasons)]
+    text += [f"{line}." for line in refusals(report)]
     text += revision_lines(report)
     text += [f"Note: {note}" for note in report["notes"]]
     text.append(f"Methods: {report['method']['accounts']}, {report['method']['savings']} (docs/method.md).")
     return "\n".join(text) + "\n"
+
+
+def refusals(report: Mapping[str, Any]) -> list[str]:
+    """Say what is refused, row by row; the saving is the cluster's, whatever a row is."""
+    found = {(row["name"], figure, why) for row in report["rows"] for figure, why in row["refused"].items()}
+    cluster = report["cluster"]
+    found |= {(cluster["name"], figure, why) for figure, why in cluster["refused"].items() if figure == "saving"}
+    return [f"Refused: {figure} of {printable(name)}: {why}" for name, figure, why in sorted(found)]
 
 
 def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
@@ -58,6 +68,12 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
     delayed, lost = saving["gpuHoursDelayed"], saving["gpuHoursLost"]
     lines.append(f"It cost {delayed:,.0f} GPU-hours of delay, and {lost:,.0f} GPU-hours less were worked by the end.")
     lines.append(f"{saving['shiftedKwh']['value']:,.0f} kWh moved to other hours or zones.")
+    owed = sum(saving["owedKg"].values())
+    if abs(owed) >= OWED_TOLD * saving["counterfactualKg"]:
+        lines.append(
+            f"Work worth {saving['owedKwh']:,.0f} kWh was still to be done at the end; the {owed:,.1f} kg that it will "
+            "emit are taken off the saving, and not off its days."
+        )
     cost = saving["cost"]
     if cost is not None:
         less, unit = cost["saved"], cost["currency"]
@@ -79,6 +95,11 @@ def revision_lines(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def printable(name: str) -> str:
+    """Return a name without line breaks or codes for terminals: a ledger may hold any."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
+
+
 def number(value: float | None, digits: int = 1) -> str:
     """Write a number, or a dash for a refused one."""
     return "-" if value is None else f"{value:,.{digits}f}"
@@ -92,13 +113,14 @@ def money(cost: Mapping[str, Any] | None) -> str:
 def row_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     """Return a row's cells, as `HEADERS` names them."""
     energy, saving, delay = row["energyKwh"], row["saving"], row["delay"]
-    saved = "-"
+    saved = lost = "-"
     if saving is not None:
         kg = saving["savedKg"]
         saved = f"{kg['value']:,.1f} ({kg['low']:,.1f} to {kg['high']:,.1f})"
+        lost = number(saving["gpuHoursLost"])
     covered = row.get("coveragePercent", {}).get("accounts")
     return (
-        row["name"],
+        printable(row["name"]),
         number(energy["total"] if energy else None),
         number(row["emissionsKg"][_LIFE]),
         number(row["emissionsKg"][_DIRECT]),
@@ -106,6 +128,7 @@ def row_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         money(row["cost"]),
         number(row["gpuHours"]["reserved"]),
         saved,
+        lost,
         number(delay["meanHours"] if delay else None, 2),
         "-" if covered is None else f"{covered:.0f} %",
     )
@@ -130,6 +153,7 @@ def as_csv(report: Mapping[str, Any]) -> str:
             "saved_kg",
             "saved_low_kg",
             "saved_high_kg",
+            "gpu_hours_lost",
             "delay_mean_h",
             "coverage_percent",
             "estimated_energy_percent",
@@ -156,6 +180,7 @@ def as_csv(report: Mapping[str, Any]) -> str:
                 kg.get("value"),
                 kg.get("low"),
                 kg.get("high"),
+                saving["gpuHoursLost"] if saving else None,
                 delay["meanHours"] if delay else None,
                 row.get("coveragePercent", {}).get("accounts"),
                 row["estimatedPercent"]["energy"],

@@ -79,8 +79,9 @@ def zone_settings(
         told = float(np.interp(design, OUTDOOR_C, capacity[:, k]))
         rise, supply_c = _rise(spec, worst, k, told)
         setpoint = spec.loop.water_setpoint_c if liquid else spec.hall.supply_setpoint_c
-        # A loop follows the outside at any load; CRAC units hold their setpoint up to the design temperature.
-        approach = _idle_approach_k(worst, k, setpoint) if liquid else setpoint - design
+        # A loop follows the outside at any load; chillers may hold their setpoint for as long as they carry the load.
+        carried = np.abs(worst.heat_kw[:, :, k] - capacity[:, k][:, None]).argmin(axis=1)
+        approach = _approach_k(worst, np.zeros_like(carried) if liquid else carried, k, setpoint)
         derating = _derating(capacity[:, k], design, told)
         found.append(
             ZoneSettings(
@@ -121,11 +122,18 @@ def _rise(spec: PlantSpec, worst: Survey, k: int, told_kw: float) -> tuple[float
     return max(0.0, hot - supply) / max(1.0, float(worst.heat_kw[t, load, k])), supply
 
 
-def _idle_approach_k(worst: Survey, k: int, setpoint_c: float) -> float:
-    """Return by how much the idle loop's supply stands over the outside on a day too hot for the setpoint [K]."""
-    over = worst.supply_c[:, 0, k] - OUTDOOR_C
-    hot = worst.supply_c[:, 0, k] > setpoint_c + 0.5
-    return float(over[hot].max()) if hot.any() else setpoint_c - float(OUTDOOR_C[-1])
+def _approach_k(worst: Survey, loads: np.ndarray, k: int, setpoint_c: float) -> float:
+    """Return by how much the supply stands over the outside on days too hot for its setpoint, at most [K].
+
+    Args:
+        worst: The room with one unit failed.
+        loads: At which of its loads the supply was read, by outdoor temperature.
+        k: The zone.
+        setpoint_c: What the supply is held at.
+    """
+    supply_c = worst.supply_c[np.arange(OUTDOOR_C.size), loads, k]
+    hot = supply_c > setpoint_c + 0.5
+    return float((supply_c - OUTDOOR_C)[hot].max()) if hot.any() else setpoint_c - float(OUTDOOR_C[-1])
 
 
 def _derating(capacity_kw: np.ndarray, design_c: float, told_kw: float) -> tuple[Row, ...]:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _MOST_PROPOSED = 40
 _RETRY_S = 120.0
-_FORESEE_EVERY_S = 900.0
+_FORESEE_EVERY_S = 300.0
 _CAP_LEASE_S = 600.0
 SHIELD_EVERY = 2
 """Starts are looked at every so many turns, heat every turn."""

@@ -74,8 +74,8 @@ REVISIONS = gauge(
     "embellie_emissions_revision_grams",
     _ACCOUNTS,
     "grams",
-    "What late grid data changed in emissions against their first count since this leader began [gCO2e], per GridZone "
-    "and kind of signal.",
+    "What late grid data has changed so far in the emissions of the last 72 hours against their first count [gCO2e], "
+    "per GridZone and kind of signal; it is read back from the ledger when a leader begins.",
     ("zone", "signal_kind"),
 )
 SAVED = gauge(

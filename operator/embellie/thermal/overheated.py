@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much heat may come back to a zone that overheated: little more than it was seen to carry since. Pure.
+
+Something changed there that its model does not know yet (a fan, a filter, a door), so what is admitted by reckoning
+would only drive it over its mark again, and the answer would flap.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+_SPARE = 1.25
+"""Worst-case heat over measured heat that was carried: a tenth more, and what a worst case is above a measurement."""
+_COUNTS_FOR = timedelta(hours=1)
+"""So long after the ladder let go; by then the zone's model knows better."""
+_COOLER_K = 1.0
+"""A supply that is cooler by more than this carries more than it did [K]."""
+_SHOWS_S = 300.0
+"""More heat takes so long to show in the temperature [s]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overheated:
+    """What was seen of a zone since it passed its enter mark."""
+
+    carried_kw: float | None = None
+    """Most heat at which it stood under its leave mark since and did not warm [kW]; None: it did not yet."""
+    supply_c: float | None
+    """The supply when it passed the mark [degC]."""
+    seen: datetime
+    until: datetime
+    """Until when it counts."""
+
+    @property
+    def proven_kw(self) -> float | None:
+        """Most worst-case heat that may be there [kW]."""
+        return None if self.carried_kw is None else _SPARE * self.carried_kw
+
+
+def felt_heat(
+    known: Overheated | None,
+    heat_kw: float,
+    supply_c: float | None,
+    now: datetime,
+    *,
+    over: bool,
+    cool: bool,
+    rises: bool,
+    held: bool,
+) -> Overheated | None:
+    """Take in one fresh reading; return what counts from now on, None where nothing does.
+
+    Args:
+        known: What counted before.
+        heat_kw: Heat that the zone makes [kW].
+        supply_c: What the cooling delivers [degC]; None where nobody knows.
+        now: The present.
+        over: Whether the zone stands at its enter mark.
+        cool: Whether it stands under its leave mark.
+        rises: Whether it warms.
+        held: Whether the ladder still holds it back.
+    """
+    if over:
+        return Overheated(supply_c=supply_c, seen=now, until=now + _COUNTS_FOR)
+    if known is None:
+        return None
+    cooler = supply_c is not None and known.supply_c is not None and supply_c < known.supply_c - _COOLER_K
+    if not held and (cooler or now >= known.until):
+        return None
+    carried = known.carried_kw
+    if cool and not rises:
+        share = 1.0 - math.exp(-max(0.0, (now - known.seen).total_seconds()) / _SHOWS_S)
+        carried = heat_kw if carried is None else carried + share * max(0.0, heat_kw - carried)
+    return replace(known, carried_kw=carried, seen=now, until=now + _COUNTS_FOR if held else known.until)
