@@ -95,9 +95,10 @@ bench-proof: tools ## closure, coverage of the savings' interval, a ledger of a 
 	@$(RUN) tests/bench/bench_boards.py
 
 .PHONY: bench-plan
-bench-plan: setup ## the planner's proved gaps, its time in a turn, and replays of published results
+bench-plan: setup ## the planner's proved gaps, its time in a turn, what small MILPs gain, and replays of published results
 	@$(RUN) tests/bench/bench_plan.py
 	@$(RUN) tests/bench/bench_planner.py
+	@$(RUN) tests/bench/bench_milp.py
 	@$(RUN) tests/bench/bench_replay.py
 
 .PHONY: bench-forecast

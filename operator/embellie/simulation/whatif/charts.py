@@ -110,7 +110,8 @@ def waits(delays_h: FloatArray) -> str:
     parts = [f"<svg viewBox='0 0 {_WIDTH:.0f} {height:.0f}' role='img' aria-label='jobs by delay'>"]
     for i, count in enumerate([none, *counts.tolist()]):
         tall = (floor - 18.0) * count / most
-        label = "none" if i == 0 else f"{edges[i - 1]:g}"
+        # The first edge, 0, would stand in the way of "none".
+        label = ("none", "")[i] if i < 2 else f"{edges[i - 1]:g}"
         parts.append(
             f"<rect x='{_LEFT + i * wide + 1:.1f}' y='{floor - tall:.1f}' width='{wide - 2:.1f}' height='{tall:.1f}' "
             f"fill='{_BASE if i == 0 else _OURS}'/>"

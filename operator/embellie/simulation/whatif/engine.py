@@ -8,6 +8,7 @@ first, then by the rule's rank, then by arrival; a gang that does not fit is ove
 
 import heapq
 import math
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -65,6 +66,10 @@ class Engine:
         """Has ever started."""
         self._waiting: dict[int, None] = {}
         self._running: dict[int, None] = {}
+        self._ready: dict[int, None] = {}
+        """Those that wait and want to run, or must."""
+        self._planned_from = math.inf
+        """The first turn; before it a rule may make up its mind about all jobs at any arrival."""
         self._events: list[tuple[int, int, int, int]] = []
         self._free = self._capacity
         self._parts: tuple[list[int], list[int], list[int]] = ([], [], [])
@@ -80,7 +85,8 @@ class Engine:
             else:
                 heapq.heappush(self._events, (arrival, _ARRIVE, job, 0))
         if self._events and self._rule.turns:
-            heapq.heappush(self._events, (-(-self._events[0][0] // slot) * slot, _TURN, -1, 0))
+            self._planned_from = -(-self._events[0][0] // slot) * slot
+            heapq.heappush(self._events, (int(self._planned_from), _TURN, -1, 0))
         while self._events:
             self._step(self._events[0][0], slot)
         jobs, starts, ends = (np.array(column, dtype=np.int64) for column in self._parts)
@@ -114,8 +120,10 @@ class Engine:
     def _step(self, now: int, slot: int) -> None:
         turn = False
         rule = self._rule
+        touched = []
         while self._events and self._events[0][0] == now:
             _, kind, job, stamp = heapq.heappop(self._events)
+            touched.append(job)
             if kind == _END:
                 if job in self._running and stamp == self.started_at[job]:
                     self._stop(job, now)
@@ -134,7 +142,10 @@ class Engine:
             rule.turn(now, self)
             if self._waiting or self._running or self._events:
                 heapq.heappush(self._events, (now + slot, _TURN, -1, 0))
-        self._dispatch(now, whole=turn)
+        everybody = turn or (rule.turns and now < self._planned_from)
+        if everybody:
+            touched = [*self._waiting, *self._running]
+        self._dispatch(now, touched, whole=turn)
 
     def _left(self, job: int, now: int) -> int:
         work, since = self.case.work, self.started_at[job]
@@ -149,15 +160,13 @@ class Engine:
         else:
             heapq.heappush(self._events, (now + left, _WAKE, job, 1))
 
-    def _dispatch(self, now: int, *, whole: bool) -> None:
-        wants, forced = self._rule.wants, self.forced
-        for job in [j for j in self._running if self._pausable[j] and not wants[j] and not forced[j]]:
-            if self._left(job, now) > 0:
-                self._pause(job, now)
-            else:
-                forced[job] = True
-        ready = [job for job in self._waiting if wants[job] or forced[job]]
-        if self._capacity < math.inf and self._rule.turns:
+    def _dispatch(self, now: int, touched: Iterable[int], *, whole: bool) -> None:
+        """Pause and start what is due; only about `touched` jobs may the rule have changed its mind."""
+        forced = self.forced
+        for job in touched:
+            self._look_at(job, now)
+        ready = list(self._ready)
+        if self._capacity < math.inf and self._rule.turns and ready:
             first = ready if whole else [job for job in ready if forced[job]]
             if whole or any(self._gpus[job] > self._free for job in first):
                 self._give_way(first, now)
@@ -171,6 +180,20 @@ class Engine:
                 self._start(job, now)
             elif forced[job]:
                 kept = self._rule.reserves
+
+    def _look_at(self, job: int, now: int) -> None:
+        """Pause a job that does not want to run any more, or note that a waiting one does."""
+        wants, forced = bool(self._rule.wants[job]), self.forced
+        if job in self._running:
+            if self._pausable[job] and not wants and not forced[job]:
+                if self._left(job, now) > 0:
+                    self._pause(job, now)
+                else:
+                    forced[job] = True
+        elif job in self._waiting and (wants or forced[job]):
+            self._ready[job] = None
+        else:
+            self._ready.pop(job, None)
 
     def _order(self, job: int) -> tuple[bool, bool, float, int]:
         return bool(self._rule.last[job]), not self.forced[job], float(self._rule.rank[job]), job
@@ -193,6 +216,7 @@ class Engine:
 
     def _start(self, job: int, now: int) -> None:
         del self._waiting[job]
+        self._ready.pop(job, None)
         self._running[job] = None
         self._free -= self._gpus[job]
         self.started_at[job] = now
@@ -214,6 +238,8 @@ class Engine:
         self._stop(job, now)
         self._waiting[job] = None
         self._bound(job, now)
+        if self._rule.wants[job] or self.forced[job]:
+            self._ready[job] = None
 
 
 class EveryJob:

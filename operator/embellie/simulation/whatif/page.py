@@ -165,8 +165,8 @@ def _ledger(result: Result, found: dict[str, Any]) -> str:
         "<h2>What was saved, and what it cost</h2><table><tr><th></th><th>first come, first served</th>"
         f"<th>{escape(result.how.policy)}</th></tr>{rows}</table>"
         f"<p>Added up job by job, the saving would read {found['naive_saving_pct']:.1f} %; the cluster's own power "
-        f"says {found['saving_pct']:.1f} %. The second is true: on a full cluster, a job that waits only lets another "
-        "one run.</p>"
+        f"says {found['saving_pct']:.1f} %. The second is true: idle GPUs draw power whoever waits, and on a full "
+        "cluster a job that waits only lets another one run.</p>"
     )
 
 

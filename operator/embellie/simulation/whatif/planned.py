@@ -98,7 +98,7 @@ class Planned(EveryJob):
         self.rank[job] = self._last_start(one)[0]
         slots = self._known.rest(one, engine, now) / self._per + 1.0 - (now % self._per) / self._per
         room = self._free[: max(1, math.ceil(float(slots[0])))]
-        if self._gains(one, now, engine)[0] and room.min() >= self._case.work.gpus[job]:
+        if room.min() >= self._case.work.gpus[job] and self._gains(one, now, engine)[0]:
             self.wants[job] = True
             room -= self._case.work.gpus[job]
 
