@@ -117,7 +117,7 @@ def week_rows(count: int, loads: Collection[str]) -> Iterator[tuple[str, str, st
         zero = [week.said.verdict for week in found].count("about zero")
         text = f"{zero} of {len(found)} weeks"
         yield "saturated cluster: says about zero", text, ">= 9 in 10", zero >= 0.9 * len(found)
-        # Some weeks do save: what is put off to the week's end meets cleaner hours. A claim must then be true.
+        # Some weeks do save, or cost: another order in the queue meets other hours. A claim must then be true.
         too_much = sum(week.said.saved_g.low > week.truth_g for week in found)
         text = f"{too_much} of {len(found)} weeks"
         yield "saturated cluster: claims more than is true", text, "<= 1 in 20", too_much <= 0.05 * len(found)

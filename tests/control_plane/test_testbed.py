@@ -51,7 +51,9 @@ def test_two_control_planes_run_side_by_side_and_do_not_see_each_other(control_p
 
 
 OWNER = """
-import sys, time
+import signal, sys, time
+# Started in the background of a shell, a process ignores SIGINT from birth.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from embellie_testbed.controlplane import ControlPlane
 with ControlPlane.start(scheduler=True, kwok=True) as plane:
     print(plane.directory, flush=True)

@@ -151,17 +151,19 @@ def draw_week(seed: int, load: float) -> Outcome:
 
 
 def draw_saturated_week(seed: int) -> Outcome:
-    """Make a week in which half as much work again came as there is room for; truth and report end with the week.
+    """Make a week in which half as much work again came as there is room for.
 
-    In the days after it the cluster empties, and is saturated no more.
+    The report ends with the week, and values what is owed then. The truth goes on until all work is done, either way.
     """
     rng = np.random.default_rng(seed)
     week = _week(rng, seed, SATURATED)
     end = week.begin + WEEK
     said = account(week.ours, week.site, week.published, week.begin, end, rng, seed)
     truth = _Truth(rng, week.site, week.published, week.ambient)
-    base_g = truth.grams(simulate(truth.elsewhen(week.jobs), week.site).runs, week.begin, end)
-    truth_g = base_g - truth.grams(week.ours, week.begin, end)
+    true_fifo = simulate(truth.elsewhen(week.jobs), week.site).runs
+    last = max(run.end for run in (*week.ours, *true_fifo))
+    truth_g = truth.grams(true_fifo, week.begin, last) - truth.grams(week.ours, week.begin, last)
+    base_g = truth.grams(true_fifo, week.begin, end)
     return Outcome(truth_g=truth_g, said=said, base_g=base_g, jobs=len(week.jobs))
 
 
