@@ -377,6 +377,7 @@ def run_idle_and_burst(jobs: int, burst: int, nodes: int) -> dict[str, Any]:
         say(json.dumps(found["bare"], indent=1))
         forecasts(exchange, [100.0] * 96)
         operator = start_operator(plane, exchange, flags=())
+        until(lambda: "complete snapshot" in operator.log(), "first snapshot", 120)
         until(lambda: metric(operator, "embellie_turns_total").get('{outcome="complete"}', 0) >= 1, "first turn", 180)
         until(lambda: switch_says(plane).get("enabled") == "true", "holding", 60)
         until(lambda: is_held_when_created(kube), "the API server holds", 60)
