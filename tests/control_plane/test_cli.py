@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from embellie.watchdog.api import Api, ApiError, connect, namespaced
+from embellie_testbed.processes import until
 
 pytestmark = pytest.mark.control_plane
 
@@ -150,10 +151,8 @@ def test_why_tells_of_a_quota_that_is_not_our_doing(control_plane: Any, api: Api
         "spec": {"hard": {"pods": "0"}},
     }
     api.create(namespaced("api/v1", namespace, "resourcequotas"), quota)
-    time_limit = time.monotonic() + 120
-    while not refuses_pods(api, namespace):
-        assert time.monotonic() < time_limit, "the quota never took effect"
-        time.sleep(0.1)
+    until(lambda: refuses_pods(api, namespace), "the quota takes effect", 60.0, every_seconds=0.1)
+    time_limit = time.monotonic() + 60
     make_job(api, namespace, "train", held=False, suspend=False)
     while "exceeded quota" not in (said := embellie(control_plane, "why", "job/train", "-n", namespace).stdout):
         assert time.monotonic() < time_limit, said

@@ -13,6 +13,7 @@ from embellie.cluster.records import NamespaceRecord, NodeRecord, PodRecord
 from embellie.cluster.store import View
 from embellie.control.assemble import Assembly, Inputs, assemble
 from embellie.control.ledger_writer import LedgerOptions, Recorder
+from embellie.domain.clock import SystemClock
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 from embellie.ledger import Kind, LedgerReader, verify
@@ -24,7 +25,7 @@ HOUR = timedelta(hours=1)
 NOTHING = NothingLearnt()
 
 
-class Hand:
+class Hand(SystemClock):
     """A clock that a test moves by hand."""
 
     def __init__(self, now: datetime) -> None:
@@ -32,15 +33,6 @@ class Hand:
 
     def now(self) -> datetime:
         return self.moment
-
-    def from_wall(self, wall: datetime) -> datetime:
-        return wall
-
-    def to_wall(self, moment: datetime) -> datetime:
-        return moment
-
-    def wall_seconds(self, duration: timedelta) -> float:
-        return duration.total_seconds()
 
 
 class Meters:

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of snapshots that tests of the planner and of the shield share."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from embellie.domain.snapshot import Flex, Workload, WorkloadKey, WorkloadKind
+import numpy as np
+
+from embellie.domain.forecast import Forecast
+from embellie.domain.reasons import Rung, SignalKind
+from embellie.domain.snapshot import Flex, GridZoneState, Workload, WorkloadKey, WorkloadKind
 
 
 def workload_at(now: datetime, name: str = "a", **changes: object) -> Workload:
@@ -25,5 +30,36 @@ def workload_at(now: datetime, name: str = "a", **changes: object) -> Workload:
         enforced=True,
         allowed_cells=frozenset({"west"}),
         minimum_saving_percent=2.0,
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def forecast_at(now: datetime, values: Sequence[float], zone: str = "west", **changes: object) -> Forecast:
+    """An hourly forecast from this hour on, a tenth wide to each side [g/kWh]."""
+    mean = np.array(values, dtype=np.float64)
+    base = Forecast(
+        zone=zone,
+        issued_at=now,
+        start=now.replace(minute=0),
+        step=timedelta(hours=1),
+        quantile_levels=(0.1, 0.5, 0.9),
+        carbon_intensity_g_per_kwh=np.stack([mean * 0.9, mean, mean * 1.1]),
+        carbon_intensity_mean_g_per_kwh=mean,
+        renewable_share=np.full((3, mean.size), 0.5),
+        signal_kind=SignalKind.AVERAGE_LIFECYCLE,
+        rung=Rung.LIVE,
+        model_id="test",
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def grid_zone_at(now: datetime, values: Sequence[float] | None, name: str = "west", **changes: object) -> GridZoneState:
+    """A zone without a contract, whose idle nodes draw 10 kW, with a forecast where there are values."""
+    base = GridZoneState(
+        name=name,
+        contracted_power_kw=None,
+        base_power_kw=10.0,
+        measured_power_kw=None,
+        forecast=forecast_at(now, values, name) if values is not None else None,
     )
     return replace(base, **changes)  # type: ignore[arg-type]

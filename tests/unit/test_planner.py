@@ -7,14 +7,12 @@ from functools import partial
 
 import numpy as np
 import pytest
-from snapshots import workload_at
+from snapshots import forecast_at, grid_zone_at, workload_at
 
-from embellie.domain.forecast import Forecast
 from embellie.domain.plan import Action, Decision
 from embellie.domain.reasons import Reason, Rung, SignalKind
 from embellie.domain.snapshot import (
     Cell,
-    GridZoneState,
     Quality,
     Reading,
     RunningGang,
@@ -28,36 +26,9 @@ NOW = datetime(2026, 7, 1, 13, 20, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def forecast(values: list[float], zone: str = "west", **changes: object) -> Forecast:
-    mean = np.array(values, dtype=np.float64)
-    base = Forecast(
-        zone=zone,
-        issued_at=NOW,
-        start=NOW.replace(minute=0),
-        step=HOUR,
-        quantile_levels=(0.1, 0.5, 0.9),
-        carbon_intensity_g_per_kwh=np.stack([mean * 0.9, mean, mean * 1.1]),
-        carbon_intensity_mean_g_per_kwh=mean,
-        renewable_share=np.full((3, mean.size), 0.5),
-        signal_kind=SignalKind.AVERAGE_LIFECYCLE,
-        rung=Rung.LIVE,
-        model_id="test",
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]
-
-
+forecast = partial(forecast_at, NOW)
 workload = partial(workload_at, NOW)
-
-
-def grid_zone(values: list[float] | None, name: str = "west", **changes: object) -> GridZoneState:
-    base = GridZoneState(
-        name=name,
-        contracted_power_kw=None,
-        base_power_kw=10.0,
-        measured_power_kw=None,
-        forecast=forecast(values, name) if values is not None else None,
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]
+grid_zone = partial(grid_zone_at, NOW)
 
 
 def cell(name: str = "west", nodes: tuple[int, ...] = (8, 8), **changes: object) -> Cell:

@@ -4,43 +4,22 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
-from snapshots import workload_at
+from snapshots import grid_zone_at, workload_at
 
-from embellie.domain.forecast import Forecast
 from embellie.domain.plan import Action, Decision
-from embellie.domain.reasons import Reason, Rung, SignalKind
+from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Cell, GridZoneState, RunningGang, Snapshot, Workload
 from embellie.planning import plan
 from embellie.planning.rush import pressing
 
 NOW = datetime(2026, 7, 1, 13, 20, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-SWING = np.array([400.0] * 12 + [100.0] * 6 + [400.0] * 54)
+SWING = [400.0] * 12 + [100.0] * 6 + [400.0] * 54
 """Clean hours from 12 to 18 h on."""
 
 
-def grid_zone(name: str = "west", contracted_power_kw: float | None = None) -> GridZoneState:
-    forecast = Forecast(
-        zone=name,
-        issued_at=NOW,
-        start=NOW.replace(minute=0),
-        step=HOUR,
-        quantile_levels=(0.1, 0.5, 0.9),
-        carbon_intensity_g_per_kwh=np.stack([SWING, SWING, SWING]),
-        carbon_intensity_mean_g_per_kwh=SWING,
-        renewable_share=np.full((3, SWING.size), 0.5),
-        signal_kind=SignalKind.AVERAGE_LIFECYCLE,
-        rung=Rung.LIVE,
-        model_id="test",
-    )
-    return GridZoneState(
-        name=name,
-        contracted_power_kw=contracted_power_kw,
-        base_power_kw=10.0,
-        measured_power_kw=None,
-        forecast=forecast,
-    )
+def grid_zone(name: str = "west", **changes: object) -> GridZoneState:
+    return grid_zone_at(NOW, SWING, name, **changes)
 
 
 def cell(name: str = "west", free: int = 8) -> Cell:

@@ -13,7 +13,7 @@ from embellie.cluster.plan_objects import PlanRecord
 from embellie.control.assemble import Assembly
 from embellie.control.measures_zones import report_values, zone_values
 from embellie.domain.plan import Plan
-from embellie.domain.reasons import Reason, State
+from embellie.domain.reasons import BOUND_STATES, Reason, State
 from embellie.domain.snapshot import Snapshot
 from embellie.telemetry import metrics
 from embellie.telemetry.forecaster_health import ForecasterHealth
@@ -36,9 +36,7 @@ LIMITS = frozenset(
     }
 )
 """Held because power or heat allows no more."""
-_HELD_STATES = (State.HELD, State.HELD_BY_LIMIT, State.PAUSED)
-_BOUND_STATES = (State.HELD, State.HELD_BY_LIMIT)
-"""What a latest start binds; paused work has started before it."""
+_HELD_STATES = (*BOUND_STATES, State.PAUSED)
 _ALWAYS_SHOWN = (
     *((State.HELD, r) for r in work.HOLD_REASONS),
     (State.HELD_BY_LIMIT, Reason.LIMIT_READING),
@@ -104,12 +102,12 @@ def _held_values(held: Sequence[PlanRecord]) -> list[Value]:
 
 
 def _bound_values(held: Sequence[PlanRecord], now: datetime) -> list[Value]:
-    bound = [r for r in held if r.state in _BOUND_STATES]
+    bound = [r for r in held if r.state in BOUND_STATES]
     late = [max(0.0, (now - r.latest_start).total_seconds()) for r in bound]
     past = Counter(r.state for r, seconds in zip(bound, late, strict=True) if seconds > 0)
     return [
         Value(work.OVERDUE, max(late, default=0.0)),
-        *(Value(work.PAST_BOUND, past[state], (state,)) for state in _BOUND_STATES),
+        *(Value(work.PAST_BOUND, past[state], (state,)) for state in BOUND_STATES),
     ]
 
 

@@ -13,7 +13,7 @@ from embellie.cluster.store import View
 from embellie.control.assemble import Assembly
 from embellie.control.people import Hidden
 from embellie.domain import names
-from embellie.domain.reasons import State
+from embellie.domain.reasons import BOUND_STATES
 from embellie.domain.snapshot import Snapshot
 from embellie.ledger import Draft, Kind
 
@@ -45,7 +45,7 @@ class DecisionLog:
             self._said[record.key.uid] = _signature(record)
             body = _decision(record, assembly, turn, workloads.get(record.key.uid))
             drafts.append(Draft(kind=Kind.DECISION, at=now, body=body))
-            if record.state in (State.HELD, State.HELD_BY_LIMIT):
+            if record.state in BOUND_STATES:
                 self._held[record.key.uid] = record
             else:
                 self._held.pop(record.key.uid, None)

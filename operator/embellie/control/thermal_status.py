@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from embellie.api.thermalzone import ThermalZone, ThermalZoneStatus
 from embellie.control.assemble import Assembly
-from embellie.control.condition_book import ConditionBook, no_nodes, say_exclusive, say_ready
+from embellie.control.condition_book import ConditionBook, say_exclusive, say_ready
 from embellie.control.zone_settings import fault_of, hard_limit_c
 from embellie.domain.limits import HeatBound, fresh_value
 from embellie.domain.snapshot import Reading, ThermalZoneState
@@ -56,7 +56,7 @@ def thermal_zone_status(
     else:
         conditions.set("WithinLimit", True, "BelowLimit", "No fresh reading stands over the hard limit.")
     _say_spec(conditions, zone)
-    _say_report(conditions, state, report)
+    _say_report(conditions, state, report, has_nodes=bool(nodes))
     _say_promises(conditions, collisions)
     say_ready(conditions, len(nodes), "ThermalZone")
     ahead_kw = _ahead_kw(state, room, assembly)
@@ -106,9 +106,11 @@ def _say_spec(conditions: ConditionBook, zone: ThermalZone) -> None:
         conditions.set("SpecConsistent", True, "Consistent", "The parts of the spec agree.")
 
 
-def _say_report(conditions: ConditionBook, state: ThermalZoneState, report: ZoneReport | None) -> None:
+def _say_report(
+    conditions: ConditionBook, state: ThermalZoneState, report: ZoneReport | None, *, has_nodes: bool
+) -> None:
     quiet = report is None or report.level is Level.NORMAL
-    if not state.admission_open and (quiet or state.closed_because == no_nodes("ThermalZone")):
+    if not state.admission_open and (quiet or not has_nodes):
         conditions.set("AdmissionOpen", False, "Closed", f"New work waits: {state.closed_because}.")
     elif report is None or report.level is Level.NORMAL:
         conditions.set("AdmissionOpen", True, "Normal", "Nothing is done against heat.")

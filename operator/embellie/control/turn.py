@@ -13,7 +13,7 @@ from embellie.control.outcome import records_of
 from embellie.domain import names
 from embellie.domain.limits import bound_reached
 from embellie.domain.plan import Action, Decision, Plan, PriceBook
-from embellie.domain.reasons import Reason, State
+from embellie.domain.reasons import BOUND_STATES, Reason, State
 from embellie.domain.snapshot import Snapshot, WorkloadKey
 from embellie.planning.planner import plan
 from embellie.thermal.shield import shield
@@ -124,7 +124,7 @@ def _is_only_early(decision: Decision, before: KnownPlan | None) -> bool:
         decision.action is Action.RELEASE
         and decision.reason is Reason.FORECAST_UNAVAILABLE
         and before is not None
-        and before.state in (State.HELD, State.HELD_BY_LIMIT)
+        and before.state in BOUND_STATES
     )
 
 
@@ -158,7 +158,7 @@ def _hand_offs(
 
 def _handed_off(record: WorkloadRecord, before: KnownPlan) -> tuple[State, Reason, str] | None:
     # A plan whose status was never written says nothing, and was about to say Held.
-    was_held = before.state in (State.HELD, State.HELD_BY_LIMIT, State.PAUSED, "") and before.mode != "shadow"
+    was_held = before.state in (*BOUND_STATES, State.PAUSED, "") and before.mode != "shadow"
     if record.held and record.waiting and not record.queued:
         return None
     if was_held and record.queued:

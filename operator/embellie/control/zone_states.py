@@ -46,10 +46,11 @@ def thermal_state(
 ) -> ThermalZoneState:
     """Return a ThermalZone as it is now; one of which nothing was learnt is judged by its spec alone."""
     spec, name = zone.spec, zone.metadata.name
+    nodes = layout.nodes_of_thermal_zone.get(name, ())
     grid_of = {c.name: c.grid_zone for c in layout.cells}
     base_kw = 0.0
     grids: dict[str, None] = {}
-    for node in layout.nodes_of_thermal_zone.get(name, ()):
+    for node in nodes:
         grid = grid_of.get(layout.cell_of_node.get(node.name, ""))
         base_kw += idle_w(node.name, specs[grid] if grid else DEFAULT_GRID, inputs.learnt) / 1000.0
         if grid:
@@ -57,7 +58,7 @@ def thermal_state(
     ambient_zone = spec.grid_zone_name or next(iter(grids), None)
     learnt = inputs.heat.get(name)
     state = _told_state(zone, inputs) if learnt is None else learnt
-    if not layout.nodes_of_thermal_zone.get(name):
+    if not nodes:
         # Nobody knows what it cools: what its sensors and limits say is about no work that is known.
         state = replace(state, admission_open=False, closed_because=no_nodes("ThermalZone"))
     return replace(state, base_power_kw=base_kw, ambient_grid_zone=ambient_zone)

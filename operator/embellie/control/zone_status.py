@@ -15,7 +15,7 @@ from embellie.control.condition_book import ConditionBook, say_exclusive, say_re
 from embellie.control.layout import CellNodes
 from embellie.control.policies import PolicyTable
 from embellie.domain.forecast import Forecast
-from embellie.domain.reasons import Rung, State
+from embellie.domain.reasons import BOUND_STATES, Rung
 
 BEST_WINDOW = timedelta(hours=4)
 
@@ -157,7 +157,7 @@ def policy_status(
     else:
         scope = "every namespace but the protected ones" if policy.spec.namespace_selector is None else "its namespaces"
         conditions.set("Ready", True, "Applied", f"It applies in {scope}; kube-system and our own are never included.")
-    held = [r for r in records if r.policy == name and r.state in (State.HELD, State.HELD_BY_LIMIT)]
+    held = [r for r in records if r.policy == name and r.state in BOUND_STATES]
     return EnergyPolicyStatus(
         conditions=conditions.found,
         observed_generation=policy.metadata.generation,

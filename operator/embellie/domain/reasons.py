@@ -24,6 +24,10 @@ class State(StrEnum):
     """Somebody else decides about it: it was started or suspended by another hand."""
 
 
+BOUND_STATES = (State.HELD, State.HELD_BY_LIMIT)
+"""What a latest start binds; paused work has started before it."""
+
+
 class Reason(StrEnum):
     """The one reason that binds a decision."""
 

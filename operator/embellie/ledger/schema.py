@@ -41,21 +41,16 @@ def writing_engine(path: Path) -> Engine:
 
     A commit survives the end of the process at once, and a power cut from the next `Ledger.flush` on.
     """
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_MS / 1000})
+    # The driver would begin only at the first write: too late to own the head.
+    engine = _engine(f"sqlite:///{path}", {}, begin="BEGIN IMMEDIATE")
 
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
-        # The driver would open transactions by itself, and only at the first write: too late to own the head.
-        connection.isolation_level = None
         # Has to come before the first table; pages that compaction frees are given back.
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
-
-    @event.listens_for(engine, "begin")
-    def _begun(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
 
@@ -65,18 +60,21 @@ def reading_engine(path: Path) -> Engine:
     quoted = str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     # Beside a live writer its log must be read too; where no log can be made (read-only volume), the file is complete.
     frozen = "" if _can_share(path) else "&immutable=1"
-    engine = create_engine(
-        f"sqlite:///file:{quoted}?mode=ro{frozen}&uri=true", connect_args={"timeout": BUSY_MS / 1000, "uri": True}
-    )
+    # The driver would read each query in a state of its own; a check must not see a writer go on half-way.
+    return _engine(f"sqlite:///file:{quoted}?mode=ro{frozen}&uri=true", {"uri": True}, begin="BEGIN")
+
+
+def _engine(url: str, options: dict[str, Any], *, begin: str) -> Engine:
+    """Open a file whose transactions begin when we say, by `begin`, and not when the driver thinks fit."""
+    engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000, **options})
 
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
-        # The driver would read each query in a state of its own; a check must not see a writer go on half-way.
         connection.isolation_level = None
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql(begin)
 
     return engine
 

@@ -48,15 +48,16 @@ def plan(snapshot: Snapshot, before: PriceBook | None = None) -> Plan:
 
     `before` are the prices of the last plan, `Plan.prices`; they make this one better for the same work, no more.
     """
-    hurried = pressing(snapshot, time_grid(snapshot.grid_zones, snapshot.now).step_s / 3600.0)
-    turn = _Turn(snapshot, before, before.first if before is not None else frozenset(), hurried)
+    grid = time_grid(snapshot.grid_zones, snapshot.now)
+    hurried = pressing(snapshot, grid.step_s / 3600.0)
+    turn = _Turn(snapshot, grid, before, before.first if before is not None else frozenset(), hurried)
     found = turn.run()
     best, best_found = turn, found
     for _ in range(_RETRIES if len(snapshot.workloads) <= _MOST_TO_RETRY else 0):
         if not best.no_room:
             break
         # What found nothing before its bound goes first in another plan.
-        again = _Turn(snapshot, best_found.prices, best.first | best.no_room, hurried)
+        again = _Turn(snapshot, grid, best_found.prices, best.first | best.no_room, hurried)
         other = again.run()
         if len(again.no_room) >= len(best.no_room):
             break
@@ -77,6 +78,7 @@ class _Turn:
     def __init__(
         self,
         snapshot: Snapshot,
+        grid: TimeGrid,
         before: PriceBook | None,
         first: frozenset[WorkloadKey],
         hurried: Sequence[WorkloadKey],
@@ -89,10 +91,8 @@ class _Turn:
         self.no_room: frozenset[WorkloadKey] = frozenset()
         """Workloads for which nothing was free before their bound."""
         self._hurried = dict.fromkeys(sorted(hurried, key=lambda key: key not in self.first))
-        self._snapshot, self._before = snapshot, before
-        self._cells = snapshot.cells
+        self._snapshot, self._cells, self._grid, self._before = snapshot, snapshot.cells, grid, before
         self._rows = {cell.name: row for row, cell in enumerate(snapshot.cells)}
-        self._grid: TimeGrid = time_grid(snapshot.grid_zones, snapshot.now)
         latest = max((w.latest_start for w in snapshot.workloads), default=snapshot.now)
         longest = max((max(w.duration_p50_s, w.duration_p90_s) for w in snapshot.workloads), default=0.0)
         self._last = min(_MAX_CANDIDATES, max(1, int(self._grid.slots(latest))))

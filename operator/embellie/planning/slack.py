@@ -10,7 +10,7 @@ rule for one machine, Management Science 15, 1968, here for a pool of GPUs).
 """
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,6 +38,10 @@ class Queue:
     """GPUs of each run that goes on, shape (runs,)."""
     busy_h: FloatArray
     """When each of those may have ended, from now, shape (runs,) [h]."""
+
+    def only(self, rows: IntArray) -> "Queue":
+        """Return the queue of some of the jobs, beside the same runs."""
+        return replace(self, gpus=self.gpus[rows], hours=self.hours[rows])
 
     def listed(self, latest_h: FloatArray) -> IntArray:
         """Return the jobs in the order of their latest start, without those that never fit."""

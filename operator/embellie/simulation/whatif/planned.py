@@ -127,8 +127,9 @@ class Planned(EveryJob):
         slot, work = now // self._per, self._case.work
         self._costs = self._ahead.costs(slot)
         flexible = engine.active()
-        must = self._must_start(flexible, now, engine)
-        self.last[flexible] = self._give_way(flexible, now, engine) if must.any() else False
+        queue = self._queue(flexible, now, engine)
+        must = self._must_start(queue, flexible, now, engine)
+        self.last[flexible] = self._give_way(queue, flexible, now, engine) if must.any() else False
         # With slack left a large gang gets its room; without, it would make many others late.
         self.reserves = not must.any()
         found, count = self._plan(flexible, must, slot, engine)
@@ -153,22 +154,22 @@ class Planned(EveryJob):
         result: FloatArray = (self._case.work.arrival[jobs] + self._case.work.wait[jobs]) / self._per
         return result
 
-    def _must_start(self, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
+    def _must_start(self, queue: Queue, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
         """Return which jobs must not be held any longer."""
         work, tick_h = self._case.work, self._case.axis.tick_h
         kept = np.where(work.pausable[jobs], KEPT_PAUSABLE, KEPT) * work.wait[jobs]
         slot_h = self._case.axis.slot_h
         # Whose waiting ends before the next look starts then of itself.
         latest_h = np.maximum((engine.left_to_wait(jobs, now) - kept) * tick_h, slot_h)
-        return out_of_slack(self._queue(jobs, now, engine), latest_h, slot_h)
+        return out_of_slack(queue, latest_h, slot_h)
 
-    def _give_way(self, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
+    def _give_way(self, queue: Queue, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
         """Return which jobs go last where not all can be in time: those that are late, and the largest."""
         work = self._case.work
         may_wait = work.wait[jobs] - (now - work.arrival[jobs] - engine.done(jobs, now))
         last: BoolArray = may_wait < 0
         rows = np.flatnonzero(~last)
-        last[rows] = give_way(self._queue(jobs[rows], now, engine), may_wait[rows] * self._case.axis.tick_h)
+        last[rows] = give_way(queue.only(rows), may_wait[rows] * self._case.axis.tick_h)
         return last
 
     def _queue(self, jobs: IntArray, now: int, engine: Engine) -> Queue:
