@@ -173,7 +173,7 @@ class Loop:
             # Nothing that a decision rests on has changed and nothing is due: what was decided stands.
             self._mind_the_switch(self._rest.namespaces)
             self._heartbeat.beat(datetime.now(UTC))
-            return False
+            return self._write_the_rest(seen)
         planned_at = time.monotonic()
         turn_s = self._turn_length_s(seen)
         in_flight = self._actuation.in_flight(seen.view.workloads)
@@ -227,13 +227,23 @@ class Loop:
         self._heartbeat.beat(datetime.now(UTC))
         if self._recorder is not None:
             self._recorder.turn(assembly, seen.view, carried.records, self._actuation.promised(), self._heat.power)
-        again = verdicts.more_due or verdicts.newcomers or carried.conflicts or left
+        again = verdicts.more_due or verdicts.newcomers or carried.conflicts
         self._rest = Rest(
             key=None if again or seen.to_pause or not is_settled(verdicts, assembly.snapshot) else seen.key,
             until=started + self._quiet_s(verdicts, assembly.snapshot),
             namespaces=namespaces,
+            records=carried.records if left else (),
         )
-        return again
+        return again or left
+
+    def _write_the_rest(self, seen: Seen) -> bool:
+        """Go on writing down what was decided, without deciding it again; return whether some is still left."""
+        records = self._rest.records
+        if not records or not self._elector.is_leader():
+            return False
+        left = self._actuation.write_plans(records, seen.view.workloads, seen.now, pace.WRITE_S)
+        self._rest = replace(self._rest, records=records if left else ())
+        return left
 
     def _pause(
         self, seen: Seen, assembly: Assembly, in_flight: Mapping[str, str], releases: Sequence[Decision]
