@@ -2,14 +2,15 @@
 """The planner's problem as a mixed-integer program for HiGHS: for instances of `random_instance` (whole slots).
 
 A column for each run, each slot of pausable work in a zone, and each job without a place. A job's own polytope is the
-hull of its runs, or of its slots by zone, so that the LP lies between the Lagrangian bound and the MILP. One thing the
+hull of its runs, or of its slots by zone, so that the LP lies between the Lagrangian bound and the MILP. What is short
+of a heat floor is a column for each zone and slot, and load and shortfall together reach the floor. One thing that the
 bound knows beyond the LP: a gang never goes where it is larger than the zone; such columns are left out.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_matrix
 
 from embellie.planning.problem import Problem
@@ -35,6 +36,18 @@ class _Program:
         """By column: job, zone, first slot, slot after the last; the job is -1 where nothing runs."""
         self.entries: list[tuple[int, int, float]] = []
         self.low, self.high = [-np.inf] * room.size, room.reshape(-1).tolist()
+        self.most: list[float] = []
+        self.floors = {
+            (zone, slot): self.row(problem.zones.floor_kw[group, slot], np.inf)
+            for zone, group in enumerate(problem.zones.floor_group.tolist())
+            for slot in range(problem.n_slots)
+            if group >= 0
+        }
+        for (zone, slot), row in self.floors.items():
+            group = problem.zones.floor_group[zone]
+            at = self.column(problem.zones.floor_cost_per_kwh[group])
+            self.most[at] = problem.zones.floor_kw[group, slot]
+            self.entries.append((row, at, 1.0))
 
     def row(self, least: float, most: float) -> int:
         self.low.append(least)
@@ -45,10 +58,13 @@ class _Program:
         mine, zones, slots = self.problem.jobs, self.problem.n_zones, self.problem.n_slots
         at = len(self.cost)
         self.cost.append(value)
+        self.most.append(1.0)
         self.what.append((job, zone, first, last))
         for slot in range(first, last):
             self.entries.append((zone * slots + slot, at, mine.gpus[job]))
             self.entries.append(((zones + zone) * slots + slot, at, mine.limit_kw[job]))
+            if (zone, slot) in self.floors:
+                self.entries.append((self.floors[zone, slot], at, mine.power_kw[job]))
         return at
 
     def add(self, job: int) -> None:
@@ -95,11 +111,13 @@ def solve_exactly(
     rows, columns, values = zip(*program.entries, strict=True)
     shape = (len(program.low), len(program.cost))
     matrix = coo_matrix((values, (rows, columns)), shape=shape).tocsr()
+    integrality = np.full(shape[1], int(integral))
+    integrality[: len(program.floors)] = 0
     found = milp(
         program.cost,
         constraints=LinearConstraint(matrix, program.low, program.high),
-        integrality=np.full(shape[1], int(integral)),
-        bounds=(0, 1),
+        integrality=integrality,
+        bounds=Bounds(0.0, np.array(program.most)),
         options={"mip_rel_gap": gap} | ({"time_limit": most_s} if most_s < float("inf") else {}),
     )
     if found.x is None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embellie.domain.forecast import Forecast
+from embellie.domain.heat import HeatOutlook
 from embellie.domain.packing import NodeRoom
 from embellie.domain.plan import Action, Plan
 from embellie.domain.reasons import Reason, Rung, SignalKind
@@ -81,6 +82,20 @@ def readings(low: float, high: float) -> st.SearchStrategy[Reading | None]:
 
 
 @st.composite
+def outlooks(draw: st.DrawFn) -> HeatOutlook:
+    slots = draw(st.sampled_from([4, 24]))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    return HeatOutlook(
+        start=NOW.replace(minute=0) + timedelta(hours=draw(st.integers(-2, 2))),
+        step=draw(st.sampled_from([timedelta(hours=1), timedelta(minutes=30), timedelta(hours=2)])),
+        removable_kw=rng.choice([0.0, 20.0, 60.0, np.inf], slots),
+        pue=rng.uniform(1.0, 1.6, slots),
+        floor_kw=rng.choice([0.0, 10.0, 30.0, 90.0], slots) if draw(st.booleans()) else None,
+        floor_g_per_kwh=draw(st.sampled_from([0.0, 60.0, 224.0, 1500.0])),
+    )
+
+
+@st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
     names = CELLS[: draw(st.integers(1, 3))]
     shared = draw(st.booleans())
@@ -109,6 +124,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             start_ramp_kw_per_min=draw(st.none() | st.floats(0.5, 100)),
             base_power_kw=draw(st.floats(0, 20)),
             ambient_grid_zone=grids[0].name,
+            outlook=draw(st.none() | outlooks()),
         )
         for n in names
         if draw(st.booleans())
@@ -329,6 +345,13 @@ def test_the_shield_never_starts_what_the_plan_holds(snapshot: Snapshot) -> None
     for was, now in zip(before.decisions, shield(before, snapshot).decisions, strict=True):
         if was.action is Action.HOLD:
             assert now is was
+
+
+@given(snapshots())
+@settings(max_examples=150, deadline=None)
+def test_no_plan_undercuts_its_bound(snapshot: Snapshot) -> None:
+    found = plan(snapshot)
+    assert found.lower_bound_g is None or found.lower_bound_g <= found.objective_g * (1 + 1e-6) + 1e-6
 
 
 @given(snapshots())

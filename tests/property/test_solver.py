@@ -4,6 +4,7 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,6 +37,8 @@ def problems(draw: st.DrawFn) -> Problem:
             power_kw=rng.uniform(-1, 15, (zones, slots)) if draw(st.booleans()) else None,
             power_factor=rng.uniform(1, 1.5, zones),
             ramp_kw=rng.choice([-1.0, 0.0, 2.0, 5.0, np.inf], (zones, slots)) if draw(st.booleans()) else None,
+            floor_kw=rng.choice([0.0, 1.0, 4.0, 20.0], (zones, slots)) if draw(st.booleans()) else None,
+            floor_cost_per_kwh=rng.choice([0.0, 50.0, 300.0, 2000.0], zones),
         ),
         jobs=make_jobs(
             gpus=rng.integers(0, 17, count),
@@ -72,7 +75,23 @@ def test_no_plan_breaks_a_capacity_a_window_or_a_border_and_none_undercuts_its_b
     plan = answer(problem)
     assert violations(problem, plan) == 0
     assert plan.lower_bound <= plan.objective + 1e-6 * (1 + abs(plan.objective))
-    assert plan.objective == math.fsum(plan.cost)
+    assert plan.objective == math.fsum([*plan.cost, plan.shortfall_cost])
+    assert plan.shortfall_cost == pytest.approx(shortfall(problem, plan), rel=1e-6, abs=1e-6)
+
+
+def shortfall(problem: Problem, plan: Solution) -> float:
+    """Recompute from the parts what heat that is short costs; only the last part ends inside a slot."""
+    jobs, zones, hours = problem.jobs, problem.zones, np.diff(problem.edges_h)
+    owed = zones.floor_kw.copy()
+    left = jobs.duration_h.copy()
+    for job, first, last in zip(plan.part_job, plan.part_start, plan.part_end, strict=True):
+        group = zones.floor_group[plan.zone[job]]
+        for slot in range(first, last):
+            used = min(left[job], hours[slot])
+            left[job] -= used
+            if group >= 0:
+                owed[group, slot] -= jobs.power_kw[job] * used / hours[slot]
+    return float((np.maximum(owed, 0.0) * hours * zones.floor_cost_per_kwh[:, None]).sum())
 
 
 @given(problems())

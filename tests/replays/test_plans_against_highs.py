@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The planner's bound and plan against HiGHS: bound <= LP <= MILP <= plan, with and without work that may pause."""
+"""The planner's bound and plan against HiGHS: bound <= LP <= MILP <= plan, with and without pauses and heat floors."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from exact import solve_exactly
 
@@ -15,10 +17,28 @@ def answer(problem: Problem) -> Solution:
     return solve(problem, budget_s=math.inf, clock=lambda: 0.0, effort=Effort(iterations=60, rounds=4))
 
 
+def with_floors(problem: Problem, seed: int) -> Problem:
+    """Let two of the zones serve heat networks of their own, by night more than by day."""
+    rng, zones = np.random.default_rng(seed), problem.zones
+    night = np.arange(problem.n_slots) % 24 < 8
+    most = zones.gpus[:2] * 0.4 * rng.uniform(0.2, 1.0, (2, 1))
+    return replace(
+        problem,
+        zones=replace(
+            zones,
+            floor_group=np.array([0, 1, -1]),
+            floor_kw=most * np.where(night, 1.0, 0.4),
+            floor_cost_per_kwh=rng.uniform(50.0, 400.0, 2),
+        ),
+    )
+
+
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("pausable", [0.0, 0.6, 1.0])
-def test_bound_below_lp_below_milp_below_plan(seed: int, pausable: float) -> None:
+@pytest.mark.parametrize("floors", [False, True])
+def test_bound_below_lp_below_milp_below_plan(seed: int, pausable: float, floors: bool) -> None:
     problem = random_instance(jobs=24, zones=3, hours=24, load=0.5, future=0.3, seed=seed, pausable=pausable)
+    problem = with_floors(problem, seed) if floors else problem
     plan = answer(problem)
     lp, best = solve_exactly(problem, integral=False), solve_exactly(problem)
     assert lp is not None
@@ -49,6 +69,16 @@ def test_on_300_jobs_with_pauses_the_bound_is_close_to_the_lp() -> None:
     problem = random_instance(jobs=300, zones=3, hours=36, load=0.4, future=0.3, seed=5, pausable=0.6)
     plan = answer(problem)
     lp = solve_exactly(problem, integral=False)
+    assert lp is not None
+    assert 0.97 * lp.cost < plan.lower_bound <= lp.cost * (1 + 1e-6)
+    assert plan.gap < 0.15
+
+
+def test_on_300_jobs_the_bound_with_heat_floors_is_close_to_the_lp() -> None:
+    problem = with_floors(
+        random_instance(jobs=300, zones=3, hours=36, load=0.4, future=0.3, seed=5, pausable=0.6), seed=5
+    )
+    plan, lp = answer(problem), solve_exactly(problem, integral=False)
     assert lp is not None
     assert 0.97 * lp.cost < plan.lower_bound <= lp.cost * (1 + 1e-6)
     assert plan.gap < 0.15

@@ -134,6 +134,15 @@ def test_a_floor_is_handed_on_as_the_power_that_makes_its_heat():
     assert state_of(settings(delivery=delivery), 10.0).outlook.floor_kw == pytest.approx([50.0])
 
 
+def test_a_kilowatt_hour_of_power_that_is_short_is_worth_the_heat_that_a_network_makes_itself():
+    floors = {"floors": [{"name": "all", "heatKilowatts": 45}], "capturePercent": 50}
+    gas = settings_of(thermal_zone("row", heatDelivery=floors))
+    assert state_of(replace(gas, sensors=SENSORS), 10.0).outlook.floor_g_per_kwh == pytest.approx(112.0)
+    pumps = settings_of(thermal_zone("row", heatDelivery=floors | {"replacedGramsPerKilowattHour": 30}))
+    assert state_of(replace(pumps, sensors=SENSORS), 10.0).outlook.floor_g_per_kwh == pytest.approx(15.0)
+    assert state_of(settings(), 10.0).outlook.floor_g_per_kwh == 0.0
+
+
 def test_pue_is_a_constant_or_follows_the_outdoor_temperature():
     assert list(PueSettings(points=((0.0, 1.3),)).at(np.array([-5.0, 40.0]))) == [1.3, 1.3]
     curve = PueSettings(points=((10.0, 1.1), (30.0, 1.3)))

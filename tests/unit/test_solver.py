@@ -41,9 +41,7 @@ def test_the_bound_holds_for_any_prices(scale: float) -> None:
     problem = instance(60, 3)
     rng = np.random.default_rng(1)
     zero = no_prices(problem)
-    prices = Prices(
-        gpu=rng.random(zero.gpu.shape) * 20 * scale, power=zero.power, heat=rng.random(zero.heat.shape) * 40 * scale
-    )
+    prices = replace(zero, gpu=rng.random(zero.gpu.shape) * 20 * scale, heat=rng.random(zero.heat.shape) * 40 * scale)
     assert lower_bound(problem, prices) <= answer(problem).objective
 
 
@@ -56,6 +54,14 @@ def check_certificate(data: dict[str, dict[str, dict[str, list[float]]]]) -> tup
     rate = np.array(zones["cost_per_kwh"])
     price_gpu, price_heat = np.array(prices["gpu"]), np.array(prices["heat"])
     gpus, heat = np.zeros((n_zones, slots)), np.zeros((n_zones, slots))
+    owed, value = np.zeros((n_zones, slots)), np.zeros((n_zones, slots))
+    price_floor = np.zeros((n_zones, slots))
+    for z, group in enumerate(zones["floor_group"]):
+        assert group in (-1, z)
+        if group == z:
+            owed[z], value[z] = zones["floor_kw"][z], zones["floor_cost_per_kwh"][z]
+            price_floor[z] = prices["floor"][z]
+    worth_of_floors = (price_floor * owed).sum()
     objective, worked = [], np.zeros(count)
     for j, first, last in zip(plan["part_job"], plan["part_start"], plan["part_end"], strict=True):
         z = plan["zone"][j]
@@ -65,6 +71,7 @@ def check_certificate(data: dict[str, dict[str, dict[str, list[float]]]]) -> tup
         worked[j] += last - first
         gpus[z, first:last] += jobs["gpus"][j]
         heat[z, first:last] += jobs["limit_kw"][j]
+        owed[z, first:last] -= jobs["power_kw"][j]
         objective.append(jobs["power_kw"][j] * rate[z, first:last].sum())
     assert (gpus <= np.array(zones["gpus"]) + 1e-6).all()
     assert (heat <= np.array(zones["heat_kw"]) + 1e-6).all()
@@ -79,7 +86,7 @@ def check_certificate(data: dict[str, dict[str, dict[str, list[float]]]]) -> tup
             if not jobs["zones"][j][z]:
                 continue
             slot_price = jobs["power_kw"][j] * rate[z] + jobs["gpus"][j] * price_gpu[z]
-            slot_price = slot_price + jobs["limit_kw"][j] * price_heat[z]
+            slot_price = slot_price + jobs["limit_kw"][j] * price_heat[z] - jobs["power_kw"][j] * price_floor[z]
             if jobs["pausable"][j]:
                 window = slot_price[jobs["release"][j] : jobs["deadline"][j]]
                 best = min(best, np.sort(window)[:length].sum())
@@ -90,7 +97,26 @@ def check_certificate(data: dict[str, dict[str, dict[str, list[float]]]]) -> tup
     worth = (price_gpu * np.array(zones["gpus"])).sum() + (price_heat * np.array(zones["heat_kw"])).sum()
     assert price_gpu.min() >= 0
     assert price_heat.min() >= 0
-    return math.fsum(objective), math.fsum(terms) - worth
+    assert price_floor.min() >= 0
+    assert (price_floor <= value).all()
+    objective.append((value * np.maximum(owed, 0.0)).sum())
+    return math.fsum(objective), math.fsum(terms) - worth + worth_of_floors
+
+
+def test_an_independent_checker_confirms_a_certificate_with_heat_floors() -> None:
+    plain = instance(60, 2, hours=36)
+    floors = {
+        "floor_group": np.array([0, -1, 2]),
+        "floor_kw": np.linspace(0.0, 0.6, 3 * 36).reshape(3, 36) * plain.zones.gpus,
+        "floor_cost_per_kwh": np.array([90.0, 0.0, 350.0]),
+    }
+    problem = replace(plain, zones=replace(plain.zones, **floors))
+    plan = answer(problem)
+    objective, bound = check_certificate(json.loads(json.dumps(certificate_to_dict(problem, plan))))
+    assert objective == pytest.approx(plan.objective, rel=1e-9)
+    assert bound == pytest.approx(plan.lower_bound, rel=1e-6)
+    assert plan.prices.floor.max() > 0.0
+    assert plan.shortfall_cost > 0.0
 
 
 def test_an_independent_checker_confirms_the_certificate(tmp_path: Path) -> None:
@@ -200,7 +226,7 @@ def test_nan_prices_and_bad_axes_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match="edges_h"):
         validated(replace(small(), edges_h=np.array([0.0, 2.0, 1.0])))
     with pytest.raises(ValueError, match="at least 0"):
-        lower_bound(small(), Prices(gpu=np.full((1, 12), -1.0), power=np.zeros((0, 12)), heat=np.zeros((0, 12))))
+        lower_bound(small(), replace(no_prices(small()), gpu=np.full((1, 12), -1.0)))
 
 
 def test_the_binding_row_is_named() -> None:
@@ -310,6 +336,7 @@ def test_the_same_problem_gives_the_same_plan_and_warm_prices_change_little() ->
 
 
 def test_prices_move_with_the_hour() -> None:
-    prices = Prices(gpu=np.arange(4.0)[None], power=np.zeros((0, 4)), heat=np.zeros((0, 4)))
+    none = np.zeros((0, 4))
+    prices = Prices(gpu=np.arange(4.0)[None], power=none, heat=none, floor=none)
     moved = shifted(prices, np.arange(5.0), np.arange(5.0), 1.0)
     assert moved.gpu.tolist() == [[1.0, 2.0, 3.0, 0.0]]

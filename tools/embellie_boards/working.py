@@ -178,13 +178,15 @@ def _work() -> list[AnyPanel]:
         lines(
             About(
                 question="How many GPUs wait, and why?",
-                reading="GPUs that held work asks for. Cleaner hours: it could run and waits by choice. No room: no "
-                "zone has enough free GPUs. Power or heat: a limit or a sensor that cannot be trusted. Being started: "
-                "it is due and its release is being written.",
+                reading="GPUs that held work asks for. Better hours: it could run and waits by choice, for cleaner "
+                "hours or until a heat network needs its heat. No room: no zone has enough free GPUs. Power or heat: a "
+                "limit or a sensor that cannot be trusted. Being started: it is due and its release is being written.",
                 caveat="Work that waits in other queues, or that Embellie never held.",
                 unit="none",
             ),
-            Series(expr='sum(embellie_held_gpus{reason="CleanerWindow"})', legend="cleaner hours", colour=BLUE),
+            Series(
+                expr='sum(embellie_held_gpus{reason=~"CleanerWindow|HeatDelivery"})', legend="better hours", colour=BLUE
+            ),
             Series(expr='sum(embellie_held_gpus{reason="WaitingForGpus"})', legend="no room", colour=SKY),
             Series(
                 expr=f'sum(embellie_held_gpus{{reason=~"{LIMIT_REASONS}"}})', legend="power or heat", colour=VERMILION

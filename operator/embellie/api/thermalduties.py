@@ -112,6 +112,17 @@ class HeatDelivery(ApiModel):
             "90.",
         ),
     ] = 90
+    replaced_grams_per_kilowatt_hour: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=2000,
+            description="replacedGramsPerKilowattHour is what the network emits for each kWh of heat that it makes "
+            "itself instead [gCO2e/kWh]: so much is a kWh of the floor worth to the plan, after every limit and every "
+            "latest start; 0 plans without it. Defaults to 224: natural gas at 56.1 kg/GJ (2006 IPCC Guidelines, "
+            "volume 2, table 2.2) in a boiler of 90 %.",
+        ),
+    ] = 224
 
 
 class Ladder(ApiModel):

@@ -54,6 +54,7 @@ class PlanReason(StrEnum):
     """The one reason that binds a decision."""
 
     CLEANER_WINDOW = "CleanerWindow"
+    HEAT_DELIVERY = "HeatDelivery"
     WAITING_FOR_GPUS = "WaitingForGpus"
     CONTRACTED_POWER = "ContractedPower"
     HEAT_LIMIT = "HeatLimit"

@@ -19,8 +19,8 @@ from embellie.domain.snapshot import TenantUse
 
 MEMORY = timedelta(hours=24)
 """An hour that lies so far back counts 1/e of the present one."""
-_IMPOSED = (State.HELD, Reason.CLEANER_WINDOW)
-_MARK = Reason.CLEANER_WINDOW.encode()
+_IMPOSED = frozenset({Reason.CLEANER_WINDOW, Reason.HEAT_DELIVERY})
+_MARKS = tuple(reason.encode() for reason in sorted(_IMPOSED))
 
 
 def tenant_use(
@@ -42,7 +42,7 @@ def tenant_use(
             end = from_wall(record.completed_at) if record.completed_at is not None else now
             ran[tenant] += record.gpus * weighted_h(from_wall(record.started_at), end, now)
         plan = known.get(record.key.uid)
-        if plan is not None and _MARK in plan.kept:
+        if plan is not None and any(mark in plan.kept for mark in _MARKS):
             waited[tenant] += record.gpus * math.fsum(
                 weighted_h(begin, end or now, now) for begin, end in imposed_waits(plan.kept)
             )
@@ -67,11 +67,11 @@ def weighted_h(begin: datetime, end: datetime, now: datetime) -> float:
 
 @lru_cache(maxsize=20_000)
 def imposed_waits(kept: bytes) -> tuple[tuple[datetime, datetime | None], ...]:
-    """Return when a workload was held for cleaner hours, by what its plan keeps; an end of None is still open."""
+    """Return when a workload was held for better hours, by what its plan keeps; an end of None is still open."""
     history = json.loads(kept).get("history") or ()
     found = []
     for entry, after in zip(history, [*history[1:], {}], strict=True):
         begin = parse_time(entry.get("time"))
-        if begin is not None and (entry.get("state"), entry.get("reason")) == _IMPOSED:
+        if begin is not None and entry.get("state") == State.HELD and entry.get("reason") in _IMPOSED:
             found.append((begin, parse_time(after.get("time"))))
     return tuple(found)

@@ -116,7 +116,9 @@ def settings_of(
         delivery=None
         if spec.heat_delivery is None
         else DeliverySettings(
-            floor=_rows(spec.heat_delivery.floors), capture_share=spec.heat_delivery.capture_percent / 100.0
+            floor=_rows(spec.heat_delivery.floors),
+            capture_share=spec.heat_delivery.capture_percent / 100.0,
+            replaced_g_per_kwh=float(spec.heat_delivery.replaced_grams_per_kilowatt_hour),
         ),
         ladder=LadderSettings(
             measures=measures,

@@ -51,7 +51,9 @@ class HeatOutlook:
     pue: FloatArray
     """Facility power over IT power, expected."""
     floor_kw: FloatArray | None = None
-    """Heat that a heat network is owed [kW]; None where none is."""
+    """IT power that makes the heat that a heat network is owed [kW]; None where none is."""
+    floor_g_per_kwh: float = 0.0
+    """What the network burns instead for each kWh of IT energy that it goes without [gCO2e/kWh]."""
     bound: tuple[str, ...] = ()
     """Which limit binds in each slot (values of `limits.HeatBound`); empty where nobody asked."""
 
@@ -65,6 +67,8 @@ class HeatOutlook:
                 raise ValueError(f"heat outlook: {name} must have one value for each slot")
             if np.isnan(values).any() or values.min() < low:
                 raise ValueError(f"heat outlook: {name} must be numbers of at least {low:g}")
+        if not 0.0 <= self.floor_g_per_kwh < np.inf:
+            raise ValueError("heat outlook: floor_g_per_kwh must be a number of at least 0")
         if self.step <= timedelta(0) or self.start.tzinfo is None:
             raise ValueError("heat outlook: the step must be positive and the start must have a zone")
 

@@ -62,6 +62,8 @@ class PriceBook:
     """By the first cell of those that share a contract: per kW and slot [g]."""
     heat: Mapping[str, FloatArray]
     """By the first cell of those that share cooling: per kW and slot [g]."""
+    floor: Mapping[str, FloatArray] = field(default_factory=dict)
+    """By the first cell of those that serve a heat network: what a kW in the slot spares it [g]."""
     first: frozenset[WorkloadKey] = frozenset()
     """What went first where room was short, because it found none otherwise: it goes first again."""
 
@@ -72,9 +74,9 @@ class Plan:
 
     decisions: tuple[Decision, ...]
     objective_g: float
-    """Expected emissions of all planned work [g]."""
+    """Expected emissions of all planned work, and what heat networks burn for what they are still owed [g]."""
     lower_bound_g: float | None = None
-    """No plan of the same work emits less [g]; None where a signal is missing, so that nothing can be proved."""
+    """No plan of the same work has less of it [g]; None where a signal is missing, so that nothing can be proved."""
     prices: PriceBook | None = field(default=None, compare=False)
     """Warm start of the next plan."""
     jain: float | None = None

@@ -33,6 +33,8 @@ class Reason(StrEnum):
 
     CLEANER_WINDOW = "CleanerWindow"
     """Waits for hours with less carbon."""
+    HEAT_DELIVERY = "HeatDelivery"
+    """Starts, or waits for hours, in which a heat network needs its heat."""
     WAITING_FOR_GPUS = "WaitingForGpus"
     """No allowed zone has enough free GPUs before the planned start."""
     CONTRACTED_POWER = "ContractedPower"

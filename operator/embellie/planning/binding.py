@@ -3,7 +3,9 @@
 
 import numpy as np
 
+from embellie.domain.forecast import FloatArray
 from embellie.planning.dual import limit_prices
+from embellie.planning.floors import by_zone, load_kw
 from embellie.planning.inputs import no_prices
 from embellie.planning.place import Place, Placer
 from embellie.planning.problem import Binding, IntArray, Prices
@@ -17,13 +19,14 @@ def binding_rows(placer: Placer, prices: Prices, places: list[Place | None]) -> 
     """Return a `Binding` for each job, shape (J,).
 
     A job that starts at once is bound by nothing. Else its own cheapest place in an empty world tells: where that is
-    what it got, it waits for cheaper hours; where not, the row that takes most of the price there is what binds.
+    what it got, it waits for cheaper hours; where not, the row that takes most of the price there is what binds, or
+    the heat that it gives elsewhere where that is worth more.
     """
     c, problem = placer.c, placer.c.problem
     count = problem.jobs.count
     out = np.full(count, Binding.UNPLACED, dtype=np.int64)
     placer.set_prices(no_prices(problem))
-    limit = limit_prices(prices, c)
+    limit, floor = limit_prices(prices, c), by_zone(prices.floor, problem)
     empty = Room(c)
     late = []
     for job, place in enumerate(places):
@@ -41,11 +44,19 @@ def binding_rows(placer: Placer, prices: Prices, places: list[Place | None]) -> 
             if own is None or place is None or own.cost >= placer.true_cost(job, place) * (1 - _SAME) - _SAME:
                 out[job] = Binding.CHEAPER
                 continue
-            out[job] = _dearest(placer, prices, limit, own)
+            row, dear = _dearest(placer, prices, limit, own)
+            warmth = _earned(placer, floor, place) - _earned(placer, floor, own)
+            out[job] = Binding.FLOOR if warmth > dear else row
     return out
 
 
-def _dearest(placer: Placer, prices: Prices, limit: np.ndarray, own: Place) -> Binding:
+def _earned(placer: Placer, floor: FloatArray, place: Place) -> float:
+    """Return what a place earns by the prices of floors, shape of `floor`: (Z, T)."""
+    return float((floor[place.zone, place.where] * load_kw(placer.c, place.option, place.where)).sum())
+
+
+def _dearest(placer: Placer, prices: Prices, limit: FloatArray, own: Place) -> tuple[Binding, float]:
+    """Return the row that asks most of a place, and how much."""
     c, zones = placer.c, placer.c.problem.zones
     o, z = own.option, own.zone
     gpu = float(c.gpus[o] * prices.gpu[z][own.where].sum())
@@ -54,8 +65,8 @@ def _dearest(placer: Placer, prices: Prices, limit: np.ndarray, own: Place) -> B
     heat = float(c.limit_kw[o] * prices.heat[heat_row][own.limit_where].sum()) if heat_row >= 0 else 0.0
     power = whole - heat
     if max(gpu, power, heat) <= 0.0 and zones.ramp_group[z] >= 0:
-        return Binding.RAMP
-    return dearest(gpu, power, heat)
+        return Binding.RAMP, 0.0
+    return dearest(gpu, power, heat), max(gpu, power, heat)
 
 
 def dearest(gpu: float, power: float, heat: float) -> Binding:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The proved lower bound: for any prices >= 0, recomputed in a fixed order of arithmetic.
 
-LB = sum over jobs of min(least priced cost over all their places, cost of no place) - sum of price x capacity. No
-search, no solver and no tolerance is involved; `docs/planner.md` has the proof. What rounding could have added is
-taken off again.
+LB = sum over jobs of min(least priced cost over all their places, cost of no place) - sum of price x capacity
++ sum of floor price x floor. No search, no solver and no tolerance is involved; `docs/planner.md` has the proof. What
+rounding could have added is taken off again.
 """
 
 import math
@@ -12,6 +12,8 @@ import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.planning.dual import limit_prices
+from embellie.planning.floors import by_zone, floor_value, run_worth
+from embellie.planning.inputs import most_floor_price
 from embellie.planning.options import Compiled
 from embellie.planning.problem import IntArray, Prices, Problem
 
@@ -23,7 +25,8 @@ _ROUNDING = 1e-9
 def lower_bound(problem: Problem, prices: Prices, compiled: Compiled | None = None) -> float:
     """Return a number that no plan of the problem undercuts.
 
-    Raises ValueError for a price that is negative or not a number, and for a price of a row without a limit.
+    Raises ValueError for a price that is negative or not a number, for a price of a row without a limit, and for a
+    price of a floor that is higher than what its shortfall costs.
     """
     zones = problem.zones
     pairs = ((prices.gpu, zones.gpus), (prices.power, zones.power_kw), (prices.heat, zones.heat_kw))
@@ -32,6 +35,9 @@ def lower_bound(problem: Problem, prices: Prices, compiled: Compiled | None = No
             raise ValueError("prices must be numbers of at least 0, one for each row and slot")
         if np.any((price > 0) & ~np.isfinite(capacity)):
             raise ValueError("a row without a limit must have the price 0")
+    most = most_floor_price(problem)
+    if prices.floor.shape != most.shape or not np.all((prices.floor >= 0) & (prices.floor <= most)):
+        raise ValueError("prices of floors must lie between 0 and what a kW that is short costs in the slot")
     c = compiled if compiled is not None else Compiled(problem)
     least = problem.jobs.unplaced_cost.copy()
     for rows, costs in ((np.flatnonzero(~c.pausable), _run_costs), (np.flatnonzero(c.pausable), _part_costs)):
@@ -41,6 +47,7 @@ def lower_bound(problem: Problem, prices: Prices, compiled: Compiled | None = No
     # What is already overdrawn cannot be used and is worth nothing to plans: they see a capacity of 0.
     worth = [price * np.where(price > 0, np.maximum(capacity, 0.0), 0.0) for price, capacity in pairs]
     terms = [*least.tolist(), *(-float(v) for rows in worth for v in rows.reshape(-1))]
+    terms += floor_value(prices, problem).reshape(-1).tolist()
     return math.fsum(terms) - _ROUNDING * math.fsum(abs(t) for t in terms)
 
 
@@ -56,6 +63,10 @@ def _run_costs(c: Compiled, prices: Prices, rows: IntArray) -> FloatArray:
     gpu, limit = _cumulative(prices.gpu), _cumulative(limit_prices(prices, c))
     cost = c.power_kw[rows][:, None, None] * energy
     end, limit_end = c.ends[c.length[rows]], c.ends[c.limit_length[rows]]
+    if c.floored:
+        span, floor = c.spans(c.length[rows]), by_zone(prices.floor, c.problem)
+        for zone in range(c.zones):
+            cost[:, zone] -= c.power_kw[rows][:, None] * run_worth(span, floor[zone])
     for zone in range(c.zones):
         cost[:, zone] += c.gpus[rows][:, None] * (gpu[zone][end] - gpu[zone][None, :-1])
         cost[:, zone] += c.limit_kw[rows][:, None] * (limit[zone][limit_end] - limit[zone][None, :-1])
@@ -74,6 +85,8 @@ def _part_costs(c: Compiled, prices: Prices, rows: IntArray) -> FloatArray:
     price = c.power_kw[rows][:, None, None] * (c.rates[c.weighing[rows]] * c.hours)
     price = price + c.gpus[rows][:, None, None] * prices.gpu[None]
     price += c.limit_kw[rows][:, None, None] * limit[None]
+    if c.floored:
+        price -= c.power_kw[rows][:, None, None] * by_zone(prices.floor, c.problem)[None]
     price += ((c.delay[rows] / c.length_h[rows])[:, None] * (c.hours * c.middles)[None])[:, None, :]
     rate = price / c.hours
     slot = np.arange(c.slots)

@@ -15,6 +15,7 @@ from embellie.domain.limits import fresh_value, heat_room_now, steady_state_limi
 from embellie.domain.packing import NodeRoom
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import GridZoneState, Snapshot, ThermalZoneState, Workload
+from embellie.planning.owed import HeatOwed
 from embellie.planning.problem import BoolArray, IntArray, Zones
 from embellie.planning.timegrid import TimeGrid, ambient_p90_c
 
@@ -50,6 +51,7 @@ class Capacity:
         self._nodes = [NodeRoom(cell.node_free_gpus) for cell in cells]
         self._untrusted = [False] * count
         self._counted = np.zeros((2 * count, n_slots + 1), dtype=np.int32)
+        self.owed = HeatOwed(snapshot, grid, n_slots)
         grids = {zone.name: zone for zone in snapshot.grid_zones}
         thermals = {zone.name: zone for zone in snapshot.thermal_zones}
         for row, cell in enumerate(cells):
@@ -104,6 +106,9 @@ class Capacity:
             heat_kw=heat,
             ramp_group=ramp_group,
             ramp_kw=ramp,
+            floor_group=self.owed.group,
+            floor_kw=self.owed.rows(cuts),
+            floor_cost_per_kwh=self.owed.g_per_kwh,
         )
 
     def _after(self, end: datetime) -> int:
@@ -234,6 +239,7 @@ class Capacity:
         gpu_end = candidate + self._span(workload.duration_p50_s)[now]
         lim_end = candidate + self._span(workload.duration_p90_s)[now]
         self._gpus[row, candidate:gpu_end] -= sign * workload.gpus
+        self.owed.serve(workload, row, candidate, sign)
         worst = sign * workload.worst_power_kw
         for other in self._same_grid[row]:
             self._power[other, candidate:lim_end] -= worst * self._pue[row] / self._pue[other]

@@ -33,7 +33,9 @@ def instance_from_dict(data: Mapping[str, Any]) -> Problem:
         zones = {name: _array(name, data["zones"][name]) for name in Zones.__slots__ if name not in _LATER_ROWS}
         told = data["zones"]
         zones["ramp_group"] = _array("ramp_group", told.get("ramp_group", [-1] * zones["gpus"].shape[0]))
-        zones["ramp_kw"] = _array("ramp_kw", told.get("ramp_kw", []))
+        zones["floor_group"] = _array("floor_group", told.get("floor_group", [-1] * zones["gpus"].shape[0]))
+        for name in ("ramp_kw", "floor_kw", "floor_cost_per_kwh"):
+            zones[name] = _array(name, told.get(name, []))
         jobs = {name: _array(name, data["jobs"][name]) for name in Jobs.__slots__ if name not in _LATER}
         count = jobs["gpus"].shape[0]
         jobs |= {name: _array(name, data["jobs"].get(name, [0.0] * count)) for name in _LATER}
@@ -44,7 +46,7 @@ def instance_from_dict(data: Mapping[str, Any]) -> Problem:
         slots = edges.shape[0] - 1
         others = data.get("weighings")
         weighings = None if others is None else np.asarray(others, dtype=np.float64)
-        for name in ("power_kw", "heat_kw", "ramp_kw"):
+        for name in ("power_kw", "heat_kw", "ramp_kw", "floor_kw"):
             zones[name] = zones[name].reshape(-1, slots)
         jobs["zones"] = jobs["zones"].reshape(count, -1) if count else jobs["zones"].reshape(0, zones["gpus"].shape[0])
     except KeyError as error:
@@ -79,12 +81,13 @@ def certificate_to_dict(problem: Problem, solution: Solution) -> dict[str, Any]:
 
 _LATER = ("tenant_rank", "weighing")
 """Fields that older instances do not have: 0 for all."""
-_LATER_ROWS = ("ramp_group", "ramp_kw")
+_LATER_ROWS = ("ramp_group", "ramp_kw", "floor_group", "floor_kw", "floor_cost_per_kwh")
 """Rows that they do not have: none."""
 _WHOLE = {
     "power_group",
     "heat_group",
     "ramp_group",
+    "floor_group",
     "release",
     "latest_start",
     "deadline",

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from embellie.domain.forecast import FloatArray
+from embellie.planning.floors import by_zone, floor_value, run_worth
+from embellie.planning.inputs import most_floor_price
 from embellie.planning.options import Compiled
 from embellie.planning.problem import BoolArray, IntArray, Prices
 
@@ -40,6 +42,8 @@ class Outcome:
     """What the jobs would use of each row over its capacity: the supergradient, shape (Z, T)."""
     power_over: FloatArray
     heat_over: FloatArray
+    floor_short: FloatArray
+    """What heat networks would still need, below 0 where they get more: the supergradient of their prices."""
     cost: FloatArray
     """Each job's least cost at the prices, shape (J,)."""
 
@@ -67,7 +71,9 @@ class Lagrangian:
         base = c.energy(s.length, s.weighing) * s.power_kw[:, None, None]
         base += (s.delay[:, None] * c.edges[None, :-1])[:, None, :]
         self._base = base
-        self._offset = max(0.0, -float(base.min(initial=0.0))) + 1.0
+        earned = float(most_floor_price(c.problem).sum()) * float(s.power_kw.max(initial=0.0)) if c.floored else 0.0
+        self._offset = max(0.0, -float(base.min(initial=0.0))) + 1.0 + earned
+        self._span = c.spans(s.length) if c.floored else None
         self._end, self._limit_end = c.ends[s.length], c.ends[s.limit_length]
         self._bits = (1 << int(self.slots).bit_length()) - 1
         first, last = c.release[rows], c.latest[rows]
@@ -102,24 +108,27 @@ class Lagrangian:
         """Return the Lagrangian at prices >= 0."""
         c, zones = self._c, self._c.problem.zones
         limit = limit_prices(prices, c)
-        gpu_use = np.zeros((self.zones, self.slots + 1))
-        limit_use = np.zeros((self.zones, self.slots + 1))
+        floor = by_zone(prices.floor, c.problem) if c.floored else None
+        use = np.zeros((3, self.zones, self.slots + 1))
         cost = np.full(c.job.size, np.inf)
-        runs = self._choose_runs(prices.gpu, limit, cost)
-        parts = self._choose_parts(prices.gpu, limit, cost)
+        runs = self._choose_runs(prices.gpu, limit, floor, cost)
+        parts = self._choose_parts(prices.gpu, limit, floor, cost)
         winner, least = self._by_job(cost)
         if self._runs.size:
-            self._use_runs(runs, winner[self._runs], gpu_use, limit_use)
-        gpu_slots, limit_slots = np.cumsum(gpu_use, axis=1)[:, :-1], np.cumsum(limit_use, axis=1)[:, :-1]
+            self._use_runs(runs, winner[self._runs], use)
+        gpu_slots, limit_slots, kw_slots = np.cumsum(use, axis=2)[..., :-1]
         if parts is not None:
-            self._use_parts(parts, winner[self._parts], gpu_slots, limit_slots)
+            self._use_parts(parts, winner[self._parts], gpu_slots, limit_slots, kw_slots)
         power, heat = np.zeros_like(zones.power_kw), np.zeros_like(zones.heat_kw)
+        short = zones.floor_kw.copy()
         for zone in range(self.zones):
+            if zones.floor_group[zone] >= 0:
+                short[zones.floor_group[zone]] -= kw_slots[zone]
             if zones.power_group[zone] >= 0:
                 power[zones.power_group[zone]] += zones.power_factor[zone] * limit_slots[zone]
             if zones.heat_group[zone] >= 0:
                 heat[zones.heat_group[zone]] += limit_slots[zone]
-        value = float(least.sum()) - capacity_value(prices, c)
+        value = float(least.sum()) - capacity_value(prices, c) + float(floor_value(prices, c.problem).sum())
         over = [
             np.where(ok, use - np.where(ok, cap, 0.0), -np.inf)
             for ok, use, cap in ((self._finite[0], power, zones.power_kw), (self._finite[1], heat, zones.heat_kw))
@@ -129,6 +138,7 @@ class Lagrangian:
             gpu_over=gpu_slots - np.maximum(zones.gpus, 0.0),
             power_over=over[0],
             heat_over=over[1],
+            floor_short=short,
             cost=least,
         )
 
@@ -147,7 +157,9 @@ class Lagrangian:
         used[rank[first]] = True
         return used, least
 
-    def _choose_runs(self, gpu: FloatArray, limit: FloatArray, cost: FloatArray) -> tuple[IntArray, IntArray]:
+    def _choose_runs(
+        self, gpu: FloatArray, limit: FloatArray, floor: FloatArray | None, cost: FloatArray
+    ) -> tuple[IntArray, IntArray]:
         if not self._runs.size:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         s, tables = self._shapes, self._tables
@@ -156,6 +168,8 @@ class Lagrangian:
         for zone in range(self.zones):
             value[:, zone] += s.gpu[:, None] * (gpu_sum[zone][self._end] - gpu_sum[zone][None, :-1])
             value[:, zone] += s.limit_kw[:, None] * (limit_sum[zone][self._limit_end] - limit_sum[zone][None, :-1])
+            if floor is not None and self._span is not None:
+                value[:, zone] -= s.power_kw[:, None] * run_worth(self._span, floor[zone])
         # The slot rides in the lowest bits: one minimum finds the value and, on ties, the earliest start.
         bits = self._bits
         tables[0] = (value.view(np.int64) & ~bits) | np.arange(self.slots)
@@ -174,26 +188,35 @@ class Lagrangian:
         cost[rows] = np.where(ok, value_of * self._run_size - self._c.at_once[rows], np.inf)
         return zone, start
 
-    def _use_runs(
-        self, chosen: tuple[IntArray, IntArray], used: BoolArray, gpu_use: FloatArray, limit_use: FloatArray
-    ) -> None:
+    def _use_runs(self, chosen: tuple[IntArray, IntArray], used: BoolArray, use: FloatArray) -> None:
+        """Add what runs use to differences by zone and slot: of GPUs, power at worst, and expected power for floors."""
         zone, start = (a[used] for a in chosen)
         rows = self._runs[used]
         shape = self._shape[used]
         wide = self.slots + 1
-        for use, weight, end in (
-            (gpu_use, self._c.gpus[rows], self._end),
-            (limit_use, self._c.limit_kw[rows], self._limit_end),
+        first, size = zone * wide + start, use[0].size
+        for layer, weight, end in (
+            (0, self._c.gpus[rows], self._end),
+            (1, self._c.limit_kw[rows], self._limit_end),
         ):
-            flat = np.bincount(zone * wide + start, weight, use.size)
-            flat -= np.bincount(zone * wide + end[shape, start], weight, use.size)
-            np.add(use, flat.reshape(use.shape), out=use)
+            flat = np.bincount(first, weight, size) - np.bincount(zone * wide + end[shape, start], weight, size)
+            use[layer] += flat.reshape(use[layer].shape)
+        if self._span is not None:
+            end, part = (table[shape, start] for table in self._span)
+            kw = self._c.power_kw[rows]
+            flat = np.bincount(first, kw, size) - np.bincount(zone * wide + end, kw * (1.0 - part), size)
+            flat -= np.bincount(zone * wide + np.minimum(end + 1, self.slots), kw * part, size)
+            use[2] += flat.reshape(use[2].shape)
 
-    def _choose_parts(self, gpu: FloatArray, limit: FloatArray, cost: FloatArray) -> "_Parts | None":
+    def _choose_parts(
+        self, gpu: FloatArray, limit: FloatArray, floor: FloatArray | None, cost: FloatArray
+    ) -> "_Parts | None":
         if not self._parts.size:
             return None
         k, slots, levels = self._kinds, self.slots, self._rank_levels
         price = self._slot_base + k.gpu[:, None, None] * gpu[None] + k.limit_kw[:, None, None] * limit[None]
+        if floor is not None:
+            price -= k.power_kw[:, None, None] * floor[None]
         order = np.argsort(price / self._c.hours, axis=2, kind="stable")
         level = np.empty_like(order)
         np.put_along_axis(level, order, np.broadcast_to(np.arange(slots) // _RANKS, order.shape), axis=2)
@@ -225,7 +248,9 @@ class Lagrangian:
         cost[self._parts] = total[rows, zone] * self._part_size - self._c.at_once[self._parts]
         return _Parts(zone, high[rows, zone], part[rows, zone], level)
 
-    def _use_parts(self, parts: "_Parts", used: BoolArray, gpu_slots: FloatArray, limit_slots: FloatArray) -> None:
+    def _use_parts(
+        self, parts: "_Parts", used: BoolArray, gpu_slots: FloatArray, limit_slots: FloatArray, kw_slots: FloatArray
+    ) -> None:
         slots, kinds, levels = self.slots, self._kinds.gpu.shape[0], self._rank_levels
         wide = slots + 1
         zone, above, share = parts.zone[used], parts.above[used], parts.share[used]
@@ -242,6 +267,8 @@ class Lagrangian:
         use = np.take_along_axis(cover, parts.level[:, :, None, :] + 1, axis=2)[:, :, 0]
         gpu_slots += np.tensordot(self._kinds.gpu, use, 1)
         limit_slots += np.tensordot(self._kinds.limit_kw, use, 1)
+        if self._c.floored:
+            kw_slots += np.tensordot(self._kinds.power_kw, use, 1)
 
 
 def _cumulative(values: FloatArray) -> FloatArray:

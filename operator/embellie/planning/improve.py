@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from embellie.planning.place import Place, Placer, fill, sweep
+from embellie.planning.floors import shortfall_cost
+from embellie.planning.passes import fill, sweep
+from embellie.planning.place import Place, Placer
 from embellie.planning.problem import IntArray, Prices
 from embellie.planning.room import Room
 
@@ -26,11 +28,14 @@ class Improver:
         self._rank = np.empty(order.size, dtype=np.int64)
         self._rank[order] = np.arange(order.size)
         self.room, self.places = room, places
-        self.cost = self._total()
+        self.cost = self._total(room)
         self._tried: dict[int, int] = {}
 
-    def _total(self) -> float:
-        return math.fsum(self._placer.true_costs(self.places))
+    def _total(self, room: Room) -> float:
+        return math.fsum([*self._placer.true_costs(self.places), self._short(room)])
+
+    def _short(self, room: Room) -> float:
+        return shortfall_cost(self._placer.c.problem, room.owed)
 
     def run(self, rounds: int, stop: Callable[[], bool]) -> None:
         """Improve until nothing helps, `rounds` are done or `stop` says so."""
@@ -49,7 +54,7 @@ class Improver:
 
     def _accept(self, room: Room, places: list[Place | None]) -> None:
         kept, self.places = self.places, places
-        cost = self._total()
+        cost = self._total(room)
         if cost < self.cost:
             self.room, self.cost = room, cost
         else:
@@ -92,6 +97,7 @@ class Improver:
         evicted = np.array([o for o in changed if o != job], dtype=np.int64)
         fill(placer, room, places, evicted[np.argsort(self._rank[evicted])])
         gain = math.fsum(placer.true_cost(o, old) - placer.true_cost(o, places[o]) for o, old in changed.items())
+        gain += self._short(self.room) - self._short(room)
         if gain > 0.0:
             self.room, self.places = room, places
             self.cost -= gain

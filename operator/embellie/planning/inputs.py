@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Making problems out of few arrays, refusing bad ones, and moving prices to another time axis."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -73,8 +75,13 @@ def make_zones(
     heat_kw: npt.ArrayLike | None = None,
     ramp_kw: npt.ArrayLike | None = None,
     power_factor: npt.ArrayLike = 1.0,
+    floor_kw: npt.ArrayLike | None = None,
+    floor_cost_per_kwh: npt.ArrayLike = 0.0,
 ) -> Zones:
-    """Return zones each with a power, heat and ramp row of its own, where limits are given. All shapes are (Z, T)."""
+    """Return zones each with a power, heat, ramp and floor row of its own, where they are given.
+
+    All shapes are (Z, T); (Z,) where a value is by zone.
+    """
     cost = np.asarray(cost_per_kwh, dtype=np.float64)
     count, slots = cost.shape
 
@@ -86,6 +93,7 @@ def make_zones(
     power_group, power = rows(power_kw)
     heat_group, heat = rows(heat_kw)
     ramp_group, ramp = rows(ramp_kw)
+    floor_group, floor = rows(floor_kw)
     return Zones(
         cost_per_kwh=cost,
         gpus=np.broadcast_to(np.asarray(gpus, dtype=np.float64), (count, slots)).copy(),
@@ -96,6 +104,11 @@ def make_zones(
         heat_kw=heat,
         ramp_group=ramp_group,
         ramp_kw=ramp,
+        floor_group=floor_group,
+        floor_kw=floor,
+        floor_cost_per_kwh=np.broadcast_to(np.asarray(floor_cost_per_kwh, np.float64), (count,))[
+            : floor.shape[0]
+        ].copy(),
     )
 
 
@@ -114,9 +127,10 @@ def validated(problem: Problem) -> Problem:
     _check("zones.cost_per_kwh", zones.cost_per_kwh, (n_zones, slots), low=-_BIG)
     _check("zones.gpus", zones.gpus, (n_zones, slots), low=-_BIG, infinite=True)
     _check("zones.power_factor", zones.power_factor, (n_zones,), low=1e-3)
-    for name in ("power", "heat", "ramp"):
-        group, rows = getattr(zones, f"{name}_group"), getattr(zones, f"{name}_kw")
-        _check(f"zones.{name}_kw", rows, (rows.shape[0], slots), low=-_BIG, infinite=True)
+    _check("zones.floor_cost_per_kwh", zones.floor_cost_per_kwh, (zones.floor_kw.shape[0],), low=0.0)
+    for name in ("power", "heat", "ramp", "floor"):
+        group, rows, owed = getattr(zones, f"{name}_group"), getattr(zones, f"{name}_kw"), name == "floor"
+        _check(f"zones.{name}_kw", rows, (rows.shape[0], slots), low=0.0 if owed else -_BIG, infinite=not owed)
         if group.shape != (n_zones,) or (n_zones and (group.min() < -1 or group.max() >= rows.shape[0])):
             raise ValueError(f"zones.{name}_group must name a row of zones.{name}_kw, or -1, for each zone")
     for name in Jobs.__slots__:
@@ -166,6 +180,7 @@ def no_prices(problem: Problem) -> Prices:
         gpu=np.zeros((problem.n_zones, slots)),
         power=np.zeros((problem.zones.power_kw.shape[0], slots)),
         heat=np.zeros((problem.zones.heat_kw.shape[0], slots)),
+        floor=np.zeros((problem.zones.floor_kw.shape[0], slots)),
     )
 
 
@@ -174,10 +189,15 @@ def fitting(prices: Prices | None, problem: Problem) -> Prices | None:
     if prices is None:
         return None
     blank = no_prices(problem)
-    pairs = [(prices.gpu, blank.gpu), (prices.power, blank.power), (prices.heat, blank.heat)]
+    pairs = [(getattr(prices, name), getattr(blank, name)) for name in Prices.__slots__]
     if any(a.shape != b.shape or not np.all(np.isfinite(a)) or (a.size and a.min() < 0) for a, b in pairs):
         return None
-    return prices
+    return replace(prices, floor=np.minimum(prices.floor, most_floor_price(problem)))
+
+
+def most_floor_price(problem: Problem) -> FloatArray:
+    """Return what a kW that is short costs in each slot: no price of a floor is higher, shape (floor groups, T)."""
+    return problem.zones.floor_cost_per_kwh[:, None] * np.diff(problem.edges_h)
 
 
 def shifted(prices: Prices, before_h: FloatArray, after_h: FloatArray, elapsed_h: float) -> Prices:
@@ -199,7 +219,7 @@ def shifted(prices: Prices, before_h: FloatArray, after_h: FloatArray, elapsed_h
         moved: FloatArray = np.where(known, values[:, column] * ratio, 0.0)
         return moved
 
-    return Prices(gpu=move(prices.gpu), power=move(prices.power), heat=move(prices.heat))
+    return Prices(gpu=move(prices.gpu), power=move(prices.power), heat=move(prices.heat), floor=move(prices.floor))
 
 
 def any_mode(problem: Problem) -> BoolArray:

@@ -38,7 +38,8 @@ class Joint:
     """Row of the workload -> (row of the cell, candidate)."""
     prices: PriceBook
     bound_g: float | None
-    """Proved for these workloads: no plan emits less, where each that gets no place counts `penalty_g`."""
+    """Proved for these workloads: no plan emits less, what heat networks burn for want of heat included, where each
+    that gets no place counts `penalty_g`."""
     penalty_g: tuple[float, ...]
     scarcity: Scarcity
     """What room is worth, by cell and start."""
@@ -143,10 +144,12 @@ def plan_together(
     bound = None
     # Slots taken together hide starts and hours from the problem, so that nothing is proved about them.
     if n_slots <= _FINE and all(costs.known[row] for mine in rows for row in mine):
+        # Rounded down a run costs less, but also heats less: where that counts, its length is the true one.
+        rounded = (lambda lengths: lengths) if zones.floor_kw.size else _down
         short = replace(
             jobs,
-            duration_h=np.maximum(_down(p50), _TINY_SLOTS) * hours,
-            limit_h=np.maximum(_down(p90), _TINY_SLOTS) * hours,
+            duration_h=np.maximum(rounded(p50), _TINY_SLOTS) * hours,
+            limit_h=np.maximum(rounded(p90), _TINY_SLOTS) * hours,
             latest_start=bound_last,
             # The bound is about emissions alone.
             delay_cost_per_h=np.zeros(len(workloads)),
@@ -190,6 +193,7 @@ def _to_book(prices: Prices, problem: Problem, grid: TimeGrid, names: Sequence[s
         gpu={name: prices.gpu[z] for z, name in enumerate(names)},
         power={name: prices.power[row] for name, row in _leaders(problem.zones.power_group, names).items()},
         heat={name: prices.heat[row] for name, row in _leaders(problem.zones.heat_group, names).items()},
+        floor={name: prices.floor[row] for name, row in _leaders(problem.zones.floor_group, names).items()},
     )
 
 
@@ -204,11 +208,13 @@ def _from_book(book: PriceBook | None, problem: Problem, grid: TimeGrid, names: 
         gpu=np.zeros((len(names), slots)),
         power=np.zeros((blank.power.shape[0], slots)),
         heat=np.zeros((blank.heat.shape[0], slots)),
+        floor=np.zeros((blank.floor.shape[0], slots)),
     )
     for rows, told, places in (
         (old.gpu, book.gpu, dict(zip(names, range(len(names)), strict=True))),
         (old.power, book.power, _leaders(problem.zones.power_group, names)),
         (old.heat, book.heat, _leaders(problem.zones.heat_group, names)),
+        (old.floor, book.floor, _leaders(problem.zones.floor_group, names)),
     ):
         for name, row in places.items():
             if name in told:
@@ -219,4 +225,5 @@ def _from_book(book: PriceBook | None, problem: Problem, grid: TimeGrid, names: 
         gpu=moved.gpu,
         power=np.where(np.isfinite(zones.power_kw), moved.power, 0.0),
         heat=np.where(np.isfinite(zones.heat_kw), moved.heat, 0.0),
+        floor=moved.floor,
     )

@@ -94,6 +94,30 @@ def _share(share: tuple[float, float]) -> str:
     return f"{100 * share[0]:.0f} % of the recent GPU-hours and {100 * share[1]:.0f} % of the waiting"
 
 
+def heat_now(w: Workload, cell: str, spared_g: float, otherwise_g: float) -> str:
+    """Say that a heat network needs the heat of this start more than the grid would have it wait."""
+    return (
+        f"Starts in {cell}: the heat network there is short of heat and burns {mass(spared_g - otherwise_g)} CO2e less "
+        f"than for the start that {_otherwise(w)} would choose."
+    )
+
+
+def heat_later(
+    w: Workload, cell: str, start: datetime, now: Estimate, best: Estimate, spared_g: float, otherwise_g: float
+) -> str:
+    """Say that it waits for hours in which a heat network needs its heat."""
+    return (
+        f"Waits for hours in which the heat network of {cell} is short of heat: starting {moment(start)} spares it "
+        f"{mass(spared_g)} CO2e, {mass(spared_g - otherwise_g)} more than the start that {_otherwise(w)} would choose; "
+        f"the run emits {mass(best.expected_g)} then and {mass(now.expected_g)} now; "
+        f"starts at the latest {moment(w.latest_start)}."
+    )
+
+
+def _otherwise(w: Workload) -> str:
+    return "the grid alone" if w.weights.carbon_only else f"its policy alone ({_weighed(w)})"
+
+
 def others_first(w: Workload, cell: str, start: datetime, until: datetime, share: tuple[float, float]) -> str:
     """Say that room comes earlier, and goes to tenants that had less of it."""
     return (

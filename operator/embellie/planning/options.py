@@ -80,6 +80,8 @@ class Compiled:
         self.latest = np.where(self.pausable, np.minimum(self.latest, last), self.latest)
         self._bound_slow_modes(problem)
         self.fits = self._large_enough()
+        self.floored = bool((problem.zones.floor_kw * problem.zones.floor_cost_per_kwh[:, None] > 0.0).any())
+        """Whether any heat is owed."""
         units = self.size
         rate = np.where(self.pausable, units * self.length_h, units)
         self._shape_keys = np.round(
@@ -151,3 +153,16 @@ class Compiled:
             out[:, zone] = np.take_along_axis(at, row, axis=1) - at[:, :-1]
             out[:, zone] += np.take_along_axis(rate, row, axis=1) * rest
         return out
+
+    def spans(self, lengths: IntArray) -> tuple[IntArray, FloatArray]:
+        """Return the slot in which runs of these lengths end, by first slot, and the part of it that they run.
+
+        Both of shape (n, T). A run that ends with a slot, or goes on behind the last edge, ends in the one after it,
+        and runs no part of that.
+        """
+        end = self.edges[None, :-1] + self.lengths_h[lengths][:, None]
+        row = np.searchsorted(self.edges, end + _EPS_H, side="right") - 1
+        inside = row < self.slots
+        at = np.minimum(row, self.slots - 1)
+        part = np.where(inside, np.clip((end - self.edges[at]) / self.hours[at], 0.0, 1.0), 0.0)
+        return np.where(inside, row, self.slots).astype(np.int64), part

@@ -1,24 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finding places: the cheapest free one of many jobs at once, and building or improving a whole plan with them.
+"""Finding places: the cheapest free one of many jobs at once. Nothing is ever placed over a capacity."""
 
-Jobs are looked at in batches against the room that is left, and take their places one after the other; whoever finds
-its place just taken looks again with the next batch. Nothing is ever placed over a capacity.
-"""
-
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.planning.dual import limit_prices
+from embellie.planning.floors import by_zone, load_kw, run_worth
+from embellie.planning.inputs import most_floor_price
 from embellie.planning.options import Compiled
 from embellie.planning.pauses import as_needed, cheapest_parts
 from embellie.planning.problem import BoolArray, IntArray, Prices
 from embellie.planning.room import Room, open_slots, open_starts
 from embellie.planning.tally import Tally
 
-_CHUNK, _SWEEP_CHUNK = 256, 64
 _CLOSED = 1e15
 """Stands for infinity where sums must stay finite."""
 _SHORT = 256
@@ -35,6 +31,8 @@ class Place(NamedTuple):
     limit_where: slice | IntArray
     cost: float
     """What it was chosen for: prices included."""
+    heat: float = 0.0
+    """What it earns there by heat that a network needs; taken off the cost."""
 
 
 class Placer:
@@ -64,10 +62,16 @@ class Placer:
         self._careful = (jobs.pause_h > 0) | (jobs.min_run_h > c.hours.min())
         self._sticky = (jobs.churn_cost > 0) & (jobs.previous_zone >= 0) & (jobs.previous_start >= 0)
         self._run_cost, self._part_cost = self._run_base, self._part_base
+        self._heat_worth = by_zone(most_floor_price(c.problem), c.problem)
 
     def set_prices(self, prices: Prices, share: float = 1.0) -> None:
-        """Choose at these prices from now on, times `share`."""
+        """Choose at these prices from now on, times `share`; heat that is owed at its price, else at what it is worth.
+
+        A share of 0 leaves the objective itself.
+        """
         c, r, k = self.c, self._runs, self._kinds
+        full = most_floor_price(c.problem)
+        self._heat_worth = by_zone(full + share * (prices.floor - full), c.problem)
         gpu, limit = prices.gpu * share, limit_prices(prices, c) * share
         sums = [np.concatenate([np.zeros((c.zones, 1)), np.cumsum(v, axis=1)], axis=1) for v in (gpu, limit)]
         end, limit_end = c.ends[r.length], c.ends[r.limit_length]
@@ -99,9 +103,49 @@ class Placer:
             at = np.flatnonzero(which)
             if at.size:
                 own = self._own(rows[at], places) if places is not None else None
-                for i, place in zip(at, chooser(room, rows[at], own), strict=True):
+                owed = self._owed(room, rows[at], places) if self.c.floored else None
+                for i, place in zip(at, chooser(room, rows[at], own, owed), strict=True):
                     out[i] = place
         return out
+
+    def _owed(self, room: Room, rows: IntArray, places: list[Place | None] | None) -> FloatArray:
+        """Return what heat networks need beside what each job itself gives them, shape (n, Z, T) [kW]."""
+        owed = np.zeros((rows.size, self.c.zones, self.c.slots))
+        for zone in range(self.c.zones):
+            left = room.owed_in(zone)
+            if left is not None:
+                owed[:, zone] = left
+        for i, row in enumerate(rows if places is not None else ()):
+            place = places[self.c.job[row]] if places is not None else None
+            if place is not None and place.option == row:
+                owed[i, self._sharing(place.zone), place.where] += load_kw(self.c, place.option, place.where)
+        return owed
+
+    def _sharing(self, zone: int) -> IntArray:
+        """Return the zones that serve the same network."""
+        group = self.c.problem.zones.floor_group
+        return np.flatnonzero((group == group[zone]) & (group >= 0))[:, None]
+
+    def _earned(self, rows: IntArray, owed: FloatArray) -> FloatArray:
+        """Return what jobs earn by their heat in each slot that they run whole, per unit of size, shape (n, Z, T)."""
+        power = self.c.power_kw[rows][:, None, None]
+        earned: FloatArray = self._heat_worth * np.clip(owed, 0.0, power) / self.c.size[rows][:, None, None]
+        return earned
+
+    def _heat(self, place: Place, owed: FloatArray) -> float:
+        """Return what a place earns where so much is owed by slot, shape (T,) [kW]."""
+        kw = load_kw(self.c, place.option, place.where)
+        return float((self._heat_worth[place.zone, place.where] * np.clip(owed[place.where], 0.0, kw)).sum())
+
+    def heat(self, room: Room, place: Place, *, own: bool = False) -> float:
+        """Return what a place earns by its heat in what is owed now; `own`: it is taken, what it gives counts."""
+        left = room.owed_in(place.zone) if self.c.floored else None
+        if left is None:
+            return 0.0
+        if own:
+            left = left.copy()
+            left[place.where] += load_kw(self.c, place.option, place.where)
+        return self._heat(place, left)
 
     def _own(self, rows: IntArray, places: list[Place | None]) -> BoolArray:
         own = np.zeros((2, rows.size, self.c.zones, self.c.slots), dtype=bool)
@@ -113,9 +157,16 @@ class Placer:
                 own[1, i, place.zone, place.limit_where] = True
         return own
 
-    def _choose_runs(self, room: Room, rows: IntArray, own: BoolArray | None) -> list[Place | None]:
+    def _choose_runs(
+        self, room: Room, rows: IntArray, own: BoolArray | None, owed: FloatArray | None
+    ) -> list[Place | None]:
         c = self.c
         cost = np.where(open_starts(room, c, rows, own), self._run_cost[self._shape[rows]], np.inf)
+        if owed is not None:
+            (end, part), earned = c.spans(c.length[rows]), self._earned(rows, owed)
+            for at_row in range(rows.size):
+                for z in np.flatnonzero(c.fits[rows[at_row]]):
+                    cost[at_row, z] -= run_worth((end[at_row], part[at_row]), earned[at_row, z])
         for i in np.flatnonzero(self._sticky[c.job[rows]]):
             job, row = c.job[rows[i]], rows[i]
             before = c.problem.jobs
@@ -128,17 +179,29 @@ class Placer:
         zone, start = np.divmod(best, c.slots)
         end, limit_end = c.ends[c.length[rows], start], c.ends[c.limit_length[rows], start]
         price = value * c.size[rows] - c.at_once[rows]
-        return [
+        found = [
             Place(int(row), int(z), slice(int(s), int(e)), slice(int(s), int(f)), float(v)) if v < np.inf else None
             for row, z, s, e, f, v in zip(rows, zone, start, end, limit_end, price, strict=True)
         ]
+        return found if owed is None else self._with_heat(found, owed)
 
-    def _choose_parts(self, room: Room, rows: IntArray, own: BoolArray | None) -> list[Place | None]:
+    def _with_heat(self, places: list[Place | None], owed: FloatArray) -> list[Place | None]:
+        return [
+            place if place is None else place._replace(heat=self._heat(place, owed[i, place.zone]))
+            for i, place in enumerate(places)
+        ]
+
+    def _choose_parts(
+        self, room: Room, rows: IntArray, own: BoolArray | None, owed: FloatArray | None
+    ) -> list[Place | None]:
         c = self.c
         ok = open_slots(room, c, rows, own)
         # Only zones that a job may use are ranked: `of` and `zones` name the pairs.
         of, zones = np.nonzero(c.fits[rows])
         price = self._part_cost[self._shape[rows[of]], zones]
+        earned = self._earned(rows, owed) if owed is not None else None
+        if earned is not None:
+            price = price - earned[of, zones]
         # Rates rise above 0, so that the slot can ride in the lowest bits and order ties by time.
         lift = max(0.0, -float(price.min(initial=0.0)))
         rate = np.where(ok[of, zones], price / c.hours + lift, _CLOSED).astype(self._float)
@@ -170,12 +233,13 @@ class Placer:
         for i, slots in zip(found.tolist(), slots_of, strict=True):
             row = int(rows[i])
             if careful[i]:
-                out[i] = self._choose_careful(row, ok[i], self._part_cost[self._shape[row]])
+                own_price = self._part_cost[self._shape[row]]
+                out[i] = self._choose_careful(row, ok[i], own_price if earned is None else own_price - earned[i])
             else:
                 used = slots if self._even else as_needed(slots, c.hours, float(c.length_h[row]))
                 cost = (float(value[i]) - lift * c.length_h[row]) * c.size[row] - c.at_once[row]
                 out[i] = Place(row, int(zone[i]), used, used, float(cost))
-        return out
+        return out if owed is None else self._with_heat(out, owed)
 
     def _choose_careful(self, row: int, ok: BoolArray, price: FloatArray) -> Place | None:
         c, jobs = self.c, self.c.problem.jobs
@@ -196,6 +260,8 @@ class Placer:
         """Take a place's room, or give it back with `sign` -1."""
         c, o = self.c, place.option
         room.take(place.zone, place.where, place.limit_where, sign * c.gpus[o], sign * c.limit_kw[o])
+        if c.floored:
+            room.serve(place.zone, place.where, sign * load_kw(c, o, place.where))
 
     def true_cost(self, job: int, place: Place | None) -> float:
         """Return what a job adds to the objective: no prices, with pauses and churn."""
@@ -222,62 +288,3 @@ class Placer:
             self._told[job] = (place, cost)
         for job in (job for job, place in news if place is None):
             self._told[job] = (None, float(self.c.problem.jobs.unplaced_cost[job]))
-
-
-def build(placer: Placer, order: IntArray, stop: Callable[[], bool]) -> tuple[Room, list[Place | None]]:
-    """Place all jobs in this order, each at its cheapest free place; what finds none gets none."""
-    room = Room(placer.c)
-    places: list[Place | None] = [None] * placer.c.problem.jobs.count
-    fill(placer, room, places, order, stop)
-    return room, places
-
-
-def fill(
-    placer: Placer, room: Room, places: list[Place | None], order: IntArray, stop: Callable[[], bool] = lambda: False
-) -> None:
-    """Place these jobs in what is left."""
-    again: list[int] = []
-    position = 0
-    while (position < order.size or again) and not stop():
-        fresh = order[position : position + max(0, _CHUNK - len(again))]
-        position += fresh.size
-        batch = np.concatenate([np.array(again, dtype=np.int64), fresh])
-        again = []
-        for job, place in zip(batch.tolist(), placer.choose(room, batch), strict=True):
-            if place is None:
-                continue
-            if placer.fits(room, place):
-                placer.take(room, place)
-                places[job] = place
-            else:
-                again.append(job)
-
-
-def sweep(placer: Placer, room: Room, places: list[Place | None], order: IntArray, stop: Callable[[], bool]) -> int:
-    """Let each job move to its cheapest free place; return how many moved. Nothing loses a place."""
-    moved = 0
-    for first in range(0, order.size, _SWEEP_CHUNK):
-        if stop():
-            break
-        batch = order[first : first + _SWEEP_CHUNK]
-        for job, place in zip(batch.tolist(), placer.choose(room, batch, places), strict=True):
-            old = places[job]
-            if place is None or (old is not None and _same(old, place)):
-                continue
-            if old is not None:
-                placer.take(room, old, -1)
-            if placer.fits(room, place):
-                placer.take(room, place)
-                places[job] = place
-                moved += 1
-            elif old is not None:
-                placer.take(room, old)
-    return moved
-
-
-def _same(one: Place, other: Place) -> bool:
-    if one.option != other.option or one.zone != other.zone:
-        return False
-    if isinstance(one.where, slice) or isinstance(other.where, slice):
-        return isinstance(one.where, slice) and one.where == other.where
-    return np.array_equal(one.where, other.where)

@@ -9,6 +9,9 @@ rate and takes no room there.
 Rows (zone or group, slot), each with a capacity: GPUs by zone, facility power by power group, heat by heat group. A job
 takes `gpus` of its zone while it is expected to run, and `limit_kw` (worst case) of its groups for its `limit_h` (P90).
 Start ramps are a fourth kind of row, in the slot of each start (and restart) only; they have no price.
+
+Heat floors are no limits: what a heat network is owed and does not get costs the objective. A job's heat counts with
+its expected power, in each slot for the part of it that it runs.
 """
 
 from dataclasses import dataclass
@@ -55,6 +58,12 @@ class Zones:
     ramp_kw: FloatArray
     """Worst-case power that may start within a slot: the start ramp times the slot's length, shape (ramp groups, T)
     [kW]; infinite for no limit. A gang larger than that takes the whole of it."""
+    floor_group: IntArray
+    """Row of `floor_kw` that a zone's heat serves, -1 for none, shape (Z,)."""
+    floor_kw: FloatArray
+    """Expected IT power that a heat network still needs, shape (floor groups, T) [kW]."""
+    floor_cost_per_kwh: FloatArray
+    """What the objective pays for each kWh of IT energy that is short of the floor, shape (floor groups,)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -140,7 +149,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prices:
-    """Prices of the rows, all at least 0: per GPU and slot, per facility kW and slot, per kW of heat and slot."""
+    """Prices of the rows, all at least 0: per GPU and slot, per facility kW and slot, per kW of heat and slot.
+
+    The price of a floor is what a kW in the slot earns; at most what a kW short costs there.
+    """
 
     gpu: FloatArray
     """Shape (Z, T)."""
@@ -148,6 +160,8 @@ class Prices:
     """Shape (power groups, T)."""
     heat: FloatArray
     """Shape (heat groups, T)."""
+    floor: FloatArray
+    """Shape (floor groups, T)."""
 
 
 class Binding(IntEnum):
@@ -164,6 +178,8 @@ class Binding(IntEnum):
     """There is no room for it before its bound."""
     RAMP = 6
     """Its zone's power may not rise faster."""
+    FLOOR = 7
+    """It runs when a heat network needs its heat."""
 
 
 class Stage(IntEnum):
@@ -196,7 +212,10 @@ class Solution:
     """A `Binding` for each job, shape (J,)."""
     prices: Prices
     """Warm start for the next turn, and the certificate."""
+    shortfall_cost: float
+    """What the heat that is short of the floors costs the objective."""
     objective: float
+    """What the jobs and the shortfall cost together."""
     lower_bound: float
     """No plan of this problem costs less (proof: docs/planner.md)."""
     stage: Stage

@@ -14,7 +14,7 @@ import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.planning.dual import Lagrangian
-from embellie.planning.inputs import no_prices
+from embellie.planning.inputs import most_floor_price, no_prices
 from embellie.planning.options import Compiled
 from embellie.planning.problem import Prices
 
@@ -43,19 +43,23 @@ class Search:
         self._planned = max(1, iterations)
         zones = compiled.problem.zones
         blank = no_prices(compiled.problem)
-        self._split = (blank.gpu.shape[0], blank.gpu.shape[0] + blank.power.shape[0])
-        capacity = np.concatenate([zones.gpus, zones.power_kw, zones.heat_kw])
+        rows = [blank.gpu, blank.power, blank.heat, blank.floor]
+        self._split = np.cumsum([part.shape[0] for part in rows])[:-1]
+        capacity = np.concatenate([zones.gpus, zones.power_kw, zones.heat_kw, zones.floor_kw])
         # A row without a limit keeps the price 0; one without any capacity counts as the smallest job.
         self._free = np.isfinite(capacity)
+        # Heat that is short costs so much and no more.
+        self._most = np.full(capacity.shape, np.inf)
+        self._most[self._split[-1] :] = most_floor_price(compiled.problem)
         self._scale = np.maximum(np.where(self._free, capacity, 1.0), 1.0)
         self._unit = np.concatenate(
             [
-                np.full(rows.shape, unit)
-                for rows, unit in zip((blank.gpu, blank.power, blank.heat), _units(compiled), strict=True)
+                *(np.full(part.shape, unit) for part, unit in zip(rows[:3], _units(compiled), strict=True)),
+                self._most[self._split[-1] :],
             ]
         )
         start = warm if warm is not None else blank
-        self._at = np.concatenate([start.gpu, start.power, start.heat])
+        self._at = np.concatenate([start.gpu, start.power, start.heat, start.floor])
         self._rate0 = _WARM_RATE if warm is not None else _FIRST_RATE
         self._first, self._second = np.zeros_like(self._at), np.zeros_like(self._at)
         self._mean: FloatArray | None = None
@@ -72,14 +76,14 @@ class Search:
             self._step()
 
     def _prices(self, at: FloatArray) -> Prices:
-        one, two = self._split
-        return Prices(gpu=at[:one], power=at[one:two], heat=at[two:])
+        gpu, power, heat, floor = np.split(at, self._split)
+        return Prices(gpu=gpu, power=power, heat=heat, floor=floor)
 
     def _evaluate(self, at: FloatArray) -> FloatArray:
         outcome = self._lagrangian.evaluate(self._prices(at))
         if outcome.value > self.best.value:
             self.best = Found(prices=self._prices(at.copy()), value=outcome.value, iterations=self.done)
-        return np.concatenate([outcome.gpu_over, outcome.power_over, outcome.heat_over])
+        return np.concatenate([outcome.gpu_over, outcome.power_over, outcome.heat_over, outcome.floor_short])
 
     def _step(self) -> None:
         over = np.where(self._free, self._evaluate(self._at), 0.0) / self._scale
@@ -90,12 +94,12 @@ class Search:
         first = self._first / (1 - _MOMENTUM**n)
         second = self._second / (1 - _SECOND**n)
         rate = self._rate0 * (_LAST_RATE / self._rate0) ** min(1.0, n / self._planned)
-        self._at = np.maximum(self._at + rate * self._unit * first / (np.sqrt(second) + _TINY), 0.0)
+        self._at = np.clip(self._at + rate * self._unit * first / (np.sqrt(second) + _TINY), 0.0, self._most)
         self._mean = (
             self._at.copy() if self._mean is None else ((1 - _MEAN_WEIGHT) * self._mean + _MEAN_WEIGHT * self._at)
         )
         if n % _MEAN_EVERY == 0 or n == self._planned:
-            self._evaluate(self._mean)
+            self._evaluate(np.minimum(self._mean, self._most))
 
 
 def _units(compiled: Compiled) -> tuple[float, float, float]:

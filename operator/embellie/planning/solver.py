@@ -16,10 +16,12 @@ from embellie.planning.binding import binding_rows
 from embellie.planning.bound import lower_bound
 from embellie.planning.dual import Lagrangian
 from embellie.planning.fifo import first_come
+from embellie.planning.floors import shortfall_cost
 from embellie.planning.improve import Improver
 from embellie.planning.inputs import fitting, no_prices, validated
 from embellie.planning.options import Compiled
-from embellie.planning.place import Place, Placer, build, sweep
+from embellie.planning.passes import build, sweep
+from embellie.planning.place import Place, Placer
 from embellie.planning.problem import Binding, IntArray, Prices, Problem, Solution, Stage
 from embellie.planning.room import Room
 from embellie.planning.search import Search
@@ -76,7 +78,8 @@ def _nothing(problem: Problem) -> Solution:
     """Return the plan where there is nothing to place, or no zone to place it in."""
     count = problem.jobs.count
     none, blank = np.full(count, -1, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    cost = math.fsum(problem.jobs.unplaced_cost)
+    short = shortfall_cost(problem, problem.zones.floor_kw)
+    cost = math.fsum([*problem.jobs.unplaced_cost, short])
     return Solution(
         zone=none,
         start=none,
@@ -87,6 +90,7 @@ def _nothing(problem: Problem) -> Solution:
         cost=problem.jobs.unplaced_cost,
         binding=np.full(count, Binding.UNPLACED, dtype=np.int64),
         prices=no_prices(problem),
+        shortfall_cost=short,
         objective=cost,
         lower_bound=cost,
         stage=Stage.GREEDY,
@@ -150,15 +154,15 @@ class _Run:
         return self._solution(prices, bound, first_seconds, first_cost, search.done)
 
     def _keep(self, room: Room, places: list[Place | None], stage: Stage) -> bool:
-        cost = self._cost(places)
+        cost = self._cost(room, places)
         better = cost < self._best_cost
         if better:
             self._best, self._best_cost, self._stage = list(places), cost, stage
             self._best_room = room.copy()
         return better
 
-    def _cost(self, places: list[Place | None]) -> float:
-        return math.fsum(self._placer.true_costs(places))
+    def _cost(self, room: Room, places: list[Place | None]) -> float:
+        return math.fsum([*self._placer.true_costs(places), shortfall_cost(self._problem, room.owed)])
 
     def _build(self, prices: Prices, order: IntArray, stop: Callable[[], bool]) -> None:
         self._placer.set_prices(prices)
@@ -194,10 +198,10 @@ class _Run:
         stop = self._before_reserve() if unplaced < len(self._best) else (lambda: False)
         room, places = first_come(self._placer, stop)
         if sum(p is None for p in places) < unplaced:
-            self._placer.set_prices(no_prices(self._problem))
+            self._placer.set_prices(no_prices(self._problem), 0.0)
             order = np.arange(self._problem.jobs.count)
             sweep(self._placer, room, places, order, self._before_reserve())
-            self._best, self._best_cost, self._best_room = places, self._cost(places), room
+            self._best, self._best_cost, self._best_room = places, self._cost(room, places), room
             self._stage = Stage.FIFO
 
     def _solution(self, prices: Prices, bound: float, first_s: float, first_cost: float, iterations: int) -> Solution:
@@ -214,6 +218,8 @@ class _Run:
         if self._effort.prove:
             binding = binding_rows(self._placer, prices, self._best)
         cost = np.array(self._placer.true_costs(self._best))
+        owed = self._best_room.owed if self._best_room is not None else self._problem.zones.floor_kw
+        short = shortfall_cost(self._problem, owed)
         return Solution(
             zone=zone,
             start=start,
@@ -224,7 +230,8 @@ class _Run:
             cost=cost,
             binding=binding,
             prices=prices,
-            objective=math.fsum(cost),
+            shortfall_cost=short,
+            objective=math.fsum([*cost, short]),
             lower_bound=bound,
             stage=self._stage,
             first_seconds=first_s,

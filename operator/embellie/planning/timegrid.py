@@ -212,14 +212,19 @@ NO_SAVING = 1e-6
 """Relative differences below this are rounding, not savings."""
 
 
-def cheapest_later(scores: FloatArray, first: int, base: float) -> tuple[int, int, float] | None:
-    """Return (row, candidate, saving against `base`) of the least start after `first`; None where nothing saves."""
-    if scores.shape[1] <= first + 1 or base <= 0.0:
+def cheapest_later(scores: FloatArray, first: int, base: float, spared: float = 0.0) -> tuple[int, int, float] | None:
+    """Return (row, candidate, saving) of the least start after `first`; None where nothing saves.
+
+    The saving is a part of what the start with the score `base` costs: its score, with what it spares others, `spared`,
+    put back.
+    """
+    usual = base + spared
+    if scores.shape[1] <= first + 1 or usual <= 0.0:
         return None
     part = scores[:, first + 1 :]
     per_row = part.argmin(axis=1)
     row, column = min(((i, int(k)) for i, k in enumerate(per_row)), key=lambda rk: (float(part[rk]), rk[1], rk[0]))
-    saving = 1.0 - float(part[row, column]) / base
+    saving = 1.0 - (float(part[row, column]) + spared) / usual
     return (row, first + 1 + column, saving) if saving > NO_SAVING else None
 
 

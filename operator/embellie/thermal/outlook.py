@@ -82,9 +82,10 @@ def look_ahead(
     hour = _hours(ambient)
     capacity = settings.cooling.capacity_kw
     ceiling = ceiling_kw(settings, hour, p90, allowed)
-    floor = None
+    floor, replaced_g = None, 0.0
     if settings.delivery is not None:
         floor = highest_kw(settings.delivery.floor, hour, p50) / max(settings.delivery.capture_share, 1e-6)
+        replaced_g = settings.delivery.replaced_g_per_kwh * settings.delivery.capture_share
     rows: list[tuple[HeatBound, FloatArray]] = [
         (HeatBound.CAPACITY, np.full(p90.shape, np.inf if capacity is None else capacity))
     ]
@@ -112,6 +113,7 @@ def look_ahead(
         removable_kw=removable,
         pue=np.maximum(1.0, settings.pue.at(p50) if pue is None else pue),
         floor_kw=floor,
+        floor_g_per_kwh=replaced_g,
         bound=tuple([_BOUNDS[b] for b in bound.tolist()]),
     )
     return ZoneAhead(

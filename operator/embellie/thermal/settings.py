@@ -167,6 +167,10 @@ def _kw(rows: tuple[Row, ...]) -> FloatArray:
     return np.array([[r.kw] for r in rows])
 
 
+REPLACED_G_PER_KWH = 224.0
+"""Natural gas, 56.1 kg CO2/GJ (2006 IPCC Guidelines, volume 2, table 2.2), in a boiler of 90 %: 202/0.9 g/kWh."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliverySettings:
     """What a heat network is owed."""
@@ -174,6 +178,8 @@ class DeliverySettings:
     floor: tuple[Row, ...]
     capture_share: float = 0.9
     """Share of the IT power that reaches the loop (0..1)."""
+    replaced_g_per_kwh: float = REPLACED_G_PER_KWH
+    """What the network emits for each kWh of heat that it makes itself instead [gCO2e/kWh]."""
     min_temperature_c: float | None = None
     """Return temperature below which the network takes nothing [degC]."""
 

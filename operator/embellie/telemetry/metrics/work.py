@@ -12,6 +12,7 @@ from embellie.telemetry.metrics.metric import REGISTRY, TABLE, Topic, Value, cou
 _OPERATOR, _WORK = Topic.OPERATOR, Topic.WORK
 HOLD_REASONS = (
     Reason.CLEANER_WINDOW,
+    Reason.HEAT_DELIVERY,
     Reason.WAITING_FOR_GPUS,
     Reason.CONTRACTED_POWER,
     Reason.HEAT_LIMIT,
@@ -25,6 +26,7 @@ HOLD_REASONS = (
 START_REASONS = (
     Reason.BEST_NOW,
     Reason.MINIMUM_SAVING,
+    Reason.HEAT_DELIVERY,
     Reason.TENANT_SHARE,
     Reason.SLACK_SPENT,
     Reason.BOUND_REACHED,

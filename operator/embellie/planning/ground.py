@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all decisions of a turn rest on: where and when each workload could start, and what that costs."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from embellie.domain.forecast import FloatArray
+from embellie.domain.limits import bound_reached
+from embellie.domain.plan import Estimate
+from embellie.domain.snapshot import Snapshot, Workload, WorkloadKey
+from embellie.planning.capacity import Capacity
+from embellie.planning.fairness import WAIT_PRICE, standing
+from embellie.planning.problem import BoolArray
+from embellie.planning.scarcity import Scarcity
+from embellie.planning.timegrid import CostModel, RunCosts, TimeGrid
+
+_MAX_CANDIDATES = 24 * 32
+
+
+def anywhere(ok: BoolArray) -> BoolArray:
+    """Return at which candidates any of the cells has room."""
+    found: BoolArray = np.logical_or.reduce(ok, axis=0)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """Where and when a workload could start: rows are some of the cells, columns candidates up to its bound."""
+
+    rows: list[int]
+    """Which cells."""
+    last: int
+    """Its last candidate inside its bound."""
+    costs: RunCosts
+    """Of all cells."""
+    plain: FloatArray
+    """What a start scores per kW of the workload by itself, shape (rows, last + 1) [g, or as much as so many g]."""
+    score: FloatArray
+    """The same, less what a heat network would burn otherwise."""
+    ok: BoolArray
+    """Where there is room for the whole run."""
+
+    @property
+    def warm(self) -> bool:
+        """Whether a heat network needs anything of these starts."""
+        return self.score is not self.plain
+
+    def spared(self, row: int, candidate: int) -> float:
+        """Return what heat networks burn less for a start, per kW of the workload [g]."""
+        return float(self.plain[row, candidate] - self.score[row, candidate]) if self.warm else 0.0
+
+
+class Ground:
+    """A snapshot on the plan's axis. Only its capacity, its proposals and the scarcity change while a plan is made."""
+
+    def __init__(self, snapshot: Snapshot, grid: TimeGrid) -> None:
+        self.snapshot, self.cells, self.grid = snapshot, snapshot.cells, grid
+        self.row_of = {cell.name: row for row, cell in enumerate(snapshot.cells)}
+        latest = max((w.latest_start for w in snapshot.workloads), default=snapshot.now)
+        longest = max((max(w.duration_p50_s, w.duration_p90_s) for w in snapshot.workloads), default=0.0)
+        self.last = min(_MAX_CANDIDATES, max(1, int(grid.slots(latest))))
+        self.n_slots = self.last + math.ceil(longest / grid.step_s) + 4
+        zones = {zone.name: zone for zone in snapshot.grid_zones}
+        self.costs = CostModel(snapshot.cells, zones, grid, self.last, self.n_slots, snapshot.thermal_zones)
+        self.capacity = Capacity(snapshot, grid, self.n_slots)
+        self.standing = standing(snapshot.tenants)
+        self.excess_of = {w.key: self.standing.of(w.tenant) for w in snapshot.workloads}
+        # What was free before anything was planned: asked only where tenants stand differently.
+        self.at_first = Capacity(snapshot, grid, self.n_slots) if self.standing.excess else self.capacity
+        self.proposed: dict[WorkloadKey, tuple[int, int]] = {}
+        """Row of the cell and candidate that the joint plan proposes, for whom nothing is decided yet."""
+        self.scarcity: Scarcity | None = None
+        """What room is worth in the joint plan."""
+        self._rows_of: dict[frozenset[str], list[int]] = {}
+
+    def at_bound(self, w: Workload) -> bool:
+        """Return whether waiting one more turn could pass a workload's bound."""
+        return bound_reached(w.latest_start, self.snapshot.now, self.snapshot.turn_s)
+
+    def allowed(self, w: Workload) -> list[int]:
+        """Return the rows of the cells that a workload may use."""
+        rows = self._rows_of.get(w.allowed_cells)
+        if rows is None:
+            rows = sorted(self.row_of[name] for name in w.allowed_cells if name in self.row_of)
+            # A cell whose signal is known goes first, then by name, so that ties never depend on the input's order.
+            rows.sort(key=lambda row: (not self.costs.known[row], self.cells[row].name))
+            self._rows_of[w.allowed_cells] = rows
+        return rows
+
+    def comparable(self, rows: list[int]) -> list[int]:
+        """Return those of some cells whose signal is known."""
+        return [row for row in rows if self.costs.known[row]]
+
+    def worth(self, w: Workload, last: int) -> int:
+        """Return the last candidate whose run stays inside the forecast; at least 0."""
+        return max(0, min(last, self.costs.last_inside(w.duration_p50_s)))
+
+    def candidates(self, w: Workload) -> int:
+        """Return the last candidate inside a workload's bound."""
+        return max(0, min(self.last, int(self.grid.slots(w.latest_start))))
+
+    def starts(self, w: Workload, rows: list[int], last: int) -> Starts:
+        """Return what a workload may choose from in these cells."""
+        costs = self.costs.run(w.duration_p50_s, w.weights)
+        ok = self.capacity.open_starts(w, last, rows)
+        if rows == list(range(len(self.cells))):
+            plain = costs.score[:, : last + 1]
+        else:
+            plain, ok = costs.score[rows, : last + 1], ok[rows]
+        spared = self.capacity.owed.spared_g(w, rows, last) if w.power_kw > 0.0 else None
+        return Starts(rows, last, costs, plain, plain if spared is None else plain - spared / w.power_kw, ok)
+
+    def waiting_per_kw(self, w: Workload, last: int) -> FloatArray | None:
+        """Return what its tenant's price asks of each start per kW of the workload [g]; None where it asks nothing."""
+        excess = self.standing.of(w.tenant)
+        if excess >= 0.0:
+            return None
+        hours = np.maximum(np.arange(last + 1) - self.grid.phase, 0.0) * self.grid.step_s / 3600.0
+        priced: FloatArray = -excess * WAIT_PRICE * self.costs.mean_g_per_kwh * hours
+        return priced
+
+    def estimate(self, w: Workload, costs: RunCosts, row: int, candidate: int) -> Estimate | None:
+        """Return what a start in a cell is expected to emit; None where its signal is not known."""
+        if not self.costs.known[row]:
+            return None
+        kw = w.power_kw
+        return Estimate(
+            expected_g=float(costs.mean[row, candidate]) * kw,
+            low_g=float(costs.low[row, candidate]) * kw,
+            high_g=float(costs.high[row, candidate]) * kw,
+        )
