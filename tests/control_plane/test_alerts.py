@@ -188,6 +188,17 @@ CASES = [
         },
     ),
     Case(
+        alert="EmbelliePromisesOverLimit",
+        firing={'embellie_promised_starts_over_limit{zone_kind="GridZone",zone="west"}': "3x20"},
+        at="17m",
+        labels={"zone_kind": "GridZone", "zone": "west"},
+        summary="GridZone west cannot carry 3 of the starts that it has promised.",
+        silent={
+            'embellie_promised_starts_over_limit{zone_kind="GridZone",zone="west"}': "0x20",
+            'embellie_promised_starts_over_limit{zone_kind="ThermalZone",zone="row-1"}': "3x10 0x10",
+        },
+    ),
+    Case(
         alert="EmbellieLedgerNotRecording",
         firing={"embellie_ledger_recording": "0x10"},
         at="7m",

@@ -15,11 +15,10 @@ from embellie.domain.heat import HeatOutlook, ZoneHeatModel
 from embellie.domain.limits import HeatBound, heat_room_now, steady_state_limit_kw
 from embellie.domain.plan import Action, Decision, Plan
 from embellie.domain.reasons import Reason
-from embellie.domain.snapshot import Quality, Reading, Snapshot, ThermalZoneState
+from embellie.domain.snapshot import Quality, Reading, ThermalZoneState
 from embellie.telemetry.exporters import Measurement
 from embellie.thermal.controller import HeatController
 from embellie.thermal.duties import duty_of
-from embellie.thermal.promises import foresee
 from embellie.thermal.readings import Unit
 from embellie.thermal.sensing import SensorBank, ZoneReadings, zone_readings
 from embellie.thermal.settings import (
@@ -267,34 +266,6 @@ def test_several_resumes_of_one_turn_count_for_each_other_and_so_do_its_releases
     alone = left - workload.worst_power_kw / 2
     assert Rises(made).refusal(cell, alone, 3600.0) is None
     assert Rises(made, [release]).refusal(cell, alone, 3600.0) is not None
-
-
-def test_a_promise_that_the_zone_cannot_carry_is_foreseen_hours_ahead():
-    made = assembled(job(), thermal_zones=(thermal_zone("west-r1", cooling={"capacityKilowatts": 500}),))
-    workload = made.snapshot.workloads[0]
-    cell = next(c.name for c in made.snapshot.cells if c.thermal_zone == "west-r1")
-    zone = replace(made.snapshot.thermal_zones[0], outlook=outlook(made.snapshot.now, *[1.0] * 48))
-    snapshot: Snapshot = replace(made.snapshot, thermal_zones=(zone,))
-    decision = Decision(
-        key=workload.key, action=Action.HOLD, reason=Reason.HEAT_LIMIT, message="", cell=cell,
-        start=workload.latest_start, likely_start_p90=workload.latest_start, latest_start=workload.latest_start,
-        now=None, best=None,
-    )  # fmt: skip
-    (collision,) = foresee(snapshot, Plan(decisions=(decision,), objective_g=0.0))
-    assert collision.zone == "west-r1"
-    assert collision.at == workload.latest_start
-    assert collision.need_kw > collision.removable_kw
-    large = replace(zone, outlook=outlook(made.snapshot.now, *[500.0] * 48))
-    roomy = replace(snapshot, thermal_zones=(large,))
-    assert foresee(roomy, Plan(decisions=(decision,), objective_g=0.0)) == ()
-    # A zone that the ladder closed now is not taken to be open again within the hour, but is by tomorrow.
-    closed = replace(snapshot, thermal_zones=(replace(large, admission_open=False),))
-    assert foresee(closed, Plan(decisions=(decision,), objective_g=0.0)) == ()
-    due = replace(workload, latest_start=snapshot.now + timedelta(minutes=50))
-    soon = replace(decision, start=due.latest_start, latest_start=due.latest_start)
-    (near,) = foresee(replace(closed, workloads=(due,)), Plan(decisions=(soon,), objective_g=0.0))
-    assert near.removable_kw == 0.0
-    assert foresee(replace(roomy, workloads=(due,)), Plan(decisions=(soon,), objective_g=0.0)) == ()
 
 
 # --- bad specs and sensors --------------------------------------------------------------------------------------------

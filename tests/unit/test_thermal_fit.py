@@ -113,6 +113,18 @@ def test_predicted_against_measured_is_drawn(tmp_path):
     assert (tmp_path / "fit.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_was_learnt_is_said_in_words_with_units(tmp_path):
+    _, dies = fit(samples(tmp_path / "gpu.csv"))
+    head = next(line for line in dies.splitlines() if "without power °C" in line)
+    assert "at once mK/W" in head
+    _, hours = fit(hourly(tmp_path / "server1.csv"))
+    power, row = (line.split() for line in hours.splitlines() if "% busy W" in line or line.startswith("  server1 "))
+    assert power[:3] == ["0", "%", "busy"]
+    watts = [float(cell) for cell in row[1:6]]
+    assert watts == sorted(watts), "the busier, the more it draws"
+    assert "a margin for 95 % of the rows" in hours
+
+
 def test_rows_that_no_machine_shows_are_left_out_and_counted(tmp_path):
     path = samples(tmp_path / "gpu.csv")
     table = pd.read_csv(path)

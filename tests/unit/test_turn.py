@@ -261,8 +261,9 @@ def test_a_turn_without_anything_decides_nothing():
     verdicts = decided(view=view(on=()), grid_zones=(), policies=(), forecasts={})
     standing = Plan(decisions=(), objective_g=0.0)
     assert verdicts == Verdicts(
-        releases=(), records=(), hand_offs=(), to_unmark=(), more_due=False, newcomers=False, standing=standing
-    )
+        releases=(), records=(), hand_offs=(), to_unmark=(), more_due=False, newcomers=False, standing=standing,
+        collisions=(),
+    )  # fmt: skip
 
 
 def test_a_plan_that_could_not_be_written_at_once_stands_but_not_over_a_bound():

@@ -73,6 +73,7 @@ def test_a_good_zone_says_what_it_has_and_when_it_is_clean():
         "ForecastAvailable": "True",
         "NodesExclusive": "True",
         "PowerReadable": "Unknown",
+        "PromisesKept": "True",
     }
 
 

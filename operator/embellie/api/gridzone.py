@@ -227,6 +227,7 @@ class GridZone(Resource):
             ("ForecastAvailable", "there is a usable forecast for `spec.gridRegion`; without one nothing waits here"),
             ("PowerReadable", "`spec.powerSensor` gave a fresh, sane reading; Unknown where none is named"),
             ("NodesExclusive", "no node of the zone matches another GridZone"),
+            ("PromisesKept", "the contracted power carries all starts that are promised by their latest start"),
         ),
         columns=(
             READY_COLUMN,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from embellie.simulation.drill.run import Result
+    from embellie.simulation.drill.run import Outcome, Result
 
 
 @click.command("drill")
@@ -52,15 +52,17 @@ def drill(
         # One after the other: each line comes as soon as it is known.
         for outcome in run_drills([name], seeds, policy, room):
             results.append(outcome.result)
-            click.echo(_line(outcome.result))
+            click.echo(_line(outcome))
     if json_file is not None:
         text = json.dumps([result.as_json() for result in results], indent=2)
         json_file.write_text(text + "\n", encoding="utf-8")
     caused = sum(result.violations_caused for result in results)
     total = sum(result.violations_total for result in results)
     click.echo(
-        f"{len(results)} drills under {policy}: {total} times over a hard limit, {caused} of them caused by starts."
+        f"{len(results)} drills under {policy}: {total} times over a hard limit, {caused} of them caused by starts "
+        "that no bound forced."
     )
+    click.echo(_LEGEND)
 
 
 _COLUMNS = (
@@ -73,6 +75,7 @@ _COLUMNS = (
     ("margin K", 9),
     ("used", 7),
     ("oracle", 7),
+    ("N+1", 7),
     ("blocked", 8),
     ("pauses", 7),
     ("lost GPU h", 11),
@@ -83,7 +86,23 @@ _COLUMNS = (
 _HEADER = "".join(name.ljust(width) if k == 0 else name.rjust(width) for k, (name, width) in enumerate(_COLUMNS))
 
 
-def _line(r: "Result") -> str:
+_LEGEND = """
+over      times that the truth (not a reading) stood over a hard limit
+forced    of those, by starts that only a promised latest start forced
+caused    of those, by our other starts
+minutes   time over hard limits [min]
+margin K  how near a temperature came to its hard limit [K]; negative: over it
+used      useful GPU-hours, of those of the room
+oracle    the same for one who knows the room, the weather and the jobs, and needs no reserve
+N+1       the same for one who knows as much and keeps the operator's reserve and margins
+blocked   jobs that a limit kept waiting at least once
+pauses, caps, flaps   pauses ordered, power caps changed, measures taken again within 15 min of being lifted
+lost GPU h, heat kWh  GPU-hours that pauses and caps cost, heat that the heat network got
+More in docs/drills.md."""
+
+
+def _line(outcome: "Outcome") -> str:
+    r: Result = outcome.result
     values = (
         r.scenario,
         str(r.seed),
@@ -94,6 +113,7 @@ def _line(r: "Result") -> str:
         f"{r.worst_margin_c:.1f}",
         f"{100 * r.utilisation:.1f}%",
         f"{100 * r.utilisation_oracle:.1f}%",
+        f"{100 * outcome.utilisation_reserved:.1f}%" if outcome.utilisation_reserved else "-",
         str(r.starts_blocked),
         str(r.pauses),
         f"{r.lost_gpu_hours:.1f}",

@@ -7,12 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from embellie.cli.thermal_data import DataError, Loaded, Run, load
+from embellie.cli.thermal_data import DataError, Loaded, Run, Schema, load
 from embellie.cli.thermal_fit import Outcome, evaluate
+from embellie.cli.thermal_learnt import learnt
 from embellie.domain.forecast import FloatArray
 
 _WIDTH, _HEIGHT = 48, 16
 _SHADES = " .:*#"
+_SCHEMAS = {
+    str(Schema.GPU): "samples of a machine's GPUs",
+    str(Schema.NODE): "samples of a machine's GPUs and of the machine",
+    str(Schema.HOURLY): "hourly averages of servers",
+    "zone": "a thermal zone's past in Prometheus",
+}
 
 
 def fit_files(files: Sequence[Path], tests: Sequence[Path], test_runs: str | None, floor_c: float) -> Outcome:
@@ -42,22 +49,24 @@ def report(outcome: Outcome, plot: Path | None) -> str:
     """Return the fit in words and a small picture; draw a PNG where asked for."""
     found = outcome.as_json()
     rows = f"{found['rows_fit']} rows fitted, {found['rows_test']} rows predicted"
-    parts = [f"{found['schema']}: {rows} ({outcome.parameters.get('validation', '')})"]
+    parts = [f"{_SCHEMAS.get(found['schema'], found['schema'])}: {rows} ({outcome.parameters.get('validation', '')})"]
     if outcome.parameters.get("rows_left_out"):
         parts.append(f"{outcome.parameters['rows_left_out']} rows left out: values that no machine has")
     panels = _panels(outcome)
     for title, unit, pairs in panels:
         error = pairs[:, 0] - pairs[:, 1]
         parts.append(
-            f"{title}: rmse {np.sqrt(np.mean(error**2)):.2f} {unit}, mean error {error.mean():+.2f}, "
-            f"q99 {np.quantile(np.abs(error), 0.99):.2f}, q99.9 {np.quantile(np.abs(error), 0.999):.2f}"
+            f"{title}: off by {np.sqrt(np.mean(error**2)):.2f} {unit} (rmse), measured less predicted "
+            f"{error.mean():+.2f} {unit} in the mean; 99 % within {np.quantile(np.abs(error), 0.99):.2f} {unit}, "
+            f"99.9 % within {np.quantile(np.abs(error), 0.999):.2f} {unit}"
         )
     for eps, share in found["coverage"].items():
         wanted = 100.0 * (1.0 - float(eps))
         parts.append(
-            f"margin for {wanted:g} %: {found['margin_c'][eps]:.2f} K, held {100.0 * share:.2f} % of what was predicted"
+            f"a margin for {wanted:g} % of the rows, learnt as they came (at last {found['margin_c'][eps]:.2f} K), "
+            f"held for {100.0 * share:.2f} %"
         )
-    parts += [_parameters(outcome), ""]
+    parts += ["", *learnt(outcome), ""]
     parts += [picture(title, unit, pairs) for title, unit, pairs in panels]
     if plot is not None:
         draw(outcome, plot)
@@ -72,19 +81,6 @@ def _panels(outcome: Outcome) -> list[tuple[str, str, FloatArray]]:
         (outcome.parameters.get("temperature", "die temperature"), "°C", outcome.die_c),
     ]
     return [(title, unit, np.concatenate(parts)) for title, unit, parts in named if parts]
-
-
-def _parameters(outcome: Outcome) -> str:
-    lines = []
-    for kind, values in outcome.parameters.items():
-        if not isinstance(values, dict):
-            continue
-        for name, one in values.items():
-            if isinstance(one, dict):
-                lines.append(f"  {kind} {name}: " + ", ".join(f"{k} {v:g}" for k, v in one.items()))
-            else:
-                lines.append(f"  {kind} {name} {one}")
-    return "\n".join(["parameters", *lines]) if lines else ""
 
 
 def picture(title: str, unit: str, pairs: FloatArray) -> str:
@@ -105,7 +101,8 @@ def picture(title: str, unit: str, pairs: FloatArray) -> str:
         edge = high if row == _HEIGHT - 1 else low if row == 0 else None
         rows.append(f"{'' if edge is None else format(edge, '8.0f'):>8} |{''.join(cells)}")
     rows.append(f"{'':>8} +{'-' * _WIDTH}")
-    rows.append(f"{'':>9}{low:<8.0f}{'':>{_WIDTH - 16}}{high:>8.0f}\n")
+    rows.append(f"{'':>9}{low:<8.0f}{'':>{_WIDTH - 16}}{high:>8.0f}")
+    rows.append(f"{'':>9}rows: . few, # many; - where predicted is measured\n")
     return "\n".join(rows)
 
 

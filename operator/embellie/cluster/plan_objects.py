@@ -50,6 +50,8 @@ class PlanRecord:
     waits_on: tuple[tuple[str, str], ...] = ()
     problems: tuple[str, ...] = ()
     forecast_issue: str = ""
+    foreseen: str = ""
+    """What its latest start is seen to run into; part of the message too."""
 
     @property
     def api_version(self) -> str:
@@ -69,6 +71,7 @@ class PlanRecord:
             self.forecast_issue,
             self.waits_on,
             self.problems,
+            self.foreseen,
         )
 
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conditions of our own objects while a turn writes them down, and those that both kinds of zone have."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from embellie.api.conditions import Conditions, ConditionStatus, set_condition
+from embellie.thermal.promises import Collision
 
 
 class ConditionBook:
@@ -50,6 +51,21 @@ def say_ready(conditions: ConditionBook, nodes: int, kind: str) -> None:
         conditions.set("Ready", True, "NodesFound", f"{nodes} GPU nodes belong to it.")
     else:
         conditions.set("Ready", False, "NoNodes", f"{no_nodes(kind)}.")
+
+
+def say_promises(conditions: ConditionBook, collisions: Sequence[Collision]) -> None:
+    """Say whether the zone can carry all that it has promised; `collisions` are its own."""
+    if not collisions:
+        conditions.set("PromisesKept", True, "Room", "All promised starts fit under the limits as foreseen.")
+        return
+    first = min(collisions, key=lambda c: c.at)
+    conditions.set(
+        "PromisesKept",
+        False,
+        "Collision",
+        f"At {first.at:%Y-%m-%d %H:%M} UTC promised starts need {first.need_kw:.0f} kW of {first.limit_kw:.0f} kW "
+        f"({len(collisions)} in all): they are moved where they can be; give them room or earlier starts.",
+    )
 
 
 def no_nodes(kind: str) -> str:

@@ -45,7 +45,6 @@ from embellie.domain.reasons import Rung
 from embellie.domain.snapshot import Snapshot, TenantUse, WorkloadKey
 from embellie.telemetry import metrics
 from embellie.telemetry.forecasts import ForecastDirectory, zone_entry
-from embellie.thermal.promises import foresee
 
 logger = logging.getLogger(__name__)
 
@@ -222,7 +221,12 @@ class Loop:
             )
             self._mind_the_switch(namespaces)
             self._measures.tell(
-                assembly, carried.records, verdicts.standing, seen.readings.problems, self._heat.reports
+                assembly,
+                carried.records,
+                verdicts.standing,
+                seen.readings.problems,
+                self._heat.reports,
+                verdicts.collisions,
             )
         self._heartbeat.beat(datetime.now(UTC))
         if self._recorder is not None:
@@ -355,9 +359,8 @@ class Loop:
     def _write_statuses(self, assembly: Assembly, readings: Readings, verdicts: Verdicts) -> None:
         wall_now, now_s = datetime.now(UTC), time.monotonic()
         for zone in assembly.grid_zones:
-            status = grid_zone_status(zone, assembly, readings.problems, wall_now).to_json_object()
+            status = grid_zone_status(zone, assembly, readings.problems, wall_now, verdicts.collisions).to_json_object()
             self._statuses.write("GridZone", "gridzones", zone.metadata.name, status, now_s)
-        collisions = foresee(assembly.snapshot, verdicts.standing)
         for thermal in assembly.thermal_zones:
             name = thermal.metadata.name
             status = thermal_zone_status(
@@ -367,7 +370,7 @@ class Loop:
                 wall_now,
                 self._heat.reports.get(name),
                 readings.zones.get(name),
-                tuple(c for c in collisions if c.zone == name),
+                verdicts.collisions,
             ).to_json_object()
             self._statuses.write("ThermalZone", "thermalzones", name, status, now_s)
         for policy in assembly.table.policies:

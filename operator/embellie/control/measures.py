@@ -11,7 +11,7 @@ import numpy as np
 
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.control.assemble import Assembly
-from embellie.control.measures_zones import report_values, zone_values
+from embellie.control.measures_zones import promise_values, report_values, zone_values
 from embellie.domain.plan import Plan
 from embellie.domain.reasons import BOUND_STATES, Reason, State
 from embellie.domain.snapshot import Snapshot
@@ -19,6 +19,7 @@ from embellie.telemetry import metrics
 from embellie.telemetry.forecaster_health import ForecasterHealth
 from embellie.telemetry.metrics import Value, accounts, work
 from embellie.telemetry.metrics.bounded import largest
+from embellie.thermal.promises import Collision
 from embellie.thermal.zone_now import ZoneReport
 
 NAMESPACES_SHOWN = 500
@@ -57,6 +58,8 @@ class Facts:
     """Sensors that are not trusted, as `Readings.problems` names them."""
     heat: Mapping[str, ZoneReport] = field(default_factory=dict)
     """What the heat controller found out, by ThermalZone."""
+    collisions: Sequence[Collision] = ()
+    """Promised starts that a zone cannot carry, as foreseen."""
 
 
 def turn_values(facts: Facts, *, per_workload: bool = False) -> list[Value]:
@@ -72,6 +75,7 @@ def turn_values(facts: Facts, *, per_workload: bool = False) -> list[Value]:
         *_conflict_values(facts.assembly),
         *zone_values(facts.assembly, facts.problems),
         *report_values(facts.heat),
+        *promise_values(snapshot, facts.collisions),
     ]
     if per_workload:
         values += [
@@ -201,9 +205,12 @@ class Measures:
         standing: Plan,
         problems: Mapping[str, str],
         heat: Mapping[str, ZoneReport],
+        collisions: Sequence[Collision] = (),
     ) -> None:
         """Show a turn, and count what was lost since the last one that was shown."""
-        facts = Facts(assembly=assembly, records=records, standing=standing, problems=problems, heat=heat)
+        facts = Facts(
+            assembly=assembly, records=records, standing=standing, problems=problems, heat=heat, collisions=collisions
+        )
         held = [r for r in records if r.state in _HELD_STATES]
         metrics.TABLE.replace("turn", turn_values(facts, per_workload=self.per_workload))
         metrics.TABLE.replace("forecaster", self._health.values(assembly.snapshot.now))

@@ -2,18 +2,20 @@
 """What a turn tells about its zones: forecasts, power, heat, sensors. Pure."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from embellie.control.assemble import Assembly
 from embellie.control.thermal_status import zone_headroom
 from embellie.domain.forecast import FloatArray, Forecast
 from embellie.domain.limits import fresh_value, heat_room_now, safety_margin_k
-from embellie.domain.reasons import Rung
+from embellie.domain.reasons import Reason, Rung
 from embellie.domain.snapshot import GridZoneState, Snapshot, ThermalZoneState
 from embellie.telemetry.metrics import Metric, Value, grid, heat
 from embellie.telemetry.metrics.grid import LEAD_HOURS, SHOWN_LEVELS
 from embellie.thermal.headroom import ZoneState
+from embellie.thermal.promises import Collision
 from embellie.thermal.zone_now import ZoneReport
 
 NO_RUNG = "None"
@@ -124,6 +126,16 @@ def report_values(reports: Mapping[str, ZoneReport]) -> Iterator[Value]:
         yield Value(heat.HEAT_CONFLICTS, len(report.conflicts), (name,))
         if report.peak_c is not None:
             yield Value(heat.PEAK, report.peak_c, (name,))
+
+
+def promise_values(snapshot: Snapshot, collisions: Sequence[Collision]) -> Iterator[Value]:
+    """Yield for each zone how many of its promised starts it cannot carry, as foreseen."""
+    found = Counter((c.reason, c.zone) for c in collisions)
+    for kind, reason, zones in (
+        ("GridZone", Reason.CONTRACTED_POWER, snapshot.grid_zones),
+        ("ThermalZone", Reason.HEAT_LIMIT, snapshot.thermal_zones),
+    ):
+        yield from (Value(grid.PROMISES_OVER, found[reason, zone.name], (kind, zone.name)) for zone in zones)
 
 
 def _sensor_values(assembly: Assembly, problems: Mapping[str, str]) -> Iterator[Value]:

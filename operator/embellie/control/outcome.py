@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turns a plan into what is written about it: one record per workload, the same for status, event and log. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.control.assemble import Assembly, Subject
 from embellie.domain.plan import Action, Decision, Plan
 from embellie.domain.reasons import Reason, State
+from embellie.domain.snapshot import WorkloadKey
+from embellie.thermal.promises import Collision
 
 
-def record_of(decision: Decision, assembly: Assembly, issue: str) -> PlanRecord:
-    """Describe one decision."""
+def record_of(decision: Decision, assembly: Assembly, issue: str, foreseen: str = "") -> PlanRecord:
+    """Describe one decision; `foreseen` is what its latest start is seen to run into, in a sentence."""
     subject = assembly.subjects[decision.key]
     state, reason, message = _outcome(decision, subject)
     cell = assembly.cells.get(decision.cell or "")
@@ -22,7 +24,7 @@ def record_of(decision: Decision, assembly: Assembly, issue: str) -> PlanRecord:
         mode="enforce" if workload.enforced else "shadow",
         state=state,
         reason=reason,
-        message=message,
+        message=f"{message} {foreseen}" if foreseen else message,
         cell=decision.cell or "",
         grid_zone=cell.grid_zone if cell else "",
         planned_start=decision.start,
@@ -37,6 +39,7 @@ def record_of(decision: Decision, assembly: Assembly, issue: str) -> PlanRecord:
         waits_on=_waits_on(subject),
         problems=subject.terms.problems,
         forecast_issue=issue,
+        foreseen=foreseen,
     )
 
 
@@ -58,7 +61,30 @@ def _waits_on(subject: Subject) -> tuple[tuple[str, str], ...]:
     )
 
 
-def records_of(plan: Plan, assembly: Assembly, issues: Mapping[str, str]) -> list[PlanRecord]:
-    """Describe every decision of a plan; `issues` maps a grid zone to its forecast's issue time."""
+def records_of(
+    plan: Plan, assembly: Assembly, issues: Mapping[str, str], collisions: Sequence[Collision] = ()
+) -> list[PlanRecord]:
+    """Describe every decision of a plan.
+
+    Args:
+        plan: The plan.
+        assembly: What the turn knows.
+        issues: From a grid zone to its forecast's issue time.
+        collisions: Latest starts that are seen to run into a limit.
+    """
     issue_of_all = " ".join(issues[k] for k in sorted(issues))
-    return [record_of(d, assembly, issue_of_all) for d in plan.decisions]
+    over: dict[WorkloadKey, list[str]] = {}
+    for collision in collisions:
+        over.setdefault(collision.key, []).append(_FORESEEN[collision.reason].format(zone=collision.zone))
+    foreseen = {key: f"As things stand its latest start will take {' and '.join(what)}." for key, what in over.items()}
+    return [
+        record_of(d, assembly, issue_of_all, foreseen.get(d.key, "") if d.action is Action.HOLD else "")
+        for d in plan.decisions
+    ]
+
+
+# Without numbers, which change with every turn: the zone's condition has them.
+_FORESEEN = {
+    Reason.HEAT_LIMIT: "thermal zone {zone} over what its cooling carries",
+    Reason.CONTRACTED_POWER: "grid zone {zone} over its contracted power",
+}

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 
 from embellie.api.thermalzone import ThermalZone, ThermalZoneStatus
 from embellie.control.assemble import Assembly
-from embellie.control.condition_book import ConditionBook, say_exclusive, say_ready
+from embellie.control.condition_book import ConditionBook, say_exclusive, say_promises, say_ready
 from embellie.control.zone_settings import fault_of, hard_limit_c
 from embellie.domain.limits import HeatBound, fresh_value
+from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Reading, ThermalZoneState
 from embellie.thermal.headroom import Headroom, ZoneState, headroom, worst_load_kw
 from embellie.thermal.ladder import Level
@@ -42,7 +43,7 @@ def thermal_zone_status(
         wall_now: For the conditions' times.
         report: What the heat controller found out; None without one.
         readings: All roles' readings.
-        collisions: Promised starts that the zone cannot carry, as foreseen.
+        collisions: Promised starts that some zone cannot carry, as foreseen.
     """
     name = zone.metadata.name
     nodes = assembly.layout.nodes_of_thermal_zone.get(name, ())
@@ -57,7 +58,7 @@ def thermal_zone_status(
         conditions.set("WithinLimit", True, "BelowLimit", "No fresh reading stands over the hard limit.")
     _say_spec(conditions, zone)
     _say_report(conditions, state, report, has_nodes=bool(nodes))
-    _say_promises(conditions, collisions)
+    say_promises(conditions, [c for c in collisions if c.reason is Reason.HEAT_LIMIT and c.zone == name])
     say_ready(conditions, len(nodes), "ThermalZone")
     ahead_kw = _ahead_kw(state, room, assembly)
     return ThermalZoneStatus.model_validate(
@@ -122,20 +123,6 @@ def _say_report(
         conditions.set("ConstraintsAgree", False, "Conflict", "; ".join(str(c) for c in report.conflicts) + ".")
     else:
         conditions.set("ConstraintsAgree", True, "Agree", "Ceiling, order and floor can all be met.")
-
-
-def _say_promises(conditions: ConditionBook, collisions: Sequence[Collision]) -> None:
-    if not collisions:
-        conditions.set("PromisesKept", True, "Room", "All promised starts fit under the limits as foreseen.")
-        return
-    first = min(collisions, key=lambda c: c.at)
-    conditions.set(
-        "PromisesKept",
-        False,
-        "Collision",
-        f"At {first.at:%Y-%m-%d %H:%M} UTC promised starts need {first.need_kw:.0f} kW of {first.removable_kw:.0f} kW "
-        f"({len(collisions)} in all): they are moved where they can be; give them room or earlier starts.",
-    )
 
 
 def _temperatures(readings: ZoneReadings | None) -> list[dict[str, object]]:

@@ -16,6 +16,7 @@ from embellie.domain.plan import Action, Decision, Plan, PriceBook
 from embellie.domain.reasons import BOUND_STATES, Reason, State
 from embellie.domain.snapshot import Snapshot, WorkloadKey
 from embellie.planning.planner import plan
+from embellie.thermal.promises import Collision, foresee
 from embellie.thermal.shield import shield
 
 
@@ -37,6 +38,8 @@ class Verdicts:
     """Work came that the plan does not know: it is planned in the next turn, which should follow at once."""
     standing: Plan
     """The plan before the shield; the next turn may go on from it while it writes what is due."""
+    collisions: tuple[Collision, ...]
+    """Promised starts that the plan could only put where a limit will not carry them."""
 
 
 def decide(
@@ -88,7 +91,8 @@ def decide(
     if deferred:
         enforced = replace(enforced, decisions=tuple(_defer(d) if d.key in deferred else d for d in enforced.decisions))
     issues = {z.name: z.forecast.issued_at.isoformat() for z in snapshot.grid_zones if z.forecast is not None}
-    records = records_of(enforced, assembly, issues)
+    collisions = foresee(snapshot, planned)
+    records = records_of(enforced, assembly, issues, collisions)
     if shadow is not None:
         records += records_of(shadow, assembly, issues)
     hand_offs, to_unmark = _hand_offs(workloads, known, settled)
@@ -100,6 +104,7 @@ def decide(
         more_due=bool(deferred),
         newcomers=newcomers,
         standing=planned,
+        collisions=collisions,
     )
 
 

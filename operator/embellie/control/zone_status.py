@@ -11,19 +11,32 @@ from embellie.api.gridstatus import BestWindow, ForecastStatus, GridZoneStatus
 from embellie.api.gridzone import GridZone
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.control.assemble import Assembly
-from embellie.control.condition_book import ConditionBook, say_exclusive, say_ready
+from embellie.control.condition_book import ConditionBook, say_exclusive, say_promises, say_ready
 from embellie.control.layout import CellNodes
 from embellie.control.policies import PolicyTable
 from embellie.domain.forecast import Forecast
-from embellie.domain.reasons import BOUND_STATES, Rung
+from embellie.domain.reasons import BOUND_STATES, Reason, Rung
+from embellie.thermal.promises import Collision
 
 BEST_WINDOW = timedelta(hours=4)
 
 
 def grid_zone_status(
-    zone: GridZone, assembly: Assembly, problems: Mapping[str, str], wall_now: datetime
+    zone: GridZone,
+    assembly: Assembly,
+    problems: Mapping[str, str],
+    wall_now: datetime,
+    collisions: Sequence[Collision] = (),
 ) -> GridZoneStatus:
-    """Describe a grid zone; `problems` are the sensors' (key `gridzone/NAME/power`)."""
+    """Describe a grid zone.
+
+    Args:
+        zone: The object.
+        assembly: What the turn knew.
+        problems: The sensors' problems (key `gridzone/NAME/power`).
+        wall_now: For the conditions' times.
+        collisions: Promised starts that some zone cannot carry, as foreseen.
+    """
     name = zone.metadata.name
     nodes = assembly.layout.nodes_of_grid_zone.get(name, ())
     state = next(s for s in assembly.snapshot.grid_zones if s.name == name)
@@ -60,6 +73,7 @@ def grid_zone_status(
     else:
         problem = problems.get(f"gridzone/{name}/power")
         conditions.set("PowerReadable", not problem, "Unreadable" if problem else "Fresh", problem or "Read this turn.")
+    say_promises(conditions, [c for c in collisions if c.reason is Reason.CONTRACTED_POWER and c.zone == name])
     say_ready(conditions, len(nodes), "GridZone")
     return GridZoneStatus.model_validate(
         {

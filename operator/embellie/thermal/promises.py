@@ -1,83 +1,188 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Promised starts that a zone will not be able to carry, foreseen while they can still be moved."""
+"""Promised starts that a zone will not be able to carry, foreseen while they can still be moved. Pure.
 
-from collections.abc import Iterable
+A thermal zone and a grid zone are asked the same: what will all that runs and all that was promised before it come to
+at a start's latest moment, at its worst, and is there a limit under that for as long as it runs?
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from embellie.domain.limits import heat_room_now
+import numpy as np
+
+from embellie.domain.forecast import FloatArray
+from embellie.domain.limits import fresh_value, heat_room_now, steady_state_limit_kw
 from embellie.domain.plan import Action, Plan
-from embellie.domain.snapshot import Snapshot, ThermalZoneState, Workload, WorkloadKey
+from embellie.domain.reasons import Reason
+from embellie.domain.snapshot import GridZoneState, RunningGang, Snapshot, ThermalZoneState, Workload, WorkloadKey
+from embellie.thermal.shield import warmed
 
 _NOW_HOLDS = timedelta(hours=1)
 """What a zone takes now, it is taken to take for so long: the outlook knows nothing of a lost fan or a closed door."""
+_SLACK_KW = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collision:
-    """A start at its latest that needs more heat removed than the zone can."""
+    """A start at its latest that needs more than its zone may give."""
 
+    reason: Reason
+    """`HEAT_LIMIT` of a thermal zone, `CONTRACTED_POWER` of a grid zone."""
     zone: str
     key: WorkloadKey
     at: datetime
     need_kw: float
-    """Worst-case heat of the zone with it and all that was promised before it [kW]."""
-    removable_kw: float
+    """The zone's heat, or its facility power, at worst with it and all that was promised before it [kW]."""
+    limit_kw: float
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _Promise:
+    """A start as the plan has it, at the latest at its bound."""
+
     start: datetime
     end: datetime
-    kw: float
+    cell: str
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limited:
+    """One zone whose load has a limit."""
+
+    reason: Reason
+    name: str
+    base_kw: float
+    """What it draws whatever runs [kW]."""
+    runs: Mapping[str, float]
+    """By cell, how much of a kilowatt that runs there counts."""
+    starts: Mapping[str, float]
+    """The same for what is still to start: heat that reaches a neighbour is in the neighbour's readings only then."""
+    least_kw: float
+    """The least that it carries at any time [kW]: what needs less is not looked at more closely."""
+    carries: Callable[[datetime, datetime], float]
+    """What it carries from one moment to another [kW]."""
 
 
 def foresee(snapshot: Snapshot, plan: Plan) -> tuple[Collision, ...]:
-    """Return the promised starts that collide with heat, by zone and time.
+    """Return the promised starts that collide with heat or contracted power, by limit, zone and time.
 
     Each waiting workload counts from its planned start where the plan holds it there, at the latest from its bound.
     Runs count at their worst case until their P90 end. A start that the plan could only put at its bound, and that
-    then needs more than the zone removes in the worst slot of its run, or more than it takes now if it starts within
-    the hour, is a collision: the promise forces it.
+    then needs more than its zone can carry at the worst of its run, is a collision: the promise forces it.
     """
-    cell_zone = {cell.name: cell.thermal_zone for cell in snapshot.cells}
     workloads = {w.key: w for w in snapshot.workloads if w.enforced}
-    runs: dict[str, list[_Run]] = {zone.name: [] for zone in snapshot.thermal_zones}
-    for gang in snapshot.running:
-        zone = cell_zone.get(gang.cell)
-        if zone in runs and zone is not None:
-            runs[zone].append(_Run(snapshot.now, gang.expected_end_p90, gang.worst_power_kw))
-    due: dict[str, list[tuple[datetime, Workload]]] = {name: [] for name in runs}
+    promises: dict[str, list[_Promise]] = {}
     for decision in plan.decisions:
         workload = workloads.get(decision.key)
-        zone = cell_zone.get(decision.cell or "")
-        if workload is None or zone is None or zone not in due:
+        if workload is None or decision.cell is None:
             continue
-        start = snapshot.now if decision.action is Action.RELEASE else min(decision.start, workload.latest_start)
-        due[zone].append((max(start, snapshot.now), workload))
+        planned = snapshot.now if decision.action is Action.RELEASE else min(decision.start, workload.latest_start)
+        start = max(planned, snapshot.now)
+        run_s = max(workload.duration_p90_s, workload.duration_p50_s)
+        promise = _Promise(start, start + timedelta(seconds=run_s), decision.cell, workload)
+        promises.setdefault(decision.cell, []).append(promise)
+    if not promises:
+        return ()
+    running: dict[str, list[RunningGang]] = {}
+    for gang in snapshot.running:
+        running.setdefault(gang.cell, []).append(gang)
     found: list[Collision] = []
-    for thermal in snapshot.thermal_zones:
-        if thermal.outlook is not None:
-            mine = sorted(due[thermal.name], key=lambda d: (d[0], d[1].key))
-            found += _in_zone(thermal, runs[thermal.name], mine, snapshot.now)
-    return tuple(sorted(found, key=lambda c: (c.zone, c.at, c.key)))
+    for zone in _limited(snapshot):
+        due = sorted(
+            (promise for cell in zone.starts for promise in promises.get(cell, ())),
+            key=lambda p: (p.start, p.workload.key),
+        )
+        if due:
+            found += _in_zone(zone, [gang for cell in zone.runs for gang in running.get(cell, ())], due, snapshot.now)
+    return tuple(sorted(found, key=lambda c: (c.reason, c.zone, c.at, c.key)))
 
 
-def _in_zone(
-    zone: ThermalZoneState, running: list[_Run], due: Iterable[tuple[datetime, Workload]], now: datetime
-) -> Iterable[Collision]:
-    outlook = zone.outlook
-    if outlook is None:
-        return
-    runs = list(running)
+def _limited(snapshot: Snapshot) -> list[_Limited]:
+    found = [_power(zone, snapshot) for zone in snapshot.grid_zones if zone.contracted_power_kw is not None]
+    reached = warmed(snapshot.thermal_zones)
+    cells: dict[str, dict[str, float]] = {zone.name: {} for zone in snapshot.thermal_zones}
+    warms: dict[str, dict[str, float]] = {zone.name: {} for zone in snapshot.thermal_zones}
+    for cell in snapshot.cells:
+        if cell.thermal_zone in cells:
+            cells[cell.thermal_zone][cell.name] = 1.0
+            for other, share in reached.get(cell.thermal_zone, ()):
+                warms[other.name][cell.name] = share
+    return found + [_heat(zone, snapshot.now, cells[zone.name], warms[zone.name]) for zone in snapshot.thermal_zones]
+
+
+def _heat(zone: ThermalZoneState, now: datetime, cells: Mapping[str, float], warms: Mapping[str, float]) -> _Limited:
     room_kw = heat_room_now(zone).limit_kw
-    for start, workload in due:
-        end = start + timedelta(seconds=max(workload.duration_p90_s, workload.duration_p50_s))
-        present = sum(run.kw for run in runs if run.start <= start < run.end)
-        need = zone.base_power_kw + present + workload.worst_power_kw
-        removable, _ = outlook.worst_kw(start, end)
-        if start <= now + _NOW_HOLDS:
-            removable = min(removable, room_kw)
-        if need > removable + 1e-6 and start >= workload.latest_start:
-            yield Collision(zone=zone.name, key=workload.key, at=start, need_kw=need, removable_kw=removable)
-        runs.append(_Run(start, end, workload.worst_power_kw))
+    told_kw = steady_state_limit_kw(zone, zone.supply_setpoint_c)[0]
+
+    def carries(begin: datetime, end: datetime) -> float:
+        # Without a forecast of the weather the cooling is taken to hold its setpoint.
+        ahead_kw = told_kw if zone.outlook is None else zone.outlook.worst_kw(begin, end)[0]
+        return min(ahead_kw, room_kw) if begin <= now + _NOW_HOLDS else ahead_kw
+
+    least_kw = told_kw if zone.outlook is None else float(zone.outlook.removable_kw.min())
+    return _Limited(
+        reason=Reason.HEAT_LIMIT,
+        name=zone.name,
+        base_kw=zone.base_power_kw,
+        runs=cells,
+        starts={**warms, **cells},
+        least_kw=min(least_kw, room_kw),
+        carries=carries,
+    )
+
+
+def _power(zone: GridZoneState, snapshot: Snapshot) -> _Limited:
+    pue = {cell.name: cell.pue for cell in snapshot.cells if cell.grid_zone == zone.name}
+    running_kw = sum(gang.worst_power_kw * pue.get(gang.cell, 0.0) for gang in snapshot.running)
+    measured_kw = fresh_value(zone.measured_power_kw) or 0.0
+    limit_kw = np.inf if zone.contracted_power_kw is None else zone.contracted_power_kw
+    return _Limited(
+        reason=Reason.CONTRACTED_POWER,
+        name=zone.name,
+        # What only the meter sees is nobody's work, and is taken to stay.
+        base_kw=zone.base_power_kw + max(0.0, measured_kw - zone.base_power_kw - running_kw),
+        runs=pue,
+        starts=pue,
+        least_kw=limit_kw,
+        carries=lambda _begin, _end: limit_kw,
+    )
+
+
+def _in_zone(zone: _Limited, running: Sequence[RunningGang], due: Sequence[_Promise], now: datetime) -> list[Collision]:
+    """Return the collisions of one zone, whose promises are in order of their starts."""
+
+    def seconds(moments: Sequence[datetime]) -> FloatArray:
+        return np.array([(moment - now).total_seconds() for moment in moments])
+
+    # What runs past its time still draws; nobody knows for how long.
+    ends = [now + _NOW_HOLDS if gang.expected_end_p90 <= now else gang.expected_end_p90 for gang in running]
+    run_kw = np.array([gang.worst_power_kw * zone.runs[gang.cell] for gang in running])
+    due_kw = np.array([promise.workload.worst_power_kw * zone.starts[promise.cell] for promise in due])
+    start_s, end_s = seconds([promise.start for promise in due]), seconds([promise.end for promise in due])
+    # All that ever began before a start, less what has ended by then.
+    need_kw = (
+        zone.base_kw
+        + np.maximum(0.0, run_kw.sum() - _ended_kw(seconds(ends), run_kw, start_s))
+        + np.maximum(due_kw, np.cumsum(due_kw) - _ended_kw(end_s, due_kw, start_s))
+    )
+    found = []
+    for i in np.flatnonzero(need_kw > zone.least_kw + _SLACK_KW).tolist():
+        start, end, workload = due[i].start, due[i].end, due[i].workload
+        limit_kw = zone.carries(start, end) if start >= workload.latest_start else np.inf
+        if need_kw[i] > limit_kw + _SLACK_KW:
+            collision = Collision(
+                reason=zone.reason, zone=zone.name, key=workload.key, at=start, need_kw=float(need_kw[i]),
+                limit_kw=limit_kw,
+            )  # fmt: skip
+            found.append(collision)
+    return found
+
+
+def _ended_kw(end_s: FloatArray, kw: FloatArray, at_s: FloatArray) -> FloatArray:
+    """Return how much of `kw` has ended at each moment [kW], shape of `at_s`."""
+    order = np.argsort(end_s, kind="stable")
+    ended = np.concatenate([[0.0], np.cumsum(kw[order])])
+    found: FloatArray = ended[np.searchsorted(end_s[order], at_s, side="right")]
+    return found

@@ -113,7 +113,7 @@ def _rise(zone: ThermalZoneState) -> float:
     return zone.model.gain_k_per_kw if zone.model is not None and zone.model.trusted else zone.rise_k_per_kw
 
 
-def _warmed(zones: tuple[ThermalZoneState, ...]) -> dict[str, list[tuple[ThermalZoneState, float]]]:
+def warmed(zones: tuple[ThermalZoneState, ...]) -> dict[str, list[tuple[ThermalZoneState, float]]]:
     """Return by zone which inlets its heat reaches, and for how much of their own heat a kilowatt of it counts."""
     found: dict[str, list[tuple[ThermalZoneState, float]]] = {}
     for other in zones:
@@ -145,7 +145,7 @@ class _Guard:
             if cell.thermal_zone in self._heat_kw:
                 self._heat_kw[cell.thermal_zone] += gang.worst_power_kw
                 starts[cell.thermal_zone].append((gang.started_at, gang.worst_power_kw))
-        self._warms = _warmed(snapshot.thermal_zones)
+        self._warms = warmed(snapshot.thermal_zones)
         self._debt_kw: dict[str, float] = {}
         for zone in snapshot.thermal_zones:
             ramp = zone.start_ramp_kw_per_min

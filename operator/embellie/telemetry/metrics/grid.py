@@ -104,3 +104,11 @@ ZONE_CONTRACT = gauge(
     "Contracted power of a GridZone; absent where none is set.",
     ("zone",),
 )
+PROMISES_OVER = gauge(
+    "embellie_promised_starts_over_limit",
+    _POWER,
+    "workloads",
+    "Held workloads whose latest start a zone is seen not to be able to carry: by its contracted power (GridZone), by "
+    "its cooling (ThermalZone). They start then all the same.",
+    ("zone_kind", "zone"),
+)
