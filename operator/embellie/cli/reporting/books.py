@@ -58,6 +58,8 @@ class Books:
     """The most of them at once."""
     lost: int = 0
     """Records that could not be written, by the ledger's own word."""
+    methods: set[str] = field(default_factory=set)
+    """By which its accounts were made: an upgrade within a period leaves two."""
     overridden: set[str] = field(default_factory=set)
     """Workloads that somebody started by hand in the period, by uid."""
 
@@ -98,10 +100,11 @@ def _account(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) 
     zone = renamed.get(str(body["zone"]), str(body["zone"]))
     start, end = datetime.fromisoformat(body["start"]), datetime.fromisoformat(body["end"])
     _saw(books, zone, start, end)
-    for uid in body.get("names", {}):
+    for uid in body["adds"].get("workloads", {}):
         books.worked_until[uid] = max(end, books.worked_until.get(uid, end))
     if not (books.period.start <= start and end <= books.period.end):
         return
+    books.methods.add(str(body["method"]))
     interval = books.intervals.setdefault((zone, start), Interval(zone, start, end))
     interval.adds = add_tables(interval.adds, body["adds"])
     interval.signals.update({told["kind"]: told for told in body.get("signals", ())})
@@ -133,6 +136,7 @@ def _daily(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) ->
                     "peakKw": max(before["peakKw"], float(sums.get("peakKw") or 0.0)),
                 }
         if books_day:
+            books.methods.update(str(name) for name in told.get("methods", ()))
             books.lost += int(told.get("lost", 0))
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from embellie.accounting.interval import METHOD as ACCOUNT_METHOD
 from embellie.accounting.known import NO_ZONE
 from embellie.accounting.savings import METHOD as SAVINGS_METHOD
 from embellie.cli.reporting.books import Books
@@ -65,7 +64,7 @@ def make_report(books: Books, by: str, *, draws: int) -> dict[str, Any]:
             "hours": books.period.hours,
         },
         "by": by,
-        "method": {"accounts": ACCOUNT_METHOD, "savings": SAVINGS_METHOD},
+        "method": {"accounts": " and ".join(sorted(books.methods)) or "(not recorded)", "savings": SAVINGS_METHOD},
         "cluster": cluster,
         "rows": rows,
         "days": _days(books, saved),
