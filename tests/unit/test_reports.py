@@ -272,4 +272,31 @@ def test_late_grid_data_shows_in_a_report(path: Path) -> None:
     change = {**first.body, "revision": 1, "adds": {"grams": {"AverageLifecycle": -500.0}}}
     write(path, [first, Draft(kind=Kind.ACCOUNT, at=first.at, body=change)])
     result = report(path, "2026-03-28T00:00:00Z", "2026-03-28T01:00:00Z")
-    assert "Late grid data changed the emissions (AverageLifecycle)" in result.output
+    was = first.body["adds"]["grams"]["AverageLifecycle"] / 1000
+    words = "Late grid data changed the emissions (AverageLifecycle) of the hours that had an intensity at first"
+    assert f"{words} from {was:.1f} to {was - 0.5:.1f} kg." in result.output
+    assert "came only later" not in result.output
+
+
+def test_hours_that_were_priced_only_later_are_no_change_of_what_was_told_before(path: Path) -> None:
+    first = zone_hour(0, priced=False)
+    change = {**first.body, "revision": 1, "adds": {"grams": {"AverageDirect": 900.0}}}
+    write(path, [first, Draft(kind=Kind.ACCOUNT, at=first.at, body=change)])
+    result = report(path, "2026-03-28T00:00:00Z", "2026-03-28T01:00:00Z")
+    assert "0.9 kg (AverageDirect) belong to hours whose intensity came only later." in result.output
+    assert "Late grid data changed" not in result.output
+
+
+def test_a_table_says_what_was_estimated_what_its_rows_leave_out_and_what_a_saving_does_not_say(path: Path) -> None:
+    write(path, [*swinging(48), ran(0), ran(1)])
+    result = report(path, "2026-03-28", "2026-03-30", "--by", "namespace")
+    for words in (
+        "GPU telemetry covers 0.0 % of the reserved GPU time.",
+        "nodes' own meters 100.0 %",
+        "AverageLifecycle intensity)",
+        # Two nights and two evenings of 3.2 kW idle, and their overhead.
+        f"{24 * 3.2 * 1.2:,.1f} kWh are in no row",
+        "nothing of what the grid would have emitted otherwise",
+    ):
+        assert words in result.output
+    assert "in no row" not in report(path, "2026-03-28", "2026-03-30").output
