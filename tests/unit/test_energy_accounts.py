@@ -221,7 +221,7 @@ def test_bloom_s_published_table_comes_out_of_its_published_inputs() -> None:
     assert bloom.idle_g / 1e6 == pytest.approx(14.6, rel=0.02)
     assert bloom.embodied_g / 1e6 == pytest.approx(11.2, rel=0.02)
     assert bloom.total_g / 1e6 == pytest.approx(50.5, rel=0.02)
-    for words in ("24.7 t dynamic", "14.6 t idle", "11.2 t embodied", "57 g/kWh", "embellie-account/1"):
+    for words in ("24.7 t dynamic", "14.6 t idle", "11.2 t embodied", "57 g/kWh", "embellie-account/2"):
         assert words in bloom.line()
 
 
@@ -245,3 +245,16 @@ def test_the_uncertainty_of_a_card_can_be_redone_by_hand(estimated_kwh: float, e
     )  # fmt: skip
     spread = ((10_000 * energy) ** 2 + (10_000 * 0.10) ** 2 + (2000 * 0.5) ** 2) ** 0.5
     assert card.interval_g == (pytest.approx(12_000 - spread), pytest.approx(12_000 + spread))
+    # Overhead comes to measured and to assumed energy alike.
+    cooled = replace(card, overhead_kwh=50.0, embodied_g=0.0)
+    assert cooled.interval_g[1] == pytest.approx(15_000 * (1 + (energy**2 + 0.10**2) ** 0.5))
+
+
+@pytest.mark.parametrize(("hours", "edges"), [(5 / 60, 0.05), (1.0, 15 / 3600), (1 / 3600, 1.0), (0.0, 1.0)])
+def test_of_short_work_a_card_is_less_certain(hours: float, edges: float) -> None:
+    card = Footprint(
+        name="x", dynamic_kwh=60, idle_kwh=40, overhead_kwh=0, estimated_kwh=0, g_per_kwh=100,
+        embodied_g=0, gpu_hours=1, signal_kind="AverageLifecycle", hours=hours,
+    )  # fmt: skip
+    spread = ((10_000 * 0.03) ** 2 + (6000 * edges) ** 2 + (10_000 * 0.10) ** 2) ** 0.5
+    assert card.interval_g[1] == pytest.approx(10_000 + spread)

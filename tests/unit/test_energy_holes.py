@@ -107,7 +107,7 @@ def test_a_counter_of_processors_reaches_the_account_of_its_gang() -> None:
     one = hour(every_minute(6200.0)).gangs[0]
     half = replace(one, stays=(replace(one.stays[0], gpus=4),))
     cpu = Samples(at_s=(S0, S0 + 3600), values=(0.0, 1.84 * 3.6e6))
-    gangs = (half, replace(half, uid="b", cpu=cpu))
+    gangs = (half, replace(half, uid="b", cpu={"n": (cpu,)}))
     rows = account_interval(hour(every_minute(6200.0), gangs=gangs))["adds"]["workloads"]
     # Each drew 4 x 460 W above idle by assumption; b's processors drew as much again.
     assert rows["b"]["dynamicKwh"] == pytest.approx(2 * rows["a"]["dynamicKwh"])

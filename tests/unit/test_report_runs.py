@@ -98,6 +98,16 @@ def test_work_that_waits_beyond_the_period_is_owed_until_nothing_can_hold_it_any
     assert later["owedKwh"] == pytest.approx(0.0, abs=0.5)
 
 
+@pytest.mark.parametrize("state", ["Released", "Shadow"])
+def test_work_that_was_let_go_and_waits_for_gpus_is_owed_too(path: Path, state: str) -> None:
+    after = decision("waits", T0 + 21 * HOUR, state)
+    del after.body["expects"]  # type: ignore[attr-defined]
+    write(path, [*swinging(24), ran(0), decision("waits", T0 + 20 * HOUR), after])
+    now = document(path, "2026-03-28", "2026-03-29")["cluster"]["saving"]
+    # First come, first served it would have run in the period, in the evening.
+    assert now["owedKwh"] == pytest.approx(2 * 3.6 * 1.2, rel=0.1)
+
+
 def test_a_report_made_later_says_of_an_old_period_what_became_of_work_that_still_waited(path: Path) -> None:
     waits = decision("late", T0 + 20 * HOUR)
     write(path, [*swinging(24), ran(0), waits])

@@ -4,6 +4,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def test_a_report_adds_up_and_shows_the_saving_with_its_interval_beside_the_sum_
     assert saving["whyTheyDiffer"]
     assert saving["gpuHoursDelayed"] == pytest.approx(4 * 6 * 8)
     assert document["cluster"]["delay"]["meanHours"] == pytest.approx(6)
-    assert document["method"] == {"accounts": "embellie-account/1", "savings": "embellie-savings/3"}
+    assert document["method"] == {"accounts": "embellie-account/2", "savings": "embellie-savings/3"}
 
 
 @pytest.mark.parametrize("form", ["table", "csv"])
@@ -182,13 +183,33 @@ def test_a_card_is_a_line_for_a_paper(path: Path) -> None:
     write(path, swinging(24))
     result = run("card", "job/train", "-n", "ml", "--ledger", str(path))
     assert result.exit_code == 0, result.output
-    for words in ("GPU-hours", "90 % interval", "dynamic", "idle", "embodied", "g/kWh", "embellie-account/1"):
+    for words in ("GPU-hours", "90 % interval", "dynamic", "idle", "embodied", "g/kWh", "embellie-account/2"):
         assert words in result.output
     document = json.loads(run("card", "job/train", "-n", "ml", "--ledger", str(path), "-o", "json").output)
     assert document["energyKwh"]["dynamic"] == pytest.approx(12 * 3.6)
     assert document["emissionsG"]["total"] == pytest.approx(
         sum(document["emissionsG"][k] for k in ("dynamic", "idle", "embodied"))
     )
+
+
+def test_after_an_upgrade_within_a_period_both_methods_are_named(path: Path) -> None:
+    older = [replace(draft, body={**draft.body, "method": "embellie-account/1"}) for draft in swinging(12)]
+    write(path, [*older, *swinging(24)[12:]])
+    both = "embellie-account/1 and embellie-account/2"
+    assert both in report(path, "2026-03-28", "2026-03-29").output
+    assert f"method {both}" in run("card", "job/train", "-n", "ml", "--ledger", str(path)).output
+
+
+def test_a_card_says_how_long_the_work_ran_as_far_as_it_is_known(path: Path) -> None:
+    write(path, [*swinging(24), ran(0)])
+    command = ("card", "job/train", "-n", "ml", "--ledger", str(path), "-o", "json")
+    assert json.loads(run(*command).output)["hours"] == pytest.approx(12)
+
+
+def test_a_card_without_a_record_of_the_run_takes_the_shortest_that_its_accounts_allow(path: Path) -> None:
+    write(path, swinging(24))
+    document = json.loads(run("card", "job/train", "-n", "ml", "--ledger", str(path), "-o", "json").output)
+    assert document["hours"] == pytest.approx(10)
 
 
 def test_a_card_of_unknown_or_ambiguous_work_says_what_to_do(path: Path) -> None:
@@ -251,4 +272,31 @@ def test_late_grid_data_shows_in_a_report(path: Path) -> None:
     change = {**first.body, "revision": 1, "adds": {"grams": {"AverageLifecycle": -500.0}}}
     write(path, [first, Draft(kind=Kind.ACCOUNT, at=first.at, body=change)])
     result = report(path, "2026-03-28T00:00:00Z", "2026-03-28T01:00:00Z")
-    assert "Late grid data changed the emissions (AverageLifecycle)" in result.output
+    was = first.body["adds"]["grams"]["AverageLifecycle"] / 1000
+    words = "Late grid data changed the emissions (AverageLifecycle) of the hours that had an intensity at first"
+    assert f"{words} from {was:.1f} to {was - 0.5:.1f} kg." in result.output
+    assert "came only later" not in result.output
+
+
+def test_hours_that_were_priced_only_later_are_no_change_of_what_was_told_before(path: Path) -> None:
+    first = zone_hour(0, priced=False)
+    change = {**first.body, "revision": 1, "adds": {"grams": {"AverageDirect": 900.0}}}
+    write(path, [first, Draft(kind=Kind.ACCOUNT, at=first.at, body=change)])
+    result = report(path, "2026-03-28T00:00:00Z", "2026-03-28T01:00:00Z")
+    assert "0.9 kg (AverageDirect) belong to hours whose intensity came only later." in result.output
+    assert "Late grid data changed" not in result.output
+
+
+def test_a_table_says_what_was_estimated_what_its_rows_leave_out_and_what_a_saving_does_not_say(path: Path) -> None:
+    write(path, [*swinging(48), ran(0), ran(1)])
+    result = report(path, "2026-03-28", "2026-03-30", "--by", "namespace")
+    for words in (
+        "GPU telemetry covers 0.0 % of the reserved GPU time.",
+        "nodes' own meters 100.0 %",
+        "AverageLifecycle intensity)",
+        # Two nights and two evenings of 3.2 kW idle, and their overhead.
+        f"{24 * 3.2 * 1.2:,.1f} kWh are in no row",
+        "nothing of what the grid would have emitted otherwise",
+    ):
+        assert words in result.output
+    assert "in no row" not in report(path, "2026-03-28", "2026-03-30").output

@@ -6,12 +6,15 @@ of the work, idle energy of what it kept ready, and embodied carbon by reserved 
 comes to both kinds of energy.
 """
 
+import math
 from dataclasses import dataclass
 
 from embellie.accounting.interval import METHOD
 
 ENERGY_MEASURED, ENERGY_ESTIMATED, INTENSITY, EMBODIED = 0.03, 0.20, 0.10, 0.50
 """Relative uncertainties (90 %): metered and assumed energy, a grid's published intensity, a table's embodied mass."""
+EDGES_S = 15.0
+"""How far off work's ends are on its meters (90 %): samples are a minute apart, and up to half a minute old [s]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,8 @@ class Footprint:
     embodied_g: float
     gpu_hours: float
     signal_kind: str
+    hours: float = math.inf
+    """How long it ran: of short work a larger part lies between two samples."""
     method: str = METHOD
 
     @property
@@ -58,10 +63,13 @@ class Footprint:
     @property
     def interval_g(self) -> tuple[float, float]:
         """90 % interval of the total: the parts' uncertainties, taken as independent [g]."""
-        share = min(1.0, self.estimated_kwh / self.kwh) if self.kwh > 0.0 else 0.0
+        it_kwh = self.dynamic_kwh + self.idle_kwh
+        share = min(1.0, self.estimated_kwh / it_kwh) if it_kwh > 0.0 else 0.0
+        edges = min(1.0, EDGES_S / 3600.0 / self.hours) if self.hours > 0.0 else 1.0
         energy = ENERGY_MEASURED + (ENERGY_ESTIMATED - ENERGY_MEASURED) * share
         running = self.dynamic_g + self.idle_g
-        spread = ((running * energy) ** 2 + (running * INTENSITY) ** 2 + (self.embodied_g * EMBODIED) ** 2) ** 0.5
+        parts = (running * energy, self.dynamic_g * edges, running * INTENSITY, self.embodied_g * EMBODIED)
+        spread = sum(part**2 for part in parts) ** 0.5
         return max(0.0, self.total_g - spread), self.total_g + spread
 
     def line(self) -> str:

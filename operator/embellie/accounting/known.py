@@ -51,6 +51,7 @@ class Stay:
     gpus: int
     start_s: float
     end_s: float
+    """Infinite while they are there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +66,8 @@ class Gang:
     stays: tuple[Stay, ...]
     watts_per_gpu: float
     """What one of its GPUs is taken to draw where nothing measures it [W]."""
-    cpu: Samples = Samples()
-    """Energy counter of its processors [J]."""
+    cpu: Mapping[str, tuple[Samples, ...]] = field(default_factory=dict)
+    """Node -> energy counters of its pods' processors there [J]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

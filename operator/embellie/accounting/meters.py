@@ -6,7 +6,7 @@ Neighbouring slots therefore share their edge exactly: whatever is scraped, miss
 counted twice, and one that cannot be known is not counted but shows as seconds without cover.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +46,33 @@ class Steps:
             guessed_s=self._read(length * self.guessed * part, edges_s),
         )
 
+    def divided(self, parts: Mapping[int, tuple[Sequence[float], Sequence[float]]]) -> "Steps":
+        """Return the same with some steps divided; each part is as well known as its whole.
+
+        Args:
+            parts: Step -> instants within it, in order [s], and the energy of each of its parts [J].
+        """
+        if not parts:
+            return self
+        at, joules, known, guessed = [self.at_s[:1]], [], [], []
+        done = 0
+        for k in sorted(parts):
+            cuts, found = parts[k]
+            ends = np.array([*cuts, self.at_s[k + 1]])
+            # A part without length is none.
+            lasting = np.diff(np.concatenate(([self.at_s[k]], ends))) > 0.0
+            at += [self.at_s[done + 1 : k + 1], ends[lasting]]
+            joules += [self.joules[done:k], np.array(found)[lasting]]
+            known += [self.known[done:k], np.full(lasting.sum(), self.known[k])]
+            guessed += [self.guessed[done:k], np.full(lasting.sum(), self.guessed[k])]
+            done = k + 1
+        return Steps(
+            np.concatenate([*at, self.at_s[done + 1 :]]),
+            np.concatenate([*joules, self.joules[done:]]),
+            np.concatenate([*known, self.known[done:]]),
+            np.concatenate([*guessed, self.guessed[done:]]),
+        )
+
     def _read(self, amounts: FloatArray, edges_s: FloatArray) -> FloatArray:
         if self.at_s.size < 2:
             return np.zeros(edges_s.size - 1)
@@ -82,7 +109,14 @@ def counter_steps(at_s: Sequence[float], joules: Sequence[float], *, max_w: floa
     return Steps(times, energy, known, guessed)
 
 
-def power_steps(at_s: Sequence[float], watts: Sequence[float], *, max_w: float, longest_s: float = 600.0) -> Steps:
+def power_steps(
+    at_s: Sequence[float],
+    watts: Sequence[float],
+    *,
+    max_w: float,
+    longest_s: float = 600.0,
+    changes_s: Sequence[float] = (),
+) -> Steps:
     """Turn samples of power into steps, straight between samples; absurd samples count as missing.
 
     Args:
@@ -90,6 +124,8 @@ def power_steps(at_s: Sequence[float], watts: Sequence[float], *, max_w: float, 
         watts: Power [W]; negative, not finite or above `max_w` counts as missing.
         max_w: The most that can be true [W].
         longest_s: A longer silence is not bridged [s].
+        changes_s: Instants at which work came or went [s]. Power stands still until the first change between two
+            samples, and from the last one on: a straight line would give half of a jump to the wrong side of it.
     """
     times, values = _clean(at_s, watts)
     good = (values >= 0.0) & (values <= max_w)
@@ -99,7 +135,21 @@ def power_steps(at_s: Sequence[float], watts: Sequence[float], *, max_w: float, 
         return Steps(times, empty, empty, empty)
     length = np.diff(times)
     known = (length <= longest_s).astype(np.float64)
-    return Steps(times, (values[1:] + values[:-1]) / 2.0 * length * known, known, np.zeros_like(known))
+    steps = Steps(times, (values[1:] + values[:-1]) / 2.0 * length * known, known, np.zeros_like(known))
+    changes = np.sort(np.asarray(changes_s, dtype=np.float64))
+    changes = changes[(changes > times[0]) & (changes <= times[-1])]
+    if changes.size == 0:
+        return steps
+    # Of each step that work came or went in: its first and its last change.
+    index = np.searchsorted(times, changes, side="left") - 1
+    changed, first = np.unique(index, return_index=True)
+    last = np.append(first[1:], index.size) - 1
+    parts = {}
+    for k, a, b in zip(changed.tolist(), changes[first].tolist(), changes[last].tolist(), strict=True):
+        before, after = values[k] * known[k], values[k + 1] * known[k]
+        joules = [before * (a - times[k]), (before + after) / 2.0 * (b - a), after * (times[k + 1] - b)]
+        parts[k] = ([a, b], joules)
+    return steps.divided(parts)
 
 
 def _clean(at_s: Sequence[float], values: Sequence[float]) -> tuple[FloatArray, FloatArray]:

@@ -66,6 +66,7 @@ def card(where: Where, target: str, uid: str | None, output: str, ledger: Path) 
             },
             "intensityGPerKwh": footprint.g_per_kwh,
             "signalKind": footprint.signal_kind,
+            "hours": footprint.hours,
             "gpuHours": footprint.gpu_hours,
             "method": footprint.method,
             "running": account.running,

@@ -301,7 +301,7 @@ class Recorder:
             hours = (track.ended - start).total_seconds() / 3600.0
             if hours > 0.0 and gpu_hours > 0.0:
                 # Of a long run only the last days are at hand: their power for each GPU, for the GPUs that it held.
-                held = sum(stay.gpus * (stay.end_s - stay.start_s) for stay in track.stays(now)) / 3600.0
+                held = sum(stay.gpus * (stay.end_s - stay.start_s) for stay in track.stays) / 3600.0
                 added_kw = kwh / gpu_hours * held / hours
                 watts = idle_w + 1000.0 * kwh / gpu_hours / (1.0 + share / 100.0)
                 metered = gpu_hours if estimated < 0.5 * kwh else 0.0

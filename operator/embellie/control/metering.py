@@ -114,11 +114,12 @@ class Metering:
             for gpu in samples.gpus.values()
             if gpu.node in mine
         )
-        cpu_of = {
-            self._witness.pods[pod][0]: self._clocked(series)
-            for pod, series in samples.pod_cpu.items()
-            if pod in self._witness.pods
-        }
+        cpu_of: dict[str, dict[str, tuple[Samples, ...]]] = {}
+        for pod, series in samples.pod_cpu.items():
+            uid, node = self._witness.pods.get(pod, ("", ""))
+            if uid:
+                of_gang = cpu_of.setdefault(uid, {})
+                of_gang[node] = (*of_gang.get(node, ()), self._clocked(series))
         team_of = (
             {n.name: n.labels.get(self._team_label, "") for n in scene.view.namespaces} if self._team_label else {}
         )
@@ -126,7 +127,6 @@ class Metering:
             list(self._witness.tracks.values()),
             mine,
             name,
-            end,
             team_of=lambda namespace: team_of.get(namespace, ""),
             watts_of=lambda track: self._classes.watts(track, float(spec.gpu_rated_power_watts)),
             cpu_of=cpu_of,

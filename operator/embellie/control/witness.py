@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sees gangs come and go, and what their GPUs are taken to draw where nothing measures it. Pure."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -45,10 +46,11 @@ class Track:
         ends = [seat.end for seat in self.seats.values()]
         return None if not ends or None in ends else max(end for end in ends if end is not None)
 
-    def stays(self, now: datetime) -> tuple[Stay, ...]:
-        """Return its pods' stays; those that are still there until now."""
+    @property
+    def stays(self) -> tuple[Stay, ...]:
+        """Its pods' stays; those that are still there have no end."""
         return tuple(
-            Stay(node=s.node, gpus=s.gpus, start_s=s.start.timestamp(), end_s=(s.end or now).timestamp())
+            Stay(node=s.node, gpus=s.gpus, start_s=s.start.timestamp(), end_s=s.end.timestamp() if s.end else math.inf)
             for s in self.seats.values()
         )
 
@@ -166,16 +168,24 @@ def gangs_of(
     tracks: Sequence[Track],
     nodes: Mapping[str, str],
     zone: str,
-    now: datetime,
     *,
     team_of: Callable[[str], str],
     watts_of: Callable[[Track], float],
-    cpu_of: Mapping[str, Samples],
+    cpu_of: Mapping[str, Mapping[str, tuple[Samples, ...]]],
 ) -> tuple[Gang, ...]:
-    """Return the gangs of one zone for an account; `nodes` maps a node to its zone."""
+    """Return the gangs of one zone for an account.
+
+    Args:
+        tracks: All gangs.
+        nodes: Node -> its zone.
+        zone: The zone.
+        team_of: Namespace -> its team.
+        watts_of: What one GPU of a gang is taken to draw where nothing measures it [W].
+        cpu_of: Gang -> node -> energy counters of its pods' processors [J].
+    """
     gangs = []
     for track in tracks:
-        stays = tuple(stay for stay in track.stays(now) if nodes.get(stay.node) == zone)
+        stays = tuple(stay for stay in track.stays if nodes.get(stay.node) == zone)
         if stays:
             gangs.append(
                 Gang(
@@ -186,7 +196,7 @@ def gangs_of(
                     team=team_of(track.namespace),
                     stays=stays,
                     watts_per_gpu=watts_of(track),
-                    cpu=cpu_of.get(track.uid, Samples()),
+                    cpu=cpu_of.get(track.uid, {}),
                 )
             )
     return tuple(gangs)

@@ -48,6 +48,7 @@ class _Day:
     decisions: Counter[str] = field(default_factory=Counter)
     runs: int = 0
     lost: int = 0
+    methods: set[str] = field(default_factory=set)
 
 
 def compact(ledger: Ledger, before: datetime, now: datetime) -> Compaction:
@@ -87,6 +88,8 @@ def _add(run: _Run, entry: Entry) -> None:
     body = entry.content
     day = run.days[str(body.get("start") or entry.at)[:10]]
     if entry.kind == Kind.ACCOUNT:
+        if body.get("method"):
+            day.methods.add(str(body["method"]))
         zone = str(body.get("zone", ""))
         adds = {name: part for name, part in body.get("adds", {}).items() if name not in DROPPED}
         before = day.zones.get(zone, {"adds": {}, "peakKw": 0.0})
@@ -112,7 +115,13 @@ def _daily(run: _Run) -> dict[str, Any]:
             "segment": run.last.segment,
         },
         "days": {
-            name: {"zones": day.zones, "decisions": dict(day.decisions), "runs": day.runs, "lost": day.lost}
+            name: {
+                "zones": day.zones,
+                "decisions": dict(day.decisions),
+                "runs": day.runs,
+                "lost": day.lost,
+                "methods": sorted(day.methods),
+            }
             for name, day in sorted(run.days.items())
         },
     }

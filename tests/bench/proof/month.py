@@ -2,9 +2,11 @@
 """A month of a simulated plant, known to the joule, read through meters that reset, fall silent and are noisy.
 
 The accounts are made by the operator's own pure code, interval by interval, and written to a ledger as by the operator.
-Hidden from them: each job's true power, the fans' extra draw, and the building's true overhead.
+Hidden from them: each job's true power, the fans' extra draw, and the building's true overhead. What is scraped of a
+GPU is up to half a minute old, as its exporter's is, and the end of a pod is noticed up to a turn late.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from embellie.accounting import Run
+from embellie.accounting.footprint import EDGES_S, ENERGY_MEASURED
 from embellie.accounting.interval import account_interval
 from embellie.accounting.known import Gang as AccountGang
 from embellie.accounting.known import GpuMeter, Machine, Price, Samples, Stay, ZoneInterval
@@ -24,8 +27,15 @@ from proof import weeks
 
 START = datetime(2021, 5, 31, tzinfo=UTC)
 DAYS = 30
-STEP_S = 60.0
+TICK_S = 15.0
+"""The plant's time: work comes and goes on ticks."""
+SCRAPE_TICKS, SCRAPE_OFFSET = 4, 1
+"""A scrape a minute, never at a full one."""
+OLDEST_TICKS = 2
+"""An exporter collects every half a minute: so old is at most what it shows."""
+TURN_S = 15.0
 INTERVAL = timedelta(minutes=15)
+PAD = INTERVAL / 4
 IDLE_W, GPU_IDLE_W, FAN_W = 3200.0, 140.0, 450.0
 OUTAGE = (timedelta(days=12, hours=3), timedelta(days=12, hours=3, minutes=40))
 """Prometheus was away."""
@@ -45,12 +55,31 @@ class Seated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobResult:
+    """What one job drew above idle, and what its account says."""
+
+    true_kwh: float
+    counted_kwh: float
+    hours: float
+
+    @property
+    def off_percent(self) -> float:
+        """How far off the account is."""
+        return 100.0 * abs(self.counted_kwh - self.true_kwh) / self.true_kwh
+
+    @property
+    def stated_percent(self) -> float:
+        """How far off it says that it may be: the uncertainty of measured energy and of its ends, as a card has it."""
+        return 100.0 * float(np.hypot(ENERGY_MEASURED, EDGES_S / 3600.0 / self.hours))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MonthResult:
     """What the month came to."""
 
     residual_percent: float
     worst_day_percent: float
-    job_errors_percent: tuple[float, ...]
+    jobs: tuple["JobResult", ...]
     intervals: int
     expected_intervals: int
     doubled: int
@@ -64,7 +93,7 @@ class _Hours:
     warm: list[float] = field(default_factory=list)
 
 
-def run_month(ledger_path: Path, *, days: int = DAYS, seed: int = 3) -> MonthResult:
+def run_month(ledger_path: Path, *, seed: int, days: int = DAYS) -> MonthResult:
     """Let the month happen, account it, and compare with the truth."""
     plant = Plant(days, seed)
     written: set[tuple[str, datetime]] = set()
@@ -102,15 +131,15 @@ def run_month(ledger_path: Path, *, days: int = DAYS, seed: int = 3) -> MonthRes
             ledger.close()
             ledger = Ledger(ledger_path, leader="bench-2", version="bench")
     ledger.close()
-    errors = tuple(
-        100.0 * abs(one.counted_kwh - one.true_kwh) / one.true_kwh
+    jobs = tuple(
+        JobResult(true_kwh=one.true_kwh, counted_kwh=one.counted_kwh, hours=(one.run.end - one.run.start) / weeks.HOUR)
         for one in plant.seated
-        if one.true_kwh > 1.0 and one.run.end <= plant.end
+        if one.true_kwh > 0.0 and one.run.end <= plant.end
     )
     return MonthResult(
         residual_percent=100.0 * totals["residual"] / totals["meter"],
         worst_day_percent=max(100.0 * abs(a) / b for a, b in day_rest.values() if b),
-        job_errors_percent=errors,
+        jobs=jobs,
         intervals=len(written),
         expected_intervals=len(plant.zones) * int(timedelta(days=days) / INTERVAL),
         doubled=doubled,
@@ -145,20 +174,24 @@ class Plant:
         self.seated = _seat(weeks.planned(self._rng, named, site, self._published, START), self._rng)
         self.by_uid = {one.run.job: one for one in self.seated}
         self.nodes = {f"{zone}-n{k}": zone for zone in self.zones for k in range(weeks.NODES_PER_ZONE)}
+        # Each node's exporter collects at its own time; each end is noticed in some turn after it.
+        self._age = {node: int(self._rng.integers(0, OLDEST_TICKS + 1)) for node in self.nodes}
+        self._late_s = {uid: float(self._rng.uniform(0.0, TURN_S)) for uid in self.by_uid}
         self._build_truth()
+        self._missed = self._rng.random(self._at.size) < 0.02
 
     def _build_truth(self) -> None:
         """Power of every GPU, node and zone on a fine grid [W]."""
-        steps = int(self.days * 86400 / STEP_S) + 1
-        self._at = START.timestamp() + np.arange(steps) * STEP_S
+        steps = int(self.days * 86400 / TICK_S) + 1
+        self._at = START.timestamp() + np.arange(steps) * TICK_S
         self._gpu = {node: np.full((8, steps), GPU_IDLE_W) for node in self.nodes}
         self._who: dict[str, list[list[tuple[int, int, str]]]] = {node: [[] for _ in range(8)] for node in self.nodes}
         for one in self.seated:
-            first = max(0, int(np.ceil((one.run.start.timestamp() - self._at[0]) / STEP_S)))
-            last = min(steps, int(np.ceil((one.run.end.timestamp() - self._at[0]) / STEP_S)))
+            first = max(0, round((one.run.start.timestamp() - self._at[0]) / TICK_S))
+            last = min(steps, round((one.run.end.timestamp() - self._at[0]) / TICK_S))
             if last <= first:
                 continue
-            wobble = one.watts * (1.0 + 0.08 * np.sin(np.arange(first, last) / 7.0 + sum(map(ord, one.run.job)) % 7))
+            wobble = one.watts * (1.0 + 0.08 * np.sin(np.arange(first, last) / 28.0 + sum(map(ord, one.run.job)) % 7))
             for node, gpu, count in one.seats:
                 for g in range(gpu, gpu + count):
                     self._gpu[node][g, first:last] = wobble
@@ -173,8 +206,8 @@ class Plant:
             for g in range(8):
                 for first, last, uid in self._who[node][g]:
                     drawn = (self._gpu[node][g, first:last] - GPU_IDLE_W) * share[first:last]
-                    self.by_uid[uid].true_kwh += float(drawn.sum()) * STEP_S / 3.6e6
-        hour = (np.arange(steps) * STEP_S // 3600).astype(int)
+                    self.by_uid[uid].true_kwh += float(drawn.sum()) * TICK_S / 3.6e6
+        hour = (np.arange(steps) * TICK_S // 3600).astype(int)
         self._facility = {}
         for zone in self.zones:
             warm = self._ambient[zone][hour]
@@ -203,7 +236,7 @@ class Plant:
 
     def _counter(self, node: str, gpu: int) -> np.ndarray[Any, Any]:
         """One GPU's energy counter [J], with a reset on some."""
-        energy = np.concatenate(([0.0], np.cumsum(self._gpu[node][gpu, :-1] * STEP_S)))
+        energy = np.concatenate(([0.0], np.cumsum(self._gpu[node][gpu, :-1] * TICK_S)))
         if self._rng.random() < 0.2:
             at = int(self._rng.integers(1, energy.size - 1))
             energy[at:] -= energy[at]
@@ -212,10 +245,7 @@ class Plant:
     def _interval(
         self, zone: str, start: datetime, model: OverheadModel, counters: Mapping[tuple[str, int], Any]
     ) -> ZoneInterval:
-        first = int((start.timestamp() - self._at[0]) / STEP_S)
-        width = int(INTERVAL.total_seconds() / STEP_S)
-        part = slice(max(0, first - 4), min(self._at.size, first + width + 5))
-        kept = self._scraped(start, part)
+        kept = self._scraped(start)
         gpus, machines = [], []
         for node, where in self.nodes.items():
             if where != zone:
@@ -228,9 +258,10 @@ class Plant:
                     product="NVIDIA-H100-80GB-HBM3", power=power,
                 )
             )  # fmt: skip
+            shown = np.maximum(0, kept - self._age[node])
             for g in range(8):
-                samples = Samples(at_s=tuple(self._at[kept]), values=tuple(counters[node, g][kept]))
-                holders = [self._holder(node, g, int(k)) for k in kept]
+                samples = Samples(at_s=tuple(self._at[kept]), values=tuple(counters[node, g][shown]))
+                holders = [self._holder(node, g, k) for k in shown.tolist()]
                 gpus.append(GpuMeter(node=node, samples=samples, counter=True, holders=holders))
         ambient = float(self._ambient[zone][int((start - START) / weeks.HOUR)])
         g_per_kwh = float(self._published[zone].values[int((start - START) / weeks.HOUR)])
@@ -250,26 +281,27 @@ class Plant:
             ),
         )
 
-    def _scraped(self, start: datetime, part: slice) -> np.ndarray[Any, Any]:
+    def _scraped(self, start: datetime) -> np.ndarray[Any, Any]:
         """Indices of the samples that were scraped: one in fifty is missed, and in the outage all are."""
-        index = np.arange(part.start, part.stop)
-        rng = np.random.default_rng(int(start.timestamp()))
-        kept = index[rng.random(index.size) > 0.02]
+        first, last = (int(((edge - START).total_seconds()) / TICK_S) for edge in (start - PAD, start + INTERVAL + PAD))
+        index = np.arange(max(0, first), min(self._at.size, last + 1))
+        index = index[index % SCRAPE_TICKS == SCRAPE_OFFSET]
+        # Of a sample it is once for all decided whether it was missed.
+        kept = index[~self._missed[index]]
         away = [(START + edge).timestamp() for edge in OUTAGE]
         return kept[(self._at[kept] < away[0]) | (self._at[kept] > away[1])]
 
     def _holder(self, node: str, gpu: int, k: int) -> dict[str, float]:
-        for first, last, uid in self._who[node][gpu]:
-            # A counter's sample tells who held the GPU just before it.
-            if first < k <= last:
-                return {uid: 1.0}
-        return {}
+        spans = self._who[node][gpu]
+        at = bisect_right(spans, k, key=lambda span: span[0]) - 1
+        return {spans[at][2]: 1.0} if at >= 0 and k < spans[at][1] else {}
 
     def _gangs(self, zone: str, start: datetime) -> tuple[AccountGang, ...]:
-        end = start + INTERVAL
+        # As the operator: those of just before and after too, of whose energy the samples beyond the edges tell.
+        first, last = start - PAD, start + INTERVAL + PAD
         found = []
         for one in self.seated:
-            if one.run.zone != zone or one.run.end <= start or one.run.start >= end:
+            if one.run.zone != zone or one.run.end <= first or one.run.start >= last:
                 continue
             found.append(
                 AccountGang(
@@ -278,7 +310,12 @@ class Plant:
                     name=one.run.job,
                     team=("vision", "language")[sum(map(ord, one.run.job)) % 2],
                     stays=tuple(
-                        Stay(node=node, gpus=count, start_s=one.run.start.timestamp(), end_s=one.run.end.timestamp())
+                        Stay(
+                            node=node,
+                            gpus=count,
+                            start_s=one.run.start.timestamp(),
+                            end_s=one.run.end.timestamp() + self._late_s[one.run.job],
+                        )
                         for node, _, count in one.seats
                     ),
                     watts_per_gpu=500.0,
@@ -324,7 +361,7 @@ def _seat(runs: tuple[Run, ...], rng: Any) -> list[Seated]:
     """Put gangs on GPUs: first fit on whole nodes, as they were free."""
     free: dict[str, list[list[float]]] = {}
     seated = []
-    for run in sorted(runs, key=lambda one: one.start):
+    for run in sorted((_on_ticks(run) for run in runs), key=lambda one: one.start):
         nodes = free.setdefault(run.zone, [[0.0] * 8 for _ in range(weeks.NODES_PER_ZONE)])
         start, end = run.start.timestamp(), run.end.timestamp()
         seats: list[tuple[str, int, int]] = []
@@ -346,3 +383,10 @@ def _seat(runs: tuple[Run, ...], rng: Any) -> list[Seated]:
             )
         )
     return seated
+
+
+def _on_ticks(run: Run) -> Run:
+    """Return a run that comes and goes on ticks: one that follows another still does."""
+    start, end = (round((moment - START).total_seconds() / TICK_S) for moment in (run.start, run.end))
+    tick = timedelta(seconds=TICK_S)
+    return weeks.replace(run, start=START + tick * start, end=START + tick * max(end, start))

@@ -8,12 +8,16 @@ from typing import Any
 
 from embellie.accounting.known import NO_ZONE
 from embellie.cli.reporting.period import Period
+from embellie.domain.reasons import BOUND_STATES, State
 from embellie.domain.sums import add_tables
 from embellie.ledger import Entry, Kind
 
 HOUR = timedelta(hours=1)
 WARM_UP = timedelta(days=7)
 """Work that still ran so long before the period is replayed too: it holds GPUs when the period begins."""
+
+LET_GO = (State.RELEASED, State.SHADOW)
+"""Nothing of ours holds it: without a run it waits for GPUs."""
 
 
 @dataclass(slots=True)
@@ -42,7 +46,7 @@ class Books:
     """(zone, UTC day) -> sums of days whose records were compacted."""
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     held: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Workloads that were still held at the end, by uid: their last decision."""
+    """Workloads that still waited at the end, held or for GPUs, by uid: their last decision."""
     cells: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     seen: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
     """Zone -> its first and its last account in the whole ledger."""
@@ -58,6 +62,8 @@ class Books:
     """The most of them at once."""
     lost: int = 0
     """Records that could not be written, by the ledger's own word."""
+    methods: set[str] = field(default_factory=set)
+    """By which its accounts were made: an upgrade within a period leaves two."""
     overridden: set[str] = field(default_factory=set)
     """Workloads that somebody started by hand in the period, by uid."""
 
@@ -98,10 +104,11 @@ def _account(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) 
     zone = renamed.get(str(body["zone"]), str(body["zone"]))
     start, end = datetime.fromisoformat(body["start"]), datetime.fromisoformat(body["end"])
     _saw(books, zone, start, end)
-    for uid in body.get("names", {}):
+    for uid in body["adds"].get("workloads", {}):
         books.worked_until[uid] = max(end, books.worked_until.get(uid, end))
     if not (books.period.start <= start and end <= books.period.end):
         return
+    books.methods.add(str(body["method"]))
     interval = books.intervals.setdefault((zone, start), Interval(zone, start, end))
     interval.adds = add_tables(interval.adds, body["adds"])
     interval.signals.update({told["kind"]: told for told in body.get("signals", ())})
@@ -133,6 +140,7 @@ def _daily(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) ->
                     "peakKw": max(before["peakKw"], float(sums.get("peakKw") or 0.0)),
                 }
         if books_day:
+            books.methods.update(str(name) for name in told.get("methods", ()))
             books.lost += int(told.get("lost", 0))
 
 
@@ -152,8 +160,13 @@ def _decision(books: Books, entry: Entry) -> None:
         return
     body = entry.content
     uid = str(body["workload"]["uid"])
-    if body["state"] in ("Held", "HeldByLimit"):
+    if body["state"] in BOUND_STATES:
         books.held[uid] = body
+    elif body["state"] in LET_GO:
+        # It waits for GPUs until a record of its run says otherwise. What it is expected to take was told while it was
+        # held, if not now.
+        expects = body.get("expects") or books.held.get(uid, {}).get("expects")
+        books.held[uid] = {**body, "expects": expects, "choice": {**body["choice"], "plannedStart": entry.at}}
     else:
         books.held.pop(uid, None)
     if body.get("overriddenBy") and entry.moment >= books.period.start:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from embellie.accounting.interval import METHOD as ACCOUNT_METHOD
 from embellie.accounting.known import NO_ZONE
 from embellie.accounting.savings import METHOD as SAVINGS_METHOD
 from embellie.cli.reporting.books import Books
@@ -65,13 +64,13 @@ def make_report(books: Books, by: str, *, draws: int) -> dict[str, Any]:
             "hours": books.period.hours,
         },
         "by": by,
-        "method": {"accounts": ACCOUNT_METHOD, "savings": SAVINGS_METHOD},
+        "method": {"accounts": " and ".join(sorted(books.methods)) or "(not recorded)", "savings": SAVINGS_METHOD},
         "cluster": cluster,
         "rows": rows,
         "days": _days(books, saved),
         "revisions": _revisions(books),
         "ledger": {"lostRecords": books.lost, "overrides": len(books.overridden)},
-        "notes": [*stray_notes(books, sums), *_notes(books, whole, whole_s, saved)],
+        "notes": [*stray_notes(books, sums), *_notes(books, whole, whole_s, saved, by, refused)],
     }
 
 
@@ -256,14 +255,16 @@ def _days(books: Books, saved: Saved | None) -> list[dict[str, Any]]:
 
 
 def _revisions(books: Books) -> dict[str, dict[str, float]]:
-    """Return what late grid data changed, by kind of signal [kg]."""
+    """Return what late grid data changed, and what had no intensity before it came, by kind of signal [kg]."""
     found: dict[str, dict[str, float]] = {}
     for interval in books.intervals.values():
-        for kind, first in interval.first_grams.items():
-            now = interval.adds["grams"].get(kind, 0.0)
-            entry = found.setdefault(kind, {"firstKg": 0.0, "nowKg": 0.0})
-            entry["firstKg"] += first / 1000.0
-            entry["nowKg"] += now / 1000.0
+        for kind, now in interval.adds["grams"].items():
+            entry = found.setdefault(kind, {"firstKg": 0.0, "nowKg": 0.0, "laterKg": 0.0})
+            if kind in interval.first_grams:
+                entry["firstKg"] += interval.first_grams[kind] / 1000.0
+                entry["nowKg"] += now / 1000.0
+            else:
+                entry["laterKg"] += now / 1000.0
     return found
 
 
@@ -284,7 +285,18 @@ def _short_of(whole: Mapping[str, Any], expected_s: float) -> bool:
     return bool(min(known) < 0.9995 * expected_s)
 
 
-def _notes(books: Books, whole: Mapping[str, Any], expected_s: float, saved: Saved | None) -> list[str]:
+def _share_kwh(part: Mapping[str, Any]) -> float:
+    return float(part["dynamicKwh"] + part["idleKwh"] + part["overheadKwh"])
+
+
+def _notes(
+    books: Books,
+    whole: Mapping[str, Any],
+    expected_s: float,
+    saved: Saved | None,
+    by: str,
+    refused: Mapping[str, str],
+) -> list[str]:
     notes = []
     period = books.period
     begin, end = min(a for a, _ in books.seen.values()), max(b for _, b in books.seen.values())
@@ -314,5 +326,15 @@ def _notes(books: Books, whole: Mapping[str, Any], expected_s: float, saved: Sav
         notes.append(f"{books.lost} records could not be written in this period; the ledger says so itself.")
     if saved is not None and saved.hours_filled:
         notes.append(f"The intensity of {saved.hours_filled} zone-hours was filled in from their neighbours.")
+    if by in TABLES:
+        left = whole["kwh"]["facility"] - sum(_share_kwh(part) for part in whole.get(TABLES[by], {}).values())
+        notes.append(
+            f"{left:,.1f} kWh are in no row: GPUs that nobody reserved, their cooling, and what no part explains."
+        )
     notes.append("Savings belong to the cluster: they are not divided among namespaces or teams.")
+    if saved is not None and "saving" not in refused:
+        notes.append(
+            "A saving is told by average intensities. It says nothing of what the grid would have emitted otherwise "
+            "(marginal effects), nor of certificates (market-based emissions)."
+        )
     return notes

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from embellie.cli.reporting.text import HEADERS, number, refusals, revision_lines, row_cells, savings_lines
+from embellie.cli.reporting.text import HEADERS, number, refusals, revision_lines, row_cells, savings_lines, trust_lines
 
 BLUE, ORANGE, GREEN, GREY, DARK = "#0072B2", "#E69F00", "#009E73", "#BBBBBB", "#333333"
 """Okabe and Ito's palette, which colour-blind people can tell apart."""
@@ -88,16 +88,7 @@ def _table(report: Mapping[str, Any]) -> str:
 
 
 def _trust(cluster: Mapping[str, Any]) -> str:
-    covered, estimated = cluster["coveragePercent"], cluster["estimatedPercent"]
-    meters = f"the zones' meters {number(covered['meter'])} %, the nodes' own meters {number(covered['nodes'])} %"
-    lines = [
-        f"Accounts cover {number(covered['accounts'])} % of the hours, {meters}.",
-        f"GPU telemetry covers {number(covered['gpus'])} % of the reserved GPU time.",
-        f"{number(estimated['energy'])} % of the machines' energy is estimated.",
-        f"{number(cluster['unexplainedPercent'], 2)} % of the metered energy is explained by no part.",
-        f"The life-cycle intensity is estimated for {number(estimated['AverageLifecycle'])} % of the priced hours.",
-    ]
-    return "<ul>" + "".join(f"<li>{_e(line)}</li>" for line in lines) + "</ul>"
+    return "<ul>" + "".join(f"<li>{_e(line)}</li>" for line in trust_lines(cluster)) + "</ul>"
 
 
 def _figure(svg: str, caption: str) -> str:

@@ -39,6 +39,7 @@ def as_table(report: Mapping[str, Any]) -> str:
     text += ["", *savings_lines(report["cluster"])]
     text += [f"{line}." for line in refusals(report)]
     text += revision_lines(report)
+    text += trust_lines(report["cluster"])
     text += [f"Note: {note}" for note in report["notes"]]
     text.append(f"Methods: {report['method']['accounts']}, {report['method']['savings']} (docs/method.md).")
     return "\n".join(text) + "\n"
@@ -61,9 +62,8 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
     verdict = {"saved": "Saved", "about zero": "Saved about zero:", "more than without": "Emitted more than without:"}
     base = f"{saving['counterfactualKg']:,.0f} kg that first come first served would have emitted"
     span = f"90 % interval {kg['low']:,.1f} to {kg['high']:,.1f}"
-    lines = [
-        f"{verdict[saving['verdict']]} {kg['value']:,.1f} kg CO2e ({span}), {percent['value']:.2f} % of the {base}."
-    ]
+    mass = f"{kg['value']:,.1f} kg CO2e ({span}; {saving['signalKind']} intensity)"
+    lines = [f"{verdict[saving['verdict']]} {mass}, {percent['value']:.2f} % of the {base}."]
     lines.append(f"The sum over jobs would say {saving['naiveKg']:,.1f} kg. {saving['whyTheyDiffer']}")
     delayed, lost = saving["gpuHoursDelayed"], saving["gpuHoursLost"]
     lines.append(f"It cost {delayed:,.0f} GPU-hours of delay, and {lost:,.0f} GPU-hours less were worked by the end.")
@@ -87,11 +87,29 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
 
 
 def revision_lines(report: Mapping[str, Any]) -> list[str]:
-    """Say what late grid data changed."""
+    """Say what late grid data changed, and how much had no intensity at first."""
+    lines = []
+    for kind, told in sorted(report["revisions"].items()):
+        if abs(told["nowKg"] - told["firstKg"]) > 1e-6:
+            lines.append(
+                f"Late grid data changed the emissions ({kind}) of the hours that had an intensity at first from "
+                f"{told['firstKg']:,.1f} to {told['nowKg']:,.1f} kg."
+            )
+        if told["laterKg"] > 1e-6:
+            lines.append(f"{told['laterKg']:,.1f} kg ({kind}) belong to hours whose intensity came only later.")
+    return lines
+
+
+def trust_lines(cluster: Mapping[str, Any]) -> list[str]:
+    """Say how much was measured, and how much estimated."""
+    covered, estimated = cluster["coveragePercent"], cluster["estimatedPercent"]
+    meters = f"the zones' meters {number(covered['meter'])} %, the nodes' own meters {number(covered['nodes'])} %"
     return [
-        f"Late grid data changed the emissions ({kind}) from {told['firstKg']:,.1f} to {told['nowKg']:,.1f} kg."
-        for kind, told in sorted(report["revisions"].items())
-        if abs(told["nowKg"] - told["firstKg"]) > 1e-6
+        f"Accounts cover {number(covered['accounts'])} % of the hours, {meters}.",
+        f"GPU telemetry covers {number(covered['gpus'])} % of the reserved GPU time.",
+        f"{number(estimated['energy'])} % of the machines' energy is estimated.",
+        f"{number(cluster['unexplainedPercent'], 2)} % of the metered energy is explained by no part.",
+        f"The life-cycle intensity is estimated for {number(estimated[_LIFE])} % of the priced hours.",
     ]
 
 

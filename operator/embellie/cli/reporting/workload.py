@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from embellie.accounting.footprint import Footprint
@@ -26,6 +26,8 @@ class WorkloadAccount:
     run: Mapping[str, Any] | None = None
     """Its run as last recorded."""
     running: bool = False
+    methods: set[str] = field(default_factory=set)
+    """By which its accounts were made."""
 
     @property
     def until(self) -> datetime:
@@ -65,7 +67,18 @@ class WorkloadAccount:
             embodied_g=row["embodiedG"],
             gpu_hours=row["gpuSeconds"] / 3600.0,
             signal_kind=kind,
+            hours=self._hours(),
+            method=" and ".join(sorted(self.methods)),
         )
+
+    def _hours(self) -> float:
+        """Return how long it ran, as far as it was accounted; without a record of its run, at least so long."""
+        first = min(start for _, (start, _) in self.intervals)
+        if self.run is None:
+            lengths = {stretch: stretch[1] - stretch[0] for _, stretch in self.intervals}
+            return max(0.0, (sum(lengths.values(), timedelta(0)) - 2 * max(lengths.values())).total_seconds() / 3600.0)
+        end = self.until if self.run.get("running") else datetime.fromisoformat(self.run["end"])
+        return max(0.0, (end - max(first, datetime.fromisoformat(self.run["start"]))).total_seconds() / 3600.0)
 
     def _priced(self, kwh: float) -> tuple[str, float, float]:
         """Return the kind of signal, its grams, and the energy for which it is known: life-cycle if that is enough."""
@@ -107,6 +120,7 @@ def accounts_of(entries: Iterable[Entry], wanted: str) -> tuple[dict[str, Worklo
         for uid in found.keys() & rows.keys():
             intervals, key = found[uid].intervals, (str(body["zone"]), stretch)
             intervals[key] = add_tables(intervals.get(key, {}), rows[uid])
+            found[uid].methods.add(str(body["method"]))
     found = {uid: account for uid, account in found.items() if account.intervals}
     for account in found.values():
         newest = max(end for _, end in accounted)
