@@ -12,7 +12,7 @@ from embellie.domain.durations import parse_duration
 
 MAX_LATENCY_HOURS = 48
 CONVENTION = (
-    "known at an issue: rows labelled before it{latency}; {weather}. "
+    "known at an issue: rows labelled before it{latency}; {weather}, each row taken at the hour of its label. "
     "GFS runs are really published 4 to 5 h after their label, which the papers ignore."
 )
 WEATHER_WORDS = {
