@@ -80,6 +80,11 @@ cluster: tools ## start an embedded cluster and leave it running
 cluster-down: setup ## stop it
 	@$(RUN) -m embellie_testbed.cluster down
 
+.PHONY: image
+image: tools ## build the image with docker or podman, and run in it what the chart runs (ENGINE=, TAG=, FLAGS=)
+	@$(RUN) -m embellie_testbed.image $(if $(ENGINE),--engine=$(ENGINE)) $(if $(TAG),--tag=$(TAG)) \
+	  $(foreach flag,$(FLAGS),--build-flag=$(flag))
+
 .PHONY: bench
 bench: tools ## the numbers: scale, release rate, idle cost
 	@missed=0; for bench in planner scale; do $(RUN) tests/bench/bench_$$bench.py || missed=1; done; exit $$missed

@@ -98,7 +98,8 @@ class ReplayFeed:
             except HistoryError as error:
                 raise FeedError(str(error)) from error
         hour = hour_of(now)
-        weather_end = ((hour - WEATHER_DELAY_HOURS) // 24 + 1) * 24
+        # A day's run tells of the day after it.
+        weather_end = ((hour - WEATHER_DELAY_HOURS) // 24 + 2) * 24
         history = self._archives[region].known_until(hour_of(now - GENERATION_DELAY), weather_end)
         return Fed(
             history=history,

@@ -80,6 +80,11 @@ def carried_zones() -> tuple[str, ...]:
     return tuple(sorted(manifest()))
 
 
+def carried_digest() -> str:
+    """Return a hash of all carried data."""
+    return hashlib.sha256("".join(manifest()[zone]["sha256"] for zone in carried_zones()).encode()).hexdigest()
+
+
 def load_carried(zone: str) -> ZoneHistory:
     """Load a carried zone.
 

@@ -11,6 +11,7 @@ from embellie_forecast.clock import ForecastClock
 from embellie_forecast.exchange import ExchangeError, write_forecast
 from embellie_forecast.feeds import ReplayFeed
 from embellie_forecast.folders import models_folder
+from embellie_forecast.history_files import carried_digest
 from embellie_forecast.ladder import Issued, Ladder
 from embellie_forecast.live import LiveFeed
 from embellie_forecast.measured import write_measured
@@ -37,8 +38,8 @@ def make_ladder(
     """
     folder = None if cache is None else models_folder(cache)
     if clock.replay:
-        # Models of a replay know only what was known then: they are kept apart, by where it starts.
-        models = None if folder is None else folder / f"replay-{clock.origin:%Y%m%dT%HZ}"
+        # Models of a replay know only what was known then, of these data: they are kept apart by both.
+        models = None if folder is None else folder / f"replay-{clock.origin:%Y%m%dT%HZ}-{carried_digest()[:12]}"
         return Ladder(feed=ReplayFeed(), origin=clock.origin, models=models, settings=settings)
     http = Http(cache=None if cache is None else DiskCache(cache / "responses"))
     feed = LiveFeed(http, None if cache is None else cache / "archives")

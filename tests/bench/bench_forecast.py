@@ -5,10 +5,9 @@ Reads the grid files under `$EMBELLIE_DATA/grid`; without them it says which row
 raw scores. Every setting was chosen on January to June 2021 or earlier; these are the test windows.
 
 The files' weather describes the hour one day after its row: with rows of wind and sun moved by a day its correlation
-with what was generated is by far the largest, in every grid. (It seems to be hours 24 to 47 of the run at the row's 00
-UTC: the first hour holds a mean of radiation, which no run has at its beginning.) So the rows T..T+23, which the papers
-take for day 1 and which were known at T, describe day 2, and those of the day before describe day 1. `by_valid_time`
-scores the files with the weather moved to the hour that it describes, so that day 1 is all that is seen.
+with what was generated is by far the largest, in every grid. So the rows T..T+23, which the papers take for day 1, and
+which are of the run at T, describe day 2, and those of the day before describe day 1. `by_valid_time` scores the files
+with the weather at the hour that it describes (`valid_time`), so that day 1 is all that is seen.
 """
 
 import argparse
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from valid_time import at_valid_time
 
 from embellie_forecast.judging import Protocol, Request, judge
 from embellie_forecast.models import Target, WeatherUse
@@ -31,7 +30,6 @@ GRIDS = ("US-CISO", "US-PJM", "US-ISNE", "US-BPAT", "US-FPL", "US-NYIS", "DE", "
 DACF = {"US-CISO": 7.41, "US-PJM": 3.30, "US-ISNE": 4.44, "SE": 6.47, "DE": 9.08}
 SPLITS = ("US-CISO", "US-PJM", "US-ISNE", "US-MISO", "US-EPE", "DE", "NL", "ES", "SE")
 WITH_WEATHER = ("US-CISO", "US-PJM", "US-ISNE", "DE", "NL", "ES", "SE")
-WEATHER_LEADS_ROWS = 24
 DAYS = (1, 2, 3, 4)
 Result = dict[str, Any]
 
@@ -119,14 +117,10 @@ def everything(folder: Path) -> dict[str, dict[str, Result]]:
 
 
 def by_valid_time(folder: Path, **how: Any) -> dict[str, Result]:
-    """Return the scores of the grids with weather, each row of it moved to the hour that it describes."""
+    """Return the scores of the grids with weather, each row of it at the hour that it describes."""
     with tempfile.TemporaryDirectory() as name:
         for zone in WITH_WEATHER:
-            frame = pd.read_csv(folder / f"{zone}.csv.gz")
-            columns = [column for column in frame.columns if column.startswith("wxfc_")]
-            # The index is complete: rows are hours.
-            frame[columns] = frame[columns].shift(WEATHER_LEADS_ROWS)
-            frame.to_csv(Path(name) / f"{zone}.csv.gz", index=False)
+            at_valid_time(folder, zone).to_csv(Path(name) / f"{zone}.csv.gz")
         return score(Path(name), WITH_WEATHER, **how)
 
 

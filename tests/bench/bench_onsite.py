@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from valid_time import at_valid_time, hour_beginning
 
 from embellie_forecast.exchange import FORECAST_LEVELS
 from embellie_forecast.onsite.forecast import Past, forecast_plant
@@ -21,23 +22,9 @@ from embellie_forecast.onsite.plants import Plant, SolarPlant, WindPlant
 from embellie_forecast.sources.places import weather_points
 
 GRIDS = ("DE", "ES", "NL", "US-CISO", "US-ISNE")
-HOUR_ENDING = frozenset({"DE", "US-ISNE"})
 FIRST, LAST, EVERY_DAYS = datetime(2021, 1, 1, tzinfo=UTC), datetime(2021, 6, 29, tzinfo=UTC), 3
 PAST = timedelta(days=60)
 DAY = timedelta(days=1)
-
-
-def read(path: Path, zone: str) -> pd.DataFrame:
-    """Return a grid file, hour-beginning, with the weather at the hour that it describes.
-
-    The files' weather is that of a day after its row (see bench_forecast.py), labelled by the end of the hour in all.
-    """
-    frame = pd.read_csv(path, index_col="timestamp_utc")
-    frame.index = pd.to_datetime(frame.index, utc=True)
-    weather = [name for name in frame.columns if name.startswith("wxfc_")]
-    moved = frame[weather].shift(24).shift(freq="-1h").reindex(frame.index)
-    measured = frame.drop(columns=weather)
-    return (measured.shift(freq="-1h").reindex(frame.index) if zone in HOUR_ENDING else measured).join(moved)
 
 
 def plant_of(kind: str, zone: str, peak_kw: float) -> Plant:
@@ -89,7 +76,7 @@ def main() -> int:
     print(f"{'':16}{'model alone':>12}{'with meter':>12}{'yesterday':>12}{'inside':>9}{'days':>6}")
     for kind in ("solar", "wind"):
         for zone in GRIDS:
-            frame = read(Path(data) / "grid" / f"{zone}.csv.gz", zone)
+            frame = hour_beginning(at_valid_time(Path(data) / "grid", zone), zone)
             alone, metered, repeated, inside, days = score(frame, zone, kind)
             print(f"{kind:6} {zone:9}{alone:12.1f}{metered:12.1f}{repeated:12.1f}{inside:9.0f}{days:6}", flush=True)
     print(f"{time.process_time() - began:.0f} s of CPU")

@@ -20,8 +20,10 @@ from embellie_forecast.factors import (
     carbon_intensity_g_per_kwh,
     renewable_share,
 )
-from embellie_forecast.history import HistoryError, ZoneHistory, hour_of, instant_of
+from embellie_forecast.feeds import ReplayFeed
+from embellie_forecast.history import WEATHER_COLUMNS, HistoryError, ZoneHistory, hour_of, instant_of
 from embellie_forecast.history_files import load_carried, read_history
+from embellie_forecast.zones import Zone
 
 REGIONS = ("US-CISO", "US-PJM")
 
@@ -82,6 +84,30 @@ def test_ciso_solar_noon_stays_in_its_hour_across_the_label_change() -> None:
     before = solar_noon("2022-06-01", 13)
     assert solar_noon("2022-06-16", 14) == pytest.approx(before, abs=0.35)
     assert solar_noon("2022-06-14", 1) == pytest.approx(before, abs=0.35)
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_carried_weather_stands_at_the_hour_that_it_describes(region: str) -> None:
+    history = load_carried(region)
+    sun = history.weather[:, WEATHER_COLUMNS.index("wxfc_dswrf_wm2")]
+    year = slice(365 * 24, 2 * 365 * 24)
+    solar = pd.Series(history.generation_mw["solar"][year])
+    agreement = {k: solar.corr(pd.Series(np.roll(sun, k)[year])) for k in (-25, -24, -23, -1, 0, 1, 23, 24, 25)}
+    assert max(agreement, key=lambda moved: agreement[moved]) == 0
+    at_night = (history.first_hour + np.arange(history.n_hours)) % 24 == {"US-CISO": 7, "US-PJM": 4}[region]
+    assert np.nanmax(sun[at_night]) < 5.0
+
+
+def test_a_replay_knows_the_weather_of_the_runs_that_were_out_and_no_later() -> None:
+    feed, zone = ReplayFeed(), Zone(name="east", grid_region="US-PJM")
+
+    def known_until(moment: datetime) -> datetime:
+        history = feed.history(zone, moment).history
+        return instant_of(history.first_hour + int(np.flatnonzero(np.isfinite(history.weather).all(axis=1))[-1]) + 1)
+
+    day = datetime(2022, 8, 3, tzinfo=UTC)
+    assert known_until(day + timedelta(hours=4, minutes=59)) == day + timedelta(days=1)
+    assert known_until(day + timedelta(hours=5)) == day + timedelta(days=2)
 
 
 def test_carried_data_hold_no_column_under_foreign_terms() -> None:

@@ -16,6 +16,7 @@ import pytest
 from embellie.domain.forecast import Forecast
 from embellie.domain.reasons import Rung as OperatorRung
 from embellie.telemetry.forecasts import parse_forecast
+from embellie_forecast import history_files
 from embellie_forecast import ladder as ladder_module
 from embellie_forecast import shelf as shelf_module
 from embellie_forecast.clock import ForecastClock, parse_clock
@@ -179,6 +180,16 @@ def test_years_after_the_carried_data_it_needs_no_feed_no_training_and_no_creden
     assert forecast.rung is OperatorRung.CLIMATOLOGY
     assert np.ptp(forecast.quantile(0.5)) > 50
     assert forecast.ambient_temperature_c is not None
+
+
+def test_a_replay_of_other_data_takes_none_of_the_models_that_learnt_from_these(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = parse_clock("replay:2022-09-05T00:00:00Z,2026-01-01T00:00:00Z,600")
+    before = make_ladder(clock, tmp_path)._shelf.folder
+    assert make_ladder(clock, tmp_path)._shelf.folder == before
+    monkeypatch.setattr(history_files, "manifest", lambda: {"US-PJM": {"sha256": "0" * 64}})
+    assert make_ladder(clock, tmp_path)._shelf.folder != before
 
 
 @pytest.mark.parametrize("region", [None, "FR", "../../etc/passwd", "x" * 500])

@@ -12,7 +12,7 @@ from embellie.domain.durations import parse_duration
 
 MAX_LATENCY_HOURS = 48
 CONVENTION = (
-    "known at an issue: rows labelled before it{latency}; {weather}. "
+    "known at an issue: rows labelled before it{latency}; {weather}, each row taken at the hour of its label. "
     "GFS runs are really published 4 to 5 h after their label, which the papers ignore."
 )
 WEATHER_WORDS = {
@@ -40,9 +40,9 @@ def backtest(
 ) -> None:
     """Score past forecasts of the grids in FILES (CSV or Parquet).
 
-    A file has hourly rows with timestamp_utc and ci_lifecycle_g_per_kwh, ci_direct_g_per_kwh or gen_SOURCE_mw; weather
-    forecasts (wxfc_*) help and may be missing. A file that cannot be scored is named with the reason, and the others
-    go on.
+    A file has hourly rows with timestamp_utc and ci_lifecycle_g_per_kwh, ci_direct_g_per_kwh or gen_SOURCE_mw. Weather
+    (wxfc_*: in each row what was forecast for its hour a day before) helps and may be missing. A file that cannot be
+    scored is named with the reason, and the others go on.
     """
     from embellie_forecast.judging import Protocol, Request, judge
     from embellie_forecast.models import Target, WeatherUse

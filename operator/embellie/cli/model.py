@@ -18,7 +18,7 @@ def model_group() -> None:
 def _folder(command: Any) -> Any:
     return click.option(
         "--models", type=click.Path(path_type=Path, file_okay=False), envvar="EMBELLIE_MODELS",
-        help="Folder of the models; default: models in $EMBELLIE_CACHE, else in the user's cache.",
+        help="Folder of the models; default: $EMBELLIE_MODELS, else models in $EMBELLIE_CACHE or the user's cache.",
     )(command)  # fmt: skip
 
 

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make image`: builds the image of the Dockerfile, and runs in it what the chart runs, as the chart runs it.
+
+There is no cluster: what needs one must say so and stop, and the forecaster must answer from what it carries. Each
+container gets what its pod would give it, and nothing else: user 65532, no capabilities, a root that it cannot write,
+the pod's volumes, no network.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from embellie_testbed.build import binaries
+
+ROOT = Path(__file__).resolve().parents[2]
+ENGINES = ("docker", "podman")
+FORECAST_WITHIN_S = 180.0
+USAGE_ERROR = 2
+NO_CLUSTER = "no access to a cluster"
+FORBIDDEN = ("Traceback", "Read-only file system", "Permission denied", "Warning")
+ZONES = {"zones": [{"name": "west", "gridRegion": "US-CISO"}]}
+
+
+class ImageError(Exception):
+    """The image cannot be built or does not do what it should."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """One container of the chart."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    writable: tuple[str, ...]
+    """Where volumes are mounted that it may write to."""
+
+
+def find_engine(wanted: str | None) -> str:
+    """Return the command of a container engine that answers."""
+    for name in (wanted,) if wanted else ENGINES:
+        if shutil.which(name) and subprocess.run([name, "info"], capture_output=True, check=False).returncode == 0:
+            return name
+    raise ImageError(
+        f"the image needs {wanted or ' or '.join(ENGINES)}, installed and running; name another: ENGINE=..."
+    )
+
+
+def containers() -> list[Container]:
+    """Return what the chart's pods run, by its own rendering."""
+    helm = binaries() / "helm"
+    text = subprocess.run(
+        [helm, "template", "embellie", ROOT / "charts" / "embellie", "--namespace", "embellie-system"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    return [
+        _container(container, pod)
+        for document in yaml.safe_load_all(text)
+        if document
+        for pod in _pods(document)
+        for container in pod["containers"]
+    ]
+
+
+def _pods(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    if document["kind"] == "Pod":
+        yield document["spec"]
+    elif document["kind"] in {"Deployment", "Job"}:
+        yield document["spec"]["template"]["spec"]
+
+
+def _container(spec: Mapping[str, Any], pod: Mapping[str, Any]) -> Container:
+    said = {"POD_NAME": "embellie-0", "POD_NAMESPACE": "embellie-system"}
+    environment = {one["name"]: one.get("value") or said[one["name"]] for one in spec.get("env", ())}
+    command = [*spec["command"], *spec["args"]]
+    for name, value in environment.items():
+        command = [word.replace(f"$({name})", value) for word in command]
+    volatile = {volume["name"] for volume in pod["volumes"] if "emptyDir" in volume}
+    mounts = [mount["mountPath"] for mount in spec["volumeMounts"] if mount["name"] in volatile]
+    return Container(name=spec["name"], command=tuple(command), environment=environment, writable=tuple(mounts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """An image, and the engine that runs it."""
+
+    engine: str
+    tag: str
+
+    def build(self, flags: Sequence[str]) -> None:
+        """Build it from the Dockerfile."""
+        if subprocess.run([self.engine, "build", "--tag", self.tag, *flags, ROOT], check=False).returncode:
+            raise ImageError("the image could not be built; the reason is above")
+
+    def size_mb(self) -> float:
+        """Return its size, unpacked [MB]."""
+        told = self._engine("image", "inspect", "--format", "{{.Size}}", self.tag)
+        return int(told.stdout) / 1e6
+
+    def argv(self, container: Container, folder: Path) -> list[str | Path]:
+        """Return the command that runs a container; its volumes are folders in `folder`."""
+        flags: list[str | Path] = ["--read-only", "--network=none", "--cap-drop=ALL", "--user=65532:65532",
+                                   "--security-opt=no-new-privileges", f"--name={_name(container)}"]  # fmt: skip
+        if self.engine == "podman":
+            # It would mount more than a pod has.
+            flags.append("--read-only-tmpfs=false")
+        flags += [f"--env={name}={value}" for name, value in container.environment.items()]
+        for path in container.writable:
+            flags.append(f"--volume={volume(folder, path)}:{path}")
+        program, *arguments = container.command
+        return [self.engine, "run", "--rm", *flags, f"--entrypoint={program}", self.tag, *arguments]
+
+    def run(self, container: Container, folder: Path, *, seconds: float = 120.0) -> tuple[int, str]:
+        """Run a container to its end; return its exit code and what it said."""
+        try:
+            done = subprocess.run(
+                self.argv(container, folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                timeout=seconds, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            self._engine("rm", "--force", _name(container))
+            raise ImageError(f"{container.name}: still runs after {seconds:g} s") from error
+        return done.returncode, done.stdout
+
+    def serve(self, container: Container, folder: Path) -> str:
+        """Run the forecaster until it has written a forecast; return the forecast's text."""
+        shared = volume(folder, "/var/lib/embellie")
+        (shared / "zones.json").write_text(json.dumps(ZONES), encoding="utf-8")
+        log = folder / "log"
+        with log.open("w") as out:
+            process = subprocess.Popen(self.argv(container, folder), stdout=out, stderr=subprocess.STDOUT)
+            try:
+                deadline = time.monotonic() + FORECAST_WITHIN_S
+                while process.poll() is None and time.monotonic() < deadline:
+                    for found in sorted((shared / "forecasts" / "west").glob("[0-9]*.json")):
+                        return found.read_text(encoding="utf-8")
+                    time.sleep(0.5)
+            finally:
+                self._engine("stop", _name(container))
+                process.wait()
+        raise ImageError(f"{container.name}: no forecast within {FORECAST_WITHIN_S:g} s:\n{log.read_text()}")
+
+    def _engine(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([self.engine, *arguments], capture_output=True, text=True, check=False)
+
+
+def _name(container: Container) -> str:
+    return f"embellie-image-{container.name}"
+
+
+def volume(folder: Path, path: str) -> Path:
+    """Return the folder of the volume that is mounted at `path`, made as the kubelet makes an emptyDir."""
+    made = folder / path.strip("/").replace("/", "-")
+    made.mkdir(exist_ok=True)
+    made.chmod(0o777)
+    return made
+
+
+def look(image: Image, container: Container, folder: Path) -> str:
+    """Run one of the chart's containers; return what there is to say of it, or raise ImageError."""
+    if container.name == "forecaster":
+        forecast = json.loads(image.serve(container, folder))
+        if forecast["rung"] != "Climatology" or "US-CISO" not in forecast["modelId"]:
+            raise ImageError(
+                f"forecaster: stands on {forecast['rung']}, {forecast['modelId']}, not on the carried data"
+            )
+        return f"wrote a forecast on {forecast['rung']}, {forecast['modelId']}"
+    code, said = image.run(container, folder)
+    if code != USAGE_ERROR or NO_CLUSTER not in said:
+        raise ImageError(f"{container.name}: should have ended with {USAGE_ERROR}, {NO_CLUSTER!r}; got {code}:\n{said}")
+    return said.strip()
+
+
+def commands() -> list[Container]:
+    """Return what a person runs in the image."""
+    asked = (
+        ("embellie", "--help"),
+        ("embellie-forecast", "--help"),
+        ("embellie-watchdog", "--help"),
+        ("kubectl-embellie", "why", "--help"),
+        ("embellie", "forecast", "US-CISO", "--png", "/tmp/forecast.png"),  # noqa: S108 - a volume of the container
+        ("embellie", "model", "train", "US-CISO"),
+    )
+    cache = {"EMBELLIE_CACHE": "/tmp/cache"}  # noqa: S108
+    return [
+        Container(name=f"command-{k}", command=words, environment=cache, writable=("/tmp",))  # noqa: S108
+        for k, words in enumerate(asked)
+    ]
+
+
+def check(image: Image) -> None:
+    """Run everything; raise ImageError at the first that does not do what it should."""
+    for container in containers():
+        with tempfile.TemporaryDirectory(prefix="embellie-image-") as folder:
+            print(f"{container.name:12} {look(image, container, Path(folder))}", flush=True)
+    for container in commands():
+        with tempfile.TemporaryDirectory(prefix="embellie-image-") as folder:
+            code, said = image.run(container, Path(folder), seconds=600.0)
+        words = " ".join(container.command)
+        if code != 0 or any(word in said for word in FORBIDDEN):
+            raise ImageError(f"{words}: exit code {code}:\n{said}")
+        print(f"{words}: {len(said.splitlines())} lines", flush=True)
+
+
+def main() -> int:
+    """Build, run, and tell."""
+    parser = argparse.ArgumentParser(prog="make image")
+    parser.add_argument("--engine", help="docker or podman; default: what there is")
+    parser.add_argument("--tag", default="embellie:dev", help="name of the image (%(default)s)")
+    parser.add_argument("--build-flag", action="append", default=[], help="handed to the engine's build")
+    parser.add_argument("--no-build", action="store_true", help="look at an image that was built before")
+    options = parser.parse_args()
+    try:
+        image = Image(engine=find_engine(options.engine), tag=options.tag)
+        if not options.no_build:
+            image.build(options.build_flag)
+        check(image)
+        print(f"{image.tag} does what the chart asks of it; {image.size_mb():.0f} MB unpacked")
+    except ImageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
