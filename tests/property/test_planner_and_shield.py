@@ -348,7 +348,7 @@ def test_the_shield_never_starts_what_the_plan_holds(snapshot: Snapshot) -> None
 
 
 @given(snapshots())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_plan_undercuts_its_bound(snapshot: Snapshot) -> None:
     found = plan(snapshot)
     assert found.lower_bound_g is None or found.lower_bound_g <= found.objective_g * (1 + 1e-6) + 1e-6

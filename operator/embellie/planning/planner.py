@@ -166,9 +166,11 @@ class _Turn:
         emissions, so the difference is taken off. So is all heat that a network could get of it, or of what was
         decided after the joint plan without being part of it.
         """
-        if joint.bound_g is None:
+        told = [best.expected_g for w in workloads if (best := self._decisions[w.key].best) is not None]
+        # Who found room only where the signal is not known has no emissions to compare.
+        if joint.bound_g is None or len(told) < len(workloads):
             return None
-        mine = math.fsum(best.expected_g for w in workloads if (best := self._decisions[w.key].best) is not None)
+        mine = math.fsum(told)
         beyond, together = self._chooser.beyond | released, {w.key for w in workloads}
         over = math.fsum(joint.penalty_g[i] for i, w in enumerate(workloads) if w.key in beyond)
         owed = self._ground.capacity.owed
