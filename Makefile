@@ -94,6 +94,10 @@ bench-thermal: setup ## heat models on measured data, and drills of 20 seeds on 
 	@$(RUN) tests/bench/bench_thermal_models.py
 	@$(RUN) tests/bench/bench_thermal.py
 
+.PHONY: bench-thermal-losses
+bench-thermal-losses: setup ## where drills lose utilisation, by cause (seeds 101 to 103)
+	@$(RUN) tests/bench/bench_thermal_losses.py
+
 .PHONY: bench-proof
 bench-proof: tools ## closure, coverage of the savings' interval, a ledger of a million decisions, boards' queries
 	@$(RUN) tests/bench/bench_proof.py

@@ -164,6 +164,8 @@ def _targets(ours: Sequence[Row], plant: PlantSpec) -> None:
     forced, foreseen = _sum(ours, "forced_starts"), _sum(ours, "forced_foreseen")
     _say("starts that a bound forced against a limit, and of those foreseen", f"{forced:.0f}, {foreseen:.0f}", "all",
          forced == foreseen)  # fmt: skip
+    if foreseen:
+        print(f"       those were foreseen {_sum(ours, 'foreseen_ahead_h') / foreseen:.1f} h ahead in the mean")
     flaps = _sum(ours, "flaps")
     _say("flaps", f"{flaps:.0f}", "0", flaps == 0)
     for name, words in (

@@ -132,6 +132,7 @@ class _Guard:
         self._cells = {cell.name: cell for cell in snapshot.cells}
         self._grids = {zone.name: zone for zone in snapshot.grid_zones}
         self._thermals = {zone.name: zone for zone in snapshot.thermal_zones}
+        self._now = {zone.name: heat_room_now(zone) for zone in snapshot.thermal_zones}
         self._rooms: dict[str, NodeRoom] = {}
         self._power_kw = {zone.name: zone.base_power_kw for zone in snapshot.grid_zones}
         self._heat_kw = {zone.name: zone.base_power_kw for zone in snapshot.thermal_zones}
@@ -283,7 +284,7 @@ class _Guard:
     def _zone_heat(self, zone: ThermalZoneState, added_kw: float, run_s: float) -> tuple[Reason, str] | None:
         """Return why a zone cannot take more worst-case heat for so long, or None."""
         after = self._heat_kw[zone.name] + added_kw
-        room = heat_room_now(zone)
+        room = self._now[zone.name]
         if after > room.limit_kw + _SLACK_KW:
             return self._now_full(zone, room, after)
         if zone.outlook is None:

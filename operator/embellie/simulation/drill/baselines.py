@@ -49,10 +49,10 @@ class Off:
         del b
         return 0
 
-    def foresaw(self, b: int, job: str, at_s: float) -> bool:
+    def foresaw_s(self, b: int, job: str, at_s: float) -> float:
         """Return that nothing is foreseen."""
         del b, job, at_s
-        return False
+        return 0.0
 
 
 class Threshold:
@@ -104,10 +104,10 @@ class Threshold:
         """Return how many jobs waited while a zone was closed."""
         return len(self._blocked[b])
 
-    def foresaw(self, b: int, job: str, at_s: float) -> bool:
+    def foresaw_s(self, b: int, job: str, at_s: float) -> float:
         """Return that nothing is foreseen."""
         del b, job, at_s
-        return False
+        return 0.0
 
     def level(self) -> np.ndarray:
         """Return 1 where starts are held, 3 where gangs are evicted."""

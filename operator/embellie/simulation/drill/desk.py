@@ -40,9 +40,10 @@ from embellie.thermal.weather import AmbientForecast
 if TYPE_CHECKING:
     from embellie.simulation.drill.operator import OperatorPolicy
 
-_MOST_PROPOSED = 40
 _RETRY_S = 120.0
 _FORESEE_EVERY_S = 300.0
+_FORESEE_NEAR_S = 1800.0
+"""Promised starts that are nearer than this are looked at whenever anything may start [s]."""
 _CAP_LEASE_S = 600.0
 SHIELD_EVERY = 2
 """Starts are looked at every so many turns, heat every turn."""
@@ -73,6 +74,7 @@ class Desk:
         self._pue = worst_pue(spec)
         self._base_kw = {zone: z.base_power_kw for zone, z in zip(self.site.zones, self.settings, strict=True)}
         self._tried: dict[str, int] = {}
+        self._seated: tuple[int, dict[tuple[int, int], tuple[str, ...]]] = (-1, {})
         self._version, self._again_s = -1, 0.0
         self._cap_until: dict[str, float] = {}
         self._worst: dict[str, float] = {}
@@ -81,7 +83,7 @@ class Desk:
         self._under_order = False
         self._foresaw_s = -np.inf
         self.foreseen: dict[str, float] = {}
-        """Jobs whose promised start was seen to collide with heat, and when that was seen first [s]."""
+        """Jobs whose promised start was seen to collide with a limit, and when that was seen first [s]."""
         self._states: tuple[ThermalZoneState, ...] = ()
         self._now = rig.clock(0, 0.0)
         self._shared = rig.clock(0, 0.0)
@@ -179,36 +181,50 @@ class Desk:
         if not self._starts(now_s, policy):
             return
         self._again_s = now_s + _RETRY_S
-        proposed = [self.jobs.workload(job) for job in list(site.waiting.values())[:_MOST_PROPOSED]]
-        proposed += [
-            self.jobs.workload(job)
-            for job in list(site.waiting.values())[_MOST_PROPOSED:]
-            if job.latest_start_s <= now_s + 2 * self.turn_s
-        ]
-        decisions = []
-        room = {z: heat_room_now(s).limit_kw - self.worst_kw()[s.name] for z, s in zip(site.zones, states, strict=True)}
-        for w in proposed:
-            seats = self._where(w)
-            past = bound_reached(w.latest_start, now, self.turn_s)
-            # What the shield would hold for sure is not even proposed.
-            zone = next((z for z in seats if past or w.worst_power_kw <= room[z]), None)
-            if zone is not None:
-                decisions.append(_release(w, zone, now))
-                room[zone] -= w.worst_power_kw
-            elif seats:
-                policy.blocked[self.b].add(w.key.name)
-        if decisions:
-            snapshot = self.snapshot(now_s, tuple(proposed))
-            checked = shield(Plan(decisions=tuple(decisions), objective_g=0.0), snapshot)
-            self._carry_out(checked, snapshot, now_s, policy)
+        self._foresee(now_s, now)
+        self._propose(now_s, now, policy)
         self._version = site.version
-        if now_s >= self._foresaw_s + _FORESEE_EVERY_S:
-            self._foresaw_s = now_s
-            self._foresee(now_s, now)
+
+    def _propose(self, now_s: float, now: datetime, policy: "OperatorPolicy") -> None:
+        """Let the shield judge the queue, first come, first served; what does not fit does not keep others waiting."""
+        waiting = tuple(self.jobs.workload(job) for job in self.site.waiting.values())
+        due = [w for w in waiting if bound_reached(w.latest_start, now, self.turn_s)]
+        releases = [_release(w, seats[0], now) for w in due if (seats := self._where(w))]
+        snapshot = self.snapshot(now_s, waiting)
+        rises = Rises(snapshot, releases)
+        room = {
+            z: heat_room_now(s).limit_kw - self.worst_kw()[s.name]
+            for z, s in zip(self.site.zones, self._states, strict=True)
+        }
+        for w in waiting:
+            if bound_reached(w.latest_start, now, self.turn_s):
+                continue
+            run_s = max(w.duration_p50_s, w.duration_p90_s)
+            for zone in (seats := self._where(w)):
+                # A look at what the zone takes now spares most of the questions.
+                if w.worst_power_kw > room[zone]:
+                    continue
+                if rises.refusal(self._prefix + zone, w.worst_power_kw, run_s) is None:
+                    releases.append(_release(w, zone, now))
+                    room[zone] -= w.worst_power_kw
+                    break
+            else:
+                if seats:
+                    policy.blocked[self.b].add(w.key.name)
+        if releases:
+            checked = shield(Plan(decisions=tuple(releases), objective_g=0.0), snapshot)
+            self._carry_out(checked, snapshot, now_s, policy)
 
     def _foresee(self, now_s: float, now: datetime) -> None:
-        """Ask which of the promised starts collide with heat, were each to start at its bound."""
-        waiting = tuple(self.jobs.workload(job) for job in self.site.waiting.values())
+        """Ask which of the promised starts collide with a limit, were each to start at its bound."""
+        until_s = now_s + _FORESEE_NEAR_S
+        if now_s >= self._foresaw_s + _FORESEE_EVERY_S:
+            self._foresaw_s, until_s = now_s, np.inf
+        # What comes later takes nothing from what comes before it.
+        due = [job for job in self.site.waiting.values() if job.latest_start_s <= until_s]
+        if not due:
+            return
+        waiting = tuple(self.jobs.workload(job) for job in due)
         holds = []
         for w in waiting:
             fits = self._where(w, free=False)
@@ -243,10 +259,21 @@ class Desk:
     def _where(self, w: Workload, *, free: bool = True) -> list[str]:
         """Return the zones to try: with free seats for the gang (or any), another one first after each no."""
         site = self.site
-        found = [z for z in site.zones if not free or site.pools[z].fits(w.pods, w.gpus_per_pod)]
+        found = list(self._seats(w.pods, w.gpus_per_pod)) if free else list(site.zones)
         found.sort(key=lambda z: -site.pools[z].free_gpus / max(1, site.nodes[z]))
         first = self._tried.get(w.key.name, 0) % len(found) if found else 0
         return found[first:] + found[:first]
+
+    def _seats(self, pods: int, gpus_per_pod: int) -> tuple[str, ...]:
+        """Return the zones with free seats for a gang."""
+        site = self.site
+        if self._seated[0] != site.version:
+            self._seated = (site.version, {})
+        known = self._seated[1]
+        key = (pods, gpus_per_pod)
+        if key not in known:
+            known[key] = tuple(z for z in site.zones if site.pools[z].fits(pods, gpus_per_pod))
+        return known[key]
 
     def snapshot(self, now_s: float, proposed: tuple[Workload, ...] = ()) -> Snapshot:
         """Return the room as the operator sees it."""

@@ -100,9 +100,9 @@ class OperatorPolicy:
         """Return how many jobs the shield kept waiting at least once."""
         return len(self.blocked[b])
 
-    def foresaw(self, b: int, job: str, at_s: float) -> bool:
-        """Tell whether the collision of a promised start with heat was seen before it came."""
-        return self.rooms[b].foreseen.get(job, np.inf) < at_s
+    def foresaw_s(self, b: int, job: str, at_s: float) -> float:
+        """Return how long before a promised start its collision with a limit was seen [s]; 0: not before."""
+        return max(0.0, at_s - self.rooms[b].foreseen.get(job, np.inf))
 
     def may_start(self, b: int, now_s: float) -> bool:
         """Tell whether a room may start anything (a rerun without later starts may not)."""

@@ -17,8 +17,8 @@ from embellie.simulation.plant.exchange import Array
 STEP_S = 300.0
 
 
-def useful_gpu_hours(spec: PlantSpec, course: Course, jobs: list[DrillJob], limits: "Limits") -> float:
-    """Return the GPU-hours that the oracle gets done within the drill."""
+def useful_gpu_s(spec: PlantSpec, course: Course, jobs: list[DrillJob], limits: "Limits") -> Array:
+    """Return the work that the oracle gets done in each step of the drill [GPU s]."""
     zones = zone_names(spec)
     per_row = spec.hall.racks_per_row * spec.hall.nodes_per_rack
     sizes = {zone: spec.loop.nodes if zone == "loop" else per_row for zone in zones}
@@ -29,8 +29,9 @@ def useful_gpu_hours(spec: PlantSpec, course: Course, jobs: list[DrillJob], limi
     smallest = min((job.gpus for job in jobs), default=0)
     alive: list[DrillJob] = []
     home: dict[str, str] = {}
-    done_s, coming = 0.0, 0
-    for step in range(int(course.span_s / STEP_S)):
+    steps, coming = int(course.span_s / STEP_S), 0
+    done_s = np.zeros(steps)
+    for step in range(steps):
         now_s = step * STEP_S
         while coming < len(order) and order[coming].submit_s <= now_s:
             alive.append(order[coming])
@@ -56,10 +57,10 @@ def useful_gpu_hours(spec: PlantSpec, course: Course, jobs: list[DrillJob], limi
                     home[job.id] = zone
                     worked = min(STEP_S, left[job.id])
                     left[job.id] -= worked
-                    done_s += worked * job.gpus
+                    done_s[step] += worked * job.gpus
                     break
         alive = [job for job in alive if left[job.id] > 0.0]
-    return done_s / 3600.0
+    return done_s
 
 
 class _Nodes:

@@ -119,8 +119,8 @@ class Policy(Protocol):
     def blocked_starts(self, b: int) -> int:
         """Return how many jobs of a room were kept waiting for a limit at least once."""
 
-    def foresaw(self, b: int, job: str, at_s: float) -> bool:
-        """Tell whether it was known before that a job's bound would force its start against a limit."""
+    def foresaw_s(self, b: int, job: str, at_s: float) -> float:
+        """Return how long before it was known that a job's bound would force its start against a limit [s]; 0: not."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -206,6 +206,8 @@ class Rig:
             policy.turn(now_s, seen)
             self.rooms.advance(self._added, self._gpu_w, outdoor, wet, self.turn_s)
             self._note(log, k, outdoor, policy)
+        for site in self.sites:
+            site.settle()
         return log
 
     def _note(self, log: Log, k: int, outdoor: Array, policy: Policy) -> None:

@@ -11,7 +11,7 @@ from embellie.simulation.drill import count
 from embellie.simulation.drill.baselines import Off, Threshold
 from embellie.simulation.drill.count import Violation
 from embellie.simulation.drill.operator import OperatorPolicy
-from embellie.simulation.drill.oracle import Limits, useful_gpu_hours
+from embellie.simulation.drill.oracle import Limits, useful_gpu_s
 from embellie.simulation.drill.rig import Drill, Log, Policy, Rig, prepare
 from embellie.simulation.drill.scenarios import Kind
 from embellie.simulation.plant import PlantSpec
@@ -64,6 +64,8 @@ class Outcome:
     """Starts that only their bound forced against a limit."""
     forced_foreseen: int
     """Of those, the ones that were foreseen before they came."""
+    foreseen_ahead_h: float
+    """How long before, added up over them [h]."""
     ceiling_kept: bool | None
     """None: there was no ceiling."""
 
@@ -111,7 +113,7 @@ def _oracle(drill: Drill, *, reserve: bool = False) -> float:
     limits = Limits(
         drill.room, drill.course, contract_kw=drill.contract_kw, ceiling_kw=drill.ceiling_kw, reserve=reserve
     )
-    return useful_gpu_hours(drill.room, drill.course, list(drill.jobs), limits)
+    return float(useful_gpu_s(drill.room, drill.course, list(drill.jobs), limits).sum()) / 3600.0
 
 
 def _blame(
@@ -186,6 +188,7 @@ def _outcome(
         heat_delivered_kwh=round(heat.delivered_kwh, 1),
         seconds=round(seconds, 2),
     )
+    leads_s = [acting.foresaw_s(b, job, at_s) for at_s, _, job in site.tally.forced]
     kept = None
     if count.has_ceiling(drill):
         kept = not any(v.what == "rejection ceiling" for v in found)
@@ -198,7 +201,8 @@ def _outcome(
         floor_hours_met=heat.met,
         utilisation_reserved=round(oracle_gpu_h[1] / whole_h, 4),
         forced_starts=len(site.tally.forced),
-        forced_foreseen=sum(acting.foresaw(b, job, at_s) for at_s, _, job in site.tally.forced),
+        forced_foreseen=sum(lead_s > 0.0 for lead_s in leads_s),
+        foreseen_ahead_h=round(sum(leads_s) / 3600.0, 2),
         ceiling_kept=kept,
     )
 

@@ -167,6 +167,11 @@ class Site:
         self.version += 1
         self._plan_next()
 
+    def settle(self) -> None:
+        """Count what runs under a cap has lost so far too, at the end of a drill."""
+        for run in self.running.values():
+            self._settle(run, self._now_s)
+
     def zone_gangs(self, zone: str) -> list[Run]:
         """Return what holds GPUs in a zone."""
         return [run for run in self.running.values() if run.zone == zone]
