@@ -12,6 +12,7 @@ from embellie.accounting import Run, Signal
 from embellie.accounting.allocation import GangUse, NodeEnergy, allocate
 from embellie.accounting.embodied import hardware_for
 from embellie.accounting.savings import (
+    Draws,
     Savings,
     Uncertainty,
     Window,
@@ -129,6 +130,44 @@ def test_what_is_owed_is_priced_by_the_last_24_hours_though_the_last_day_has_jus
     # at 600 in 22 and 200 in 2 of the last 24 hours.
     found = saved([ran("a", 0, 26, 2, held=True)], series(*[600.0] * 24, 200.0, 200.0), 26)
     assert found.saved_g.value == pytest.approx(7.2 * (600 - (22 * 600 + 2 * 200) / 24))
+
+
+def unfinished(so_far_s: float, until: float, signal: Signal, *, waited: float = 0.0) -> tuple[Savings, Draws]:
+    """A job that came at midnight and whose end nobody saw by the end of six hours."""
+    site = SimSite(
+        cells=(SimCell(name="west", grid_zone="west", nodes=1, pue=1.2),),
+        grid_zones=(SimGridZone(name="west", signal=signal),),
+    )
+    window = Window(start=T0, step=HOUR, slots=6)
+    one = Observed(run=ran("a", 0, waited, until - waited, held=True), cell="west", gpus_per_pod=8, so_far_s=so_far_s)
+    told = replace(CERTAIN, told_duration=0.3)
+    draws = replay_counterfactual([one], site, window, uncertainty=told, draws=400).draws
+    return savings(draws, intensities({"west": signal}, site.zone_powers(), window), signal.kind), draws
+
+
+def test_work_whose_end_nobody_saw_goes_on_as_long_in_both_schedules() -> None:
+    # It waited for nothing: however long it runs, nothing is saved and nothing owed.
+    found, draws = unfinished(6 * 3600, 12, series(*[400.0] * 6))
+    assert np.abs(draws.owed).max() < 1e-6
+    assert found.saved_kwh.value == pytest.approx(0.0, abs=1e-6)
+
+
+def test_how_long_work_goes_on_that_still_runs_is_between_nothing_and_four_times_what_it_has_run() -> None:
+    # It waited four hours and has run two: what goes on for more than four hours longer is owed in full.
+    _, draws = unfinished(2 * 3600, 8, series(*[400.0] * 6), waited=4)
+    hours = draws.owed[:, 0] / 3.6
+    assert hours.min() >= -1e-6
+    assert hours.max() == pytest.approx(4.0)
+    # The whole is 2/u hours, u from 0.2 to 1: four more or longer where u < 1/3.
+    assert float(np.mean(hours > 4 - 1e-6)) == pytest.approx((1 / 3 - 0.2) / 0.8, abs=0.05)
+
+
+def test_how_long_work_takes_that_still_waits_is_only_told() -> None:
+    # First come, first served it would have run in the window: all that it takes is owed.
+    _, draws = unfinished(0.0, 8, series(*[400.0] * 6), waited=6)
+    hours = draws.owed[:, 0] / 3.6
+    assert float(np.median(hours)) == pytest.approx(2.0, rel=0.05)
+    assert float(np.log(hours / 2.0).std()) == pytest.approx(0.3, rel=0.1)
 
 
 def test_days_and_zones_add_up_to_the_whole() -> None:

@@ -17,7 +17,7 @@ from embellie.accounting.emissions import Signal
 from embellie.domain.forecast import FloatArray
 from embellie.domain.reasons import SignalKind
 
-METHOD = "embellie-savings/3"
+METHOD = "embellie-savings/4"
 LEVEL = 0.9
 
 
@@ -53,6 +53,8 @@ class Uncertainty:
     """Of all power together (meters, overhead)."""
     intensity: float = 0.05
     """Of one day's carbon intensity of a zone."""
+    told_duration: float = 0.3
+    """Of the duration of work that has not begun, which is only told: of its logarithm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

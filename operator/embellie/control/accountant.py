@@ -134,8 +134,12 @@ class Accountant:
         start, self.cursor = self.cursor, floor(now, self._interval) - self._interval
         return start, self.cursor
 
-    def samples(self, start: datetime, end: datetime, scene: Scene, pods: Mapping[PodName, str]) -> EnergySamples:
+    def samples(
+        self, start: datetime, end: datetime, scene: Scene, pods: Mapping[PodName, str]
+    ) -> EnergySamples | None:
         """Ask for an interval's samples. May wait long for the network: nothing else may wait for it.
+
+        None while all meters are silent and the interval can still wait for them.
 
         Args:
             start: Its begin.

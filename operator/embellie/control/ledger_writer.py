@@ -264,6 +264,8 @@ class Recorder:
                 pods = {pod: node for pod, (_, node) in self._witness.pods.items()}
             # Without the lock, for which a turn waits: a Prometheus that does not answer takes minutes.
             samples = self._accountant.samples(start, end, scene, pods)
+            if samples is None:
+                break
             with self._witness_lock:
                 drafts = self._accountant.close(start, end, scene, samples)
             self._append(drafts)

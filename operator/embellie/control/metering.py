@@ -6,7 +6,7 @@ no price, because nobody knows their grid.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from embellie.accounting.known import NO_ZONE, GpuMeter, Machine, Samples, ZoneInterval
 from embellie.accounting.overhead import OverheadModel
@@ -20,8 +20,10 @@ from embellie.domain.clock import Clock
 from embellie.telemetry.energy import EnergySamples, EnergySource, PodName, Series
 
 SAMPLES_PER_INTERVAL = 15
-PAD_SHARE = 0.25
-"""Samples are asked for a little beyond the interval, so that its edges lie between two."""
+PAD_STEPS = 4
+"""Samples are asked for so many steps beyond the interval: one falls on each of its edges."""
+SILENCE = timedelta(hours=2)
+"""For so long an interval waits for what comes after a silence of all meters, and so far beyond its edges is read."""
 _NO_ZONE_SPEC = GridZoneSpec.model_construct(power_usage_effectiveness_percent=100)
 """The usual node, and no overhead: nobody states one."""
 
@@ -47,19 +49,56 @@ class Metering:
     ) -> None:
         self._clock, self._source, self._witness = clock, source, witness
         self._classes, self._prices, self._team_label = classes, prices, team_label
+        self._heard: datetime | None = None
+        """The newest sample of any GPU or node so far."""
 
     def samples(
         self, start: datetime, end: datetime, zones: Sequence[GridZone], pods: Mapping[PodName, str]
-    ) -> EnergySamples:
-        """Return what Prometheus knows of an interval; nothing where there is none. Waits for the network."""
+    ) -> EnergySamples | None:
+        """Return what Prometheus knows of an interval; nothing where there is none. Waits for the network.
+
+        Counters go on while nobody scrapes them: where samples are missing at an edge, those on the other side of the
+        silence are read too. None while they may still come.
+        """
         if self._source is None:
             return EnergySamples()
-        pad = (end - start) * PAD_SHARE
-        first, last = self._clock.to_wall(start - pad), self._clock.to_wall(end + pad)
-        last = min(last, datetime.now(UTC))
-        step_s = self._clock.wall_seconds(end - start) / SAMPLES_PER_INTERVAL
+        step = (end - start) / SAMPLES_PER_INTERVAL
+        pad = PAD_STEPS * step
+        found = self._read(start - pad, end + pad, end - start, zones, pods)
+        spans = self._spans(found)
+        early = not spans or any(first > start + step / 10 for first, _ in spans)
+        late = not spans or any(last < end - step / 10 for _, last in spans)
+        if early or late:
+            first, last = start - (SILENCE if early else pad), end + (SILENCE if late else pad)
+            wide = self._read(first, last, end - start, zones, pods)
+            if wider := self._spans(wide):
+                found, spans = wide, wider
+        newest = max((last for _, last in spans), default=self._heard)
+        if newest is None:
+            return found
+        self._heard = max(newest, self._heard or newest)
+        silent = newest < end - 2 * step
+        return None if silent and newest > start - SILENCE and self._clock.now() < end + SILENCE else found
+
+    def _read(
+        self, first: datetime, last: datetime, length: timedelta, zones: Sequence[GridZone], pods: Mapping[PodName, str]
+    ) -> EnergySamples:
+        if self._source is None:
+            return EnergySamples()
         queries = {z.metadata.name: z.spec.power_sensor.query for z in zones if z.spec.power_sensor is not None}
-        return self._source.read(first, last, step_s, zone_queries=queries, pods=pods)
+        return self._source.read(
+            self._clock.to_wall(first),
+            min(self._clock.to_wall(last), datetime.now(UTC)),
+            self._clock.wall_seconds(length) / SAMPLES_PER_INTERVAL,
+            zone_queries=queries,
+            pods=pods,
+        )
+
+    def _spans(self, samples: EnergySamples) -> list[tuple[datetime, datetime]]:
+        """Return when each meter of a GPU or a node was first and last heard, in the operator's clock."""
+        heard = [*(gpu.samples for gpu in samples.gpus.values()), *(node.at_s for node in samples.nodes.values())]
+        ends = [(_moment(min(one)), _moment(max(one))) for one in heard if one]
+        return [(self._clock.from_wall(first), self._clock.from_wall(last)) for first, last in ends]
 
     def zone(
         self,
@@ -161,4 +200,8 @@ class Metering:
         return Samples(at_s=tuple(self._clock_s(at) for at in ordered), values=tuple(pairs[at] for at in ordered))
 
     def _clock_s(self, wall_s: float) -> float:
-        return self._clock.from_wall(datetime.fromtimestamp(wall_s, UTC)).timestamp()
+        return self._clock.from_wall(_moment(wall_s)).timestamp()
+
+
+def _moment(wall_s: float) -> datetime:
+    return datetime.fromtimestamp(wall_s, UTC)

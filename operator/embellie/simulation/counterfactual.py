@@ -21,6 +21,8 @@ from embellie.simulation.trace import shape
 
 DRAWS = 30
 """Replays for one interval."""
+SHORTEST_SHARE = 0.2
+"""Work that still runs is taken to run at most five times as long as it has, and on the mean twice as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,8 @@ class Observed:
     gpus_per_pod: int = 0
     """0: whole nodes where it needs more than one."""
     allowed_cells: frozenset[str] | None = None
+    so_far_s: float | None = None
+    """How long it had run when nobody could see further, 0 for work that still waited [s]; None: its end was seen."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -83,10 +87,11 @@ def replay_counterfactual(
     fits = simulate([_job(one) for one in observed], site, "fifo")
     # Work that fits nowhere on the site as it is now (nodes were taken away since) is left as it was in both.
     left_out = frozenset(fits.never_started)
-    jobs = [_job(one) for one in observed if one.run.job not in left_out]
-    ours = [one.run for one in observed if one.run.job not in left_out]
+    seated = [one for one in observed if one.run.job not in left_out]
+    jobs, ours = [_job(one) for one in seated], [one.run for one in seated]
     central = fits.runs
-    pairs = [_draw(jobs, ours, site, uncertainty, rng) for _ in range(draws)]
+    unseen = {k: one.so_far_s for k, one in enumerate(seated) if one.so_far_s is not None}
+    pairs = [_draw(jobs, ours, unseen, site, uncertainty, rng) for _ in range(draws)]
     return Replayed(
         draws=Draws(
             window=window,
@@ -110,19 +115,42 @@ def replay_counterfactual(
 
 
 def _draw(
-    jobs: Sequence[SimJob], ours: Sequence[Run], site: SimSite, uncertainty: Uncertainty, rng: np.random.Generator
+    jobs: Sequence[SimJob],
+    ours: Sequence[Run],
+    unseen: Mapping[int, float],
+    site: SimSite,
+    uncertainty: Uncertainty,
+    rng: np.random.Generator,
 ) -> tuple[list[Run], tuple[Run, ...]]:
-    """Return the schedule that was and one replay: a job that draws more does so in both, but for the time of day."""
+    """Return the schedule that was and one replay.
+
+    A job that draws more does so in both, but for the time of day; one whose end nobody saw goes on as long in both.
+    """
     common = np.exp(uncertainty.common_power * rng.standard_normal())
     lengths = np.exp(uncertainty.duration * rng.standard_normal(len(jobs)))
     powers = common * np.exp(uncertainty.job_power * rng.standard_normal(len(jobs)))
     elsewhere = powers * np.exp(uncertainty.power_elsewhere * rng.standard_normal(len(jobs)))
-    drawn = [
-        replace(job, duration_s=job.duration_s * float(length), power_kw=job.power_kw * float(power))
-        for job, length, power in zip(jobs, lengths, elsewhere, strict=True)
-    ]
+    durations = np.array([job.duration_s for job in jobs])
     was = [replace(run, power_kw=run.power_kw * float(power)) for run, power in zip(ours, powers, strict=True)]
+    for k, so_far_s in unseen.items():
+        durations[k] = _unseen_s(so_far_s, durations[k], uncertainty, rng)
+        was[k] = replace(was[k], end=was[k].start + timedelta(seconds=float(durations[k])))
+    drawn = [
+        replace(job, duration_s=float(duration * length), power_kw=job.power_kw * float(power))
+        for job, duration, length, power in zip(jobs, durations, lengths, elsewhere, strict=True)
+    ]
     return was, simulate(drawn, site, "fifo").runs
+
+
+def _unseen_s(so_far_s: float, expected_s: float, uncertainty: Uncertainty, rng: np.random.Generator) -> float:
+    """Draw how long work runs whose end nobody has seen [s].
+
+    What runs has lasted for a share of its whole length that nobody knows: all shares from a fifth on are as likely, so
+    that on the mean it goes on as long again as it has (Lindy's rule). Of what still waits, the length is only told.
+    """
+    if so_far_s > 0.0:
+        return so_far_s / float(rng.uniform(SHORTEST_SHARE, 1.0))
+    return expected_s * float(np.exp(uncertainty.told_duration * rng.standard_normal()))
 
 
 def _job(one: Observed) -> SimJob:

@@ -21,6 +21,7 @@ from embellie.accounting.interval import account_interval
 from embellie.accounting.known import Gang as AccountGang
 from embellie.accounting.known import GpuMeter, Machine, Price, Samples, Stay, ZoneInterval
 from embellie.accounting.overhead import MIN_HOURS, OverheadModel, fit_overhead
+from embellie.control.metering import SILENCE
 from embellie.domain.reasons import SignalKind
 from embellie.ledger import Draft, Kind, Ledger
 from proof import weeks
@@ -282,14 +283,25 @@ class Plant:
         )
 
     def _scraped(self, start: datetime) -> np.ndarray[Any, Any]:
-        """Indices of the samples that were scraped: one in fifty is missed, and in the outage all are."""
-        first, last = (int(((edge - START).total_seconds()) / TICK_S) for edge in (start - PAD, start + INTERVAL + PAD))
-        index = np.arange(max(0, first), min(self._at.size, last + 1))
-        index = index[index % SCRAPE_TICKS == SCRAPE_OFFSET]
+        """Indices of the samples that are read: those of the interval, and where it lies in a silence those around it.
+
+        One sample in fifty is missed, and in the outage all are. The operator waits for its end.
+        """
+        found = self._kept(start - PAD, start + INTERVAL + PAD)
+        at_s = self._at[found]
+        early = found.size == 0 or at_s[0] > start.timestamp()
+        late = found.size == 0 or at_s[-1] < (start + INTERVAL).timestamp()
+        if not early and not late:
+            return found
+        return self._kept(start - (SILENCE if early else PAD), start + INTERVAL + (SILENCE if late else PAD))
+
+    def _kept(self, first: datetime, last: datetime) -> np.ndarray[Any, Any]:
+        low, high = (int((edge - START).total_seconds() / TICK_S) for edge in (first, last))
+        index = np.arange(max(0, low), min(self._at.size, high + 1))
         # Of a sample it is once for all decided whether it was missed.
-        kept = index[~self._missed[index]]
+        index = index[(index % SCRAPE_TICKS == SCRAPE_OFFSET) & ~self._missed[index]]
         away = [(START + edge).timestamp() for edge in OUTAGE]
-        return kept[(self._at[kept] < away[0]) | (self._at[kept] > away[1])]
+        return index[(self._at[index] < away[0]) | (self._at[index] > away[1])]
 
     def _holder(self, node: str, gpu: int, k: int) -> dict[str, float]:
         spans = self._who[node][gpu]
@@ -298,7 +310,7 @@ class Plant:
 
     def _gangs(self, zone: str, start: datetime) -> tuple[AccountGang, ...]:
         # As the operator: those of just before and after too, of whose energy the samples beyond the edges tell.
-        first, last = start - PAD, start + INTERVAL + PAD
+        first, last = start - SILENCE, start + INTERVAL + SILENCE
         found = []
         for one in self.seated:
             if one.run.zone != zone or one.run.end <= first or one.run.start >= last:

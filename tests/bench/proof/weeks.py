@@ -153,7 +153,8 @@ def draw_week(seed: int, load: float) -> Outcome:
 def draw_saturated_week(seed: int) -> Outcome:
     """Make a week in which half as much work again came as there is room for.
 
-    The report ends with the week, and values what is owed then. The truth goes on until all work is done, either way.
+    The report ends with the week: it has not seen the end of what runs then, and of what waits only what was told. The
+    truth goes on until all work is done, either way.
     """
     rng = np.random.default_rng(seed)
     week = _week(rng, seed, SATURATED)
@@ -180,14 +181,28 @@ def account(
     """Do what a report does, with what may be seen."""
     unsure = uncertainty or Uncertainty()
     metered = np.exp(0.03 * rng.standard_normal(len(ours)))
-    seen = [
-        Observed(run=replace(run, start=_scraped(run.start), end=_scraped(run.end), power_kw=run.power_kw * float(off)))
+    metered_runs = [
+        replace(run, start=_scraped(run.start), end=_scraped(run.end), power_kw=run.power_kw * float(off))
         for run, off in zip(ours, metered, strict=True)
     ]
     window = whole_hours(begin, end)
+    seen = [_seen(run, window.end, seed) for run in metered_runs if run.submitted_at < window.end]
     replayed = replay_counterfactual(seen, site, window, uncertainty=unsure, seed=seed)
     ci = intensities(published, site.zone_powers(), window)
     return savings(replayed.draws, ci, SignalKind.AVERAGE_LIFECYCLE, uncertainty=unsure, seed=seed)
+
+
+def _seen(run: Run, until: datetime, seed: int) -> Observed:
+    """Return a run as a report sees it that ends at an instant."""
+    if run.end <= until:
+        return Observed(run=run)
+    if run.start < until:
+        so_far = until - run.start
+        return Observed(run=replace(run, end=until + so_far), so_far_s=so_far.total_seconds())
+    # It waits, and its length is what was told.
+    told = np.exp(TOLD_LENGTH_ERROR * np.random.default_rng([seed, *run.job.encode()]).standard_normal())
+    start = max(until, run.latest_start or until)
+    return Observed(run=replace(run, start=start, end=start + (run.end - run.start) * float(told)), so_far_s=0.0)
 
 
 def _scraped(moment: datetime) -> datetime:

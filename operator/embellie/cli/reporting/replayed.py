@@ -2,7 +2,7 @@
 """The counterfactual of a report: site, runs, meters and intensities out of the books, replayed and priced."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -221,8 +221,9 @@ def _observed(books: Books, site: SimSite) -> list[Observed]:
         if cell not in zone_of or int(body["gpus"]) < 1:
             continue
         start = datetime.fromisoformat(body["start"])
-        end = _end(books, uid, start) if body.get("running") else datetime.fromisoformat(body["end"])
-        found.append(_one(uid, body, cell, zone_of[cell], start, end, float(body["addedKw"]), int(body["gpusPerPod"])))
+        end, seen = _end(books, uid, start) if body.get("running") else (datetime.fromisoformat(body["end"]), None)
+        one = _one(uid, body, cell, zone_of[cell], start, end, float(body["addedKw"]), int(body["gpusPerPod"]))
+        found.append(one if seen is None else replace(one, so_far_s=max(0.0, (seen - one.run.start).total_seconds())))
     for uid, body in books.held.items():
         expects, choice = body.get("expects"), body["choice"]
         cell = choice["cell"] or next(iter(zone_of))
@@ -240,21 +241,20 @@ def _observed(books: Books, site: SimSite) -> list[Observed]:
             "latestStart": choice["latestStart"],
         }
         end = start + timedelta(seconds=float(expects["durationP50S"]))
-        found.append(
-            _one(uid, told, cell, zone_of[cell], start, end, float(expects["addedKw"]), int(expects["gpusPerPod"]))
-        )
+        one = _one(uid, told, cell, zone_of[cell], start, end, float(expects["addedKw"]), int(expects["gpusPerPod"]))
+        found.append(replace(one, so_far_s=0.0))
     return found
 
 
-def _end(books: Books, uid: str, start: datetime) -> datetime:
-    """Return the end of a run that no record ends."""
+def _end(books: Books, uid: str, start: datetime) -> tuple[datetime, datetime | None]:
+    """Return the end of a run that no record ends, and until when it was seen if that is only expected."""
     last = books.worked_until.get(uid, start)
     if books.accounted_until - last > UNSEEN:
         # Accounts go on without it: it ended while nobody led, and the last account that names it is its end.
-        return last
+        return last, None
     # Nobody knows how long it will go on: about as long again as it has (Lindy's rule).
     now = max(books.period.end, books.accounted_until)
-    return now + max(now - start, timedelta(0))
+    return now + max(now - start, timedelta(0)), now
 
 
 def _one(
