@@ -6,6 +6,7 @@ FROM python:3.13-slim AS build
 COPY --from=uv /uv /usr/local/bin/uv
 ENV UV_PROJECT_ENVIRONMENT=/opt/embellie \
     UV_COMPILE_BYTECODE=1 \
+    UV_COMPILE_BYTECODE_TIMEOUT=900 \
     UV_LINK_MODE=copy \
     UV_PYTHON_DOWNLOADS=never
 WORKDIR /src
@@ -23,7 +24,9 @@ LABEL org.opencontainers.image.title="embellie" \
       org.opencontainers.image.description="Energy-aware orchestration of GPU training on Kubernetes"
 COPY --from=build /opt/embellie /opt/embellie
 COPY LICENSE NOTICE /usr/share/doc/embellie/
-ENV PATH=/opt/embellie/bin:$PATH \
+# Libraries that keep something at home find the one folder that a pod may write.
+ENV HOME=/tmp \
+    PATH=/opt/embellie/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 # The same numbers as in the chart's security context.

@@ -132,8 +132,8 @@ class Image:
             raise ImageError(f"{container.name}: still runs after {seconds:g} s") from error
         return done.returncode, done.stdout
 
-    def serve(self, container: Container, folder: Path) -> str:
-        """Run the forecaster until it has written a forecast; return the forecast's text."""
+    def serve(self, container: Container, folder: Path) -> tuple[str, str]:
+        """Run the forecaster until it has written a forecast; return the forecast and what it said."""
         shared = volume(folder, "/var/lib/embellie")
         (shared / "zones.json").write_text(json.dumps(ZONES), encoding="utf-8")
         log = folder / "log"
@@ -143,7 +143,7 @@ class Image:
                 deadline = time.monotonic() + FORECAST_WITHIN_S
                 while process.poll() is None and time.monotonic() < deadline:
                     for found in sorted((shared / "forecasts" / "west").glob("[0-9]*.json")):
-                        return found.read_text(encoding="utf-8")
+                        return found.read_text(encoding="utf-8"), log.read_text(encoding="utf-8")
                     time.sleep(0.5)
             finally:
                 self._engine("stop", _name(container))
@@ -169,16 +169,23 @@ def volume(folder: Path, path: str) -> Path:
 def look(image: Image, container: Container, folder: Path) -> str:
     """Run one of the chart's containers; return what there is to say of it, or raise ImageError."""
     if container.name == "forecaster":
-        forecast = json.loads(image.serve(container, folder))
+        text, said = image.serve(container, folder)
+        forecast = json.loads(text)
+        clean(container.name, said)
         if forecast["rung"] != "Climatology" or "US-CISO" not in forecast["modelId"]:
-            raise ImageError(
-                f"forecaster: stands on {forecast['rung']}, {forecast['modelId']}, not on the carried data"
-            )
+            raise ImageError(f"forecaster: {forecast['rung']}, {forecast['modelId']}: not from carried data")
         return f"wrote a forecast on {forecast['rung']}, {forecast['modelId']}"
     code, said = image.run(container, folder)
+    clean(container.name, said)
     if code != USAGE_ERROR or NO_CLUSTER not in said:
         raise ImageError(f"{container.name}: should have ended with {USAGE_ERROR}, {NO_CLUSTER!r}; got {code}:\n{said}")
     return said.strip()
+
+
+def clean(what: str, said: str) -> None:
+    """Refuse what a pod of this image should never say."""
+    if any(word in said for word in FORBIDDEN):
+        raise ImageError(f"{what} said:\n{said}")
 
 
 def commands() -> list[Container]:
@@ -207,7 +214,8 @@ def check(image: Image) -> None:
         with tempfile.TemporaryDirectory(prefix="embellie-image-") as folder:
             code, said = image.run(container, Path(folder), seconds=600.0)
         words = " ".join(container.command)
-        if code != 0 or any(word in said for word in FORBIDDEN):
+        clean(words, said)
+        if code != 0:
             raise ImageError(f"{words}: exit code {code}:\n{said}")
         print(f"{words}: {len(said.splitlines())} lines", flush=True)
 

@@ -112,8 +112,10 @@ def _check(
     protocol: Protocol, target: Target, truth: FloatArray, name: str, history: ZoneHistory, issues: IntArray
 ) -> None:
     if not np.isfinite(truth).any():
+        column = "re_pct (0..100)" if target is Target.RENEWABLE_SHARE else f"{name} (over 0)"
+        mix = "" if target is Target.MARGINAL else ", or generation by source (gen_<source>_mw)"
         raise ProtocolError(
-            f"the file has no usable value of the target {target.value}: {name} is missing or never > 0"
+            f"the file has no usable value of the target {target.value}: it needs a column {column}{mix}"
         )
     covered = (
         f"the file covers {instant_of(history.first_hour):%Y-%m-%d} to {instant_of(history.end_hour - 1):%Y-%m-%d}"

@@ -62,12 +62,14 @@ def backtest(
         withheld = f", the last {hours} h of them withheld (strict)" if hours else ""
         click.echo(f"{target}, protocol {protocol}, refit {refit}")
         click.echo(CONVENTION.format(latency=withheld, weather=WEATHER_WORDS[weather]))
-        click.echo(HEAD)
+        click.echo(head(target))
     results = []
     for file in files:
         results.append(judge(file, request))
         if not quiet:
             click.echo(line(results[-1]))
+    if not quiet and any("error" not in result for result in results):
+        click.echo(EXPLAINED)
     if json_path is not None:
         text = json.dumps(results, indent=1) + "\n"
         if quiet:
@@ -93,10 +95,16 @@ def _latency_hours(text: str) -> int:
     return int(hours)
 
 
-HEAD = (
-    f"{'zone':12}{'error, day 1 to 4':^28}{'persistence':^28}{'in the 80 % range':^24}"
-    f"{'order':>7}{'regret':>8}{'saving kept':>13}"
-)
+EXPLAINED = "What the columns mean: docs/forecaster.md, How good it is."
+
+
+def head(target: str) -> str:
+    """Return the table's head."""
+    error = f"error [{'points' if target == 'renewable_share' else '%'}], day 1 to 4"
+    return (
+        f"{'zone':12}{error:^28}{'persistence':^28}{'in the 80 % range [%]':^24}"
+        f"{'order':>7}{'regret':>9}{'saving kept':>13}"
+    )
 
 
 def line(result: Mapping[str, Any]) -> str:

@@ -298,7 +298,9 @@ def load_configuration(kubeconfig: str | Path | None = None, context: str | None
                 persist_config=False,
             )
     except (ConfigException, OSError) as error:
-        raise ConfigurationError(f"no access to a cluster: {error}; name a kubeconfig with --kubeconfig") from error
+        raise ConfigurationError(
+            f"no access to a cluster: {str(error).rstrip('.')}; name a kubeconfig with --kubeconfig"
+        ) from error
     return configuration
 
 

@@ -63,7 +63,9 @@ def connect(kubeconfig: Path | None = None, context: str | None = None, *, conne
                 persist_config=False,
             )
     except (config.ConfigException, OSError) as error:
-        raise ConfigurationError(f"no access to a cluster: {error}; name a kubeconfig with --kubeconfig") from error
+        raise ConfigurationError(
+            f"no access to a cluster: {str(error).rstrip('.')}; name a kubeconfig with --kubeconfig"
+        ) from error
     # Our own loops retry, with the guards of a fresh read; the pool must not repeat a write by itself.
     settings.retries = False
     settings.connection_pool_maxsize = connections
