@@ -173,7 +173,7 @@ class Engine:
         if not ready or self._free <= 0:
             return
         if self._capacity < math.inf and len(ready) > 1:
-            ready.sort(key=self._order)
+            ready = self._in_order(ready)
         kept = False
         for job in ready:
             if self._gpus[job] <= self._free and (forced[job] or not kept):
@@ -195,8 +195,11 @@ class Engine:
         else:
             self._ready.pop(job, None)
 
-    def _order(self, job: int) -> tuple[bool, bool, float, int]:
-        return bool(self._rule.last[job]), not self.forced[job], float(self._rule.rank[job]), job
+    def _in_order(self, jobs: list[int]) -> list[int]:
+        """Return jobs as they go: the last ones behind, the forced before, then by rank and arrival."""
+        rows, rule = np.array(jobs, dtype=np.int64), self._rule
+        ordered: list[int] = rows[np.lexsort((rows, rule.rank[rows], ~self.forced[rows], rule.last[rows]))].tolist()
+        return ordered
 
     def _may_pause(self, job: int, now: int) -> bool:
         return not self.forced[job] and self._left(job, now) > 0
@@ -208,7 +211,7 @@ class Engine:
         free, last = self._free, self._rule.last
         soft = [j for j in self._running if self._pausable[j] and (last[j] or self._may_pause(j, now))]
         free += sum(self._gpus[j] for j in soft)
-        for job in sorted([*ready, *soft], key=self._order):
+        for job in self._in_order([*ready, *soft]):
             if self._gpus[job] <= free:
                 free -= self._gpus[job]
             elif job in self._running:

@@ -11,6 +11,7 @@ keeps the capacity sum up to no more than 0. It is raised by projected supergrad
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from embellie.domain.forecast import FloatArray
 from embellie.simulation.whatif.axis import BoolArray, IntArray
@@ -43,7 +44,9 @@ class Windows:
         end = release + length + wait
         first, last = release // ticks_per_slot, -(-end // ticks_per_slot)
         self._first = first
-        self._parts = list(_blocks(np.flatnonzero(pausable), last - first))
+        self._parts = [
+            (rows, *self._windows_of(rows, width)) for rows, width in _blocks(np.flatnonzero(pausable), last - first)
+        ]
         self._runs = list(_blocks(np.flatnonzero(~pausable), 2 * (wait // ticks_per_slot) + 4))
 
     def evaluate(self, grams: FloatArray, price: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -55,24 +58,35 @@ class Windows:
         """
         cost = np.zeros(self._release.size)
         use = np.zeros(self.n_slots)
-        for rows, width in self._parts:
-            self._cheapest_parts(rows, width, grams, price, cost, use)
+        for rows, size, at in self._parts:
+            self._cheapest_parts(rows, size, at, grams, price, cost, use)
         for rows, width in self._runs:
             self._cheapest_run(rows, width, grams, price, cost, use)
         return cost, use
 
-    def _cheapest_parts(
-        self, rows: IntArray, width: int, grams: FloatArray, price: FloatArray, cost: FloatArray, use: FloatArray
-    ) -> None:
+    def _windows_of(self, rows: IntArray, width: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Return the ticks that jobs may use of each slot of their windows, and which slots those are."""
         per = self._per
         slots = self._first[rows, None] + np.arange(width)
         start, end = self._release[rows, None], (self._release + self._length + self._wait)[rows, None]
         size = np.clip(np.minimum((slots + 1) * per, end) - np.maximum(slots * per, start), 0, per)
-        at = np.minimum(slots, self.n_slots - 1)
+        return size.astype(np.int32), np.minimum(slots, self.n_slots - 1).astype(np.int32)
+
+    def _cheapest_parts(
+        self,
+        rows: IntArray,
+        size: npt.NDArray[np.int32],
+        at: npt.NDArray[np.int32],
+        grams: FloatArray,
+        price: FloatArray,
+        cost: FloatArray,
+        use: FloatArray,
+    ) -> None:
+        per = self._per
         rate = self._kw[rows, None] * grams[at] + self._gpus[rows, None] * price[at]
         order = np.argsort(np.where(size > 0, rate, np.inf), axis=1, kind="stable")
         sizes = np.take_along_axis(size, order, axis=1)
-        before = np.cumsum(sizes, axis=1) - sizes
+        before = np.cumsum(sizes, axis=1, dtype=np.int64) - sizes
         taken = np.clip(self._length[rows, None] - before, 0, sizes) / per
         cost[rows] = (taken * np.take_along_axis(rate, order, axis=1)).sum(axis=1)
         chosen = np.take_along_axis(at, order, axis=1)
