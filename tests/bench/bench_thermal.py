@@ -5,6 +5,7 @@
     SEEDS=3 make bench-thermal          fewer seeds
     FIRST_SEED=40 make bench-thermal    other seeds than those of the published table
     SCENARIOS=heatwave,gang-512 ...     only these
+    POLICIES=embellie make ...          without what others do, or only that
     MONTH=0 make bench-thermal          without the month
     JOBS=4 make bench-thermal           so many processes (default: one for each core)
     KEEP=drills.jsonl make bench-thermal  keep each drill's numbers there once they are known; what the same code kept
@@ -47,15 +48,16 @@ def main() -> int:
     wanted = [(name, seed) for name in names for seed in range(first, first + count)]
     if os.environ.get("MONTH", "1") != "0":
         wanted.append((MONTH, first))
+    policies = tuple(os.environ.get("POLICIES", ",".join(POLICIES)).split(","))
     code = fingerprint()
     rows = _read(kept, code)
     if os.environ.get("TABLE", "0") == "0":
-        _run([(n, s, p) for p in POLICIES for n, s in wanted if (n, s, p) not in rows], rows, kept, code)
+        _run([(n, s, p) for p in policies for n, s in wanted if (n, s, p) not in rows], rows, kept, code)
     asked = {(n, s) for n, s in wanted}
-    found = [row for row in rows.values() if (row["scenario"], row["seed"]) in asked]
-    missing = len(wanted) * len(POLICIES) - len(found)
+    found = [row for row in rows.values() if (row["scenario"], row["seed"]) in asked and row["policy"] in policies]
+    missing = len(wanted) * len(policies) - len(found)
     if missing:
-        print(f"{missing} drills of {len(wanted) * len(POLICIES)} have not been run")
+        print(f"{missing} drills of {len(wanted) * len(policies)} have not been run")
     _table(found)
     _targets([row for row in found if row["policy"] == POLICIES[0]], PlantSpec())
     out = os.environ.get("OUT")

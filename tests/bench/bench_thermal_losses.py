@@ -33,7 +33,9 @@ SEATS = "its gang fits nowhere"
 CLOSED = "closed after it overheated"
 SENSOR = "a sensor is not trusted"
 CLASS = "worst-case power of work that is not learnt"
-AHEAD = "hottest hour of the run"
+AHEAD = "hottest hour of the run: its cooling"
+DERATED = "hottest hour of the run: a permit, or the cooling's derating"
+STORED = "hottest hour of the run: heat that a loop would still hold then"
 NOW = "the zone is full now"
 NEIGHBOUR = "its heat would reach a full neighbour"
 CONTRACT = "contracted power"
@@ -43,7 +45,23 @@ STARTING = "pods start"
 PAUSING = "checkpoint and grace of pauses"
 CAPPED = "slower under caps"
 BEHIND = "the operator is ahead"
-CAUSES = (AHEAD, NOW, CLASS, CLOSED, SENSOR, NEIGHBOUR, CONTRACT, RAMP, SEATS, NOTHING, STARTING, PAUSING, CAPPED)
+CAUSES = (
+    AHEAD,
+    DERATED,
+    STORED,
+    NOW,
+    CLASS,
+    CLOSED,
+    SENSOR,
+    NEIGHBOUR,
+    CONTRACT,
+    RAMP,
+    SEATS,
+    NOTHING,
+    STARTING,
+    PAUSING,
+    CAPPED,
+)
 _HOT = frozenset({HeatBound.LADDER, HeatBound.READING, HeatBound.RETURN, HeatBound.BARRIER, HeatBound.PROVEN})
 
 
@@ -114,7 +132,7 @@ def why(desk: Desk, rises: Rises, job: DrillJob) -> str:
     return min(causes, key=_EASE.index)
 
 
-_EASE = (NOTHING, RAMP, CLASS, CONTRACT, AHEAD, NEIGHBOUR, NOW, CLOSED, SENSOR)
+_EASE = (NOTHING, RAMP, CLASS, CONTRACT, AHEAD, DERATED, STORED, NEIGHBOUR, NOW, CLOSED, SENSOR)
 
 
 def _in_zone(desk: Desk, rises: Rises, job: DrillJob, zone: str) -> str:
@@ -139,7 +157,10 @@ def _in_zone(desk: Desk, rises: Rises, job: DrillJob, zone: str) -> str:
         return SENSOR
     if "would reach" in words:
         return NEIGHBOUR
-    return AHEAD if "hottest hour" in words else NOW
+    if state.outlook is None or "hottest hour" not in words:
+        return NOW
+    _, bound = state.outlook.worst_kw(desk._now, desk._now + timedelta(seconds=job.stated_s))
+    return {HeatBound.STORED: STORED, HeatBound.CEILING: DERATED}.get(HeatBound(bound), AHEAD)
 
 
 def _fits(desk: Desk, state: ThermalZoneState, zone: str, added_kw: float, run_s: float) -> bool:
