@@ -109,6 +109,14 @@ def test_work_that_was_let_go_and_waits_for_gpus_is_owed_too(path: Path, state: 
     assert now["owedKwh"] == pytest.approx(2 * 3.6 * 1.2, rel=0.1)
 
 
+def test_work_that_was_let_go_a_day_ago_and_of_which_no_run_is_known_waits_no_more(path: Path) -> None:
+    after = decision("ran unseen", T0 + 21 * HOUR, "Released")
+    write(path, [*swinging(72), ran(0), ran(1), decision("ran unseen", T0 + 20 * HOUR), after])
+    for first, last in (("2026-03-28", "2026-03-29"), ("2026-03-28", "2026-03-30")):
+        # Of either period: the ledger, or the period itself, went on for a day without it.
+        assert document(path, first, last)["cluster"]["saving"]["owedKwh"] == pytest.approx(0.0, abs=0.5)
+
+
 def test_a_report_made_later_says_of_an_old_period_what_became_of_work_that_still_waited(path: Path) -> None:
     waits = decision("late", T0 + 20 * HOUR)
     write(path, [*swinging(24), ran(0), waits])
