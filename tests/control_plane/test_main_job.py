@@ -4,6 +4,7 @@
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,19 @@ def test_patient_work_is_held_with_a_plan_that_says_why_and_until_when(site: Sit
     assert plan["spec"]["latestStartTime"] > plan["status"]["plannedStartTime"]
     assert plan["status"]["emissionsPlannedGrams"] < plan["status"]["emissionsNowGrams"]
     assert site.job("train")["spec"]["suspend"] is True
+
+
+def test_each_of_a_crowd_that_waits_gets_its_plan_though_no_turn_has_time_to_write_them_all(site: Site):
+    site.start()
+    names = {f"train-{number:03}" for number in range(400)}
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda name: site.create(job(name, site.namespace, gpus=1, duration="2h")), sorted(names)))
+
+    def told() -> bool:
+        plans = site.kube.list_all(f"/apis/embellie.io/v1alpha1/namespaces/{site.namespace}/workloadplans")
+        return {p["spec"]["workloadRef"]["name"] for p in plans if p.get("status", {}).get("state") == "Held"} == names
+
+    until(told, "every job has a plan that says that it is held", 120.0, every_seconds=1.0)
 
 
 def test_work_starts_when_its_hour_has_come_in_the_zone_that_was_chosen(site: Site):

@@ -234,10 +234,13 @@ def test_the_same_event_is_written_once_an_hour(kube: KubeClient, namespace: str
     key = make_job(kube, namespace)
     clock = [0.0]
     recorder = EventRecorder(kube, "pod-1", monotonic=lambda: clock[0])
+    assert not recorder.has_told(key.uid, catalogue.HELD)
     assert recorder.record(catalogue.held(key, "For 9 hours."))
+    assert recorder.has_told(key.uid, catalogue.HELD)
     assert not recorder.record(catalogue.held(key, "For 8 hours."))
     assert recorder.record(catalogue.released(key, "BestNow", "Now."))
     clock[0] = 3601.0
+    assert not recorder.has_told(key.uid, catalogue.HELD)
     assert recorder.record(catalogue.held(key, "For 8 hours."))
     recorder.close(20.0)
     assert sorted(event["reason"] for event in events_of(kube, namespace)) == ["Held", "Held", "Released"]

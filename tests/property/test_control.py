@@ -3,6 +3,7 @@
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -137,6 +138,19 @@ def rows() -> st.SearchStrategy[dict[str, str]]:
 def run(made: Inputs, plans: dict[str, Any], most: int) -> tuple[Assembly, Verdicts]:
     assembly = assemble(made, SystemClock(), NOW)
     return assembly, decide(assembly, made.view.workloads, plans, made.in_flight, most)
+
+
+@settings(max_examples=150, deadline=None)
+@given(turns(), turns())
+def test_what_the_last_turn_read_changes_nothing_but_the_time_it_takes(one: tuple[Any, ...], other: tuple[Any, ...]):
+    # The same objects, though everything around them may have changed meanwhile: bounds, policies, zones, forecasts.
+    now = replace(other[0], view=replace(other[0].view, workloads=one[0].view.workloads), bounds=one[0].bounds)
+    for changed in (one[0], now, replace(now, bounds=other[0].bounds)):
+        before = assemble(one[0], SystemClock(), NOW).subjects
+        again = assemble(changed, SystemClock(), NOW, before)
+        afresh = assemble(changed, SystemClock(), NOW)
+        assert again.subjects == afresh.subjects
+        assert again.snapshot.workloads == afresh.snapshot.workloads
 
 
 @settings(max_examples=150, deadline=None)

@@ -9,7 +9,7 @@ import pytest
 from embellie.cluster.taints import Taint
 from embellie.control import assemble
 from embellie.control.zone_status import grid_zone_status
-from embellie.domain.clock import AcceleratedClock
+from embellie.domain.clock import AcceleratedClock, SystemClock
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Flex, Quality, Reading, Workload
 from embellie_testbed.views import (
@@ -20,6 +20,7 @@ from embellie_testbed.views import (
     assembled,
     bare_pod,
     grid_zone,
+    inputs,
     job,
     node,
     nodes,
@@ -137,6 +138,16 @@ def test_an_earlier_bound_is_taken_and_refuses_nothing():
     (subject,) = found.subjects.values()
     assert subject.workload.latest_start == datetime(2026, 7, 1, 17, tzinfo=UTC)
     assert subject.refused_bound is None
+
+
+def test_work_about_which_nothing_changed_is_not_read_again_and_what_changed_is():
+    records = job("a"), job("b"), job("c")
+    first = inputs(*records)
+    before = assemble.assemble(first, SystemClock(), NOW).subjects
+    moved = replace(first, bounds={records[1].key.uid: NOW + HOUR}, view=view(*records[:2], job("c")))
+    after = assemble.assemble(moved, SystemClock(), NOW + HOUR, before).subjects
+    assert [after[r.key] is before[r.key] for r in records] == [True, False, False]
+    assert after[records[1].key].workload.latest_start == NOW + HOUR
 
 
 def test_a_bound_that_only_lost_its_fraction_of_a_second_is_not_refused():

@@ -101,7 +101,7 @@ def test_a_workload_waits_for_the_cleanest_window_before_its_bound() -> None:
 
 def test_the_message_gives_both_emissions_the_window_and_the_bound() -> None:
     text = only(snapshot(workload())).message
-    for part in ("3.2 kg", "800 g", "75% less", "2026-07-01 19:00 UTC", "2026-07-02 01:20 UTC"):
+    for part in ("3.2 kg", "800 g", "75 % less", "2026-07-01 19:00 UTC", "2026-07-02 01:20 UTC"):
         assert part in text
     assert text.count(". ") == 0
 

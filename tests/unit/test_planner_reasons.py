@@ -186,7 +186,7 @@ def test_room_that_is_short_goes_first_to_the_tenant_that_got_less_and_the_other
     found = decisions(scene(first, second, carbon=flat, tenants=UNEVEN))
     assert found["second"].action is Action.RELEASE
     assert (found["first"].action, found["first"].reason) == (Action.HOLD, Reason.TENANT_SHARE)
-    assert "rich had 90% of the recent GPU-hours and 0% of the waiting" in found["first"].message
+    assert "rich had 90 % of the recent GPU-hours and 0 % of the waiting" in found["first"].message
     assert "others first" in why(found["first"])
     assert found["first"].start <= first.latest_start
 
@@ -196,7 +196,7 @@ def test_a_tenant_that_has_waited_more_than_others_waits_no_longer_for_a_little(
     assert decisions(scene(work(tenant="poor"), carbon=carbon))["a"].action is Action.HOLD
     one = decisions(scene(work(tenant="poor"), carbon=carbon, tenants=UNEVEN))["a"]
     assert (one.action, one.reason) == (Action.RELEASE, Reason.TENANT_SHARE)
-    assert "waiting would save 10.0%" in one.message
+    assert "waiting would save 10.0 %" in one.message
     assert decisions(scene(work(tenant="poor"), tenants=UNEVEN))["a"].action is Action.HOLD, "much is still worth it"
 
 
@@ -349,6 +349,6 @@ def test_how_tenants_stand_is_told_from_the_same_objects_as_in_the_operator() ->
     assert [line[0] for line in lines] == ["rich", "poor"]
     assert header[3] == "EXCESS"
     assert lines[0][3:] == ["+0.875", "others go first where room is short"]
-    assert lines[1][3:] == ["-0.875", "an hour of waiting must save 4.4% of what an hour of work emits"]
+    assert lines[1][3:] == ["-0.875", "an hour of waiting must save 4.4 % of what an hour of work emits"]
     assert "Jain's index" in evenness(use)
     assert "nothing to share out" in evenness({})

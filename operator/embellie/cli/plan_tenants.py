@@ -45,7 +45,7 @@ def effect(excess: float) -> str:
     if excess > 0.0:
         return "others go first where room is short"
     if excess < 0.0:
-        return f"an hour of waiting must save {-100.0 * excess * WAIT_PRICE:.1f}% of what an hour of work emits"
+        return f"an hour of waiting must save {-100.0 * excess * WAIT_PRICE:.1f} % of what an hour of work emits"
     return "nothing"
 
 

@@ -8,6 +8,8 @@ from embellie.cluster.patches import format_time
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 
+HELD = "Held"
+
 
 def regarding_workload(key: WorkloadKey) -> Regarding:
     """Return the reference to a workload."""
@@ -25,7 +27,7 @@ def held(key: WorkloadKey, message: str) -> Event:
     return Event(
         regarding=regarding_workload(key),
         type=EventType.NORMAL,
-        reason="Held",
+        reason=HELD,
         action="Hold",
         note=message,
     )

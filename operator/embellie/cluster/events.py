@@ -154,12 +154,20 @@ class EventRecorder:
             return False
         return True
 
+    def has_told(self, uid: str, reason: str) -> bool:
+        """Tell whether an event of this reason about this object would be a repetition, before it is made."""
+        with self._lock:
+            return self._is_repeated((uid, reason, ""), self._monotonic())
+
+    def _is_repeated(self, key: tuple[str, str, str], now: float) -> bool:
+        before = self._seen.get(key)
+        return before is not None and now - before < SAME_WITHIN_S
+
     def _is_new(self, event: Event) -> bool:
         now = self._monotonic()
         key = _identity(event)
         with self._lock:
-            before = self._seen.get(key)
-            if before is not None and now - before < SAME_WITHIN_S:
+            if self._is_repeated(key, now):
                 return False
             self._seen[key] = now
             if self._thread is None:

@@ -225,7 +225,9 @@ class Actuation:
     def _tell(self, record: PlanRecord, assembly: Assembly) -> None:
         """Post the events of a standing; the recorder drops what was said within the hour."""
         if record.state is State.HELD:
-            self._events.record(catalogue.held(record.key, record.message))
+            # Work that starts in a moment gets one word, when it starts; and of thousands that wait nothing is new.
+            if record.reason is not Reason.RELEASE_RATE and not self._events.has_told(record.key.uid, catalogue.HELD):
+                self._events.record(catalogue.held(record.key, record.message))
         elif record.state is State.HELD_BY_LIMIT:
             self._events.record(catalogue.held_by_limit(record.key, record.message))
         elif record.state is State.SHADOW and record.reason is Reason.WOULD_HOLD:

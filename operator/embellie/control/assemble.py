@@ -2,23 +2,22 @@
 """Builds the Snapshot of a turn out of what the cluster, the sensors and the forecaster say. Pure."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from embellie.api.energypolicy import EnergyPolicy, EnergyPolicySpec
-from embellie.api.gridzone import GridZone, GridZoneSpec
+from embellie.api.gridzone import GridZone
 from embellie.api.thermalzone import ThermalZone
-from embellie.cluster.affinity import matches_node
-from embellie.cluster.records import Constraints, WorkloadRecord
+from embellie.cluster.records import WorkloadRecord
 from embellie.cluster.store import View
-from embellie.cluster.taints import tolerated
 from embellie.control.durations import Duration, History, assumed, stated_duration
 from embellie.control.layout import CellNodes, Layout, lay_out
 from embellie.control.occupancy import Occupancy, expected_kw, occupancy, watts_or, worst_kw
+from embellie.control.places import Places
 from embellie.control.policies import PolicyTable
-from embellie.control.terms import Terms, read_terms, residency_allows
-from embellie.control.zone_states import DEFAULT_GRID, grid_state, thermal_state
+from embellie.control.terms import Terms, read_terms
+from embellie.control.zone_states import grid_state, thermal_state
 from embellie.domain import names
 from embellie.domain.clock import Clock
 from embellie.domain.forecast import Forecast
@@ -81,6 +80,8 @@ class Subject:
     workload: Workload
     refused_bound: datetime | None
     """A later bound that an edit asked for and that was refused."""
+    rests_on: tuple[object, ...]
+    """What else it was made of: while all of it is the same, the next turn need not make it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +100,13 @@ class Assembly:
     table: PolicyTable
 
 
-def assemble(inputs: Inputs, clock: Clock, now: datetime) -> Assembly:
-    """Build the snapshot; `now` is in the operator's clock."""
+def assemble(
+    inputs: Inputs, clock: Clock, now: datetime, before: Mapping[WorkloadKey, Subject] | None = None
+) -> Assembly:
+    """Build the snapshot; `now` is in the operator's clock.
+
+    `before` are the subjects of the last turn: with them the same is found sooner, and nothing else.
+    """
     layout = lay_out(inputs.grid_zones, inputs.thermal_zones, inputs.view.nodes)
     specs = {z.metadata.name: z.spec for z in inputs.grid_zones}
     table = PolicyTable(inputs.policies, inputs.view.namespaces, inputs.own_namespace)
@@ -116,7 +122,7 @@ def assemble(inputs: Inputs, clock: Clock, now: datetime) -> Assembly:
         inputs.bounds,
         inputs.learnt,
     )
-    places = _Places(layout, specs)
+    places = Places(layout, specs)
     subjects: dict[WorkloadKey, Subject] = {}
     for record in inputs.view.workloads:
         if not _is_subject(record, inputs):
@@ -125,7 +131,13 @@ def assemble(inputs: Inputs, clock: Clock, now: datetime) -> Assembly:
         if not record.held and (policy is None or policy.spec.mode != "shadow"):
             continue
         subjects[record.key] = _isolated_subject(
-            record, policy, inputs, clock.from_wall(record.created_at), places, history.of(record.key.namespace)
+            record,
+            policy,
+            inputs,
+            clock.from_wall(record.created_at),
+            places,
+            history.of(record.key.namespace),
+            before.get(record.key) if before else None,
         )
 
     def snapshot(enforced: bool) -> Snapshot:
@@ -171,12 +183,13 @@ def _isolated_subject(
     policy: EnergyPolicy | None,
     inputs: Inputs,
     created_at: datetime,
-    places: "_Places",
+    places: Places,
     history: Duration | None,
+    before: Subject | None,
 ) -> Subject:
     """Read one workload; if that fails in a way nobody thought of, it starts at once and everybody else is planned."""
     try:
-        return _subject(record, policy, inputs, created_at, places, history)
+        return _subject(record, policy, inputs, created_at, places, history, before)
     except Exception:  # a boundary: one user's object must not end the turn, and with it everybody's
         logger.exception("%s/%s cannot be read and starts at once", record.key.namespace, record.key.name)
         residency = record.annotations.get(names.RESIDENCY)
@@ -192,21 +205,32 @@ def _subject(
     policy: EnergyPolicy | None,
     inputs: Inputs,
     created_at: datetime,
-    places: "_Places",
+    places: Places,
     history: Duration | None,
+    before: Subject | None = None,
 ) -> Subject:
-    spec = policy.spec if policy else _DEFAULT_POLICY
-    terms = read_terms(record.flex, record.annotations, created_at, spec, history)
     promised = inputs.bounds.get(record.key.uid)
-    bound = tighten(promised, terms.latest_start)
     allowed = places.allowed(record)
     free = not record.annotations.get(names.RESIDENCY)
     if free and (record.unreadable or not places.seats(record, allowed)):
         # No zone is large enough, now or ever: only without our narrowing can the scheduler spread it over several.
         allowed = frozenset()
-    start_now, message = _start_now(record, policy, terms, allowed, places)
     grid_spec = places.spec_for(allowed)
     known = inputs.learnt.class_power(record.key.namespace, record.key.name)
+    rests_on = (promised, created_at, history, known, allowed, grid_spec)
+    # Where no place is allowed, the layout says why; the rest is in the record and its policy, which never change.
+    if (
+        before is not None
+        and allowed
+        and before.record is record
+        and before.policy is policy
+        and before.rests_on == rests_on
+    ):
+        return before
+    spec = policy.spec if policy else _DEFAULT_POLICY
+    terms = read_terms(record.flex, record.annotations, created_at, spec, history)
+    bound = tighten(promised, terms.latest_start)
+    start_now, message = _start_now(record, policy, terms, allowed, places)
     declared = watts_or(record.annotations.get(names.WATTS_PER_GPU, ""), grid_spec.gpu_rated_power_watts)
     watts = declared if known is None else known.mean_w
     cpu_kw = 0.0 if record.gpus else CPU_POD_KW * record.pods
@@ -237,7 +261,9 @@ def _subject(
     # A guessed duration may shrink by itself; only what its user wrote can be an edit that is refused.
     later = promised is not None and terms.latest_start > promised + timedelta(seconds=1)
     refused = terms.latest_start if later and terms.duration.stated else None
-    return Subject(record=record, policy=policy, terms=terms, workload=workload, refused_bound=refused)
+    return Subject(
+        record=record, policy=policy, terms=terms, workload=workload, refused_bound=refused, rests_on=rests_on
+    )
 
 
 def _start_now(
@@ -245,7 +271,7 @@ def _start_now(
     policy: EnergyPolicy | None,
     terms: Terms,
     allowed: frozenset[str],
-    places: "_Places",
+    places: Places,
 ) -> tuple[Reason | None, str]:
     if record.unreadable:
         return Reason.INVALID_ANNOTATION, "It starts at once: the object cannot be read; the operator's log says where."
@@ -293,75 +319,3 @@ def _held_limits(view: View, table: PolicyTable) -> dict[str, float]:
         if policy is not None and policy.metadata.name in subject_gpus:
             subject_gpus[policy.metadata.name] += record.gpus
     return {name: gpus * percents[name] / 100.0 for name, gpus in subject_gpus.items()}
-
-
-class _Places:
-    """Which cells a workload may use; asked thousands of times a turn with few different questions."""
-
-    def __init__(self, layout: Layout, specs: Mapping[str, GridZoneSpec]) -> None:
-        self._layout = layout
-        self._specs = specs
-        self._allowed: dict[object, frozenset[str]] = {}
-        self._most_demanding: dict[frozenset[str], GridZoneSpec] = {}
-        self._most_pods: dict[tuple[frozenset[str], int], int] = {}
-        self._contested = self._contested_zones()
-
-    def _contested_zones(self) -> frozenset[str]:
-        """Zones that share nodes with another: their labels do not keep a workload inside one jurisdiction."""
-        return frozenset(self._layout.shared_grid_nodes)
-
-    def any_in(self, residency: str) -> bool:
-        return any(
-            residency_allows(residency, self._specs[c.grid_zone].jurisdiction or "")
-            for c in self._layout.cells
-            if c.grid_zone not in self._contested
-        )
-
-    def spec_for(self, allowed: frozenset[str]) -> GridZoneSpec:
-        """Return the power figures to plan with: the most demanding of the allowed cells."""
-        if allowed not in self._most_demanding:
-            zones = {c.grid_zone for c in self._layout.cells if c.name in allowed}
-            specs = [self._specs[z] for z in sorted(zones)] or [DEFAULT_GRID]
-            self._most_demanding[allowed] = max(specs, key=lambda s: s.gpu_rated_power_watts - s.gpu_idle_power_watts)
-        return self._most_demanding[allowed]
-
-    def allowed(self, record: WorkloadRecord) -> frozenset[str]:
-        residency = record.annotations.get(names.RESIDENCY, "")
-        # Constraints are compared by identity: unconstrained work, the common case, shares one object.
-        key = (id(record.constraints), residency, record.gpus_per_pod)
-        if key not in self._allowed:
-            self._allowed[key] = frozenset(
-                c.name
-                for c in self._layout.cells
-                # Its labels would also let the workload into another row's heat or another grid's power.
-                if not c.leaks
-                and (not residency or self._inside(c.grid_zone, residency))
-                and self._fits(c, record.constraints, record.gpus_per_pod)
-            )
-        return self._allowed[key]
-
-    def seats(self, record: WorkloadRecord, allowed: frozenset[str]) -> bool:
-        """Tell whether some cell could seat the whole gang if it were empty."""
-        if not allowed or not record.gpus:
-            return True
-        key = allowed, record.gpus_per_pod
-        if key not in self._most_pods:
-            cells = (c for c in self._layout.cells if c.name in allowed)
-            self._most_pods[key] = max(sum(n.gpus // record.gpus_per_pod for n in c.nodes) for c in cells)
-        return self._most_pods[key] >= record.pods
-
-    def _inside(self, grid_zone: str, residency: str) -> bool:
-        return grid_zone not in self._contested and residency_allows(
-            residency, self._specs[grid_zone].jurisdiction or ""
-        )
-
-    @staticmethod
-    def _fits(cell: CellNodes, constraints: Constraints, gpus_per_pod: int) -> bool:
-        pod_spec = constraints.as_pod_spec()
-        match: Callable[..., bool] = matches_node
-        return any(
-            n.gpus >= gpus_per_pod
-            and match(pod_spec, n.labels, n.name)
-            and tolerated(n.taints, constraints.tolerations, uses_gpus=gpus_per_pod > 0)
-            for n in cell.nodes
-        )

@@ -23,8 +23,9 @@ from embellie.cluster.statuses import StatusWriter
 from embellie.cluster.store import Store
 from embellie.cluster.switch import Switch
 from embellie.cluster.watch import bootstrap
+from embellie.control import pace
 from embellie.control.actuation import MEASURED_FROM, Actuation
-from embellie.control.assemble import Assembly, Inputs, assemble
+from embellie.control.assemble import Assembly, Inputs, Subject, assemble
 from embellie.control.heat import HeatDesk
 from embellie.control.ledger_writer import Recorder
 from embellie.control.measures import Measures
@@ -41,35 +42,12 @@ from embellie.control.zone_status import grid_zone_status, policy_status
 from embellie.domain.clock import Clock
 from embellie.domain.plan import Decision, Plan, PriceBook
 from embellie.domain.reasons import Rung
-from embellie.domain.snapshot import Snapshot
+from embellie.domain.snapshot import Snapshot, TenantUse, WorkloadKey
 from embellie.telemetry import metrics
 from embellie.telemetry.forecasts import ForecastDirectory, zone_entry
 from embellie.thermal.promises import foresee
 
 logger = logging.getLogger(__name__)
-
-PLAN_STANDS_S = 15.0
-"""While more releases are due than a turn can write, one plan serves so long; each turn shields it anew."""
-PLAN_STANDS_TIMES = 8.0
-"""And at least so many times as long as it took to make, or a slow machine would only plan."""
-BATCH_SECONDS = 2.0
-"""A turn releases at most what can be written in this time; the next turn follows at once."""
-WRITE_S = 3.0
-"""Time for WorkloadPlans in one turn [s]."""
-WRITE_BUSY_S = 0.2
-"""The same while more releases are due or new work waits: starts come before records, which follow in later turns."""
-BUSY_HOUSE_S = 6.0
-"""While more releases are due than a turn can write, statuses, the switch and plans are seen to once in so long."""
-FIRST_FORECAST_S = 120.0
-"""So long after the start of this process the forecaster beside it may still be at its first forecast [s]."""
-DEBOUNCE_S = 0.25
-"""New work is gathered for this long before a turn starts early."""
-RECENT_TURNS = 30
-"""So many turns tell how long one takes."""
-BACKLOG_TURNS = 8
-"""Bounds that come within so many turns count as the backlog."""
-QUIET_TURNS = 4
-"""However quiet it is, everything is decided anew after so many turns."""
 
 
 class Loop:
@@ -115,10 +93,12 @@ class Loop:
         self._rest = Rest()
         self._standing: Plan | None = None
         self._prices: PriceBook | None = None
+        self._tenants: Mapping[str, TenantUse] = {}
+        self._subjects: Mapping[WorkloadKey, Subject] = {}
         self._standing_until = 0.0
         self._own = OwnObjects()
         self._relisted_at = time.monotonic()
-        self._recent_s: deque[float] = deque(maxlen=RECENT_TURNS)
+        self._recent_s: deque[float] = deque(maxlen=pace.RECENT_TURNS)
         """Durations of the last turns [wall s]."""
         self._kept_house_at = float("-inf")
         self._started_at = time.monotonic()
@@ -160,7 +140,7 @@ class Loop:
     def _wait(self) -> None:
         period_s = self._period_s
         if self._store.wake.wait(period_s if self._elector.is_leader() else min(period_s, 1.0)):
-            self._stop.wait(DEBOUNCE_S)
+            self._stop.wait(pace.DEBOUNCE_S)
         self._store.wake.clear()
 
     def _one_turn(self) -> bool:
@@ -193,10 +173,14 @@ class Loop:
             # Nothing that a decision rests on has changed and nothing is due: what was decided stands.
             self._mind_the_switch(self._rest.namespaces)
             self._heartbeat.beat(datetime.now(UTC))
-            return False
+            return self._write_the_rest(seen)
         planned_at = time.monotonic()
         turn_s = self._turn_length_s(seen)
         in_flight = self._actuation.in_flight(seen.view.workloads)
+        standing = self._standing if started < self._standing_until else None
+        if standing is None:
+            # Fairness is a matter of hours, and only a plan asks for it.
+            self._tenants = tenant_use(seen.view.workloads, self._actuation.known(), seen.now, self._clock.from_wall)
         assembly = self._assemble(seen, turn_s, in_flight)
         verdicts = decide(
             assembly,
@@ -205,8 +189,8 @@ class Loop:
             {*in_flight, *self._actuation.unwritten()},
             self._batch_size(),
             self._actuation.put_back(),
-            self._standing if started < self._standing_until else None,
-            forecasts_to_come=started - self._started_at < FIRST_FORECAST_S,
+            standing,
+            forecasts_to_come=started - self._started_at < pace.FIRST_FORECAST_S,
             before=self._prices,
         )
         metrics.TURN_SECONDS.labels("plan").observe(time.monotonic() - planned_at)
@@ -214,7 +198,9 @@ class Loop:
             return False
         if started >= self._standing_until:
             decided_at = time.monotonic()
-            self._standing_until = decided_at + max(PLAN_STANDS_S, PLAN_STANDS_TIMES * (decided_at - planned_at))
+            self._standing_until = decided_at + max(
+                pace.PLAN_STANDS_S, pace.PLAN_STANDS_TIMES * (decided_at - planned_at)
+            )
         self._standing = verdicts.standing if verdicts.more_due else None
         self._prices = verdicts.standing.prices or self._prices
         carried = self._actuation.carry_out(verdicts, assembly)
@@ -224,7 +210,7 @@ class Loop:
         self._measures.count(carried.records)
         namespaces = assembly.table.enforced_namespaces()
         left = True
-        if not verdicts.more_due or started - self._kept_house_at > BUSY_HOUSE_S:
+        if not verdicts.more_due or started - self._kept_house_at > pace.BUSY_HOUSE_S:
             # Starts come before what is said about them: in a crowd this waits some seconds, and plans longer.
             self._kept_house_at = started
             self._write_statuses(assembly, seen.readings, verdicts)
@@ -232,7 +218,7 @@ class Loop:
                 carried.records,
                 seen.view.workloads,
                 assembly.snapshot.now,
-                WRITE_BUSY_S if verdicts.more_due or verdicts.newcomers else WRITE_S,
+                pace.WRITE_BUSY_S if verdicts.more_due or verdicts.newcomers else pace.WRITE_S,
             )
             self._mind_the_switch(namespaces)
             self._measures.tell(
@@ -241,13 +227,23 @@ class Loop:
         self._heartbeat.beat(datetime.now(UTC))
         if self._recorder is not None:
             self._recorder.turn(assembly, seen.view, carried.records, self._actuation.promised(), self._heat.power)
-        again = verdicts.more_due or verdicts.newcomers or carried.conflicts or left
+        again = verdicts.more_due or verdicts.newcomers or carried.conflicts
         self._rest = Rest(
             key=None if again or seen.to_pause or not is_settled(verdicts, assembly.snapshot) else seen.key,
             until=started + self._quiet_s(verdicts, assembly.snapshot),
             namespaces=namespaces,
+            records=carried.records if left else (),
         )
-        return again
+        return again or left
+
+    def _write_the_rest(self, seen: Seen) -> bool:
+        """Go on writing down what was decided, without deciding it again; return whether some is still left."""
+        records = self._rest.records
+        if not records or not self._elector.is_leader():
+            return False
+        left = self._actuation.write_plans(records, seen.view.workloads, seen.now, pace.WRITE_S)
+        self._rest = replace(self._rest, records=records if left else ())
+        return left
 
     def _pause(
         self, seen: Seen, assembly: Assembly, in_flight: Mapping[str, str], releases: Sequence[Decision]
@@ -273,7 +269,7 @@ class Loop:
         """How long nothing need be decided if nothing changes [wall s]."""
         margin = timedelta(seconds=2.0 * snapshot.turn_s + self._options.turn_seconds)
         until_due_s = self._clock.wall_seconds(next_due(verdicts, snapshot.now) - margin)
-        return min(QUIET_TURNS * self._period_s, until_due_s)
+        return min(pace.QUIET_TURNS * self._period_s, until_due_s)
 
     def _relist(self) -> None:
         """Put right what watching missed: deletions, and plans that somebody removed."""
@@ -291,8 +287,8 @@ class Loop:
         return min(self._options.release_rate, self._actuation.releases_per_s)
 
     def _batch_size(self) -> int:
-        """As many releases as can be written in `BATCH_SECONDS`, so that none waits long after its decision."""
-        return max(MEASURED_FROM, int(self._releases_per_s * BATCH_SECONDS))
+        """As many releases as can be written in `pace.BATCH_SECONDS`, so that none waits long after its decision."""
+        return max(MEASURED_FROM, int(self._releases_per_s * pace.BATCH_SECONDS))
 
     def _turn_length_s(self, seen: Seen) -> float:
         """Longest time that may pass until the next turn has acted, in the operator's clock.
@@ -300,7 +296,7 @@ class Loop:
         The period, the next turn's own work and that of one more, and the releases that are due within minutes, since
         bounds may come in crowds. A bound inside it counts as reached.
         """
-        soon = seen.now + BACKLOG_TURNS * timedelta(seconds=self._options.turn_seconds)
+        soon = seen.now + pace.BACKLOG_TURNS * timedelta(seconds=self._options.turn_seconds)
         promised = self._actuation.promised()
         due = sum(1 for w in seen.view.workloads if w.held and w.waiting and promised.get(w.key.uid, soon) < soon)
         extra_wall_s = 2.0 * max(self._recent_s, default=0.0) + due / self._releases_per_s
@@ -348,9 +344,10 @@ class Loop:
             max_limit_hold_s=self._options.max_limit_hold_seconds,
             heat=seen.heat,
             learnt=self._heat.power,
-            tenants=tenant_use(seen.view.workloads, self._actuation.known(), seen.now, self._clock.from_wall),
+            tenants=self._tenants,
         )
-        assembly = assemble(inputs, self._clock, seen.now)
+        assembly = assemble(inputs, self._clock, seen.now, self._subjects)
+        self._subjects = assembly.subjects
         self._heat.remember(assembly, heat_loads(assembly, seen.view.workloads, seen.view.pods, seen.now))
         self._zone_power_kw = expected_power_kw(assembly)
         return assembly

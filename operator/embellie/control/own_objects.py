@@ -18,18 +18,25 @@ _Kind = TypeVar("_Kind", GridZone, ThermalZone, EnergyPolicy)
 
 
 class OwnObjects:
-    """Parses; remembers what it complained about."""
+    """Parses what is new; remembers what it complained about."""
 
     def __init__(self) -> None:
         self._invalid: dict[str, str] = {}
+        self._parsed: dict[str, tuple[Raw, GridZone | ThermalZone | EnergyPolicy]] = {}
 
     def parse(self, kind: type[_Kind], raws: Sequence[Raw]) -> tuple[_Kind, ...]:
         """Return what can be read; an object that cannot (written past the schema) is named once and left out."""
         found = []
         for raw in raws:
             name = f"{kind.__name__} {raw['metadata']['name']}"
+            before, parsed = self._parsed.get(name, (None, None))
+            if before is raw and isinstance(parsed, kind):
+                found.append(parsed)
+                continue
             try:
-                found.append(kind.model_validate(raw))
+                parsed = kind.model_validate(raw)
+                found.append(parsed)
+                self._parsed[name] = raw, parsed
                 self._invalid.pop(name, None)
             except ValidationError as error:
                 text = str(error)[:500]

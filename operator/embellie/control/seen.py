@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from embellie.api.gridzone import GridZone
 from embellie.api.thermalzone import ThermalZone
+from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.store import View
 from embellie.control.assemble import Assembly
 from embellie.control.sensors import Readings
@@ -45,6 +46,8 @@ class Rest:
     key: tuple[object, ...] | None = None
     until: float = 0.0
     namespaces: Sequence[str] = ()
+    records: Sequence[PlanRecord] = ()
+    """Of them, what may not be written down yet."""
 
     def may_go_on(self, key: tuple[object, ...], now_s: float) -> bool:
         """Tell whether there is nothing to decide."""

@@ -39,11 +39,13 @@ def cleaner_window(
     taken: tuple[Reason, datetime] | None = None,
 ) -> str:
     """Say what waiting is expected to save, and what keeps it from its own cleanest start."""
-    saving = 100.0 * (1.0 - best.expected_g / now.expected_g) if now.expected_g > 0 else 0.0
+    # In whole grams, as the plan's status has them: two lines of one answer must not differ.
+    now_g, best_g = round(now.expected_g), round(best.expected_g)
+    saving = round(100.0 * (now_g - best_g) / now_g) if now_g > 0 else 0
     hours = "cleaner hours" if w.weights.carbon_only else f"hours that its policy prefers ({_weighed(w)})"
     return (
         f"Waits for {hours} in {cell}: starting now would emit {mass(now.expected_g)} CO2e, "
-        f"starting {moment(start)} {mass(best.expected_g)} ({abs(saving):.0f}% {'less' if saving >= 0 else 'more'}); "
+        f"starting {moment(start)} {mass(best.expected_g)} ({abs(saving)} % {'less' if saving >= 0 else 'more'}); "
         f"starts at the latest {moment(w.latest_start)}."
         f"{_taken(*taken) if taken else ''}"
     )
@@ -89,7 +91,7 @@ def blocked(
 
 
 def _share(share: tuple[float, float]) -> str:
-    return f"{100 * share[0]:.0f}% of the recent GPU-hours and {100 * share[1]:.0f}% of the waiting"
+    return f"{100 * share[0]:.0f} % of the recent GPU-hours and {100 * share[1]:.0f} % of the waiting"
 
 
 def others_first(w: Workload, cell: str, start: datetime, until: datetime, share: tuple[float, float]) -> str:
@@ -104,7 +106,7 @@ def waited_enough(w: Workload, cell: str, now: Estimate, best: Estimate, share: 
     """Say that waiting would save, and that its tenant has waited more than others."""
     saving = 100.0 * (1.0 - best.expected_g / now.expected_g) if now.expected_g > 0 else 0.0
     return (
-        f"Starts in {cell}: waiting would save {saving:.1f}% of {mass(now.expected_g)} CO2e, "
+        f"Starts in {cell}: waiting would save {saving:.1f} % of {mass(now.expected_g)} CO2e, "
         f"too little for {w.tenant}, which had {_share(share)}."
     )
 
@@ -112,7 +114,7 @@ def waited_enough(w: Workload, cell: str, now: Estimate, best: Estimate, share: 
 def slack_spent(w: Workload, cell: str, now: Estimate, best: Estimate) -> str:
     """Say that waiting would save, and could make work late."""
     saving = 100.0 * (1.0 - best.expected_g / now.expected_g) if now.expected_g > 0 else 0.0
-    would = f"save {saving:.1f}% of {mass(now.expected_g)} CO2e" if w.weights.carbon_only else "suit its policy better"
+    would = f"save {saving:.1f} % of {mass(now.expected_g)} CO2e" if w.weights.carbon_only else "suit its policy better"
     return (
         f"Starts in {cell}: waiting would {would}, but so much work waits that some of it could miss its latest start."
     )
@@ -134,12 +136,12 @@ def minimum_saving(w: Workload, cell: str, now: Estimate, best: Estimate) -> str
     if not w.weights.carbon_only:
         return (
             f"Starts in {cell}: as its policy weighs hours ({_weighed(w)}), waiting would better it by less than the "
-            f"minimum of {w.minimum_saving_percent:g}%."
+            f"minimum of {w.minimum_saving_percent:g} %."
         )
     saving = 100.0 * (1.0 - best.expected_g / now.expected_g) if now.expected_g > 0 else 0.0
     return (
-        f"Starts in {cell}: waiting would save {saving:.1f}% of {mass(now.expected_g)} CO2e, "
-        f"less than the policy's minimum of {w.minimum_saving_percent:g}%."
+        f"Starts in {cell}: waiting would save {saving:.1f} % of {mass(now.expected_g)} CO2e, "
+        f"less than the policy's minimum of {w.minimum_saving_percent:g} %."
     )
 
 

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much a turn does, and how long what it found may stand."""
+
+PLAN_STANDS_S = 15.0
+"""While more releases are due than a turn can write, one plan serves so long; each turn shields it anew."""
+PLAN_STANDS_TIMES = 8.0
+"""And at least so many times as long as it took to make, or a slow machine would only plan."""
+BATCH_SECONDS = 3.0
+"""A turn releases at most what can be written in this time; the next turn follows at once."""
+WRITE_S = 3.0
+"""Time for WorkloadPlans in one turn [s]."""
+WRITE_BUSY_S = 0.2
+"""The same while more releases are due or new work waits: starts come before records, which follow in later turns."""
+BUSY_HOUSE_S = 6.0
+"""While more releases are due than a turn can write, statuses, the switch and plans are seen to once in so long."""
+FIRST_FORECAST_S = 120.0
+"""So long after the start of this process the forecaster beside it may still be at its first forecast [s]."""
+DEBOUNCE_S = 0.25
+"""New work is gathered for this long before a turn starts early."""
+RECENT_TURNS = 30
+"""So many turns tell how long one takes."""
+BACKLOG_TURNS = 8
+"""Bounds that come within so many turns count as the backlog."""
+QUIET_TURNS = 4
+"""However quiet it is, everything is decided anew after so many turns."""
