@@ -12,7 +12,7 @@ from embellie.accounting.allocation import GangUse, NodeEnergy, allocate
 from embellie.accounting.embodied import hardware_for, load_hardware
 from embellie.accounting.footprint import Footprint
 from embellie.accounting.interval import account_interval, repriced
-from embellie.accounting.known import Gang, GpuMeter, Machine, Price, Samples, Stay, ZoneInterval
+from embellie.accounting.known import Gang, GpuMeter, Machine, Price, Samples, Stay, Tariff, ZoneInterval
 from embellie.accounting.meters import counter_steps, power_steps
 from embellie.accounting.overhead import OverheadModel, fit_overhead
 from embellie.domain.reasons import SignalKind
@@ -258,3 +258,24 @@ def test_of_short_work_a_card_is_less_certain(hours: float, edges: float) -> Non
     )  # fmt: skip
     spread = ((10_000 * 0.03) ** 2 + (6000 * edges) ** 2 + (10_000 * 0.10) ** 2) ** 0.5
     assert card.interval_g[1] == pytest.approx(10_000 + spread)
+    assert card.interval_g[0] == pytest.approx(max(0.0, 10_000 - spread))
+
+
+def test_no_card_reaches_below_nothing() -> None:
+    card = Footprint(
+        name="x", dynamic_kwh=100, idle_kwh=0, overhead_kwh=0, estimated_kwh=100, g_per_kwh=100,
+        embodied_g=0, gpu_hours=1, signal_kind="AverageLifecycle", hours=0.0,
+    )  # fmt: skip
+    assert card.interval_g[0] == 0.0
+
+
+def test_a_zone_that_drew_nothing_has_no_overhead() -> None:
+    found = allocate([], overhead_kwh=2.0, meter_kwh=None)
+    assert (found.overhead_kwh, found.facility_kwh) == (0.0, 0.0)
+
+
+def test_a_price_in_another_currency_takes_the_place_of_the_first() -> None:
+    first = account_interval(zone(tariff=Tariff(per_mwh=50.0, currency="EUR", source="x")))["adds"]
+    second = repriced(first, zone().prices, Tariff(per_mwh=60.0, currency="USD", source="y"))
+    assert set(second["cost"]) == {"USD"}
+    assert "costedEUR" not in second["seconds"]

@@ -11,7 +11,7 @@ import pytest
 from embellie.accounting.attribution import gpu_use
 from embellie.accounting.interval import account_interval
 from embellie.accounting.known import Gang, GpuMeter, Machine, Samples, Stay, ZoneInterval
-from embellie.accounting.meters import power_steps
+from embellie.accounting.meters import counter_steps, power_steps
 
 T0 = datetime(2026, 7, 1, tzinfo=UTC)
 S0 = T0.timestamp()
@@ -111,6 +111,60 @@ def test_a_gang_that_the_cluster_does_not_know_has_half_of_the_steps_at_its_ends
     assert used(meter, [], 0, 180)["a"][1] == pytest.approx([120])
 
 
+def test_a_label_that_comes_late_on_a_card_that_another_holds_is_left_as_it_is() -> None:
+    samples = counter([0, 60, 120, 180], [(0, 180, 500)], ["a"] * 4)
+    both = [{"a": 1.0}, {"a": 1.0}, {"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 1.0}]
+    found = used(replace(samples, holders=both), [gang("a", -600, 600), gang("b", 30, 600)], 0, 180)
+    assert found["b"][1] == pytest.approx([60]), "half of the card, from the sample before the one that shows it"
+
+
+def test_a_guess_across_a_reset_says_nothing_of_whose_the_next_step_is() -> None:
+    spans = [(-600, 30, 700), (30, 600, 300)]
+    meter = counter([-60, 0, 60, 120], spans, ["a", "a", "b", "b"])
+    values = [meter.samples.values[0], *(v - meter.samples.values[1] for v in meter.samples.values[1:])]
+    meter = replace(meter, samples=replace(meter.samples, values=tuple(values)))
+    found = used(meter, [gang("a", -600, 30), gang("b", 30, 600)], 0, 60)
+    assert found["a"][0] == pytest.approx([30 * 700])
+    assert found["b"][0] == pytest.approx([30 * 300])
+
+
+def test_a_step_with_less_than_idle_power_is_divided_without_going_below_nothing() -> None:
+    meter = counter([-60, 0, 60, 120], [(-60, 120, 20)], ["", "", "a", "a"])
+    energy, _ = used(meter, [gang("a", 50, 600)], 0, 50, 60)["a"]
+    assert min(energy) >= 0.0
+    assert sum(energy) <= 60 * 20
+
+
+def test_a_gpu_s_power_stands_still_until_its_holder_comes_as_a_node_s_does() -> None:
+    samples = Samples(at_s=tuple(S0 + at for at in (0, 60, 120, 180)), values=(100.0, 100.0, 700.0, 700.0))
+    meter = GpuMeter(node="n", samples=samples, counter=False, holders=({}, {}, {"a": 1.0}, {"a": 1.0}))
+    assert used(meter, [gang("a", 110, 600)], 0, 180)["a"][0] == pytest.approx([70 * 700])
+
+
+def test_a_sample_that_is_no_number_takes_no_other_s_label() -> None:
+    meter = counter([0, 60, 120, 180, 240], [(0, 240, 500)], ["a", "a", "", "b", "b"])
+    values = (*meter.samples.values[:2], float("nan"), *meter.samples.values[3:])
+    meter = replace(meter, samples=replace(meter.samples, values=values))
+    found = used(meter, [gang("a", -600, 120), gang("b", 120, 600)], 0, 240)
+    assert found["a"][1] == pytest.approx([120])
+    assert found["b"][1] == pytest.approx([120])
+
+
+def test_a_gpu_of_another_zone_s_node_takes_nothing_from_those_after_it() -> None:
+    meter = counter([0, 60], [(0, 60, 500)], ["a", "a"])
+    both, edges_s = [replace(meter, node="elsewhere"), meter], {"n": np.array([S0, S0 + 60])}
+    found = gpu_use(both, [gang("a", 0, 60)], idle_w={}, edges_s=edges_s, longest_s=600.0)
+    assert set(found) == {("a", "n")}
+
+
+def test_a_guess_across_a_reset_is_the_mean_of_before_and_after() -> None:
+    found = counter_steps([0, 60, 120, 180], [0, 60_000, 1000, 31_000], max_w=2000).between(np.array([60.0, 120.0]))
+    assert found.kwh[0] * 3.6e6 == pytest.approx(60 * (1000 + 500) / 2)
+    day = 90_000.0
+    silent = counter_steps([0, 60, 60 + day, 120 + day], [0, 60_000, 1000, 31_000], max_w=2000)
+    assert silent.between(np.array([60.0, 60 + day])).covered_s[0] == 0.0, "nobody guesses across more than a day"
+
+
 def test_a_power_meter_stands_still_until_work_comes() -> None:
     edges = np.array([0.0, 60.0, 120.0])
     straight = power_steps([0, 60, 120], [100, 100, 700], max_w=1000).between(edges)
@@ -185,6 +239,40 @@ def test_processors_of_all_pods_of_a_gang_count_and_however_long_it_has_run() ->
     rows = account_interval(zone(0, 900, [old, new], gpus, power))["adds"]["workloads"]
     assert rows["a"]["dynamicKwh"] == pytest.approx(rows["b"]["dynamicKwh"])
     assert rows["a"]["dynamicKwh"] * 3.6e6 == pytest.approx(900 * 400)
+
+
+def test_a_meter_that_was_silent_in_one_stretch_is_taken_at_its_mean_power_there() -> None:
+    """Silent from 660 s on, in the stretch of `b`: at the mean power of all that was heard."""
+    gangs = [gang("a", 0, 600), gang("b", 600, 900)]
+    heard = [m for m in MINUTES if m <= 660]
+    power = Samples(at_s=tuple(S0 + m for m in heard), values=tuple(1500.0 if m < 600 else 1300.0 for m in heard))
+    adds = account_interval(zone(0, 900, gangs, (), power))["adds"]
+    mean_w = (600 * 1500 + 60 * 1300) / 660
+    total = (adds["kwh"]["jobs"] + adds["kwh"]["idle"]) * 3.6e6
+    assert total == pytest.approx(600 * 1500 + 60 * 1300 + 240 * mean_w)
+    assert adds["workloads"]["a"]["dynamicKwh"] * 3.6e6 == pytest.approx(600 * 500)
+
+
+def test_processors_count_once_however_many_stretches_an_interval_has() -> None:
+    at = tuple(S0 + m for m in MINUTES)
+    busy = Samples(at_s=at, values=tuple(100.0 * (t - S0 + 600) for t in at))
+    a = replace(gang("a", 0, float("inf")), cpu={"n": (busy,)})
+    b = gang("b", 450, float("inf"))
+    gpus = [
+        counter(MINUTES, [(0, 1200, 400)], ["" if m <= 0 else "a" for m in MINUTES]),
+        counter(MINUTES, [(450, 1200, 400)], ["" if m <= 450 else "b" for m in MINUTES]),
+    ]
+    power = Samples(at_s=at, values=tuple(1400.0 if m < 450 else 1700.0 for m in MINUTES))
+    rows = account_interval(zone(0, 900, [a, b], gpus, power))["adds"]["workloads"]
+    # From 450 s on the node draws 700 W above idle: 300 + 100 of a's part, 300 of b's.
+    assert rows["a"]["dynamicKwh"] * 3.6e6 == pytest.approx(450 * 400 + 450 * 400)
+    assert rows["b"]["dynamicKwh"] * 3.6e6 == pytest.approx(450 * 300)
+
+
+def test_more_gpus_reserved_than_a_node_has_share_its_idle_draw_and_no_more() -> None:
+    body = account_interval(zone(0, 900, [gang("a", 0, 900, 2), gang("b", 0, 900, 2)], (), Samples()))
+    rows = body["adds"]["workloads"]
+    assert sum(row["idleKwh"] for row in rows.values()) * 3.6e6 == pytest.approx(900 * 1000)
 
 
 def test_an_account_names_only_work_that_was_there() -> None:

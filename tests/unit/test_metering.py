@@ -63,7 +63,7 @@ class Counters(Meters):
 
     def __init__(self, clock: Hand) -> None:
         super().__init__()
-        self.clock, self.gone, self.back = clock, 20, 20
+        self.clock, self.gone, self.back, self.answers = clock, 20, 20, True
 
     def read(self, start: datetime, end: datetime, step_s: float, **_: Any) -> EnergySamples:
         steps = int((min(end, self.clock.moment) - start).total_seconds() / step_s) + 1
@@ -73,7 +73,7 @@ class Counters(Meters):
         joules = {t: 600.0 * (t - (T0 - 24 * HOUR).timestamp()) for t in at}
         held = {t: {("ml", "p1"): 1.0} for t in at}
         gpus = {f"g{k}": GpuSeries("n1", samples=dict(joules), holders=dict(held)) for k in range(8)}
-        return EnergySamples(gpus=gpus if at else {})
+        return EnergySamples(gpus=gpus if at and self.answers else {})
 
 
 @pytest.fixture
@@ -108,6 +108,20 @@ def test_an_interval_waits_for_what_comes_after_a_silence_and_counters_then_tell
         # 460 W above idle, and 3 % for the host.
         assert row["dynamicKwh"] == pytest.approx(0.25 * 8 * 0.46 * 1.03, rel=1e-6)
         assert account["adds"]["seconds"]["gpuCovered"] == pytest.approx(8 * 900)
+
+
+def test_an_interval_waits_for_a_prometheus_that_does_not_answer_but_did(desk: Desk, counters: Counters) -> None:
+    go(desk, 25)
+    counters.answers = False
+    assert len(go(desk, 60)) == 1
+    counters.answers = True
+    assert {account["adds"]["seconds"]["gpuCovered"] for account in go(desk, 70)} == {8 * 900}
+
+
+def test_a_silence_at_the_very_end_of_an_interval_is_bridged_too(desk: Desk, counters: Counters) -> None:
+    counters.gone, counters.back = 13, 20
+    (account,) = go(desk, 25)
+    assert account["adds"]["seconds"]["gpuCovered"] == pytest.approx(8 * 900)
 
 
 def test_no_interval_waits_for_longer_than_two_hours(desk: Desk, counters: Counters) -> None:

@@ -109,6 +109,22 @@ def test_work_that_was_let_go_and_waits_for_gpus_is_owed_too(path: Path, state: 
     assert now["owedKwh"] == pytest.approx(2 * 3.6 * 1.2, rel=0.1)
 
 
+def test_of_work_that_still_waits_the_length_is_only_told(path: Path) -> None:
+    write(path, [*swinging(24), decision("waits", T0 + 20 * HOUR)])
+    found = document(path, "2026-03-28", "2026-03-29")["cluster"]["saving"]["savedKg"]
+    # Two hours at 200 g/kWh are owed at the mean of 300; power and intensity alone make a tenth of it uncertain.
+    assert found["value"] == pytest.approx(-2 * 3.6 * 1.2 * 0.1, rel=0.2)
+    assert found["high"] - found["low"] > 0.6 * abs(found["value"])
+
+
+def test_work_that_was_let_go_a_day_ago_and_of_which_no_run_is_known_waits_no_more(path: Path) -> None:
+    after = decision("ran unseen", T0 + 21 * HOUR, "Released")
+    write(path, [*swinging(72), ran(0), ran(1), decision("ran unseen", T0 + 20 * HOUR), after])
+    for first, last in (("2026-03-28", "2026-03-29"), ("2026-03-28", "2026-03-30")):
+        # Of either period: the ledger, or the period itself, went on for a day without it.
+        assert document(path, first, last)["cluster"]["saving"]["owedKwh"] == pytest.approx(0.0, abs=0.5)
+
+
 def test_a_report_made_later_says_of_an_old_period_what_became_of_work_that_still_waited(path: Path) -> None:
     waits = decision("late", T0 + 20 * HOUR)
     write(path, [*swinging(24), ran(0), waits])
@@ -165,6 +181,13 @@ def test_what_was_revised_after_its_interval_was_compacted_is_still_in_the_sums(
     assert found["cluster"]["energyKwh"]["total"] == pytest.approx(2 * kwh)
     grams = sum((600 if k % 24 < 6 else 200) * (6.8 if 6 <= k % 24 < 18 else 3.2) * 1.2 for k in range(48))
     assert found["cluster"]["emissionsKg"]["AverageLifecycle"] == pytest.approx((grams - 500) / 1000)
+
+
+def test_days_that_were_compacted_still_tell_by_which_method_they_were_accounted(path: Path) -> None:
+    write(path, swinging(48))
+    with Ledger(path, leader="a", version="1") as ledger:
+        compact(ledger, T0 + 3 * DAY, T0 + 3 * DAY)
+    assert document(path, "2026-03-28", "2026-03-30")["method"]["accounts"] == "embellie-account/2"
 
 
 def test_names_with_line_breaks_and_terminal_codes_stay_on_their_line(path: Path) -> None:

@@ -170,6 +170,56 @@ def test_how_long_work_takes_that_still_waits_is_only_told() -> None:
     assert float(np.log(hours / 2.0).std()) == pytest.approx(0.3, rel=0.1)
 
 
+def test_of_work_that_begins_after_the_window_only_its_run_is_owed() -> None:
+    found = saved([ran("a", 0, 7, 2, held=True)], series(400, 400, 400, 400), 4)
+    assert found.owed_kwh == pytest.approx(7.2)
+
+
+def test_an_hour_before_the_grid_s_series_is_not_known() -> None:
+    window = Window(start=T0 - HOUR, step=HOUR, slots=3)
+    site = SimSite(
+        cells=(SimCell(name="west", grid_zone="west", nodes=1),), grid_zones=(SimGridZone(name="west", signal=PRICES),)
+    )
+    found = intensities({"west": PRICES}, site.zone_powers(), window)
+    assert np.isnan(found[0, 0])
+    assert found[0, 1:].tolist() == [600, 600]
+
+
+def test_the_sum_over_jobs_counts_only_work_that_may_wait() -> None:
+    rigid = [ran("a", 0, 2, 2), ran("b", 1, 1, 1)]
+    assert naive_sum(rigid, {"west": 1.2}, {"west": PRICES}) == 0.0
+
+
+def test_zones_are_wrong_about_their_intensity_each_for_itself() -> None:
+    """What one zone saves the other pays: with one error for both nothing would be uncertain."""
+    window = Window(start=T0, step=HOUR, slots=24)
+    ours, fifo = np.zeros((200, 2, 24)), np.zeros((200, 2, 24))
+    ours[:, 0], fifo[:, 1] = 1.0, 1.0
+    draws = Draws(window=window, zones=("a", "b"), ours=ours, fifo=fifo, owed=np.zeros((200, 2)))
+    found = savings(draws, np.full((2, 24), 100.0), PRICES.kind, uncertainty=replace(CERTAIN, intensity=0.05))
+    spread = 2 * 1.645 * 2400 * 0.05 * 2**0.5
+    assert found.saved_g.high - found.saved_g.low == pytest.approx(spread, rel=0.2)
+
+
+def test_work_that_fits_nowhere_any_more_is_left_out_and_counted() -> None:
+    site = SimSite(
+        cells=(SimCell(name="west", grid_zone="west", nodes=1),), grid_zones=(SimGridZone(name="west", signal=PRICES),)
+    )
+    window = Window(start=T0, step=HOUR, slots=4)
+    large = Observed(run=replace(ran("large", 0, 0, 1), gpus=16), cell="west", gpus_per_pod=16)
+    seen = [large, Observed(run=ran("a", 0, 1, 1), cell="west", gpus_per_pod=8)]
+    replayed = replay_counterfactual(seen, site, window, uncertainty=CERTAIN, draws=3)
+    assert replayed.left_out == 1
+    assert [run.job for run in replayed.central] == ["a"]
+
+
+def test_what_all_jobs_draw_too_much_they_draw_in_every_job_alike() -> None:
+    jobs = [ran(str(k), 0, 2, 2, held=True) for k in range(8)]
+    alone = saved(jobs, PRICES, 4, uncertainty=replace(CERTAIN, common_power=0.1), nodes=8, draws=200)
+    width = (alone.saved_g.high - alone.saved_g.low) / alone.saved_g.value
+    assert width == pytest.approx(2 * 1.645 * 0.1, rel=0.2)
+
+
 def test_days_and_zones_add_up_to_the_whole() -> None:
     signal = series(*([600.0] * 12 + [200.0] * 36))
     found = saved([ran("a", 0, 14, 20, held=True), ran("b", 1, 30, 4, held=True)], signal, 48)

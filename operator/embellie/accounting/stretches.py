@@ -67,7 +67,7 @@ def _stretches(known: ZoneInterval, edges: FloatArray) -> dict[str, FloatArray]:
 
 def changes(gangs: Sequence[Gang]) -> set[tuple[float, str]]:
     """Return when work came or went on which node."""
-    return {(at_s, s.node) for gang in gangs for s in gang.stays for at_s in (s.start_s, s.end_s) if at_s < np.inf}
+    return {(at_s, s.node) for gang in gangs for s in gang.stays for at_s in (s.start_s, s.end_s)}
 
 
 def _parts_of(

@@ -9,7 +9,7 @@ import numpy as np
 
 from embellie.accounting import Run, Signal
 from embellie.accounting.savings import Range, Savings, Window, intensities, naive_sum, savings, why_they_differ
-from embellie.cli.reporting.books import HOUR, Books
+from embellie.cli.reporting.books import HOUR, LET_GO, Books
 from embellie.cli.reporting.coverage import NEEDED, UNSEEN
 from embellie.cli.reporting.period import ReportError
 from embellie.domain.forecast import FloatArray
@@ -19,6 +19,8 @@ from embellie.simulation.model import SimCell, SimGridZone, SimSite
 
 LONGEST_PAST_BOUND = timedelta(days=1)
 """Longer after its latest start nothing is held: maxLimitHold is some hours."""
+LONGEST_QUEUE = timedelta(days=1)
+"""Work that was let go and of which no run is recorded for so long ran unseen between two turns, or was deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +230,11 @@ def _observed(books: Books, site: SimSite) -> list[Observed]:
         expects, choice = body.get("expects"), body["choice"]
         cell = choice["cell"] or next(iter(zone_of))
         if uid in books.runs or not expects or cell not in zone_of or body["workload"]["gpus"] < 1:
+            continue
+        if body["state"] in LET_GO and (
+            datetime.fromisoformat(choice["plannedStart"]) + LONGEST_QUEUE < books.period.end
+            or books.accounted_until > books.period.end + LONGEST_QUEUE
+        ):
             continue
         if datetime.fromisoformat(choice["latestStart"]) + LONGEST_PAST_BOUND < books.period.end:
             # No hold lasts so long: it started or was deleted while nobody wrote, and cannot be replayed.
