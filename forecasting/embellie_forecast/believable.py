@@ -32,7 +32,9 @@ class Problem(StrEnum):
 def flag_problems(generation_mw: Mapping[str, FloatArray]) -> tuple[str, ...]:
     """Return one `Problem` value per hour; the first that applies in the order of the enumeration."""
     stacked = np.stack(list(generation_mw.values()))
-    total = stacked.sum(axis=0)
+    # What no grid has is in no sum: it could be as large as numbers get.
+    with np.errstate(invalid="ignore"):
+        total = np.where(np.abs(stacked) <= MAX_SOURCE_MW, stacked, np.nan).sum(axis=0)
     # Of hours with generation only: after a month of zeros an honest hour would look absurd.
     usual = pd.Series(np.where(total > 0.0, total, np.nan)).rolling(24 * 30, min_periods=48).median()
     median = usual.shift(1).to_numpy()

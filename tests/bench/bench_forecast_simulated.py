@@ -23,10 +23,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from valid_time import at_valid_time
 
 from embellie_forecast.factors import FloatArray
 from embellie_forecast.history import LEAD_DAYS, ZoneHistory, hour_of
-from embellie_forecast.history_files import read_history
 from embellie_forecast.models import Settings, Target, WeatherUse
 from embellie_forecast.models.inputs import prepare
 from embellie_forecast.models.series import IssuedSeries, issue_at
@@ -62,7 +62,7 @@ def older_weather(history: ZoneHistory, seed: int = 5) -> FloatArray:
             noise[row] += memory * noise[row - 1]
         found = usual + agreement * away + np.sqrt(1.0 - agreement**2) * spread * noise
         # Wind, sun and rain are never below zero; frozen dew points are.
-        out[:, k] = np.where((history.weather >= 0.0).all(axis=0), np.maximum(found, 0.0), found)
+        out[:, k] = np.where(np.nanmin(history.weather, axis=0) >= 0.0, np.maximum(found, 0.0), found)
     return out
 
 
@@ -124,10 +124,7 @@ def main() -> int:
     for half in options.half or HALVES:
         means: dict[str, list[FloatArray]] = {}
         for zone in options.grid or GRIDS:
-            history = read_history(Path(root) / "grid" / f"{zone}.csv.gz")
-            # The files' weather is that of a day after its row (see bench_forecast.py).
-            unknown = np.full_like(history.weather[:24], np.nan)
-            history = replace(history, weather=np.concatenate([unknown, history.weather[:-24]]))
+            history = ZoneHistory.from_frame(at_valid_time(Path(root) / "grid", zone), zone=zone)
             day1 = issued(history, WeatherUse.DAY1, half)
             slots.append((half, zone, shaped(day1, history)))
             told = {"day 1 only": errors(day1)}

@@ -133,7 +133,14 @@ def test_factors_reproduce_the_published_series(region: str, scope: Scope, colum
 
 @pytest.mark.parametrize(
     ("value", "problem"),
-    [(np.nan, Problem.MISSING), (-500.0, Problem.NEGATIVE), (1e9, Problem.ABSURD), (np.inf, Problem.MISSING)],
+    [
+        (np.nan, Problem.MISSING),
+        (-500.0, Problem.NEGATIVE),
+        (-1.7e308, Problem.NEGATIVE),
+        (1e9, Problem.ABSURD),
+        (1.7e308, Problem.ABSURD),
+        (np.inf, Problem.MISSING),
+    ],
 )
 def test_an_unbelievable_hour_is_flagged_and_unknown(value: float, problem: Problem) -> None:
     data = frame()
@@ -142,6 +149,15 @@ def test_an_unbelievable_hour_is_flagged_and_unknown(value: float, problem: Prob
     assert history.problems[100] == problem.value
     assert np.isnan(history.lifecycle_g_per_kwh[100])
     assert np.isfinite(history.lifecycle_g_per_kwh[99])
+
+
+def test_numbers_as_large_as_they_get_are_unknown_in_every_source_at_once() -> None:
+    data = frame(96).astype(float)
+    data.iloc[10:80, 0:2] = 1.7e308
+    history = ZoneHistory.from_frame(data, zone="test")
+    assert set(history.problems[10:13]) == {Problem.ABSURD.value}
+    assert np.isnan(history.lifecycle_g_per_kwh[10:80]).all()
+    assert np.isfinite(history.lifecycle_g_per_kwh[80:]).all()
 
 
 def test_a_frozen_feed_is_flagged_from_its_fourth_equal_hour() -> None:

@@ -1,169 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make image`: builds the image of the Dockerfile, and runs in it what the chart runs, as the chart runs it.
 
-There is no cluster: what needs one must say so and stop, and the forecaster must answer from what it carries. Each
-container gets what its pod would give it, and nothing else: user 65532, no capabilities, a root that it cannot write,
-the pod's volumes, no network.
+First without a cluster and a network: what needs one must say so and stop, and the forecaster must answer from what it
+carries. Then on a real API server (`image_on_cluster`). Each container gets what its pod would give it, and nothing
+else: user 65532, no capabilities, a root that it cannot write, the pod's volumes.
 """
 
 import argparse
 import json
-import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
+from embellie_testbed.image_on_cluster import try_on_cluster
+from embellie_testbed.image_runs import Container, Image, ImageError, clean, containers, find_engine
 
-from embellie_testbed.build import binaries
-
-ROOT = Path(__file__).resolve().parents[2]
-ENGINES = ("docker", "podman")
-FORECAST_WITHIN_S = 180.0
 USAGE_ERROR = 2
 NO_CLUSTER = "no access to a cluster"
-FORBIDDEN = ("Traceback", "Read-only file system", "Permission denied", "Warning")
-ZONES = {"zones": [{"name": "west", "gridRegion": "US-CISO"}]}
-
-
-class ImageError(Exception):
-    """The image cannot be built or does not do what it should."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Container:
-    """One container of the chart."""
-
-    name: str
-    command: tuple[str, ...]
-    environment: Mapping[str, str]
-    writable: tuple[str, ...]
-    """Where volumes are mounted that it may write to."""
-
-
-def find_engine(wanted: str | None) -> str:
-    """Return the command of a container engine that answers."""
-    for name in (wanted,) if wanted else ENGINES:
-        if shutil.which(name) and subprocess.run([name, "info"], capture_output=True, check=False).returncode == 0:
-            return name
-    raise ImageError(
-        f"the image needs {wanted or ' or '.join(ENGINES)}, installed and running; name another: ENGINE=..."
-    )
-
-
-def containers() -> list[Container]:
-    """Return what the chart's pods run, by its own rendering."""
-    helm = binaries() / "helm"
-    text = subprocess.run(
-        [helm, "template", "embellie", ROOT / "charts" / "embellie", "--namespace", "embellie-system"],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    return [
-        _container(container, pod)
-        for document in yaml.safe_load_all(text)
-        if document
-        for pod in _pods(document)
-        for container in pod["containers"]
-    ]
-
-
-def _pods(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    if document["kind"] == "Pod":
-        yield document["spec"]
-    elif document["kind"] in {"Deployment", "Job"}:
-        yield document["spec"]["template"]["spec"]
-
-
-def _container(spec: Mapping[str, Any], pod: Mapping[str, Any]) -> Container:
-    said = {"POD_NAME": "embellie-0", "POD_NAMESPACE": "embellie-system"}
-    environment = {one["name"]: one.get("value") or said[one["name"]] for one in spec.get("env", ())}
-    command = [*spec["command"], *spec["args"]]
-    for name, value in environment.items():
-        command = [word.replace(f"$({name})", value) for word in command]
-    volatile = {volume["name"] for volume in pod["volumes"] if "emptyDir" in volume}
-    mounts = [mount["mountPath"] for mount in spec["volumeMounts"] if mount["name"] in volatile]
-    return Container(name=spec["name"], command=tuple(command), environment=environment, writable=tuple(mounts))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    """An image, and the engine that runs it."""
-
-    engine: str
-    tag: str
-
-    def build(self, flags: Sequence[str]) -> None:
-        """Build it from the Dockerfile."""
-        if subprocess.run([self.engine, "build", "--tag", self.tag, *flags, ROOT], check=False).returncode:
-            raise ImageError("the image could not be built; the reason is above")
-
-    def size_mb(self) -> float:
-        """Return its size, unpacked [MB]."""
-        told = self._engine("image", "inspect", "--format", "{{.Size}}", self.tag)
-        return int(told.stdout) / 1e6
-
-    def argv(self, container: Container, folder: Path) -> list[str | Path]:
-        """Return the command that runs a container; its volumes are folders in `folder`."""
-        flags: list[str | Path] = ["--read-only", "--network=none", "--cap-drop=ALL", "--user=65532:65532",
-                                   "--security-opt=no-new-privileges", f"--name={_name(container)}"]  # fmt: skip
-        if self.engine == "podman":
-            # It would mount more than a pod has.
-            flags.append("--read-only-tmpfs=false")
-        flags += [f"--env={name}={value}" for name, value in container.environment.items()]
-        for path in container.writable:
-            flags.append(f"--volume={volume(folder, path)}:{path}")
-        program, *arguments = container.command
-        return [self.engine, "run", "--rm", *flags, f"--entrypoint={program}", self.tag, *arguments]
-
-    def run(self, container: Container, folder: Path, *, seconds: float = 120.0) -> tuple[int, str]:
-        """Run a container to its end; return its exit code and what it said."""
-        try:
-            done = subprocess.run(
-                self.argv(container, folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                timeout=seconds, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            self._engine("rm", "--force", _name(container))
-            raise ImageError(f"{container.name}: still runs after {seconds:g} s") from error
-        return done.returncode, done.stdout
-
-    def serve(self, container: Container, folder: Path) -> tuple[str, str]:
-        """Run the forecaster until it has written a forecast; return the forecast and what it said."""
-        shared = volume(folder, "/var/lib/embellie")
-        (shared / "zones.json").write_text(json.dumps(ZONES), encoding="utf-8")
-        log = folder / "log"
-        with log.open("w") as out:
-            process = subprocess.Popen(self.argv(container, folder), stdout=out, stderr=subprocess.STDOUT)
-            try:
-                deadline = time.monotonic() + FORECAST_WITHIN_S
-                while process.poll() is None and time.monotonic() < deadline:
-                    for found in sorted((shared / "forecasts" / "west").glob("[0-9]*.json")):
-                        return found.read_text(encoding="utf-8"), log.read_text(encoding="utf-8")
-                    time.sleep(0.5)
-            finally:
-                self._engine("stop", _name(container))
-                process.wait()
-        raise ImageError(f"{container.name}: no forecast within {FORECAST_WITHIN_S:g} s:\n{log.read_text()}")
-
-    def _engine(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([self.engine, *arguments], capture_output=True, text=True, check=False)
-
-
-def _name(container: Container) -> str:
-    return f"embellie-image-{container.name}"
-
-
-def volume(folder: Path, path: str) -> Path:
-    """Return the folder of the volume that is mounted at `path`, made as the kubelet makes an emptyDir."""
-    made = folder / path.strip("/").replace("/", "-")
-    made.mkdir(exist_ok=True)
-    made.chmod(0o777)
-    return made
 
 
 def look(image: Image, container: Container, folder: Path) -> str:
@@ -180,12 +33,6 @@ def look(image: Image, container: Container, folder: Path) -> str:
     if code != USAGE_ERROR or NO_CLUSTER not in said:
         raise ImageError(f"{container.name}: should have ended with {USAGE_ERROR}, {NO_CLUSTER!r}; got {code}:\n{said}")
     return said.strip()
-
-
-def clean(what: str, said: str) -> None:
-    """Refuse what a pod of this image should never say."""
-    if any(word in said for word in FORBIDDEN):
-        raise ImageError(f"{what} said:\n{said}")
 
 
 def commands() -> list[Container]:
@@ -233,6 +80,7 @@ def main() -> int:
         if not options.no_build:
             image.build(options.build_flag)
         check(image)
+        try_on_cluster(image)
         print(f"{image.tag} does what the chart asks of it; {image.size_mb():.0f} MB unpacked")
     except ImageError as error:
         print(f"error: {error}", file=sys.stderr)

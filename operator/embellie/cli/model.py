@@ -46,7 +46,7 @@ def card(zone: str, as_json: bool, models: Path | None) -> None:
 def train(zone: str, file: Path | None, replace: bool, models: Path | None) -> None:
     """Train a model for ZONE; it replaces a stored one only if it did better on recent days."""
     from embellie_forecast.history import HistoryError, instant_of
-    from embellie_forecast.history_files import load_carried, read_history
+    from embellie_forecast.history_files import carried_zones, load_carried, read_history
     from embellie_forecast.models import TooLittleDataError, train_calendar, train_zone
     from embellie_forecast.registry import Registry, RegistryError
 
@@ -64,7 +64,8 @@ def train(zone: str, file: Path | None, replace: bool, models: Path | None) -> N
         else:
             stored = registry.offer(model, history, at=until, calendar=calendar)
     except (HistoryError, TooLittleDataError, RegistryError) as error:
-        raise click.ClickException(str(error)) from error
+        how = "" if file or zone in carried_zones() else "; name a file of its history with --file"
+        raise click.ClickException(f"{error}{how}") from error
     except OSError as error:
         raise click.ClickException(f"the model cannot be stored: {error}; the old one, if any, stays") from error
     click.echo(f"{model.model_id}: {'stored' if stored else 'not stored, the model in use did better on recent days'}")
