@@ -17,6 +17,19 @@ def answer(problem: Problem) -> Solution:
     return solve(problem, budget_s=math.inf, clock=lambda: 0.0, effort=Effort(iterations=60, rounds=4))
 
 
+def in_order(problem: Problem, plan: Solution, gap: float) -> None:
+    # It ends by a gap, never by a clock.
+    lp, best = solve_exactly(problem, integral=False), solve_exactly(problem, gap=gap)
+    assert lp is not None
+    assert best is not None
+    slack = 1e-6 * best.cost
+    assert plan.lower_bound <= lp.cost + slack
+    # Its own dual bound is what no integral plan undercuts; its plan is the best one but for its gap.
+    assert lp.cost <= best.bound + slack
+    assert best.bound <= best.cost + slack
+    assert best.bound <= plan.objective + slack
+
+
 def with_floors(problem: Problem, seed: int) -> Problem:
     """Let two of the zones serve heat networks of their own, by night more than by day."""
     rng, zones = np.random.default_rng(seed), problem.zones
@@ -35,10 +48,8 @@ def with_floors(problem: Problem, seed: int) -> Problem:
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("pausable", [0.0, 0.6, 1.0])
-@pytest.mark.parametrize("floors", [False, True])
-def test_bound_below_lp_below_milp_below_plan(seed: int, pausable: float, floors: bool) -> None:
+def test_bound_below_lp_below_milp_below_plan(seed: int, pausable: float) -> None:
     problem = random_instance(jobs=24, zones=3, hours=24, load=0.5, future=0.3, seed=seed, pausable=pausable)
-    problem = with_floors(problem, seed) if floors else problem
     plan = answer(problem)
     lp, best = solve_exactly(problem, integral=False), solve_exactly(problem)
     assert lp is not None
@@ -49,20 +60,20 @@ def test_bound_below_lp_below_milp_below_plan(seed: int, pausable: float, floors
     assert best.cost <= plan.objective + slack
 
 
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("pausable", [0.0, 0.6, 1.0])
+def test_with_heat_floors_bound_lp_milp_and_plan_stand_in_this_order(seed: int, pausable: float) -> None:
+    # Fewer jobs, and an end by a gap: floors leave many plans that cost nearly the same.
+    problem = with_floors(
+        random_instance(jobs=12, zones=3, hours=24, load=0.5, future=0.3, seed=seed, pausable=pausable), seed
+    )
+    in_order(problem, answer(problem), gap=0.001)
+
+
 @pytest.mark.parametrize(("jobs", "pausable"), [(300, 0.0), (80, 0.6)])
 def test_on_many_jobs_bound_lp_milp_and_plan_stand_in_this_order(jobs: int, pausable: float) -> None:
     problem = random_instance(jobs=jobs, zones=3, hours=36, load=0.4, future=0.3, seed=5, pausable=pausable)
-    plan = answer(problem)
-    # It ends by a gap, never by a clock.
-    lp, best = solve_exactly(problem, integral=False), solve_exactly(problem, gap=0.005)
-    assert lp is not None
-    assert best is not None
-    slack = 1e-6 * best.cost
-    assert plan.lower_bound <= lp.cost + slack
-    # Its own dual bound is what no integral plan undercuts; its plan is the best one but for its gap.
-    assert lp.cost <= best.bound + slack
-    assert best.bound <= best.cost + slack
-    assert best.bound <= plan.objective + slack
+    in_order(problem, answer(problem), gap=0.005)
 
 
 def test_on_300_jobs_with_pauses_the_bound_is_close_to_the_lp() -> None:
