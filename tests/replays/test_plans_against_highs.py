@@ -17,19 +17,6 @@ def answer(problem: Problem) -> Solution:
     return solve(problem, budget_s=math.inf, clock=lambda: 0.0, effort=Effort(iterations=60, rounds=4))
 
 
-def in_order(problem: Problem, plan: Solution, gap: float) -> None:
-    # It ends by a gap, never by a clock.
-    lp, best = solve_exactly(problem, integral=False), solve_exactly(problem, gap=gap)
-    assert lp is not None
-    assert best is not None
-    slack = 1e-6 * best.cost
-    assert plan.lower_bound <= lp.cost + slack
-    # Its own dual bound is what no integral plan undercuts; its plan is the best one but for its gap.
-    assert lp.cost <= best.bound + slack
-    assert best.bound <= best.cost + slack
-    assert best.bound <= plan.objective + slack
-
-
 def with_floors(problem: Problem, seed: int) -> Problem:
     """Let two of the zones serve heat networks of their own, by night more than by day."""
     rng, zones = np.random.default_rng(seed), problem.zones
@@ -49,31 +36,38 @@ def with_floors(problem: Problem, seed: int) -> Problem:
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("pausable", [0.0, 0.6, 1.0])
 def test_bound_below_lp_below_milp_below_plan(seed: int, pausable: float) -> None:
-    problem = random_instance(jobs=24, zones=3, hours=24, load=0.5, future=0.3, seed=seed, pausable=pausable)
-    plan = answer(problem)
-    lp, best = solve_exactly(problem, integral=False), solve_exactly(problem)
-    assert lp is not None
-    assert best is not None
-    slack = 1e-6 * best.cost
-    assert plan.lower_bound <= lp.cost + slack
-    assert lp.cost <= best.cost + slack
-    assert best.cost <= plan.objective + slack
+    check_order(random_instance(jobs=24, zones=3, hours=24, load=0.5, future=0.3, seed=seed, pausable=pausable))
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("pausable", [0.0, 0.6, 1.0])
-def test_with_heat_floors_bound_lp_milp_and_plan_stand_in_this_order(seed: int, pausable: float) -> None:
-    # Fewer jobs, and an end by a gap: floors leave many plans that cost nearly the same.
-    problem = with_floors(
-        random_instance(jobs=12, zones=3, hours=24, load=0.5, future=0.3, seed=seed, pausable=pausable), seed
-    )
-    in_order(problem, answer(problem), gap=0.001)
+def test_with_heat_floors_bound_lp_milp_and_plan_stand_in_the_same_order(seed: int, pausable: float) -> None:
+    # Few jobs, and an end by a gap: floors leave many plans that cost nearly the same.
+    plain = random_instance(jobs=12, zones=3, hours=24, load=0.5, future=0.3, seed=seed, pausable=pausable)
+    check_order(with_floors(plain, seed), gap=0.001)
+
+
+def check_order(problem: Problem, gap: float = 1e-6) -> None:
+    """Compare with HiGHS, whose MILP ends at this gap: its own dual bound is what no integral plan undercuts."""
+    plan = answer(problem)
+    lp, best = solve_exactly(problem, integral=False), solve_exactly(problem, gap=gap)
+    assert lp is not None
+    assert best is not None
+    slack = 1e-6 * best.cost
+    assert plan.lower_bound <= lp.cost + slack
+    assert lp.cost <= best.bound + slack
+    assert best.bound <= best.cost + slack
+    assert best.bound <= plan.objective + slack
+    if gap <= 1e-6:
+        assert best.cost <= plan.objective + slack
 
 
 @pytest.mark.parametrize(("jobs", "pausable"), [(300, 0.0), (80, 0.6)])
 def test_on_many_jobs_bound_lp_milp_and_plan_stand_in_this_order(jobs: int, pausable: float) -> None:
-    problem = random_instance(jobs=jobs, zones=3, hours=36, load=0.4, future=0.3, seed=5, pausable=pausable)
-    in_order(problem, answer(problem), gap=0.005)
+    # It ends by a gap, never by a clock.
+    check_order(
+        random_instance(jobs=jobs, zones=3, hours=36, load=0.4, future=0.3, seed=5, pausable=pausable), gap=0.005
+    )
 
 
 def test_on_300_jobs_with_pauses_the_bound_is_close_to_the_lp() -> None:
@@ -85,9 +79,9 @@ def test_on_300_jobs_with_pauses_the_bound_is_close_to_the_lp() -> None:
     assert plan.gap < 0.15
 
 
-def test_on_300_jobs_the_bound_with_heat_floors_is_close_to_the_lp() -> None:
+def test_on_150_jobs_the_bound_with_heat_floors_is_close_to_the_lp() -> None:
     problem = with_floors(
-        random_instance(jobs=300, zones=3, hours=36, load=0.4, future=0.3, seed=5, pausable=0.6), seed=5
+        random_instance(jobs=150, zones=3, hours=36, load=0.4, future=0.3, seed=5, pausable=0.6), seed=5
     )
     plan, lp = answer(problem), solve_exactly(problem, integral=False)
     assert lp is not None
