@@ -14,12 +14,29 @@ from embellie.domain.snapshot import RunningGang, Snapshot
 from embellie.thermal.promises import foresee
 from embellie.thermal.shield import check_rise
 
+ENDLESS = dict.fromkeys(
+    (
+        "outlook",
+        "model",
+        "supply",
+        "inlet",
+        "coolant_return",
+        "cooling_capacity_kw",
+        "ceiling_kw",
+        "order_kw",
+        "barrier_kw",
+    )
+) | {"rise_k_per_kw": 0.0, "admission_open": True}
+
 
 @given(rooms(), st.data())
 @settings(max_examples=80, deadline=None)
 def test_what_the_shield_would_refuse_at_a_bound_is_foreseen(snapshot: Snapshot, data: st.DataObject):
     # A zone's ramp spreads starts over minutes; it is nothing that a zone cannot carry.
     zones = tuple(replace(zone, start_ramp_kw_per_min=None) for zone in snapshot.thermal_zones)
+    if data.draw(st.booleans()):
+        # Cooling without end, so that contracted power is what binds.
+        zones = tuple(replace(zone, **ENDLESS) for zone in zones)
     works = tuple(
         replace(w, latest_start=NOW + timedelta(minutes=data.draw(st.integers(0, 60)))) for w in snapshot.workloads
     )
@@ -36,14 +53,15 @@ def test_what_the_shield_would_refuse_at_a_bound_is_foreseen(snapshot: Snapshot,
         ),
         objective_g=0.0,
     )  # fmt: skip
-    foreseen = {collision.key for collision in foresee(snapshot, plan)}
+    foreseen = {(collision.key, collision.reason) for collision in foresee(snapshot, plan)}
     running = list(snapshot.running)
     for w in sorted(works, key=lambda w: (w.latest_start, w.key)):
         then = w.latest_start
         run_s = max(w.duration_p50_s, w.duration_p90_s)
         at_bound = replace(snapshot, now=then, running=tuple(g for g in running if g.expected_end_p90 > then))
-        if check_rise(at_bound, cell_of[w.key], w.worst_power_kw, run_s) is not None:
-            assert w.key in foreseen
+        refusal = check_rise(at_bound, cell_of[w.key], w.worst_power_kw, run_s)
+        if refusal is not None:
+            assert (w.key, Reason.CONTRACTED_POWER if "contracted" in refusal else Reason.HEAT_LIMIT) in foreseen
         running.append(
             RunningGang(
                 cell=cell_of[w.key], gpus=1, power_kw=1.0, worst_power_kw=w.worst_power_kw, started_at=then,

@@ -76,6 +76,8 @@ def test_the_command_writes_exactly_the_fields_of_a_result(tmp_path: Path):
     )
     assert done.exit_code == 0, done.output
     assert "gang-512" in done.output
+    assert "1 drill under off: " in done.output
+    assert "useful GPU-hours" in done.output, "the columns are explained"
     (row,) = json.loads(out.read_text())
     assert list(row) == [f.name for f in fields(Result)]
     assert (row["scenario"], row["seed"], row["policy"]) == ("gang-512", 2, "off")

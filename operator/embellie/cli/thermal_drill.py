@@ -59,8 +59,8 @@ def drill(
     caused = sum(result.violations_caused for result in results)
     total = sum(result.violations_total for result in results)
     click.echo(
-        f"{len(results)} drills under {policy}: {total} times over a hard limit, {caused} of them caused by starts "
-        "that no bound forced."
+        f"{len(results)} drill{'' if len(results) == 1 else 's'} under {policy}: {total} times over a hard limit, "
+        f"{caused} of them caused by starts that no bound forced."
     )
     click.echo(_LEGEND)
 
