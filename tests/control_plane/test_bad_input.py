@@ -123,7 +123,7 @@ class Site:
     def plan(self, name: str = "train") -> dict[str, Any]:
         return self.get("wp", f"job-{name}", "-n", self.namespace)
 
-    def plan_when(self, name: str = "train", *, state: str, seconds: float = 30.0) -> dict[str, Any]:
+    def plan_when(self, name: str = "train", *, state: str, seconds: float = 90.0) -> dict[str, Any]:
         last: dict[str, Any] = {}
 
         def there() -> dict[str, Any] | None:

@@ -117,7 +117,7 @@ class Site:
         found = self.plane.kubectl("get", "wp", name, "-n", self.namespace, "-o", "json", check=False)
         return json.loads(found) if found.strip() else {}
 
-    def plan_when(self, name: str, *, state: str, seconds: float = 30.0) -> dict:
+    def plan_when(self, name: str, *, state: str, seconds: float = 90.0) -> dict:
         def ready():
             found = self.plan(name)
             return found if found.get("status", {}).get("state") == state else None

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.control_plane
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
-def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 90.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, "the condition never came true"

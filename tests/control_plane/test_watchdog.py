@@ -29,7 +29,7 @@ def api(control_plane: Any) -> Api:
     return connect(Path(control_plane.kubeconfig))
 
 
-def until(true: Callable[[], Any], seconds: float = 30.0, what: str = "") -> Any:
+def until(true: Callable[[], Any], seconds: float = 90.0, what: str = "") -> Any:
     """Poll a condition with a deadline."""
     end = time.monotonic() + seconds
     while not (result := true()):

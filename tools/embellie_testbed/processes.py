@@ -40,7 +40,7 @@ def free_port() -> int:
     raise ProgramError("found no free port on 127.0.0.1 between 20000 and 31999")
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 30.0, *, every_seconds: float = 0.05) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 90.0, *, every_seconds: float = 0.05) -> Any:
     """Poll `condition` until it gives something true, and return that; after `seconds` raise `TimeoutError`."""
     deadline = time.monotonic() + seconds
     while True:
