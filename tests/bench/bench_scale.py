@@ -231,6 +231,11 @@ def measure_start(plane: ControlPlane, exchange: Path, count: int) -> tuple[Prog
     }
 
 
+def let_events_be_said(count: int, start: Mapping[str, float]) -> None:
+    """Wait while the operator may still write events, at its own pace: nothing but time tells when it has."""
+    time.sleep(max(0.0, count / EVENTS_PER_S - start["all_plans_written_s"]))
+
+
 def plan_seconds(operator: Program) -> float:
     """Mean duration of snapshot-to-plan per turn so far [s]."""
     return metric(operator, "embellie_turn_seconds_sum").get('{part="plan"}', 0.0) / max(
@@ -360,7 +365,7 @@ def run_full_house(jobs: int, pods: int, nodes: int) -> dict[str, Any]:
         found |= start
         found["plan_s"] = plan_seconds(operator)
         found["rss_mib_held"] = psutil.Process(operator.pid).memory_info().rss / 2**20
-        time.sleep(max(0.0, (jobs + pods) / EVENTS_PER_S - start["all_plans_written_s"]))
+        let_events_be_said(jobs + pods, start)
         found["idle_core_share_all_held"] = cpu_share(operator.pid, IDLE_S)
         say(json.dumps(found, indent=1))
         found["release"] = measure_release(plane, exchange, jobs + pods)
@@ -398,7 +403,8 @@ def run_idle_and_burst(jobs: int, burst: int, nodes: int) -> dict[str, Any]:
         switch_on(plane)
         create(kube, "Job", jobs, "idle")
         operator, start = measure_start(plane, exchange, jobs)
-        time.sleep(20.0 + max(0.0, jobs / EVENTS_PER_S - start["all_plans_written_s"]))
+        let_events_be_said(jobs, start)
+        time.sleep(20.0)
         found["idle_core_share"] = cpu_share(operator.pid, 90.0)
         operator.stop()
     return found

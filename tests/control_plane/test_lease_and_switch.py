@@ -2,8 +2,6 @@
 """Election, heartbeat and switch on a real API server."""
 
 import threading
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,17 +10,9 @@ import pytest
 from embellie.cluster.client import KubeClient, object_path
 from embellie.cluster.lease import Heartbeat, LeaseElector
 from embellie.cluster.switch import Switch
+from embellie_testbed.processes import until
 
 pytestmark = pytest.mark.control_plane
-
-PAUSE = threading.Event()
-
-
-def until(condition: Callable[[], Any], seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, what
-        PAUSE.wait(0.05)
 
 
 def lease_path(namespace: str, name: str = "embellie-leader") -> str:
@@ -48,11 +38,11 @@ def test_when_a_leader_dies_the_other_leads_within_twenty_seconds_and_never_both
     try:
         for elector in electors:
             elector.start()
-        until(lambda: any(e.is_leader() for e in electors), 10.0, "nobody leads")
+        until(lambda: any(e.is_leader() for e in electors), "nobody leads", 10.0)
         first, second = sorted(electors, key=lambda e: not e.is_leader())
         # As good as killed: no renewal any more, and no word to anybody.
         first._stopping.set()
-        until(second.is_leader, 20.0, "no change of leaders within 20 s")
+        until(second.is_leader, "no change of leaders within 20 s", 20.0)
         assert not first.is_leader()
         assert kube.get(lease_path(namespace))["spec"]["holderIdentity"] == second.identity
     finally:
@@ -70,7 +60,7 @@ def test_a_leader_that_stops_hands_over_within_a_retry(kube: KubeClient, namespa
     two.start()
     one.stop()
     assert kube.get(lease_path(namespace))["spec"].get("holderIdentity", "") in ("", "two")
-    until(two.is_leader, 5.0, "nobody took over")
+    until(two.is_leader, "nobody took over", 5.0)
     two.stop()
 
 
@@ -88,7 +78,7 @@ def test_losing_the_lease_to_another_hand_is_told_at_once(kube: KubeClient, name
     lost = threading.Event()
     elector = LeaseElector(kube, namespace, "one", on_lost=lost.set)
     elector.start()
-    until(elector.is_leader, 5.0, "nobody leads")
+    until(elector.is_leader, "nobody leads", 5.0)
     taken = {"op": "replace", "path": "/spec/holderIdentity", "value": "usurper"}
     kube.json_patch(lease_path(namespace), [taken])
     assert lost.wait(5.0)

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """WorkloadPlans and Events on a real API server."""
 
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
@@ -19,6 +17,7 @@ from embellie.cluster.plans import PlanWriter
 from embellie.domain import names
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
+from embellie_testbed.processes import until
 
 pytestmark = pytest.mark.control_plane
 
@@ -187,13 +186,6 @@ def events_of(kube: KubeClient, namespace: str) -> list[dict[str, Any]]:
     return [event for event in found if event.get("reportingController") == REPORTING_CONTROLLER]
 
 
-def until(condition: Callable[[], Any], what: str) -> None:
-    end, pause = time.monotonic() + 10.0, threading.Event()
-    while not condition():
-        assert time.monotonic() < end, what
-        pause.wait(0.05)
-
-
 def test_every_event_of_the_catalogue_is_accepted(kube: KubeClient, namespace: str) -> None:
     key = make_job(kube, namespace)
     written = [
@@ -226,7 +218,7 @@ def test_events_wait_while_starts_are_due_and_are_said_afterwards(kube: KubeClie
         recorder.record(catalogue.released(replace(key, uid=f"u{number}"), "BestNow", "Now."))
     assert recorder.written <= 1
     recorder.give_way(to_releases=False)
-    until(lambda: recorder.written == 5, "what waited was not said")
+    until(lambda: recorder.written == 5, "what waited was not said", 10.0)
     recorder.close(20.0)
 
 
@@ -255,7 +247,7 @@ def test_events_never_hold_anybody_up_and_what_was_not_said_may_be_said_again(ku
     assert time.monotonic() - started < 2.0
     assert taken.count(False) == recorder.dropped > 0
     assert not recorder.record(catalogue.handed_off(keys[0], "x")), "queued or written: a repetition"
-    until(lambda: recorder.written == 1, "the burst was not written")
+    until(lambda: recorder.written == 1, "the burst was not written", 10.0)
     recorder._queue.queue.clear()
     assert recorder.record(catalogue.handed_off(keys[-1], "x"))
     recorder._queue.queue.clear()

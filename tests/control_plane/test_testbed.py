@@ -5,10 +5,7 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -16,20 +13,12 @@ import pytest
 from embellie_testbed.controlplane import CommandError, ControlPlane
 from embellie_testbed.exporter import start_exporter
 from embellie_testbed.kubelet import start_kubelet
-from embellie_testbed.processes import Processes, ProgramError
+from embellie_testbed.processes import Processes, ProgramError, until
 from embellie_testbed.prometheus import start_prometheus
 
 pytestmark = pytest.mark.control_plane
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
-
-
-def until(condition: Callable[[], Any], seconds: float = 90.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.05)
-    return result
 
 
 def job(name: str, *, gpus: int = 8, pods: int = 1, **annotations: str) -> str:
@@ -83,8 +72,12 @@ def test_nothing_is_left_when_the_owning_process_is_signalled(number: signal.Sig
         } | names
         owner.send_signal(number)
         owner.wait(timeout=30)
-    until(lambda: not any(process.is_running() and process.status() != "zombie" for process in family), seconds=10)
-    until(lambda: not directory.exists(), seconds=10)
+    until(
+        lambda: not any(process.is_running() and process.status() != "zombie" for process in family),
+        "all processes end",
+        10.0,
+    )
+    until(lambda: not directory.exists(), "the folder is gone", 10.0)
 
 
 def test_nothing_runs_on_when_the_keeper_is_killed() -> None:
@@ -94,7 +87,7 @@ def test_nothing_runs_on_when_the_keeper_is_killed() -> None:
     keeper = sleeper.parent()
     assert keeper is not None
     keeper.kill()
-    until(lambda: not psutil.pid_exists(pid) or sleeper.status() == "zombie", seconds=5)
+    until(lambda: not psutil.pid_exists(pid) or sleeper.status() == "zombie", "it ends", 5.0)
     with pytest.raises(ProgramError, match="keeper process is gone"):
         processes.exit_code("sleeper")
     processes.close()
@@ -185,8 +178,8 @@ def test_a_pod_on_a_node_of_the_small_kubelet_really_runs_restarts_and_ends_in_o
 
     first = psutil.Process(int(container_status("containerID").removeprefix("process://")))
     first.kill()
-    until(lambda: container_status("restartCount") == "1")
-    until(lambda: plane.kubectl("logs", "real").splitlines() == ["up", "up"])
+    until(lambda: container_status("restartCount") == "1", "it is started again")
+    until(lambda: plane.kubectl("logs", "real").splitlines() == ["up", "up"], "both starts are in the log")
     second = psutil.Process(int(container_status("containerID").removeprefix("process://")))
     assert second.pid != first.pid
     log = Path(second.cwd()) / "logs" / "default_real_main.log"

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from embellie.watchdog import names, switch
 from embellie.watchdog.api import Api, ApiError, UnreachableError, connect, namespaced
 from embellie.watchdog.lease import lease_path, micro_time, read_lease
 from embellie.watchdog.sweep import list_held
+from embellie_testbed.processes import until
 
 pytestmark = pytest.mark.control_plane
 
@@ -27,15 +28,6 @@ NAME = "embellie"
 @pytest.fixture
 def api(control_plane: Any) -> Api:
     return connect(Path(control_plane.kubeconfig))
-
-
-def until(true: Callable[[], Any], seconds: float = 90.0, what: str = "") -> Any:
-    """Poll a condition with a deadline."""
-    end = time.monotonic() + seconds
-    while not (result := true()):
-        assert time.monotonic() < end, what or "the condition never came true"
-        time.sleep(0.1)
-    return result
 
 
 def make_job(api: Api, namespace: str, name: str, *, held: bool = True, **annotations: str) -> dict[str, Any]:
@@ -157,8 +149,8 @@ def test_when_the_heartbeat_stops_all_is_released_earliest_latest_start_first(
     make_pod(api, namespace, "pod", names.GATE, "other.io/gate")
     users = make_job(api, namespace, "suspended-by-its-user", held=False)
     with watchdog(control_plane, tmp_path / "log", "run", namespace, *guard_options()):
-        until(lambda: not held_in(api, namespace))
-        until(lambda: len(events(api, namespace)) == 17)
+        until(lambda: not held_in(api, namespace), "nothing is held")
+        until(lambda: len(events(api, namespace)) == 17, "17 events")
     first, *_, last = (datetime.fromisoformat(e["eventTime"]) for e in events(api, namespace))
     assert timedelta(seconds=2.5) < last - first < timedelta(seconds=6), "the releases were not paced"
     state = switch.read(api, namespace, NAME)
@@ -184,7 +176,7 @@ def test_while_the_heart_beats_nothing_is_touched_and_sigterm_ends_it_within_two
     log = tmp_path / "log"
     beat(api, namespace)
     with watchdog(control_plane, log, "run", namespace, *guard_options()) as process:
-        until(lambda: "leadership-won" in log.read_text())
+        until(lambda: "leadership-won" in log.read_text(), "it leads")
         for _ in range(10):
             beat(api, namespace)
             time.sleep(0.5)  # the beat's own period
@@ -207,7 +199,7 @@ def test_a_heartbeat_that_comes_back_stops_the_sweep(
         make_job(api, namespace, f"j{index:02d}")
     log, stop = tmp_path / "log", threading.Event()
     with watchdog(control_plane, log, "run", namespace, *guard_options(release=60)):
-        until(lambda: "released" in log.read_text())
+        until(lambda: "released" in log.read_text(), "it releases")
 
         def live() -> None:
             while not stop.wait(0.3):
@@ -216,9 +208,9 @@ def test_a_heartbeat_that_comes_back_stops_the_sweep(
         heart = threading.Thread(target=live)
         heart.start()
         try:
-            until(lambda: "sweep-ended" in log.read_text())
+            until(lambda: "sweep-ended" in log.read_text(), "the sweep ends")
             left = len(held_in(api, namespace))
-            until(lambda: "heartbeat-returned" in log.read_text())
+            until(lambda: "heartbeat-returned" in log.read_text(), "the heartbeat is back")
             assert 30 < left < 60
             assert len(held_in(api, namespace)) == left
         finally:
@@ -233,12 +225,12 @@ def test_creations_that_race_the_switch_are_released_too(
     beat(api, namespace, age_seconds=3600)
     make_job(api, namespace, "first")
     with watchdog(control_plane, tmp_path / "log", "run", namespace, *guard_options()):
-        until(lambda: released(api, namespace, "first"))
+        until(lambda: released(api, namespace, "first"), "the first is released")
         make_job(api, namespace, "late")
-        until(lambda: released(api, namespace, "late"))
-        until(lambda: '"clean": true' in (tmp_path / "log").read_text())
+        until(lambda: released(api, namespace, "late"), "the late one is released")
+        until(lambda: '"clean": true' in (tmp_path / "log").read_text(), "the sweep is clean")
         make_job(api, namespace, "later-still")
-        until(lambda: released(api, namespace, "later-still"))
+        until(lambda: released(api, namespace, "later-still"), "the last one is released")
 
 
 def test_of_two_watchdogs_one_acts_and_the_other_takes_over(
@@ -253,15 +245,15 @@ def test_of_two_watchdogs_one_acts_and_the_other_takes_over(
         watchdog(control_plane, one, "run", namespace, *guard_options(identity="one")) as first,
         watchdog(control_plane, two, "run", namespace, *guard_options(identity="two")) as second,
     ):
-        until(lambda: not held_in(api, namespace))
-        until(lambda: len(events(api, namespace)) >= 20)
+        until(lambda: not held_in(api, namespace), "nothing is held")
+        until(lambda: len(events(api, namespace)) >= 20, "20 events")
         acted = [log for log in (one, two) if '"released"' in log.read_text()]
         assert len(acted) == 1
         assert len(events(api, namespace)) == 20
         leader = first if acted == [one] else second
         leader.kill()
         make_job(api, namespace, "after-the-leader")
-        until(lambda: released(api, namespace, "after-the-leader"), 25.0)
+        until(lambda: released(api, namespace, "after-the-leader"), "the last one is released", 25.0)
 
 
 def test_an_api_server_that_restarts_in_the_middle_is_waited_for(
@@ -273,7 +265,7 @@ def test_an_api_server_that_restarts_in_the_middle_is_waited_for(
         make_job(api, namespace, f"j{index:02d}")
     log = tmp_path / "log"
     with watchdog(control_plane, log, "run", namespace, *guard_options(release=30)) as process:
-        until(lambda: '"released"' in log.read_text())
+        until(lambda: '"released"' in log.read_text(), "it releases")
         control_plane.restart_apiserver()
         fresh = connect(Path(control_plane.kubeconfig))
 
@@ -283,7 +275,7 @@ def test_an_api_server_that_restarts_in_the_middle_is_waited_for(
             except (ApiError, UnreachableError):
                 return False
 
-        until(empty, 90.0)
+        until(empty, "nothing is left", 90.0)
         assert process.poll() is None
 
 
@@ -339,7 +331,7 @@ def test_an_uninstall_beside_a_live_operator_leaves_nothing_held(
     operator = threading.Thread(target=live_operator)
     operator.start()
     try:
-        until(lambda: held_late)
+        until(lambda: held_late, "one more is held")
         seconds = ["--release-seconds", "5", "--timeout-seconds", "60"]
         with watchdog(control_plane, tmp_path / "log", "uninstall", namespace, *seconds) as process:
             out, _ = process.communicate(timeout=90)
@@ -397,8 +389,8 @@ def test_its_own_token_and_the_fence_let_it_do_all_of_its_work(
     with watchdog(installed_chart, log, "check", system, kubeconfig=token) as process:
         assert process.wait(timeout=60) == 0, log.read_text()
     with watchdog(installed_chart, log, "run", system, *guard_options(), kubeconfig=token) as process:
-        until(lambda: not held_in(api, namespace), what=log.read_text())
-        until(lambda: len(events(api, namespace)) == 2, what=log.read_text())
+        until(lambda: not held_in(api, namespace), log.read_text())
+        until(lambda: len(events(api, namespace)) == 2, log.read_text())
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=5) == 0
     assert not switch.read(api, system, NAME).enabled

@@ -9,7 +9,7 @@ import numpy as np
 
 from embellie.domain.forecast import Forecast
 from embellie.domain.reasons import Rung, SignalKind
-from embellie.domain.snapshot import Flex, GridZoneState, Workload, WorkloadKey, WorkloadKind
+from embellie.domain.snapshot import Flex, GridZoneState, ThermalZoneState, Workload, WorkloadKey, WorkloadKind
 
 
 def workload_at(now: datetime, name: str = "a", **changes: object) -> Workload:
@@ -61,5 +61,25 @@ def grid_zone_at(now: datetime, values: Sequence[float] | None, name: str = "wes
         base_power_kw=10.0,
         measured_power_kw=None,
         forecast=forecast_at(now, values, name) if values is not None else None,
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def thermal_zone_state(**changes: object) -> ThermalZoneState:
+    """A thermal zone without sensors that no heat of its own warms."""
+    base = ThermalZoneState(
+        name="hall",
+        inlet_limit_c=32.0,
+        margin_c=3.0,
+        rise_k_per_kw=0.0,
+        supply=None,
+        supply_worst_c=20.0,
+        supply_setpoint_c=20.0,
+        ambient_approach_k=8.0,
+        inlet=None,
+        cooling_capacity_kw=None,
+        start_ramp_kw_per_min=None,
+        base_power_kw=0.0,
+        ambient_grid_zone=None,
     )
     return replace(base, **changes)  # type: ignore[arg-type]

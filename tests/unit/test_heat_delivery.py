@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from snapshots import grid_zone_at, workload_at
+from snapshots import grid_zone_at, thermal_zone_state, workload_at
 
 from embellie.domain.heat import HeatOutlook
 from embellie.domain.plan import Action, Decision
@@ -35,23 +35,7 @@ def network(floor_kw: float, g_per_kwh: float = 224.0, hours: slice = NIGHT, **c
         floor_kw=floor,
         floor_g_per_kwh=g_per_kwh,
     )
-    base = ThermalZoneState(
-        name="hall",
-        inlet_limit_c=32.0,
-        margin_c=3.0,
-        rise_k_per_kw=0.0,
-        supply=None,
-        supply_worst_c=20.0,
-        supply_setpoint_c=20.0,
-        ambient_approach_k=8.0,
-        inlet=None,
-        cooling_capacity_kw=None,
-        start_ramp_kw_per_min=None,
-        base_power_kw=0.0,
-        ambient_grid_zone=None,
-        outlook=looking,
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]
+    return replace(thermal_zone_state(outlook=looking), **changes)  # type: ignore[arg-type]
 
 
 def scene(*workloads: Workload, zone: ThermalZoneState | None, nodes: int = 8, **changes: object) -> Snapshot:

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from snapshots import forecast_at, grid_zone_at, workload_at
+from snapshots import forecast_at, grid_zone_at, thermal_zone_state, workload_at
 
 from embellie.domain.plan import Action, Decision
 from embellie.domain.reasons import Reason, Rung, SignalKind
@@ -37,20 +37,11 @@ def cell(name: str = "west", nodes: tuple[int, ...] = (8, 8), **changes: object)
 
 
 def thermal_zone(**changes: object) -> ThermalZoneState:
-    base = ThermalZoneState(
-        name="hall",
-        inlet_limit_c=32.0,
-        margin_c=3.0,
+    base = thermal_zone_state(
         rise_k_per_kw=0.5,
         supply=Reading(value=20.0, age_s=1.0, quality=Quality.FRESH),
         supply_worst_c=27.0,
-        supply_setpoint_c=20.0,
-        ambient_approach_k=8.0,
-        inlet=None,
-        cooling_capacity_kw=None,
-        start_ramp_kw_per_min=None,
         base_power_kw=10.0,
-        ambient_grid_zone=None,
     )
     return replace(base, **changes)  # type: ignore[arg-type]
 

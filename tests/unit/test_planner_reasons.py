@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from snapshots import workload_at
+from snapshots import thermal_zone_state, workload_at
 
 from embellie.cli.explain import explain
 from embellie.cli.plan_tenants import evenness, table, use_of
@@ -25,7 +25,6 @@ from embellie.domain.snapshot import (
     RunningGang,
     Snapshot,
     TenantUse,
-    ThermalZoneState,
     Weights,
     Workload,
     WorkloadKey,
@@ -91,25 +90,6 @@ def scene(*workloads: Workload, nodes: int = 1, carbon: list[float] | None = Non
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
-def hall(**changes: object) -> ThermalZoneState:
-    base = ThermalZoneState(
-        name="hall",
-        inlet_limit_c=32.0,
-        margin_c=3.0,
-        rise_k_per_kw=0.0,
-        supply=None,
-        supply_worst_c=20.0,
-        supply_setpoint_c=20.0,
-        ambient_approach_k=8.0,
-        inlet=None,
-        cooling_capacity_kw=None,
-        start_ramp_kw_per_min=None,
-        base_power_kw=0.0,
-        ambient_grid_zone=None,
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]
-
-
 def decisions(snapshot: Snapshot) -> dict[str, Decision]:
     return {d.key.name: d for d in plan(snapshot).decisions}
 
@@ -140,7 +120,7 @@ def test_waiting_for_a_cleaner_window_says_only_that() -> None:
     [
         ("GPUs are short", {}),
         ("contracted power is short", {"nodes": 2, "contracted_power_kw": 6.0}),
-        ("cooling is short", {"nodes": 2, "thermal_zones": (hall(cooling_capacity_kw=6.0),)}),
+        ("cooling is short", {"nodes": 2, "thermal_zones": (thermal_zone_state(cooling_capacity_kw=6.0),)}),
     ],
 )
 def test_who_gets_no_room_in_the_cleanest_hours_is_told_which_row_is_dear(
@@ -295,27 +275,27 @@ def test_an_hour_in_which_cooling_takes_more_power_counts_as_dirtier() -> None:
     looking = HeatOutlook(start=NOW, step=HOUR, removable_kw=np.full(24, np.inf), pue=pue)
     carbon = [200.0] * 3 + [170.0] * 6 + [180.0] * 39
     assert decisions(scene(work(), carbon=carbon))["a"].start == NOW + 3 * HOUR
-    found = decisions(scene(work(), carbon=carbon, thermal_zones=(hall(outlook=looking),)))["a"]
+    found = decisions(scene(work(), carbon=carbon, thermal_zones=(thermal_zone_state(outlook=looking),)))["a"]
     assert found.start == NOW + 9 * HOUR
 
 
 def test_starts_are_spread_over_slots_where_the_power_of_a_zone_may_rise_only_slowly() -> None:
     several = [work(f"w{i}", duration_p50_s=3600.0, duration_p90_s=3600.0) for i in range(6)]
     # 10 kW an hour: two of these gangs, at 5 kW each in the worst case.
-    slow = hall(start_ramp_kw_per_min=10.0 / 60.0)
+    slow = thermal_zone_state(start_ramp_kw_per_min=10.0 / 60.0)
     found = plan(scene(*several, nodes=8, thermal_zones=(slow,)))
     starts = [d.start for d in found.decisions]
     assert max(starts.count(start) for start in starts) == 2
     assert sorted(start.hour for start in starts)[:4] == [19, 19, 20, 20]
     assert found.lower_bound_g is not None
     assert found.lower_bound_g <= found.objective_g
-    free = plan(scene(*several, nodes=8, thermal_zones=(hall(),)))
+    free = plan(scene(*several, nodes=8, thermal_zones=(thermal_zone_state(),)))
     assert {d.start.hour for d in free.decisions} == {19}
 
 
 def test_who_could_start_but_for_the_ramp_is_told_so() -> None:
     several = [work(f"w{i}") for i in range(6)]
-    slow = hall(start_ramp_kw_per_min=10.0 / 60.0)
+    slow = thermal_zone_state(start_ramp_kw_per_min=10.0 / 60.0)
     found = plan(scene(*several, nodes=8, carbon=[400.0] * 48, thermal_zones=(slow,)))
     reasons = [d.reason for d in found.decisions]
     assert (reasons.count(Reason.BEST_NOW), reasons.count(Reason.START_RAMP)) == (2, 4)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
-from snapshots import workload_at
+from snapshots import thermal_zone_state, workload_at
 
 from embellie.domain.plan import Action, Decision, Plan
 from embellie.domain.reasons import Reason
@@ -35,20 +35,8 @@ workload = partial(workload_at, NOW, created_at=NOW - HOUR, minimum_saving_perce
 
 
 def hall(**changes: object) -> ThermalZoneState:
-    base = ThermalZoneState(
-        name="hall",
-        inlet_limit_c=32.0,
-        margin_c=3.0,
-        rise_k_per_kw=0.1,
-        supply=reading(20.0),
-        supply_worst_c=27.0,
-        supply_setpoint_c=20.0,
-        ambient_approach_k=8.0,
-        inlet=reading(22.0),
-        cooling_capacity_kw=None,
-        start_ramp_kw_per_min=None,
-        base_power_kw=20.0,
-        ambient_grid_zone=None,
+    base = thermal_zone_state(
+        rise_k_per_kw=0.1, supply=reading(20.0), supply_worst_c=27.0, inlet=reading(22.0), base_power_kw=20.0
     )
     return replace(base, **changes)  # type: ignore[arg-type]
 

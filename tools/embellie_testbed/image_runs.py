@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 
 from embellie_testbed.build import binaries
+from embellie_testbed.paths import REPOSITORY
 from embellie_testbed.product import NAMESPACE, RELEASE
 
-ROOT = Path(__file__).resolve().parents[2]
-CHART = ROOT / "charts" / "embellie"
+CHART = REPOSITORY / "charts" / "embellie"
 ENGINES = ("docker", "podman")
 FORECAST_WITHIN_S = 180.0
 FORBIDDEN = ("Traceback", "Read-only file system", "Permission denied", "Warning")
@@ -94,7 +94,7 @@ class Image:
 
     def build(self, flags: Sequence[str]) -> None:
         """Build it from the Dockerfile."""
-        if subprocess.run([self.engine, "build", "--tag", self.tag, *flags, ROOT], check=False).returncode:
+        if subprocess.run([self.engine, "build", "--tag", self.tag, *flags, REPOSITORY], check=False).returncode:
             raise ImageError("the image could not be built; the reason is above")
 
     def size_mb(self) -> float:

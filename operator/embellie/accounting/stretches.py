@@ -19,16 +19,16 @@ ENOUGH = 0.5
 def node_parts(known: ZoneInterval, edges: FloatArray) -> tuple[list[NodeEnergy], float, float]:
     """Return the nodes' energy, stretch by stretch, and for how long node meters and GPU telemetry were there [s]."""
     longest_s = bridged_s(float(edges[1] - edges[0]))
-    cuts = _stretches(known, edges)
+    changed: dict[str, list[float]] = {}
+    for at_s, node in sorted(changes(known.gangs)):
+        changed.setdefault(node, []).append(at_s)
+    cuts = {machine.name: _stretches(changed.get(machine.name, ()), edges) for machine in known.machines}
     idle_w = {machine.name: machine.gpu_idle_w for machine in known.machines}
     used = gpu_use(known.gpus, known.gangs, idle_w=idle_w, edges_s=cuts, longest_s=longest_s)
     on_node: dict[str, list[Gang]] = {}
     for gang in known.gangs:
         for node in {stay.node for stay in gang.stays if stay.end_s > edges[0] and stay.start_s < edges[1]}:
             on_node.setdefault(node, []).append(gang)
-    changed: dict[str, list[float]] = {}
-    for at_s, node in changes(known.gangs):
-        changed.setdefault(node, []).append(at_s)
     nodes: list[NodeEnergy] = []
     node_s = 0.0
     for machine in known.machines:
@@ -50,19 +50,19 @@ def bridged_s(length_s: float) -> float:
     return max(600.0, length_s / 2.0)
 
 
-def _stretches(known: ZoneInterval, edges: FloatArray) -> dict[str, FloatArray]:
-    """Return by node the edges of the stretches in which the same gangs are on it.
+def _stretches(changed_s: Sequence[float], edges: FloatArray) -> FloatArray:
+    """Return the edges of the stretches in which the same gangs are on a node; `changed_s` is in order of time.
 
     What a node draws beyond its GPUs (fans) rises faster than their power, and belongs to whoever was there then.
     Changes that follow each other within a sixtieth of the interval are one.
     """
     first, last = float(edges[0]), float(edges[1])
     apart = (last - first) / 60.0
-    cuts: dict[str, list[float]] = {machine.name: [first] for machine in known.machines}
-    for at_s, node in sorted(changes(known.gangs)):
-        if node in cuts and cuts[node][-1] + apart <= at_s <= last - apart:
-            cuts[node].append(at_s)
-    return {node: np.array([*found, last]) for node, found in cuts.items()}
+    cuts = [first]
+    for at_s in changed_s:
+        if cuts[-1] + apart <= at_s <= last - apart:
+            cuts.append(at_s)
+    return np.array([*cuts, last])
 
 
 def changes(gangs: Sequence[Gang]) -> set[tuple[float, str]]:
@@ -80,6 +80,7 @@ def _parts_of(
     """Return a node's energy, stretch by stretch, and for how long its meter was there [s]."""
     kwh, covered_s = scaled(meter, cuts)
     seats_s = {gang.uid: _seats_s(gang, machine.name, cuts) for gang in gangs}
+    cpu_kwh = {gang.uid: _cpu_kwh(gang, machine.name, cuts) for gang in gangs}
     found = []
     for k, length_s in enumerate(np.diff(cuts)):
         shared = sum(seats[k] for seats in seats_s.values()) > 1.001 * machine.gpus * length_s
@@ -94,16 +95,12 @@ def _parts_of(
                 # Time-slicing: several pods hold one card, and the telemetry says how much of it each has.
                 seconds = min(seconds, gpu_s)
             missing_s = max(0.0, seconds - gpu_s)
-            counters = gang.cpu.get(machine.name, ())
             uses.append(
                 GangUse(
                     gang=gang.uid,
                     gpu_seconds=seconds,
                     gpu_kwh=gpu_kwh + gang.watts_per_gpu * missing_s / 3.6e6,
-                    cpu_kwh=sum(
-                        float(counter_steps(cpu.at_s, cpu.values, max_w=NODE_MAX_W).between(cuts[k : k + 2]).kwh[0])
-                        for cpu in counters
-                    ),
+                    cpu_kwh=float(cpu_kwh[gang.uid][k]),
                     estimated=missing_s > 0.1 * seconds,
                 )
             )
@@ -130,6 +127,14 @@ def _seats_s(gang: Gang, node: str, cuts: FloatArray) -> FloatArray:
             inside = np.minimum(stay.end_s, cuts[1:]) - np.maximum(stay.start_s, cuts[:-1])
             seconds += stay.gpus * np.maximum(0.0, inside)
     return seconds
+
+
+def _cpu_kwh(gang: Gang, node: str, cuts: FloatArray) -> FloatArray:
+    """Return what the processors of a gang's pods on a node drew, by stretch [kWh]."""
+    kwh = np.zeros(cuts.size - 1)
+    for cpu in gang.cpu.get(node, ()):
+        kwh += counter_steps(cpu.at_s, cpu.values, max_w=NODE_MAX_W).between(cuts).kwh
+    return kwh
 
 
 def scaled(steps: Steps, cuts: FloatArray) -> tuple[FloatArray | None, float]:

@@ -243,7 +243,7 @@ class Loop:
     def _write_the_rest(self, seen: Seen) -> bool:
         """Go on writing down what was decided, without deciding it again; return whether some is still left."""
         records = self._rest.records
-        if not records or not self._elector.is_leader():
+        if not records:
             return False
         left = self._actuation.write_plans(records, seen.view.workloads, seen.now, pace.WRITE_S)
         self._rest = replace(self._rest, records=records if left else ())

@@ -72,6 +72,9 @@ def foresee(snapshot: Snapshot, plan: Plan) -> tuple[Collision, ...]:
     Runs count at their worst case until their P90 end. A start that the plan could only put at its bound, and that
     then needs more than its zone can carry at the worst of its run, is a collision: the promise forces it.
     """
+    limited = _limited(snapshot)
+    if not limited:
+        return ()
     workloads = {w.key: w for w in snapshot.workloads if w.enforced}
     promises: dict[str, list[_Promise]] = {}
     for decision in plan.decisions:
@@ -83,13 +86,11 @@ def foresee(snapshot: Snapshot, plan: Plan) -> tuple[Collision, ...]:
         run_s = max(workload.duration_p90_s, workload.duration_p50_s)
         promise = _Promise(start, start + timedelta(seconds=run_s), decision.cell, workload)
         promises.setdefault(decision.cell, []).append(promise)
-    if not promises:
-        return ()
     running: dict[str, list[RunningGang]] = {}
     for gang in snapshot.running:
         running.setdefault(gang.cell, []).append(gang)
     found: list[Collision] = []
-    for zone in _limited(snapshot):
+    for zone in limited:
         due = sorted(
             (promise for cell in zone.starts for promise in promises.get(cell, ())),
             key=lambda p: (p.start, p.workload.key),

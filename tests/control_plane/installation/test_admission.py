@@ -2,7 +2,6 @@
 """Who is held at creation, and who is not: the admission policies on a real API server."""
 
 import copy
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from embellie.cluster.client import KubeClient, object_path
 from embellie.domain import names
+from embellie_testbed.processes import until
 
 pytestmark = pytest.mark.control_plane
 
@@ -19,14 +19,6 @@ SWITCHES = object_path("v1", "configmaps", namespace=RELEASE_NAMESPACE)
 OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": "11111111-2222-3333-4444-555555555555"}
 
 Json = dict[str, Any]
-
-
-def until(true: Callable[[], Any], seconds: float = 15.0, what: str = "the condition never came true") -> None:
-    """Poll a condition with a deadline."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
 
 
 def workload(kind: str, *, name: str = "", flex: str | None = "patient", **metadata: Any) -> Json:
@@ -81,6 +73,7 @@ def switch(kube: KubeClient, namespace: str) -> Iterator[Callable[..., None]]:
             until(
                 lambda kind=kind: held(created(kube, namespace, workload(kind))) is holds,
                 what=f"{kind} in {namespace} should {'' if holds else 'not '}be held with {data}",
+                seconds=15.0,
             )
 
     yield put
@@ -205,7 +198,7 @@ def test_the_pods_of_a_held_job_are_not_gated_when_it_starts(
     path = object_path("batch/v1", "jobs", "labelled-template", namespace=namespace)
     kube.json_patch(path, [{"op": "replace", "path": "/spec/suspend", "value": False}])
     pods = object_path("v1", "pods", namespace=namespace)
-    until(lambda: list(kube.list_all(pods)), what="the Job's pod was not created")
+    until(lambda: list(kube.list_all(pods)), what="the Job's pod was not created", seconds=15.0)
     (pod,) = kube.list_all(pods)
     assert gates(pod) == []
     assert names.HELD_LABEL not in pod["metadata"]["labels"]
@@ -304,7 +297,11 @@ def test_a_marker_without_a_hold_is_taken_off(
 ) -> None:
     switch(on(namespace) if state == "on" else None, holds=state == "on")
     forged = workload(kind, flex=None, labels={names.HELD_LABEL: "true"})
-    until(lambda: not marked(created(kube, namespace, copy.deepcopy(forged))), what="the marker was believed")
+    until(
+        lambda: not marked(created(kube, namespace, copy.deepcopy(forged))),
+        what="the marker was believed",
+        seconds=15.0,
+    )
     stale = workload(kind, labels={names.HELD_LABEL: "true"})
     assert held(created(kube, namespace, stale)) is (state == "on")
 

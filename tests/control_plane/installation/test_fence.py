@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What our own ServiceAccounts may do to workloads, with RBAC out of the way: only the fence stands between."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from embellie.cluster.patches import release_patch_job, release_patch_pod
 from embellie.domain import names
 from embellie.domain.clock import SystemClock
 from embellie_testbed.controlplane import ControlPlane
+from embellie_testbed.processes import until
 
 pytestmark = pytest.mark.control_plane
 
@@ -56,7 +56,7 @@ def accounts(control_plane: ControlPlane) -> Iterator[dict[str, KubeClient]]:
         for name in OURS
     }
     for client in clients.values():
-        until(lambda client=client: stands(client), "the fence does not stand")
+        until(lambda client=client: stands(client), "the fence does not stand", 15.0)
     yield clients
     for client in clients.values():
         client.close()
@@ -73,13 +73,6 @@ def stands(client: KubeClient) -> bool:
             raise
         return "embellie-fence" in error.message
     return False
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + 15
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
 
 
 def spec_of(kind: str) -> Json:
@@ -123,7 +116,9 @@ def path_of(obj: Json, subresource: str = "") -> str:
 def settle(kube: KubeClient, obj: Json) -> None:
     """Wait until the Job controller has written its first condition, so that a fresh read stays fresh."""
     if obj["kind"] == "Job":
-        until(lambda: bool(kube.get(path_of(obj))["status"].get("conditions")), "the Job controller does not work")
+        until(
+            lambda: bool(kube.get(path_of(obj))["status"].get("conditions")), "the Job controller does not work", 15.0
+        )
 
 
 def pod_path(kind: str, path: str) -> str:
@@ -313,7 +308,7 @@ def test_a_running_job_may_not_be_suspended(
         stored = kube.json_patch(path_of(free), [add(MARKER, "true")])
         return names.HELD_LABEL in stored["metadata"]["labels"]
 
-    until(marker_stays, "the marker's policy is still there")
+    until(marker_stays, "the marker's policy is still there", 15.0)
     assert "only in a pause" in denied(accounts["operator"], free, [add("/spec/suspend", True)])
     accounts["operator"].json_patch(path_of(held), [add("/spec/suspend", False)])
 
@@ -366,7 +361,7 @@ def test_nobody_else_is_fenced(workloads: dict[str, Json], kube: KubeClient) -> 
 
 def test_the_fence_type_checks(kube: KubeClient) -> None:
     path = object_path("admissionregistration.k8s.io/v1", "validatingadmissionpolicies", "embellie-fence")
-    until(lambda: "observedGeneration" in kube.get(path).get("status", {}), "nobody has type-checked the fence")
+    until(lambda: "observedGeneration" in kube.get(path).get("status", {}), "nobody has type-checked the fence", 15.0)
     assert "typeChecking" not in kube.get(path)["status"] or kube.get(path)["status"]["typeChecking"] == {}
 
 
@@ -386,7 +381,7 @@ def pausable(workloads: dict[str, Json], kube: KubeClient) -> Json:
         stored = kube.json_patch(path_of(obj), [add(MARKER, "true")])
         return names.HELD_LABEL not in stored["metadata"]["labels"]
 
-    until(marker_goes, "the marker's policy does not act")
+    until(marker_goes, "the marker's policy does not act", 15.0)
     return obj
 
 
