@@ -123,7 +123,7 @@ class Accountant:
             self.cursor = max((end for end in ends if end <= now), default=None)
 
     def was_set_back(self, now: datetime) -> bool:
-        """Tell whether the clock was days ahead and is no more: nothing would be accounted until it came there again."""
+        """Tell whether the clock was days ahead and is no more: nothing would be accounted until it is there again."""
         return self.cursor is not None and self.cursor - now > PROVISIONAL
 
     def due(self, now: datetime, settle: timedelta) -> list[tuple[datetime, datetime]]:
