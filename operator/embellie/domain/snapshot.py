@@ -184,6 +184,10 @@ class ThermalZoneState:
     admission_open: bool = True
     """False: the ladder closed the zone, because it heats in spite of everything."""
     closed_because: str = ""
+    overheats: bool = False
+    """The ladder holds the zone back because of its temperature, not of a permit or an order."""
+    neighbours: tuple[str, ...] = ()
+    """Zones whose heat may reach this one's inlets, as its owner says; how much of it does is the model's to learn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

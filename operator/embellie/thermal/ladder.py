@@ -78,6 +78,8 @@ class ZoneResponse:
     """Whether new work may come in; under a permit or an order what is allowed still bounds it."""
     proven_kw: float | None = None
     """Most heat that may come back after the zone overheated [kW]; None where it did not, or long ago."""
+    overheats: bool = False
+    """Whether its temperature holds it back, and not a permit or an order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,6 +367,7 @@ def _shed(
 
 def _answer(state: _Memory, zone: ZoneHeat, *, admits: bool) -> ZoneResponse:
     level, reason = state.level, state.reason
+    overheats = level > Level.NORMAL
     if state.shed.rung > level:
         level = Level(state.shed.rung)
         reason = zone.duty.why if zone.duty is not None else reason
@@ -372,6 +375,7 @@ def _answer(state: _Memory, zone: ZoneHeat, *, admits: bool) -> ZoneResponse:
         level=level,
         since=state.since,
         reason=reason,
-        admits=admits and state.level is Level.NORMAL,
+        admits=admits and not overheats,
         proven_kw=None if state.hot is None else state.hot.proven_kw,
+        overheats=overheats,
     )

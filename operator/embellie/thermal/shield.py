@@ -114,13 +114,18 @@ def _rise(zone: ThermalZoneState) -> float:
 
 
 def warmed(zones: tuple[ThermalZoneState, ...]) -> dict[str, list[tuple[ThermalZoneState, float]]]:
-    """Return by zone which inlets its heat reaches, and for how much of their own heat a kilowatt of it counts."""
+    """Return by zone which inlets its heat reaches, and for how much of their own heat a kilowatt of it counts.
+
+    A zone that overheats in spite of its model proves that the model does not know all that warms it now: then whatever
+    may reach it does, be it for nothing (0).
+    """
     found: dict[str, list[tuple[ThermalZoneState, float]]] = {}
     for other in zones:
-        if other.model is None or _rise(other) <= 0.0:
-            continue
-        for name, gain in other.model.neighbours_k_per_kw.items():
-            found.setdefault(name, []).append((other, gain / _rise(other)))
+        shares = dict.fromkeys(other.neighbours, 0.0) if other.overheats else {}
+        if other.model is not None and _rise(other) > 0.0:
+            shares |= {name: gain / _rise(other) for name, gain in other.model.neighbours_k_per_kw.items()}
+        for name, share in shares.items():
+            found.setdefault(name, []).append((other, share))
     return found
 
 

@@ -17,13 +17,15 @@ class Trend:
     """The recent fresh readings of one temperature, oldest first."""
 
     samples: tuple[tuple[datetime, float], ...] = ()
+    hard_c: float | None = None
+    """The hard limit that they were read against [degC]."""
     step_k: float = 0.0
     """Smallest change between two readings that was seen: the sensor's resolution [K]; 0 before any."""
     rushed: int = 0
     """So many readings in a row rose as if the limit were near."""
 
     def felt(self, now: datetime, value_c: float, hard_c: float, urgent_s: float) -> "Trend":
-        """Return the trend with one more reading.
+        """Return the trend with one more reading; one of another limit is another temperature, and begins anew.
 
         Args:
             now: When it was read.
@@ -31,13 +33,15 @@ class Trend:
             hard_c: The hard limit [degC].
             urgent_s: A limit that is nearer than this counts as a rush [s].
         """
+        if self.hard_c is not None and self.hard_c != hard_c:
+            return Trend().felt(now, value_c, hard_c, urgent_s)
         if self.samples and now <= self.samples[-1][0]:
             return self
         kept = tuple(one for one in self.samples if now - one[0] <= _WINDOW)
         step = self.step_k
         if self.samples and (change := abs(value_c - self.samples[-1][1])) > 1e-6:
             step = change if step == 0.0 else min(step, change)
-        found = replace(self, samples=(*kept, (now, value_c)), step_k=step)
+        found = replace(self, samples=(*kept, (now, value_c)), step_k=step, hard_c=hard_c)
         rushes = value_c < hard_c and (hard_c - value_c) <= urgent_s * found.rise_k_per_s
         return replace(found, rushed=self.rushed + 1 if rushes else 0)
 

@@ -116,6 +116,8 @@ def snapshot_state(
         proven_kw=None if answer is None else answer.proven_kw,
         admission_open=not zone.fault and (answer is None or answer.admits),
         closed_because=_because(zone, answer),
+        overheats=answer is not None and answer.overheats,
+        neighbours=zone.neighbours,
     )
 
 
