@@ -110,6 +110,16 @@ def test_one_step_of_a_coarse_sensor_is_no_rush():
     assert {flicker.shows(29.5 + 0.5 * (turn % 2)) for turn in range(60)} == {Level.NORMAL}
 
 
+def test_when_another_temperature_stands_closer_to_its_limit_that_is_no_rise():
+    trend, at = Trend(), NOW
+    for k in range(24):
+        # The supply at first, then the return: each stands still.
+        value_c, hard_c = (37.0, 45.0) if k < 12 else (49.0, 56.0)
+        at += timedelta(seconds=15)
+        trend = trend.felt(at, value_c, hard_c, 300.0)
+        assert trend.to_limit_s(hard_c) == float("inf")
+
+
 def test_a_rise_is_seen_in_time_whatever_the_steps_of_the_sensor():
     for step in (0.1, 0.5, 1.0):
         trend, at = Trend(), NOW

@@ -97,6 +97,26 @@ def test_worst_case_heat_over_the_steady_state_limit_holds() -> None:
     assert decision.likely_start_p90 == decision.latest_start
 
 
+@pytest.mark.parametrize(
+    ("overheats", "neighbours", "action"),
+    [
+        (True, ("hall",), Action.HOLD),
+        (True, (), Action.RELEASE),
+        (False, ("hall",), Action.RELEASE),
+    ],
+)
+def test_a_zone_that_overheats_takes_no_heat_from_neighbours_that_it_was_not_seen_to_feel_before(
+    overheats: bool, neighbours: tuple[str, ...], action: Action
+) -> None:
+    # Closed by a permit or an order, and not by its temperature, it says nothing about others.
+    near = hall(name="near", admission_open=False, overheats=overheats, neighbours=neighbours)
+    (decision,) = shielded(snapshot(workload(), thermal_zones=(hall(), near)))
+    assert decision.action is action
+    if action is Action.HOLD:
+        assert decision.reason is Reason.HEAT_LIMIT
+        assert "its heat would reach near, which has no room for it" in decision.message
+
+
 def test_running_work_counts_at_its_worst_case() -> None:
     running = RunningGang(
         cell="west",
