@@ -29,8 +29,8 @@ FIRST_SEED = 900_000
 """Of the weeks that are reported; nothing was chosen on them. Spent, because looked at: 100,000, 800,000."""
 FIRST_CALIBRATION_SEED = 300_000
 SATURATED_WEEKS = 20
-PLANT_SEED = 7
-"""Of the month; causes were looked for on 3, and stated uncertainties checked on 11 and 12."""
+PLANT_SEED = 13
+"""Of the month; causes were looked for on 3 and 7, and stated uncertainties checked on 11 and 12."""
 LARGE_KWH = 1.0
 
 
@@ -82,10 +82,15 @@ def plant_rows(days: int, seed: int, kept: Path | None = None) -> Iterator[tuple
     yield "month: the worst single day's residual", f"{found.worst_day_percent:.2f} %", "told, no target", True
     large = [job for job in found.jobs if job.true_kwh > LARGE_KWH]
     small = [job for job in found.jobs if job.true_kwh <= LARGE_KWH]
-    over = sum(job.off_percent > 5.0 for job in large)
-    yield f"month: energy of {len(large)} jobs above 1 kWh against the truth", _off(large), "all within 5 %", over == 0
-    over = sum(job.off_percent > 5.0 for job in small)
-    yield f"month: energy of the {len(small)} smaller ones, {over} beyond 5 %", _off(small), "told, no target", True
+    for what, jobs in (
+        (f"of all {len(found.jobs)} jobs", found.jobs),
+        (f"of the {len(large)} above 1 kWh", large),
+        (f"of the {len(small)} smaller", small),
+    ):
+        over = sum(job.off_percent > 5.0 for job in jobs)
+        yield f"month: energy {what}, {over} beyond 5 % of the truth", _off(jobs), "all within 5 %", over == 0
+    silent = sum(5.0 < job.off_percent > job.stated_percent for job in found.jobs)
+    yield "month: jobs beyond 5 % and beyond what a card states", f"{silent}", "0", silent == 0
     held = 100.0 * float(np.mean([job.off_percent <= job.stated_percent for job in found.jobs]))
     yield "month: jobs within the uncertainty that a card states", f"{held:.1f} %", ">= 90 %", held >= 90.0
     lost = found.expected_intervals - found.intervals
