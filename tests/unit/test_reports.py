@@ -42,7 +42,7 @@ def test_a_report_adds_up_and_shows_the_saving_with_its_interval_beside_the_sum_
     assert saving["whyTheyDiffer"]
     assert saving["gpuHoursDelayed"] == pytest.approx(4 * 6 * 8)
     assert document["cluster"]["delay"]["meanHours"] == pytest.approx(6)
-    assert document["method"] == {"accounts": "embellie-account/3", "savings": "embellie-savings/4"}
+    assert document["method"] == {"accounts": "embellie-account/3", "savings": "embellie-savings/5"}
 
 
 @pytest.mark.parametrize("form", ["table", "csv"])

@@ -17,7 +17,7 @@ from embellie.accounting.emissions import Signal
 from embellie.domain.forecast import FloatArray
 from embellie.domain.reasons import SignalKind
 
-METHOD = "embellie-savings/4"
+METHOD = "embellie-savings/5"
 LEVEL = 0.9
 
 
@@ -175,7 +175,8 @@ class Savings:
     cost_saved: Range | None
     """In the currency of the prices; None without prices."""
     owed_kwh: float
-    """Energy that the schedule still has to draw after the window, beyond the counterfactual; taken off above."""
+    """Energy that the schedule still has to draw after the window, beyond the counterfactual; taken off above, at its
+    zones' intensity or at the mean of the zones, whichever is more."""
     by_day: tuple[ZoneDay, ...] = field(default=())
     by_zone: Mapping[str, ZoneSaving] = field(default_factory=dict)
 
@@ -214,9 +215,9 @@ def savings(
     gained = draws.fifo - draws.ours
     noisy = ci[None] * _intensity_errors(draws, uncertainty.intensity, seed)
     # What is still to be drawn has to be paid at some hour: at the mean intensity of the window's last 24 hours.
-    owed = draws.owed
     last_day = slice(-max(1, round(timedelta(hours=24) / draws.window.step)), None)
-    owed_g = owed * noisy[:, :, last_day].mean(axis=2)
+    drawn = meter[:, last_day].sum(axis=1)
+    owed_g = _owed(draws.owed, noisy[:, :, last_day].mean(axis=2), drawn)
     grams, kwh = gained * noisy, gained
     by_day = tuple(
         ZoneDay(
@@ -237,28 +238,48 @@ def savings(
     }
     cost = None
     if prices is not None:
-        owed_cost = owed * prices[:, last_day].mean(axis=1)[None]
+        owed_cost = _owed(draws.owed, prices[:, last_day].mean(axis=1)[None], drawn)
         cost = range_of((gained * prices[None]).sum(axis=(1, 2)) - owed_cost.sum(axis=1))
     return Savings(
         kind=kind,
         saved_g=range_of(total),
-        saved_kwh=range_of(kwh.sum(axis=(1, 2)) - owed.sum(axis=1)),
+        saved_kwh=range_of(kwh.sum(axis=(1, 2)) - draws.owed.sum(axis=1)),
         counterfactual_g=float((meter * ci).sum() + total.mean()),
         measured_g=float((meter * ci).sum()),
         peak_change_kw=peaks,
         shifted_kwh=range_of(np.maximum(gained, 0.0).sum(axis=(1, 2))),
         cost_saved=cost,
-        owed_kwh=float(owed.sum(axis=1).mean()),
+        owed_kwh=float(draws.owed.sum(axis=1).mean()),
         by_day=by_day,
         by_zone={
             zone: ZoneSaving(
                 saved_g=range_of(grams[:, z].sum(axis=1) - owed_g[:, z]),
-                saved_kwh=range_of(kwh[:, z].sum(axis=1) - owed[:, z]),
+                saved_kwh=range_of(kwh[:, z].sum(axis=1) - draws.owed[:, z]),
                 shifted_kwh=float(np.maximum(gained[:, z], 0.0).sum(axis=1).mean()),
             )
             for z, zone in enumerate(draws.zones)
         },
     )
+
+
+def _owed(owed_kwh: FloatArray, price: FloatArray, drawn_kwh: FloatArray) -> FloatArray:
+    """Price what is still to be drawn, by replay and zone.
+
+    It is paid at its zones' intensity. Where that comes to less than the same energy costs at the mean of the zones,
+    the mean counts: that work *will* run in a cleaner zone is no saving of a period in which it has not run. It counts
+    in the period in which it does; a dirtier zone is paid for at once.
+
+    Args:
+        owed_kwh: What the schedule that was still draws beyond the other, shape (replays, zones).
+        price: Intensity or price, shape (replays, zones) or (1, zones).
+        drawn_kwh: What the zones drew of late: by which the mean is weighted.
+    """
+    weight = drawn_kwh / drawn_kwh.sum() if drawn_kwh.sum() > 0.0 else np.full(drawn_kwh.size, 1.0 / drawn_kwh.size)
+    by_zone = owed_kwh * price
+    at_mean = owed_kwh.sum(axis=1) * (price * weight).sum(axis=1)
+    missing: FloatArray = np.maximum(0.0, at_mean - by_zone.sum(axis=1))
+    priced: FloatArray = by_zone + missing[:, None] * weight
+    return priced
 
 
 def _intensity_errors(draws: Draws, sigma: float, seed: int) -> FloatArray:
