@@ -185,6 +185,7 @@ def test_a_card_is_a_line_for_a_paper(path: Path) -> None:
     assert result.exit_code == 0, result.output
     for words in ("GPU-hours", "90 % interval", "dynamic", "idle", "embodied", "g/kWh", "embellie-account/3"):
         assert words in result.output
+    assert "(53 % of it estimated) over 96 GPU-hours" in result.output, "no GPU was metered"
     document = json.loads(run("card", "job/train", "-n", "ml", "--ledger", str(path), "-o", "json").output)
     assert document["energyKwh"]["dynamic"] == pytest.approx(12 * 3.6)
     assert document["emissionsG"]["total"] == pytest.approx(
