@@ -129,6 +129,13 @@ def _owed(saving: Mapping[str, Any]) -> list[str]:
             f"Less was still to be done at the end than first come, first served would have left: the {-owed:,.1f} kg "
             f"less ({saving['owedKwh']:+,.0f} kWh) that it will emit are part of the saving, and not of its days."
         )
+    brought = sum(saving.get("broughtKg", {}).values())
+    if abs(brought) >= OWED_TOLD * saving["counterfactualKg"]:
+        more, whose = ("More", "given back to") if brought > 0.0 else ("Less", "taken off")
+        lines.append(
+            f"{more} waited at the beginning than first come, first served ({saving['broughtKwh']:+,.0f} "
+            f"kWh), which counts in the period before: {abs(brought):,.1f} kg are {whose} the saving, and not its days."
+        )
     if left_out := saving.get("leftOut"):
         lines.append(f"{left_out} workloads fit on no node of the cluster as it is now: they are in neither schedule.")
     return lines
