@@ -57,8 +57,8 @@ def as_html(report: Mapping[str, Any]) -> str:
             _figure(
                 _saving_chart(report),
                 "Against first come first served with the same arrivals. Bars are the best estimate, lines the 90 % "
-                "interval. A day below zero pays for work that was moved to it; owed is what is still to be done at the end, "
-                "brought what waited when the period began.",
+                "interval. A day below zero pays for work that was moved to it; owed is what is still to be done at "
+                "the end, brought what waited when the period began.",
             ),
         ]
     parts += [f"<h2>By {_e(report['by'])}</h2>", _table(report), "<h2>How far can it be trusted?</h2>", _trust(cluster)]
