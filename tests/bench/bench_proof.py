@@ -28,15 +28,18 @@ from embellie.ledger import Draft, Kind, Ledger, LedgerReader, verify
 FIRST_SEED = 900_000
 """Of the weeks that are reported; nothing was chosen on them. Spent, because looked at: 100,000, 800,000."""
 FIRST_CALIBRATION_SEED = 300_000
-SATURATED_WEEKS = 20
-PLANT_SEED = 7
-"""Of the month; causes were looked for on 3, and stated uncertainties checked on 11 and 12."""
+SATURATED_WEEKS, FIRST_SATURATED_SEED = 20, 920_000
+"""Spent, because version 5 was thought out on them: 900,000 to 900,008."""
+PLANT_SEED = 13
+"""Of the month; causes were looked for on 3 and 7, and stated uncertainties checked on 11 and 12."""
 LARGE_KWH = 1.0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weeks", type=int, default=200, help="weeks for each load (default 200)")
+    parser.add_argument(
+        "--weeks", type=int, default=200, help="weeks for each load (default 200; saturated ones at most 20)"
+    )
     every_load = [*weeks.LOADS, "saturated"]
     parser.add_argument("--loads", nargs="+", choices=every_load, default=every_load, help="only weeks of these loads")
     parser.add_argument("--days", type=int, default=30, help="days of the plant (default 30)")
@@ -82,10 +85,15 @@ def plant_rows(days: int, seed: int, kept: Path | None = None) -> Iterator[tuple
     yield "month: the worst single day's residual", f"{found.worst_day_percent:.2f} %", "told, no target", True
     large = [job for job in found.jobs if job.true_kwh > LARGE_KWH]
     small = [job for job in found.jobs if job.true_kwh <= LARGE_KWH]
-    over = sum(job.off_percent > 5.0 for job in large)
-    yield f"month: energy of {len(large)} jobs above 1 kWh against the truth", _off(large), "all within 5 %", over == 0
-    over = sum(job.off_percent > 5.0 for job in small)
-    yield f"month: energy of the {len(small)} smaller ones, {over} beyond 5 %", _off(small), "told, no target", True
+    for what, jobs in (
+        (f"of all {len(found.jobs)} jobs", found.jobs),
+        (f"of the {len(large)} above 1 kWh", large),
+        (f"of the {len(small)} smaller", small),
+    ):
+        over = sum(job.off_percent > 5.0 for job in jobs)
+        yield f"month: energy {what}, {over} beyond 5 % of the truth", _off(jobs), "all within 5 %", over == 0
+    silent = sum(5.0 < job.off_percent > job.stated_percent for job in found.jobs)
+    yield "month: jobs beyond 5 % and beyond what a card states", f"{silent}", "0", silent == 0
     held = 100.0 * float(np.mean([job.off_percent <= job.stated_percent for job in found.jobs]))
     yield "month: jobs within the uncertainty that a card states", f"{held:.1f} %", ">= 90 %", held >= 90.0
     lost = found.expected_intervals - found.intervals
@@ -124,7 +132,7 @@ def week_rows(count: int, loads: Collection[str]) -> Iterator[tuple[str, str, st
         yield f"{name} cluster: 90 % interval covers the true saving", text, "85..95 %", 85.0 <= share <= 95.0
         yield f"{name} cluster: mean true saving, mean width", f"{saved:.2f} %, {width:.2f} %", "told, no target", True
     if "saturated" in loads:
-        seeds = range(FIRST_SEED, FIRST_SEED + SATURATED_WEEKS)
+        seeds = range(FIRST_SATURATED_SEED, FIRST_SATURATED_SEED + min(count, SATURATED_WEEKS))
         with ProcessPoolExecutor() as pool:
             found = list(pool.map(weeks.draw_saturated_week, seeds))
         zero = [week.said.verdict for week in found].count("about zero")
@@ -134,8 +142,14 @@ def week_rows(count: int, loads: Collection[str]) -> Iterator[tuple[str, str, st
         too_much = sum(week.said.saved_g.low > week.truth_g for week in found)
         text = f"{too_much} of {len(found)} weeks"
         yield "saturated cluster: claims more than is true", text, "<= 1 in 20", too_much <= 0.05 * len(found)
-        saved = 100.0 * float(np.mean([week.truth_g / week.base_g for week in found]))
-        yield "saturated cluster: mean true saving", f"{saved:.2f} %", "told, no target", True
+        for what, grams in (
+            ("true saving", [week.truth_g for week in found]),
+            ("of it by other hours within the week", [week.by_hours_g for week in found]),
+            ("said", [week.said.saved_g.value for week in found]),
+        ):
+            share = np.array([100.0 * g / week.base_g for g, week in zip(grams, found, strict=True)])
+            text = f"{share.mean():.2f} % ({share.min():.2f} to {share.max():.2f})"
+            yield f"saturated cluster: {what}, mean (range)", text, "told, no target", True
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     yield "CPU time of the weeks", f"{spent:.0f} s", "told, no target", True

@@ -300,6 +300,19 @@ def test_pseudonyms_are_the_same_for_one_person_and_need_the_key(tmp_path: Path)
     assert (tmp_path / "ledger.sqlite.pseudonym-key").stat().st_mode & 0o077 == 0
 
 
+def test_nothing_is_not_called_whole(path: Path, tmp_path: Path) -> None:
+    runner = CliRunner()
+    Ledger(path, leader="a", version="1").close()
+    fresh = runner.invoke(cli, ["ledger", "verify", "--ledger", str(path)])
+    assert (fresh.exit_code, "whole" in fresh.output) == (0, False)
+    assert "It holds no records yet" in fresh.output
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    refused = runner.invoke(cli, ["ledger", "verify", str(empty)])
+    assert refused.exit_code == 1
+    assert "is empty: it is no export of a ledger" in refused.output
+
+
 def test_the_command_verifies_names_what_is_wrong_and_exits_with_1(filled: Path, tmp_path: Path) -> None:
     runner = CliRunner()
     good = runner.invoke(cli, ["ledger", "verify", "--ledger", str(filled)])
@@ -307,7 +320,9 @@ def test_the_command_verifies_names_what_is_wrong_and_exits_with_1(filled: Path,
     assert "The chain is whole." in good.output
     exported = tmp_path / "out.jsonl"
     assert runner.invoke(cli, ["ledger", "export", "--ledger", str(filled), "--out", str(exported)]).exit_code == 0
-    assert runner.invoke(cli, ["ledger", "verify", str(exported)]).exit_code == 0
+    copy = runner.invoke(cli, ["ledger", "verify", str(exported)])
+    assert copy.exit_code == 0
+    assert "cut off can only be told with a head that was kept" in copy.output
     exported.write_text(exported.read_text().replace('"k":7', '"k":8'))
     bad = runner.invoke(cli, ["ledger", "verify", str(exported)])
     assert bad.exit_code == 1

@@ -187,7 +187,7 @@ def test_days_that_were_compacted_still_tell_by_which_method_they_were_accounted
     write(path, swinging(48))
     with Ledger(path, leader="a", version="1") as ledger:
         compact(ledger, T0 + 3 * DAY, T0 + 3 * DAY)
-    assert document(path, "2026-03-28", "2026-03-30")["method"]["accounts"] == "embellie-account/2"
+    assert document(path, "2026-03-28", "2026-03-30")["method"]["accounts"] == "embellie-account/3"
 
 
 def test_names_with_line_breaks_and_terminal_codes_stay_on_their_line(path: Path) -> None:
@@ -295,3 +295,20 @@ def test_a_verdict_never_calls_a_number_a_saving_whose_sign_nobody_knows(
     assert words in told
     if "zero" in words:
         assert "holds zero, so that nobody can tell a saving from a loss" in told
+
+
+def test_work_that_waits_over_the_edge_of_two_periods_is_charged_to_one_of_them(path: Path) -> None:
+    """The grid is even, so that waiting neither saves nor costs, in no period."""
+    came = T0 + 12 * HOUR
+    waited = ran(0, submitted=came, start=came + 12 * HOUR, end=came + 24 * HOUR, latestStart=came + 14 * HOUR)
+    write(path, [*(zone_hour(k) for k in range(96)), waited])
+    first, then, both = (
+        document(path, *days)["cluster"]["saving"]
+        for days in (("2026-03-28", "2026-03-29"), ("2026-03-29", "2026-03-30"), ("2026-03-28", "2026-03-30"))
+    )
+    assert first["owedKwh"] == pytest.approx(12 * 3.6 * 1.2, rel=0.1)
+    assert then["broughtKwh"] == pytest.approx(12 * 3.6 * 1.2, rel=0.1)
+    assert both["owedKwh"] == both["broughtKwh"] == pytest.approx(0.0, abs=0.5)
+    for one in (first, then, both):
+        assert one["verdict"] == "about zero"
+        assert one["savedKg"]["value"] == pytest.approx(0.0, abs=1.0)

@@ -42,7 +42,7 @@ def test_a_report_adds_up_and_shows_the_saving_with_its_interval_beside_the_sum_
     assert saving["whyTheyDiffer"]
     assert saving["gpuHoursDelayed"] == pytest.approx(4 * 6 * 8)
     assert document["cluster"]["delay"]["meanHours"] == pytest.approx(6)
-    assert document["method"] == {"accounts": "embellie-account/2", "savings": "embellie-savings/4"}
+    assert document["method"] == {"accounts": "embellie-account/3", "savings": "embellie-savings/5"}
 
 
 @pytest.mark.parametrize("form", ["table", "csv"])
@@ -183,8 +183,9 @@ def test_a_card_is_a_line_for_a_paper(path: Path) -> None:
     write(path, swinging(24))
     result = run("card", "job/train", "-n", "ml", "--ledger", str(path))
     assert result.exit_code == 0, result.output
-    for words in ("GPU-hours", "90 % interval", "dynamic", "idle", "embodied", "g/kWh", "embellie-account/2"):
+    for words in ("GPU-hours", "90 % interval", "dynamic", "idle", "embodied", "g/kWh", "embellie-account/3"):
         assert words in result.output
+    assert "(53 % of it estimated) over 96 GPU-hours" in result.output, "no GPU was metered"
     document = json.loads(run("card", "job/train", "-n", "ml", "--ledger", str(path), "-o", "json").output)
     assert document["energyKwh"]["dynamic"] == pytest.approx(12 * 3.6)
     assert document["emissionsG"]["total"] == pytest.approx(
@@ -195,7 +196,7 @@ def test_a_card_is_a_line_for_a_paper(path: Path) -> None:
 def test_after_an_upgrade_within_a_period_both_methods_are_named(path: Path) -> None:
     older = [replace(draft, body={**draft.body, "method": "embellie-account/1"}) for draft in swinging(12)]
     write(path, [*older, *swinging(24)[12:]])
-    both = "embellie-account/1 and embellie-account/2"
+    both = "embellie-account/1 and embellie-account/3"
     assert both in report(path, "2026-03-28", "2026-03-29").output
     assert f"method {both}" in run("card", "job/train", "-n", "ml", "--ledger", str(path)).output
 

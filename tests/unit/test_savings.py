@@ -201,6 +201,31 @@ def test_zones_are_wrong_about_their_intensity_each_for_itself() -> None:
     assert found.saved_g.high - found.saved_g.low == pytest.approx(spread, rel=0.2)
 
 
+@pytest.mark.parametrize(
+    ("owed", "grams"),
+    [
+        ((10.0, 10.0), -10 * 100 - 10 * 300),  # as dirty as it is
+        ((-30.0, 30.0), -30 * (300 - 100)),  # to a dirtier zone: paid for at once
+        ((30.0, -30.0), 0.0),  # to a cleaner zone: a saving of the period in which it runs
+        ((50.0, -30.0), -20 * 200.0),  # net, at the mean of the zones
+        ((-10.0, -10.0), 10 * 100 + 10 * 300),  # less left to do than first come first served
+    ],
+)
+def test_that_work_will_run_in_a_cleaner_zone_is_no_saving_before_it_has(
+    owed: tuple[float, float], grams: float
+) -> None:
+    window = Window(start=T0, step=HOUR, slots=24)
+    same = np.ones((20, 2, 24))
+    draws = Draws(window=window, zones=("clean", "dirty"), ours=same, fifo=same, owed=np.tile(owed, (20, 1)))
+    ci = np.stack([np.full(24, 100.0), np.full(24, 300.0)])
+    found = savings(draws, ci, PRICES.kind, prices=ci / 1000.0, uncertainty=CERTAIN)
+    assert found.saved_g.value == pytest.approx(grams)
+    assert sum(zone.saved_g.value for zone in found.by_zone.values()) == pytest.approx(grams)
+    assert found.cost_saved is not None
+    assert found.cost_saved.value == pytest.approx(grams / 1000.0)
+    assert found.saved_kwh.value == pytest.approx(-sum(owed))
+
+
 def test_work_that_fits_nowhere_any_more_is_left_out_and_counted() -> None:
     site = SimSite(
         cells=(SimCell(name="west", grid_zone="west", nodes=1),), grid_zones=(SimGridZone(name="west", signal=PRICES),)

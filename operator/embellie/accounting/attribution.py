@@ -14,6 +14,7 @@ import numpy as np
 
 from embellie.accounting.known import Gang, GpuMeter, Stay
 from embellie.accounting.meters import Steps, counter_steps, power_steps
+from embellie.accounting.unseen import Free, unseen_kwh
 from embellie.domain.forecast import FloatArray
 
 GPU_MAX_W = 2500.0
@@ -29,6 +30,8 @@ class Used:
 
     kwh: FloatArray
     covered_s: FloatArray
+    guessed: bool = False
+    """Which of several GPUs were the gang's, no sample says."""
 
 
 @dataclass(slots=True)
@@ -65,24 +68,35 @@ def gpu_use(
         longest_s: A power meter's longer silence is not bridged [s].
     """
     used: dict[tuple[str, str], Used] = {}
-    stays: dict[tuple[str, str], list[Stay]] = {}
+    stays: dict[str, dict[str, list[Stay]]] = {}
     for gang in gangs:
         for stay in gang.stays:
-            stays.setdefault((gang.uid, stay.node), []).append(stay)
+            stays.setdefault(stay.node, {}).setdefault(gang.uid, []).append(stay)
+    metered = []
     for gpu in gpus:
-        edges = edges_s.get(gpu.node)
-        if edges is None:
+        if gpu.node not in edges_s:
             continue
         steps = _steps(gpu, longest_s)
         if steps.joules.size == 0:
             continue
         by_time = dict(zip(gpu.samples.at_s, gpu.holders, strict=False))
         held = [by_time.get(at_s, {}) for at_s in steps.at_s.tolist()]
-        found = _presences(steps.at_s.tolist(), held, {uid: stays.get((uid, gpu.node), []) for h in held for uid in h})
-        if not found:
-            continue
-        steps = _divided(gpu, steps, found, idle_w.get(gpu.node, 0.0), longest_s)
-        for uid, share in _shares(steps, found).items():
+        of_node = stays.get(gpu.node, {})
+        found = _presences(steps.at_s.tolist(), held, {uid: of_node.get(uid, []) for h in held for uid in h})
+        metered.append((gpu, steps, found))
+    seen = {(one.uid, gpu.node) for gpu, _, found in metered for one in found}
+    unseen = {
+        node: {uid: mine for uid, mine in of_node.items() if (uid, node) not in seen} for node, of_node in stays.items()
+    }
+    free: dict[str, list[Free]] = {}
+    for gpu, whole, found in metered:
+        edges, idle = edges_s[gpu.node], idle_w.get(gpu.node, 0.0)
+        missing = unseen.get(gpu.node, {})
+        steps = _divided(gpu, whole, found, idle, longest_s, [stay for mine in missing.values() for stay in mine])
+        shares = _shares(steps, found)
+        if missing:
+            free.setdefault(gpu.node, []).extend(_free(steps, shares, idle))
+        for uid, share in shares.items():
             part = steps.between(edges, share)
             entry = used.get((uid, gpu.node))
             if entry is None:
@@ -90,7 +104,18 @@ def gpu_use(
             else:
                 entry.kwh = entry.kwh + part.kwh
                 entry.covered_s = entry.covered_s + part.covered_s
+    for node, parts in free.items():
+        told = unseen_kwh(parts, unseen[node], edges_s[node], idle_w=idle_w.get(node, 0.0), most_w=GPU_MAX_W)
+        used |= {(uid, node): Used(kwh, there_s, guessed=True) for uid, (kwh, there_s) in told.items()}
     return used
+
+
+def _free(steps: Steps, shares: Mapping[str, FloatArray], idle_w: float) -> list[Free]:
+    """Return the stretches in which nobody was seen to hold a GPU."""
+    nobody = (sum(shares.values(), np.zeros_like(steps.joules)) <= 0.0) & (steps.known > 0.0) & (steps.guessed <= 0.0)
+    first, last = steps.at_s[:-1][nobody], steps.at_s[1:][nobody]
+    above = steps.joules[nobody] - idle_w * (last - first)
+    return [Free(a, b, j) for a, b, j in zip(first.tolist(), last.tolist(), above.tolist(), strict=True)]
 
 
 def _steps(gpu: GpuMeter, longest_s: float, changes_s: Sequence[float] = ()) -> Steps:
@@ -154,8 +179,18 @@ def _presence(
     return _Presence(uid, weight, start, end, seen, at_s[last], min(start, wish))
 
 
-def _divided(gpu: GpuMeter, steps: Steps, found: Sequence[_Presence], idle_w: float, longest_s: float) -> Steps:
-    """Divide the steps in which somebody came or went at that instant."""
+def _divided(
+    gpu: GpuMeter,
+    steps: Steps,
+    found: Sequence[_Presence],
+    idle_w: float,
+    longest_s: float,
+    unseen: Sequence[Stay] = (),
+) -> Steps:
+    """Divide the steps in which somebody came or went at that instant.
+
+    What nobody is seen to hold draws idle power, but where work was on the node that no sample shows.
+    """
     times = steps.at_s
     moments = np.unique([moment for one in found for moment in (one.start_s, one.end_s)])
     inside = (moments > times[0]) & (moments < times[-1])
@@ -186,7 +221,11 @@ def _divided(gpu: GpuMeter, steps: Steps, found: Sequence[_Presence], idle_w: fl
         known_w = dict(one for one in (power(k - 1), power(k + 1)) if one is not None)
         known_w[()] = idle_w
         who = [there(a, b) for a, b in pairwise(bounds)]
-        parts[k] = (cuts, _spread(float(steps.joules[k]), np.diff(bounds), [known_w.get(one) for one in who], who))
+        watts = [
+            None if not one and any(stay.start_s < b and stay.end_s > a for stay in unseen) else known_w.get(one)
+            for one, (a, b) in zip(who, pairwise(bounds), strict=True)
+        ]
+        parts[k] = (cuts, _spread(float(steps.joules[k]), np.diff(bounds), watts, who))
     return steps.divided(parts)
 
 

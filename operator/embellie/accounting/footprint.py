@@ -62,10 +62,15 @@ class Footprint:
         return self.dynamic_g + self.idle_g + self.embodied_g
 
     @property
+    def estimated_share(self) -> float:
+        """Which share of the machines' energy was assumed, not metered."""
+        it_kwh = self.dynamic_kwh + self.idle_kwh
+        return min(1.0, self.estimated_kwh / it_kwh) if it_kwh > 0.0 else 0.0
+
+    @property
     def interval_g(self) -> tuple[float, float]:
         """90 % interval of the total: the parts' uncertainties, taken as independent [g]."""
-        it_kwh = self.dynamic_kwh + self.idle_kwh
-        share = min(1.0, self.estimated_kwh / it_kwh) if it_kwh > 0.0 else 0.0
+        share = self.estimated_share
         edges = min(1.0, EDGES_S / 3600.0 / self.hours) if self.hours > 0.0 else 1.0
         energy = ENERGY_MEASURED + (ENERGY_ESTIMATED - ENERGY_MEASURED) * share
         running = self.dynamic_g + self.idle_g
@@ -77,16 +82,17 @@ class Footprint:
         """Return the sentence for a paper."""
         low, high = self.interval_g
         dynamic, idle, embodied = _mass(self.dynamic_g), _mass(self.idle_g), _mass(self.embodied_g)
+        guessed = f" ({100 * self.estimated_share:.0f} % of it estimated)" if self.estimated_share >= 0.01 else ""
         return (
-            f"{self.name} used {_kwh(self.kwh)} over {self.gpu_hours:,.0f} GPU-hours and emitted "
+            f"{self.name} used {_amount(self.kwh)} kWh{guessed} over {_amount(self.gpu_hours)} GPU-hours and emitted "
             f"{_mass(self.total_g)} CO2e (90 % interval {_mass(low)} to {_mass(high)}): {dynamic} dynamic, "
             f"{idle} idle, {embodied} embodied; mean carbon intensity {self.g_per_kwh:.0f} g/kWh "
             f"({SignalKind(self.signal_kind).words}, location-based); method {self.method}."
         )
 
 
-def _kwh(value: float) -> str:
-    return f"{value:,.0f} kWh" if value >= 100 else f"{value:.3g} kWh"
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _mass(grams: float) -> str:

@@ -18,6 +18,10 @@ LONGEST_GAP_S = 86400.0
 """A counter that was silent for longer tells nothing about when it counted [s]."""
 
 
+NOTICED_S = 15.0
+"""So late the end of work is noticed: a turn [s]."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SlotEnergy:
     """Energy by slot. `covered_s` is for how long of each slot it is known, `guessed_s` how much of that is a guess."""
@@ -140,6 +144,12 @@ def power_steps(
     changes = changes[(changes > times[0]) & (changes <= times[-1])]
     if changes.size == 0:
         return steps
+    index = np.searchsorted(times, changes, side="left") - 1
+    # An end is noticed some seconds late: the sample just before it may show it already.
+    rise = np.abs(np.diff(values))
+    early = (index >= 1) & (changes - times[index] <= NOTICED_S) & (rise[index - 1] > rise[index])
+    came = (np.maximum(changes - NOTICED_S, times[index - 1]) + times[index]) / 2.0
+    changes = np.sort(np.where(early, came, changes))
     # Of each step that work came or went in: its first and its last change.
     index = np.searchsorted(times, changes, side="left") - 1
     changed, first = np.unique(index, return_index=True)

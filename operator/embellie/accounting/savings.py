@@ -17,7 +17,7 @@ from embellie.accounting.emissions import Signal
 from embellie.domain.forecast import FloatArray
 from embellie.domain.reasons import SignalKind
 
-METHOD = "embellie-savings/4"
+METHOD = "embellie-savings/5"
 LEVEL = 0.9
 
 
@@ -94,12 +94,12 @@ def slot_energy(runs: Sequence[Run], zones: Sequence[ZonePower], window: Window)
     )
 
 
-def energy_after(runs: Sequence[Run], zones: Sequence[ZonePower], window: Window) -> FloatArray:
-    """Return what runs still draw after a window, by zone, overhead included, idle nodes not [kWh]."""
+def energy_after(runs: Sequence[Run], zones: Sequence[ZonePower], moment: datetime) -> FloatArray:
+    """Return what runs still draw after an instant, by zone, overhead included, idle nodes not [kWh]."""
     pue = {zone.name: zone.pue for zone in zones}
     left = dict.fromkeys(pue, 0.0)
     for run in runs:
-        hours = (run.end - max(run.start, window.end)).total_seconds() / 3600.0
+        hours = (run.end - max(run.start, moment)).total_seconds() / 3600.0
         if hours > 0.0 and run.zone in left:
             left[run.zone] += run.power_kw * hours * pue[run.zone]
     return np.array([left[zone.name] for zone in zones])
@@ -137,6 +137,8 @@ class Draws:
     """First come first served: shape (draws, zones, slots)."""
     owed: FloatArray
     """What the schedule that was still draws after the window, beyond what the other does: shape (draws, zones)."""
+    brought: FloatArray | None = None
+    """What it still had to draw when the window began, beyond what the other had: (draws, zones). None: nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +158,10 @@ class ZoneSaving:
     saved_g: Range
     saved_kwh: Range
     shifted_kwh: float
+    owed_g: float
+    """What is taken off for what was still to be drawn at the end."""
+    brought_g: float
+    """What is given back for what was still to be drawn at the beginning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +181,10 @@ class Savings:
     cost_saved: Range | None
     """In the currency of the prices; None without prices."""
     owed_kwh: float
-    """Energy that the schedule still has to draw after the window, beyond the counterfactual; taken off above."""
+    """Energy that the schedule still has to draw after the window, beyond the counterfactual; taken off above, at its
+    zones' intensity or at the mean of the zones, whichever is more."""
+    brought_kwh: float = 0.0
+    """The same at the beginning of the window; the period before was charged with it, and it is given back above."""
     by_day: tuple[ZoneDay, ...] = field(default=())
     by_zone: Mapping[str, ZoneSaving] = field(default_factory=dict)
 
@@ -214,10 +223,14 @@ def savings(
     gained = draws.fifo - draws.ours
     noisy = ci[None] * _intensity_errors(draws, uncertainty.intensity, seed)
     # What is still to be drawn has to be paid at some hour: at the mean intensity of the window's last 24 hours.
-    owed = draws.owed
     last_day = slice(-max(1, round(timedelta(hours=24) / draws.window.step)), None)
-    owed_g = owed * noisy[:, :, last_day].mean(axis=2)
+    owed_g = _owed(draws.owed, noisy[:, :, last_day].mean(axis=2), meter[:, last_day].sum(axis=1))
+    # What was left to do when the window began was taken off the period before it, and is given back where it is drawn.
+    first_day = slice(0, max(1, round(timedelta(hours=24) / draws.window.step)))
+    brought = np.zeros_like(draws.owed) if draws.brought is None else draws.brought
+    brought_g = _owed(brought, noisy[:, :, first_day].mean(axis=2), meter[:, first_day].sum(axis=1))
     grams, kwh = gained * noisy, gained
+    edges_g, edges_kwh = brought_g - owed_g, brought - draws.owed
     by_day = tuple(
         ZoneDay(
             day=day,
@@ -228,7 +241,7 @@ def savings(
         for day, part in draws.window.days()
         for z, zone in enumerate(draws.zones)
     )
-    total = grams.sum(axis=(1, 2)) - owed_g.sum(axis=1)
+    total = grams.sum(axis=(1, 2)) + edges_g.sum(axis=1)
     counterfactual = meter[None] + gained
     hours = draws.window.step.total_seconds() / 3600.0
     peaks = {
@@ -237,28 +250,52 @@ def savings(
     }
     cost = None
     if prices is not None:
-        owed_cost = owed * prices[:, last_day].mean(axis=1)[None]
-        cost = range_of((gained * prices[None]).sum(axis=(1, 2)) - owed_cost.sum(axis=1))
+        owed_cost = _owed(draws.owed, prices[:, last_day].mean(axis=1)[None], meter[:, last_day].sum(axis=1))
+        brought_cost = _owed(brought, prices[:, first_day].mean(axis=1)[None], meter[:, first_day].sum(axis=1))
+        cost = range_of((gained * prices[None]).sum(axis=(1, 2)) + (brought_cost - owed_cost).sum(axis=1))
     return Savings(
         kind=kind,
         saved_g=range_of(total),
-        saved_kwh=range_of(kwh.sum(axis=(1, 2)) - owed.sum(axis=1)),
+        saved_kwh=range_of(kwh.sum(axis=(1, 2)) + edges_kwh.sum(axis=1)),
         counterfactual_g=float((meter * ci).sum() + total.mean()),
         measured_g=float((meter * ci).sum()),
         peak_change_kw=peaks,
         shifted_kwh=range_of(np.maximum(gained, 0.0).sum(axis=(1, 2))),
         cost_saved=cost,
-        owed_kwh=float(owed.sum(axis=1).mean()),
+        owed_kwh=float(draws.owed.sum(axis=1).mean()),
+        brought_kwh=float(brought.sum(axis=1).mean()),
         by_day=by_day,
         by_zone={
             zone: ZoneSaving(
-                saved_g=range_of(grams[:, z].sum(axis=1) - owed_g[:, z]),
-                saved_kwh=range_of(kwh[:, z].sum(axis=1) - owed[:, z]),
+                saved_g=range_of(grams[:, z].sum(axis=1) + edges_g[:, z]),
+                saved_kwh=range_of(kwh[:, z].sum(axis=1) + edges_kwh[:, z]),
                 shifted_kwh=float(np.maximum(gained[:, z], 0.0).sum(axis=1).mean()),
+                owed_g=float(owed_g[:, z].mean()),
+                brought_g=float(brought_g[:, z].mean()),
             )
             for z, zone in enumerate(draws.zones)
         },
     )
+
+
+def _owed(owed_kwh: FloatArray, price: FloatArray, drawn_kwh: FloatArray) -> FloatArray:
+    """Price what is still to be drawn, by replay and zone.
+
+    It is paid at its zones' intensity. Where that comes to less than the same energy costs at the mean of the zones,
+    the mean counts: that work *will* run in a cleaner zone is no saving of a period in which it has not run. It counts
+    in the period in which it does; a dirtier zone is paid for at once.
+
+    Args:
+        owed_kwh: What the schedule that was still draws beyond the other, shape (replays, zones).
+        price: Intensity or price, shape (replays, zones) or (1, zones).
+        drawn_kwh: What the zones drew of late: by which the mean is weighted.
+    """
+    weight = drawn_kwh / drawn_kwh.sum() if drawn_kwh.sum() > 0.0 else np.full(drawn_kwh.size, 1.0 / drawn_kwh.size)
+    by_zone = owed_kwh * price
+    at_mean = owed_kwh.sum(axis=1) * (price * weight).sum(axis=1)
+    missing: FloatArray = np.maximum(0.0, at_mean - by_zone.sum(axis=1))
+    priced: FloatArray = by_zone + missing[:, None] * weight
+    return priced
 
 
 def _intensity_errors(draws: Draws, sigma: float, seed: int) -> FloatArray:

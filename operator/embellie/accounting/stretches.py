@@ -42,7 +42,7 @@ def node_parts(known: ZoneInterval, edges: FloatArray) -> tuple[list[NodeEnergy]
         found, covered_s = _parts_of(machine, cuts[machine.name], power, on_node.get(machine.name, ()), used)
         node_s += covered_s
         nodes += found
-    return nodes, node_s, sum(float(one.covered_s.sum()) for one in used.values())
+    return nodes, node_s, sum(float(one.covered_s.sum()) for one in used.values() if not one.guessed)
 
 
 def bridged_s(length_s: float) -> float:
@@ -101,7 +101,7 @@ def _parts_of(
                     gpu_seconds=seconds,
                     gpu_kwh=gpu_kwh + gang.watts_per_gpu * missing_s / 3.6e6,
                     cpu_kwh=float(cpu_kwh[gang.uid][k]),
-                    estimated=missing_s > 0.1 * seconds,
+                    estimated=missing_s > 0.1 * seconds or (mine is not None and mine.guessed),
                 )
             )
         found.append(

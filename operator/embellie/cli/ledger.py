@@ -42,7 +42,7 @@ def export(out: Path | None, ledger: Path) -> None:
                 return
             with out.open("w", encoding="utf-8") as file:
                 count = write_export(reader.entries(), file)
-            click.echo(f"{count} records written to {out}; the head is {reader.head.seq}:{reader.head.hash}")
+            click.echo(f"{_count(count, 'record')} written to {out}; the head is {reader.head.seq}:{reader.head.hash}")
     except LedgerError as error:
         raise click.ClickException(str(error)) from error
     except BrokenPipeError:
@@ -69,12 +69,12 @@ def verify_command(file: Path | None, head: str | None, ledger: Path) -> None:
         click.echo(f"WRONG: {finding.what}.")
     compacted = f", {result.compacted} more compacted into daily accounts" if result.compacted else ""
     click.echo(
-        f"{result.records} records in {result.segments} segments{compacted}; "
+        f"{_count(result.records, 'record')} in {_count(result.segments, 'segment')}{compacted}; "
         f"the head is {result.head_seq}:{result.head_hash}"
     )
     if expected is not None and result.sound and not result.compared:
         click.echo(f"Record {expected[0]} was compacted since, so that its hash cannot be compared: keep a newer head.")
-    click.echo("The chain is whole." if result.sound else "The ledger was changed: do not rely on it.")
+    click.echo(_verdict(result, of_export=file is not None, expected=expected is not None))
     sys.exit(0 if result.sound else 1)
 
 
@@ -89,8 +89,26 @@ def _verify_ledger(path: Path, expected: tuple[int, str] | None) -> Verification
 
 def _verify_export(path: Path, expected: tuple[int, str] | None) -> Verification:
     with path.open(encoding="utf-8") as first, path.open(encoding="utf-8") as second:
+        if not first.readline():
+            raise LedgerError(f"{path} is empty: it is no export of a ledger")
+        first.seek(0)
         daily = (entry for entry in read_export(first) if entry.kind == Kind.DAILY)
         return verify(read_export(second), daily, known=expected)
+
+
+def _verdict(result: Verification, *, of_export: bool, expected: bool) -> str:
+    if not result.sound:
+        return "The ledger was changed: do not rely on it."
+    if result.records == 0:
+        return "It holds no records yet: there is nothing to check."
+    if of_export and not expected:
+        # The file of a ledger knows its own head; an export does not.
+        return "The chain is whole. Whether its end was cut off can only be told with a head that was kept: --head."
+    return "The chain is whole."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _head(text: str | None) -> tuple[int, str] | None:

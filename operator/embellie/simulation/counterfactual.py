@@ -99,7 +99,14 @@ def replay_counterfactual(
             ours=np.stack([slot_energy(was, zones, window) for was, _ in pairs]),
             fifo=np.stack([slot_energy(fifo, zones, window) for _, fifo in pairs]),
             owed=np.stack(
-                [energy_after(was, zones, window) - energy_after(fifo, zones, window) for was, fifo in pairs]
+                [energy_after(was, zones, window.end) - energy_after(fifo, zones, window.end) for was, fifo in pairs]
+            ),
+            brought=np.stack(
+                [
+                    energy_after(_came(was, window), zones, window.start)
+                    - energy_after(_came(fifo, window), zones, window.start)
+                    for was, fifo in pairs
+                ]
             ),
         ),
         central=central,
@@ -140,6 +147,11 @@ def _draw(
         for job, duration, length, power in zip(jobs, durations, lengths, elsewhere, strict=True)
     ]
     return was, simulate(drawn, site, "fifo").runs
+
+
+def _came(runs: Sequence[Run], window: Window) -> list[Run]:
+    """Return the runs of work that had come when a window began."""
+    return [run for run in runs if run.submitted_at < window.start]
 
 
 def _unseen_s(so_far_s: float, expected_s: float, uncertainty: Uncertainty, rng: np.random.Generator) -> float:

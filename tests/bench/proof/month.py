@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from embellie.accounting import Run
-from embellie.accounting.footprint import EDGES_S, ENERGY_MEASURED
+from embellie.accounting.footprint import EDGES_S, ENERGY_ESTIMATED, ENERGY_MEASURED
 from embellie.accounting.interval import account_interval
 from embellie.accounting.known import Gang as AccountGang
 from embellie.accounting.known import GpuMeter, Machine, Price, Samples, Stay, ZoneInterval
@@ -53,6 +53,8 @@ class Seated:
     flex: str
     true_kwh: float = 0.0
     counted_kwh: float = 0.0
+    counted_idle_kwh: float = 0.0
+    estimated_kwh: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,8 @@ class JobResult:
     true_kwh: float
     counted_kwh: float
     hours: float
+    estimated: float = 0.0
+    """Which share of what its account says was not measured."""
 
     @property
     def off_percent(self) -> float:
@@ -70,8 +74,9 @@ class JobResult:
 
     @property
     def stated_percent(self) -> float:
-        """How far off it says that it may be: the uncertainty of measured energy and of its ends, as a card has it."""
-        return 100.0 * float(np.hypot(ENERGY_MEASURED, EDGES_S / 3600.0 / self.hours))
+        """How far off it says that it may be: the uncertainty of its energy and of its ends, as a card has it."""
+        energy = ENERGY_MEASURED + (ENERGY_ESTIMATED - ENERGY_MEASURED) * self.estimated
+        return 100.0 * float(np.hypot(energy, EDGES_S / 3600.0 / self.hours))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +125,10 @@ def run_month(ledger_path: Path, *, seed: int, days: int = DAYS) -> MonthResult:
         rest[0] += kwh["unexplained"]
         rest[1] += kwh["metered"]
         for uid, row in body["adds"]["workloads"].items():
-            plant.by_uid[uid].counted_kwh += row["dynamicKwh"]
+            one = plant.by_uid[uid]
+            one.counted_kwh += row["dynamicKwh"]
+            one.counted_idle_kwh += row["idleKwh"]
+            one.estimated_kwh += row["estimatedKwh"]
         if known.end > cursor:
             cursor = known.end
             done = [one for one in runs_left if one.run.end <= cursor]
@@ -133,7 +141,12 @@ def run_month(ledger_path: Path, *, seed: int, days: int = DAYS) -> MonthResult:
             ledger = Ledger(ledger_path, leader="bench-2", version="bench")
     ledger.close()
     jobs = tuple(
-        JobResult(true_kwh=one.true_kwh, counted_kwh=one.counted_kwh, hours=(one.run.end - one.run.start) / weeks.HOUR)
+        JobResult(
+            true_kwh=one.true_kwh,
+            counted_kwh=one.counted_kwh,
+            hours=(one.run.end - one.run.start) / weeks.HOUR,
+            estimated=min(1.0, one.estimated_kwh / max(1e-9, one.counted_kwh + one.counted_idle_kwh)),
+        )
         for one in plant.seated
         if one.true_kwh > 0.0 and one.run.end <= plant.end
     )

@@ -13,7 +13,7 @@ hundreds of weeks would take hours.
 import csv
 import gzip
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -67,6 +67,8 @@ class Outcome:
     said: Savings
     base_g: float
     jobs: int
+    by_hours_g: float = 0.0
+    """What other hours within the week truly saved, whatever was moved between zones or left to do."""
 
     @property
     def covered(self) -> bool:
@@ -165,7 +167,8 @@ def draw_saturated_week(seed: int) -> Outcome:
     last = max(run.end for run in (*week.ours, *true_fifo))
     truth_g = truth.grams(true_fifo, week.begin, last) - truth.grams(week.ours, week.begin, last)
     base_g = truth.grams(true_fifo, week.begin, end)
-    return Outcome(truth_g=truth_g, said=said, base_g=base_g, jobs=len(week.jobs))
+    by_hours_g = truth.by_hours(true_fifo, week.begin, end) - truth.by_hours(week.ours, week.begin, end)
+    return Outcome(truth_g=truth_g, said=said, base_g=base_g, jobs=len(week.jobs), by_hours_g=by_hours_g)
 
 
 def account(
@@ -348,10 +351,15 @@ class _Truth:
 
     def grams(self, runs: Sequence[Run], begin: datetime, end: datetime) -> float:
         """Return what a schedule really emitted."""
+        return sum(float(np.dot(kwh, ci)) for kwh, ci in self._hours(runs, begin, end))
+
+    def by_hours(self, runs: Sequence[Run], begin: datetime, end: datetime) -> float:
+        """Return how much more it really emitted than the same energy would have at its zones' mean intensity."""
+        return sum(float(np.dot(kwh, ci - ci.mean())) for kwh, ci in self._hours(runs, begin, end))
+
+    def _hours(self, runs: Sequence[Run], begin: datetime, end: datetime) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Yield each zone's energy by hour, and its intensity."""
         window = whole_hours(begin, end)
-        total = 0.0
         for zone in self._site.zone_powers():
             it = power_curve(runs, replace(zone, pue=1.0), window.start, window.end).energy_between(window.edges_s)
-            n = it.size
-            total += float(np.dot(it * (1.0 + self._overhead[zone.name][:n]), self._ci[zone.name][:n]))
-        return total
+            yield it * (1.0 + self._overhead[zone.name][: it.size]), self._ci[zone.name][: it.size]

@@ -57,7 +57,8 @@ def as_html(report: Mapping[str, Any]) -> str:
             _figure(
                 _saving_chart(report),
                 "Against first come first served with the same arrivals. Bars are the best estimate, lines the 90 % "
-                "interval. A day below zero pays for work that was moved to it; owed is work that is still to be done.",
+                "interval. A day below zero pays for work that was moved to it; owed is what is still to be done at "
+                "the end, brought what waited when the period began.",
             ),
         ]
     parts += [f"<h2>By {_e(report['by'])}</h2>", _table(report), "<h2>How far can it be trusted?</h2>", _trust(cluster)]
@@ -126,9 +127,13 @@ def _energy_chart(report: Mapping[str, Any]) -> str:
 def _saving_chart(report: Mapping[str, Any]) -> str:
     days = [day for day in report["days"] if day["saving"]]
     labels = [day["day"][5:] for day in days]
-    owed = {zone: -kg for zone, kg in (report["cluster"]["saving"] or {}).get("owedKg", {}).items()}
-    if any(abs(kg) >= 0.05 for kg in owed.values()):
-        labels.append("owed")
+    saving = report["cluster"]["saving"] or {}
+    edges = [
+        (name, {zone: sign * kg for zone, kg in saving.get(key, {}).items()})
+        for name, key, sign in (("brought", "broughtKg", 1.0), ("owed", "owedKg", -1.0))
+    ]
+    edges = [(name, kg_of) for name, kg_of in edges if any(abs(kg) >= 0.05 for kg in kg_of.values())]
+    labels += [name for name, _ in edges]
     figure, axes = _axes(len(labels))
     zones = sorted({part["zone"] for day in days for part in day["saving"]})
     width = 0.8 / max(1, len(zones))
@@ -142,9 +147,9 @@ def _saving_chart(report: Mapping[str, Any]) -> str:
                 values.append(part["value"])
                 errors[0].append(max(0.0, part["value"] - part["low"]))
                 errors[1].append(max(0.0, part["high"] - part["value"]))
-        if labels[-1] == "owed" and zone in owed:
-            at.append(len(days) - 0.4 + width * (z + 0.5))
-            values.append(owed[zone])
+        for k, (_, kg_of) in enumerate(edges, start=len(days)):
+            at.append(k - 0.4 + width * (z + 0.5))
+            values.append(kg_of.get(zone, 0.0))
             for side in errors:
                 side.append(0.0)
         colour = (BLUE, ORANGE, GREEN, GREY)[z % 4]

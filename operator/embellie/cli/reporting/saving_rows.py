@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from embellie.accounting.savings import Range, Savings
+from embellie.accounting.savings import Range
 from embellie.cli.reporting.books import Books
 from embellie.cli.reporting.period import ReportError
 from embellie.cli.reporting.replayed import Cost, Delay, Saved, replay_books
@@ -43,19 +43,13 @@ def saving_row(saved: Saved) -> dict[str, Any]:
         "peakChangeKw": {zone: range_row(change) for zone, change in found.peak_change_kw.items()},
         "cost": None if saved.cost is None else _saved_cost(saved.cost),
         "owedKwh": found.owed_kwh,
-        "owedKg": _owed_kg(found),
+        "owedKg": {zone: part.owed_g / 1000.0 for zone, part in found.by_zone.items()},
+        "broughtKwh": found.brought_kwh,
+        "broughtKg": {zone: part.brought_g / 1000.0 for zone, part in found.by_zone.items()},
         "gpuHoursDelayed": saved.replayed.gpu_hours_delayed,
         "gpuHoursLost": saved.replayed.gpu_hours_lost,
         "leftOut": saved.replayed.left_out,
     }
-
-
-def _owed_kg(found: Savings) -> dict[str, float]:
-    """Return by zone what the days saved and the whole did not: work that is still to be done, at its price [kg]."""
-    kg = {zone: -whole.saved_g.value / 1000.0 for zone, whole in found.by_zone.items()}
-    for one in found.by_day:
-        kg[one.zone] += one.saved_g.value / 1000.0
-    return kg
 
 
 def _saved_cost(cost: Cost) -> dict[str, Any]:

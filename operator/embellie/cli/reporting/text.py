@@ -103,12 +103,7 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
     worked = f"{abs(lost):,.0f} GPU-hours {'less' if lost >= 0.0 else 'more'} were worked by the end"
     lines.append(f"It cost {delayed:,.0f} GPU-hours of delay, and {worked}.")
     lines.append(f"{saving['shiftedKwh']['value']:,.0f} kWh moved to other hours or zones.")
-    owed = sum(saving["owedKg"].values())
-    if abs(owed) >= OWED_TOLD * saving["counterfactualKg"]:
-        lines.append(
-            f"Work worth {saving['owedKwh']:,.0f} kWh was still to be done at the end; the {owed:,.1f} kg that it will "
-            "emit are taken off the saving, and not off its days."
-        )
+    lines += _owed(saving)
     cost = saving["cost"]
     if cost is not None:
         less, unit = cost["saved"], cost["currency"]
@@ -119,6 +114,31 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
         )
     peaks = ", ".join(f"{zone} {change['value']:+,.1f} kW" for zone, change in sorted(saving["peakChangeKw"].items()))
     return [*lines, f"Peak power against first come first served: {peaks}."]
+
+
+def _owed(saving: Mapping[str, Any]) -> list[str]:
+    """Say what is still to be done, where it matters, and what is in no schedule."""
+    lines, owed = [], sum(saving["owedKg"].values())
+    if owed >= OWED_TOLD * saving["counterfactualKg"]:
+        lines.append(
+            f"More was still to be done at the end than first come, first served would have left: the {owed:,.1f} kg "
+            f"more ({saving['owedKwh']:+,.0f} kWh) that it will emit are taken off the saving, and not off its days."
+        )
+    elif -owed >= OWED_TOLD * saving["counterfactualKg"]:
+        lines.append(
+            f"Less was still to be done at the end than first come, first served would have left: the {-owed:,.1f} kg "
+            f"less ({saving['owedKwh']:+,.0f} kWh) that it will emit are part of the saving, and not of its days."
+        )
+    brought = sum(saving.get("broughtKg", {}).values())
+    if abs(brought) >= OWED_TOLD * saving["counterfactualKg"]:
+        more, whose = ("More", "given back to") if brought > 0.0 else ("Less", "taken off")
+        lines.append(
+            f"{more} waited at the beginning than first come, first served ({saving['broughtKwh']:+,.0f} "
+            f"kWh), which counts in the period before: {abs(brought):,.1f} kg are {whose} the saving, and not its days."
+        )
+    if left_out := saving.get("leftOut"):
+        lines.append(f"{left_out} workloads fit on no node of the cluster as it is now: they are in neither schedule.")
+    return lines
 
 
 def _verdict(saving: Mapping[str, Any], kg: Mapping[str, float], percent: Mapping[str, float]) -> str:
