@@ -75,6 +75,10 @@ def test_work_behind_the_last_late_one_keeps_its_turn_though_it_is_large() -> No
     assert last([0.0, 0.0, 50.0], hours=[1.0, 2.0, 40.0]) == [False, True, False]
 
 
+def test_a_narrow_job_does_not_give_way_for_being_long() -> None:
+    assert last([0.0, 0.0, 5.0], gpus=[1.0, 3.0, 3.0], hours=[100.0, 10.0, 10.0]) == [False, True, False]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_who_does_not_give_way_starts_in_time(seed: int) -> None:
     rng = np.random.default_rng(seed)
