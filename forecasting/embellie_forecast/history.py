@@ -153,7 +153,7 @@ class ZoneHistory:
         """
         frame, notes = _hourly(frame, zone)
         generation = {name: _numbers(frame, f"gen_{name}_mw") for name in SOURCES if f"gen_{name}_mw" in frame.columns}
-        empty = [name for name, values in generation.items() if not np.isfinite(values).any()]
+        empty = [name for name in generation if _blank(frame, f"gen_{name}_mw")]
         if empty:
             # Of a source that a grid does not have there may be a column all the same.
             notes.append(f"left out, without any value: {', '.join(f'gen_{name}_mw' for name in empty)}")
@@ -246,6 +246,11 @@ def _numbers(frame: pd.DataFrame, column: str) -> FloatArray:
     return np.asarray(pd.to_numeric(frame[column], errors="coerce"), dtype=np.float64)
 
 
+def _blank(frame: pd.DataFrame, column: str) -> bool:
+    """Tell whether a column holds nothing at all; text that is no number is not nothing."""
+    return bool(frame[column].isna().all())
+
+
 def _bounded(frame: pd.DataFrame, columns: tuple[str, ...], bounds: tuple[tuple[float, float], ...]) -> FloatArray:
     out = np.full((len(frame), len(columns)), np.nan)
     for k, (column, (low, high)) in enumerate(zip(columns, bounds, strict=True)):
@@ -284,11 +289,11 @@ def _marginal(frame: pd.DataFrame, notes: list[str]) -> FloatArray | None:
 
 def _carbon(frame: pd.DataFrame, column: str, generation: Mapping[str, FloatArray], notes: list[str]) -> FloatArray:
     """Return an intensity as published, else as computed; implausible values become unknown and are counted."""
-    if column not in frame.columns or (generation and not np.isfinite(_numbers(frame, column)).any()):
+    if column not in frame.columns or (generation and _blank(frame, column)):
         if not generation:
             return np.full(len(frame), np.nan)
         if column in frame.columns:
-            notes.append(f"{column} holds no number and was computed from the generation by source")
+            notes.append(f"{column} is blank and was computed from the generation by source")
         return carbon_intensity_g_per_kwh(generation, DIRECT_EIA if column == DIRECT_COLUMN else LIFECYCLE_AR5)
     values = _numbers(frame, column)
     with np.errstate(invalid="ignore"):

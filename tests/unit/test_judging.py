@@ -260,6 +260,9 @@ def test_a_spreadsheets_file_is_read_and_text_that_is_no_number_is_named(tmp_pat
     told = judge(saved(text, tmp_path), request())["error"]
     assert "960 values are no numbers" in told
     assert "'312,6'" in told
+    # A source whose values cannot be read is not a source that is absent: without it the mix would look cleaner.
+    unread = frame.assign(gen_natgas_mw=frame["gen_natgas_mw"].map("{:.0f} MW".format))
+    assert " MW'" in judge(saved(unread, tmp_path), request())["error"]
 
 
 def test_notes_name_hours_that_are_not_believed_another_unit_and_issues_without_a_model(tmp_path: Path) -> None:
