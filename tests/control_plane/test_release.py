@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +304,20 @@ def test_a_large_batch_is_read_from_a_list_and_each_order_gets_its_own_answer(ku
     results = release(kube, *keys, gone)
     assert [result.key for result in results] == [*keys, gone]
     assert outcomes(results) == [Outcome.RELEASED] * 40 + [Outcome.GONE]
+
+
+def test_what_cannot_be_begun_in_time_stays_held_and_due(kube: KubeClient, namespace: str) -> None:
+    keys = [make_job(kube, namespace, f"job-{i}") for i in range(3)]
+    orders = [order(key) for key in keys]
+    ticks = chain([0.0, 0.0], repeat(5.0))
+    releaser = Releaser(kube, max_parallel=1, monotonic=lambda: next(ticks))
+    assert outcomes(releaser.release(orders, begin_within_s=3.5)) == [
+        Outcome.RELEASED,
+        Outcome.NOT_YET,
+        Outcome.NOT_YET,
+    ]
+    assert [kube.get(workload_path(key))["spec"]["suspend"] for key in keys] == [False, True, True]
+    assert outcomes(Releaser(kube).release(orders[1:])) == [Outcome.RELEASED] * 2
 
 
 def test_a_replica_that_lost_the_lease_writes_nothing(kube: KubeClient, namespace: str) -> None:

@@ -370,10 +370,22 @@ def test_the_check_names_what_is_wrong_and_what_to_do(
     assert "helm upgrade" in out
     make_switch(api, namespace)
     assert check()[0] == 0
-    assert check("--require-heartbeat")[0] == 1
+    assert check("--heartbeat-within=120")[0] == 1
     beat(api, namespace)
-    code, out = check("--require-heartbeat")
+    code, out = check("--heartbeat-within=120")
     assert (code, out.count("ok ")) == (0, 3)
+
+
+def test_the_check_does_not_take_a_beat_of_long_ago_for_a_sign_of_life(
+    control_plane: Any, api: Api, namespace: str, tmp_path: Path
+) -> None:
+    make_switch(api, namespace)
+    beat(api, namespace, age_seconds=3600.0)
+    options = ["--wait-seconds", "0.5", "--heartbeat-within=120"]
+    with watchdog(control_plane, tmp_path / "log", "check", namespace, *options) as process:
+        out, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "not within 120 s of now" in out
 
 
 def test_its_own_token_and_the_fence_let_it_do_all_of_its_work(

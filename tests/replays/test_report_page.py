@@ -137,4 +137,4 @@ def test_a_real_browser_draws_the_page_with_both_charts(tmp_path: Path) -> None:
     assert done.stdout.count("<svg") == done.stdout.count("</svg>") == 2
     assert "kWh a day" in done.stdout
     assert "kg CO2e saved" in done.stdout
-    assert "Refused: AverageDirect of cluster" in done.stdout
+    assert "Refused: direct emissions of cluster" in done.stdout

@@ -131,7 +131,7 @@ def test_a_ledger_whose_accounts_cannot_be_read_back_is_not_written_to(desk: Des
     before = len(desk.entries())
     after = Desk(tmp_path, desk.clock, Meters())
 
-    def unreadable(_: object) -> None:
+    def unreadable(*_: object) -> None:
         raise KeyError("kwh")
 
     restore = after.recorder._accountant.restore

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ledgers import run
 
-from embellie.ledger import Draft, Entry, Kind, Ledger, LedgerReader, compact, verify
+from embellie.ledger import Draft, Entry, Kind, Ledger, LedgerReader, LedgerUnavailableError, compact, verify
 from embellie.ledger.records import digest
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
@@ -173,3 +174,23 @@ def test_flushing_brings_the_log_to_the_disk(path: Path, monkeypatch: pytest.Mon
             ledger.flush()
         reader.close()
     assert len(synced) == 1
+
+
+def test_of_two_leaders_that_compact_the_same_records_one_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both daily accounts would count: the sums of those days would be doubled."""
+    late = T0 + timedelta(days=20)
+    with Ledger(path, leader="old", version="1") as old, Ledger(path, leader="new", version="1") as new:
+        append = old.append
+
+        def overtaken(drafts: list[Draft], **options: Any) -> object:
+            compact(new, late, late)
+            return append(drafts, **options)
+
+        monkeypatch.setattr(old, "append", overtaken)
+        with pytest.raises(LedgerUnavailableError, match="another leader has compacted"):
+            compact(old, late, late)
+    numbers = [json.loads(entry.body)["replaces"]["first"] for entry in entries(path, Kind.DAILY)]
+    assert len(numbers) == len(set(numbers)) > 0
+    assert not found_in(entries(path), entries(path, Kind.DAILY))

@@ -236,3 +236,62 @@ def test_a_card_of_work_that_still_runs_says_so(path: Path) -> None:
     write(path, [*(zone_hour(k) for k in range(14)), ran(0, end=T0 + 6 * HOUR, running=True)])
     result = run("card", "job/train", "-n", "ml", "--ledger", str(path))
     assert "It still runs: this is what it came to until 2026-03-28 14:00 UTC." in result.output
+
+
+def test_work_that_ran_before_its_zone_was_renamed_is_compared_like_the_other(path: Path) -> None:
+    hours = [zone_hour(k, zone="west" if k < 48 else "west-1", g=600.0 if k % 24 < 6 else 200.0) for k in range(96)]
+    names = ["west", "west", "west-1", "west-1"]
+    write(path, [*hours, *(ran(day, cell=names[day], cells=[names[day]]) for day in range(4))])
+    joined = document(path, "2026-03-28", "2026-04-01", "--rename", "west=west-1")["cluster"]
+    assert joined["delay"]["workloads"] == 4
+    assert joined["saving"]["naiveKg"] == pytest.approx(4 * 6 * 3.6 * 1.2 * (600 - 200) / 1000, rel=0.01)
+    assert joined["coveragePercent"]["accounts"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("renamed", "words"),
+    [
+        ("west=east", "east and west both have accounts of 2026-03-28 00:00 UTC: they are two zones"),
+        ("wets=east", "no account is of a zone wets; known: east, west"),
+    ],
+)
+def test_two_zones_cannot_be_joined_into_one_and_a_mistyped_name_is_told(path: Path, renamed: str, words: str) -> None:
+    """Their hours would count twice, and the work of both would be replayed on the nodes of one."""
+    write(path, [zone_hour(k, zone=zone) for k in range(24) for zone in ("east", "west")])
+    result = report(path, "2026-03-28", "2026-03-29", "--rename", renamed)
+    assert result.exit_code == 1
+    assert words in result.output
+
+
+def test_days_are_told_in_the_time_zone_that_was_asked_for(path: Path) -> None:
+    write(path, swinging(72))
+    for form in ("table", "html"):
+        text = report(path, "2026-03-29", "2026-03-30", "--tz", "Europe/Paris", "--format", form).output
+        assert "From 2026-03-29 00:00 to 2026-03-30 00:00, Europe/Paris (23.0 hours)" in text
+    assert "<h1>Energy and emissions, 2026-03-29 to 2026-03-30</h1>" in text
+
+
+def test_what_is_refused_of_many_rows_for_one_reason_is_said_once(path: Path) -> None:
+    write(path, [zone_hour(k, namespace=f"n{k % 12}") for k in range(24)])
+    told = report(path, "2026-03-28", "2026-03-30", "--by", "namespace").output
+    lines = [line for line in told.splitlines() if line.startswith("Refused: energy")]
+    assert len(lines) == 1
+    assert lines[0].startswith("Refused: energy of n0, n1, n10 and 9 more rows: accounts cover 50.0 % of the hours")
+
+
+@pytest.mark.parametrize(
+    ("clean", "dirty", "words"),
+    [
+        (200.0, 600.0, "\nSaved 2"),
+        (600.0, 200.0, "\nNothing was saved: it emitted 2"),
+        (400.0, 400.0, "Saved about zero"),
+    ],
+)
+def test_a_verdict_never_calls_a_number_a_saving_whose_sign_nobody_knows(
+    path: Path, clean: float, dirty: float, words: str
+) -> None:
+    write(path, [*(zone_hour(k, g=dirty if k % 24 < 6 else clean) for k in range(48)), ran(0), ran(1)])
+    told = report(path, "2026-03-28", "2026-03-30").output
+    assert words in told
+    if "zero" in words:
+        assert "holds zero, so that nobody can tell a saving from a loss" in told

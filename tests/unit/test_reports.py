@@ -70,7 +70,7 @@ def test_without_intensity_energy_is_told_and_emissions_are_refused(path: Path) 
     result = report(path, "2026-03-28", "2026-03-30")
     assert result.exit_code == 0, result.output
     assert (
-        "Refused: AverageLifecycle of cluster: the carbon intensity (AverageLifecycle) is known for 87.5 %"
+        "Refused: life-cycle emissions of cluster: the average life-cycle carbon intensity is known for 87.5 %"
         in result.output
     )
     assert "Refused: saving of cluster" in result.output
@@ -156,7 +156,7 @@ def test_a_node_without_a_zone_has_a_line_of_its_own_and_too_much_of_it_refuses_
     line = next(line for line in result.output.splitlines() if line.startswith("(no zone)"))
     assert "153.6" in line, "48 h of 3.2 kW"
     assert "Nodes (lost-7) belong to no GridZone: their 153.6 kWh" in result.output
-    assert "Refused: AverageLifecycle of (no zone): these nodes belong to no GridZone" in result.output
+    assert "Refused: life-cycle emissions of (no zone): these nodes belong to no GridZone" in result.output
     whole = json.loads(report(path, "2026-03-28", "2026-03-30", "--format", "json").output)["cluster"]
     assert whole["energyKwh"]["total"] == pytest.approx(2 * (12 * 6.8 + 12 * 3.2) * 1.2 + 153.6)
     assert whole["coveragePercent"]["accounts"] == pytest.approx(100)
@@ -273,7 +273,7 @@ def test_late_grid_data_shows_in_a_report(path: Path) -> None:
     write(path, [first, Draft(kind=Kind.ACCOUNT, at=first.at, body=change)])
     result = report(path, "2026-03-28T00:00:00Z", "2026-03-28T01:00:00Z")
     was = first.body["adds"]["grams"]["AverageLifecycle"] / 1000
-    words = "Late grid data changed the emissions (AverageLifecycle) of the hours that had an intensity at first"
+    words = "Late grid data changed the life-cycle emissions of the hours that had an intensity at first"
     assert f"{words} from {was:.1f} to {was - 0.5:.1f} kg." in result.output
     assert "came only later" not in result.output
 
@@ -283,7 +283,7 @@ def test_hours_that_were_priced_only_later_are_no_change_of_what_was_told_before
     change = {**first.body, "revision": 1, "adds": {"grams": {"AverageDirect": 900.0}}}
     write(path, [first, Draft(kind=Kind.ACCOUNT, at=first.at, body=change)])
     result = report(path, "2026-03-28T00:00:00Z", "2026-03-28T01:00:00Z")
-    assert "0.9 kg (AverageDirect) belong to hours whose intensity came only later." in result.output
+    assert "0.9 kg of direct emissions belong to hours whose intensity came only later." in result.output
     assert "Late grid data changed" not in result.output
 
 
@@ -293,7 +293,7 @@ def test_a_table_says_what_was_estimated_what_its_rows_leave_out_and_what_a_savi
     for words in (
         "GPU telemetry covers 0.0 % of the reserved GPU time.",
         "nodes' own meters 100.0 %",
-        "AverageLifecycle intensity)",
+        "; average life-cycle intensity)",
         # Two nights and two evenings of 3.2 kW idle, and their overhead.
         f"{24 * 3.2 * 1.2:,.1f} kWh are in no row",
         "nothing of what the grid would have emitted otherwise",

@@ -26,7 +26,7 @@ from embellie_testbed.exporter import start_exporter
 from embellie_testbed.kubelet import start_kubelet
 from embellie_testbed.nodes import gpu_nodes
 from embellie_testbed.paths import cache_folder
-from embellie_testbed.processes import wait_until
+from embellie_testbed.processes import until
 from embellie_testbed.prometheus import start_prometheus
 
 _UP_SECONDS = 120.0
@@ -115,7 +115,7 @@ def up(*, nodes: int, ambient: str) -> int:
             start_new_session=True,
         )
     print(f"starting the control plane, {nodes} nodes, exporter and Prometheus ...", flush=True)
-    wait_until(
+    until(
         lambda: running() is not None or process.poll() is not None, seconds=_UP_SECONDS, what=f"it starts, see {log}"
     )
     state = running()

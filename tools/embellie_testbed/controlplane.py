@@ -25,7 +25,7 @@ from embellie_testbed import build, components
 from embellie_testbed.components import Layout
 from embellie_testbed.credentials import make_credentials, write_kubeconfig
 from embellie_testbed.paths import STAGES
-from embellie_testbed.processes import Processes, ProgramError, free_port, wait_until
+from embellie_testbed.processes import Processes, ProgramError, free_port, until
 from embellie_testbed.rest import ApiError, Rest
 
 if TYPE_CHECKING:
@@ -300,4 +300,4 @@ def wait_for_object(rest: Rest, path: str, *, seconds: float) -> None:
             return False
         return True
 
-    wait_until(exists, seconds=seconds, what=f"{path} exists")
+    until(exists, seconds=seconds, what=f"{path} exists")

@@ -20,7 +20,7 @@ import yaml
 
 from embellie_testbed.controlplane import ControlPlane
 from embellie_testbed.image_runs import CHART, Container, Image, ImageError, clean, containers, volume
-from embellie_testbed.processes import free_port, wait_until
+from embellie_testbed.processes import free_port, until
 from embellie_testbed.product import NAMESPACE, RELEASE
 
 TOKEN_AT = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
@@ -72,7 +72,7 @@ def running(image: Image, plane: ControlPlane, container: Container, scratch: Pa
                     raise ImageError(f"{container.name} ended while starting:\n{log.read_text(encoding='utf-8')}")
                 return _answers(port)
 
-            wait_until(ready, seconds=READY_WITHIN_S, what=f"{container.name} in the image is ready")
+            until(ready, seconds=READY_WITHIN_S, what=f"{container.name} in the image is ready")
             yield Running(name=container.name, log=log)
         finally:
             image.remove(here)

@@ -4,7 +4,6 @@
 import json
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 
 from embellie_testbed.build import binaries
 from embellie_testbed.paths import REPOSITORY
+from embellie_testbed.processes import until
 from embellie_testbed.product import NAMESPACE, RELEASE
 
 CHART = REPOSITORY / "charts" / "embellie"
@@ -136,16 +136,22 @@ class Image:
         log = folder / "log"
         with log.open("w") as out:
             process = subprocess.Popen(self.argv(container, folder), stdout=out, stderr=subprocess.STDOUT)
+
+            def written_or_ended() -> Path | bool:
+                written = sorted((shared / "forecasts" / "west").glob("[0-9]*.json"))
+                return written[0] if written else process.poll() is not None
+
             try:
-                deadline = time.monotonic() + FORECAST_WITHIN_S
-                while process.poll() is None and time.monotonic() < deadline:
-                    for found in sorted((shared / "forecasts" / "west").glob("[0-9]*.json")):
-                        return found.read_text(encoding="utf-8"), log.read_text(encoding="utf-8")
-                    time.sleep(0.5)
+                found = until(written_or_ended, f"{container.name}: a forecast", FORECAST_WITHIN_S, every_seconds=0.5)
+            except TimeoutError as error:
+                raise ImageError(f"{error}:\n{log.read_text(encoding='utf-8')}") from error
             finally:
                 self.remove(container)
                 process.wait()
-        raise ImageError(f"{container.name}: no forecast within {FORECAST_WITHIN_S:g} s:\n{log.read_text()}")
+        said = log.read_text(encoding="utf-8")
+        if not isinstance(found, Path):
+            raise ImageError(f"{container.name} ended without a forecast:\n{said}")
+        return found.read_text(encoding="utf-8"), said
 
     def remove(self, container: Container) -> None:
         """Stop a container, as the kubelet does: it is asked first."""

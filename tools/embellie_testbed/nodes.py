@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from embellie_testbed.processes import wait_until
+from embellie_testbed.processes import until
 
 if TYPE_CHECKING:
     from embellie_testbed.controlplane import ControlPlane
@@ -130,7 +130,7 @@ def add_nodes(plane: "ControlPlane", pools: Iterable[NodePool], *, wait_seconds:
     wanted = {manifest["metadata"]["name"] for manifest in manifests}
     rest = plane.rest()
     try:
-        wait_until(
+        until(
             lambda: wanted <= {node["metadata"]["name"] for node in rest.objects("/api/v1/nodes") if is_ready(node)},
             seconds=wait_seconds,
             what=f"{len(wanted)} nodes are Ready",

@@ -52,11 +52,6 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 90.0, *, eve
         time.sleep(every_seconds)
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float, what: str, every_seconds: float = 0.05) -> None:
-    """Poll `condition` until it holds, or raise `TimeoutError` that names `what` after `seconds`."""
-    until(condition, what, seconds, every_seconds=every_seconds)
-
-
 class Processes:
     """Programs under one keeper, with a temporary directory and a log per program.
 
@@ -128,7 +123,7 @@ class Processes:
             return False
 
         try:
-            wait_until(holds_or_died, seconds=seconds, what=what)
+            until(holds_or_died, seconds=seconds, what=what)
         except TimeoutError as error:
             raise ProgramError(f"{error}; {name} last said:\n{self.log_tail(name)}") from None
 

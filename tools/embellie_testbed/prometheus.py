@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from embellie_testbed.processes import free_port, wait_until
+from embellie_testbed.processes import free_port, until
 
 if TYPE_CHECKING:
     from embellie_testbed.controlplane import ControlPlane
@@ -52,7 +52,7 @@ class Prometheus:
 
     def wait_for_series(self, promql: str, *, seconds: float = 20.0) -> None:
         """Wait until a query has an answer."""
-        wait_until(lambda: bool(self.query(promql)), seconds=seconds, what=f"Prometheus answers {promql}")
+        until(lambda: bool(self.query(promql)), seconds=seconds, what=f"Prometheus answers {promql}")
 
     def _get(self, path: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from embellie.accounting.interval import METHOD
+from embellie.domain.reasons import SignalKind
 
 ENERGY_MEASURED, ENERGY_ESTIMATED, INTENSITY, EMBODIED = 0.03, 0.20, 0.10, 0.50
 """Relative uncertainties (90 %): metered and assumed energy, a grid's published intensity, a table's embodied mass."""
@@ -79,8 +80,8 @@ class Footprint:
         return (
             f"{self.name} used {_kwh(self.kwh)} over {self.gpu_hours:,.0f} GPU-hours and emitted "
             f"{_mass(self.total_g)} CO2e (90 % interval {_mass(low)} to {_mass(high)}): {dynamic} dynamic, "
-            f"{idle} idle, {embodied} embodied; mean carbon intensity {self.g_per_kwh:.0f} g/kWh ({self.signal_kind}, "
-            f"location-based); method {self.method}."
+            f"{idle} idle, {embodied} embodied; mean carbon intensity {self.g_per_kwh:.0f} g/kWh "
+            f"({SignalKind(self.signal_kind).words}, location-based); method {self.method}."
         )
 
 

@@ -54,6 +54,8 @@ class Outcome(StrEnum):
     """Refused by RBAC, an admission policy or validation."""
     UNREACHABLE = "Unreachable"
     """No usable answer, or not tried any more after too many of them."""
+    NOT_YET = "NotYet"
+    """Not begun: the time for the batch was up."""
 
 
 _SETTLED_BY_A_COPY = frozenset({Outcome.RELEASED, Outcome.ALREADY_RELEASED})
@@ -100,35 +102,39 @@ class Releaser:
         client: KubeClient,
         *,
         max_parallel: int = 16,
-        time_limit_s: float = 60.0,
         may_write: Callable[[], bool] = lambda: True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`may_write` is asked before each write: a leader that lost its lease must stop in the middle of a batch."""
         self._client = client
         self._max_parallel = max_parallel
-        self._time_limit_s = time_limit_s
         self._may_write = may_write
         self._monotonic = monotonic
         self._silent = 0
-        self._give_up_at = float("inf")
+        self._begin_until = float("inf")
 
-    def release(self, batch: Sequence[ReleaseOrder]) -> list[ReleaseResult]:
-        """Carry the orders out, and return a result for each, in their order."""
-        return self._run(batch, self._release_one)
+    def release(self, batch: Sequence[ReleaseOrder], begin_within_s: float = 60.0) -> list[ReleaseResult]:
+        """Carry the orders out, and return a result for each, in their order.
+
+        None is begun later than `begin_within_s`: a decision that waits long for its turn should be made anew.
+        """
+        return self._run(batch, self._release_one, begin_within_s)
 
     def hand_off(self, keys: Sequence[WorkloadKey]) -> list[ReleaseResult]:
         """Take our marker off workloads that somebody else started; ALREADY_RELEASED means that it is off.
 
         One that is still waiting keeps its marker (CONFLICT).
         """
-        return self._run(keys, self._hand_off_one)
+        return self._run(keys, self._hand_off_one, 60.0)
 
     def _run(
-        self, batch: Sequence[ReleaseOrder] | Sequence[WorkloadKey], one: Callable[..., ReleaseResult]
+        self,
+        batch: Sequence[ReleaseOrder] | Sequence[WorkloadKey],
+        one: Callable[..., ReleaseResult],
+        begin_within_s: float,
     ) -> list[ReleaseResult]:
         self._silent = 0
-        self._give_up_at = self._monotonic() + self._time_limit_s
+        self._begin_until = self._monotonic() + begin_within_s
         orders = {_key(order).uid: order for order in batch}
         with ThreadPoolExecutor(self._max_parallel, thread_name_prefix="release") as pool:
             results = {uid: pool.submit(self._guarded, one, order) for uid, order in orders.items()}
@@ -137,10 +143,12 @@ class Releaser:
     def _guarded(self, one: Callable[..., ReleaseResult], order: ReleaseOrder | WorkloadKey) -> ReleaseResult:
         """Turn every refusal of the API server into an outcome."""
         key = _key(order)
-        if self._silent >= GIVE_UP_AFTER or self._monotonic() >= self._give_up_at:
+        if self._silent >= GIVE_UP_AFTER:
             return ReleaseResult(
                 key=key, outcome=Outcome.UNREACHABLE, message="not tried: the API server does not answer"
             )
+        if self._monotonic() >= self._begin_until:
+            return ReleaseResult(key=key, outcome=Outcome.NOT_YET)
         try:
             result = self._attempt(one, order, self._cached(key))
             if result.outcome not in _SETTLED_BY_A_COPY:

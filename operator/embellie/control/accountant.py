@@ -93,8 +93,10 @@ class Accountant:
         self.cursor: datetime | None = None
         """Everything before it is accounted."""
 
-    def restore(self, entries: Iterable[Entry]) -> None:
-        """Take in the account records of the last days."""
+    def restore(self, entries: Iterable[Entry], now: datetime) -> None:
+        """Take in the account records of the last days, in the place of all that was known."""
+        self._provisional, self._hours, self.cursor = {}, {}, None
+        self.classes.sums.clear()
         for entry in entries:
             body = entry.content
             if entry.kind == Kind.RUN:
@@ -116,14 +118,24 @@ class Accountant:
             self._provisional[zone, start] = _Provisional(zone, start, end, total, prices, tariff, first, revision)
             if before is None:
                 self._remember(zone, body)
+        if self.was_set_back(now):
+            ends = (item.end for item in self._provisional.values())
+            self.cursor = max((end for end in ends if end <= now), default=None)
+
+    def was_set_back(self, now: datetime) -> bool:
+        """Tell whether the clock was days ahead and is no more: nothing would be accounted until it is there again."""
+        return self.cursor is not None and self.cursor - now > PROVISIONAL
 
     def due(self, now: datetime, settle: timedelta) -> list[tuple[datetime, datetime]]:
         """Return the intervals that have ended long enough ago, oldest first; never one that was closed before."""
         if self.cursor is None:
             self.cursor = floor(now, self._interval)
         found, start = [], self.cursor
+        closed = {item.start for item in self._provisional.values()}
         while start + self._interval + settle <= now:
-            found.append((start, start + self._interval))
+            # Those that a clock closed that was days ahead are closed.
+            if start not in closed:
+                found.append((start, start + self._interval))
             start += self._interval
         return found
 

@@ -14,7 +14,7 @@ from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.plans import KnownPlan, PlanWriter
 from embellie.cluster.records import WorkloadRecord
 from embellie.control.assemble import Assembly
-from embellie.control.turn import Verdicts
+from embellie.control.turn import Verdicts, starts_soon
 from embellie.domain import names
 from embellie.domain.plan import Decision
 from embellie.domain.reasons import Reason, State
@@ -45,6 +45,8 @@ class Carried:
     records: tuple[PlanRecord, ...]
     conflicts: bool
     """Some releases lost a race and should be tried again at once."""
+    not_yet: bool
+    """Some releases were not begun in time and are still due."""
 
 
 class Actuation:
@@ -105,11 +107,11 @@ class Actuation:
         """Return the uids whose last decision is not written down yet."""
         return frozenset(self._unwritten)
 
-    def carry_out(self, verdicts: Verdicts, assembly: Assembly) -> Carried:
-        """Release, hand off, and tell; return the records as they stand now."""
+    def carry_out(self, verdicts: Verdicts, assembly: Assembly, begin_within_s: float) -> Carried:
+        """Release what can be begun in time, hand off, and tell; return the records as they stand now."""
         records = {record.key: record for record in verdicts.records}
         self._events.give_way(to_releases=verdicts.more_due)
-        conflicts = self._release(verdicts.releases, assembly, records)
+        outcomes = self._release(verdicts.releases, assembly, records, begin_within_s)
         if verdicts.to_unmark:
             self._releaser.hand_off(verdicts.to_unmark)
         for record in verdicts.hand_offs:
@@ -120,7 +122,11 @@ class Actuation:
             self._tell(record, assembly)
             if record.state in _LAST_WORDS:
                 self._unwritten[record.key.uid] = record
-        return Carried(records=tuple(records.values()), conflicts=conflicts)
+        return Carried(
+            records=tuple(records.values()),
+            conflicts=Outcome.CONFLICT in outcomes,
+            not_yet=Outcome.NOT_YET in outcomes,
+        )
 
     def note(self, records: Iterable[PlanRecord], resumed: Iterable[WorkloadRecord]) -> None:
         """Take over what others of this leader wrote: last words to be recorded, and starts on their way."""
@@ -155,10 +161,14 @@ class Actuation:
         return report.deferred > 0
 
     def _release(
-        self, decisions: Sequence[Decision], assembly: Assembly, records: dict[WorkloadKey, PlanRecord]
-    ) -> bool:
+        self,
+        decisions: Sequence[Decision],
+        assembly: Assembly,
+        records: dict[WorkloadKey, PlanRecord],
+        begin_within_s: float,
+    ) -> Sequence[Outcome]:
         if not decisions:
-            return False
+            return ()
         now = assembly.snapshot.now
         orders = [
             ReleaseOrder(
@@ -172,19 +182,20 @@ class Actuation:
             for d in (self._unconfined(d, assembly) for d in decisions)
         ]
         started = time.monotonic()
-        conflicts = False
-        for result in self._releaser.release(orders):
-            conflicts |= result.outcome is Outcome.CONFLICT
+        results = self._releaser.release(orders, begin_within_s)
+        for result in results:
             self._settle(result, records)
             if result.outcome in _RETRIED:
                 self._refused.add(result.key.uid)
-            else:
+            elif result.outcome is not Outcome.NOT_YET:
                 self._refused.discard(result.key.uid)
         elapsed_s = time.monotonic() - started
         metrics.TURN_SECONDS.labels("release").observe(elapsed_s)
-        if len(orders) >= MEASURED_FROM:
-            self.releases_per_s = len(orders) / elapsed_s
-        return conflicts
+        outcomes = [result.outcome for result in results]
+        begun = len(outcomes) - outcomes.count(Outcome.NOT_YET)
+        if begun >= MEASURED_FROM:
+            self.releases_per_s = begun / elapsed_s
+        return outcomes
 
     def _unconfined(self, decision: Decision, assembly: Assembly) -> Decision:
         """Past the bound, and refused with our placement: let it go without, unless that could cross a border."""
@@ -203,6 +214,10 @@ class Actuation:
         elif result.outcome in (Outcome.GONE, Outcome.REPLACED, Outcome.RELEASED_BEFORE):
             # Gone, or about to come through the watch with the word of the release on it.
             del records[result.key]
+        elif result.outcome is Outcome.NOT_YET:
+            records[result.key] = replace(
+                record, state=State.HELD, reason=Reason.RELEASE_RATE, message=starts_soon(record.message)
+            )
         elif result.outcome in _RETRIED:
             metrics.FAILED_RELEASES.labels(str(result.outcome)).inc()
             if result.outcome is Outcome.DENIED:

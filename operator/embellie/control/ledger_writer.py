@@ -183,9 +183,7 @@ class Recorder:
         if self._ledger is None:
             ledger = Ledger(self._options.path, leader=self._identity, version=__version__)
             try:
-                since = self._clock.now() - PROVISIONAL
-                with LedgerReader(self._options.path) as reader:
-                    self._accountant.restore(reader.entries(kinds=[Kind.ACCOUNT, Kind.RUN], since=since))
+                self._restore()
             except Exception:
                 # Nothing is written before it is known up to where the accounts are.
                 ledger.close()
@@ -195,13 +193,19 @@ class Recorder:
             logger.info("the ledger is %s", self._options.path)
         return True
 
+    def _restore(self) -> None:
+        now = self._clock.now()
+        with LedgerReader(self._options.path) as reader:
+            self._accountant.restore(reader.entries(kinds=[Kind.ACCOUNT, Kind.RUN], since=now - PROVISIONAL), now)
+
     def _give_way(self, error: LedgerError) -> None:
         """Say once what is wrong, and try again later; the operator goes on."""
         if str(error) != self._trouble:
             self._trouble = str(error)
             logger.error("decisions and accounts cannot be recorded: %s", error)
         self._retry_at = time.monotonic() + RETRY_S
-        if self._ledger is not None and not isinstance(error, LedgerUnavailableError):
+        # Whoever was overtaken reads anew up to where the accounts are.
+        if self._ledger is not None and (self._ledger.overtaken or not isinstance(error, LedgerUnavailableError)):
             self._ledger.close()
             self._ledger = None
         self._health_at = 0.0
@@ -224,20 +228,23 @@ class Recorder:
                     self._pending.extendleft(reversed(batch))
                 raise
 
-    def _append(self, drafts: Sequence[Draft]) -> None:
-        """Write; a record that JSON cannot hold is left out and counted, the others are written."""
+    def _append(self, drafts: Sequence[Draft], *, alone: bool = False) -> None:
+        """Write; a record that JSON cannot hold is left out and counted, the others are written.
+
+        Accounts are written `alone`: not where another leader has written since, who may have accounted the same.
+        """
         if self._ledger is None or not drafts:
             return
         drafts = [self._people.disguise(draft) for draft in drafts]
         try:
-            self._ledger.append(drafts)
+            self._ledger.append(drafts, alone=alone)
         except ValueError as error:
             if len(drafts) == 1:
                 logger.error("a record is left out: %s", error)  # noqa: TRY400 - a sentence, not a trace
                 self._lost += 1
                 return
             for draft in drafts:
-                self._append([draft])
+                self._append([draft], alone=alone)
             return
         self._last_at = drafts[-1].at
         if self._flush_at is None:
@@ -255,6 +262,10 @@ class Recorder:
         self._accountant.prices.observe(scene.assembly.snapshot)
         now = self._clock.now()
         settle = min(timedelta(seconds=60), self._options.interval / 4)
+        if self._accountant.was_set_back(now):
+            why = f"the clock was set back to {now.isoformat()}: accounts go on from where they were before it"
+            self._append([Draft(kind=Kind.GAP, at=now, body={"lost": 0, "why": why})])
+            self._restore()
         skipped = self._accountant.skipped(now)
         if skipped is not None:
             why = f"nothing was accounted from {skipped[0].isoformat()} to {skipped[1].isoformat()}"
@@ -264,11 +275,11 @@ class Recorder:
                 pods = {pod: node for pod, (_, node) in self._witness.pods.items()}
             # Without the lock, for which a turn waits: a Prometheus that does not answer takes minutes.
             samples = self._accountant.samples(start, end, scene, pods)
-            if samples is None:
+            if samples is None or not self._is_leader():
                 break
             with self._witness_lock:
                 drafts = self._accountant.close(start, end, scene, samples)
-            self._append(drafts)
+            self._append(drafts, alone=True)
             self._accountant.closed(drafts, end)
             count_accounts(drafts)
             told.show_revisions(self._accountant.revision_grams())
@@ -314,11 +325,12 @@ class Recorder:
         found = self._accountant.revisions()
         if not found:
             return
-        drafts = [draft for draft, _, _ in found]
-        for first in range(0, len(drafts), BATCH):
-            self._append(drafts[first : first + BATCH])
-        for draft, item, total in found:
-            self._accountant.revised(item, draft, total)
+        for first in range(0, len(found), BATCH):
+            batch = found[first : first + BATCH]
+            self._append([draft for draft, _, _ in batch], alone=True)
+            # At once: a disk that is full by the next batch must not have this one written again.
+            for draft, item, total in batch:
+                self._accountant.revised(item, draft, total)
         told.show_revisions(self._accountant.revision_grams())
 
     def _compact(self) -> None:

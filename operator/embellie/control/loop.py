@@ -200,16 +200,18 @@ class Loop:
             self._standing_until = decided_at + max(
                 pace.PLAN_STANDS_S, pace.PLAN_STANDS_TIMES * (decided_at - planned_at)
             )
-        self._standing = verdicts.standing if verdicts.more_due else None
         self._prices = verdicts.standing.prices or self._prices
-        carried = self._actuation.carry_out(verdicts, assembly)
+        release_s = max(pace.RELEASE_WITHIN_S - (time.monotonic() - started), pace.RELEASE_AT_LEAST_S)
+        carried = self._actuation.carry_out(verdicts, assembly, release_s)
+        more_due = verdicts.more_due or carried.not_yet
+        self._standing = verdicts.standing if more_due else None
         carried = replace(
             carried, records=(*carried.records, *self._pause(seen, assembly, in_flight, verdicts.releases))
         )
         self._measures.count(carried.records)
         namespaces = assembly.table.enforced_namespaces()
         left = True
-        if not verdicts.more_due or started - self._kept_house_at > pace.BUSY_HOUSE_S:
+        if not more_due or started - self._kept_house_at > pace.BUSY_HOUSE_S:
             # Starts come before what is said about them: in a crowd this waits some seconds, and plans longer.
             self._kept_house_at = started
             self._write_statuses(assembly, seen.readings, verdicts)
@@ -217,7 +219,7 @@ class Loop:
                 carried.records,
                 seen.view.workloads,
                 assembly.snapshot.now,
-                pace.WRITE_BUSY_S if verdicts.more_due or verdicts.newcomers else pace.WRITE_S,
+                pace.WRITE_BUSY_S if more_due or verdicts.newcomers else pace.WRITE_S,
             )
             self._mind_the_switch(namespaces)
             self._measures.tell(
@@ -231,7 +233,7 @@ class Loop:
         self._heartbeat.beat(datetime.now(UTC))
         if self._recorder is not None:
             self._recorder.turn(assembly, seen.view, carried.records, self._actuation.promised(), self._heat.power)
-        again = verdicts.more_due or verdicts.newcomers or carried.conflicts
+        again = more_due or verdicts.newcomers or carried.conflicts
         self._rest = Rest(
             key=None if again or seen.to_pause or not is_settled(verdicts, assembly.snapshot) else seen.key,
             until=started + self._quiet_s(verdicts, assembly.snapshot),
@@ -291,8 +293,8 @@ class Loop:
         return min(self._options.release_rate, self._actuation.releases_per_s)
 
     def _batch_size(self) -> int:
-        """As many releases as can be written in `pace.BATCH_SECONDS`, so that none waits long after its decision."""
-        return max(MEASURED_FROM, int(self._releases_per_s * pace.BATCH_SECONDS))
+        """As many releases as can be written in `pace.RELEASE_WITHIN_S`, so that none waits long after its decision."""
+        return max(MEASURED_FROM, int(self._releases_per_s * pace.RELEASE_WITHIN_S))
 
     def _turn_length_s(self, seen: Seen) -> float:
         """Longest time that may pass until the next turn has acted, in the operator's clock.

@@ -5,8 +5,10 @@ PLAN_STANDS_S = 15.0
 """While more releases are due than a turn can write, one plan serves so long; each turn shields it anew."""
 PLAN_STANDS_TIMES = 8.0
 """And at least so many times as long as it took to make, or a slow machine would only plan."""
-BATCH_SECONDS = 3.0
-"""A turn releases at most what can be written in this time; the next turn follows at once."""
+RELEASE_WITHIN_S = 3.5
+"""No release is begun later after its decision; what is still due then is decided anew in the next turn, at once."""
+RELEASE_AT_LEAST_S = 1.0
+"""But so long a turn releases, however long it took to decide."""
 WRITE_S = 3.0
 """Time for WorkloadPlans in one turn [s]."""
 WRITE_BUSY_S = 0.2

@@ -138,8 +138,13 @@ def _defer(decision: Decision) -> Decision:
         decision,
         action=Action.HOLD,
         reason=Reason.RELEASE_RATE,
-        message=f"Starts in a moment: more releases are due than one turn writes. {decision.message}",
+        message=starts_soon(decision.message),
     )
+
+
+def starts_soon(message: str) -> str:
+    """Say of work that is due why it still waits."""
+    return f"Starts in a moment: more releases are due than one turn writes. {message}"
 
 
 def _hand_offs(

@@ -115,3 +115,8 @@ class SignalKind(StrEnum):
     AVERAGE_LIFECYCLE = "AverageLifecycle"
     AVERAGE_DIRECT = "AverageDirect"
     MARGINAL = "Marginal"
+
+    @property
+    def words(self) -> str:
+        """What people call it."""
+        return {"AverageLifecycle": "average life-cycle", "AverageDirect": "average direct"}.get(self, "marginal")

@@ -89,11 +89,13 @@ class Ledger(_Opened):
         self._path = path
         self._leader, self._version = leader, version
         self._head: Head | None = None
+        self.overtaken = False
+        """Whether somebody else has written since it was opened."""
         self._engine = schema.writing_engine(path)
         with _opening(self._engine, path):
             with self._engine.begin() as connection:
                 schema.METADATA.create_all(connection)
-                _found_head(connection, path)
+                self._known = _found_head(connection, path)
                 self._count = int(connection.execute(select(func.count()).select_from(RECORDS)).scalar_one())
             self._connection = self._engine.connect()
 
@@ -107,11 +109,12 @@ class Ledger(_Opened):
         """Records in it."""
         return self._count
 
-    def append(self, drafts: Sequence[Draft], *, replacing: tuple[int, int] | None = None) -> Head:
+    def append(self, drafts: Sequence[Draft], *, replacing: tuple[int, int] | None = None, alone: bool = False) -> Head:
         """Record all of `drafts` or nothing; return the new head.
 
         `replacing` removes the records from one number to another in the same transaction: only `compact` does so, and
-        with a daily record that stands for them.
+        with a daily record that stands for them. `alone` refuses where another leader has written since the ledger was
+        opened: what is recorded may then be recorded already.
 
         Raises LedgerUnavailableError where nothing could be recorded, and ValueError for a body that JSON cannot hold.
         """
@@ -119,6 +122,9 @@ class Ledger(_Opened):
         try:
             with self._connection.begin():
                 head = _found_head(self._connection, self._path)
+                self.overtaken = self.overtaken or head != self._known
+                if alone and self.overtaken:
+                    raise LedgerUnavailableError(f"another leader has written to {self._path} meanwhile")
                 rows: list[dict[str, object]] = []
                 if self._head is None or head != self._head:
                     head = self._open_segment(head, drafts[0].at, rows)
@@ -126,12 +132,14 @@ class Ledger(_Opened):
                     head = _chain(rows, head, draft.kind, stamp(draft.at), body)
                 self._connection.execute(_INSERT, rows)
                 if replacing is not None:
-                    self._connection.execute(delete(RECORDS).where(RECORDS.c.seq.between(*replacing)))
+                    gone = self._connection.execute(delete(RECORDS).where(RECORDS.c.seq.between(*replacing))).rowcount
+                    if gone != replacing[1] - replacing[0] + 1:
+                        raise LedgerUnavailableError(f"another leader has compacted {self._path} meanwhile")
                 _write_head(self._connection, head)
         except DatabaseError as error:
             self._head = None
             raise _explained(error, self._path) from error
-        self._head = head
+        self._head = self._known = head
         self._count += len(rows) - (0 if replacing is None else replacing[1] - replacing[0] + 1)
         return head
 

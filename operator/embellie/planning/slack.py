@@ -21,6 +21,8 @@ KEPT, KEPT_PAUSABLE = 0.4, 0.2
 """Part of every bound that is kept for work that nobody knows of yet: of work that must run in one piece, and of work
 that may pause, which can still make room for others."""
 _EPS = 1e-9
+_LEAST_H = 1.0
+"""Who starts just before a late one, or is it, counts as so long in its way: more GPUs still weigh more [h]."""
 _MOST_LISTED, _MOST_LISTS = 20_000, 24
 """Jobs that are listed at most to find who gives way, over all the lists that are made for it; and lists."""
 
@@ -92,8 +94,9 @@ def out_of_slack(queue: Queue, latest_h: FloatArray, begin_h: float) -> BoolArra
 def give_way(queue: Queue, latest_h: FloatArray) -> BoolArray:
     """Return who goes last so that few are late, where all begin as soon as they can, shape (jobs,).
 
-    Of those that come before the first late one in the list the largest, by GPU-hours, are taken out until the rest of
-    them fits; then the list is made again.
+    Of those that come before the first late one in the list the largest are taken out until the rest of them fits; then
+    the list is made again. A job is as large as the GPU-hours that it would take before that late one must start, since
+    what it takes later is not in its way; of equals, as all its GPU-hours.
 
     Args:
         queue: The work.
@@ -107,15 +110,17 @@ def give_way(queue: Queue, latest_h: FloatArray) -> BoolArray:
     [True, False, False]
     """
     last = np.zeros(queue.gpus.size, dtype=bool)
-    order, size = queue.listed(latest_h), queue.gpus * queue.hours
+    order, whole = queue.listed(latest_h), queue.gpus * queue.hours
     for _ in range(max(1, min(_MOST_LISTS, _MOST_LISTED // max(1, order.size)))):
         order = order[~last[order]]
         starts = queue.starts(order, 0.0)
         late = np.flatnonzero(starts > latest_h[order] + _EPS)
         if not late.size:
             break
-        before = order[: late[0] + 1]
-        largest = before[np.argsort(-size[before], kind="stable")]
-        over = (starts[late[0]] - latest_h[before[-1]]) * queue.capacity_gpus
-        last[largest[: 1 + int(np.searchsorted(np.cumsum(size[largest]), over))]] = True
+        before, first = order[: late[0] + 1], late[0]
+        until_h = latest_h[before[-1]]
+        in_the_way = queue.gpus[before] * np.clip(until_h - starts[: first + 1], _LEAST_H, queue.hours[before])
+        largest = before[np.lexsort((-whole[before], -in_the_way))]
+        over = (starts[first] - until_h) * queue.capacity_gpus
+        last[largest[: 1 + int(np.searchsorted(np.cumsum(whole[largest]), over))]] = True
     return last

@@ -4,10 +4,11 @@
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from embellie.watchdog import names, switch
 from embellie.watchdog.api import Api, ApiError, UnreachableError
-from embellie.watchdog.lease import read_lease
+from embellie.watchdog.lease import read_lease, renew_time
 from embellie.watchdog.log import log
 from embellie.watchdog.nodes import clear_nodes
 from embellie.watchdog.release import Held
@@ -95,25 +96,26 @@ def _cleared(api: Api) -> str | None:
 
 
 def check(
-    api: Api, *, namespace: str, name: str, require_heartbeat: bool, wait_seconds: float = 0.0
+    api: Api, *, namespace: str, name: str, heartbeat_within_s: float | None, wait_seconds: float = 0.0
 ) -> list[tuple[bool, str]]:
     """Prove with this token that the installation answers; one (good, sentence) for each thing.
 
-    An operator that has just been installed gets `wait_seconds` for its first turn.
+    With `heartbeat_within_s` a turn must have been completed so shortly before. An operator that has just been
+    installed gets `wait_seconds` for its first one.
     """
     until = time.monotonic() + wait_seconds
     while True:
-        results = _checks(api, namespace=namespace, name=name, require_heartbeat=require_heartbeat)
+        results = _checks(api, namespace=namespace, name=name, heartbeat_within_s=heartbeat_within_s)
         if all(good for good, _ in results) or time.monotonic() + 1.0 > until:
             return results
         time.sleep(1.0)
 
 
-def _checks(api: Api, *, namespace: str, name: str, require_heartbeat: bool) -> list[tuple[bool, str]]:
+def _checks(api: Api, *, namespace: str, name: str, heartbeat_within_s: float | None) -> list[tuple[bool, str]]:
     return [
         _checked(lambda: _check_switch(api, namespace, name)),
         _checked(lambda: _check_kinds(api)),
-        _checked(lambda: _check_heartbeat(api, namespace, name, require_heartbeat=require_heartbeat)),
+        _checked(lambda: _check_heartbeat(api, namespace, name, heartbeat_within_s=heartbeat_within_s)),
     ]
 
 
@@ -150,10 +152,17 @@ def _check_kinds(api: Api) -> tuple[bool, str]:
     return True, f"{', '.join(KINDS)} are served as {names.GROUP}/{names.VERSION}"
 
 
-def _check_heartbeat(api: Api, namespace: str, name: str, *, require_heartbeat: bool) -> tuple[bool, str]:
+def _check_heartbeat(api: Api, namespace: str, name: str, *, heartbeat_within_s: float | None) -> tuple[bool, str]:
     where = f"Lease {namespace}/{names.heartbeat_name(name)}"
+    hint = f"look at: kubectl -n {namespace} logs -l app.kubernetes.io/name=embellie --all-containers"
     lease = read_lease(api, namespace, names.heartbeat_name(name))
     if lease is None:
-        hint = f"kubectl -n {namespace} logs -l app.kubernetes.io/name=embellie --all-containers"
-        return not require_heartbeat, f"{where} is not there yet: no turn was completed so far - look at: {hint}"
-    return True, f"{where} is readable: last completed turn {(lease.get('spec') or {}).get('renewTime')}"
+        return heartbeat_within_s is None, f"{where} is not there yet: no turn was completed so far - {hint}"
+    last = f"{where} is readable: last completed turn {(lease.get('spec') or {}).get('renewTime')}"
+    beaten_at = renew_time(lease)
+    if heartbeat_within_s is None:
+        return True, last
+    # Either side of now: the operator's node may have another clock than ours.
+    if beaten_at is None or abs((datetime.now(UTC) - beaten_at).total_seconds()) > heartbeat_within_s:
+        return False, f"{last}, which is not within {heartbeat_within_s:.0f} s of now - {hint}"
+    return True, last

@@ -71,7 +71,7 @@ class Heartbeat:
 
     def _head_start(self, lease: Object | None, wall: datetime) -> float:
         """Silence before our start. A quarter of the limit is always watched: a skewed clock must not release all."""
-        renewed = _renew_time(lease)
+        renewed = renew_time(lease)
         if renewed is None:
             return 0.0
         age_seconds = (wall - renewed).total_seconds()
@@ -84,7 +84,8 @@ def _version(lease: Object | None) -> str | None:
     return f"{lease.get('metadata', {}).get('uid')}/{(lease.get('spec') or {}).get('renewTime')}"
 
 
-def _renew_time(lease: Object | None) -> datetime | None:
+def renew_time(lease: Object | None) -> datetime | None:
+    """Return when a Lease was last renewed; None where it does not say so, or says no time."""
     return parse_time(((lease or {}).get("spec") or {}).get("renewTime"))
 
 

@@ -68,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     check = verbs.add_parser("check", parents=[common], help="prove that the installation answers")
-    check.add_argument("--require-heartbeat", action="store_true", help="fail when no turn was ever completed")
+    check.add_argument(
+        "--heartbeat-within", type=_seconds, metavar="SECONDS", help="fail unless a turn was completed in this time"
+    )
     check.add_argument("--wait-seconds", type=_seconds, default=30.0, help="time for what is being installed")
     return parser
 
@@ -133,7 +135,7 @@ def _check(api: Api, options: argparse.Namespace) -> int:
         api,
         namespace=options.namespace,
         name=options.name,
-        require_heartbeat=options.require_heartbeat,
+        heartbeat_within_s=options.heartbeat_within,
         wait_seconds=options.wait_seconds,
     )
     for good, sentence in results:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -360,7 +361,8 @@ def test_the_helm_test_fails_until_a_turn_was_completed(control_plane: ControlPl
     before = run(command(pod, "check"), kubeconfig)
     assert before.returncode != 0
     assert "Lease embellie-system/embellie-heartbeat" in before.stdout
-    spec = {"renewTime": "2030-01-01T00:00:00.000000Z", "holderIdentity": "operator-0"}
+    renewed = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    spec = {"renewTime": renewed, "holderIdentity": "operator-0"}
     body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "embellie-heartbeat"}}
     kube.create(HEARTBEAT.rsplit("/", 1)[0], {**body, "spec": spec})
     after = run(command(pod, "check"), kubeconfig)

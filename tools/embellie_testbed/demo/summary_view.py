@@ -7,7 +7,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from embellie.cli.reporting.text import number, savings_lines
+from embellie.cli.reporting.text import number, refused, savings_lines
 from embellie_testbed.demo.accounts import LedgerAccount
 from embellie_testbed.demo.scenario import ZONES
 from embellie_testbed.demo.summary import Summary
@@ -99,7 +99,7 @@ def _ledger(account: LedgerAccount) -> list[str]:
         )
     ]
     lines += savings_lines(row)[:2]
-    return lines + [f"Refused: {figure}: {why}." for figure, why in sorted(row["refused"].items())]
+    return lines + [f"Refused: {refused(figure)}: {why}." for figure, why in sorted(row["refused"].items())]
 
 
 def _notes(summary: Summary) -> list[str]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from embellie.accounting.known import NO_ZONE
-from embellie.cli.reporting.period import Period
+from embellie.cli.reporting.period import Period, ReportError
 from embellie.domain.reasons import BOUND_STATES, State
 from embellie.domain.sums import add_tables
 from embellie.ledger import Entry, Kind
@@ -34,6 +34,8 @@ class Interval:
     """What was booked at first, before late grid data."""
     peak_kw: float = 0.0
     told: bool = False
+    recorded_as: str = ""
+    """The zone's name in the ledger."""
 
 
 @dataclass(slots=True)
@@ -50,6 +52,8 @@ class Books:
     cells: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     seen: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
     """Zone -> its first and its last account in the whole ledger."""
+    recorded: set[str] = field(default_factory=set)
+    """Names of zones in the whole ledger, renamed ones by their old name."""
     names: dict[str, str] = field(default_factory=dict)
     """uid -> namespace/kind/name."""
     teams: dict[str, str] = field(default_factory=dict)
@@ -74,19 +78,28 @@ class Books:
 
 
 def read_books(entries: Iterable[Entry], period: Period, renamed: Mapping[str, str]) -> Books:
-    """Add up; `renamed` maps a zone's old name to its new one."""
+    """Add up; `renamed` maps a zone's old name to its new one.
+
+    Raises ReportError where a zone to be renamed is not known, or is another zone than the one whose name it is given.
+    """
     books = Books(period=period)
     for entry in entries:
         if entry.kind == Kind.ACCOUNT:
             _account(books, entry.content, renamed)
         elif entry.kind == Kind.RUN:
-            _run(books, entry.content)
+            _run(books, entry.content, renamed)
         elif entry.kind == Kind.DECISION:
-            _decision(books, entry)
+            _decision(books, entry, renamed)
         elif entry.kind == Kind.DAILY:
             _daily(books, entry.content, renamed)
         elif entry.kind == Kind.GAP and period.start <= entry.moment < period.end:
             books.lost += int(entry.content.get("lost", 0))
+    unknown = sorted(renamed.keys() - books.recorded)
+    if unknown and books.recorded:
+        known = ", ".join(sorted(books.recorded))
+        raise ReportError(
+            f"--rename {unknown[0]}={renamed[unknown[0]]}: no account is of a zone {unknown[0]}; known: {known}"
+        )
     _join_late_revisions(books)
     return books
 
@@ -104,6 +117,7 @@ def _account(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) 
     zone = renamed.get(str(body["zone"]), str(body["zone"]))
     start, end = datetime.fromisoformat(body["start"]), datetime.fromisoformat(body["end"])
     _saw(books, zone, start, end)
+    books.recorded.add(str(body["zone"]))
     for uid in body["adds"].get("workloads", {}):
         books.worked_until[uid] = max(end, books.worked_until.get(uid, end))
     if not (books.period.start <= start and end <= books.period.end):
@@ -120,7 +134,12 @@ def _account(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) 
         books.strays.update(dict.fromkeys(nodes["names"]))
         books.stray_count = max(books.stray_count, int(nodes["count"]))
     if int(body["revision"]) == 0:
-        interval.told = True
+        if interval.told and interval.recorded_as != str(body["zone"]):
+            raise ReportError(
+                f"--rename: {interval.recorded_as} and {body['zone']} both have accounts of {start:%Y-%m-%d %H:%M} "
+                "UTC: they are two zones, and not one under two names"
+            )
+        interval.told, interval.recorded_as = True, str(body["zone"])
         interval.first_grams = dict(body["adds"].get("grams", {}))
         if body.get("cells"):
             books.cells[zone] = list(body["cells"])
@@ -132,6 +151,7 @@ def _daily(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) ->
         books_day = books.period.start <= first and first + timedelta(days=1) <= books.period.end
         for name, sums in told["zones"].items():
             zone = renamed.get(name, name)
+            books.recorded.add(name)
             _saw(books, zone, first, first + timedelta(days=1))
             if books_day:
                 before = books.daily.get((zone, day), {"adds": {}, "peakKw": 0.0})
@@ -144,7 +164,8 @@ def _daily(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) ->
             books.lost += int(told.get("lost", 0))
 
 
-def _run(books: Books, body: dict[str, Any]) -> None:
+def _run(books: Books, body: dict[str, Any], renamed: Mapping[str, str]) -> None:
+    body = {**body, "cell": _cell(str(body.get("cell", "")), renamed)}
     uid, submitted = str(body["uid"]), datetime.fromisoformat(body["submitted"])
     runs_on = body.get("running") or datetime.fromisoformat(body["end"]) > books.period.start - WARM_UP
     if submitted < books.period.end and runs_on:
@@ -155,10 +176,18 @@ def _run(books: Books, body: dict[str, Any]) -> None:
     books.held.pop(uid, None)
 
 
-def _decision(books: Books, entry: Entry) -> None:
+def _cell(name: str, renamed: Mapping[str, str]) -> str:
+    """Return a cell's name, which begins with that of its zone, as it is called now."""
+    zone, dot, rest = name.partition(".")
+    return f"{renamed.get(zone, zone)}{dot}{rest}"
+
+
+def _decision(books: Books, entry: Entry, renamed: Mapping[str, str]) -> None:
     if entry.moment >= books.period.end:
         return
     body = entry.content
+    if choice := body.get("choice"):
+        body = {**body, "choice": {**choice, "cell": _cell(str(choice["cell"] or ""), renamed)}}
     uid = str(body["workload"]["uid"])
     if body["state"] in BOUND_STATES:
         books.held[uid] = body

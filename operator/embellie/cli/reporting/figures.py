@@ -141,7 +141,7 @@ def _refusals(part: Mapping[str, Any], expected_s: float) -> dict[str, str]:
         priced = seconds.get(f"priced{kind}", 0.0) / expected_s if expected_s else 0.0
         if priced < NEEDED:
             refused[str(kind)] = (
-                f"the carbon intensity ({kind}) is known for {100 * priced:.1f} % of the hours; "
+                f"the {kind.words} carbon intensity is known for {100 * priced:.1f} % of the hours; "
                 f"{100 * NEEDED:.0f} % are needed"
             )
     return refused
@@ -313,8 +313,8 @@ def _notes(
         notes.append("More than half of the energy is estimated: no node or GPU telemetry covered it.")
     if not whole.get("cost"):
         notes.append(
-            "No cost is given: no account knows a price of electricity. Write prices to DIR/prices/ZONE.csv "
-            "(docs/reports.md)."
+            "No cost is given: no account knows a price of electricity. Write prices to prices/ZONE.csv in the folder "
+            "that operator and forecaster share (docs/reports.md)."
         )
     hours = whole["seconds"]["length"] / 3600.0
     if _short_of(whole, expected_s):

@@ -6,7 +6,17 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from embellie.cli.reporting.text import HEADERS, number, refusals, revision_lines, row_cells, savings_lines, trust_lines
+from embellie.cli.reporting.text import (
+    HEADERS,
+    number,
+    period_ends,
+    period_line,
+    refusals,
+    revision_lines,
+    row_cells,
+    savings_lines,
+    trust_lines,
+)
 
 BLUE, ORANGE, GREEN, GREY, DARK = "#0072B2", "#E69F00", "#009E73", "#BBBBBB", "#333333"
 """Okabe and Ito's palette, which colour-blind people can tell apart."""
@@ -27,13 +37,13 @@ figure{margin:1rem 0}svg{width:100%;height:auto}figcaption{color:#555;font-size:
 def as_html(report: Mapping[str, Any]) -> str:
     """Write the page."""
     period, cluster = report["period"], report["cluster"]
-    title = f"Energy and emissions, {period['from'][:10]} to {period['to'][:10]}"
+    first, last = period_ends(period)
+    title = f"Energy and emissions, {first:%Y-%m-%d} to {last:%Y-%m-%d}"
     methods = f"{report['method']['accounts']} and {report['method']['savings']}"
-    span = f"{period['from']} to {period['to']}, {period['hours']:g} hours; days in {period['timeZone']}."
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>{_e(title)}</title><style>{_STYLE}</style><h1>{_e(title)}</h1>",
-        f"<p class=sub>{_e(span)} Methods {_e(methods)}.</p>",
+        f"<p class=sub>{_e(period_line(period))}. Methods {_e(methods)}.</p>",
         _tiles(cluster),
         *(f"<p>{_e(line)}</p>" for line in savings_lines(cluster)),
         *(f"<p>{_e(line)}</p>" for line in revision_lines(report)),

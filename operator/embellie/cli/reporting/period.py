@@ -37,6 +37,7 @@ def parse_period(first: str, last: str, zone_name: str, now: datetime) -> Period
         zone = ZoneInfo(zone_name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ReportError(f"--tz {zone_name!r} is no time zone; write one as in UTC or Europe/Paris") from error
+    now = now.replace(second=0, microsecond=0)
     start, end = _moment(first, "--from", zone), _moment(last, "--to", zone)
     if end <= start:
         raise ReportError(f"--to {last} must lie after --from {first}; --to itself is not part of the report")

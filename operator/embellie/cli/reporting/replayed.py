@@ -148,8 +148,8 @@ def _signals(books: Books, zones: list[str], window: Window, kind: SignalKind) -
     if holes > (1.0 - NEEDED) * values.size:
         share = 100.0 * (1.0 - holes / values.size)
         raise ReportError(
-            f"the carbon intensity ({kind}) is known for {share:.0f} % of the hours, and {100 * NEEDED:.0f} % are "
-            "needed; give the missing hours in DIR/intensity/ZONE.csv"
+            f"the {kind.words} carbon intensity is known for {share:.0f} % of the hours, and {100 * NEEDED:.0f} % are "
+            "needed; write the missing hours to intensity/ZONE.csv in the folder that operator and forecaster share"
         )
     _fill(values)
     return {

@@ -10,7 +10,7 @@ from embellie.cli.reporting.period import ReportError
 from embellie.cli.reporting.replayed import Cost, Delay, Saved, replay_books
 from embellie.domain.reasons import SignalKind
 
-NO_TEAM = "(none)"
+NO_TEAM = "(no team)"
 
 
 def saved_of(books: Books, draws: int) -> tuple[Saved | None, str]:

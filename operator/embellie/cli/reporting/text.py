@@ -3,8 +3,12 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
+
+from embellie.domain.reasons import SignalKind
 
 HEADERS = (
     "name",
@@ -19,6 +23,13 @@ HEADERS = (
     "mean delay h",
     "covered",
 )
+FIGURES = {
+    "AverageLifecycle": "life-cycle emissions",
+    "AverageDirect": "direct emissions",
+    "embodied": "embodied emissions",
+}
+"""What people call figures that a document names otherwise."""
+ROWS_NAMED = 3
 OWED_TOLD = 0.001
 """Work that is owed is told from this share of the counterfactual's emissions on."""
 _LIFE, _DIRECT = "AverageLifecycle", "AverageDirect"
@@ -33,8 +44,7 @@ def as_table(report: Mapping[str, Any]) -> str:
         first = cells[0].ljust(widths[0])
         return "   ".join([first, *(cell.rjust(w) for cell, w in zip(cells[1:], widths[1:], strict=True))]).rstrip()
 
-    period = report["period"]
-    text = [f"From {period['from']} to {period['to']} ({period['hours']:g} h), by {report['by']}", "", line(HEADERS)]
+    text = [f"{period_line(report['period'])}, by {report['by']}", "", line(HEADERS)]
     text += [line(one) for one in lines]
     text += ["", *savings_lines(report["cluster"])]
     text += [f"{line}." for line in refusals(report)]
@@ -45,12 +55,40 @@ def as_table(report: Mapping[str, Any]) -> str:
     return "\n".join(text) + "\n"
 
 
+def period_line(period: Mapping[str, Any]) -> str:
+    """Say which time a report is about, to the minute, in the time zone of its days."""
+    first, last = period_ends(period)
+    return f"From {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}, {period['timeZone']} ({period['hours']:,.1f} hours)"
+
+
+def period_ends(period: Mapping[str, Any]) -> tuple[datetime, datetime]:
+    """Return where a report begins and ends, in the time zone of its days."""
+    zone = ZoneInfo(period["timeZone"])
+    first, last = (datetime.fromisoformat(period[end]).astimezone(zone) for end in ("from", "to"))
+    return first, last
+
+
 def refusals(report: Mapping[str, Any]) -> list[str]:
-    """Say what is refused, row by row; the saving is the cluster's, whatever a row is."""
-    found = {(row["name"], figure, why) for row in report["rows"] for figure, why in row["refused"].items()}
+    """Say what is refused, of which rows, and why; the saving is the cluster's, whatever a row is."""
     cluster = report["cluster"]
-    found |= {(cluster["name"], figure, why) for figure, why in cluster["refused"].items() if figure == "saving"}
-    return [f"Refused: {figure} of {printable(name)}: {why}" for name, figure, why in sorted(found)]
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in report["rows"]:
+        for figure, why in row["refused"].items():
+            found.setdefault((figure, why), []).append(row["name"])
+    for figure, why in cluster["refused"].items():
+        if figure == "saving" and (figure, why) not in found:
+            found[figure, why] = [cluster["name"]]
+    return [f"Refused: {refused(figure)} of {_rows(names)}: {why}" for (figure, why), names in sorted(found.items())]
+
+
+def refused(figure: str) -> str:
+    """Return what people call a figure that may be refused."""
+    return FIGURES.get(figure, figure)
+
+
+def _rows(names: Sequence[str]) -> str:
+    told = ", ".join(printable(name) for name in names[:ROWS_NAMED])
+    return told if len(names) <= ROWS_NAMED else f"{told} and {len(names) - ROWS_NAMED:,} more rows"
 
 
 def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
@@ -59,14 +97,11 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
     if saving is None:
         return []
     kg, percent = saving["savedKg"], saving["savedPercent"]
-    verdict = {"saved": "Saved", "about zero": "Saved about zero:", "more than without": "Emitted more than without:"}
-    base = f"{saving['counterfactualKg']:,.0f} kg that first come first served would have emitted"
-    span = f"90 % interval {kg['low']:,.1f} to {kg['high']:,.1f}"
-    mass = f"{kg['value']:,.1f} kg CO2e ({span}; {saving['signalKind']} intensity)"
-    lines = [f"{verdict[saving['verdict']]} {mass}, {percent['value']:.2f} % of the {base}."]
+    lines = [_verdict(saving, kg, percent)]
     lines.append(f"The sum over jobs would say {saving['naiveKg']:,.1f} kg. {saving['whyTheyDiffer']}")
     delayed, lost = saving["gpuHoursDelayed"], saving["gpuHoursLost"]
-    lines.append(f"It cost {delayed:,.0f} GPU-hours of delay, and {lost:,.0f} GPU-hours less were worked by the end.")
+    worked = f"{abs(lost):,.0f} GPU-hours {'less' if lost >= 0.0 else 'more'} were worked by the end"
+    lines.append(f"It cost {delayed:,.0f} GPU-hours of delay, and {worked}.")
     lines.append(f"{saving['shiftedKwh']['value']:,.0f} kWh moved to other hours or zones.")
     owed = sum(saving["owedKg"].values())
     if abs(owed) >= OWED_TOLD * saving["counterfactualKg"]:
@@ -86,17 +121,37 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
     return [*lines, f"Peak power against first come first served: {peaks}."]
 
 
+def _verdict(saving: Mapping[str, Any], kg: Mapping[str, float], percent: Mapping[str, float]) -> str:
+    """Say whether anything was saved; a number whose sign nobody knows is never called a saving."""
+    by = f"{SignalKind(saving['signalKind']).words} intensity"
+    base = f"{saving['counterfactualKg']:,.0f} kg that the same work would have emitted first come, first served"
+    if saving["verdict"] == "about zero":
+        return (
+            f"Saved about zero: the 90 % interval, {kg['low']:,.1f} to {kg['high']:,.1f} kg CO2e, holds zero, so that "
+            f"nobody can tell a saving from a loss. Its mean is {kg['value']:,.1f} kg, {percent['value']:.2f} % of the "
+            f"{base} ({by})."
+        )
+    if saving["verdict"] == "saved":
+        span = f"90 % interval {kg['low']:,.1f} to {kg['high']:,.1f} kg"
+        return f"Saved {kg['value']:,.1f} kg CO2e ({span}; {by}), {percent['value']:.2f} % of the {base}."
+    span = f"90 % interval {-kg['high']:,.1f} to {-kg['low']:,.1f} kg"
+    more = f"{-kg['value']:,.1f} kg CO2e more ({span}; {by})"
+    return f"Nothing was saved: it emitted {more}, {-percent['value']:.2f} % of the {base}."
+
+
 def revision_lines(report: Mapping[str, Any]) -> list[str]:
     """Say what late grid data changed, and how much had no intensity at first."""
     lines = []
     for kind, told in sorted(report["revisions"].items()):
         if abs(told["nowKg"] - told["firstKg"]) > 1e-6:
             lines.append(
-                f"Late grid data changed the emissions ({kind}) of the hours that had an intensity at first from "
+                f"Late grid data changed the {refused(kind)} of the hours that had an intensity at first from "
                 f"{told['firstKg']:,.1f} to {told['nowKg']:,.1f} kg."
             )
         if told["laterKg"] > 1e-6:
-            lines.append(f"{told['laterKg']:,.1f} kg ({kind}) belong to hours whose intensity came only later.")
+            lines.append(
+                f"{told['laterKg']:,.1f} kg of {refused(kind)} belong to hours whose intensity came only later."
+            )
     return lines
 
 
@@ -108,9 +163,15 @@ def trust_lines(cluster: Mapping[str, Any]) -> list[str]:
         f"Accounts cover {number(covered['accounts'])} % of the hours, {meters}.",
         f"GPU telemetry covers {number(covered['gpus'])} % of the reserved GPU time.",
         f"{number(estimated['energy'])} % of the machines' energy is estimated.",
-        f"{number(cluster['unexplainedPercent'], 2)} % of the metered energy is explained by no part.",
+        _unexplained(cluster["unexplainedPercent"]),
         f"The life-cycle intensity is estimated for {number(estimated[_LIFE])} % of the priced hours.",
     ]
+
+
+def _unexplained(percent: float | None) -> str:
+    if percent is not None and percent < 0.0:
+        return f"The parts (work, idle, overhead) come to {-percent:.2f} % more than the zones' meters say."
+    return f"{number(percent, 2)} % of the metered energy is explained by no part."
 
 
 def printable(name: str) -> str:

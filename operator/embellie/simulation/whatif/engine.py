@@ -8,7 +8,7 @@ first, then by the rule's rank, then by arrival; a gang that does not fit is ove
 
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 import numpy as np
@@ -167,13 +167,15 @@ class Engine:
             self._look_at(job, now)
         ready = list(self._ready)
         if self._capacity < math.inf and self._rule.turns and ready:
-            first = ready if whole else [job for job in ready if forced[job]]
-            if whole or any(self._gpus[job] > self._free for job in first):
+            first = _rows(ready)
+            if not whole:
+                first = first[forced[first]]
+            if whole or (self.case.work.gpus[first] > self._free).any():
                 self._give_way(first, now)
         if not ready or self._free <= 0:
             return
         if self._capacity < math.inf and len(ready) > 1:
-            ready = self._in_order(ready)
+            ready = self._in_order(_rows(ready))
         kept = False
         for job in ready:
             if self._gpus[job] <= self._free and (forced[job] or not kept):
@@ -195,23 +197,23 @@ class Engine:
         else:
             self._ready.pop(job, None)
 
-    def _in_order(self, jobs: list[int]) -> list[int]:
+    def _in_order(self, rows: IntArray) -> list[int]:
         """Return jobs as they go: the last ones behind, the forced before, then by rank and arrival."""
-        rows, rule = np.array(jobs, dtype=np.int64), self._rule
+        rule = self._rule
         ordered: list[int] = rows[np.lexsort((rows, rule.rank[rows], ~self.forced[rows], rule.last[rows]))].tolist()
         return ordered
 
-    def _may_pause(self, job: int, now: int) -> bool:
-        return not self.forced[job] and self._left(job, now) > 0
-
-    def _give_way(self, ready: list[int], now: int) -> None:
+    def _give_way(self, ready: IntArray, now: int) -> None:
         """Pause work that may be paused where these go before it: all at a slot's beginning, the forced at any time."""
-        if not ready:
+        if not ready.size:
             return
-        free, last = self._free, self._rule.last
-        soft = [j for j in self._running if self._pausable[j] and (last[j] or self._may_pause(j, now))]
-        free += sum(self._gpus[j] for j in soft)
-        for job in self._in_order([*ready, *soft]):
+        work = self.case.work
+        running = _rows(self._running)
+        running = running[work.pausable[running]]
+        may_pause = ~self.forced[running] & (self.left_to_wait(running, now) > 0)
+        soft = running[self._rule.last[running] | may_pause]
+        free = self._free + float(work.gpus[soft].sum())
+        for job in self._in_order(np.concatenate((ready, soft))):
             if self._gpus[job] <= free:
                 free -= self._gpus[job]
             elif job in self._running:
@@ -243,6 +245,10 @@ class Engine:
         self._bound(job, now)
         if self._rule.wants[job] or self.forced[job]:
             self._ready[job] = None
+
+
+def _rows(jobs: Collection[int]) -> IntArray:
+    return np.fromiter(jobs, dtype=np.int64, count=len(jobs))
 
 
 class EveryJob:
