@@ -4,6 +4,7 @@
 Arrays over complete UTC hours. Whatever cannot be believed is flagged and becomes unknown (NaN), never a number.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ BENCHMARK_COLUMN = "ci_lifecycle_benchmark_g_per_kwh"
 SHARE_COLUMN = "re_pct"
 MAX_CARBON_G_PER_KWH = 2_000.0
 MAX_MARGINAL_G_PER_KWH = 3_000.0
+MIN_USUAL_G_PER_KWH = 2.0
+"""No source's life cycle has so little: a median below it is told in another unit."""
 LEAD_DAYS = (2, 3, 4)
 """Days ahead whose weather forecast differs from that of the first day."""
 
@@ -150,6 +153,11 @@ class ZoneHistory:
         """
         frame, notes = _hourly(frame, zone)
         generation = {name: _numbers(frame, f"gen_{name}_mw") for name in SOURCES if f"gen_{name}_mw" in frame.columns}
+        empty = [name for name in generation if _blank(frame, f"gen_{name}_mw")]
+        if empty:
+            # Of a source that a grid does not have there may be a column all the same.
+            notes.append(f"left out, without any value: {', '.join(f'gen_{name}_mw' for name in empty)}")
+            generation = {name: values for name, values in generation.items() if name not in empty}
         foreign = sorted(
             str(column)
             for column in frame.columns
@@ -165,6 +173,12 @@ class ZoneHistory:
             )
         problems = flag_problems(generation) if generation else ("",) * len(frame)
         believed = np.array([not problem for problem in problems], dtype=bool)
+        doubted = Counter(problem for problem in problems if problem) if generation else Counter[str]()
+        if doubted:
+            reasons = ", ".join(f"{count} {problem.lower()}" for problem, count in doubted.most_common())
+            notes.append(
+                f"generation by source is not believed and counts as unknown in {doubted.total()} hours: {reasons}"
+            )
         generation = {name: np.where(believed, np.maximum(values, 0.0), np.nan) for name, values in generation.items()}
         return cls(
             zone=zone,
@@ -232,6 +246,11 @@ def _numbers(frame: pd.DataFrame, column: str) -> FloatArray:
     return np.asarray(pd.to_numeric(frame[column], errors="coerce"), dtype=np.float64)
 
 
+def _blank(frame: pd.DataFrame, column: str) -> bool:
+    """Tell whether a column holds nothing at all; text that is no number is not nothing."""
+    return bool(frame[column].isna().all())
+
+
 def _bounded(frame: pd.DataFrame, columns: tuple[str, ...], bounds: tuple[tuple[float, float], ...]) -> FloatArray:
     out = np.full((len(frame), len(columns)), np.nan)
     for k, (column, (low, high)) in enumerate(zip(columns, bounds, strict=True)):
@@ -270,16 +289,21 @@ def _marginal(frame: pd.DataFrame, notes: list[str]) -> FloatArray | None:
 
 def _carbon(frame: pd.DataFrame, column: str, generation: Mapping[str, FloatArray], notes: list[str]) -> FloatArray:
     """Return an intensity as published, else as computed; implausible values become unknown and are counted."""
-    if column not in frame.columns:
+    if column not in frame.columns or (generation and _blank(frame, column)):
         if not generation:
             return np.full(len(frame), np.nan)
+        if column in frame.columns:
+            notes.append(f"{column} is blank and was computed from the generation by source")
         return carbon_intensity_g_per_kwh(generation, DIRECT_EIA if column == DIRECT_COLUMN else LIFECYCLE_AR5)
     values = _numbers(frame, column)
     with np.errstate(invalid="ignore"):
         bad = (values <= 0.0) | (values > MAX_CARBON_G_PER_KWH)
     if bad.any():
         notes.append(f"{column}: {int(bad.sum())} values outside 0..{MAX_CARBON_G_PER_KWH:g} count as unknown")
-    return np.where(bad, np.nan, values)
+    values = np.where(bad, np.nan, values)
+    if column == LIFECYCLE_COLUMN and np.isfinite(values).any() and float(np.nanmedian(values)) < MIN_USUAL_G_PER_KWH:
+        notes.append(f"{column} has a median of {float(np.nanmedian(values)):.3g} g/kWh: is it in another unit?")
+    return values
 
 
 def _share(frame: pd.DataFrame, generation: Mapping[str, FloatArray]) -> FloatArray:

@@ -5,16 +5,21 @@ import gzip
 import hashlib
 import io
 import json
+from dataclasses import replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from embellie_forecast.history import HistoryError, ZoneHistory
 
 TIME_COLUMN = "timestamp_utc"
+PARTS_OF_AN_HOUR = (5, 10, 15, 30)
+"""Steps of rows that are averaged to hours [min]."""
+MIN_KNOWN_PARTS = 0.5
 _SUFFIXES = (".gz", ".csv", ".parquet")
 
 
@@ -34,12 +39,67 @@ def read_history(path: Path, zone: str | None = None) -> ZoneHistory:
     """
     zone = zone or zone_of(path)
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else _csv(path)
     except FileNotFoundError as error:
         raise HistoryError(f"{path}: there is no such file") from error
+    except pd.errors.EmptyDataError as error:
+        raise HistoryError(f"{path}: the file is empty") from error
     except Exception as error:  # the parsers raise many kinds on a broken file, and each means the same to the caller
         raise HistoryError(f"{path}: cannot be read as {path.suffix or 'CSV'}: {error}") from error
-    return ZoneHistory.from_frame(indexed(frame, zone), zone=zone)
+    frame.columns = _plain(frame.columns)
+    notes = _no_numbers(frame)
+    frame, averaged = hours_of(indexed(frame, zone))
+    history = ZoneHistory.from_frame(frame, zone=zone)
+    return replace(history, notes=(*notes, *averaged, *history.notes))
+
+
+def _csv(path: Path) -> pd.DataFrame:
+    frame = pd.read_csv(path, low_memory=False)
+    if frame.shape[1] == 1 and ";" in str(frame.columns[0]):
+        # A spreadsheet in a country with a decimal comma separates by semicolons.
+        frame = pd.read_csv(path, low_memory=False, sep=";", decimal=",")
+    return frame
+
+
+def _plain(columns: pd.Index) -> pd.Index:
+    """Return the names without blanks around them and in small letters, as far as that keeps them apart."""
+    plain = columns.astype(str).str.strip().str.lower()
+    return plain if plain.is_unique else columns
+
+
+def _no_numbers(frame: pd.DataFrame) -> list[str]:
+    """Return a note for each known column that holds text which is no number."""
+    notes = []
+    for column in frame.columns:
+        if str(column).startswith(("ci_", "gen_", "re_pct", "wxfc_", "dafc_")) and not pd.api.types.is_numeric_dtype(
+            frame[column]
+        ):
+            text = frame[column].dropna().astype(str).str.strip()
+            bad = text[text.ne("") & pd.to_numeric(text, errors="coerce").isna()]
+            if len(bad):
+                notes.append(
+                    f"{column}: {len(bad)} values are no numbers and count as unknown, such as {bad.iloc[0]!r}"
+                )
+    return notes
+
+
+def hours_of(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return hourly means of rows every 5, 10, 15 or 30 minutes, and a note; other frames as they are.
+
+    An hour with less than half of its parts is unknown.
+    """
+    index = pd.DatetimeIndex(frame.index)
+    if index.hasnans or bool((index == index.floor("h")).all()):
+        return frame, []
+    frame = frame.loc[~frame.reset_index().duplicated().to_numpy()].sort_index()
+    index = pd.DatetimeIndex(frame.index)
+    seconds = np.diff(index.as_unit("s").asi8) if index.is_unique else np.zeros(0)
+    minutes = round(float(np.median(seconds)) / 60.0) if seconds.size else 0
+    if minutes not in PARTS_OF_AN_HOUR or bool((index != index.floor(f"{minutes}min")).any()):
+        return frame, []
+    groups = frame.apply(pd.to_numeric, errors="coerce").groupby(index.floor("h"))
+    means = groups.mean().where(groups.count() >= MIN_KNOWN_PARTS * 60 / minutes)
+    return means, [f"rows every {minutes} minutes were averaged to hours"]
 
 
 def indexed(frame: pd.DataFrame, zone: str) -> pd.DataFrame:
@@ -51,7 +111,10 @@ def indexed(frame: pd.DataFrame, zone: str) -> pd.DataFrame:
     if isinstance(frame.index, pd.DatetimeIndex):
         return frame
     if TIME_COLUMN not in frame.columns:
-        raise HistoryError(f"{zone}: the column {TIME_COLUMN} is missing; it holds hours as in 2021-07-01T00:00:00Z")
+        raise HistoryError(
+            f"{zone}: the column {TIME_COLUMN} is missing; it holds hours as in 2021-07-01T00:00:00Z. The file has "
+            f"{', '.join(str(name)[:40] for name in frame.columns[:8])}"
+        )
     times = frame[TIME_COLUMN]
     if not isinstance(times.dtype, pd.DatetimeTZDtype):
         text = times.astype(str)

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from embellie.cli.main import cli
-from embellie_forecast.history import ZoneHistory, instant_of
+from embellie_forecast.history import HistoryError, ZoneHistory, instant_of
+from embellie_forecast.history_files import read_history
 from embellie_forecast.judging import Protocol, ProtocolError, Request, judge
 from embellie_forecast.judging.placement import hours_chosen, judge_placement
 from embellie_forecast.judging.protocols import plan
@@ -220,6 +221,57 @@ def test_an_imperfect_file_still_gives_finite_scores(change: object, tmp_path: P
 )
 def test_a_file_that_cannot_be_scored_says_why(change: object, said: str, tmp_path: Path) -> None:
     assert said in judge(saved(change(grid(30)), tmp_path), request())["error"]  # type: ignore[operator]
+
+
+def test_rows_of_a_quarter_hour_are_averaged_to_hours(tmp_path: Path) -> None:
+    hours = grid(40)
+    quarters = hours.loc[hours.index.repeat(4)].reset_index(drop=True)
+    begins = pd.date_range("2021-03-01", periods=len(quarters), freq="15min", tz="UTC")
+    quarters["timestamp_utc"] = begins.strftime("%Y-%m-%dT%H:%M:%SZ")
+    quarters["gen_natgas_mw"] += 40.0 * (begins.minute // 15 - 1.5)
+    whole = read_history(saved(hours, tmp_path, "A"))
+    mean = read_history(saved(quarters.drop(index=[5, 9, 10, 11]).sample(frac=1.0, random_state=1), tmp_path, "B"))
+    assert any("every 15 minutes were averaged" in note for note in mean.notes)
+    same = np.isclose(mean.lifecycle_g_per_kwh, whole.lifecycle_g_per_kwh)
+    # Of hour 1 a quarter is missing, which its mean shows; of hour 2 most, so it is unknown.
+    assert np.flatnonzero(~same).tolist() == [1, 2]
+    assert np.isnan(mean.lifecycle_g_per_kwh[2])
+    odd = saved(quarters.iloc[::3], tmp_path, "C")
+    with pytest.raises(HistoryError, match="whole hours"):
+        read_history(odd)
+
+
+def test_a_column_without_any_value_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    frame = grid(40)
+    empty = frame.assign(gen_geothermal_mw=np.nan, ci_direct_g_per_kwh=np.nan)
+    got, wanted = (read_history(saved(each, tmp_path)) for each in (empty, frame))
+    assert np.array_equal(got.renewable_share, wanted.renewable_share)
+    assert np.array_equal(got.direct_g_per_kwh, wanted.direct_g_per_kwh)
+    assert any("gen_geothermal_mw" in note for note in got.notes)
+    assert any("ci_direct_g_per_kwh" in note for note in got.notes)
+
+
+def test_a_spreadsheets_file_is_read_and_text_that_is_no_number_is_named(tmp_path: Path) -> None:
+    frame = grid(40)
+    path = tmp_path / "XX-SHEET.csv"
+    frame.rename(columns=lambda name: f" {name.upper()}").to_csv(path, index=False, sep=";", decimal=",")
+    assert np.allclose(read_history(path).renewable_share, read_history(saved(frame, tmp_path)).renewable_share)
+    text = frame[["timestamp_utc"]].assign(ci_lifecycle_g_per_kwh="312,6")
+    told = judge(saved(text, tmp_path), request())["error"]
+    assert "960 values are no numbers" in told
+    assert "'312,6'" in told
+    # A source whose values cannot be read is not a source that is absent: without it the mix would look cleaner.
+    unread = frame.assign(gen_natgas_mw=frame["gen_natgas_mw"].map("{:.0f} MW".format))
+    assert " MW'" in judge(saved(unread, tmp_path), request())["error"]
+
+
+def test_notes_name_hours_that_are_not_believed_another_unit_and_issues_without_a_model(tmp_path: Path) -> None:
+    frame = grid(40).assign(ci_lifecycle_g_per_kwh=0.3)
+    frame.loc[100:119, "gen_wind_mw"] = -900.0
+    notes = "; ".join(judge(saved(frame, tmp_path), request())["notes"])
+    assert "unknown in 20 hours: 20 negative" in notes
+    assert "another unit" in notes
+    assert "36 of 36 issues had too little before them" in notes
 
 
 def test_a_constant_intensity_is_forecast_as_constant(tmp_path: Path) -> None:

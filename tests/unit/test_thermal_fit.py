@@ -145,6 +145,10 @@ def test_rows_that_no_machine_shows_are_left_out_and_counted(tmp_path):
         ("run_id,t_s,gpu0_power_w,gpu0_temp_c\n", "no rows below the header"),
         ("run_id,t_s,gpu0_power_w,gpu0_temp_c\nr,0,warm,30\n", "gpu0_power_w holds no numbers"),
         ("run_id,t_s,gpu0_power_w,gpu0_temp_c\nr,0,100,30\n", "no run lasts three steps"),
+        (
+            "run_id,t_s,gpu0_power_w,gpu0_temp_c\n" + "".join(f"r,{60 * k},100,{30 + k % 3}\n" for k in range(99)),
+            "a gap of more than 30 s",
+        ),
         ("ts,power_avg_w,temp_avg_c,util_avg_pct\nyesterday,1,2,3\n", "column ts holds no times"),
         ("\x00\x01", "columns are those of no known file"),
         ("", "cannot be read as CSV"),

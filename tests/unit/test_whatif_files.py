@@ -133,3 +133,67 @@ def test_slurms_days_and_kinds_of_gpus_are_understood() -> None:
     )
     (job,) = parse_sacct(text, "x").jobs
     assert (job.gpus, job.duration_s, job.submit_s, job.tenant) == (8.0, 93600.0, 1800.0, "ml")
+
+
+HOURS = [f"2024-03-01T{hour:02d}:00" for hour in range(20)]
+
+
+def test_a_history_may_come_from_a_spreadsheet_or_with_seconds_since_1970(tmp_path: Path) -> None:
+    wanted = [100.5 + hour for hour in range(20)]
+    commas = [(time, str(value).replace(".", ",")) for time, value in zip(HOURS, wanted, strict=True)]
+    files = {
+        "semicolons.csv": "time;g\n" + "".join(f"{t}Z;{v}\n" for t, v in commas),
+        "quoted.csv": "time,g\n" + "".join(f'{t}Z,"{v}"\n' for t, v in commas),
+        # The word "date" is in "updated": the column of times is one that holds times.
+        "epoch.csv": "updated_by,at,g\n" + "".join(f"x,{1709251200 + 3600 * k},{v}\n" for k, v in enumerate(wanted)),
+        "millis.csv": "at,g\n" + "".join(f"{1000 * (1709251200 + 3600 * k)},{v}\n" for k, v in enumerate(wanted)),
+    }  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        history = read_carbon(tmp_path / name, "g")
+        assert history.start == datetime(2024, 3, 1, tzinfo=UTC)
+        assert history.g_per_kwh.tolist() == wanted
+        assert history.notes == []
+
+
+def test_a_history_says_what_was_bridged_and_that_its_unit_looks_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "zone.csv"
+    path.write_text("time,g\n" + "".join(f"{t}Z,{'' if 3 <= k < 9 or k == 12 else 0.3}\n" for k, t in enumerate(HOURS)))
+    bridged, unit = read_carbon(path).notes
+    assert bridged.startswith("7 of 20 steps of g have no usable value")
+    assert "6 h at once" in bridged
+    assert "another unit" in unit
+
+
+def test_a_column_that_is_mostly_no_intensity_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "zone.csv"
+    path.write_text("time,g\n" + "".join(f"{t}Z,{300 if k < 8 else 'high'}\n" for k, t in enumerate(HOURS)))
+    with pytest.raises(ValueError, match=r"12 of 20 values .* line 10: 'high'"):
+        read_carbon(path)
+    path.write_text("time\n" + "".join(f"{t}Z\n" for t in HOURS))
+    with pytest.raises(ValueError, match="no column of g/kWh beside its times"):
+        read_carbon(path)
+
+
+def test_slurms_other_shapes_are_understood_or_named() -> None:
+    head = "State|JobID|JobName|Submit|Start|End|Elapsed|AllocTRES\n"
+    rows = [
+        "COMPLETED|1|x|1709251200|1709251300|1709254900|01:00:00|cpu=1,gres/gpu:a100=4,gres/gpu:h100=2",
+        "CANCELLED by 1001|2_7|x|2024-03-01T01:00:00|x|x|01:00:00|billing=9,gres/gpu:a100=4,gres/gpu=4,gres/gpumem=9G",
+        "COMPLETED|3|a|b|2024-03-01T01:00:00|x|x|01:00:00|gres/gpu=4",
+        "NODE_FAIL|4|x|2024-03-01T01:00:00|x|x|02:00:00|gres/gpu=4",
+        "COMPLETED|4|x|2024-03-01T03:30:00|x|x|20:00:00|gres/gpu=4",
+        "COMPLETED|4|x|2024-03-01T03:30:00|x|x|20:00:00|gres/gpu=4",
+        "COMPLETED|5|x|Unknown|x|x|20:00:00|gres/gpu=4",
+    ]
+    trace = parse_sacct(head + "\n".join(rows) + "\n", "x")
+    assert {job.id: (job.gpus, job.duration_s / 3600.0, job.submit_s / 3600.0) for job in trace.jobs} == {
+        "1": (6.0, 1.0, 0.0),
+        "2_7": (4.0, 1.0, 1.0),
+        "4": (4.0, 2.0, 1.0),
+        "4 (requeued 1)": (4.0, 20.0, 3.5),
+    }
+    why = {row.line: row.why for row in trace.left_out}
+    assert "9 fields, and the header has 8" in why[4]
+    assert why[7] == "job_id came before in the file"
+    assert why[8] == "Submit is not a time"

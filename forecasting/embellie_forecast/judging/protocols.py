@@ -114,8 +114,9 @@ def _check(
     if not np.isfinite(truth).any():
         column = "re_pct (0..100)" if target is Target.RENEWABLE_SHARE else f"{name} (over 0)"
         mix = "" if target is Target.MARGINAL else ", or generation by source (gen_<source>_mw)"
+        found = f". Found: {'; '.join(history.notes)}" if history.notes else ""
         raise ProtocolError(
-            f"the file has no usable value of the target {target.value}: it needs a column {column}{mix}"
+            f"the file has no usable value of the target {target.value}: it needs a column {column}{mix}{found}"
         )
     covered = (
         f"the file covers {instant_of(history.first_hour):%Y-%m-%d} to {instant_of(history.end_hour - 1):%Y-%m-%d}"

@@ -16,7 +16,7 @@ from embellie_forecast.judging.placement import CASES, LATER, Case, judge_placem
 from embellie_forecast.judging.protocols import Plan, Protocol, ProtocolError, plan
 from embellie_forecast.judging.scores import by_day, concordance, crps, interval_score, percentage_error
 from embellie_forecast.models.inputs import prepare
-from embellie_forecast.models.kernels import TooLittleDataError
+from embellie_forecast.models.kernels import MIN_TRAINING_ISSUES, TooLittleDataError
 from embellie_forecast.models.series import IssuedSeries, issue_at
 from embellie_forecast.models.targets import HORIZON_HOURS, QUANTILE_LEVELS, Settings, Target, WeatherUse
 from embellie_forecast.models.walk import Conditions
@@ -83,9 +83,20 @@ def _judge(path: Path, request: Request) -> dict[str, Any]:
         "predict_seconds_per_issue": round((spent - issued.fit_seconds) / max(1, todo.issue_hours.size), 4),
         "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0, 1),
         "model_id": f"{MODEL_FAMILY}-{history.zone}-{request.target.value}-{weather.value}",
-        "notes": list(history.notes),
+        "notes": [*history.notes, *_unmodelled(issued)],
     }
     return result
+
+
+def _unmodelled(issued: IssuedSeries) -> list[str]:
+    if not issued.unmodelled:
+        return []
+    return [
+        (
+            f"{issued.unmodelled} of {issued.issue_hours.size} issues had too little before them to fit a model "
+            f"({MIN_TRAINING_ISSUES} days): persistence and the week's mean stand for it"
+        )
+    ]
 
 
 def _scores(issued: IssuedSeries, todo: Plan, target: Target) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class IssuedSeries:
     persistence_quantiles: FloatArray
     fits: int
     fit_seconds: float = 0.0
+    unmodelled: int = 0
+    """Issues before which there was too little to fit on: persistence and the week's mean alone."""
 
     def at(self, hour: int) -> tuple[FloatArray, FloatArray]:
         """Return point (96,) and quantiles (levels, 96) of the issue at an hour since 1970.
@@ -95,6 +97,7 @@ def issue_series(
         levels=QUANTILE_LEVELS,
         fits=sum(part.fits for part in parts),
         fit_seconds=sum(part.fit_seconds for part in parts),
+        unmodelled=sum(part.unmodelled for part in parts),
         point=joined("point"),
         quantiles=joined("quantiles"),
         truth=joined("truth"),
@@ -120,6 +123,7 @@ def issue_at(series: Series, hours: IntArray, conditions: Conditions, settings: 
         weekly=series.target.from_scale(walked.weekly[keep]),
         persistence_quantiles=series.target.from_scale(_bands(walked, walked.persistence, conditions, settings)[keep]),
         fits=walked.fits,
+        unmodelled=len(walked.unmodelled.intersection(hours.tolist())),
         fit_seconds=walked.fit_seconds,
     )
 

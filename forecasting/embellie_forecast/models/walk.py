@@ -48,6 +48,8 @@ class Walk:
     fits: int
     fit_seconds: float = 0.0
     """All fits together."""
+    unmodelled: frozenset[int] = frozenset()
+    """Issue hours before which there was too little to fit on."""
 
 
 def naive(series: Series, issue_hours: IntArray, latency_hours: int) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -101,6 +103,7 @@ def walk(series: Series, issue_hours: IntArray, conditions: Conditions, settings
     where = np.searchsorted(all_hours, issue_hours)
     persistence, weekly, week_mean = naive(series, issue_hours, latency)
     kernel = (persistence + week_mean) / 2.0
+    unmodelled: set[int] = set()
     fits, seconds, model = 0, 0.0, None
     for block in np.unique(cutoffs):
         rows = np.flatnonzero(cutoffs == block)
@@ -118,7 +121,9 @@ def walk(series: Series, issue_hours: IntArray, conditions: Conditions, settings
             else:
                 fits += 1
                 seconds += time.perf_counter() - began
-        if model is not None:
+        if model is None:
+            unmodelled.update(issue_hours[rows].tolist())
+        else:
             at = where[rows]
             kernel[rows] = level[at] + model.predict({k: v[at] for k, v in groups.items()})
     return Walk(
@@ -130,4 +135,5 @@ def walk(series: Series, issue_hours: IntArray, conditions: Conditions, settings
         outcome=outcome[where],
         fits=fits,
         fit_seconds=seconds,
+        unmodelled=frozenset(unmodelled),
     )

@@ -68,6 +68,8 @@ def backtest(
         results.append(judge(file, request))
         if not quiet:
             click.echo(line(results[-1]))
+            for note in results[-1].get("notes", ()):
+                click.echo(f"  {note}")
     if not quiet and any("error" not in result for result in results):
         click.echo(EXPLAINED)
     if json_path is not None:

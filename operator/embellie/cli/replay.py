@@ -156,6 +156,7 @@ def _replay(options: Options) -> None:
     from embellie.simulation.whatif.study import replay as run
 
     trace = _read_trace(options)
+    grid_notes = _grid_notes(options.carbon or Path(), options.column, options.time_column)
     how = How(
         policy=options.policy,
         lengths=options.lengths,
@@ -176,6 +177,7 @@ def _replay(options: Options) -> None:
         "rows_out_of_order": trace.out_of_order,
         "left_out": [{"line": row.line, "why": row.why} for row in trace.left_out[:100]],
         "jobs_after_history": setup.left_out_late if setup else 0,
+        "carbon_notes": grid_notes,
     }
     for line in lines(found):
         click.echo(line)
@@ -190,6 +192,16 @@ def _replay(options: Options) -> None:
 
         options.html_path.write_text(page(result, setup, found), encoding="utf-8")
         click.echo(f"  page                       {options.html_path}")
+
+
+def _grid_notes(carbon: Path, column: str | None, time_column: str) -> list[str]:
+    """Say, and return, what a reader must know of the grid's history."""
+    from embellie.simulation.whatif.carbon_file import read_carbon
+
+    notes = read_carbon(carbon, column, time_column).notes
+    for note in notes:
+        click.echo(f"{carbon.name}: {note}", err=True)
+    return notes
 
 
 def _read_trace(options: Options) -> "JobTrace":
@@ -231,6 +243,8 @@ def oracle(
         history = read_carbon(carbon, column, time_column)
         if history.step != timedelta(hours=1):
             raise ValueError(f"the oracle needs hourly rows, and {carbon.name} has one every {history.step}")
+        for note in history.notes:
+            click.echo(f"{carbon.name}: {note}", err=True)
         text = json.dumps(asdict(compute(history.g_per_kwh, job_hours, slack_hours)), indent=2)
         click.echo(text)
         if json_path is not None:

@@ -217,8 +217,9 @@ def _issues(
 
     if axis.start is None:
         raise ValueError("--forecast model needs a column of times in the carbon file")
-    history = _zone_history(path, column, time_column)
-    target = Target.DIRECT if column is not None and "direct" in column else Target.LIFECYCLE
+    carbon = read_carbon(path, column, time_column)
+    history = _zone_history(path, carbon)
+    target = Target.DIRECT if "direct" in carbon.column.lower() else Target.LIFECYCLE
     hour = timedelta(hours=1)
     begin = axis.start + hour * math.floor(first * axis.slot_h)
     end = axis.start + hour * math.ceil(min(last, axis.known_slots - 1) * axis.slot_h)
@@ -231,18 +232,19 @@ def _issues(
     return issues
 
 
-def _zone_history(path: Path, column: str | None, time_column: str):  # type: ignore[no-untyped-def]
+def _zone_history(path: Path, carbon: CarbonHistory):  # type: ignore[no-untyped-def]
     """Return the forecaster's view of the carbon file: with generation and weather where it has them."""
     import pandas as pd
 
     from embellie_forecast.history import ZoneHistory
     from embellie_forecast.history_files import read_history
 
-    if column is None or column in ("ci_lifecycle_g_per_kwh", "ci_direct_g_per_kwh"):
+    if carbon.column in ("ci_lifecycle_g_per_kwh", "ci_direct_g_per_kwh") and carbon.time_column == "timestamp_utc":
         return read_history(path)
-    carbon = read_carbon(path, column, time_column)
     if carbon.step != timedelta(hours=1) or carbon.start is None:
         raise ValueError("--forecast model needs hourly rows with times")
     index = pd.date_range(carbon.start, periods=carbon.g_per_kwh.size, freq="h")
-    frame = pd.DataFrame({"ci_lifecycle_g_per_kwh": carbon.g_per_kwh}, index=index)
-    return ZoneHistory.from_frame(frame, zone=column)
+    # What was bridged looks at what came after; a forecaster must not.
+    values = np.where(carbon.known, carbon.g_per_kwh, np.nan)
+    name = "ci_direct_g_per_kwh" if "direct" in carbon.column.lower() else "ci_lifecycle_g_per_kwh"
+    return ZoneHistory.from_frame(pd.DataFrame({name: values}, index=index), zone=carbon.column)

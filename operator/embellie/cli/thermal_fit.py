@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from embellie.cli.thermal_data import STEP_S, DataError, Run, Schema, steps
+from embellie.cli.thermal_data import MAX_GAP_S, STEP_S, DataError, Run, Schema, steps
 from embellie.domain.forecast import FloatArray
 from embellie.thermal.conformal import AdaptiveMargins
 from embellie.thermal.die import DieModels, DieRun
@@ -101,7 +101,10 @@ def _machine(fit: Sequence[Run], test: Sequence[Run], outcome: Outcome, floor_c:
     outcome.step_s = STEP_S
     dies = [die for die, _ in die_runs(fit)]
     if not dies:
-        raise DataError(f"no run lasts three steps of {STEP_S:g} s, so no die temperature can be learnt")
+        raise DataError(
+            f"no run lasts three steps of {STEP_S:g} s without a gap of more than {MAX_GAP_S:g} s, so no die "
+            "temperature can be learnt; samples that far apart say nothing of a die: scrape GPUs more often"
+        )
     crossed = list(_left_out(fit))
     scores = [_die_errors(models, [run]) for run, models in crossed]
     models = DieModels(STEP_S)
@@ -126,7 +129,10 @@ def _machine(fit: Sequence[Run], test: Sequence[Run], outcome: Outcome, floor_c:
         if run_law is not None and run.schema is Schema.NODE:
             outcome.node_w.append(_node_pairs(run, run_law))
     if not errors:
-        raise DataError(f"no run lasts three steps of {STEP_S:g} s, so no die temperature can be predicted")
+        raise DataError(
+            f"no run to test lasts three steps of {STEP_S:g} s without a gap of more than {MAX_GAP_S:g} s, so no die "
+            "temperature can be predicted"
+        )
     moments = [m for e in warm for m in e.moments], [m for e in errors for m in e.moments]
     _margins(outcome, *moments, floor_c)
     outcome.parameters["die_q999_end_of_step_c"] = round(

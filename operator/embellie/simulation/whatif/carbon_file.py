@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a history of carbon intensity: CSV, plain or gzip, one row a step, in UTC."""
+"""Reads a history of carbon intensity: CSV, plain or gzip, one row a step, each labelled with its beginning."""
 
 import csv
 import gzip
 import io
 import math
+import re
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,11 @@ from embellie.simulation.whatif.axis import Axis
 _TIME_WORDS = ("timestamp", "time", "utc", "date")
 _VALUE_NAMES = ("ci_lifecycle_g_per_kwh", "ci_g_per_kwh", "ci_direct_g_per_kwh")
 _MOST_G_PER_KWH = 3000.0
+_LEAST_MEAN_G_PER_KWH = 2.0
+"""A whole history below it is more likely in kilograms."""
+_EPOCH = re.compile(r"\d{9,10}(?:\.\d+)?|\d{12,13}")
+_DECIMAL_COMMA = re.compile(r"\d+,(?:\d\d?|\d{4,})")
+_LEAST_USABLE = 0.5
 _SHORT_STEP_S = 60.0
 """Steps shorter than this are ticks for jobs; the intensity keeps its own step."""
 
@@ -27,12 +33,38 @@ class CarbonHistory:
     """Carbon intensity at a fixed step."""
 
     column: str
+    time_column: str | None
     start: datetime | None
     """None where the file has no column of times."""
     step: timedelta
     g_per_kwh: FloatArray
-    filled: int
-    """Steps without a usable value: bridged from their neighbours."""
+    known: np.ndarray
+    """Which steps had a usable value; the others were bridged from their neighbours."""
+
+    @property
+    def filled(self) -> int:
+        """How many steps were bridged."""
+        return int((~self.known).sum())
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what a reader must know of it, one sentence each."""
+        notes = []
+        holes = np.flatnonzero(~self.known)
+        if holes.size:
+            hours = self.step.total_seconds() / 3600.0
+            runs = np.split(holes, np.flatnonzero(np.diff(holes) > 1) + 1)
+            longest = max(run.size for run in runs) * hours
+            notes.append(
+                f"{self.filled} of {self.known.size} steps of {self.column} have no usable value and were bridged from "
+                f"their neighbours, at the longest {longest:,.3g} h at once"
+            )
+        if float(self.g_per_kwh.mean()) < _LEAST_MEAN_G_PER_KWH:
+            notes.append(
+                f"the mean of {self.column} is {float(self.g_per_kwh.mean()):.3g} g/kWh: is it in another unit? "
+                "Shares stay true, masses do not"
+            )
+        return notes
 
 
 def read_text(path: Path) -> str:
@@ -56,14 +88,25 @@ def read_carbon(path: Path, column: str | None = None, time_column: str = "auto"
         column: The column of g/kWh; None takes the life-cycle intensity, or the only column of numbers.
         time_column: The column of times; `auto` finds it by its name.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path)))
+    text = read_text(path)
+    # A spreadsheet in a country with a decimal comma separates by semicolons.
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
     names = list(reader.fieldnames or ())
     if not names:
         raise ValueError(f"{path.name} is empty: a CSV with a header row is needed")
-    times = _time_column(names, time_column, path)
-    value = _value_column([name for name in names if name != times], column, path)
     rows = list(reader)
-    numbers = np.array([_number(row.get(value)) for row in rows])
+    times = _time_column(names, time_column, path, rows[0] if rows else {})
+    value = _value_column([name for name in names if name != times], column, path)
+    numbers = np.array([_number(row.get(value), delimiter == ";") for row in rows])
+    said = [(row.get(value) or "").strip() for row in rows]
+    unusable = [i for i, text in enumerate(said) if text and not math.isfinite(numbers[i])]
+    if len(unusable) > (1.0 - _LEAST_USABLE) * len(rows):
+        raise ValueError(
+            f"column {value} of {path.name}: {len(unusable)} of {len(rows)} values are no numbers between 0 and "
+            f"{_MOST_G_PER_KWH:g} g/kWh, the first on line {unusable[0] + 2}: {said[unusable[0]]!r}"
+        )
     start, step = None, timedelta(hours=1)
     if times is not None:
         start, step, numbers = _on_a_grid(
@@ -73,15 +116,24 @@ def read_carbon(path: Path, column: str | None = None, time_column: str = "auto"
     if known.sum() < 2:
         raise ValueError(f"column {value} of {path.name} holds no usable numbers: choose another with --column")
     filled = np.interp(np.arange(numbers.size), np.flatnonzero(known), numbers[known])
-    return CarbonHistory(column=value, start=start, step=step, g_per_kwh=filled, filled=int(numbers.size - known.sum()))
+    return CarbonHistory(column=value, time_column=times, start=start, step=step, g_per_kwh=filled, known=known)
 
 
-def _time_column(names: list[str], wanted: str, path: Path) -> str | None:
+def _time_column(names: list[str], wanted: str, path: Path, row: dict[str, str | None]) -> str | None:
     if wanted != "auto":
         if wanted not in names:
             raise ValueError(f"{path.name} has no column {wanted!r}; it has {', '.join(names[:8])}")
         return wanted
-    return next((n for n in names for word in _TIME_WORDS if word in n.lower()), None)
+    called = [n for n in names if any(word in n.lower() for word in _TIME_WORDS)]
+    return next((n for n in [*called, *names] if _is_moment(row.get(n))), called[0] if called else None)
+
+
+def _is_moment(text: str | None) -> bool:
+    try:
+        _moment(text, 0, "")
+    except ValueError:
+        return False
+    return True
 
 
 def _value_column(names: list[str], wanted: str | None, path: Path) -> str:
@@ -90,24 +142,32 @@ def _value_column(names: list[str], wanted: str | None, path: Path) -> str:
             raise ValueError(f"{path.name} has no column {wanted!r}; it has {', '.join(names[:12])}")
         return wanted
     known = next((name for name in _VALUE_NAMES if name in names), None)
+    if not names:
+        raise ValueError(f"{path.name} has no column of g/kWh beside its times; is it a CSV with commas?")
     if known is None and len(names) != 1:
-        raise ValueError(
-            f"{path.name} has several columns: choose one with --column, such as {names[0] if names else ''}"
-        )
+        raise ValueError(f"{path.name} has several columns: choose one with --column: {', '.join(names[:12])}")
     return known or names[0]
 
 
-def _number(text: str | None) -> float:
+def _number(text: str | None, decimal_comma: bool) -> float:
+    said = (text or "nan").strip()
+    # With three digits after it, a comma may as well stand between thousands.
+    if decimal_comma or _DECIMAL_COMMA.fullmatch(said):
+        said = said.replace(",", ".")
     try:
-        value = float(text or "nan")
+        value = float(said)
     except ValueError:
         return math.nan
     return value if 0.0 <= value <= _MOST_G_PER_KWH else math.nan
 
 
 def _moment(text: str | None, line: int, column: str) -> datetime:
+    said = (text or "").strip()
     try:
-        moment = datetime.fromisoformat((text or "").strip())
+        if _EPOCH.fullmatch(said):
+            seconds = float(said)
+            return datetime.fromtimestamp(seconds / 1000.0 if seconds >= 1e11 else seconds, UTC)
+        moment = datetime.fromisoformat(said)
     except ValueError as error:
         raise ValueError(f"line {line}: {column} is {text!r}, not a time such as 2022-01-01T00:00Z") from error
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -15,7 +15,8 @@ from embellie.simulation.whatif.carbon_file import read_text
 from embellie.simulation.whatif.jobs_file import Collector, JobRow, JobTrace
 
 _IDS = ("JobIDRaw", "JobID")
-_GPUS = re.compile(r"gres/gpu(?::[^=,:]+)?[=:](\d+)")
+_GPUS = re.compile(r"gres/gpu(:[^=,:]+)?[=:](\d+)")
+_EPOCH = re.compile(r"\d{9,10}")
 _ELAPSED = re.compile(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)(?:\.\d+)?")
 
 
@@ -39,8 +40,12 @@ def parse_sacct(text: str, name: str) -> JobTrace:
     rows: list[tuple[int, datetime, JobRow]] = []
     refused: list[tuple[int, str]] = []
     for line, raw in enumerate(lines[1:], start=2):
-        fields = dict(zip(header, raw.split("|"), strict=False))
+        values = raw.split("|")
+        fields = dict(zip(header, values, strict=False))
         if not raw.strip() or "." in fields.get(identity, ""):
+            continue
+        if len(values) != len(header):
+            refused.append((line, f"{len(values)} fields, and the header has {len(header)}: a name with | in it?"))
             continue
         try:
             rows.append((line, *_job(fields, identity)))
@@ -51,11 +56,16 @@ def parse_sacct(text: str, name: str) -> JobTrace:
     collector = Collector()
     for line, why in refused:
         collector.refuse(line, why)
+    submitted: dict[str, set[datetime]] = {}
     for line, moment, job in rows:
         seconds = (moment - origin).total_seconds() if origin is not None else 0.0
+        # What was requeued is in sacct -D once for each time it ran, submitted anew.
+        before = submitted.setdefault(job.id, set())
+        again = f" (requeued {len(before)})" if before and moment not in before else ""
+        before.add(moment)
         collector.add(
             JobRow(
-                id=job.id,
+                id=job.id + again,
                 tenant=job.tenant,
                 kind=job.kind,
                 submit_s=seconds,
@@ -71,16 +81,16 @@ def _job(fields: dict[str, str], identity: str) -> tuple[datetime, JobRow]:
     name = fields.get(identity, "").strip()
     if not name:
         raise ValueError(f"{identity} is empty")
-    try:
-        submit = datetime.fromisoformat(fields.get("Submit", ""))
-    except ValueError:
-        raise ValueError("Submit is not a time") from None
-    submit = submit.replace(tzinfo=UTC) if submit.tzinfo is None else submit.astimezone(UTC)
+    submit = _moment(fields.get("Submit", "").strip())
     elapsed = _elapsed(fields)
     if elapsed <= 0:
         raise ValueError("it never ran (elapsed time is zero)")
-    counts = [int(n) for n in _GPUS.findall(fields.get("AllocTRES", ""))]
-    if not counts or max(counts) == 0:
+    found = _GPUS.findall(fields.get("AllocTRES", ""))
+    # AllocTRES names the total and each kind, or one of the two only, as AccountingStorageTRES says.
+    gpus = max(
+        sum((int(n) for kind, n in found if not kind), start=0), sum((int(n) for kind, n in found if kind), start=0)
+    )
+    if gpus == 0:
         raise ValueError("it had no GPUs (AllocTRES names no gres/gpu)")
     job = JobRow(
         id=name,
@@ -88,10 +98,18 @@ def _job(fields: dict[str, str], identity: str) -> tuple[datetime, JobRow]:
         kind=fields.get("Partition", ""),
         submit_s=0.0,
         duration_s=float(elapsed),
-        # AllocTRES names the total and then each kind; the total is the largest.
-        gpus=float(max(counts)),
+        gpus=float(gpus),
     )
     return submit, job
+
+
+def _moment(text: str) -> datetime:
+    try:
+        # SLURM_TIME_FORMAT=%s prints seconds since 1970.
+        moment = datetime.fromtimestamp(int(text), UTC) if _EPOCH.fullmatch(text) else datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("Submit is not a time") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _elapsed(fields: dict[str, str]) -> int:
