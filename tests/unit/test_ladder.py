@@ -275,6 +275,32 @@ def test_after_it_overheated_a_zone_takes_back_little_more_than_it_was_seen_to_c
     assert zone.answer.zones["row"].proven_kw is None
 
 
+def test_a_zone_whose_heat_may_reach_one_that_overheats_takes_back_little_more_too():
+    memory, now = LadderMemory(), NOW
+
+    def shows(near_c: float, seconds: float) -> Response:
+        nonlocal memory, now
+        for _ in range(int(seconds // 30)):
+            now += timedelta(seconds=30)
+            zones = [
+                ZoneHeat(
+                    name=name, temperature=Reading(value=celsius, age_s=5.0, quality=Quality.FRESH), hard_c=32.0,
+                    enter_c=30.5, leave_c=28.5, target_kw=30.0, heat_kw=40.0, neighbours=neighbours,
+                )
+                for name, celsius, neighbours in (("far", 25.0, ()), ("near", near_c, ("far",)))
+            ]  # fmt: skip
+            memory, answer = respond(memory, zones, (), dict.fromkeys(("far", "near"), POLICY), now)
+        return answer
+
+    assert shows(26.0, 600).zones["far"].proven_kw is None
+    # Warm by itself it is not, and it overheats nobody by what is known of it: it proves what it carries all the same.
+    assert shows(31.0, 900).zones["near"].overheats
+    far = shows(26.0, 300).zones["far"]
+    assert (far.level, far.overheats, far.proven_kw) == (Level.NORMAL, False, pytest.approx(50.0))
+    assert not shows(26.0, 4800).zones["near"].overheats
+    assert shows(26.0, 3900).zones["far"].proven_kw is None
+
+
 def test_a_cooler_supply_carries_more_than_it_did_when_the_zone_overheated():
     zone = Zone()
     zone.supply_c = 24.0

@@ -65,6 +65,8 @@ class ZoneHeat:
     """What a permit or an order to cut leaves now and soon; None where neither limits the zone."""
     supply_c: float | None = None
     """What the cooling delivers [degC]; None where nobody knows."""
+    neighbours: tuple[str, ...] = ()
+    """Zones whose heat may reach it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,11 @@ class LadderMemory:
 
     zones: Mapping[str, _Memory] = field(default_factory=dict)
 
+    def overheats(self, zone: str) -> bool:
+        """Tell whether a zone's temperature holds it back."""
+        found = self.zones.get(zone)
+        return found is not None and found.level > Level.NORMAL
+
     def paused(self, zone: str) -> tuple[str, ...]:
         """Return what was paused in a zone and has not been let back."""
         found = self.zones.get(zone)
@@ -147,12 +154,15 @@ def respond(
     by_zone: dict[str, list[HeatLoad]] = {}
     for load in loads:
         by_zone.setdefault(load.zone, []).append(load)
+    # Whose heat may reach a zone that overheats.
+    pressing = {name for zone in zones if memory.overheats(zone.name) for name in zone.neighbours}
     for zone in zones:
         policy = settings[zone.name]
         before = memory.zones.get(zone.name) or _Memory(
             level=Level.NORMAL, since=now, tokens=float(policy.pause_burst), tokens_at=now
         )
-        state = _climb(_felt(before, zone, policy, now), zone, policy, now)
+        felt = _felt(before, zone, policy, now, presses=zone.name in pressing)
+        state = _climb(felt, zone, policy, now)
         inside = by_zone.get(zone.name, [])
         state, chosen, admits = _shed(state, zone, inside, policy, now)
         pauses += chosen
@@ -176,8 +186,11 @@ def respond(
     return LadderMemory(remembered), response
 
 
-def _felt(before: _Memory, zone: ZoneHeat, policy: LadderSettings, now: datetime) -> _Memory:
-    """Take in the reading: its trend, for how long it has been cool, and the tokens that came back."""
+def _felt(before: _Memory, zone: ZoneHeat, policy: LadderSettings, now: datetime, *, presses: bool) -> _Memory:
+    """Take in the reading: its trend, for how long it has been cool, and the tokens that came back.
+
+    A zone that presses on one that overheats has to prove what it can carry like that one.
+    """
     hours = max(0.0, (now - before.tokens_at).total_seconds()) / 3600.0
     tokens = min(float(policy.pause_burst), before.tokens + hours * policy.pauses_per_hour)
     value = _fresh(zone.temperature)
@@ -191,10 +204,10 @@ def _felt(before: _Memory, zone: ZoneHeat, policy: LadderSettings, now: datetime
         zone.heat_kw,
         zone.supply_c,
         now,
-        over=value >= zone.enter_c,
+        over=value >= zone.enter_c or (presses and state.hot is None),
         cool=value <= zone.leave_c,
         rises=trend.rises,
-        held=state.level > Level.NORMAL,
+        held=state.level > Level.NORMAL or presses,
     )
     return replace(state, trend=trend, cool_since=cool_since, hot=hot)
 

@@ -55,10 +55,10 @@ def felt_heat(
         heat_kw: Heat that the zone makes [kW].
         supply_c: What the cooling delivers [degC]; None where nobody knows.
         now: The present.
-        over: Whether the zone stands at its enter mark.
+        over: Whether the zone stands at its enter mark, or one that its heat may reach has just passed its own.
         cool: Whether it stands under its leave mark.
         rises: Whether it warms.
-        held: Whether the ladder still holds it back.
+        held: Whether the ladder still holds it back, or a zone that its heat may reach.
     """
     if over:
         return Overheated(supply_c=supply_c, seen=now, until=now + _COUNTS_FOR)

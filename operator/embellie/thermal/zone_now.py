@@ -202,6 +202,7 @@ def heat_of(now: ZoneNow, duty: Duty | None = None) -> ZoneHeat | None:
         heat_kw=heat,
         duty=duty,
         supply_c=now.value(Role.SUPPLY),
+        neighbours=zone.neighbours,
     )
 
 
