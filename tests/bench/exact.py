@@ -4,7 +4,7 @@
 A column for each run, each slot of pausable work in a zone, and each job without a place. A job's own polytope is the
 hull of its runs, or of its slots by zone, so that the LP lies between the Lagrangian bound and the MILP. What is short
 of a heat floor is a column for each zone and slot, and load and shortfall together reach the floor. One thing that the
-bound knows beyond the LP: a gang never goes where it is larger than the zone; such columns are left out.
+bound knows beyond the LP: a gang never runs in a slot whose room is too small for it alone; such columns are left out.
 """
 
 from typing import NamedTuple
@@ -71,16 +71,21 @@ class _Program:
         mine, zones = self.problem.jobs, self.problem.zones
         length, once = round(mine.duration_h[job]), self.row(1.0, 1.0)
         self.entries.append((once, self.column(mine.unplaced_cost[job]), 1.0))
-        for zone in np.flatnonzero(mine.zones[job] & (mine.gpus[job] <= zones.gpus.max(axis=1))).tolist():
+        open_slots = (mine.gpus[job] <= zones.gpus) & (mine.limit_kw[job] <= zones.heat_kw)
+        for zone in np.flatnonzero(mine.zones[job] & open_slots.any(axis=1)).tolist():
             rate = mine.power_kw[job] * zones.cost_per_kwh[zone]
             if mine.pausable[job]:
                 filled, chosen = self.row(0.0, 0.0), self.column(0.0)
                 self.entries += [(once, chosen, 1.0), (filled, chosen, -float(length))]
                 for slot in range(mine.release[job], mine.deadline[job]):
+                    if not open_slots[zone, slot]:
+                        continue
                     link, at = self.row(-np.inf, 0.0), self.column(rate[slot], job, zone, slot, slot + 1)
                     self.entries += [(filled, at, 1.0), (link, at, 1.0), (link, chosen, -1.0)]
             else:
                 for start in range(mine.release[job], mine.latest_start[job] + 1):
+                    if not open_slots[zone, start : start + length].all():
+                        continue
                     at = self.column(rate[start : start + length].sum(), job, zone, start, start + length)
                     self.entries.append((once, at, 1.0))
 

@@ -87,6 +87,9 @@ def check_certificate(data: dict[str, dict[str, dict[str, list[float]]]]) -> tup
                 continue
             slot_price = jobs["power_kw"][j] * rate[z] + jobs["gpus"][j] * price_gpu[z]
             slot_price = slot_price + jobs["limit_kw"][j] * price_heat[z] - jobs["power_kw"][j] * price_floor[z]
+            too_small = jobs["gpus"][j] > np.array(zones["gpus"][z]) + 1e-6
+            too_small |= jobs["limit_kw"][j] > np.array(zones["heat_kw"][z]) + 1e-6
+            slot_price = np.where(too_small, np.inf, slot_price)
             if jobs["pausable"][j]:
                 window = slot_price[jobs["release"][j] : jobs["deadline"][j]]
                 best = min(best, np.sort(window)[:length].sum())
@@ -117,6 +120,34 @@ def test_an_independent_checker_confirms_a_certificate_with_heat_floors() -> Non
     assert bound == pytest.approx(plan.lower_bound, rel=1e-6)
     assert plan.prices.floor.max() > 0.0
     assert plan.shortfall_cost > 0.0
+
+
+def test_slots_that_are_too_small_for_a_gang_alone_raise_the_bound() -> None:
+    problem = instance(60, 3)
+    prices = no_prices(problem)
+    open_to_all, known = (lower_bound(problem, prices, overbooked=overbooked) for overbooked in (True, False))
+    assert known >= open_to_all
+    # A gang whose zone is large enough for it in no hour of its window finds no place.
+    rows = np.flatnonzero(~problem.jobs.pausable)[:1]
+    one = replace(problem, jobs=problem.jobs.take(rows))
+    gpus = np.full_like(one.zones.gpus, one.jobs.gpus[0] - 1.0)
+    gpus[:, -1] = one.jobs.gpus[0]
+    late = replace(one, zones=replace(one.zones, gpus=gpus))
+    assert late.jobs.latest_start[0] < late.n_slots - 1
+    assert lower_bound(late, prices) == pytest.approx(late.jobs.unplaced_cost[0])
+    assert lower_bound(late, prices, overbooked=True) < 0.9 * late.jobs.unplaced_cost[0]
+
+
+def test_restarts_never_make_a_plan_worse_and_end_where_it_is_proved_good() -> None:
+    for seed in range(3):
+        problem = instance(40, seed, load=0.7)
+        once, often = answer(problem), answer(problem, effort=replace(LIGHT, restarts=4))
+        assert often.objective <= once.objective
+        assert often.lower_bound == once.lower_bound
+        assert violations(problem, often) == 0
+        again = answer(problem, effort=replace(LIGHT, restarts=4))
+        assert np.array_equal(again.zone, often.zone)
+        assert np.array_equal(again.start, often.start)
 
 
 def test_an_independent_checker_confirms_the_certificate(tmp_path: Path) -> None:

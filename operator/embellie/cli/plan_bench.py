@@ -12,6 +12,9 @@ import click
 if TYPE_CHECKING:
     from embellie.planning.problem import Problem
 
+_RESTARTS = 10_000
+"""The budget ends them, or a plan that is near enough to its bound."""
+
 
 @click.command()
 @click.option("--jobs", type=click.IntRange(0, 1_000_000), default=10_000, show_default=True, help="How many jobs.")
@@ -61,13 +64,14 @@ def bench(
     from embellie.planning.audit import violations
     from embellie.planning.certificate import certificate_to_dict
     from embellie.planning.instances import random_instance
-    from embellie.planning.solver import solve
+    from embellie.planning.solver import Effort, solve
 
     if instance is not None:
         problem = _read(instance)
     else:
         problem = random_instance(jobs=jobs, zones=zones, hours=hours, load=load, future=future, seed=seed)
-    solution = solve(problem, budget_s=budget, clock=time.process_time if clock == "cpu" else time.monotonic)
+    seconds = time.process_time if clock == "cpu" else time.monotonic
+    solution = solve(problem, budget_s=budget, clock=seconds, effort=Effort(restarts=_RESTARTS))
     found = {
         "jobs": problem.jobs.count,
         "zones": problem.n_zones,

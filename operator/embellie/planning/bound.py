@@ -7,6 +7,7 @@ rounding could have added is taken off again.
 """
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,10 +21,18 @@ from embellie.planning.problem import IntArray, Prices, Problem
 _CHUNK = 256
 _ROUNDING = 1e-9
 """Relative error allowed for: sums of fewer than 10^5 doubles err by less than 10^-11 of their terms."""
+_TOLERANCE = 1e-3
+"""By so much plans may overdraw a row, as `audit` has it [GPUs or kW]."""
+Rooms: TypeAlias = tuple[FloatArray, FloatArray]
 
 
-def lower_bound(problem: Problem, prices: Prices, compiled: Compiled | None = None) -> float:
+def lower_bound(
+    problem: Problem, prices: Prices, compiled: Compiled | None = None, *, overbooked: bool = False
+) -> float:
     """Return a number that no plan of the problem undercuts.
+
+    Slots in which a gang alone is more than a row can take are closed to it, since no plan uses them; not where plans
+    may overbook (`overbooked`).
 
     Raises ValueError for a price that is negative or not a number, for a price of a row without a limit, and for a
     price of a floor that is higher than what its shortfall costs.
@@ -40,15 +49,28 @@ def lower_bound(problem: Problem, prices: Prices, compiled: Compiled | None = No
         raise ValueError("prices of floors must lie between 0 and what a kW that is short costs in the slot")
     c = compiled if compiled is not None else Compiled(problem)
     least = problem.jobs.unplaced_cost.copy()
+    rooms = None if overbooked else _rooms(problem)
     for rows, costs in ((np.flatnonzero(~c.pausable), _run_costs), (np.flatnonzero(c.pausable), _part_costs)):
         for first in range(0, rows.size, _CHUNK):
             part = rows[first : first + _CHUNK]
-            np.minimum.at(least, c.job[part], costs(c, prices, part))
+            np.minimum.at(least, c.job[part], costs(c, prices, part, rooms))
     # What is already overdrawn cannot be used and is worth nothing to plans: they see a capacity of 0.
     worth = [price * np.where(price > 0, np.maximum(capacity, 0.0), 0.0) for price, capacity in pairs]
     terms = [*least.tolist(), *(-float(v) for rows in worth for v in rows.reshape(-1))]
     terms += floor_value(prices, problem).reshape(-1).tolist()
     return math.fsum(terms) - _ROUNDING * math.fsum(abs(t) for t in terms)
+
+
+def _rooms(problem: Problem) -> Rooms:
+    """Return the largest gang that each zone takes in each slot, in GPUs and in kW at worst, each of shape (Z, T)."""
+    zones = problem.zones
+    kw = np.full(zones.gpus.shape, np.inf)
+    for zone, (power, heat) in enumerate(zip(zones.power_group, zones.heat_group, strict=True)):
+        if power >= 0:
+            kw[zone] = zones.power_kw[power] / zones.power_factor[zone]
+        if heat >= 0:
+            kw[zone] = np.minimum(kw[zone], zones.heat_kw[heat])
+    return np.maximum(zones.gpus, 0.0) + _TOLERANCE, np.maximum(kw, 0.0) + _TOLERANCE
 
 
 def _cumulative(values: FloatArray) -> FloatArray:
@@ -57,7 +79,7 @@ def _cumulative(values: FloatArray) -> FloatArray:
     return out
 
 
-def _run_costs(c: Compiled, prices: Prices, rows: IntArray) -> FloatArray:
+def _run_costs(c: Compiled, prices: Prices, rows: IntArray, rooms: Rooms | None) -> FloatArray:
     """Return the least priced cost of runs, shape (n,)."""
     energy = c.energy(c.length[rows], c.weighing[rows])
     gpu, limit = _cumulative(prices.gpu), _cumulative(limit_prices(prices, c))
@@ -75,11 +97,16 @@ def _run_costs(c: Compiled, prices: Prices, rows: IntArray) -> FloatArray:
     closed = (slot < c.release[rows][:, None]) | (slot > c.latest[rows][:, None])
     cost[np.broadcast_to(closed[:, None, :], cost.shape)] = np.inf
     cost[~c.fits[rows]] = np.inf
+    if rooms is not None:
+        for size, room, until in ((c.gpus, rooms[0], end), (c.limit_kw, rooms[1], limit_end)):
+            for zone in range(c.zones):
+                full = _cumulative((size[rows][:, None] > room[zone]).astype(np.float64))
+                cost[:, zone][np.take_along_axis(full, until, axis=1) > full[:, :-1]] = np.inf
     least: FloatArray = cost.reshape(rows.size, -1).min(axis=1) - c.at_once[rows]
     return least
 
 
-def _part_costs(c: Compiled, prices: Prices, rows: IntArray) -> FloatArray:
+def _part_costs(c: Compiled, prices: Prices, rows: IntArray, rooms: Rooms | None) -> FloatArray:
     """Return the least priced cost of pausable work: the cheapest hours of its window, pauses free."""
     limit = limit_prices(prices, c)
     price = c.power_kw[rows][:, None, None] * (c.rates[c.weighing[rows]] * c.hours)
@@ -94,6 +121,8 @@ def _part_costs(c: Compiled, prices: Prices, rows: IntArray) -> FloatArray:
     closed |= (c.latest[rows] < c.release[rows])[:, None]
     rate[np.broadcast_to(closed[:, None, :], rate.shape)] = np.inf
     rate[~c.fits[rows]] = np.inf
+    if rooms is not None:
+        rate[(c.gpus[rows][:, None, None] > rooms[0]) | (c.limit_kw[rows][:, None, None] > rooms[1])] = np.inf
     order = np.argsort(rate, axis=2, kind="stable")
     sorted_rate = np.take_along_axis(rate, order, axis=2)
     hours = c.hours[order]

@@ -155,7 +155,8 @@ def plan_together(
             delay_cost_per_h=np.zeros(len(workloads)),
             weighing=np.zeros(len(workloads), dtype=np.int64),
         )
-        bound = lower_bound(replace(problem, jobs=short), found.prices)
+        # At its bound work is placed where nothing is free, too.
+        bound = lower_bound(replace(problem, jobs=short), found.prices, overbooked=True)
     placed = np.flatnonzero(found.zone >= 0)
     return Joint(
         places={int(i): (int(found.zone[i]), int(cuts[found.start[i]])) for i in placed},

@@ -40,6 +40,8 @@ class Effort:
     """Price steps in all; less where prices are warm."""
     rounds: int = 12
     """Rounds of improvement after the last build."""
+    restarts: int = 0
+    """Plans made anew in other orders after that, who got no place before going first."""
     improve: bool = True
     """False: the first plan and its bound only."""
     prove: bool = True
@@ -53,6 +55,10 @@ _GIANT = 8.0
 """A gang that takes one part in so many of its largest zone goes before smaller ones."""
 _MEASURED = 3
 """So many steps tell how many the time allows."""
+_NEAR_ENOUGH = 0.005
+"""A plan this near to its bound is not made anew."""
+_NOISE = (0.0, 0.02, 0.1, 0.3)
+"""How far a restart shuffles the order, as a part of all jobs."""
 _REASONS, _CHECK = 0.6, 0.6
 """Working out reasons, and the check against first come first served, each take about this part of a first plan."""
 
@@ -149,6 +155,7 @@ class _Run:
         bound = lower_bound(self._problem, prices, self._c) if effort.prove else -math.inf
         if effort.improve and count:
             self._improve(prices, _CHECK * building)
+            self._restart(prices, bound, _CHECK * building)
         if effort.prove:
             self._never_worse_than_first_come()
         return self._solution(prices, bound, first_seconds, first_cost, search.done)
@@ -188,6 +195,24 @@ class _Run:
         if improver.cost < self._best_cost:
             self._stage = Stage.IMPROVED
         self._best, self._best_room, self._best_cost = improver.places, improver.room, improver.cost
+
+    def _restart(self, prices: Prices, bound: float, check_s: float) -> None:
+        """Plan anew in other orders while it pays: whether large gangs find room hangs on who goes before them."""
+        end = self._budget - self._reserve_s - check_s
+        trouble = np.array([place is None for place in self._best], dtype=np.float64)
+        rank = np.empty(trouble.size)
+        rank[self._order] = np.arange(trouble.size)
+        for number in range(self._effort.restarts):
+            if self._spent() >= end or self._best_cost - bound <= _NEAR_ENOUGH * abs(bound):
+                return
+            noise = np.random.default_rng(number).normal(0.0, _NOISE[number % len(_NOISE)] * rank.size, rank.size)
+            order = np.lexsort((rank + noise, -trouble, -self._problem.jobs.priority))
+            self._placer.set_prices(prices)
+            room, places = build(self._placer, order, lambda: self._spent() >= end)
+            improver = Improver(self._placer, room, places, prices, order)
+            improver.run(self._effort.rounds, lambda: self._spent() >= end)
+            trouble += [place is None for place in improver.places]
+            self._keep(improver.room, improver.places, Stage.IMPROVED)
 
     def _never_worse_than_first_come(self) -> None:
         """Where jobs got no place, make sure that first come first served would not have placed more."""
