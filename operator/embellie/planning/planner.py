@@ -41,6 +41,8 @@ def plan(snapshot: Snapshot, before: PriceBook | None = None) -> Plan:
 
     `before` are the prices of the last plan, `Plan.prices`; they make this one better for the same work, no more.
     """
+    # Where prices are a tie, which row is called the dearest would else depend on the order in which cells are listed.
+    snapshot = replace(snapshot, cells=tuple(sorted(snapshot.cells, key=lambda cell: cell.name)))
     grid = time_grid(snapshot.grid_zones, snapshot.now)
     hurried = pressing(snapshot, grid.step_s / 3600.0)
     turn = _Turn(snapshot, grid, before, before.first if before is not None else frozenset(), hurried)
