@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ class Site:
         until(self.holding, f"the operator holds\n{operator.log()[-2000:]}")
         return operator
 
-    def create(self, name: str, **annotations: str) -> dict:
+    def create(self, name: str, *, dry_run: bool = False, **annotations: str) -> dict:
         job = {
             "apiVersion": "batch/v1",
             "kind": "Job",
@@ -82,7 +83,8 @@ class Site:
             },
         }
         path = f"/apis/batch/v1/namespaces/{self.namespace}/jobs"
-        return self.kube.request("POST", path, body=job, params={"fieldManager": "a-user"})
+        dry = {"dryRun": "All"} if dry_run else {}
+        return self.kube.request("POST", path, body=job, params={"fieldManager": "a-user"} | dry)
 
     def create_many(self, count: int, prefix: str = "train") -> None:
         with ThreadPoolExecutor(8) as pool:
@@ -98,7 +100,12 @@ class Site:
         path = f"/apis/embellie.io/v1alpha1/namespaces/{self.namespace}/workloadplans"
         return sum(1 for p in self.kube.list_all(path) if p.get("status", {}).get("state") == state)
 
+    def holds(self) -> bool:
+        """Tell whether a new Job would be held: the API server notices the switch a moment after it was written."""
+        return bool(self.create("probe", dry_run=True)["spec"].get("suspend"))
+
     def hold_fifty(self) -> None:
+        until(self.holds, "the API server holds")
         self.create_many(HELD)
         assert len(self.held()) == HELD
         until(lambda: self.plans("Held") == HELD, "every plan says Held")
@@ -242,16 +249,17 @@ def test_a_lease_passes_within_twenty_seconds_and_two_operators_never_act_twice(
     first = site.start()
     second = site.operator()
     site.hold_fifty()
-    began = time.monotonic()
+    killed_at = datetime.now(UTC)
     first.stop(number=signal.SIGKILL)
     site.create("urgent", max_delay="5s")
 
-    def second_leads() -> bool:
+    def second_leads() -> dict | None:
         lease = json.loads(site.plane.kubectl("get", "lease", "embellie-leader", "-n", NAMESPACE, "-o", "json"))
-        return lease["spec"]["holderIdentity"].startswith(second.name)
+        return lease["spec"] if lease["spec"]["holderIdentity"].startswith(second.name) else None
 
-    until(second_leads, "the second takes over", 25)
-    assert time.monotonic() - began < 20
+    # As the Lease itself tells it: asking for it takes seconds on a busy machine.
+    taken_over_at = datetime.fromisoformat(until(second_leads, "the second takes over")["acquireTime"])
+    assert (taken_over_at - killed_at).total_seconds() < 20
     until(lambda: "urgent" not in {j["metadata"]["name"] for j in site.held()}, "it acts", 15)
     assert len(site.held()) == HELD
     events = site.kube.list_all(f"/apis/events.k8s.io/v1/namespaces/{site.namespace}/events")
