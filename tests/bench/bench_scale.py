@@ -29,6 +29,7 @@ import psutil
 import requests
 
 from embellie.cluster.client import KubeClient
+from embellie.cluster.events import RATE_PER_S
 from embellie_testbed.controlplane import ControlPlane
 from embellie_testbed.nodes import gpu_nodes
 from embellie_testbed.paths import REPOSITORY
@@ -44,8 +45,6 @@ from embellie_testbed.product import (
 
 TENANT = "research"
 IDLE_S = 60.0
-EVENTS_PER_S = 50.0
-"""So many events a second the operator writes at most; one for each workload follows its plan."""
 ZONES = ("west", "east")
 
 
@@ -234,8 +233,8 @@ def measure_start(plane: ControlPlane, exchange: Path, count: int) -> tuple[Prog
 
 
 def let_events_be_said(count: int, start: Mapping[str, float]) -> None:
-    """Wait while the operator may still write events, at its own pace: nothing but time tells when it has."""
-    time.sleep(max(0.0, count / EVENTS_PER_S - start["all_plans_written_s"]))
+    """Wait while the operator may still write an event for each plan, at its own pace: only time tells when it has."""
+    time.sleep(max(0.0, count / RATE_PER_S - start["all_plans_written_s"]))
 
 
 def plan_seconds(operator: Program) -> float:

@@ -44,7 +44,9 @@ def test_two_leaders_in_turn_who_do_not_know_of_each_other_account_each_interval
     assert sorted(found) == [T0 + k * QUARTER for k in range(len(found))]
 
 
-def test_a_leader_that_lost_its_lease_while_it_waited_for_prometheus_writes_no_account(tmp_path: Path) -> None:
+def test_a_leader_that_lost_its_lease_while_it_waited_for_prometheus_writes_no_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desk = Desk(tmp_path, Hand(T0), Meters())
     desk.turn()
     desk.clock.moment += HOUR
@@ -54,7 +56,7 @@ def test_a_leader_that_lost_its_lease_while_it_waited_for_prometheus_writes_no_a
         desk.leads = False
         return read(*args)
 
-    desk.recorder._accountant.samples = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(desk.recorder._accountant, "samples", slow)
     desk.turn()
     assert not firsts(desk)
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from snapshots import thermal_zone_state
 
 from embellie.accounting import Signal, account, common_window, compare
 from embellie.domain.reasons import SignalKind
-from embellie.domain.snapshot import Flex, ThermalZoneState
+from embellie.domain.snapshot import Flex
 from embellie.simulation import (
     SimCell,
     SimGridZone,
@@ -137,19 +138,11 @@ def test_contracted_power_is_kept_by_the_planner_and_not_by_fifo() -> None:
 
 def test_a_hot_afternoon_is_avoided() -> None:
     ambient = np.array(([10.0] * 2 + [24.0] * 4 + [10.0] * 18) * DAYS)
-    hall = ThermalZoneState(
-        name="hall",
-        inlet_limit_c=32.0,
-        margin_c=3.0,
+    hall = thermal_zone_state(
         rise_k_per_kw=0.2,
-        supply=None,
         supply_worst_c=27.0,
         supply_setpoint_c=18.0,
         ambient_approach_k=4.0,
-        inlet=None,
-        cooling_capacity_kw=None,
-        start_ramp_kw_per_min=None,
-        base_power_kw=0.0,
         ambient_grid_zone="west",
     )
     place = site(

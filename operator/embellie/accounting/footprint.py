@@ -18,6 +18,17 @@ EDGES_S = 15.0
 """How far off work's ends are on its meters (90 %): samples are a minute apart, and up to half a minute old [s]."""
 
 
+def energy_uncertainty(estimated_share: float, hours: float) -> tuple[float, float]:
+    """Return relative uncertainties (90 %): of all energy as it was read, and of the dynamic one for work's ends.
+
+    Args:
+        estimated_share: Which share of the energy was assumed, not metered.
+        hours: How long the work ran.
+    """
+    edges = min(1.0, EDGES_S / 3600.0 / hours) if hours > 0.0 else 1.0
+    return ENERGY_MEASURED + (ENERGY_ESTIMATED - ENERGY_MEASURED) * estimated_share, edges
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
     """Energy and emissions of one piece of work."""
@@ -70,9 +81,7 @@ class Footprint:
     @property
     def interval_g(self) -> tuple[float, float]:
         """90 % interval of the total: the parts' uncertainties, taken as independent [g]."""
-        share = self.estimated_share
-        edges = min(1.0, EDGES_S / 3600.0 / self.hours) if self.hours > 0.0 else 1.0
-        energy = ENERGY_MEASURED + (ENERGY_ESTIMATED - ENERGY_MEASURED) * share
+        energy, edges = energy_uncertainty(self.estimated_share, self.hours)
         running = self.dynamic_g + self.idle_g
         parts = (running * energy, self.dynamic_g * edges, running * INTENSITY, self.embodied_g * EMBODIED)
         spread = sum(part**2 for part in parts) ** 0.5

@@ -223,12 +223,12 @@ def savings(
     gained = draws.fifo - draws.ours
     noisy = ci[None] * _intensity_errors(draws, uncertainty.intensity, seed)
     # What is still to be drawn has to be paid at some hour: at the mean intensity of the window's last 24 hours.
-    last_day = slice(-max(1, round(timedelta(hours=24) / draws.window.step)), None)
-    owed_g = _owed(draws.owed, noisy[:, :, last_day].mean(axis=2), meter[:, last_day].sum(axis=1))
+    day = max(1, round(timedelta(hours=24) / draws.window.step))
+    last_day, first_day = slice(-day, None), slice(0, day)
+    owed_g = _owed(draws.owed, noisy, meter, last_day)
     # What was left to do when the window began was taken off the period before it, and is given back where it is drawn.
-    first_day = slice(0, max(1, round(timedelta(hours=24) / draws.window.step)))
     brought = np.zeros_like(draws.owed) if draws.brought is None else draws.brought
-    brought_g = _owed(brought, noisy[:, :, first_day].mean(axis=2), meter[:, first_day].sum(axis=1))
+    brought_g = _owed(brought, noisy, meter, first_day)
     grams, kwh = gained * noisy, gained
     edges_g, edges_kwh = brought_g - owed_g, brought - draws.owed
     by_day = tuple(
@@ -250,8 +250,8 @@ def savings(
     }
     cost = None
     if prices is not None:
-        owed_cost = _owed(draws.owed, prices[:, last_day].mean(axis=1)[None], meter[:, last_day].sum(axis=1))
-        brought_cost = _owed(brought, prices[:, first_day].mean(axis=1)[None], meter[:, first_day].sum(axis=1))
+        owed_cost = _owed(draws.owed, prices[None], meter, last_day)
+        brought_cost = _owed(brought, prices[None], meter, first_day)
         cost = range_of((gained * prices[None]).sum(axis=(1, 2)) + (brought_cost - owed_cost).sum(axis=1))
     return Savings(
         kind=kind,
@@ -278,8 +278,8 @@ def savings(
     )
 
 
-def _owed(owed_kwh: FloatArray, price: FloatArray, drawn_kwh: FloatArray) -> FloatArray:
-    """Price what is still to be drawn, by replay and zone.
+def _owed(owed_kwh: FloatArray, prices: FloatArray, meter_kwh: FloatArray, day: slice) -> FloatArray:
+    """Price what is still to be drawn, by replay and zone, at the mean of one day.
 
     It is paid at its zones' intensity. Where that comes to less than the same energy costs at the mean of the zones,
     the mean counts: that work *will* run in a cleaner zone is no saving of a period in which it has not run. It counts
@@ -287,9 +287,11 @@ def _owed(owed_kwh: FloatArray, price: FloatArray, drawn_kwh: FloatArray) -> Flo
 
     Args:
         owed_kwh: What the schedule that was still draws beyond the other, shape (replays, zones).
-        price: Intensity or price, shape (replays, zones) or (1, zones).
-        drawn_kwh: What the zones drew of late: by which the mean is weighted.
+        prices: Intensity or price by slot, shape (replays, zones, slots) or (1, zones, slots).
+        meter_kwh: What the zones drew by slot, by which their mean is weighted: shape (zones, slots).
+        day: The slots that count.
     """
+    price, drawn_kwh = prices[:, :, day].mean(axis=2), meter_kwh[:, day].sum(axis=1)
     weight = drawn_kwh / drawn_kwh.sum() if drawn_kwh.sum() > 0.0 else np.full(drawn_kwh.size, 1.0 / drawn_kwh.size)
     by_zone = owed_kwh * price
     at_mean = owed_kwh.sum(axis=1) * (price * weight).sum(axis=1)

@@ -151,12 +151,17 @@ def _says_slack(values: dict[str, Any]) -> bool:
 
 
 def _replay(options: Options) -> None:
+    from embellie.simulation.whatif.carbon_file import read_carbon
     from embellie.simulation.whatif.report import combined, fields, lines
     from embellie.simulation.whatif.study import How
     from embellie.simulation.whatif.study import replay as run
 
     trace = _read_trace(options)
-    grid_notes = _grid_notes(options.carbon or Path(), options.column, options.time_column)
+    if options.carbon is None:
+        raise click.UsageError("give --carbon FILE, the history of the grid")
+    history = read_carbon(options.carbon, options.column, options.time_column)
+    for note in history.notes:
+        click.echo(f"{options.carbon.name}: {note}", err=True)
     how = How(
         policy=options.policy,
         lengths=options.lengths,
@@ -167,8 +172,8 @@ def _replay(options: Options) -> None:
     runs, result, setup = [], None, None
     for seed in parse_seeds(options.seeds):
         began = time.monotonic()
-        setup = gather(options, trace, seed)
-        result = run(how, setup, outlook_for(options, setup, seed))
+        setup = gather(options, trace, history, seed)
+        result = run(how, setup, outlook_for(options, setup, options.carbon, history, seed))
         runs.append(fields(result, time.monotonic() - began))
     found = combined(runs)
     found |= {
@@ -177,7 +182,7 @@ def _replay(options: Options) -> None:
         "rows_out_of_order": trace.out_of_order,
         "left_out": [{"line": row.line, "why": row.why} for row in trace.left_out[:100]],
         "jobs_after_history": setup.left_out_late if setup else 0,
-        "carbon_notes": grid_notes,
+        "carbon_notes": history.notes,
     }
     for line in lines(found):
         click.echo(line)
@@ -194,25 +199,16 @@ def _replay(options: Options) -> None:
         click.echo(f"  page                       {options.html_path}")
 
 
-def _grid_notes(carbon: Path, column: str | None, time_column: str) -> list[str]:
-    """Say, and return, what a reader must know of the grid's history."""
-    from embellie.simulation.whatif.carbon_file import read_carbon
-
-    notes = read_carbon(carbon, column, time_column).notes
-    for note in notes:
-        click.echo(f"{carbon.name}: {note}", err=True)
-    return notes
-
-
 def _read_trace(options: Options) -> "JobTrace":
     from embellie.simulation.whatif.jobs_file import read_jobs
     from embellie.simulation.whatif.sacct import read_sacct
 
-    if (options.jobs is None) == (options.sacct is None):
+    if options.jobs is not None and options.sacct is None:
+        trace = read_jobs(options.jobs, options.units)
+    elif options.sacct is not None and options.jobs is None:
+        trace = read_sacct(options.sacct)
+    else:
         raise click.UsageError("give either --jobs FILE or --sacct FILE")
-    if options.carbon is None:
-        raise click.UsageError("give --carbon FILE, the history of the grid")
-    trace = read_sacct(options.sacct) if options.sacct else read_jobs(options.jobs or Path(), options.units)
     for row in trace.left_out[:_SHOWN]:
         click.echo(f"line {row.line} left out: {row.why}", err=True)
     if len(trace.left_out) > _SHOWN:

@@ -7,17 +7,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.simulation.whatif.axis import Axis
-from embellie.simulation.whatif.carbon_file import CarbonHistory, make_axis, read_carbon
+from embellie.simulation.whatif.carbon_file import CarbonHistory, make_axis
 from embellie.simulation.whatif.case import Site
 from embellie.simulation.whatif.jobs_file import JobTrace
+from embellie.simulation.whatif.moments import parse_utc
 from embellie.simulation.whatif.outlook import Issued, Noisy, Outlook, Perfect
 from embellie.simulation.whatif.slack import Slack, parse_slack, parse_wait
 from embellie.simulation.whatif.study import Power, Setup, make_setup
+
+if TYPE_CHECKING:
+    from embellie_forecast.history import ZoneHistory
 
 _PAST = timedelta(days=14)
 _MOST_SEEDS = 1000
@@ -73,10 +78,9 @@ def parse_time(text: str) -> timedelta:
 def parse_moment(text: str, option: str) -> datetime:
     """Read a moment; without a zone it is UTC."""
     try:
-        moment = datetime.fromisoformat(text)
+        return parse_utc(text)
     except ValueError:
         raise ValueError(f"{option} must be a moment such as 2021-03-04T00:00Z, not {text!r}") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -113,12 +117,11 @@ def parse_bound(options: Options) -> Slack:
     return parse_slack(options.slack) if options.slack is not None else Slack(lag_rule=options.lag_rule)
 
 
-def gather(options: Options, trace: JobTrace, seed: int) -> Setup:
-    """Return the case that the options describe.
+def gather(options: Options, trace: JobTrace, history: CarbonHistory, seed: int) -> Setup:
+    """Return the case that the options describe, of a trace on the history of a grid.
 
     Raises ValueError, naming the option, for what does not fit together.
     """
-    history = read_carbon(options.carbon or Path(), options.column, options.time_column)
     anchor = parse_moment(options.anchor, "--anchor") if options.anchor is not None else trace.anchor
     first_row = _first_row(options, history, anchor)
     step = parse_time(options.step)
@@ -190,8 +193,8 @@ def _past(history: CarbonHistory, step: timedelta, first_row: int) -> FloatArray
     return make_axis(history, step=step, first_row=first_row - days * day, hours=days * 24.0).values
 
 
-def outlook_for(options: Options, setup: Setup, seed: int) -> Outlook:
-    """Return what policies may know of the intensity."""
+def outlook_for(options: Options, setup: Setup, carbon: Path, history: CarbonHistory, seed: int) -> Outlook:
+    """Return what policies may know of the intensity, whose history was read from the file `carbon`."""
     axis = setup.case.axis
     if options.forecast == "perfect":
         return Perfect(axis)
@@ -202,22 +205,19 @@ def outlook_for(options: Options, setup: Setup, seed: int) -> Outlook:
         work = setup.case.work
         last = int((work.arrival + work.length + work.wait).max()) // axis.ticks_per_slot
         first = int(work.arrival.min()) // axis.ticks_per_slot
-        return Issued(axis, _issues(options.carbon or Path(), options.column, options.time_column, axis, first, last))
+        return Issued(axis, _issues(carbon, history, axis, first, last))
     raise ValueError(
         f"--forecast must be perfect, noise:FRACTION such as noise:0.05, or model, not {options.forecast!r}"
     )
 
 
 @lru_cache(maxsize=1)
-def _issues(
-    path: Path, column: str | None, time_column: str, axis: Axis, first: int, last: int
-) -> dict[int, FloatArray]:
+def _issues(path: Path, carbon: CarbonHistory, axis: Axis, first: int, last: int) -> dict[int, FloatArray]:
     """Return the product's own forecasts as they would have been issued hour by hour, by slot."""
     from embellie_forecast.models import Target, issue_series
 
     if axis.start is None:
         raise ValueError("--forecast model needs a column of times in the carbon file")
-    carbon = read_carbon(path, column, time_column)
     history = _zone_history(path, carbon)
     target = Target.DIRECT if "direct" in carbon.column.lower() else Target.LIFECYCLE
     hour = timedelta(hours=1)
@@ -232,7 +232,7 @@ def _issues(
     return issues
 
 
-def _zone_history(path: Path, carbon: CarbonHistory):  # type: ignore[no-untyped-def]
+def _zone_history(path: Path, carbon: CarbonHistory) -> "ZoneHistory":
     """Return the forecaster's view of the carbon file: with generation and weather where it has them."""
     import pandas as pd
 

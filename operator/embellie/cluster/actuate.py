@@ -58,6 +58,8 @@ class Outcome(StrEnum):
     """Not begun: the time for the batch was up."""
 
 
+BEGIN_WITHIN_S = 60.0
+"""What nobody gave a time for is begun within so long, or not at all [s]."""
 _SETTLED_BY_A_COPY = frozenset({Outcome.RELEASED, Outcome.ALREADY_RELEASED})
 
 
@@ -113,7 +115,7 @@ class Releaser:
         self._silent = 0
         self._begin_until = float("inf")
 
-    def release(self, batch: Sequence[ReleaseOrder], begin_within_s: float = 60.0) -> list[ReleaseResult]:
+    def release(self, batch: Sequence[ReleaseOrder], begin_within_s: float = BEGIN_WITHIN_S) -> list[ReleaseResult]:
         """Carry the orders out, and return a result for each, in their order.
 
         None is begun later than `begin_within_s`: a decision that waits long for its turn should be made anew.
@@ -125,7 +127,7 @@ class Releaser:
 
         One that is still waiting keeps its marker (CONFLICT).
         """
-        return self._run(keys, self._hand_off_one, 60.0)
+        return self._run(keys, self._hand_off_one, BEGIN_WITHIN_S)
 
     def _run(
         self,

@@ -97,6 +97,10 @@ class TokenBucket:
         return max(0.0, -self._tokens / self._rate_per_s)
 
 
+RATE_PER_S = 50.0
+"""Events that are written in the long run."""
+
+
 class EventRecorder:
     """Takes events from any thread and writes each new one once an hour at most."""
 
@@ -105,7 +109,7 @@ class EventRecorder:
         client: KubeClient,
         instance: str,
         *,
-        rate_per_s: float = 50.0,
+        rate_per_s: float = RATE_PER_S,
         burst: int = 200,
         wall: Callable[[], datetime] = wall_now,
         monotonic: Callable[[], float] = time.monotonic,

@@ -5,7 +5,8 @@ import numpy as np
 
 from embellie.planning.problem import Problem, Solution
 
-_SLACK = 1e-3
+OVERDRAW = 1e-3
+"""By so much a plan may be over a row: rounding, and no more [GPUs or kW]."""
 
 
 def violations(problem: Problem, solution: Solution) -> int:
@@ -37,8 +38,8 @@ def violations(problem: Problem, solution: Solution) -> int:
     wrong += int((~jobs.zones[np.flatnonzero(placed), solution.zone[placed]]).sum())
     room = np.where(solution.start >= 0, edges[-1] - edges[np.maximum(solution.start, 0)], 0.0)
     short = placed & (done < np.minimum(jobs.duration_h / speed, room) - 1e-6)
-    wrong += int((started > np.maximum(zones.ramp_kw, 0.0) + _SLACK).sum())
-    wrong += int(short.sum()) + int((gpu > np.maximum(zones.gpus, 0.0) + _SLACK).sum())
+    wrong += int((started > np.maximum(zones.ramp_kw, 0.0) + OVERDRAW).sum())
+    wrong += int(short.sum()) + int((gpu > np.maximum(zones.gpus, 0.0) + OVERDRAW).sum())
     for group, rows, factor in (
         (zones.power_group, zones.power_kw, zones.power_factor),
         (zones.heat_group, zones.heat_kw, np.ones(problem.n_zones)),
@@ -47,5 +48,5 @@ def violations(problem: Problem, solution: Solution) -> int:
         for z in range(problem.n_zones):
             if group[z] >= 0:
                 used[group[z]] += factor[z] * limit[z]
-        wrong += int((used > np.maximum(rows, 0.0) + _SLACK).sum())
+        wrong += int((used > np.maximum(rows, 0.0) + OVERDRAW).sum())
     return wrong

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from embellie.domain.forecast import FloatArray
+from embellie.planning.audit import OVERDRAW
 from embellie.planning.dual import limit_prices
 from embellie.planning.floors import by_zone, floor_value, run_worth
 from embellie.planning.inputs import most_floor_price
@@ -21,8 +22,6 @@ from embellie.planning.problem import IntArray, Prices, Problem
 _CHUNK = 256
 _ROUNDING = 1e-9
 """Relative error allowed for: sums of fewer than 10^5 doubles err by less than 10^-11 of their terms."""
-_TOLERANCE = 1e-3
-"""By so much plans may overdraw a row, as `audit` has it [GPUs or kW]."""
 Rooms: TypeAlias = tuple[FloatArray, FloatArray]
 
 
@@ -70,7 +69,7 @@ def _rooms(problem: Problem) -> Rooms:
             kw[zone] = zones.power_kw[power] / zones.power_factor[zone]
         if heat >= 0:
             kw[zone] = np.minimum(kw[zone], zones.heat_kw[heat])
-    return np.maximum(zones.gpus, 0.0) + _TOLERANCE, np.maximum(kw, 0.0) + _TOLERANCE
+    return np.maximum(zones.gpus, 0.0) + OVERDRAW, np.maximum(kw, 0.0) + OVERDRAW
 
 
 def _cumulative(values: FloatArray) -> FloatArray:

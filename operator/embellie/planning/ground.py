@@ -83,9 +83,9 @@ class Ground:
         """Return the rows of the cells that a workload may use."""
         rows = self._rows_of.get(w.allowed_cells)
         if rows is None:
-            rows = sorted(self.row_of[name] for name in w.allowed_cells if name in self.row_of)
-            # A cell whose signal is known goes first, then by name, so that ties never depend on the input's order.
-            rows.sort(key=lambda row: (not self.costs.known[row], self.cells[row].name))
+            rows = [row for row, cell in enumerate(self.cells) if cell.name in w.allowed_cells]
+            # A cell whose signal is known goes first; the plan has the cells by name.
+            rows.sort(key=lambda row: not self.costs.known[row])
             self._rows_of[w.allowed_cells] = rows
         return rows
 

@@ -126,11 +126,17 @@ class _Run:
         return self._clock() - self._began
 
     def _until(self, share: float) -> Callable[[], bool]:
-        end = share * self._budget
-        return lambda: self._spent() >= end
+        return self._stop_at(share * self._budget)
+
+    def _stop_at(self, end_s: float) -> Callable[[], bool]:
+        return lambda: self._spent() >= end_s
+
+    def _for_improving(self, building_s: float) -> Callable[[], bool]:
+        """Return whether the time is up that a build of so many seconds leaves to improvements."""
+        return self._stop_at(self._budget - self._reserve_s - _CHECK * building_s)
 
     def _before_reserve(self) -> Callable[[], bool]:
-        return lambda: self._spent() >= self._budget - self._reserve_s
+        return self._stop_at(self._budget - self._reserve_s)
 
     def run(self) -> Solution:
         effort, count = self._effort, self._problem.jobs.count
@@ -154,8 +160,8 @@ class _Run:
         # The proof needs the prices only: made before the plan is improved, it cannot come too late.
         bound = lower_bound(self._problem, prices, self._c) if effort.prove else -math.inf
         if effort.improve and count:
-            self._improve(prices, _CHECK * building)
-            self._restart(prices, bound, _CHECK * building)
+            self._improve(prices, self._for_improving(building))
+            self._restart(prices, bound, self._for_improving(building))
         if effort.prove:
             self._never_worse_than_first_come()
         return self._solution(prices, bound, first_seconds, first_cost, search.done)
@@ -177,12 +183,7 @@ class _Run:
         if self._keep(room, places, Stage.GREEDY):
             self._order = order
 
-    def _improve(self, prices: Prices, check_s: float) -> None:
-        end = self._budget - self._reserve_s - check_s
-
-        def stop() -> bool:
-            return self._spent() >= end
-
+    def _improve(self, prices: Prices, stop: Callable[[], bool]) -> None:
         if stop():
             return
         for order in self._orders:
@@ -196,21 +197,19 @@ class _Run:
             self._stage = Stage.IMPROVED
         self._best, self._best_room, self._best_cost = improver.places, improver.room, improver.cost
 
-    def _restart(self, prices: Prices, bound: float, check_s: float) -> None:
+    def _restart(self, prices: Prices, bound: float, stop: Callable[[], bool]) -> None:
         """Plan anew in other orders while it pays: whether large gangs find room hangs on who goes before them."""
-        end = self._budget - self._reserve_s - check_s
         trouble = np.array([place is None for place in self._best], dtype=np.float64)
-        rank = np.empty(trouble.size)
-        rank[self._order] = np.arange(trouble.size)
+        rank = np.argsort(self._order)
         for number in range(self._effort.restarts):
-            if self._spent() >= end or self._best_cost - bound <= _NEAR_ENOUGH * abs(bound):
+            if stop() or self._best_cost - bound <= _NEAR_ENOUGH * abs(bound):
                 return
             noise = np.random.default_rng(number).normal(0.0, _NOISE[number % len(_NOISE)] * rank.size, rank.size)
             order = np.lexsort((rank + noise, -trouble, -self._problem.jobs.priority))
             self._placer.set_prices(prices)
-            room, places = build(self._placer, order, lambda: self._spent() >= end)
+            room, places = build(self._placer, order, stop)
             improver = Improver(self._placer, room, places, prices, order)
-            improver.run(self._effort.rounds, lambda: self._spent() >= end)
+            improver.run(self._effort.rounds, stop)
             trouble += [place is None for place in improver.places]
             self._keep(improver.room, improver.places, Stage.IMPROVED)
 

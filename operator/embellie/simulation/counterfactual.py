@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from embellie.accounting import Run
+from embellie.accounting import Run, ZonePower
 from embellie.accounting.savings import Draws, Uncertainty, Window, energy_after, slot_energy
+from embellie.domain.forecast import FloatArray
 from embellie.domain.snapshot import Flex
 from embellie.simulation.model import SimJob, SimSite
 from embellie.simulation.replay import simulate
@@ -98,15 +99,9 @@ def replay_counterfactual(
             zones=tuple(zone.name for zone in zones),
             ours=np.stack([slot_energy(was, zones, window) for was, _ in pairs]),
             fifo=np.stack([slot_energy(fifo, zones, window) for _, fifo in pairs]),
-            owed=np.stack(
-                [energy_after(was, zones, window.end) - energy_after(fifo, zones, window.end) for was, fifo in pairs]
-            ),
+            owed=np.stack([_more_after(was, fifo, zones, window.end) for was, fifo in pairs]),
             brought=np.stack(
-                [
-                    energy_after(_came(was, window), zones, window.start)
-                    - energy_after(_came(fifo, window), zones, window.start)
-                    for was, fifo in pairs
-                ]
+                [_more_after(_came(was, window), _came(fifo, window), zones, window.start) for was, fifo in pairs]
             ),
         ),
         central=central,
@@ -147,6 +142,11 @@ def _draw(
         for job, duration, length, power in zip(jobs, durations, lengths, elsewhere, strict=True)
     ]
     return was, simulate(drawn, site, "fifo").runs
+
+
+def _more_after(was: Sequence[Run], fifo: Sequence[Run], zones: Sequence[ZonePower], moment: datetime) -> FloatArray:
+    """Return what a schedule still draws after an instant, beyond what another does, by zone [kWh]."""
+    return energy_after(was, zones, moment) - energy_after(fifo, zones, moment)
 
 
 def _came(runs: Sequence[Run], window: Window) -> list[Run]:

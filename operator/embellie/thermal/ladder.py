@@ -114,6 +114,11 @@ class _Memory:
     shed: ShedMemory = field(default_factory=ShedMemory)
     hot: Overheated | None = None
 
+    @property
+    def overheats(self) -> bool:
+        """Whether the zone's temperature holds it back."""
+        return self.level > Level.NORMAL
+
 
 @dataclass(frozen=True, slots=True)
 class LadderMemory:
@@ -124,7 +129,7 @@ class LadderMemory:
     def overheats(self, zone: str) -> bool:
         """Tell whether a zone's temperature holds it back."""
         found = self.zones.get(zone)
-        return found is not None and found.level > Level.NORMAL
+        return found is not None and found.overheats
 
     def paused(self, zone: str) -> tuple[str, ...]:
         """Return what was paused in a zone and has not been let back."""
@@ -207,7 +212,7 @@ def _felt(before: _Memory, zone: ZoneHeat, policy: LadderSettings, now: datetime
         over=value >= zone.enter_c or (presses and state.hot is None),
         cool=value <= zone.leave_c,
         rises=trend.rises,
-        held=state.level > Level.NORMAL or presses,
+        held=state.overheats or presses,
     )
     return replace(state, trend=trend, cool_since=cool_since, hot=hot)
 
@@ -380,7 +385,6 @@ def _shed(
 
 def _answer(state: _Memory, zone: ZoneHeat, *, admits: bool) -> ZoneResponse:
     level, reason = state.level, state.reason
-    overheats = level > Level.NORMAL
     if state.shed.rung > level:
         level = Level(state.shed.rung)
         reason = zone.duty.why if zone.duty is not None else reason
@@ -388,7 +392,7 @@ def _answer(state: _Memory, zone: ZoneHeat, *, admits: bool) -> ZoneResponse:
         level=level,
         since=state.since,
         reason=reason,
-        admits=admits and not overheats,
+        admits=admits and not state.overheats,
         proven_kw=None if state.hot is None else state.hot.proven_kw,
-        overheats=overheats,
+        overheats=state.overheats,
     )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from embellie.accounting import Run
-from embellie.accounting.footprint import EDGES_S, ENERGY_ESTIMATED, ENERGY_MEASURED
+from embellie.accounting.footprint import energy_uncertainty
 from embellie.accounting.interval import account_interval
 from embellie.accounting.known import Gang as AccountGang
 from embellie.accounting.known import GpuMeter, Machine, Price, Samples, Stay, ZoneInterval
@@ -75,8 +75,7 @@ class JobResult:
     @property
     def stated_percent(self) -> float:
         """How far off it says that it may be: the uncertainty of its energy and of its ends, as a card has it."""
-        energy = ENERGY_MEASURED + (ENERGY_ESTIMATED - ENERGY_MEASURED) * self.estimated
-        return 100.0 * float(np.hypot(energy, EDGES_S / 3600.0 / self.hours))
+        return 100.0 * float(np.hypot(*energy_uncertainty(self.estimated, self.hours)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

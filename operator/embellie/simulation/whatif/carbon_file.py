@@ -15,6 +15,7 @@ import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.simulation.whatif.axis import Axis
+from embellie.simulation.whatif.moments import parse_utc
 
 _TIME_WORDS = ("timestamp", "time", "utc", "date")
 _VALUE_NAMES = ("ci_lifecycle_g_per_kwh", "ci_g_per_kwh", "ci_direct_g_per_kwh")
@@ -167,10 +168,9 @@ def _moment(text: str | None, line: int, column: str) -> datetime:
         if _EPOCH.fullmatch(said):
             seconds = float(said)
             return datetime.fromtimestamp(seconds / 1000.0 if seconds >= 1e11 else seconds, UTC)
-        moment = datetime.fromisoformat(said)
+        return parse_utc(said)
     except ValueError as error:
         raise ValueError(f"line {line}: {column} is {text!r}, not a time such as 2022-01-01T00:00Z") from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _on_a_grid(moments: list[datetime], numbers: FloatArray) -> tuple[datetime, timedelta, FloatArray]:

@@ -6,10 +6,11 @@ import io
 import math
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from embellie.simulation.whatif.carbon_file import read_text
+from embellie.simulation.whatif.moments import parse_utc
 
 REQUIRED = ("job_id", "submit_time_s", "duration_s", "gpus")
 _MOST_SECONDS = 1e11
@@ -162,8 +163,6 @@ def _number(row: dict[str, str | None], column: str, *, low: float, high: float,
 def _anchor(row: dict[str, str | None], submit_s: float) -> datetime | None:
     text = (row.get("submit_time_utc") or "").strip()
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        return parse_utc(text) - timedelta(seconds=submit_s)
+    except (ValueError, OverflowError):
         return None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return moment - timedelta(seconds=submit_s)

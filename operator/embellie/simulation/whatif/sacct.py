@@ -13,6 +13,7 @@ from pathlib import Path
 
 from embellie.simulation.whatif.carbon_file import read_text
 from embellie.simulation.whatif.jobs_file import Collector, JobRow, JobTrace
+from embellie.simulation.whatif.moments import parse_utc
 
 _IDS = ("JobIDRaw", "JobID")
 _GPUS = re.compile(r"gres/gpu(:[^=,:]+)?[=:](\d+)")
@@ -106,10 +107,9 @@ def _job(fields: dict[str, str], identity: str) -> tuple[datetime, JobRow]:
 def _moment(text: str) -> datetime:
     try:
         # SLURM_TIME_FORMAT=%s prints seconds since 1970.
-        moment = datetime.fromtimestamp(int(text), UTC) if _EPOCH.fullmatch(text) else datetime.fromisoformat(text)
+        return datetime.fromtimestamp(int(text), UTC) if _EPOCH.fullmatch(text) else parse_utc(text)
     except ValueError:
         raise ValueError("Submit is not a time") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _elapsed(fields: dict[str, str]) -> int:
