@@ -263,7 +263,7 @@ def test_after_it_overheated_a_zone_takes_back_little_more_than_it_was_seen_to_c
     assert zone.answer.zones["row"].proven_kw is None
     zone.heat_kw = 40.0
     zone.stays(26.0, 900)
-    assert zone.answer.zones["row"].proven_kw == pytest.approx(50.0)
+    assert zone.answer.zones["row"].proven_kw == pytest.approx(50.0, rel=0.01)
     # More heat that does not warm it past its leave mark is believed within minutes, more that does never is.
     zone.heat_kw = 48.0
     zone.stays(26.0, 1200)
@@ -273,6 +273,19 @@ def test_after_it_overheated_a_zone_takes_back_little_more_than_it_was_seen_to_c
     assert zone.answer.zones["row"].proven_kw <= 60.0
     zone.stays(26.0, 3600)
     assert zone.answer.zones["row"].proven_kw is None
+
+
+def test_at_its_lower_mark_it_takes_back_no_more_than_it_was_seen_to_carry():
+    proven_kw = []
+    for celsius in (28.5, 28.0, 26.0):
+        zone = Zone()
+        zone.heat_kw, zone.supply_c = 60.0, 22.0
+        zone.shows(30.6)
+        zone.heat_kw = 40.0
+        zone.stays(celsius, 1500)
+        proven_kw.append(zone.answer.zones["row"].proven_kw)
+    # Worst case over measured, and at most a tenth more: 4 K over the supply may become 6.5 K, by far.
+    assert proven_kw == pytest.approx([40.0 * 1.135, 40.0 * 1.135 * (6.5 / 6.0) ** 0.5, 40.0 * 1.135 * 1.1], rel=0.01)
 
 
 def test_a_zone_whose_heat_may_reach_one_that_overheats_takes_back_little_more_too():
@@ -296,7 +309,7 @@ def test_a_zone_whose_heat_may_reach_one_that_overheats_takes_back_little_more_t
     # Warm by itself it is not, and it overheats nobody by what is known of it: it proves what it carries all the same.
     assert shows(31.0, 900).zones["near"].overheats
     far = shows(26.0, 300).zones["far"]
-    assert (far.level, far.overheats, far.proven_kw) == (Level.NORMAL, False, pytest.approx(50.0))
+    assert (far.level, far.overheats, far.proven_kw) == (Level.NORMAL, False, pytest.approx(50.0, rel=0.01))
     assert not shows(26.0, 4800).zones["near"].overheats
     assert shows(26.0, 3900).zones["far"].proven_kw is None
 

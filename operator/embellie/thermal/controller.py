@@ -22,6 +22,7 @@ from embellie.thermal.duties import Duty, duty_of
 from embellie.thermal.ladder import LadderMemory, Response
 from embellie.thermal.outlook import ReachedSupply, limited_role, look_ahead
 from embellie.thermal.relief import HeatLoad
+from embellie.thermal.rising import Rising
 from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import Role, ZoneSettings, at_river
 from embellie.thermal.weather import AmbientForecast, SiteWeather, SupplyModels
@@ -35,6 +36,7 @@ class HeatController:
     def __init__(self, settings: Sequence[ZoneSettings]) -> None:
         self._set_up(settings)
         self._ladder = LadderMemory()
+        self._rising = Rising()
         self._readings: Mapping[str, ZoneReadings] = {}
         self._heat_kw: dict[str, float] = {}
         self._response = Response(zones={})
@@ -120,6 +122,7 @@ class HeatController:
         """
         names, now_s = self.models.names, now.timestamp()
         self._readings, self._heat_kw = dict(readings), dict(heat_kw)
+        self._rising.observe(now, self._settings, readings)
         temperature = self._values(limited_role)
         outdoor = self._values(lambda _: Role.OUTDOOR_DRY_BULB)
         forecast = np.array([ambient[n].at(now)[0] if ambient and n in ambient else math.nan for n in names])
@@ -251,6 +254,7 @@ class HeatController:
             readings=self._readings.get(zone.name),
             heat_kw=self._heat_kw.get(zone.name),
             arriving_k=self._arriving.get(zone.name, 0.0),
+            rising=zone.name in self._rising.zones,
         )
 
     def _duty(self, i: int, now: datetime, order_kw: float | None) -> Duty | None:

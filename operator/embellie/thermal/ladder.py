@@ -213,6 +213,8 @@ def _felt(before: _Memory, zone: ZoneHeat, policy: LadderSettings, now: datetime
         cool=value <= zone.leave_c,
         rises=trend.rises,
         held=state.overheats or presses,
+        hottest_c=trend.hottest_c,
+        leave_c=zone.leave_c,
     )
     return replace(state, trend=trend, cool_since=cool_since, hot=hot)
 

@@ -213,4 +213,4 @@ def barrier_kw(
 
 def limited_role(settings: ZoneSettings) -> Role:
     """Return the role that the zone's hard inlet limit is about."""
-    return Role.COOLANT_SUPPLY if settings.liquid else Role.INLET
+    return settings.limited[0][0]

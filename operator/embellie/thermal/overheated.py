@@ -9,8 +9,10 @@ import math
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-_SPARE = 1.25
-"""Worst-case heat over measured heat that was carried: a tenth more, and what a worst case is above a measurement."""
+_WORST = 1.135
+"""Worst-case heat over the same heat as it is measured."""
+_MORE = 1.1
+"""At most so much more heat at a time than was carried."""
 _COUNTS_FOR = timedelta(hours=1)
 """So long after the ladder let go; by then the zone's model knows better."""
 _COOLER_K = 1.0
@@ -24,7 +26,8 @@ class Overheated:
     """What was seen of a zone since it passed its enter mark."""
 
     carried_kw: float | None = None
-    """Most heat at which it stood under its leave mark since and did not warm [kW]; None: it did not yet."""
+    """Most heat that it carried under its leave mark since without warming, and what may be added [kW]; None: it did
+    not yet."""
     supply_c: float | None
     """The supply when it passed the mark [degC]."""
     seen: datetime
@@ -34,7 +37,7 @@ class Overheated:
     @property
     def proven_kw(self) -> float | None:
         """Most worst-case heat that may be there [kW]."""
-        return None if self.carried_kw is None else _SPARE * self.carried_kw
+        return None if self.carried_kw is None else _WORST * self.carried_kw
 
 
 def felt_heat(
@@ -47,6 +50,8 @@ def felt_heat(
     cool: bool,
     rises: bool,
     held: bool,
+    hottest_c: float,
+    leave_c: float,
 ) -> Overheated | None:
     """Take in one fresh reading; return what counts from now on, None where nothing does.
 
@@ -59,6 +64,8 @@ def felt_heat(
         cool: Whether it stands under its leave mark.
         rises: Whether it warms.
         held: Whether the ladder still holds it back, or a zone that its heat may reach.
+        hottest_c: The hottest that it read in the last minutes: one reading may be low by a step of its sensor [degC].
+        leave_c: Its leave mark, where it may stand with what is added [degC].
     """
     if over:
         return Overheated(supply_c=supply_c, seen=now, until=now + _COUNTS_FOR)
@@ -70,5 +77,17 @@ def felt_heat(
     carried = known.carried_kw
     if cool and not rises:
         share = 1.0 - math.exp(-max(0.0, (now - known.seen).total_seconds()) / _SHOWS_S)
-        carried = heat_kw if carried is None else carried + share * max(0.0, heat_kw - carried)
+        may_kw = heat_kw * _more(supply_c, hottest_c, leave_c)
+        carried = may_kw if carried is None else carried + share * max(0.0, may_kw - carried)
     return replace(known, carried_kw=carried, seen=now, until=now + _COUNTS_FOR if held else known.until)
+
+
+def _more(supply_c: float | None, hottest_c: float, leave_c: float) -> float:
+    """Return by what factor heat may grow: by none at the leave mark.
+
+    Where cooling is short a zone stands over its supply by about the square of its heat: fans turn up, and more of what
+    they move is hot air that nobody carried off.
+    """
+    if supply_c is None or hottest_c <= supply_c:
+        return _MORE
+    return min(_MORE, math.sqrt(max(1.0, (leave_c - supply_c) / (hottest_c - supply_c))))

@@ -60,6 +60,11 @@ class Trend:
         return max(0.0, max(rises, default=0.0))
 
     @property
+    def hottest_c(self) -> float:
+        """The hottest reading of the last minutes [degC]; not finite before any."""
+        return max((value_c for _, value_c in self.samples), default=float("-inf"))
+
+    @property
     def falls(self) -> bool:
         """Whether it is lower than it was two minutes ago."""
         return self._moved_k < -1e-6

@@ -55,6 +55,8 @@ class ZoneNow:
     """IT heat, measured or expected [kW]; None where nobody knows."""
     arriving_k: float
     """What the neighbours' heat adds at their worst case [K]."""
+    rising: bool = False
+    """Whether a limited temperature nears its limit faster than a start could be taken back."""
 
     def reading(self, role: Role) -> Reading | None:
         """Return a role's reading; None where the zone names no such sensor."""
@@ -87,10 +89,10 @@ def snapshot_state(
     zone = now.settings
     inlet, supply = now.reading(limited_role(zone)), now.reading(Role.SUPPLY)
     value, supply_c = fresh_value(inlet), fresh_value(supply)
-    rising = None
+    barrier = None
     if value is not None:
         reference = supply_c if supply_c is not None else reached.setpoint_c
-        rising = barrier_kw(zone, now.model, value, reference, now.arriving_k, BLIND_S)
+        barrier = barrier_kw(zone, now.model, value, reference, now.arriving_k, BLIND_S)
     return ThermalZoneState(
         name=zone.name,
         inlet_limit_c=zone.limits.inlet_hard_c,
@@ -112,7 +114,7 @@ def snapshot_state(
         arriving_k=now.arriving_k,
         ceiling_kw=None if ahead is None else ahead.ceiling_kw,
         order_kw=order_kw,
-        barrier_kw=rising,
+        barrier_kw=0.0 if now.rising else barrier,
         proven_kw=None if answer is None else answer.proven_kw,
         admission_open=not zone.fault and (answer is None or answer.admits),
         closed_because=_because(zone, answer),
@@ -167,13 +169,7 @@ def heat_of(now: ZoneNow, duty: Duty | None = None) -> ZoneHeat | None:
     None where no temperature is measured and neither a permit nor an order limits the zone.
     """
     zone = now.settings
-    limited = [
-        (reading, hard)
-        for role in (limited_role(zone), Role.RETURN, Role.COOLANT_RETURN)
-        if (reading := now.reading(role)) is not None
-        and (hard := zone.limits.hard_c(role) if role is not Role.COOLANT_SUPPLY else zone.limits.inlet_hard_c)
-        is not None
-    ]
+    limited = [(reading, hard) for role, hard in zone.limited if (reading := now.reading(role)) is not None]
     if not limited:
         if duty is None:
             return None
