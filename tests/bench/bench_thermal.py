@@ -14,7 +14,7 @@
     OUT=drills.json make bench-thermal  write all results as `embellie thermal drill --json` does
 
 The room and the operator's constants were set up on seeds 0, 1 and 40 and above. After their table some of 2 to 21 were
-looked at, and defects mended; 22 and 23 (and heatwave of 24) judged that. What changes from here on is for FIRST_SEED=25.
+looked at, and defects mended; 22 and 23 (and heatwave of 24) judged that. What changes from here on is for 25 and on.
 Prints one line per scenario and policy, and for each target what was measured and whether it is met.
 """
 
