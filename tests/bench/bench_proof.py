@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the numbers to this file too")
     options = parser.parse_args()
     if options.calibrate:
-        calibrate(options.calibrate)
+        calibrate(options.calibrate, options.loads)
         return 0
     if not os.environ.get("EMBELLIE_DATA"):
         print(
@@ -164,9 +164,11 @@ def drawn(first_seed: int, count: int, load: float) -> list[weeks.Outcome]:
         return list(pool.map(weeks.draw_week, range(first_seed, first_seed + count), [load] * count))
 
 
-def calibrate(count: int) -> None:
+def calibrate(count: int, loads: Collection[str]) -> None:
     """Say, on weeks that are never reported, what the interval holds, how wide it need be, and whether it is biased."""
     for name, load in weeks.LOADS.items():
+        if name not in loads:
+            continue
         found = drawn(FIRST_CALIBRATION_SEED, count, load)
         held = 100.0 * float(np.mean([week.covered for week in found]))
         off = np.array([100.0 * (week.said.saved_g.value - week.truth_g) / week.base_g for week in found])
