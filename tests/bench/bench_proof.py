@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-from proof import month, page, weeks
+from proof import month, page, silences, weeks
 
 from embellie.ledger import Draft, Kind, Ledger, LedgerReader, verify
 
@@ -32,6 +32,8 @@ SATURATED_WEEKS, FIRST_SATURATED_SEED = 20, 920_000
 """Spent, because version 5 was thought out on them: 900,000 to 900,008."""
 PLANT_SEED = 13
 """Of the month; causes were looked for on 3 and 7, and stated uncertainties checked on 11 and 12."""
+SILENCES_SEED = 14
+"""Of the plant of the silences; what a card states of assumed energy was chosen on 13."""
 LARGE_KWH = 1.0
 
 
@@ -47,7 +49,7 @@ def main() -> int:
     parser.add_argument("--plant-seed", type=int, default=PLANT_SEED, help=f"of the plant (default {PLANT_SEED})")
     parser.add_argument("--ledger", type=Path, metavar="FILE", help="keep the plant's ledger, for a report")
     parser.add_argument("--decisions", type=int, default=1_000_000, help="decisions in the ledger")
-    parser.add_argument("--only", choices=["month", "weeks", "ledger", "page"], help="one part")
+    parser.add_argument("--only", choices=["month", "silences", "weeks", "ledger", "page"], help="one part")
     parser.add_argument("--calibrate", type=int, metavar="N", help="check the interval on N other weeks of each load")
     parser.add_argument("--json", type=Path, help="write the numbers to this file too")
     options = parser.parse_args()
@@ -60,6 +62,7 @@ def main() -> int:
         )
     parts: dict[str, Callable[[], Iterator[tuple[str, str, str, bool]]]] = {
         "month": lambda: plant_rows(options.days, options.plant_seed, options.ledger),
+        "silences": lambda: silence_rows(options.days),
         "weeks": lambda: week_rows(options.weeks, options.loads, options.first_seed),
         "ledger": lambda: ledger_rows(options.decisions),
         "page": page_rows,
@@ -104,6 +107,18 @@ def plant_rows(days: int, seed: int, kept: Path | None = None) -> Iterator[tuple
         "0, 0",
         (lost == 0 and found.doubled == 0),
     )
+
+
+def silence_rows(days: int) -> Iterator[tuple[str, str, str, bool]]:
+    """Energy of work that no sample ever showed, and what a card would state of it."""
+    found = list(silences.unseen_jobs(month.Plant(days, SILENCES_SEED), 1))
+    for what, shared in (("alone on its node", False), ("of several on a node", True)):
+        jobs = [job for job, among in found if among is shared]
+        text = f"{len(jobs)}" + (f", {_off(jobs)}" if jobs else "")
+        yield f"silences: unseen work {what}, how far off", text, "told, no target", True
+        beyond = sum(not job.within for job in jobs)
+        text = f"{beyond} of {len(jobs)}"
+        yield f"silences: unseen work {what}, outside a card's 90 %", text, "<= 10 %", beyond <= 0.1 * len(jobs)
 
 
 def _off(jobs: Sequence[month.JobResult]) -> str:
