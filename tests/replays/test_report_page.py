@@ -61,6 +61,7 @@ def document() -> dict[str, Any]:
         "rows": [row],
         "days": days,
         "revisions": {},
+        "ledger": {"head": f"9:{64 * 'f'}", "lostRecords": 0, "overrides": 0},
         "notes": ["A note with <tags> & signs."],
     }
 

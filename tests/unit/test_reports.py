@@ -9,11 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from ledgers import HOUR, T0, ran, report, run, swinging, write, zone_hour
 
+from embellie.accounting.embodied import hardware_for
+from embellie.accounting.footprint import Footprint
 from embellie.accounting.interval import account_interval
 from embellie.accounting.known import NO_ZONE, Machine, Tariff, ZoneInterval
 from embellie.accounting.overhead import OverheadModel
+from embellie.cli.main import cli
 from embellie.cli.reporting.period import ReportError, parse_period
 from embellie.ledger import Draft, Kind
 
@@ -193,6 +197,17 @@ def test_a_card_is_a_line_for_a_paper(path: Path) -> None:
     )
 
 
+def test_the_card_of_the_docs_is_the_one_that_the_code_writes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+    gpu_hours = 9216.0
+    written = Footprint(
+        name="vision/job/train-7b", dynamic_kwh=2780.0, idle_kwh=815.0, overhead_kwh=717.0, estimated_kwh=0.0,
+        g_per_kwh=306.0, embodied_g=gpu_hours * hardware_for("NVIDIA-H100-80GB-HBM3").g_per_gpu_hour,
+        gpu_hours=gpu_hours, signal_kind="AverageLifecycle", hours=144.0,
+    )  # fmt: skip
+    assert written.line() in " ".join(page.split())
+
+
 def test_after_an_upgrade_within_a_period_both_methods_are_named(path: Path) -> None:
     older = [replace(draft, body={**draft.body, "method": "embellie-account/1"}) for draft in swinging(12)]
     write(path, [*older, *swinging(24)[12:]])
@@ -244,7 +259,27 @@ def test_with_a_price_of_electricity_a_report_has_its_cost_and_that_of_the_count
     assert document["rows"][0]["cost"]["total"] < paid
     table = report(path, "2026-03-28", "2026-04-01").output
     assert f"{paid:,.2f} EUR" in table
-    assert "first come first served it would have cost" in table
+    assert "first come, first served it would have cost" in table
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Paris", "Asia/Kathmandu", "America/Los_Angeles"])
+def test_savings_by_day_are_those_of_the_days_of_the_reports_time_zone(path: Path, zone: str) -> None:
+    write(path, [*swinging(96), *(ran(day) for day in range(4))])
+    told = json.loads(report(path, "2026-03-29", "2026-03-31", "--tz", zone, "--format", "json").output)
+    days = [part["savedKg"]["value"] for day in told["days"] for part in day["saving"]]
+    saving = told["cluster"]["saving"]
+    edges = sum(saving["broughtKg"].values()) - sum(saving["owedKg"].values())
+    assert [day["day"] for day in told["days"]] == ["2026-03-29", "2026-03-30"]
+    assert len(days) == 2
+    assert sum(days) + edges == pytest.approx(saving["savedKg"]["value"])
+
+
+def test_a_report_names_the_ledger_that_it_was_made_of(path: Path) -> None:
+    write(path, [zone_hour(k) for k in range(24)])
+    told = json.loads(report(path, "2026-03-28", "2026-03-29", "--format", "json").output)
+    checked = CliRunner().invoke(cli, ["ledger", "verify", "--ledger", str(path), "--head", told["ledger"]["head"]])
+    assert checked.exit_code == 0
+    assert told["ledger"]["head"] in report(path, "2026-03-28", "2026-03-29").output
 
 
 def test_without_prices_no_cost_is_given_and_the_report_says_why(path: Path) -> None:

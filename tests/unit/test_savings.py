@@ -13,6 +13,7 @@ from embellie.accounting.allocation import GangUse, NodeEnergy, allocate
 from embellie.accounting.embodied import hardware_for
 from embellie.accounting.savings import (
     Draws,
+    Range,
     Savings,
     Uncertainty,
     Window,
@@ -90,10 +91,12 @@ def test_the_worked_example_of_an_allocation_comes_out_as_the_page_says() -> Non
         "reserved idle": job.idle_kwh,
         "overhead of the job": job.overhead_kwh,
         "unreserved idle": found.idle.it_kwh,
+        "overhead of the unreserved idle": found.idle.overhead_kwh,
         "unexplained": found.unexplained_kwh,
     }
     for name, value in said.items():
         assert f"| {name} | {value:.2f} kWh |" in page, name
+    assert sum(round(value, 2) for value in said.values()) == pytest.approx(6.4), "the page's own numbers add up"
     assert f"{job.kwh:.2f} kWh x 400 g/kWh = {400 * job.kwh:.0f} g" in page
     rate = hardware_for("H100").g_per_gpu_hour
     assert f"{rate:.2f} g" in page
@@ -243,6 +246,13 @@ def test_what_all_jobs_draw_too_much_they_draw_in_every_job_alike() -> None:
     alone = saved(jobs, PRICES, 4, uncertainty=replace(CERTAIN, common_power=0.1), nodes=8, draws=200)
     width = (alone.saved_g.high - alone.saved_g.low) / alone.saved_g.value
     assert width == pytest.approx(2 * 1.645 * 0.1, rel=0.2)
+
+
+def test_a_sum_over_jobs_that_lies_within_the_interval_is_not_explained_away() -> None:
+    found = saved(EXAMPLE, PRICES, 4)
+    unsure = replace(found, saved_g=Range(value=1440.0, low=-500.0, high=3500.0))
+    assert "nobody can tell the two apart" in why_they_differ(unsure, 2880.0)
+    assert "empty for every job" in why_they_differ(unsure, 3600.0)
 
 
 def test_days_and_zones_add_up_to_the_whole() -> None:

@@ -91,7 +91,7 @@ def _totals() -> list[AnyPanel]:
             About(
                 question="How much of it was measured?",
                 reading="Share of the last interval's energy that a meter or an exporter measured, in the zone with "
-                "least. The rest is estimated from learnt power classes.",
+                "least. The rest is estimated from what such work drew before.",
                 caveat="How good the estimate is.",
                 unit="percentunit",
                 width=4,
@@ -133,8 +133,9 @@ def _savings() -> list[AnyPanel]:
         number(
             About(
                 question="How much was saved in the last 30 days?",
-                reading="Emissions of the same arrivals, replayed first come first served at cluster power, less what "
-                "was emitted. The true value lies between low and high in 9 of 10 cases. Negative: more was emitted.",
+                reading="Emissions of the same arrivals, replayed first come, first served at cluster power, less what "
+                "was emitted, with its 90 % interval. Negative: more was emitted. Where low and high lie on two sides "
+                "of zero, nobody can tell a saving from a loss.",
                 caveat="The saving of a single job, or of another time than the last 30 days: the choice of time above "
                 "does not change it.",
                 unit="massg",
@@ -144,7 +145,7 @@ def _savings() -> list[AnyPanel]:
             ),
             *[
                 Series(expr=saved(estimate, "30d"), legend=legend)
-                for estimate, legend in (("low", "at least"), ("expected", "expected"), ("high", "at most"))
+                for estimate, legend in (("low", "low"), ("expected", "expected"), ("high", "high"))
             ],
         ),
         number(
@@ -170,14 +171,14 @@ def _savings() -> list[AnyPanel]:
         lines(
             About(
                 question="How much was saved in each week, and how sure is that?",
-                reading="The saving of the seven days before each point. The band holds the true value in 9 of 10 "
-                "cases; where it holds 0, nothing is proved.",
+                reading="The saving of the seven days before each point. The band is its 90 % interval; where it holds "
+                "0, nothing is proved.",
                 caveat="Neighbouring points share six days, so do not add them.",
                 unit="massg",
             ),
-            Series(expr=saved("high", "7d"), legend="at most", colour=SKY, fill_below_to="at least"),
+            Series(expr=saved("high", "7d"), legend="high", colour=SKY, fill_below_to="low"),
             Series(expr=saved("expected", "7d"), legend="expected", colour=BLUE),
-            Series(expr=saved("low", "7d"), legend="at least", colour=SKY),
+            Series(expr=saved("low", "7d"), legend="low", colour=SKY),
         ),
         lines(
             About(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from embellie.accounting.interval import METHOD
 from embellie.domain.reasons import SignalKind
 
-ENERGY_MEASURED, ENERGY_ESTIMATED, INTENSITY, EMBODIED = 0.03, 0.20, 0.10, 0.50
+ENERGY_MEASURED, ENERGY_ESTIMATED, INTENSITY, EMBODIED = 0.03, 0.50, 0.10, 0.50
 """Relative uncertainties (90 %): metered and assumed energy, a grid's published intensity, a table's embodied mass."""
 EDGES_S = 15.0
 """How far off work's ends are on its meters (90 %): samples are a minute apart, and up to half a minute old [s]."""

@@ -40,6 +40,8 @@ PAD = INTERVAL / 4
 IDLE_W, GPU_IDLE_W, FAN_W = 3200.0, 140.0, 450.0
 OUTAGE = (timedelta(days=12, hours=3), timedelta(days=12, hours=3, minutes=40))
 """Prometheus was away."""
+Silence = tuple[timedelta, timedelta]
+Counters = Mapping[tuple[str, int], Any]
 
 
 @dataclass(slots=True)
@@ -76,6 +78,11 @@ class JobResult:
     def stated_percent(self) -> float:
         """How far off it says that it may be: the uncertainty of its energy and of its ends, as a card has it."""
         return 100.0 * float(np.hypot(*energy_uncertainty(self.estimated, self.hours)))
+
+    @property
+    def within(self) -> bool:
+        """Whether the truth lies in the interval that a card states around its own figure."""
+        return abs(self.counted_kwh - self.true_kwh) <= self.stated_percent / 100.0 * self.counted_kwh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +181,7 @@ class Plant:
 
     def __init__(self, days: int, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
-        self.days = days
+        self.days, self.outage = days, OUTAGE
         self.end = START + timedelta(days=days)
         self.zones = weeks.REGIONS
         self._published, self._ambient = weeks._published(START)
@@ -255,9 +262,7 @@ class Plant:
             energy[at:] -= energy[at]
         return energy
 
-    def _interval(
-        self, zone: str, start: datetime, model: OverheadModel, counters: Mapping[tuple[str, int], Any]
-    ) -> ZoneInterval:
+    def _interval(self, zone: str, start: datetime, model: OverheadModel, counters: Counters) -> ZoneInterval:
         kept = self._scraped(start)
         gpus, machines = [], []
         for node, where in self.nodes.items():
@@ -312,7 +317,7 @@ class Plant:
         index = np.arange(max(0, low), min(self._at.size, high + 1))
         # Of a sample it is once for all decided whether it was missed.
         index = index[(index % SCRAPE_TICKS == SCRAPE_OFFSET) & ~self._missed[index]]
-        away = [(START + edge).timestamp() for edge in OUTAGE]
+        away = [(START + edge).timestamp() for edge in self.outage]
         return index[(self._at[index] < away[0]) | (self._at[index] > away[1])]
 
     def _holder(self, node: str, gpu: int, k: int) -> dict[str, float]:

@@ -41,11 +41,15 @@ def read_ledger(path: Path, begin: datetime) -> LedgerAccount:
             ends = (datetime.fromisoformat(entry.content["end"]) for entry in reader.entries(kinds=[Kind.ACCOUNT]))
             period = Period(start=begin, end=max(ends, default=begin), zone=ZoneInfo("UTC"))
             books = read_books(reader.entries(), period, {})
+            head = f"{reader.head.seq}:{reader.head.hash}"
     except LedgerError as error:
         return LedgerAccount(report=None, trouble=str(error), records=0, sound=False)
     try:
         return LedgerAccount(
-            report=make_report(books, "zone", draws=DRAWS), trouble="", records=checked.records, sound=checked.sound
+            report=make_report(books, "zone", draws=DRAWS, head=head),
+            trouble="",
+            records=checked.records,
+            sound=checked.sound,
         )
     except ReportError as error:
         return LedgerAccount(report=None, trouble=str(error), records=checked.records, sound=checked.sound)

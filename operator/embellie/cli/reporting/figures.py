@@ -31,8 +31,15 @@ OF_MACHINES = ("nodeSeconds", "nodesMetered", "gpuCovered", "gpuReserved", "gpuA
 """Times of nodes and GPUs, not of zones."""
 
 
-def make_report(books: Books, by: str, *, draws: int) -> dict[str, Any]:
-    """Return the report as a document; raises ReportError where there is nothing to report."""
+def make_report(books: Books, by: str, *, draws: int, head: str) -> dict[str, Any]:
+    """Return the report as a document; raises ReportError where there is nothing to report.
+
+    Args:
+        books: The period's records, added up.
+        by: What a row is: cluster, zone, namespace or team.
+        draws: Replays for the intervals.
+        head: The ledger's last record, as `ledger verify --head` takes it: which ledger the report was made of.
+    """
     if not books.intervals and not books.daily:
         raise ReportError(_nothing(books))
     sums = _zone_sums(books)
@@ -69,7 +76,7 @@ def make_report(books: Books, by: str, *, draws: int) -> dict[str, Any]:
         "rows": rows,
         "days": _days(books, saved),
         "revisions": _revisions(books),
-        "ledger": {"lostRecords": books.lost, "overrides": len(books.overridden)},
+        "ledger": {"head": head, "lostRecords": books.lost, "overrides": len(books.overridden)},
         "notes": [*stray_notes(books, sums), *_notes(books, whole, whole_s, saved, by, refused)],
     }
 
@@ -231,7 +238,7 @@ def _percent(part: float, whole: float) -> float | None:
 
 
 def _days(books: Books, saved: Saved | None) -> list[dict[str, Any]]:
-    """Return energy and emissions by local day, and savings by UTC day, for the charts."""
+    """Return energy, emissions and savings by local day, for the charts."""
     days: dict[str, dict[str, Any]] = {}
     for interval in books.intervals.values():
         day = days.setdefault(books.period.day_of(interval.start), {})

@@ -8,6 +8,7 @@ from typing import Any
 
 from embellie.cli.reporting.text import (
     HEADERS,
+    head_line,
     number,
     period_ends,
     period_line,
@@ -27,6 +28,7 @@ h1{font-size:1.7rem;margin:0 0 .2rem}h2{font-size:1.15rem;margin:2rem 0 .4rem}p{
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 th,td{padding:.35rem .6rem;text-align:right;border-bottom:1px solid #ddd}
 th:first-child,td:first-child{text-align:left;white-space:nowrap}th{color:#444;font-weight:600}
+.head{font-size:.85rem;overflow-wrap:anywhere}
 figure{margin:1rem 0}svg{width:100%;height:auto}figcaption{color:#555;font-size:.9rem}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(14rem,1fr));gap:1rem;margin:1.2rem 0}
 .tile{border:1px solid #ddd;border-radius:.5rem;padding:.8rem 1rem}.tile b{display:block;font-size:1.5rem}
@@ -56,13 +58,14 @@ def as_html(report: Mapping[str, Any]) -> str:
             "<h2>What was saved, day by day?</h2>",
             _figure(
                 _saving_chart(report),
-                "Against first come first served with the same arrivals. Bars are the best estimate, lines the 90 % "
+                "Against first come, first served with the same arrivals. Bars are the best estimate, lines the 90 % "
                 "interval. A day below zero pays for work that was moved to it; owed is what is still to be done at "
                 "the end, brought what waited when the period began.",
             ),
         ]
     parts += [f"<h2>By {_e(report['by'])}</h2>", _table(report), "<h2>How far can it be trusted?</h2>", _trust(cluster)]
-    parts.append("<ul>" + "".join(f"<li>{_e(note)}</li>" for note in report["notes"]) + "</ul></html>")
+    parts.append("<ul>" + "".join(f"<li>{_e(note)}</li>" for note in report["notes"]) + "</ul>")
+    parts.append(f"<p class='sub head'>{_e(head_line(report))}</p></html>")
     return "\n".join(parts) + "\n"
 
 
@@ -83,7 +86,7 @@ def _tiles(cluster: Mapping[str, Any]) -> str:
         found = saving["savedKg"]
         shown = "about 0" if saving["verdict"] == "about zero" else number(found["value"], 0)
         tiles.append(("saved", shown, f"kg CO2e; 90 % interval {found['low']:,.0f} to {found['high']:,.0f}"))
-        tiles.append(("GPU-hours delayed", number(saving["gpuHoursDelayed"], 0), "the price of the saving"))
+        tiles.append(("GPU-hours delayed", number(saving["gpuHoursDelayed"], 0), "the price of holding work"))
     cells = "".join(f"<div class=tile>{_e(name)}<b>{_e(value)}</b>{_e(unit)}</div>" for name, value, unit in tiles)
     return f"<div class=tiles>{cells}</div>"
 

@@ -80,7 +80,7 @@ def replay_books(books: Books, kind: SignalKind, *, draws: int = DRAWS) -> Saved
     meters = _meters(books, zones, window)
     ci = intensities(signals, site.zone_powers(), window)
     currency, per_kwh = _tariffs(books, zones, window)
-    found = savings(replayed.draws, ci, kind, measured_kwh=meters, prices=per_kwh)
+    found = savings(replayed.draws, ci, kind, measured_kwh=meters, prices=per_kwh, days_of=books.period.zone)
     cost = None
     if per_kwh is not None and found.cost_saved is not None:
         cost = Cost(currency=currency, measured=float((meters * per_kwh).sum()), saved=found.cost_saved)

@@ -52,7 +52,14 @@ def as_table(report: Mapping[str, Any]) -> str:
     text += trust_lines(report["cluster"])
     text += [f"Note: {note}" for note in report["notes"]]
     text.append(f"Methods: {report['method']['accounts']}, {report['method']['savings']} (docs/method.md).")
+    text.append(head_line(report))
     return "\n".join(text) + "\n"
+
+
+def head_line(report: Mapping[str, Any]) -> str:
+    """Say of which ledger a report was made, and how to see that another is the same one."""
+    head = report["ledger"]["head"]
+    return f"Made of the ledger up to record {head}: `embellie ledger verify --head {head}` holds a copy against it."
 
 
 def period_line(period: Mapping[str, Any]) -> str:
@@ -102,18 +109,26 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
     delayed, lost = saving["gpuHoursDelayed"], saving["gpuHoursLost"]
     worked = f"{abs(lost):,.0f} GPU-hours {'less' if lost >= 0.0 else 'more'} were worked by the end"
     lines.append(f"It cost {delayed:,.0f} GPU-hours of delay, and {worked}.")
-    lines.append(f"{saving['shiftedKwh']['value']:,.0f} kWh moved to other hours or zones.")
+    lines.append(
+        f"{saving['shiftedKwh']['value']:,.0f} kWh ({_span(saving['shiftedKwh'])}) moved to other hours or zones."
+    )
     lines += _owed(saving)
     cost = saving["cost"]
     if cost is not None:
         less, unit = cost["saved"], cost["currency"]
         lines.append(
-            f"Electricity cost {cost['measured']:,.2f} {unit}; first come first served it would have cost "
-            f"{cost['counterfactual']:,.2f} {unit}: {less['value']:,.2f} {unit} less (90 % interval "
-            f"{less['low']:,.2f} to {less['high']:,.2f})."
+            f"Electricity cost {cost['measured']:,.2f} {unit}; first come, first served it would have cost "
+            f"{cost['counterfactual']:,.2f} {unit}: a saving of {less['value']:,.2f} {unit} ({_span(less, 2)})."
         )
-    peaks = ", ".join(f"{zone} {change['value']:+,.1f} kW" for zone, change in sorted(saving["peakChangeKw"].items()))
-    return [*lines, f"Peak power against first come first served: {peaks}."]
+    peaks = ", ".join(
+        f"{zone} {change['value']:+,.1f} kW ({_span(change, 1)})"
+        for zone, change in sorted(saving["peakChangeKw"].items())
+    )
+    return [*lines, f"Highest hourly mean of the power, against first come, first served: {peaks}."]
+
+
+def _span(found: Mapping[str, float], digits: int = 0) -> str:
+    return f"90 % interval {found['low']:,.{digits}f} to {found['high']:,.{digits}f}"
 
 
 def _owed(saving: Mapping[str, Any]) -> list[str]:
