@@ -113,6 +113,7 @@ bench-plan: setup ## the planner's proved gaps, its time in a turn, what small M
 .PHONY: bench-forecast
 bench-forecast: setup ## the forecaster on ten grids by the published protocols; its feeds' false alarms; what is SIMULATED
 	@OMP_NUM_THREADS=2 $(RUN) tests/bench/bench_forecast.py
+	@OMP_NUM_THREADS=2 $(RUN) tests/bench/bench_saving.py
 	@OMP_NUM_THREADS=2 $(RUN) tests/bench/bench_forecast_simulated.py
 	@OMP_NUM_THREADS=2 $(RUN) tests/bench/bench_feeds.py
 	@OMP_NUM_THREADS=2 $(RUN) tests/bench/bench_onsite.py

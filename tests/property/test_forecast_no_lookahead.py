@@ -3,17 +3,19 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embellie_forecast.factors import FloatArray
-from embellie_forecast.history import LEAD_DAYS, ZoneHistory, hour_of
-from embellie_forecast.history_files import load_carried
+from embellie_forecast.history import LEAD_DAYS, OFFICIAL_COLUMNS, WEATHER_COLUMNS, ZoneHistory, hour_of, instant_of
+from embellie_forecast.history_files import load_carried, read_history
 from embellie_forecast.models.inputs import level_at, prepare, vectors
-from embellie_forecast.models.series import issue_at
+from embellie_forecast.models.series import IssuedSeries, issue_at
 from embellie_forecast.models.targets import Kernel, Settings, Target, WeatherUse
 from embellie_forecast.models.walk import Conditions, naive
 
@@ -90,14 +92,95 @@ def test_inputs_do_not_change_with_the_future(
             np.testing.assert_array_equal(inputs[name], others[name], err_msg=name)
 
 
-@pytest.mark.parametrize(("latency", "weather"), [(0, WeatherUse.LEADS), (6, WeatherUse.DAY1)])
-@pytest.mark.parametrize("way", WAYS)
-def test_forecast_and_quantiles_do_not_change_with_the_future(way: str, latency: int, weather: WeatherUse) -> None:
-    hours = MIDNIGHT + 24 * np.arange(10, dtype=np.int64)
-    conditions = Conditions(weather=weather, latency_hours=latency)
-    row = 6
-    changed = with_other_future(WHOLE, int(hours[row]), latency, 24, way)
-    one, two = (issue_at(prepare(h, Target.LIFECYCLE), hours, conditions, FAST) for h in (WHOLE, changed))
-    np.testing.assert_array_equal(one.point[: row + 1], two.point[: row + 1])
-    np.testing.assert_array_equal(one.quantiles[: row + 1], two.quantiles[: row + 1])
-    assert not np.array_equal(one.point[row + 2 :], two.point[row + 2 :])
+CONDITIONS = (
+    (0, WeatherUse.LEADS, Target.LIFECYCLE),
+    (6, WeatherUse.LEADS, Target.RENEWABLE_SHARE),
+    (6, WeatherUse.DAY1, Target.LIFECYCLE),
+    (6, WeatherUse.NONE, Target.DIRECT),
+    (0, WeatherUse.OPTIMISTIC, Target.LIFECYCLE),
+    (6, WeatherUse.OPTIMISTIC, Target.DIRECT),
+    (0, WeatherUse.DAY1, Target.MARGINAL),
+    (6, WeatherUse.OPTIMISTIC, Target.MARGINAL),
+)
+ISSUES = MIDNIGHT + 24 * np.arange(10, dtype=np.int64)
+ROW = 6
+"""The issue after which the future is another one."""
+
+
+def issued_from(history: ZoneHistory, latency: int, weather: WeatherUse, target: Target) -> IssuedSeries:
+    return issue_at(prepare(history, target), ISSUES, Conditions(weather=weather, latency_hours=latency), FAST)
+
+
+def require_same_until_row(one: IssuedSeries, two: IssuedSeries) -> None:
+    """The forecasts of issues up to ROW are equal to the bit, and later ones are not: the change was one."""
+    for name in ("point", "quantiles", "persistence", "weekly", "persistence_quantiles"):
+        before, after = getattr(one, name), getattr(two, name)
+        np.testing.assert_array_equal(before[: ROW + 1], after[: ROW + 1], err_msg=name)
+    assert np.isfinite(one.point).all()
+    assert not np.array_equal(one.point[ROW + 2 :], two.point[ROW + 2 :])
+
+
+@pytest.mark.parametrize(
+    ("way", "latency", "weather", "target"),
+    [(way, *how) for k, how in enumerate(CONDITIONS) for way in (WAYS[k % 4], WAYS[(k + 1) % 4])],
+)
+def test_forecast_and_quantiles_do_not_change_with_the_future(
+    way: str, latency: int, weather: WeatherUse, target: Target
+) -> None:
+    changed = with_other_future(WHOLE, int(ISSUES[ROW]), latency, day_ahead_hours(weather), way)
+    require_same_until_row(*(issued_from(history, latency, weather, target) for history in (WHOLE, changed)))
+
+
+def as_file(history: ZoneHistory) -> pd.DataFrame:
+    """Return the rows of a file that holds what the history holds, and a marginal intensity."""
+    hours = history.first_hour + np.arange(history.n_hours)
+    columns = {f"gen_{name}_mw": values for name, values in history.generation_mw.items()}
+    columns |= dict(zip(WEATHER_COLUMNS, history.weather.T, strict=True))
+    columns |= dict(zip(OFFICIAL_COLUMNS, history.official_mw.T, strict=True))
+    assert history.marginal_g_per_kwh is not None
+    columns["ci_marginal_g_per_kwh"] = history.marginal_g_per_kwh
+    stamps = [f"{instant_of(int(hour)):%Y-%m-%dT%H:%M:%SZ}" for hour in hours]
+    return pd.DataFrame(columns, index=pd.Index(stamps, name="timestamp_utc"))
+
+
+FILE_WAYS = ("cut off", "blank", "absurd", "frozen", "negative", "a new source", "text")
+
+
+def spoilt(rows: pd.DataFrame, readings_end: int, forecasts_end: int, way: str) -> pd.DataFrame:
+    """The same file with other rows after what was known: as a later download of it might look."""
+    known = {"gen_": readings_end, "ci_": readings_end, "wxfc_": forecasts_end, "dafc_": forecasts_end}
+    out = rows.astype(object)
+    for name in rows.columns:
+        end = next(end for prefix, end in known.items() if name.startswith(prefix))
+        out.iloc[end:, rows.columns.get_loc(name)] = {
+            "cut off": None,
+            "blank": None,
+            "absurd": 1e9,
+            "frozen": rows[name].iloc[end],
+            "negative": -500.0,
+            "a new source": 7.0,
+            "text": "n/a",
+        }[way]
+    if way == "a new source":
+        out.insert(0, "gen_geothermal_mw", [0.0 if k < readings_end else 9000.0 for k in range(len(rows))])
+    return out.iloc[: max(readings_end, forecasts_end)] if way == "cut off" else out
+
+
+@pytest.mark.parametrize(
+    ("way", "latency", "weather", "target"),
+    # A file holds day-ahead weather only.
+    [(way, *CONDITIONS[2 + k % 6]) for j, way in enumerate(FILE_WAYS) for k in (j, j + 3)],
+)
+def test_a_file_that_goes_on_otherwise_gives_the_same_forecasts(
+    tmp_path: Path, way: str, latency: int, weather: WeatherUse, target: Target
+) -> None:
+    rows = as_file(WHOLE)
+    issue = int(ISSUES[ROW]) - WHOLE.first_hour
+    changed = spoilt(rows, issue - latency, issue + weather.hours, way)
+    if way == "a new source":
+        rows.insert(0, "gen_geothermal_mw", 0.0)
+    found = []
+    for name, frame in (("one.csv", rows), ("two.csv", changed)):
+        frame.to_csv(tmp_path / name)
+        found.append(issued_from(read_history(tmp_path / name), latency, weather, target))
+    require_same_until_row(*found)

@@ -129,6 +129,22 @@ def test_the_range_holds_four_of_five_hours_with_light_at_dawn_and_dusk_too() ->
     assert 0.6 <= np.mean([row[7:18] for row in inside]) <= 0.95
 
 
+def test_stray_readings_of_a_few_nights_do_not_make_every_night_bright() -> None:
+    index = days(START - pd.Timedelta(days=90), 90)
+    modelled = pd.Series(100.0 * np.maximum(0.0, np.sin(2 * np.pi * (index.hour - 6) / 24)), index=index)
+    metered = modelled * np.random.default_rng(3).uniform(0.3, 1.0, 90).repeat(24)
+    # As a real feed did: for three whole nights it said two percent of the peak.
+    strayed = metered.where((metered > 0.0) | ~np.isin(np.arange(len(index)) // 24, (40, 55, 70)), 2.0)
+    middle = 0.65 * modelled.iloc[24 * 88 : 24 * 89]
+    honest, stray = (learn({1: modelled}, known, 100.0).quantiles_kw(middle, 100.0) for known in (metered, strayed))
+    assert stray[:, :5].max() <= 0.5
+    # What nights err is not what days err.
+    np.testing.assert_array_equal(stray[:, 9:16], honest[:, 9:16])
+    # A lamp that burns every night is another matter.
+    every_night = learn({1: modelled}, metered.where(metered > 0.0, 2.0), 100.0).quantiles_kw(middle, 100.0)
+    assert every_night[0, :5].min() > 1.0
+
+
 def test_the_future_meter_does_not_move_the_range() -> None:
     index = days(START - pd.Timedelta(days=40), 40)
     modelled = pd.Series(100.0 * np.maximum(0.0, np.sin(2 * np.pi * (index.hour - 6) / 24)), index=index)

@@ -30,7 +30,7 @@ SOFTENING = 0.03
 """Shares of the peak are stretched like log(x / (1 - x)), where errors at rest, in between and at full power are of one
 size; softened by so much, because plants do rest and do reach their peak."""
 DARK_SHARE = 0.01
-"""With less than this forecast and metered there was nothing to forecast, and no error to learn from."""
+"""With less than this forecast it is night or calm; what such hours err says nothing of the others."""
 UNMEASURED_SPREAD = (-0.35, 0.0, 0.25)
 """Without a meter: quantiles of the error as a share of the peak at half power; assumed, and wide on purpose."""
 DAY = pd.Timedelta(days=1)
@@ -84,7 +84,8 @@ class Lessons:
 def _from_errors(past: pd.DataFrame, first: pd.Timestamp, share: FloatArray, otherwise: FloatArray) -> FloatArray:
     """Return the quantiles of one day that begins at `first`, from what was missed on the days before it.
 
-    By hour of day and its neighbours, stretched by how often the range was missed lately, as for intensities.
+    By hour of day and its neighbours, stretched by how often the range was missed lately, as for intensities; hours
+    that were forecast dark apart from the others.
 
     Args:
         past: As in Lessons.guesses_by_day.
@@ -92,21 +93,30 @@ def _from_errors(past: pd.DataFrame, first: pd.Timestamp, share: FloatArray, oth
         share: The forecast, shape (24,).
         otherwise: What holds in an hour of day that the meter says nothing of, shape (levels, 24).
     """
-    settings = Settings()
-    n_days = min(settings.calibration_days, -(-(first - past.index[0]) // DAY))
+    n_days = min(Settings().calibration_days, -(-(first - past.index[0]) // DAY))
     hours = pd.date_range(first - n_days * DAY, periods=24 * n_days, freq="h")
     guess, truth = past.reindex(hours).to_numpy(dtype=np.float64).T.reshape(2, n_days, 24)
-    truth = np.where((guess < DARK_SHARE) & (truth < DARK_SHARE), np.nan, truth)
+    # Only what was known at a forecast may sort its errors: sorted by outcome, one night's stray reading would be all
+    # that is learnt of nights.
+    dark_before, dark_now = guess < DARK_SHARE, share < DARK_SHARE
+    lit_truth, dark_truth = np.where(dark_before, np.nan, truth), np.where(dark_before, truth, np.nan)
+    spread = _calibrated(guess, lit_truth, share)
+    # Hours of night lie beside hours of dawn: what those err is not theirs.
+    silent = ~np.isfinite(lit_truth).any(axis=0)
+    spread = np.where(silent, np.where(dark_now, share, otherwise), spread)
+    by_night = np.isfinite(dark_truth).sum(axis=0) >= MIN_DAYS
+    return np.where(dark_now & by_night, _calibrated(guess, dark_truth, share), spread)
+
+
+def _calibrated(guess: FloatArray, truth: FloatArray, share: FloatArray) -> FloatArray:
+    """Return the quantiles of one day from the days before it, shapes (levels, 24) and (days, 24)."""
+    n_days = len(guess)
     said = _stretched(np.vstack([guess, share]))
     came = np.vstack([_stretched(truth), np.full(24, np.nan)])
     # A day's outcome is known at the next; days ahead are already in the guesses.
-    found = calibrate(24 * np.arange(n_days + 1), said, np.where(np.isfinite(said), came, np.nan), 0, settings)[-1]
+    found = calibrate(24 * np.arange(n_days + 1), said, np.where(np.isfinite(said), came, np.nan), 0, Settings())[-1]
     soft = np.exp(found[[QUANTILE_LEVELS.index(level) for level in FORECAST_LEVELS]])
-    spread = ((1.0 + SOFTENING) * soft - SOFTENING) / (1.0 + soft)
-    # Hours of night lie beside hours of dawn: what those err is not theirs.
-    silent = ~np.isfinite(truth).any(axis=0)
-    spread = np.where(silent & (share < DARK_SHARE), share, spread)
-    return np.where(silent & (share >= DARK_SHARE), otherwise, spread)
+    return np.asarray(((1.0 + SOFTENING) * soft - SOFTENING) / (1.0 + soft), dtype=np.float64)
 
 
 def _stretched(share: FloatArray) -> FloatArray:

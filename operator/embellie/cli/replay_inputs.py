@@ -214,10 +214,13 @@ def outlook_for(options: Options, setup: Setup, carbon: Path, history: CarbonHis
 @lru_cache(maxsize=1)
 def _issues(path: Path, carbon: CarbonHistory, axis: Axis, first: int, last: int) -> dict[int, FloatArray]:
     """Return the product's own forecasts as they would have been issued hour by hour, by slot."""
-    from embellie_forecast.models import Target, issue_series
+    from embellie_forecast.models import HORIZON_HOURS, Target, issue_series
 
     if axis.start is None:
         raise ValueError("--forecast model needs a column of times in the carbon file")
+    hours_a_slot, slots_an_hour = max(1, round(axis.slot_h)), max(1, round(1.0 / axis.slot_h))
+    if abs(hours_a_slot - axis.slot_h * slots_an_hour) > 1e-9 or HORIZON_HOURS % hours_a_slot:
+        raise ValueError("--forecast model needs a --step that divides an hour, or whole hours that divide 96")
     history = _zone_history(path, carbon)
     target = Target.DIRECT if "direct" in carbon.column.lower() else Target.LIFECYCLE
     hour = timedelta(hours=1)
@@ -225,10 +228,13 @@ def _issues(path: Path, carbon: CarbonHistory, axis: Axis, first: int, last: int
     end = axis.start + hour * math.ceil(min(last, axis.known_slots - 1) * axis.slot_h)
     series = issue_series(history, target, first=begin, last=end)
     issues: dict[int, FloatArray] = {}
-    each = max(1, round(1.0 / axis.slot_h))
     for row, point in zip(series.issue_hours, series.point, strict=True):
         moment = datetime.fromtimestamp(int(row) * 3600, UTC)
-        issues[round((moment - axis.start) / hour / axis.slot_h)] = np.repeat(point, each)
+        since = (moment - axis.start) / hour
+        # What is issued while a slot of several hours lasts comes too late for its decision.
+        if -since % hours_a_slot < 1.0:
+            values = np.repeat(point.reshape(-1, hours_a_slot).mean(axis=1), slots_an_hour)
+            issues[math.ceil(since / axis.slot_h - 1e-9)] = values
     return issues
 
 
