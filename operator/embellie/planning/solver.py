@@ -141,7 +141,8 @@ class _Run:
     def run(self) -> Solution:
         effort, count = self._effort, self._problem.jobs.count
         lagrangian = Lagrangian(self._c)
-        iterations = min(effort.iterations, _WARM_ITERATIONS) if self._warm is not None else effort.iterations
+        most = effort.iterations if effort.improve else effort.first_iterations
+        iterations = min(most, _WARM_ITERATIONS) if self._warm is not None else most
         search = Search(self._c, lagrangian, iterations=iterations, warm=self._warm)
         search.run(effort.first_iterations, self._until(_FIRST_SHARE))
         building = self._spent()
