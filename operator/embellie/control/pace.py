@@ -5,7 +5,7 @@ PLAN_STANDS_S = 15.0
 """While more releases are due than a turn can write, one plan serves so long; each turn shields it anew."""
 PLAN_STANDS_TIMES = 8.0
 """And at least so many times as long as it took to make, or a slow machine would only plan."""
-RELEASE_WITHIN_S = 3.5
+RELEASE_WITHIN_S = 2.0
 """No release is begun later after its decision; what is still due then is decided anew in the next turn, at once."""
 RELEASE_AT_LEAST_S = 1.0
 """But so long a turn releases, however long it took to decide."""

@@ -75,7 +75,8 @@ class HeatOutlook:
     def worst_kw(self, begin: datetime, end: datetime) -> tuple[float, str]:
         """Return the least removable heat of any slot that [begin, end) touches [kW], and which limit binds then.
 
-        Beyond the last slot the last day's worst goes on, because weather comes back.
+        Beyond the last slot the last day's worst goes on, because weather comes back; before the first one, the first
+        counts (a clock that was set back).
         """
         count = int(self.removable_kw.size)
         first = int((begin - self.start) // self.step)
@@ -85,5 +86,6 @@ class HeatOutlook:
             first = min(max(0, first), max(0, count - day))
             last = count - 1
         first = max(0, min(first, count - 1))
+        last = max(first, last)
         slot = first + int(np.argmin(self.removable_kw[first : last + 1]))
         return float(self.removable_kw[slot]), self.bound[slot] if self.bound else ""

@@ -67,6 +67,7 @@ class Capacity:
                     # The rest of this slot; a single gang is never too large, the shield spreads starts within it.
                     self._most_start[row, 0] *= 1.0 - grid.phase
         self._start = self._most_start.copy()
+        self._has_ramps = bool(np.isfinite(self._most_start).any())
         for gang in snapshot.running:
             row_of = self._rows.get(gang.cell)
             if row_of is not None:
@@ -183,7 +184,8 @@ class Capacity:
         ok[:, 1:] = top[:, 1 + gpu_later : last + 1 + gpu_later] == top[:, 1 : last + 1]
         ok[:, 1:] &= low[:, 1 + lim_later : last + 1 + lim_later] == low[:, 1 : last + 1]
         ok[:, 0] = (top[:, gpu_now] == 0) & (low[:, lim_now] == 0)
-        ok &= self._may_start(workload, slice(0, last + 1))
+        if self._has_ramps:
+            ok &= self._may_start(workload, slice(0, last + 1))
         for row in rows:
             if ok[row, 0] and not self._nodes[row].fits(workload.pods, workload.gpus_per_pod):
                 ok[row, 0] = False

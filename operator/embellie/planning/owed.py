@@ -86,6 +86,8 @@ class HeatOwed:
 
         None where no network needs anything of these cells.
         """
+        if not self.g_per_kwh.size:
+            return None
         groups = self.group[rows]
         if not np.any(self._short_kw[groups[groups >= 0]] > 0.0):
             return None
