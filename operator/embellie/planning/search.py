@@ -19,7 +19,7 @@ from embellie.planning.options import Compiled
 from embellie.planning.problem import Prices
 
 _FIRST_RATE, _LAST_RATE = 0.3, 0.02
-_WARM_RATE = 0.05
+_WARM_RATE = 0.15
 _MOMENTUM, _SECOND = 0.9, 0.95
 _MEAN_WEIGHT = 0.1
 _MEAN_EVERY = 10

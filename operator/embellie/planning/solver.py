@@ -141,7 +141,8 @@ class _Run:
     def run(self) -> Solution:
         effort, count = self._effort, self._problem.jobs.count
         lagrangian = Lagrangian(self._c)
-        most = effort.iterations if effort.improve else effort.first_iterations
+        # Without improvement a warm search keeps its steps large: smaller ones save more and left work late.
+        most = effort.iterations if effort.improve or self._warm is not None else effort.first_iterations
         iterations = min(most, _WARM_ITERATIONS) if self._warm is not None else most
         search = Search(self._c, lagrangian, iterations=iterations, warm=self._warm)
         search.run(effort.first_iterations, self._until(_FIRST_SHARE))
