@@ -2,7 +2,7 @@
 """The Lagrangian of a problem at given prices: its value, what each job would do, and how full that makes each row.
 
 Relaxing all capacity rows leaves each job alone with its prices. A run costs sums over sliding windows, read from
-cumulative sums; the least of a job's starts is a range minimum. Pausable work takes the cheapest slots of its window:
+cumulative sums, and a job takes the least of its starts. Pausable work takes the cheapest slots of its window:
 with slots ranked by price, a binary search over counts of "rank below q inside the window" finds which.
 So an evaluation costs tables by shape, zone and slot, and a few look-ups for each job and zone.
 """
@@ -70,23 +70,26 @@ class Lagrangian:
         s = self._shapes
         base = c.energy(s.length, s.weighing) * s.power_kw[:, None, None]
         base += (s.delay[:, None] * c.edges[None, :-1])[:, None, :]
-        self._base = base
         earned = float(most_floor_price(c.problem).sum()) * float(s.power_kw.max(initial=0.0)) if c.floored else 0.0
         self._offset = max(0.0, -float(base.min(initial=0.0))) + 1.0 + earned
+        self._base = base + self._offset
         self._span = c.spans(s.length) if c.floored else None
-        self._end, self._limit_end = c.ends[s.length], c.ends[s.limit_length]
-        self._bits = (1 << int(self.slots).bit_length()) - 1
+        self._end, self._limit_end = (c.ends[rows].astype(np.int64) for rows in (s.length, s.limit_length))
+        self._bits = (1 << int(self.zones * self.slots).bit_length()) - 1
+        self._cell = np.arange(self.zones)[:, None] * self.slots + np.arange(self.slots)
         first, last = c.release[rows], c.latest[rows]
-        span = last - first + 1
-        self._level = np.maximum(0, np.frexp(span.astype(np.float64))[1] - 1).astype(np.int64)
-        self._levels = int(self._level.max(initial=0)) + 1
-        shape_zone = self._shape[:, None] * self.zones + np.arange(self.zones)[None, :]
-        size = self._shapes.gpu.shape[0] * self.zones * self.slots
-        self._left = self._level[:, None] * size + shape_zone * self.slots + first[:, None]
-        self._right = self._left + (span - (1 << self._level))[:, None]
-        self._run_zone_ok = c.fits[rows]
         self._run_size = c.size[rows]
-        self._tables = np.empty((self._levels, self._shapes.gpu.shape[0], self.zones, self.slots), dtype=np.int64)
+        # Every start of every job in each of its zones, job by job: one gather and one minimum by job.
+        pair, zone = np.nonzero(c.fits[rows])
+        span = (last - first + 1)[pair]
+        begin = (self._shape[pair] * self.zones + zone) * self.slots + first[pair]
+        before = np.cumsum(span) - span
+        self._starts = np.repeat(begin - before, span) + np.arange(span.sum())
+        self._placeable, at = np.unique(pair, return_index=True)
+        self._from_start = before[at]
+        # Kept from step to step: fresh memory costs more than what is done in it.
+        self._value, self._by_start = np.empty(base.shape), np.empty(self._starts.size, dtype=np.int64)
+        self._total = np.empty((base.shape[0], self.slots))
 
     def _prepare_parts(self) -> None:
         c, rows = self._c, self._parts
@@ -98,6 +101,8 @@ class Lagrangian:
         self._rank_levels = -(-self.slots // _RANKS)
         shape = (k.gpu.shape[0], self.zones, self._rank_levels + 1, self.slots + 1)
         self._counted, self._paid = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
+        self._each = np.empty((*shape[:3], self.slots), dtype=np.float32)
+        self._cover, self._covered = np.empty(shape), np.empty(shape)
         cell = (self._kind[:, None] * self.zones + zone) * (shape[2] * shape[3])
         self._from, self._to = c.release[rows], c.deadline[rows]
         self._left_cell, self._right_cell = cell + self._from[:, None], cell + self._to[:, None]
@@ -162,31 +167,31 @@ class Lagrangian:
     ) -> tuple[IntArray, IntArray]:
         if not self._runs.size:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        s, tables = self._shapes, self._tables
-        gpu_sum, limit_sum = _cumulative(gpu), _cumulative(limit)
-        value = self._base + self._offset
-        for zone in range(self.zones):
-            value[:, zone] += s.gpu[:, None] * (gpu_sum[zone][self._end] - gpu_sum[zone][None, :-1])
-            value[:, zone] += s.limit_kw[:, None] * (limit_sum[zone][self._limit_end] - limit_sum[zone][None, :-1])
-            if floor is not None and self._span is not None:
+        s, value, total = self._shapes, self._value, self._total
+        value[:] = self._base
+        for prices, kw, ends in ((gpu, s.gpu, self._end), (limit, s.limit_kw, self._limit_end)):
+            for zone, sums in enumerate(_cumulative(prices)):
+                np.take(sums, ends, out=total, mode="clip")
+                total -= sums[:-1]
+                total *= kw[:, None]
+                value[:, zone] += total
+        if floor is not None and self._span is not None:
+            for zone in range(self.zones):
                 value[:, zone] -= s.power_kw[:, None] * run_worth(self._span, floor[zone])
-        # The slot rides in the lowest bits: one minimum finds the value and, on ties, the earliest start.
-        bits = self._bits
-        tables[0] = (value.view(np.int64) & ~bits) | np.arange(self.slots)
-        for level in range(1, self._levels):
-            half = 1 << (level - 1)
-            np.minimum(tables[level - 1][..., :-half], tables[level - 1][..., half:], out=tables[level][..., :-half])
-        flat = tables.reshape(-1)
-        found = np.minimum(flat[self._left], flat[self._right])
-        found[~self._run_zone_ok] = np.iinfo(np.int64).max
-        zone = found.argmin(axis=1)
-        best = found[np.arange(zone.size), zone]
-        ok = self._run_zone_ok[np.arange(zone.size), zone]
-        start = np.where(ok, best & bits, 0)
-        value_of = np.where(ok, best & ~bits, 0).view(np.float64) - self._offset
-        rows = self._runs
-        cost[rows] = np.where(ok, value_of * self._run_size - self._c.at_once[rows], np.inf)
-        return zone, start
+        # Zone and slot ride in the lowest bits: one minimum finds the value and, on ties, the first zone and start.
+        bits, rows = self._bits, self._runs
+        table = value.view(np.int64)
+        table &= ~bits
+        table |= self._cell
+        best, start = np.zeros(rows.size, dtype=np.int64), np.zeros(rows.size, dtype=np.int64)
+        if self._placeable.size:
+            np.take(table.reshape(-1), self._starts, out=self._by_start, mode="clip")
+            found = np.minimum.reduceat(self._by_start, self._from_start)
+            best[self._placeable], start[self._placeable] = np.divmod(found & bits, self.slots)
+            price = (found & ~bits).view(np.float64) - self._offset
+            cost[rows[self._placeable]] = price * self._run_size[self._placeable]
+            cost[rows] -= self._c.at_once[rows]
+        return best, start
 
     def _use_runs(self, chosen: tuple[IntArray, IntArray], used: BoolArray, use: FloatArray) -> None:
         """Add what runs use to differences by zone and slot: of GPUs, power at worst, and expected power for floors."""
@@ -221,10 +226,11 @@ class Lagrangian:
         level = np.empty_like(order)
         np.put_along_axis(level, order, np.broadcast_to(np.arange(slots) // _RANKS, order.shape), axis=2)
         # counted[k, z, q, t]: hours in slots before t whose level is below q; paid: their prices.
-        below = (level[:, :, None, :] < np.arange(levels + 1)[None, None, :, None]).astype(np.float32)
-        counted, paid = self._counted, self._paid
-        np.cumsum(below * self._c.hours.astype(np.float32), axis=3, out=counted[..., 1:])
-        np.cumsum(below * price[:, :, None, :].astype(np.float32), axis=3, out=paid[..., 1:])
+        below = level[:, :, None, :] < np.arange(levels + 1)[None, None, :, None]
+        counted, paid, each = self._counted, self._paid, self._each
+        for sums, values in ((counted, self._c.hours), (paid, price[:, :, None, :])):
+            np.multiply(below, values.astype(np.float32), out=each)
+            np.cumsum(each, axis=3, out=sums[..., 1:])
         hours, money = counted.reshape(-1), paid.reshape(-1)
         left, right, wide = self._left_cell, self._right_cell, slots + 1
         # Search for the lowest level below which the window holds enough hours.
@@ -251,20 +257,23 @@ class Lagrangian:
     def _use_parts(
         self, parts: "_Parts", used: BoolArray, gpu_slots: FloatArray, limit_slots: FloatArray, kw_slots: FloatArray
     ) -> None:
-        slots, kinds, levels = self.slots, self._kinds.gpu.shape[0], self._rank_levels
-        wide = slots + 1
+        wide, levels = self.slots + 1, self._rank_levels
         zone, above, share = parts.zone[used], parts.above[used], parts.share[used]
         size = self._part_size[used]
         row = (self._kind[used] * self.zones + zone) * (levels + 1)
         at = np.concatenate([row + above, row + np.maximum(above - 1, 0)]) * wide
         weight = np.concatenate([size * share, size * (1.0 - share)])
-        cells = kinds * self.zones * (levels + 1) * wide
         first, last = np.tile(self._from[used], 2), np.tile(self._to[used], 2)
-        cover = np.bincount(at + first, weight, cells) - np.bincount(at + last, weight, cells)
-        cover = np.cumsum(cover.reshape(kinds, self.zones, levels + 1, wide), axis=3)[..., :-1]
+        cover = self._cover
+        cover.fill(0.0)
+        np.add.at(cover.reshape(-1), at + first, weight)
+        np.subtract.at(cover.reshape(-1), at + last, weight)
         # Who takes all below level q covers the slots of every lower level in its window.
-        cover = np.cumsum(cover[:, :, ::-1], axis=2)[:, :, ::-1]
-        use = np.take_along_axis(cover, parts.level[:, :, None, :] + 1, axis=2)[:, :, 0]
+        for q in range(levels - 1, -1, -1):
+            cover[:, :, q] += cover[:, :, q + 1]
+        np.cumsum(cover, axis=3, out=self._covered)
+        kind, zones = np.ogrid[: cover.shape[0], : cover.shape[1]]
+        use = self._covered[kind[..., None], zones[..., None], parts.level + 1, np.arange(self.slots)]
         gpu_slots += np.tensordot(self._kinds.gpu, use, 1)
         limit_slots += np.tensordot(self._kinds.limit_kw, use, 1)
         if self._c.floored:

@@ -227,8 +227,9 @@ class Placer:
         found = np.flatnonzero(value < _CLOSED / 10)
         careful = self._careful[c.job[rows]]
         chosen = key[best[found]] <= ranked[best[found], last[best[found]]][:, None]
-        ends = np.cumsum(chosen.sum(axis=1))
-        slots_of = np.split(np.nonzero(chosen)[1], ends[:-1]) if found.size else []
+        ends = np.cumsum(chosen.sum(axis=1)).tolist()
+        all_slots = np.nonzero(chosen)[1]
+        slots_of = [all_slots[first:last] for first, last in zip([0, *ends], ends, strict=False)]
         out: list[Place | None] = [None] * rows.size
         for i, slots in zip(found.tolist(), slots_of, strict=True):
             row = int(rows[i])

@@ -18,7 +18,7 @@ from embellie.planning.inputs import most_floor_price, no_prices
 from embellie.planning.options import Compiled
 from embellie.planning.problem import Prices
 
-_FIRST_RATE, _LAST_RATE = 1.2, 0.02
+_FIRST_RATE, _LAST_RATE = 0.3, 0.02
 _WARM_RATE = 0.15
 _MOMENTUM, _SECOND = 0.9, 0.95
 _MEAN_WEIGHT = 0.1

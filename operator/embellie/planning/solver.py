@@ -42,6 +42,8 @@ class Effort:
     """Rounds of improvement after the last build."""
     restarts: int = 0
     """Plans made anew in other orders after that, who got no place before going first."""
+    near_enough: float = 0.005
+    """A plan this near to its bound, as a part of it, is not made anew."""
     improve: bool = True
     """False: the first plan and its bound only."""
     prove: bool = True
@@ -55,8 +57,6 @@ _GIANT = 8.0
 """A gang that takes one part in so many of its largest zone goes before smaller ones."""
 _MEASURED = 3
 """So many steps tell how many the time allows."""
-_NEAR_ENOUGH = 0.005
-"""A plan this near to its bound is not made anew."""
 _NOISE = (0.0, 0.02, 0.1, 0.3)
 """How far a restart shuffles the order, as a part of all jobs."""
 _REASONS, _CHECK = 0.6, 0.6
@@ -141,7 +141,9 @@ class _Run:
     def run(self) -> Solution:
         effort, count = self._effort, self._problem.jobs.count
         lagrangian = Lagrangian(self._c)
-        iterations = min(effort.iterations, _WARM_ITERATIONS) if self._warm is not None else effort.iterations
+        # Without improvement a warm search keeps its steps large: smaller ones save more and left work late.
+        most = effort.iterations if effort.improve or self._warm is not None else effort.first_iterations
+        iterations = min(most, _WARM_ITERATIONS) if self._warm is not None else most
         search = Search(self._c, lagrangian, iterations=iterations, warm=self._warm)
         search.run(effort.first_iterations, self._until(_FIRST_SHARE))
         building = self._spent()
@@ -202,7 +204,7 @@ class _Run:
         trouble = np.array([place is None for place in self._best], dtype=np.float64)
         rank = np.argsort(self._order)
         for number in range(self._effort.restarts):
-            if stop() or self._best_cost - bound <= _NEAR_ENOUGH * abs(bound):
+            if stop() or self._best_cost - bound <= self._effort.near_enough * abs(bound):
                 return
             noise = np.random.default_rng(number).normal(0.0, _NOISE[number % len(_NOISE)] * rank.size, rank.size)
             order = np.lexsort((rank + noise, -trouble, -self._problem.jobs.priority))

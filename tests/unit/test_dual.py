@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Lagrangian that the price search climbs, against the proof of the bound and its own definition."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from embellie.planning.bound import lower_bound
+from embellie.planning.dual import Lagrangian
+from embellie.planning.inputs import no_prices
+from embellie.planning.instances import random_instance
+from embellie.planning.options import Compiled
+from embellie.planning.problem import Prices, Problem
+from embellie.planning.solver import Effort, solve
+
+
+def drawn(problem: Problem, seed: int, scale: float = 200.0) -> Prices:
+    rng, none = np.random.default_rng(seed), no_prices(problem)
+    return replace(none, gpu=scale * rng.random(none.gpu.shape), heat=scale * rng.random(none.heat.shape))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_work_in_one_piece_takes_the_start_that_the_proof_takes(seed: int) -> None:
+    problem = random_instance(jobs=60, zones=1 + seed, hours=36, load=0.6, future=0.4, seed=seed, pausable=0.0)
+    lagrangian = Lagrangian(Compiled(problem))
+    # One after the other: what is kept from step to step must not leak into the next.
+    for prices in (drawn(problem, 1), no_prices(problem), drawn(problem, 2, 2000.0)):
+        proved = lower_bound(problem, prices, overbooked=True)
+        assert lagrangian.evaluate(prices).value == pytest.approx(proved, rel=1e-8)
+
+
+@pytest.mark.parametrize("pausable", [0.0, 0.6, 1.0])
+def test_what_rows_lack_tells_how_the_value_goes_on(pausable: float) -> None:
+    problem = random_instance(jobs=80, zones=3, hours=36, load=0.6, future=0.4, seed=5, pausable=pausable)
+    lagrangian = Lagrangian(Compiled(problem))
+    one, other = drawn(problem, 1), drawn(problem, 2)
+    here, there = lagrangian.evaluate(one), lagrangian.evaluate(other)
+    along = ((other.gpu - one.gpu) * here.gpu_over).sum() + ((other.heat - one.heat) * here.heat_over).sum()
+    # A concave function lies below its supergradient; groups of slots of like price blur it a little.
+    assert there.value <= here.value + along + 1e-3 * abs(here.value)
+
+
+def test_no_job_with_a_zone_or_none_at_all_is_evaluated() -> None:
+    problem = random_instance(jobs=5, zones=2, hours=24, load=0.5, future=0.0, seed=0, pausable=0.0)
+    nowhere = replace(problem, jobs=replace(problem.jobs, zones=np.zeros((5, 2), dtype=bool)))
+    value = Lagrangian(Compiled(nowhere)).evaluate(no_prices(nowhere)).value
+    assert value == pytest.approx(problem.jobs.unplaced_cost.sum())
+
+
+def test_a_dozen_steps_that_are_all_there_is_prove_nearly_as_much_as_many() -> None:
+    problem = random_instance(jobs=100, zones=2, hours=48, load=0.6, future=0.3, seed=4)
+    proved = [
+        solve(problem, budget_s=math.inf, clock=lambda: 0.0, effort=effort).lower_bound
+        for effort in (Effort(first_iterations=12, improve=False), Effort(iterations=100, rounds=1))
+    ]
+    assert proved[0] >= 0.985 * proved[1]
