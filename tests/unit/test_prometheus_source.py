@@ -130,6 +130,24 @@ def test_an_answer_without_one_finite_number_is_a_sample_that_says_why(server: S
     assert words in sample.problem
 
 
+def dropped(handler: BaseHTTPRequestHandler) -> None:
+    """Close the connection instead of answering, as a server does with a kept one that it has had for long."""
+    handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_connection_that_is_dropped_is_asked_once_more_and_no_more(server: Server):
+    def second_time(handler: BaseHTTPRequestHandler) -> None:
+        answer = dropped if len(server.asked) == 1 else vector(21.5)
+        answer(handler)
+
+    server.answer = second_time
+    assert source(server.url).read([ONE])["inlet"].value == 21.5
+    server.answer = dropped
+    sample = source(server.url).read([ONE])["inlet"]
+    assert (sample.value, sample.problem) == (None, "Prometheus: cannot be reached")
+    assert len(server.asked) == 4
+
+
 def test_a_prometheus_that_is_down_is_told_at_once_and_not_tried_again_within_the_turn():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -122,10 +122,7 @@ class PrometheusSource:
 
     def _ask(self, query: Query) -> Sample:
         try:
-            # The lookback is read by Prometheus >= 3.1; older servers ignore it and staleness markers do the work.
-            answer = self._prometheus.custom_query(
-                query.promql, params={"lookback_delta": f"{max(1, int(query.max_age_s))}s"}
-            )
+            answer = self._answer(query)
         except (requests.RequestException, PrometheusApiClientException) as error:
             return Sample(at_s=time.monotonic(), value=None, problem=f"Prometheus: {in_short(error)}")
         except (ValueError, TypeError, KeyError, RecursionError):
@@ -135,6 +132,17 @@ class PrometheusSource:
         if value is not None and late_s > query.max_age_s + CLOCKS_DIFFER_S:
             return Sample(at_s=time.monotonic(), value=None, problem=f"the answer is {late_s:.0f} s old")
         return Sample(at_s=time.monotonic(), value=value, problem=problem)
+
+    def _answer(self, query: Query) -> Any:
+        # The lookback is read by Prometheus >= 3.1; older servers ignore it and staleness markers do the work.
+        params = {"lookback_delta": f"{max(1, int(query.max_age_s))}s"}
+        try:
+            return self._prometheus.custom_query(query.promql, params=params)
+        except requests.ConnectionError as error:
+            if not (error.args and isinstance(error.args[0], urllib3.exceptions.ProtocolError)):
+                raise
+            # A kept connection that was closed in this moment says nothing of the server: once more, on a new one.
+            return self._prometheus.custom_query(query.promql, params=params)
 
 
 def answered_late_s(answer: Any, now_s: float) -> float:
