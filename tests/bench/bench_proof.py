@@ -111,7 +111,7 @@ def plant_rows(days: int, seed: int, kept: Path | None = None) -> Iterator[tuple
 
 def silence_rows(days: int) -> Iterator[tuple[str, str, str, bool]]:
     """Energy of work that no sample ever showed, and what a card would state of it."""
-    found = list(silences.unseen_jobs(metered.Plant(days, SILENCES_SEED), 1))
+    found = list(silences.unseen_jobs(metered.Plant(days, SILENCES_SEED)))
     for what, shared in (("alone on its node", False), ("of several on a node", True)):
         jobs = [job for job, among in found if among is shared]
         text = f"{len(jobs)}" + (f", {_off(jobs)}" if jobs else "")

@@ -42,7 +42,7 @@ def export(out: Path | None, ledger: Path) -> None:
                 return
             with out.open("w", encoding="utf-8") as file:
                 count = write_export(reader.entries(), file)
-            click.echo(f"{_count(count, 'record')} written to {out}; the head is {reader.head.seq}:{reader.head.hash}")
+            click.echo(f"{_count(count, 'record')} written to {out}; the head is {reader.head}")
     except LedgerError as error:
         raise click.ClickException(str(error)) from error
     except BrokenPipeError:

@@ -19,6 +19,7 @@ from embellie.simulation.whatif.slack import LAG_RULES
 from embellie.simulation.whatif.study import POLICIES
 
 if TYPE_CHECKING:
+    from embellie.simulation.whatif.carbon_file import CarbonHistory
     from embellie.simulation.whatif.jobs_file import JobTrace
 
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -151,7 +152,6 @@ def _says_slack(values: dict[str, Any]) -> bool:
 
 
 def _replay(options: Options) -> None:
-    from embellie.simulation.whatif.carbon_file import read_carbon
     from embellie.simulation.whatif.report import combined, fields, lines
     from embellie.simulation.whatif.study import How
     from embellie.simulation.whatif.study import replay as run
@@ -159,9 +159,7 @@ def _replay(options: Options) -> None:
     trace = _read_trace(options)
     if options.carbon is None:
         raise click.UsageError("give --carbon FILE, the history of the grid")
-    history = read_carbon(options.carbon, options.column, options.time_column)
-    for note in history.notes:
-        click.echo(f"{options.carbon.name}: {note}", err=True)
+    history = _read_history(options.carbon, options.column, options.time_column)
     how = How(
         policy=options.policy,
         lengths=options.lengths,
@@ -199,6 +197,16 @@ def _replay(options: Options) -> None:
         click.echo(f"  page                       {options.html_path}")
 
 
+def _read_history(carbon: Path, column: str | None, time_column: str) -> "CarbonHistory":
+    """Read the grid's history, and say what a reader must know of it."""
+    from embellie.simulation.whatif.carbon_file import read_carbon
+
+    history = read_carbon(carbon, column, time_column)
+    for note in history.notes:
+        click.echo(f"{carbon.name}: {note}", err=True)
+    return history
+
+
 def _read_trace(options: Options) -> "JobTrace":
     from embellie.simulation.whatif.jobs_file import read_jobs
     from embellie.simulation.whatif.sacct import read_sacct
@@ -232,15 +240,12 @@ def oracle(
     carbon: Path, column: str | None, time_column: str, job_hours: int, slack_hours: int, json_path: Path | None
 ) -> None:
     """Show the most that shifting could save for one job length, over every start hour of a history."""
-    from embellie.simulation.whatif.carbon_file import read_carbon
     from embellie.simulation.whatif.oracle import oracle as compute
 
     def work() -> None:
-        history = read_carbon(carbon, column, time_column)
+        history = _read_history(carbon, column, time_column)
         if history.step != timedelta(hours=1):
             raise ValueError(f"the oracle needs hourly rows, and {carbon.name} has one every {history.step}")
-        for note in history.notes:
-            click.echo(f"{carbon.name}: {note}", err=True)
         text = json.dumps(asdict(compute(history.g_per_kwh, job_hours, slack_hours)), indent=2)
         click.echo(text)
         if json_path is not None:

@@ -59,7 +59,7 @@ def report(
         period = parse_period(first, last, tz, datetime.now(UTC))
         with LedgerReader(ledger) as reader:
             books = read_books(reader.entries(), period, _renamed(rename))
-            head = f"{reader.head.seq}:{reader.head.hash}"
+            head = str(reader.head)
         document = make_report(books, by, draws=draws, head=head)
     except (LedgerError, ReportError) as error:
         raise click.ClickException(str(error)) from error

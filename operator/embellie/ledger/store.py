@@ -43,6 +43,10 @@ class Head:
     hash: str
     segment: int
 
+    def __str__(self) -> str:
+        """As `ledger verify --head` takes it."""
+        return f"{self.seq}:{self.hash}"
+
 
 class _Opened(ABC):
     """What is closed at the end of a `with`."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finding places: the cheapest free one of many jobs at once. Nothing is ever placed over a capacity."""
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -229,7 +230,7 @@ class Placer:
         chosen = key[best[found]] <= ranked[best[found], last[best[found]]][:, None]
         ends = np.cumsum(chosen.sum(axis=1)).tolist()
         all_slots = np.nonzero(chosen)[1]
-        slots_of = [all_slots[first:last] for first, last in zip([0, *ends], ends, strict=False)]
+        slots_of = [all_slots[first:last] for first, last in pairwise([0, *ends])]
         out: list[Place | None] = [None] * rows.size
         for i, slots in zip(found.tolist(), slots_of, strict=True):
             row = int(rows[i])

@@ -131,10 +131,6 @@ class _Run:
     def _stop_at(self, end_s: float) -> Callable[[], bool]:
         return lambda: self._spent() >= end_s
 
-    def _for_improving(self, building_s: float) -> Callable[[], bool]:
-        """Return whether the time is up that a build of so many seconds leaves to improvements."""
-        return self._stop_at(self._budget - self._reserve_s - _CHECK * building_s)
-
     def _before_reserve(self) -> Callable[[], bool]:
         return self._stop_at(self._budget - self._reserve_s)
 
@@ -142,8 +138,10 @@ class _Run:
         effort, count = self._effort, self._problem.jobs.count
         lagrangian = Lagrangian(self._c)
         # Without improvement a warm search keeps its steps large: smaller ones save more and left work late.
-        most = effort.iterations if effort.improve or self._warm is not None else effort.first_iterations
-        iterations = min(most, _WARM_ITERATIONS) if self._warm is not None else most
+        if self._warm is not None:
+            iterations = min(effort.iterations, _WARM_ITERATIONS)
+        else:
+            iterations = effort.iterations if effort.improve else effort.first_iterations
         search = Search(self._c, lagrangian, iterations=iterations, warm=self._warm)
         search.run(effort.first_iterations, self._until(_FIRST_SHARE))
         building = self._spent()
@@ -162,8 +160,10 @@ class _Run:
         # The proof needs the prices only: made before the plan is improved, it cannot come too late.
         bound = lower_bound(self._problem, prices, self._c) if effort.prove else -math.inf
         if effort.improve and count:
-            self._improve(prices, self._for_improving(building))
-            self._restart(prices, bound, self._for_improving(building))
+            # What a build leaves to improvements.
+            stop = self._stop_at(self._budget - self._reserve_s - _CHECK * building)
+            self._improve(prices, stop)
+            self._restart(prices, bound, stop)
         if effort.prove:
             self._never_worse_than_first_come()
         return self._solution(prices, bound, first_seconds, first_cost, search.done)

@@ -15,7 +15,7 @@ from embellie.accounting.footprint import energy_uncertainty
 from embellie.accounting.interval import account_interval
 from embellie.ledger import Draft, Kind, Ledger
 from proof import weeks
-from proof.metered import INTERVAL, START, Hours, Plant
+from proof.metered import INTERVAL, START, Hours, Plant, Seated
 
 DAYS = 30
 
@@ -29,6 +29,16 @@ class JobResult:
     hours: float
     estimated: float = 0.0
     """Which share of what its account says was not measured."""
+
+    @classmethod
+    def of(cls, one: Seated, dynamic_kwh: float, idle_kwh: float, estimated_kwh: float) -> "JobResult":
+        """Return what the sums of its account come to."""
+        return cls(
+            true_kwh=one.true_kwh,
+            counted_kwh=dynamic_kwh,
+            hours=(one.run.end - one.run.start) / weeks.HOUR,
+            estimated=min(1.0, estimated_kwh / max(1e-9, dynamic_kwh + idle_kwh)),
+        )
 
     @property
     def off_percent(self) -> float:
@@ -101,12 +111,7 @@ def run_month(ledger_path: Path, *, seed: int, days: int = DAYS) -> MonthResult:
             ledger = Ledger(ledger_path, leader="bench-2", version="bench")
     ledger.close()
     jobs = tuple(
-        JobResult(
-            true_kwh=one.true_kwh,
-            counted_kwh=one.counted_kwh,
-            hours=(one.run.end - one.run.start) / weeks.HOUR,
-            estimated=min(1.0, one.estimated_kwh / max(1e-9, one.counted_kwh + one.counted_idle_kwh)),
-        )
+        JobResult.of(one, one.counted_kwh, one.counted_idle_kwh, one.estimated_kwh)
         for one in plant.seated
         if one.true_kwh > 0.0 and one.run.end <= plant.end
     )

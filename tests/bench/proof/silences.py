@@ -13,10 +13,9 @@ from proof.month import JobResult
 SILENT = timedelta(minutes=40)
 
 
-def unseen_jobs(plant: Plant, every: int) -> Iterator[tuple[JobResult, bool]]:
-    """Yield each job that lies wholly in a silence, of every so many silences, and whether it shared a node unseen."""
+def unseen_jobs(plant: Plant) -> Iterator[tuple[JobResult, bool]]:
+    """Yield each job that lies wholly in a silence, and whether it shared a node unseen."""
     counters = {(node, gpu): plant.counter(node, gpu) for node in plant.nodes for gpu in range(8)}
-    found = []
     for hour in range(24, 24 * (plant.days - 1)):
         away = (timedelta(hours=hour), timedelta(hours=hour) + SILENT)
         inside = [
@@ -24,9 +23,6 @@ def unseen_jobs(plant: Plant, every: int) -> Iterator[tuple[JobResult, bool]]:
             for one in plant.seated
             if one.true_kwh > 0.0 and one.run.start >= START + away[0] and one.run.end <= START + away[1]
         ]
-        if inside:
-            found.append((away, inside))
-    for away, inside in found[::every]:
         yield from _silence(plant, counters, away, inside)
 
 
@@ -45,9 +41,6 @@ def _silence(plant: Plant, counters: Counters, away: Silence, jobs: list[Seated]
                 for n, name in enumerate(("dynamicKwh", "idleKwh", "estimatedKwh")):
                     sums[uid][n] += row[name]
     for one in jobs:
-        dynamic, idle, estimated = sums[one.run.job]
         nodes = {node for node, _, _ in one.seats}
         shared = any(other is not one and nodes & {node for node, _, _ in other.seats} for other in jobs)
-        hours = (one.run.end - one.run.start) / weeks.HOUR
-        part = min(1.0, estimated / max(1e-9, dynamic + idle))
-        yield JobResult(true_kwh=one.true_kwh, counted_kwh=dynamic, hours=hours, estimated=part), shared
+        yield JobResult.of(one, *sums[one.run.job]), shared

@@ -41,7 +41,7 @@ def read_ledger(path: Path, begin: datetime) -> LedgerAccount:
             ends = (datetime.fromisoformat(entry.content["end"]) for entry in reader.entries(kinds=[Kind.ACCOUNT]))
             period = Period(start=begin, end=max(ends, default=begin), zone=ZoneInfo("UTC"))
             books = read_books(reader.entries(), period, {})
-            head = f"{reader.head.seq}:{reader.head.hash}"
+            head = str(reader.head)
     except LedgerError as error:
         return LedgerAccount(report=None, trouble=str(error), records=0, sound=False)
     try:

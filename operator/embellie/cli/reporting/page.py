@@ -16,6 +16,7 @@ from embellie.cli.reporting.text import (
     revision_lines,
     row_cells,
     savings_lines,
+    span,
     trust_lines,
 )
 
@@ -85,7 +86,7 @@ def _tiles(cluster: Mapping[str, Any]) -> str:
     if saving is not None:
         found = saving["savedKg"]
         shown = "about 0" if saving["verdict"] == "about zero" else number(found["value"], 0)
-        tiles.append(("saved", shown, f"kg CO2e; 90 % interval {found['low']:,.0f} to {found['high']:,.0f}"))
+        tiles.append(("saved", shown, f"kg CO2e; {span(found)}"))
         tiles.append(("GPU-hours delayed", number(saving["gpuHoursDelayed"], 0), "the price of holding work"))
     cells = "".join(f"<div class=tile>{_e(name)}<b>{_e(value)}</b>{_e(unit)}</div>" for name, value, unit in tiles)
     return f"<div class=tiles>{cells}</div>"

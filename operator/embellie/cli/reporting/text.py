@@ -110,7 +110,7 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
     worked = f"{abs(lost):,.0f} GPU-hours {'less' if lost >= 0.0 else 'more'} were worked by the end"
     lines.append(f"It cost {delayed:,.0f} GPU-hours of delay, and {worked}.")
     lines.append(
-        f"{saving['shiftedKwh']['value']:,.0f} kWh ({_span(saving['shiftedKwh'])}) moved to other hours or zones."
+        f"{saving['shiftedKwh']['value']:,.0f} kWh ({span(saving['shiftedKwh'])}) moved to other hours or zones."
     )
     lines += _owed(saving)
     cost = saving["cost"]
@@ -118,16 +118,17 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
         less, unit = cost["saved"], cost["currency"]
         lines.append(
             f"Electricity cost {cost['measured']:,.2f} {unit}; first come, first served it would have cost "
-            f"{cost['counterfactual']:,.2f} {unit}: a saving of {less['value']:,.2f} {unit} ({_span(less, 2)})."
+            f"{cost['counterfactual']:,.2f} {unit}: a saving of {less['value']:,.2f} {unit} ({span(less, 2)})."
         )
     peaks = ", ".join(
-        f"{zone} {change['value']:+,.1f} kW ({_span(change, 1)})"
+        f"{zone} {change['value']:+,.1f} kW ({span(change, 1)})"
         for zone, change in sorted(saving["peakChangeKw"].items())
     )
     return [*lines, f"Highest hourly mean of the power, against first come, first served: {peaks}."]
 
 
-def _span(found: Mapping[str, float], digits: int = 0) -> str:
+def span(found: Mapping[str, float], digits: int = 0) -> str:
+    """Write the interval of a number."""
     return f"90 % interval {found['low']:,.{digits}f} to {found['high']:,.{digits}f}"
 
 
@@ -167,10 +168,8 @@ def _verdict(saving: Mapping[str, Any], kg: Mapping[str, float], percent: Mappin
             f"{base} ({by})."
         )
     if saving["verdict"] == "saved":
-        span = f"90 % interval {kg['low']:,.1f} to {kg['high']:,.1f} kg"
-        return f"Saved {kg['value']:,.1f} kg CO2e ({span}; {by}), {percent['value']:.2f} % of the {base}."
-    span = f"90 % interval {-kg['high']:,.1f} to {-kg['low']:,.1f} kg"
-    more = f"{-kg['value']:,.1f} kg CO2e more ({span}; {by})"
+        return f"Saved {kg['value']:,.1f} kg CO2e ({span(kg, 1)} kg; {by}), {percent['value']:.2f} % of the {base}."
+    more = f"{-kg['value']:,.1f} kg CO2e more ({span({'low': -kg['high'], 'high': -kg['low']}, 1)} kg; {by})"
     return f"Nothing was saved: it emitted {more}, {-percent['value']:.2f} % of the {base}."
 
 
