@@ -27,7 +27,7 @@ from proof.weeks import LOADS, TRUTHS, Outcome
 from embellie.ledger import Draft, Kind, Ledger, LedgerReader, verify
 
 FIRST_SEED = 900_000
-"""Of the weeks that are reported; nothing was chosen on them. Spent, because looked at: 100,000, 800,000."""
+"""Of the weeks that are reported; nothing was chosen on them. Spent, because looked at: 100,000, 800,000, 930,000."""
 FIRST_CALIBRATION_SEED = 300_000
 SATURATED_WEEKS, FIRST_SATURATED_SEED = 20, 920_000
 """Spent, because version 5 was thought out on them: 900,000 to 900,008."""
