@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from embellie.cli.values import NewFile
 from embellie.ledger import Kind, LedgerError, LedgerReader, Verification, read_export, verify, write_export
 
 DEFAULT = "/var/lib/embellie/ledger/ledger.sqlite"
@@ -31,7 +32,7 @@ def ledger_group() -> None:
 
 
 @ledger_group.command()
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead.")
+@click.option("--out", type=NewFile(), help="Write to this file instead.")
 @ledger_option
 def export(out: Path | None, ledger: Path) -> None:
     """Write the ledger as JSON lines, one record a line, in order."""

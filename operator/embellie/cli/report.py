@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from embellie.cli.ledger import ledger_option
+from embellie.cli.values import NewFile, written
 from embellie.ledger import LedgerError, LedgerReader
 
 
@@ -31,7 +32,7 @@ from embellie.ledger import LedgerError, LedgerReader
 )
 @click.option("--tz", default="UTC", show_default=True, help="Time zone of days, such as Europe/Paris.")
 @click.option("--rename", multiple=True, metavar="OLD=NEW", help="Join a zone's old name to its new one; repeatable.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead.")
+@click.option("--out", type=NewFile(), help="Write to this file instead.")
 @click.option("--draws", default=30, show_default=True, type=click.IntRange(19, 500), help="Replays for the intervals.")
 @ledger_option
 def report(
@@ -70,10 +71,8 @@ def report(
     if out is None:
         click.echo(text, nl=False)
         return
-    try:
+    with written(out):
         out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise click.ClickException(f"the report cannot be written to {out}: {error.strerror}") from error
 
 
 def _renamed(pairs: tuple[str, ...]) -> dict[str, str]:
