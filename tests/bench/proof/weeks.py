@@ -23,7 +23,7 @@ import numpy as np
 
 from embellie.accounting import Run, Signal
 from embellie.accounting.curves import power_curve
-from embellie.accounting.savings import Savings, Uncertainty, intensities, savings
+from embellie.accounting.savings import Range, Savings, Uncertainty, intensities, savings
 from embellie.domain.forecast import FloatArray, Forecast
 from embellie.domain.reasons import Rung, SignalKind
 from embellie.domain.snapshot import Flex
@@ -47,8 +47,8 @@ NODES_PER_ZONE = 4
 GPUS = 2 * NODES_PER_ZONE * 8
 WEEK = timedelta(days=7)
 SPAN_HOURS = 24 * 45
-LOADS = {"half-empty": 0.5, "full": 0.95}
-SATURATED = 1.5
+LOADS = {"half-empty": 0.5, "full": 0.95, "saturated": 1.5}
+"""GPU-hours that come, of those that there are."""
 STATED_PUE = 1.2
 HOUR = timedelta(hours=1)
 TURN = timedelta(hours=3)
@@ -64,7 +64,7 @@ class Outcome:
     """One week: what was true and what the accounting said."""
 
     truth_g: float
-    said: Savings
+    said: Range
     base_g: float
     jobs: int
     by_hours_g: float = 0.0
@@ -73,12 +73,12 @@ class Outcome:
     @property
     def covered(self) -> bool:
         """Whether the interval holds the truth."""
-        return self.said.saved_g.low <= self.truth_g <= self.said.saved_g.high
+        return self.said.low <= self.truth_g <= self.said.high
 
     @property
     def needed(self) -> float:
         """How many times as wide the interval would have to be to just hold the truth."""
-        saved = self.said.saved_g
+        saved = self.said
         side = saved.high - saved.value if self.truth_g > saved.value else saved.value - saved.low
         return abs(self.truth_g - saved.value) / max(side, 1e-9)
 
@@ -139,7 +139,12 @@ def _week(rng: np.random.Generator, seed: int, load: float) -> _Week:
     return _Week(begin=begin, published=published, ambient=ambient, jobs=jobs, site=site, ours=ours)
 
 
-def draw_week(seed: int, load: float) -> Outcome:
+def draw(seed: int, load: str) -> Outcome:
+    """Make a week of a load."""
+    return _draw_saturated_week(seed) if load == "saturated" else _draw_week(seed, LOADS[load])
+
+
+def _draw_week(seed: int, load: float) -> Outcome:
     """Make a week, let it happen, and let the accounting look at what it may see of it, to the end of the last job."""
     rng = np.random.default_rng(seed)
     week = _week(rng, seed, load)
@@ -149,17 +154,17 @@ def draw_week(seed: int, load: float) -> Outcome:
     base_g = truth.grams(true_fifo, week.begin, end)
     truth_g = base_g - truth.grams(week.ours, week.begin, end)
     said = account(week.ours, week.site, week.published, week.begin, end, rng, seed)
-    return Outcome(truth_g=truth_g, said=said, base_g=base_g, jobs=len(week.jobs))
+    return Outcome(truth_g=truth_g, said=said.saved_g, base_g=base_g, jobs=len(week.jobs))
 
 
-def draw_saturated_week(seed: int) -> Outcome:
+def _draw_saturated_week(seed: int) -> Outcome:
     """Make a week in which half as much work again came as there is room for.
 
     The report ends with the week: it has not seen the end of what runs then, and of what waits only what was told. The
     truth goes on until all work is done, either way.
     """
     rng = np.random.default_rng(seed)
-    week = _week(rng, seed, SATURATED)
+    week = _week(rng, seed, LOADS["saturated"])
     end = week.begin + WEEK
     said = account(week.ours, week.site, week.published, week.begin, end, rng, seed)
     truth = _Truth(rng, week.site, week.published, week.ambient)
@@ -168,7 +173,7 @@ def draw_saturated_week(seed: int) -> Outcome:
     truth_g = truth.grams(true_fifo, week.begin, last) - truth.grams(week.ours, week.begin, last)
     base_g = truth.grams(true_fifo, week.begin, end)
     by_hours_g = truth.by_hours(true_fifo, week.begin, end) - truth.by_hours(week.ours, week.begin, end)
-    return Outcome(truth_g=truth_g, said=said, base_g=base_g, jobs=len(week.jobs), by_hours_g=by_hours_g)
+    return Outcome(truth_g=truth_g, said=said.saved_g, base_g=base_g, jobs=len(week.jobs), by_hours_g=by_hours_g)
 
 
 def account(
