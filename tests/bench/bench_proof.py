@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from proof import metered, month, page, silences
 from proof.kept import drawn, share_held
-from proof.weeks import LOADS, Outcome
+from proof.weeks import LOADS, TRUTHS, Outcome
 
 from embellie.ledger import Draft, Kind, Ledger, LedgerReader, verify
 
@@ -54,12 +54,14 @@ def main() -> int:
     parser.add_argument("--ledger", type=Path, metavar="FILE", help="keep the plant's ledger, for a report")
     parser.add_argument("--decisions", type=int, default=1_000_000, help="decisions in the ledger")
     parser.add_argument("--only", choices=["month", "silences", "weeks", "ledger", "page"], help="one part")
-    parser.add_argument("--calibrate", type=int, metavar="N", help="check the interval on N other weeks of each load")
+    parser.add_argument(
+        "--calibrate", type=int, metavar="N", help="only N weeks of each load, of seeds that are never reported"
+    )
     parser.add_argument("--json", type=Path, help="write the numbers to this file too")
     options = parser.parse_args()
     if options.calibrate:
-        calibrate(options)
-        return 0
+        options.only, options.weeks = "weeks", options.calibrate
+        options.first_seed = FIRST_CALIBRATION_SEED if options.first_seed is None else options.first_seed
     if not os.environ.get("EMBELLIE_DATA"):
         print(
             "EMBELLIE_DATA is not set: weeks are drawn from the one week of jobs that is carried, not from two months."
@@ -150,12 +152,24 @@ def week_rows(options: argparse.Namespace) -> Iterator[tuple[str, str, str, bool
         if load == "saturated":
             yield from saturated_rows([week.outcome for week in found])
             continue
-        share, error = (100.0 * part for part in share_held(found))
-        width = 100.0 * float(np.mean([(w.outcome.said.high - w.outcome.said.low) / w.outcome.base_g for w in found]))
-        saved = 100.0 * float(np.mean([week.outcome.truth_g / week.outcome.base_g for week in found]))
+        share, error = share_held([week.outcome.covered for week in found])
         text = f"{share:.1f} % of {count} (s.e. {error:.1f})"
         yield f"{load} cluster: 90 % interval covers the true saving", text, "85..95 %", 85.0 <= share <= 95.0
-        yield f"{load} cluster: mean true saving, mean width", f"{saved:.2f} %, {width:.2f} %", "told, no target", True
+        share, error = share_held([week.outcome.share_covered for week in found])
+        text = f"{share:.1f} % (s.e. {error:.1f})"
+        yield f"{load} cluster: the same in {TRUTHS} worlds for each week", text, "told, no target", True
+        per = 100.0 / np.array([week.outcome.base_g for week in found])
+        width = np.array([week.outcome.said.high - week.outcome.said.low for week in found]) * per
+        saved = np.array([np.mean(week.outcome.truths_g) for week in found]) * per
+        text = f"{saved.mean():.2f} %, {width.mean():.2f} %"
+        yield f"{load} cluster: mean true saving, mean width", text, "told, no target", True
+        # 90 % of a normal distribution lie within 1.645 standard deviations.
+        spread = np.array([np.std(week.outcome.truths_g, ddof=1) for week in found]) * per
+        text = f"{spread.mean():.2f} %, {width.mean() / 2.0 / 1.645:.2f} %"
+        yield f"{load} cluster: spread of a week's worlds, and as it is said", text, "told, no target", True
+        off = np.array([week.outcome.said.value for week in found]) * per - saved
+        text = f"{off.mean():+.2f} % (s.e. {off.std() / np.sqrt(len(found)):.2f})"
+        yield f"{load} cluster: said less true", text, "told, no target", True
     yield "CPU time of the weeks", f"{spent_s:.0f} s", "told, no target", True
 
 
@@ -176,24 +190,6 @@ def saturated_rows(found: Sequence[Outcome]) -> Iterator[tuple[str, str, str, bo
         share = np.array([100.0 * g / week.base_g for g, week in zip(grams, found, strict=True)])
         text = f"{share.mean():.2f} % ({share.min():.2f} to {share.max():.2f})"
         yield f"saturated cluster: {what}, mean (range)", text, "told, no target", True
-
-
-def calibrate(options: argparse.Namespace) -> None:
-    """Say, on weeks that are never reported, what the interval holds, how wide it need be, and whether it is biased."""
-    first = FIRST_CALIBRATION_SEED if options.first_seed is None else options.first_seed
-    for load in options.loads:
-        if load == "saturated":
-            continue
-        weeks = drawn(load, range(first, first + options.calibrate), processes=options.processes, kept=options.kept)
-        held, error = (100.0 * part for part in share_held(weeks))
-        found = [week.outcome for week in weeks]
-        off = np.array([100.0 * (week.said.value - week.truth_g) / week.base_g for week in found])
-        width = np.quantile([week.needed for week in found], 0.9)
-        print(
-            f"{load}: holds {held:.1f} % of {len(found)} (standard error {error:.1f}); 90 % need {width:.3f} of the "
-            f"width; said less true {off.mean():+.3f} % of the emissions (standard error "
-            f"{off.std() / np.sqrt(len(found)):.3f}), spread {off.std():.3f} %"
-        )
 
 
 def ledger_rows(count: int) -> Iterator[tuple[str, str, str, bool]]:

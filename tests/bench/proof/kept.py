@@ -38,10 +38,10 @@ def drawn(load: str, seeds: Sequence[int], *, processes: int | None = None, kept
     return [found[seed] for seed in seeds]
 
 
-def share_held(weeks: Sequence[Drawn]) -> tuple[float, float]:
-    """Return which share of the weeks' intervals holds the truth, and the standard error of that share."""
-    held = float(np.mean([week.outcome.covered for week in weeks]))
-    return held, float(np.sqrt(held * (1.0 - held) / len(weeks)))
+def share_held(shares: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of weeks' shares of truths that their intervals hold, and its standard error, in per cent."""
+    found = 100.0 * np.array(shares, dtype=np.float64)
+    return float(found.mean()), float(found.std() / np.sqrt(found.size))
 
 
 def _draw(seeds: Sequence[int], load: str, processes: int | None) -> Iterator[Drawn]:
@@ -64,5 +64,6 @@ def _read(path: Path, load: str) -> Iterable[Drawn]:
         if row["method"] != METHOD:
             raise SystemExit(f"{path} holds weeks of {row['method']}, and this is {METHOD}: name another file")
         if row["load"] == load:
-            outcome = Outcome(**{**row["outcome"], "said": Range(**row["outcome"]["said"])})
+            told = row["outcome"]
+            outcome = Outcome(**{**told, "truths_g": tuple(told["truths_g"]), "said": Range(**told["said"])})
             yield Drawn(seed=row["seed"], outcome=outcome, cpu_s=row["cpu_s"])
