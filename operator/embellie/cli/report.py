@@ -9,7 +9,7 @@ import click
 
 from embellie.cli.ledger import ledger_option
 from embellie.cli.values import NewFile, written
-from embellie.ledger import LedgerError, LedgerReader
+from embellie.ledger import LedgerError, LedgerReader, unchanged
 
 
 @click.command()
@@ -59,7 +59,7 @@ def report(
     try:
         period = parse_period(first, last, tz, datetime.now(UTC))
         with LedgerReader(ledger) as reader:
-            books = read_books(reader.entries(), period, _renamed(rename))
+            books = read_books(unchanged(reader.entries()), period, _renamed(rename))
             head = str(reader.head)
         document = make_report(books, by, draws=draws, head=head)
     except (LedgerError, ReportError) as error:
