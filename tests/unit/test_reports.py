@@ -4,6 +4,7 @@
 import csv
 import io
 import json
+import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -197,6 +198,17 @@ def test_a_card_is_a_line_for_a_paper(path: Path) -> None:
     assert document["emissionsG"]["total"] == pytest.approx(
         sum(document["emissionsG"][k] for k in ("dynamic", "idle", "embodied"))
     )
+
+
+@pytest.mark.parametrize("bent", ["replace(body, '6', '7')", "CAST(X'7BB3' AS TEXT)"], ids=["a digit", "no text"])
+def test_nothing_is_told_from_a_ledger_of_which_a_record_was_changed(path: Path, bent: str) -> None:
+    write(path, [*swinging(48), ran(0), ran(1)])
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"UPDATE records SET body = {bent} WHERE seq = 5")  # noqa: S608 - our own words
+    card = run("card", "job/train", "-n", "ml", "--uid", "u0", "--ledger", str(path))
+    for done in (report(path, "2026-03-28", "2026-03-30"), card):
+        assert done.exit_code == 1
+        assert "Error: record 5 (account, 2026-03-28T04:00:00.000000Z) was changed after it was written" in done.output
 
 
 def test_the_card_of_the_docs_is_the_one_that_the_code_writes() -> None:

@@ -8,7 +8,7 @@ import click
 
 from embellie.cli.ledger import ledger_option
 from embellie.cli.session import Where, cluster_options, parse_target
-from embellie.ledger import Kind, LedgerError, LedgerReader
+from embellie.ledger import Kind, LedgerError, LedgerReader, unchanged
 
 
 @click.command()
@@ -30,7 +30,7 @@ def card(where: Where, target: str, uid: str | None, output: str, ledger: Path) 
     namespace = where.current_namespace()
     try:
         with LedgerReader(ledger) as reader:
-            entries = reader.entries(kinds=[Kind.ACCOUNT, Kind.RUN])
+            entries = unchanged(reader.entries(kinds=[Kind.ACCOUNT, Kind.RUN]))
             found, accounted = accounts_of(entries, f"{namespace}/{kind.lower()}/{name}")
     except LedgerError as error:
         raise click.ClickException(str(error)) from error
