@@ -121,7 +121,10 @@ def _units(compiled: Compiled) -> tuple[float, float, float]:
 
 
 def _spread(compiled: Compiled) -> float:
-    """Return how far the costs of slots lie apart, as a part of their mean: what prices make up for."""
-    rates = compiled.rates
-    mean = float(np.abs(rates).mean())
-    return float(np.clip(rates.std() / mean, _LEAST_SPREAD, 1.0)) if mean > 0.0 else 1.0
+    """Return how far the costs of a zone's slots lie apart, as a part of their mean, in the mean over zones.
+
+    How far zones lie apart does not count: what is bound to one must share its hours all the same.
+    """
+    mean = np.abs(compiled.rates).mean(axis=-1)
+    apart = compiled.rates.std(axis=-1)[mean > 0.0] / mean[mean > 0.0]
+    return float(np.clip(apart.mean(), _LEAST_SPREAD, 1.0)) if apart.size else 1.0
