@@ -57,6 +57,23 @@ def test_a_record_that_was_changed_and_hashed_anew_no_longer_bears_the_next(path
     assert found_in(chain) == "record 6 does not follow record 5: one of them was changed or reordered"
 
 
+def test_a_byte_that_makes_a_record_no_text_is_found_and_the_record_named(path: Path, tmp_path: Path) -> None:
+    export = tmp_path / "ledger.jsonl"
+    assert run("ledger", "export", "--ledger", str(path), "--out", str(export)).exit_code == 0
+    lines = export.read_bytes().splitlines(keepends=True)
+    export.write_bytes(b"".join([*lines[:4], lines[4].replace(b'"k":3', b'"k":\xb3'), *lines[5:]]))
+    of_export = run("ledger", "verify", str(export))
+    assert (
+        of_export.exit_code,
+        "line 5 is not a record of a ledger's export: it is not UTF-8 text" in of_export.output,
+    ) == (1, True), of_export.output
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE records SET body = CAST(X'7B226B223AB37D' AS TEXT) WHERE seq = 5")
+    of_ledger = run("ledger", "verify", "--ledger", str(path))
+    assert of_ledger.exit_code == 1
+    assert "WRONG: record 5 (decision, " in of_ledger.output
+
+
 def test_a_segment_that_does_not_carry_the_head_before_it_is_named(path: Path) -> None:
     chain = entries(path)
     place = next(k for k, entry in enumerate(chain) if entry.segment == 2)

@@ -4,6 +4,7 @@
 import itertools
 import json
 import math
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,6 +177,35 @@ def test_an_instance_that_cannot_be_read_says_which_field(tmp_path: Path) -> Non
     result = CliRunner().invoke(cli, ["plan", "bench", "--instance", str(path)])
     assert result.exit_code == 1
     assert "no field gpus" in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("no JSON", "cannot be read as JSON"),
+        ("[1, 2]", "must be an instance or a certificate"),
+        ('{"instance": 3}', "the instance's format is None"),
+        ('{"format": "embellie-plan/1", "zones": {"gpus": 3}}', "no field"),
+    ],
+)
+def test_a_file_that_is_no_instance_says_what_one_is(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "instance.json"
+    path.write_text(text)
+    result = CliRunner().invoke(cli, ["plan", "bench", "--instance", str(path)])
+    assert result.exit_code == 1
+    assert says in result.output
+
+
+@pytest.mark.parametrize("value", [3, -1.5, "x", None, [], [[]], [None], {}, [float("nan")], [10**400]], ids=repr)
+def test_a_field_of_an_instance_that_is_something_else_is_refused_or_read(value: object) -> None:
+    whole = instance_to_dict(instance(3, 0))
+    for part in (whole, whole["zones"], whole["jobs"]):
+        for name in part:
+            kept, part[name] = part[name], value
+            # What is no ValueError fails the test.
+            with suppress(ValueError):
+                instance_from_dict(whole)
+            part[name] = kept
 
 
 def test_instances_survive_the_file() -> None:

@@ -6,7 +6,7 @@ from embellie.ledger.export import read_export, write_export
 from embellie.ledger.pseudonyms import Pseudonyms
 from embellie.ledger.records import Draft, Entry, Kind, LedgerError, LedgerUnavailableError
 from embellie.ledger.store import Ledger, LedgerReader
-from embellie.ledger.verify import Finding, Verification, verify
+from embellie.ledger.verify import Finding, Verification, unchanged, verify
 
 __all__ = [
     "Compaction",
@@ -22,6 +22,7 @@ __all__ = [
     "Verification",
     "compact",
     "read_export",
+    "unchanged",
     "verify",
     "write_export",
 ]

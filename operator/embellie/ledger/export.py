@@ -35,6 +35,8 @@ def read_export(lines: Iterable[str]) -> Iterator[Entry]:
     for number, line in enumerate(lines, start=1):
         head, found, rest = line.rstrip("\n").partition(_BODY)
         try:
+            if not line.isascii() and any("\udc80" <= letter <= "\udcff" for letter in line):
+                raise ValueError("it is not UTF-8 text")
             told = json.loads(head + "}")
             if not found or not rest.endswith("}"):
                 raise ValueError("it has no body")
