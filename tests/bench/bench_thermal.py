@@ -29,6 +29,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import embellie
+from embellie.simulation.drill.drastic import slowed_all_the_same
 from embellie.simulation.drill.rig import prepare
 from embellie.simulation.drill.run import POLICIES, Outcome, Result, run_drills, seconds_to_limit
 from embellie.simulation.drill.scenarios import MONTH, SCENARIOS
@@ -121,6 +122,10 @@ def _task(name: str, seeds: Sequence[int], policy: str) -> tuple[list[Row], floa
     if policy == POLICIES[0] and name in _LOSSES:
         left = seconds_to_limit([prepare(name, seed, plant) for seed in seeds])
     found = [_row(outcome, seconds) for outcome, seconds in zip(outcomes, left, strict=True)]
+    slowed = [k for k, outcome in enumerate(outcomes) if outcome.slowdown_minutes > 0.0 and name in _LOSSES]
+    if policy == POLICIES[0] and slowed:
+        for k, truth in zip(slowed, slowed_all_the_same([prepare(name, seeds[k], plant) for k in slowed]), strict=True):
+            found[k]["slowed_all_the_same"] = truth
     return found, time.process_time() - cpu
 
 
@@ -199,6 +204,10 @@ def _losses(lost: Sequence[Row], plant: PlantSpec) -> None:
         print(f"  too fast to answer: {row['scenario']}, seed {row['seed']}: {row['seconds_to_limit']} s")
     fair = [row for row in lost if row not in late]
     slowed = sum(float(str(row["slowdown_minutes"])) > 0.0 for row in fair)
+    for row in fair:
+        if row.get("slowed_all_the_same"):
+            print(f"  no answer would have done: {row['scenario']}, seed {row['seed']}: hardware slows down too where "
+                  "all that may be paused is, and the rest capped, at once")  # fmt: skip
     _say(f"losses of cooling with time to answer ({len(fair)} of {len(lost)}) that reached hardware slowdown",
          slowed, "0", slowed == 0)  # fmt: skip
 

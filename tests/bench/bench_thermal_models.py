@@ -4,8 +4,11 @@
 Fits over measured data need the project's data folder, named by EMBELLIE_DATA; without it those rows are left out.
 """
 
+import csv
+import gzip
 import os
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,6 +31,8 @@ from embellie.domain.snapshot import (
 )
 from embellie.thermal import shield
 from embellie.thermal.controller import HeatController
+from embellie.thermal.job_power import SEEN_FACTOR
+from embellie.thermal.power import WORST_CASE_FACTOR
 from embellie.thermal.readings import Unit
 from embellie.thermal.sensing import SensorBank, zone_readings
 from embellie.thermal.settings import CoolingSettings, LimitSettings, Role, SensorSettings, ZoneSettings
@@ -67,10 +72,40 @@ def measured(folder: Path) -> None:
     row("  the same against the last sample of the step (edges included)", f"{end:.2f} C", "(no target)", None)
     coverage("GPU dies, fp32 -> all others", evaluate(_of(gpu, "/fp32/"), _of(gpu, "/fp64/", "/fp32_tc/")))
     servers = sorted((folder / "biohpc_hourly").glob("*.csv.gz"))
+    shown_in_two_hours(servers)
     for path in servers:
         runs = load(path).runs
         third = max(1, len(runs) // 3)
         coverage(f"hourly {path.name.partition('.')[0]}, years of drift", evaluate(runs[:third], runs[third:]))
+
+
+def shown_in_two_hours(servers: Sequence[Path]) -> None:
+    """Print how often a busy hour draws more in the mean than the most that was read in two hours before it.
+
+    A busy time is a run of hours at more than half of full utilisation, whoever's work it is; its first hour is left
+    out (it may have begun within it), the next two show the most, three days after them are looked at.
+    """
+    factors = (1.0, SEEN_FACTOR, WORST_CASE_FACTOR)
+    over, hours = dict.fromkeys(factors, 0), 0
+    for path in servers:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        busy_time: list[tuple[datetime, float, float]] = []
+        for one in [*rows, None]:
+            at = None if one is None else datetime.fromisoformat(one["ts"])
+            broken = at is None or (busy_time and at - busy_time[-1][0] != timedelta(hours=1))
+            if one is None or at is None or broken or float(one["util_avg_pct"]) <= 50.0:
+                shown = max((most for _, _, most in busy_time[1:3]), default=0.0)
+                later = [mean for _, mean, _ in busy_time[3:75]]
+                hours += len(later)
+                for factor in factors:
+                    over[factor] += sum(mean > factor * shown for mean in later)
+                busy_time = []
+            if one is not None and at is not None and float(one["util_avg_pct"]) > 50.0:
+                busy_time.append((at, float(one["power_avg_w"]), float(one["power_max_w"])))
+    for factor in factors:
+        row(f"busy hours over {factor:g} times what two hours showed ({hours} hours)",
+            f"{100.0 * over[factor] / max(1, hours):.2f} %", "(no target)", None)  # fmt: skip
 
 
 def _of(runs: tuple[Run, ...], *parts: str) -> list[Run]:

@@ -23,7 +23,7 @@ from embellie.control.pue import PueBook
 from embellie.domain import names
 from embellie.domain.snapshot import Quality, Reading
 from embellie.telemetry.exporters import Measurement
-from embellie.thermal.job_power import MEMORY, WORST_SAMPLES, JobPower
+from embellie.thermal.job_power import MEMORY, SEEN_FACTOR, WORST_SAMPLES, JobPower
 from embellie.thermal.power import WORST_CASE_FACTOR
 from embellie.thermal.readings import Unit
 from embellie.thermal.regime import Regimes
@@ -83,13 +83,14 @@ def test_a_worst_case_is_learnt_from_what_ran_with_its_margin_and_peaks_are_kept
     learnt = power.of("lab/train")
     assert learnt is not None
     assert learnt.worst_w("train-1") == pytest.approx(
-        WORST_CASE_FACTOR * max(learnt.peak_w, learnt.mean_w + 3.0 * learnt.sd_w)
+        SEEN_FACTOR * max(learnt.peak_w, learnt.mean_w + 3.0 * learnt.sd_w)
     )
-    assert learnt.worst_w("train-1") > WORST_CASE_FACTOR * 500.0
+    assert learnt.worst_w("train-1") > SEEN_FACTOR * 500.0
     assert learnt.worst_w("train-2") is None, "one run says nothing of the next"
     for run in ("train-2", "train-3"):
         power.observe("lab/train", 400.0, run)
-    assert power.of("lab/train").worst_w("train-9") is not None
+    known = power.of("lab/train")
+    assert known.worst_w("train-9") / known.worst_w("train-1") == pytest.approx(WORST_CASE_FACTOR / SEEN_FACTOR)
     for _ in range(int(6 * MEMORY)):
         power.observe("lab/train", 300.0, "train-4")
     assert power.of("lab/train").worst_w() == pytest.approx(WORST_CASE_FACTOR * 300.0, rel=0.1), "peaks are forgotten"

@@ -9,8 +9,9 @@ import pytest
 
 from embellie.domain.snapshot import Quality, Reading
 from embellie.thermal.conflicts import reconcile
-from embellie.thermal.ladder import LadderMemory, Level, Response, ZoneHeat, respond
+from embellie.thermal.ladder import LadderMemory, Response, respond
 from embellie.thermal.relief import HeatLoad, caps_for, pauses_for, worst_kw
+from embellie.thermal.rungs import Level, ZoneHeat
 from embellie.thermal.settings import LadderSettings, Measure, Side
 from embellie.thermal.trend import Trend
 

@@ -13,9 +13,10 @@ from embellie.domain.snapshot import Cell, GridZoneState, Quality, Reading, Snap
 from embellie.thermal.controller import HeatController
 from embellie.thermal.delivery import HeatTaken
 from embellie.thermal.duties import Duty, duty_of, share_order
-from embellie.thermal.ladder import LadderMemory, Level, ZoneHeat, respond
+from embellie.thermal.ladder import LadderMemory, respond
 from embellie.thermal.readings import Unit
 from embellie.thermal.relief import HeatLoad
+from embellie.thermal.rungs import Level, ZoneHeat
 from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import (
     CoolingSettings,

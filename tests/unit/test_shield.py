@@ -5,9 +5,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import numpy as np
 import pytest
 from snapshots import thermal_zone_state, workload_at
 
+from embellie.domain.heat import HeatOutlook
 from embellie.domain.plan import Action, Decision, Plan
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import (
@@ -20,7 +22,7 @@ from embellie.domain.snapshot import (
     ThermalZoneState,
     Workload,
 )
-from embellie.thermal import shield
+from embellie.thermal import Rises, shield
 from embellie.thermal.shield import ramp_debt_kw
 
 NOW = datetime(2026, 7, 1, 13, 20, tzinfo=UTC)
@@ -128,6 +130,45 @@ def test_running_work_counts_at_its_worst_case() -> None:
         started_at=NOW - HOUR,
     )
     assert shielded(snapshot(workload(), running=(running,)))[0].reason is Reason.HEAT_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("began_h", "ends_h", "run_h", "action"),
+    [
+        (-1, 1, 6, Action.RELEASE),  # over by the hot hours, half as long again as P90 included
+        (-1, 3, 6, Action.HOLD),  # over by then, but one in ten is not
+        (-9, -2, 6, Action.HOLD),  # long overdue: nobody knows for how long
+        (-1, 9, 6, Action.HOLD),
+        (-1, 9, 4, Action.RELEASE),  # it ends before them
+    ],
+)
+def test_the_hot_hours_of_a_run_are_judged_with_what_still_runs_then(
+    began_h: int, ends_h: int, run_h: int, action: Action
+) -> None:
+    removable = np.array([90.0] * 4 + [60.0] * 20)
+    ahead = HeatOutlook(start=NOW, step=HOUR, removable_kw=removable, pue=np.ones(24), bound=("CoolingCapacity",) * 24)
+    running = RunningGang(
+        cell="west", gpus=8, power_kw=1.0, worst_power_kw=38.0, started_at=NOW + began_h * HOUR,
+        expected_end_p50=NOW + ends_h * HOUR, expected_end_p90=NOW + ends_h * HOUR,
+    )  # fmt: skip
+    w = workload(duration_p50_s=600.0, duration_p90_s=3600.0 * run_h, worst_power_kw=5.0)
+    (decision,) = shielded(snapshot(w, running=(running,), thermal_zones=(hall(outlook=ahead),)))
+    assert decision.action is action
+    if action is Action.HOLD:
+        assert "63 kW of 60 kW of heat at the hottest hour of the run: its cooling carries no more" in decision.message
+
+
+def test_what_is_started_in_a_turn_counts_in_the_hours_ahead_of_the_next() -> None:
+    removable = np.array([90.0] * 4 + [36.0] * 20)
+    ahead = HeatOutlook(start=NOW, step=HOUR, removable_kw=removable, pue=np.ones(24))
+    zone, running = hall(outlook=ahead), RunningGang(
+        cell="west", gpus=8, power_kw=1.0, worst_power_kw=38.0, started_at=NOW - HOUR,
+        expected_end_p50=NOW + HOUR, expected_end_p90=NOW + HOUR,
+    )  # fmt: skip
+    rises = Rises(snapshot(running=(running,), thermal_zones=(zone,)))
+    assert rises.refusal("west", 10.0, 6 * 3600.0) is None
+    assert rises.refusal("west", 10.0, 6 * 3600.0) is not None
+    assert rises.refusal("west", 10.0, 3 * 3600.0) is None
 
 
 def test_a_cooling_capacity_holds_too() -> None:

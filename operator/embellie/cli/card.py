@@ -22,6 +22,7 @@ def card(where: Where, target: str, uid: str | None, output: str, ledger: Path) 
 
     It is refused where accounts cover less than 95 % of its hours, or intensities less than 95 % of its energy.
     """
+    from embellie.accounting.footprint import METHOD
     from embellie.cli.reporting.period import ReportError
     from embellie.cli.reporting.workload import accounts_of
 
@@ -68,7 +69,7 @@ def card(where: Where, target: str, uid: str | None, output: str, ledger: Path) 
             "signalKind": footprint.signal_kind,
             "hours": footprint.hours,
             "gpuHours": footprint.gpu_hours,
-            "method": footprint.method,
+            "method": {"accounts": footprint.accounts_method, "card": METHOD},
             "running": account.running,
             "accountedUntil": account.until.isoformat(),
         }

@@ -16,7 +16,6 @@ from embellie.domain import names
 from embellie.telemetry.tables import PrometheusTables, QueryError
 from embellie.thermal.conformal import AdaptiveMargins
 from embellie.thermal.controller import HeatController
-from embellie.thermal.outlook import limited_role
 from embellie.thermal.settings import Role
 from embellie.watchdog.api import ApiError
 
@@ -47,7 +46,7 @@ def fit_zone(where: Where, name: str, prometheus_url: str | None, hours: int) ->
         history = read_history(settings, queries, power, nodes, tables, grid)
     except QueryError as error:
         raise DataError(str(error)) from error
-    role = limited_role(settings)
+    role = settings.limited_role
     if role not in history.roles or not np.isfinite(history.roles[role]).any():
         raise DataError(f"the {role} sensors of {name} gave no number in the last {hours} h: try their queries")
     if not np.isfinite(history.heat_kw).any():

@@ -12,7 +12,6 @@ from embellie.domain.snapshot import Quality, Reading
 from embellie.telemetry.exporters import node_of, vocabulary
 from embellie.telemetry.tables import RangeOf, TableSource
 from embellie.thermal.controller import HeatController
-from embellie.thermal.outlook import limited_role
 from embellie.thermal.readings import TEMPERATURE_BOUNDS, in_kept_unit
 from embellie.thermal.sensing import BOUNDS, ZoneReadings
 from embellie.thermal.settings import Role, SensorSettings, ZoneSettings
@@ -96,7 +95,7 @@ def predicted(settings: Sequence[ZoneSettings], history: ZoneHistory) -> FloatAr
     """Return (measured, predicted before it was learnt) of the limited temperature, shape (n, 2) [degC]."""
     controller = HeatController(settings)
     name = settings[0].name
-    role = limited_role(settings[0])
+    role = settings[0].limited_role
     pairs = []
     for k in range(history.at_s.size):
         one = {name: ZoneHistory(

@@ -9,7 +9,6 @@ from embellie.api.thermalzone import ThermalZone
 from embellie.control.zone_settings import settings_of
 from embellie.domain.snapshot import Quality, Reading
 from embellie.telemetry.prometheus import MetricsSource, Query, Sample
-from embellie.thermal.outlook import limited_role
 from embellie.thermal.readings import Unit
 from embellie.thermal.sensing import HISTORY, SensorBank, ZoneReadings, in_words, zone_readings
 from embellie.thermal.settings import Role, SensorSettings, ZoneSettings
@@ -72,7 +71,7 @@ class SensorDesk:
         zones = {name: zone_readings(settings[name], found, words.get(name)) for name, found in by_zone.items()}
         return Readings(
             grid_power_kw=power,
-            inlets=_of_role(zones, lambda name: limited_role(settings[name])),
+            inlets=_of_role(zones, lambda name: settings[name].limited_role),
             supplies=_of_role(zones, lambda _: Role.SUPPLY),
             problems=problems,
             zones=zones,

@@ -13,8 +13,9 @@ from embellie.domain.limits import HeatBound, fresh_value
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Reading, ThermalZoneState
 from embellie.thermal.headroom import Headroom, ZoneState, headroom, worst_load_kw
-from embellie.thermal.ladder import Level
+from embellie.thermal.load_ahead import LoadAhead, counted_until
 from embellie.thermal.promises import Collision
+from embellie.thermal.rungs import Level
 from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import Role
 from embellie.thermal.zone_now import ZoneReport
@@ -158,11 +159,14 @@ def _ahead_kw(state: ThermalZoneState, room: Headroom, assembly: Assembly) -> fl
     """Return how much may start now and run through the hottest hour of the next day [kW]; None without an outlook."""
     if state.outlook is None:
         return None
-    now = assembly.snapshot.now
-    removable, bound = state.outlook.worst_kw(now, now + AHEAD)
-    if math.isinf(removable) or bound == HeatBound.NONE:
+    snapshot = assembly.snapshot
+    inside = {cell.name for cell in snapshot.cells if cell.thermal_zone == state.name}
+    lasting = [(counted_until(g, snapshot.now), g.worst_power_kw) for g in snapshot.running if g.cell in inside]
+    load = LoadAhead(state.outlook, state.base_power_kw, lasting, snapshot.now)
+    spare = load.least_spare(AHEAD.total_seconds())
+    if math.isinf(spare.limit_kw) or spare.bound == HeatBound.NONE:
         return None
-    return min(room.headroom_kw, removable - room.load_worst_kw)
+    return min(room.headroom_kw, spare.kw)
 
 
 def zone_headroom(name: str, assembly: Assembly) -> Headroom:

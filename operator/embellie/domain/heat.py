@@ -72,20 +72,23 @@ class HeatOutlook:
         if self.step <= timedelta(0) or self.start.tzinfo is None:
             raise ValueError("heat outlook: the step must be positive and the start must have a zone")
 
-    def worst_kw(self, begin: datetime, end: datetime) -> tuple[float, str]:
-        """Return the least removable heat of any slot that [begin, end) touches [kW], and which limit binds then.
+    def slots(self, begin: datetime, end: datetime) -> tuple[slice, slice]:
+        """Return the slots that [begin, end) touches, and those that stand for what of it lies beyond the last one.
 
-        Beyond the last slot the last day's worst goes on, because weather comes back; before the first one, the first
-        counts (a clock that was set back).
+        Beyond the last slot the last day goes on, because weather comes back; before the first one, the first counts
+        (a clock that was set back). Either may be empty, both never are.
         """
         count = int(self.removable_kw.size)
         first = int((begin - self.start) // self.step)
         last = max(first, -int((self.start - end) // self.step) - 1)
+        beyond = slice(count, count)
         if last >= count:
-            day = max(1, int(timedelta(days=1) / self.step))
-            first = min(max(0, first), max(0, count - day))
-            last = count - 1
-        first = max(0, min(first, count - 1))
-        last = max(first, last)
-        slot = first + int(np.argmin(self.removable_kw[first : last + 1]))
+            beyond = slice(max(0, count - max(1, int(timedelta(days=1) / self.step))), count)
+        return slice(max(0, min(first, count)), min(max(0, last) + 1, count)), beyond
+
+    def worst_kw(self, begin: datetime, end: datetime) -> tuple[float, str]:
+        """Return the least removable heat of any slot that counts for [begin, end) [kW], and which limit binds then."""
+        within, beyond = self.slots(begin, end)
+        first = min(within.start, beyond.start)
+        slot = first + int(np.argmin(self.removable_kw[first : within.stop]))
         return float(self.removable_kw[slot]), self.bound[slot] if self.bound else ""

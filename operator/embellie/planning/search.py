@@ -19,8 +19,10 @@ from embellie.planning.options import Compiled
 from embellie.planning.problem import Prices
 
 _FIRST_RATE, _LAST_RATE = 0.3, 0.02
-_WARM_RATE = 0.15
-_MOMENTUM, _SECOND = 0.9, 0.95
+_WARM_FIRST_RATE, _WARM_LAST_RATE = 0.2, 0.05
+"""Of how far hours lie apart: the last turn's prices are right but for what has changed since."""
+_LEAST_SPREAD = 0.01
+_MOMENTUM, _WARM_MOMENTUM, _SECOND = 0.9, 0.5, 0.95
 _MEAN_WEIGHT = 0.1
 _MEAN_EVERY = 10
 _TINY = 1e-3
@@ -60,7 +62,10 @@ class Search:
         )
         start = warm if warm is not None else blank
         self._at = np.concatenate([start.gpu, start.power, start.heat, start.floor])
-        self._rate0 = _WARM_RATE if warm is not None else _FIRST_RATE
+        self._rates, self._momentum = (_FIRST_RATE, _LAST_RATE), _MOMENTUM
+        if warm is not None:
+            self._rates, self._momentum = (_WARM_FIRST_RATE, _WARM_LAST_RATE), _WARM_MOMENTUM
+            self._unit[: self._split[-1]] *= _spread(compiled)
         self._first, self._second = np.zeros_like(self._at), np.zeros_like(self._at)
         self._mean: FloatArray | None = None
         self.done = 0
@@ -89,11 +94,12 @@ class Search:
         over = np.where(self._free, self._evaluate(self._at), 0.0) / self._scale
         self.done += 1
         n = self.done
-        self._first = _MOMENTUM * self._first + (1 - _MOMENTUM) * over
+        self._first = self._momentum * self._first + (1 - self._momentum) * over
         self._second = _SECOND * self._second + (1 - _SECOND) * over * over
-        first = self._first / (1 - _MOMENTUM**n)
+        first = self._first / (1 - self._momentum**n)
         second = self._second / (1 - _SECOND**n)
-        rate = self._rate0 * (_LAST_RATE / self._rate0) ** min(1.0, n / self._planned)
+        first_rate, last_rate = self._rates
+        rate = first_rate * (last_rate / first_rate) ** min(1.0, n / self._planned)
         self._at = np.clip(self._at + rate * self._unit * first / (np.sqrt(second) + _TINY), 0.0, self._most)
         self._mean = (
             self._at.copy() if self._mean is None else ((1 - _MEAN_WEIGHT) * self._mean + _MEAN_WEIGHT * self._at)
@@ -112,3 +118,10 @@ def _units(compiled: Compiled) -> tuple[float, float, float]:
     kw = max(float(c.limit_kw.sum()), 1e-9)
     gpu = energy / max(float(c.gpus.sum()), 1.0)
     return max(gpu, 1e-6), max(energy / kw, 1e-6), max(energy / kw, 1e-6)
+
+
+def _spread(compiled: Compiled) -> float:
+    """Return how far the costs of slots lie apart, as a part of their mean: what prices make up for."""
+    rates = compiled.rates
+    mean = float(np.abs(rates).mean())
+    return float(np.clip(rates.std() / mean, _LEAST_SPREAD, 1.0)) if mean > 0.0 else 1.0

@@ -137,11 +137,9 @@ class _Run:
     def run(self) -> Solution:
         effort, count = self._effort, self._problem.jobs.count
         lagrangian = Lagrangian(self._c)
-        # Without improvement a warm search keeps its steps large: smaller ones save more and left work late.
+        iterations = effort.iterations if effort.improve else effort.first_iterations
         if self._warm is not None:
-            iterations = min(effort.iterations, _WARM_ITERATIONS)
-        else:
-            iterations = effort.iterations if effort.improve else effort.first_iterations
+            iterations = min(iterations, _WARM_ITERATIONS)
         search = Search(self._c, lagrangian, iterations=iterations, warm=self._warm)
         search.run(effort.first_iterations, self._until(_FIRST_SHARE))
         building = self._spent()

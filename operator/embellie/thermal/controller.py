@@ -20,7 +20,7 @@ from embellie.thermal import ladder, zone_now
 from embellie.thermal.delivery import HeatTaken
 from embellie.thermal.duties import Duty, duty_of
 from embellie.thermal.ladder import LadderMemory, Response
-from embellie.thermal.outlook import ReachedSupply, limited_role, look_ahead
+from embellie.thermal.outlook import ReachedSupply, look_ahead
 from embellie.thermal.relief import HeatLoad
 from embellie.thermal.rising import Rising
 from embellie.thermal.sensing import ZoneReadings
@@ -123,7 +123,7 @@ class HeatController:
         names, now_s = self.models.names, now.timestamp()
         self._readings, self._heat_kw = dict(readings), dict(heat_kw)
         self._rising.observe(now, self._settings, readings)
-        temperature = self._values(limited_role)
+        temperature = self._values(lambda zone: zone.limited_role)
         outdoor = self._values(lambda _: Role.OUTDOOR_DRY_BULB)
         forecast = np.array([ambient[n].at(now)[0] if ambient and n in ambient else math.nan for n in names])
         self._weather.observe(now_s, outdoor, forecast)

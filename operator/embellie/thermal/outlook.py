@@ -12,7 +12,7 @@ from embellie.domain.forecast import FloatArray
 from embellie.domain.heat import HeatOutlook, ZoneHeatModel
 from embellie.domain.limits import HeatBound
 from embellie.thermal.conflicts import Conflict, reconcile
-from embellie.thermal.settings import Role, Row, Side, ZoneSettings, highest_kw, lowest_kw
+from embellie.thermal.settings import Row, Side, ZoneSettings, highest_kw, lowest_kw
 from embellie.thermal.weather import AmbientForecast
 
 _BOUNDS = tuple(
@@ -209,8 +209,3 @@ def barrier_kw(
     moved = 1.0 - float(np.exp(-horizon_s / max(model.tau_s, 1e-3)))
     steady = temperature_c + share * (settings.limits.inlet_hard_c - margin / 2.0 - temperature_c) / moved
     return max(0.0, (steady - supply_c - offset - arriving_k) / gain)
-
-
-def limited_role(settings: ZoneSettings) -> Role:
-    """Return the role that the zone's hard inlet limit is about."""
-    return settings.limited[0][0]

@@ -245,11 +245,17 @@ class ZoneSettings:
         return any(sensor.role is role for sensor in self.sensors)
 
     @property
+    def limited_role(self) -> Role:
+        """What the zone's model and its hard inlet limit are about."""
+        return Role.COOLANT_SUPPLY if self.liquid else Role.INLET
+
+    @property
     def limited(self) -> tuple[tuple[Role, float], ...]:
         """What has a hard limit, and that limit [degC]; first what the zone's model is about."""
-        first = Role.COOLANT_SUPPLY if self.liquid else Role.INLET
         others = [(role, self.limits.hard_c(role)) for role in (Role.RETURN, Role.COOLANT_RETURN)]
-        return (first, self.limits.inlet_hard_c), *((role, hard) for role, hard in others if hard is not None)
+        return (self.limited_role, self.limits.inlet_hard_c), *(
+            (role, hard) for role, hard in others if hard is not None
+        )
 
     def learns_like(self, other: "ZoneSettings") -> bool:
         """Tell whether what was learnt about the other holds here too: limits, permits and answers may differ."""

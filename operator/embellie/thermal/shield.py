@@ -36,6 +36,7 @@ from embellie.domain.packing import NodeRoom
 from embellie.domain.plan import Action, Decision, Plan
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Cell, GridZoneState, Snapshot, ThermalZoneState, Workload, WorkloadKey
+from embellie.thermal.load_ahead import OVERRUN, LoadAhead, counted_until
 
 _SLACK_KW = 1e-6
 
@@ -108,6 +109,10 @@ def check_rise(snapshot: Snapshot, cell: str, added_worst_kw: float, run_s: floa
     return Rises(snapshot).refusal(cell, added_worst_kw, run_s)
 
 
+def _run_s(w: Workload) -> float:
+    return max(w.duration_p50_s, w.duration_p90_s)
+
+
 def _rise(zone: ThermalZoneState) -> float:
     """Return what a kilowatt of its own warms a zone's inlet by [K/kW]."""
     return zone.model.gain_k_per_kw if zone.model is not None and zone.model.trusted else zone.rise_k_per_kw
@@ -141,6 +146,8 @@ class _Guard:
         self._rooms: dict[str, NodeRoom] = {}
         self._power_kw = {zone.name: zone.base_power_kw for zone in snapshot.grid_zones}
         self._heat_kw = {zone.name: zone.base_power_kw for zone in snapshot.thermal_zones}
+        self._lasting: dict[str, list[tuple[datetime, float]]] = {zone.name: [] for zone in snapshot.thermal_zones}
+        self._ahead: dict[str, LoadAhead] = {}
         starts: dict[str, list[tuple[datetime, float]]] = {zone.name: [] for zone in snapshot.thermal_zones}
         for gang in snapshot.running:
             cell = self._cells.get(gang.cell)
@@ -150,6 +157,7 @@ class _Guard:
                 self._power_kw[cell.grid_zone] += gang.worst_power_kw * cell.pue
             if cell.thermal_zone in self._heat_kw:
                 self._heat_kw[cell.thermal_zone] += gang.worst_power_kw
+                self._lasting[cell.thermal_zone].append((counted_until(gang, snapshot.now), gang.worst_power_kw))
                 starts[cell.thermal_zone].append((gang.started_at, gang.worst_power_kw))
         self._warms = warmed(snapshot.thermal_zones)
         self._debt_kw: dict[str, float] = {}
@@ -176,7 +184,7 @@ class _Guard:
             return None
         verdict = self._limits(cell, added_kw, run_s)
         if verdict is None:
-            self._add(cell, added_kw)
+            self._add(cell, added_kw, run_s)
             return None
         return verdict[1]
 
@@ -251,7 +259,7 @@ class _Guard:
 
     def _static(self, w: Workload, cell: Cell) -> tuple[Reason, str] | None:
         """Return why a start at worst-case power is forbidden, or None."""
-        return self._limits(cell, w.worst_power_kw, max(w.duration_p50_s, w.duration_p90_s))
+        return self._limits(cell, w.worst_power_kw, _run_s(w))
 
     def _limits(self, cell: Cell, added_kw: float, run_s: float) -> tuple[Reason, str] | None:
         """Return why a cell cannot take more worst-case heat for so long, or None."""
@@ -295,11 +303,17 @@ class _Guard:
         if zone.outlook is None:
             return None
         now = self._snapshot.now
-        worst_kw, bound = zone.outlook.worst_kw(now, now + timedelta(seconds=run_s))
-        if after <= worst_kw + _SLACK_KW:
+        if after <= zone.outlook.worst_kw(now, now + timedelta(seconds=run_s))[0] + _SLACK_KW:
             return None
-        carry = f"at worst {zone.name} would carry {after:.0f} kW of {worst_kw:.0f} kW of heat"
-        return Reason.HEAT_LIMIT, f"{carry} at the hottest hour of the run{_in_words(bound)}"
+        # Not with all that runs now; but with what will still run at each hour?
+        if zone.name not in self._ahead:
+            self._ahead[zone.name] = LoadAhead(zone.outlook, zone.base_power_kw, self._lasting[zone.name], now)
+        spare = self._ahead[zone.name].least_spare(run_s)
+        if added_kw <= spare.kw + _SLACK_KW:
+            return None
+        need_kw = spare.limit_kw - spare.kw + added_kw
+        carry = f"at worst {zone.name} would carry {need_kw:.0f} kW of {spare.limit_kw:.0f} kW of heat"
+        return Reason.HEAT_LIMIT, f"{carry} at the hottest hour of the run{_in_words(spare.bound)}"
 
     def _now_full(self, zone: ThermalZoneState, room: HeatRoom, after: float) -> tuple[Reason, str]:
         if room.bound is HeatBound.LADDER:
@@ -323,19 +337,22 @@ class _Guard:
         return Reason.START_RAMP, f"power in {zone.name} may rise by {ramp:g} kW a minute, so starts are spread"
 
     def _account(self, w: Workload, cell: Cell) -> None:
-        self._add(cell, w.worst_power_kw)
+        self._add(cell, w.worst_power_kw, _run_s(w))
         self._room(cell).take(w.pods, w.gpus_per_pod)
 
-    def _add(self, cell: Cell, worst_kw: float) -> None:
-        """Count more worst-case heat wherever it shows."""
+    def _add(self, cell: Cell, worst_kw: float, run_s: float) -> None:
+        """Count more worst-case heat wherever it shows, for as long as it may last."""
         if cell.grid_zone in self._power_kw:
             self._power_kw[cell.grid_zone] += worst_kw * cell.pue
         thermal = self._thermals.get(cell.thermal_zone or "")
         if thermal is None:
             return
-        self._heat_kw[thermal.name] += worst_kw
-        for other, share in self._warms.get(thermal.name, ()):
-            self._heat_kw[other.name] += share * worst_kw
+        until = self._snapshot.now + timedelta(seconds=OVERRUN * run_s)
+        for name, share in ((thermal.name, 1.0), *((other.name, s) for other, s in self._warms.get(thermal.name, ()))):
+            self._heat_kw[name] += share * worst_kw
+            self._lasting[name].append((until, share * worst_kw))
+            if name in self._ahead:
+                self._ahead[name].add(share * worst_kw, until)
         if thermal.name in self._debt_kw:
             self._debt_kw[thermal.name] += worst_kw
 

@@ -15,8 +15,9 @@ from embellie.domain.limits import fresh_value
 from embellie.domain.snapshot import Quality, Reading, ThermalZoneState
 from embellie.thermal.conflicts import Conflict
 from embellie.thermal.duties import Duty
-from embellie.thermal.ladder import Level, ZoneHeat, ZoneResponse
-from embellie.thermal.outlook import ReachedSupply, ZoneAhead, barrier_kw, limited_role
+from embellie.thermal.ladder import ZoneResponse
+from embellie.thermal.outlook import ReachedSupply, ZoneAhead, barrier_kw
+from embellie.thermal.rungs import Level, ZoneHeat
 from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import Role, ZoneSettings
 from embellie.thermal.weather import AmbientForecast
@@ -87,7 +88,7 @@ def snapshot_state(
         answer: Where the ladder stands.
     """
     zone = now.settings
-    inlet, supply = now.reading(limited_role(zone)), now.reading(Role.SUPPLY)
+    inlet, supply = now.reading(zone.limited_role), now.reading(Role.SUPPLY)
     value, supply_c = fresh_value(inlet), fresh_value(supply)
     barrier = None
     if value is not None:

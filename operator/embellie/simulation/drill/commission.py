@@ -31,6 +31,8 @@ _SUPPLY_SPARE_K = 3.0
 _AIR_TAU_S, _LIQUID_TAU_S = 420.0, 300.0
 MAX_AGE_S = 120.0
 _HOT_C = 46.0
+_DERATING_STEP_K = 1.0
+"""How fine a maker's derating table is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +140,8 @@ def _approach_k(worst: Survey, loads: np.ndarray, k: int, setpoint_c: float) -> 
 
 def _derating(capacity_kw: np.ndarray, design_c: float, told_kw: float) -> tuple[Row, ...]:
     """Write the capacity on days hotter than the design as rows, each with what its hot end carries."""
-    edges = [design_c, *(float(t) for t in OUTDOOR_C if t > design_c)]
+    hottest_c = float(OUTDOOR_C[-1])
+    edges = [*np.arange(design_c, hottest_c, _DERATING_STEP_K).tolist(), hottest_c]
     rows = []
     for low, high in pairwise(edges):
         kw = float(np.interp(high, OUTDOOR_C, capacity_kw))

@@ -63,6 +63,57 @@ def useful_gpu_s(spec: PlantSpec, course: Course, jobs: list[DrillJob], limits: 
     return done_s
 
 
+_AHEAD_S = 48 * 3600.0
+"""How far beyond the end of a drill a start of its last hours is judged."""
+
+
+def useful_without_pauses_gpu_s(spec: PlantSpec, course: Course, jobs: list[DrillJob], limits: "Limits") -> Array:
+    """Return the work that the oracle gets done in each step [GPU s] when it may not pause.
+
+    It starts, first come first served, whatever fits for the whole of its run, of which it knows the true length and
+    power, beside all that still runs then, in the true weather: what lies between this and `useful_gpu_s` no scheduler
+    can have that judges a start by its whole run, whatever it learns.
+    """
+    zones = zone_names(spec)
+    per_row = spec.hall.racks_per_row * spec.hall.nodes_per_rack
+    sizes = [spec.loop.nodes if zone == "loop" else per_row for zone in zones]
+    idle_kw = np.array(sizes) * spec.node.idle_kw
+    steps = int(course.span_s / STEP_S)
+    moments = [step * STEP_S for step in range(int((course.span_s + _AHEAD_S) / STEP_S))]
+    room_kw = np.array([limits.zone_kw(at_s) - idle_kw for at_s in moments])
+    site_kw = np.array([limits.site_kw(at_s) for at_s in moments]) - idle_kw.sum()
+    waiting = sorted(jobs, key=lambda j: (j.submit_s, j.id))
+    running: list[tuple[int, int, DrillJob]] = []
+    done_s = np.zeros(steps)
+    for step in range(steps):
+        running = [one for one in running if one[0] > step]
+        nodes = [_Nodes(size, spec.node.gpus) for size in sizes]
+        for _, zone, job in running:
+            nodes[zone].take(job.pods, job.gpus_per_pod)
+        left: list[DrillJob] = []
+        for k, job in enumerate(waiting):
+            if job.submit_s > moments[step] or not any(one.free_gpus for one in nodes):
+                left += waiting[k:]
+                break
+            end = step + max(1, round(job.work_s / STEP_S))
+            kw = _added_kw(spec, job)
+            open_zones = [
+                z for z in range(len(zones))
+                if nodes[z].fits(job.pods, job.gpus_per_pod) and kw <= room_kw[step:end, z].min(initial=np.inf)
+            ]  # fmt: skip
+            if not open_zones or kw > site_kw[step:end].min(initial=np.inf):
+                left.append(job)
+                continue
+            zone = max(open_zones, key=lambda z, s=slice(step, end): room_kw[s, z].min())  # type: ignore[misc]
+            nodes[zone].take(job.pods, job.gpus_per_pod)
+            room_kw[step:end, zone] -= kw
+            site_kw[step:end] -= kw
+            running.append((end, zone, job))
+            done_s[step : min(end, steps)] += job.gpus * STEP_S
+        waiting = left
+    return done_s
+
+
 class _Nodes:
     """Equal nodes, as how many of them have 0, 1, 2, ... GPUs free; filled best fit, pod by pod."""
 
