@@ -64,9 +64,8 @@ def gaia(policy: str, *more: str) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def itp_capacity(utilisation: float) -> float:
-    """Return the GPUs on which the month's work is such a utilisation."""
-    first, last = MONTH_S
+def itp_capacity(utilisation: float, first: float = MONTH_S[0], last: float = MONTH_S[1]) -> float:
+    """Return the GPUs on which the work that comes between two submit times [s] is such a utilisation of that time."""
     with gzip.open(DATA / "jobs/itp2021.csv.gz", "rt") as file:
         hours = sum(
             float(row["gpus"]) * min(float(row["duration_s"]), last - float(row["submit_time_s"])) / 3600.0

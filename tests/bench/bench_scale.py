@@ -15,6 +15,7 @@ to the second, so up to one second too long) to the moment that a watch shows th
 import argparse
 import contextlib
 import json
+import math
 import sys
 import tempfile
 import threading
@@ -44,7 +45,7 @@ from embellie_testbed.product import (
 )
 
 TENANT = "research"
-IDLE_S = 60.0
+IDLE_S = 90.0
 ZONES = ("west", "east")
 
 
@@ -237,11 +238,16 @@ def let_events_be_said(count: int, start: Mapping[str, float]) -> None:
     time.sleep(max(0.0, count / RATE_PER_S - start["all_plans_written_s"]))
 
 
-def plan_seconds(operator: Program) -> float:
-    """Mean duration of snapshot-to-plan per turn so far [s]."""
-    return metric(operator, "embellie_turn_seconds_sum").get('{part="plan"}', 0.0) / max(
-        1.0, metric(operator, "embellie_turn_seconds_count").get('{part="plan"}', 0.0)
-    )
+def planning(operator: Program) -> tuple[float, float]:
+    """Time from snapshot to plan in all turns so far [s], and how many turns planned."""
+    total, turns = (metric(operator, f"embellie_turn_seconds_{kind}") for kind in ("sum", "count"))
+    return total.get('{part="plan"}', 0.0), turns.get('{part="plan"}', 0.0)
+
+
+def mean_plan_s(after: tuple[float, float], before: tuple[float, float] = (0.0, 0.0)) -> float:
+    """Mean duration of snapshot to plan per turn between two moments [s]; not a number where none planned."""
+    turns = after[1] - before[1]
+    return (after[0] - before[0]) / turns if turns else math.nan
 
 
 def measure_release(plane: ControlPlane, exchange: Path, count: int) -> dict[str, float]:
@@ -374,10 +380,12 @@ def run_full_house(jobs: int, pods: int, nodes: int) -> dict[str, Any]:
         found["held"] = held(kube)
         operator, start = measure_start(plane, exchange, jobs + pods)
         found |= start
-        found["plan_s"] = plan_seconds(operator)
+        found["plan_s"] = mean_plan_s(planning(operator))
         found["rss_mib_held"] = psutil.Process(operator.pid).memory_info().rss / 2**20
         let_events_be_said(jobs + pods, start)
+        settled = planning(operator)
         found["idle_core_share_all_held"] = cpu_share(operator.pid, IDLE_S)
+        found["plan_settled_s"] = mean_plan_s(planning(operator), settled)
         say(json.dumps(found, indent=1))
         found["release"] = measure_release(plane, exchange, jobs + pods)
         found["rss_mib_peak"] = peak_mib(operator.pid)
@@ -444,7 +452,8 @@ def main() -> int:
     burst = rest["burst"]
     rows = [
         ("first complete snapshot after start", f"{full['first_snapshot_s']:.1f} s", "<= 20 s"),
-        ("planning turn (snapshot to plan)", f"{full['plan_s']:.2f} s", "< 2 s"),
+        ("planning turn, the first ones after a start", f"{full['plan_s']:.2f} s", "< 2 s"),
+        ("planning turn, once all events have come", f"{full['plan_settled_s']:.2f} s", "< 2 s"),
         ("decision to release, p99", f"{full['release']['decision_to_release_p99_s']:.1f} s", "< 5 s"),
         ("releases sustained", f"{full['release']['rate_per_s']:.0f} /s", ">= 200 /s, or the next row"),
         ("  the API server's own limit here", f"{full['bare']['bare_releases_per_s']:.0f} /s", "(bare patches)"),
@@ -458,6 +467,7 @@ def main() -> int:
         (f"{options.burst} Jobs at once: first released", f"{burst['first_released_s']:.1f} s", "(Kueue: 25 s)"),
         (f"{options.burst} Jobs at once: all released", f"{burst['all_released_s']:.1f} s", "<= 20 s (Kueue: 61 s)"),
         ("  created and patched by hand", f"{by_hand_s(burst, rest['bare']):.1f} s", "(bare, no operator)"),
+        ("  the same until it runs", f"{burst['released'] / rest['bare']['bare_started_per_s']:.1f} s", "(bare)"),
         ("  operator CPU for it", f"{burst['operator_cpu_s']:.1f} s", "< 15 s"),
         ("  operator memory", f"{burst['operator_peak_mib']:.0f} MiB", "< 226 MiB"),
         (f"idle with {options.jobs} held", f"{100 * rest['idle_core_share']:.1f} % of a core", "< 5 %"),

@@ -9,16 +9,17 @@ choosing; nothing is reported on them.
 import argparse
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+from bench_replay import itp_capacity
 
 from embellie.planning.inputs import make_jobs, make_zones
 from embellie.planning.problem import BoolArray, Problem
 from embellie.planning.slack import Queue
 from embellie.planning.solver import Effort, solve
-from embellie.simulation.whatif import planned
 from embellie.simulation.whatif.ahead import Ahead
 from embellie.simulation.whatif.axis import IntArray
 from embellie.simulation.whatif.carbon_file import make_axis, read_carbon
@@ -28,6 +29,7 @@ from embellie.simulation.whatif.jobs_file import read_jobs
 from embellie.simulation.whatif.lengths import TrueLengths
 from embellie.simulation.whatif.outcome import judge, window
 from embellie.simulation.whatif.outlook import Perfect
+from embellie.simulation.whatif.planned import WARM, Items, Planned
 from embellie.simulation.whatif.slack import Slack
 from embellie.simulation.whatif.study import WAIT_PRICE, Power, Setup, bound_carbon_kg, make_setup, run_fifo
 
@@ -36,14 +38,14 @@ BEGIN = datetime(2021, 3, 5, tzinfo=UTC)
 _PAST = timedelta(days=14)
 
 
-class AllKnown(planned.Planned):
+class AllKnown(Planned):
     """Knows every arrival of its horizon, and so keeps nothing for unknown ones."""
 
-    def _must_start(self, queue: Queue, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
+    def must_start(self, queue: Queue, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
         del queue, now, engine
         return np.zeros(jobs.size, dtype=bool)
 
-    def _coming(self, now: int) -> planned._Items:
+    def coming(self, now: int) -> Items:
         work, per = self._case.work, self._per
         first, last = np.searchsorted(work.arrival, [now + 1, now + (self._ahead.slots - 1) * per])
         jobs = np.arange(first, last)
@@ -51,7 +53,7 @@ class AllKnown(planned.Planned):
         release = -(-(work.arrival[jobs] - now) // per)
         slots = np.maximum(1.0, np.round(rest))
         share = rest / slots
-        return planned._Items(
+        return Items(
             gpus=work.gpus[jobs] * share,
             power_kw=self._net_kw[jobs] * share,
             slots=slots,
@@ -70,14 +72,13 @@ def set_up(zone: str, days: int, utilisation: float) -> Setup:
         raise SystemExit("the trace and the grid's history must have a calendar")
     first_s, last_s = ((t - trace.anchor).total_seconds() for t in (BEGIN, BEGIN + timedelta(days=days)))
     jobs = tuple(job for job in trace.jobs if first_s <= job.submit_s < last_s)
-    gpu_h = sum(job.gpus * min(job.duration_s, last_s - job.submit_s) / 3600.0 for job in jobs)
     row = (trace.anchor - history.start) // history.step
     hour = timedelta(hours=1)
     past = make_axis(history, step=hour, first_row=row - _PAST // history.step, hours=_PAST / hour)
     return make_setup(
         jobs,
         make_axis(history, step=hour, first_row=row),
-        Site(capacity_gpus=round(gpu_h / (24.0 * days) / utilisation), idle_kw_per_gpu=0.4, pue=1.2),
+        Site(capacity_gpus=itp_capacity(utilisation, first_s, last_s), idle_kw_per_gpu=0.4, pue=1.2),
         slack=Slack(),
         power=Power(),
         pausable=1.0,
@@ -140,12 +141,13 @@ def main() -> None:
     most = base - bound_carbon_kg(case, (fifo,), base, span)
     print(f"{told.zone}, {case.work.count} jobs, {told.utilisation:.0%}: at most {most / base:.2%} can be saved")
     print(f"{'a plan made once, everything known':<48} {offline(case, fifo, told.seconds) / most:6.1%} of that")
-    for name, rule in (("all arrivals known", AllKnown), ("arrivals not known", planned.Planned)):
+    for name, rule in (("all arrivals known", AllKnown), ("arrivals not known", Planned)):
         for steps in map(int, told.steps.split(",")):
-            planned._WARM = Effort(first_iterations=steps, improve=False, prove=False)
+            warm = replace(WARM, first_iterations=steps)
             ahead = Ahead(case.axis, Perfect(case.axis), horizon_h=96.0, past=setup.past)
             began = time.process_time()
-            schedule = Engine(case, rule(case, ahead, TrueLengths(case.work.length), wait_price=WAIT_PRICE)).run()
+            lengths = TrueLengths(case.work.length)
+            schedule = Engine(case, rule(case, ahead, lengths, wait_price=WAIT_PRICE, warm=warm)).run()
             both = window(case, schedule, fifo)
             ours, theirs = judge(schedule, case, both), judge(fifo, case, both)
             told_so = f"planned every hour, {steps} price steps, {name}"

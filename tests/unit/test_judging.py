@@ -215,6 +215,10 @@ def test_an_imperfect_file_still_gives_finite_scores(change: object, tmp_path: P
         (lambda _: grid(366).assign(gen_natgas_mw=0.0, gen_wind_mw=0.0), "no usable value"),
         (lambda _: grid(366)[["timestamp_utc"]].assign(ci_lifecycle_g_per_kwh=0.0), "no usable value"),
         (lambda f: f[["timestamp_utc"]].assign(ci_lifecycle_g_per_kwh=-1.0), "no usable value"),
+        (
+            lambda _: grid(420)[["timestamp_utc"]].assign(gen_coal_mw=9.0),
+            "test window. Found: generation by source is not",
+        ),
         (lambda f: f.assign(timestamp_utc=f["timestamp_utc"].str.removesuffix("Z")), "no time zone"),
         (lambda f: f.drop(columns="timestamp_utc"), "timestamp_utc is missing"),
     ],

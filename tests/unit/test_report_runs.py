@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ledgers import HOUR, T0, ran, report, run, swinging, write, zone_hour
 
+from embellie.cli.reporting.text import savings_lines
 from embellie.ledger import Draft, Kind, Ledger, compact
 
 DAY = timedelta(days=1)
@@ -312,3 +313,17 @@ def test_work_that_waits_over_the_edge_of_two_periods_is_charged_to_one_of_them(
     for one in (first, then, both):
         assert one["verdict"] == "about zero"
         assert one["savedKg"]["value"] == pytest.approx(0.0, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("kg", "words"),
+    [
+        (30.0, "will emit 30.0 kg more than what first come, first served would have left (-20 kWh over all zones)"),
+        (-30.0, "will emit 30.0 kg less than what first come, first served would have left (-20 kWh over all zones)"),
+    ],
+)
+def test_less_energy_that_is_owed_in_a_dirtier_zone_is_more_emissions(path: Path, kg: float, words: str) -> None:
+    write(path, [*swinging(72), ran(0), ran(1), ran(2)])
+    cluster = document(path, "2026-03-28", "2026-03-31")["cluster"]
+    cluster["saving"] |= {"owedKwh": -20.0, "owedKg": {"clean": kg - 40.0, "dirty": 40.0}}
+    assert words in " ".join(savings_lines(cluster))

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embellie.accounting import Run, Signal
+from embellie.accounting import Run, Signal, footprint, interval
 from embellie.accounting.allocation import GangUse, NodeEnergy, allocate
 from embellie.accounting.embodied import hardware_for
+from embellie.accounting.savings import METHOD as SAVINGS_METHOD
 from embellie.accounting.savings import (
     Draws,
     Range,
@@ -56,6 +57,12 @@ def saved(
     replayed = replay_counterfactual(seen, site, window, uncertainty=uncertainty, draws=draws)
     ci = intensities({"west": signal}, site.zone_powers(), window)
     return savings(replayed.draws, ci, signal.kind, uncertainty=uncertainty)
+
+
+def test_the_page_names_the_methods_that_the_code_writes() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    for method in (interval.METHOD, SAVINGS_METHOD, footprint.METHOD):
+        assert f"**{method}**" in text
 
 
 EXAMPLE = [ran("a", 0, 2, 2, held=True), ran("b", 1, 1, 1)]

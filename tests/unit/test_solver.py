@@ -4,6 +4,7 @@
 import itertools
 import json
 import math
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,6 +177,35 @@ def test_an_instance_that_cannot_be_read_says_which_field(tmp_path: Path) -> Non
     result = CliRunner().invoke(cli, ["plan", "bench", "--instance", str(path)])
     assert result.exit_code == 1
     assert "no field gpus" in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("no JSON", "cannot be read as JSON"),
+        ("[1, 2]", "must be an instance or a certificate"),
+        ('{"instance": 3}', "the instance's format is None"),
+        ('{"format": "embellie-plan/1", "zones": {"gpus": 3}}', "no field"),
+    ],
+)
+def test_a_file_that_is_no_instance_says_what_one_is(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "instance.json"
+    path.write_text(text)
+    result = CliRunner().invoke(cli, ["plan", "bench", "--instance", str(path)])
+    assert result.exit_code == 1
+    assert says in result.output
+
+
+@pytest.mark.parametrize("value", [3, -1.5, "x", None, [], [[]], [None], {}, [float("nan")], [10**400]], ids=repr)
+def test_a_field_of_an_instance_that_is_something_else_is_refused_or_read(value: object) -> None:
+    whole = instance_to_dict(instance(3, 0))
+    for part in (whole, whole["zones"], whole["jobs"]):
+        for name in part:
+            kept, part[name] = part[name], value
+            # What is no ValueError fails the test.
+            with suppress(ValueError):
+                instance_from_dict(whole)
+            part[name] = kept
 
 
 def test_instances_survive_the_file() -> None:
@@ -371,3 +401,22 @@ def test_prices_move_with_the_hour() -> None:
     prices = Prices(gpu=np.arange(4.0)[None], power=none, heat=none, floor=none)
     moved = shifted(prices, np.arange(5.0), np.arange(5.0), 1.0)
     assert moved.gpu.tolist() == [[1.0, 2.0, 3.0, 0.0]]
+
+
+def test_work_that_is_only_expected_makes_hours_dear_and_gets_no_place() -> None:
+    problem = instance(80, 2)
+    sought = np.arange(80) < 40
+    quick = Effort(first_iterations=30, improve=False, prove=False)
+    all_of_it, part = (
+        solve(problem, budget_s=math.inf, clock=still, effort=quick, sought=rows) for rows in (None, sought)
+    )
+    assert (part.zone[~sought] == -1).all()
+    assert (part.zone[sought] >= 0).any()
+    assert np.array_equal(part.prices.gpu, all_of_it.prices.gpu)
+    assert np.array_equal(part.prices.heat, all_of_it.prices.heat)
+
+
+@pytest.mark.parametrize("more", [{"improve": False}, {"prove": False}])
+def test_a_plan_for_some_jobs_only_is_neither_improved_nor_proved(more: dict[str, bool]) -> None:
+    with pytest.raises(ValueError, match="sought"):
+        solve(instance(5, 0), budget_s=1.0, clock=still, effort=Effort(**more), sought=np.ones(5, dtype=bool))

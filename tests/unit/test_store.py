@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The store: events and lists together, whatever order they come in."""
 
+import contextlib
+import threading
+
 from embellie.cluster.records import parse_job
 from embellie.cluster.store import Resource, Store
 from embellie.domain import names
@@ -70,6 +73,32 @@ def test_work_that_did_not_opt_in_wakes_nobody_but_its_gpus_count():
     assert not store.wake.is_set()
     assert store.view().workloads[0].gpus == 16
     assert store.view().workloads[0].opted_in is False
+
+
+def test_what_comes_while_a_plan_is_made_is_there_after_it_even_after_one_that_failed():
+    store, began = Store(), threading.Event()
+
+    def tell() -> None:
+        began.set()
+        store.apply(Resource.JOBS, "ADDED", job("late"))
+
+    told = threading.Thread(target=tell)
+    with contextlib.suppress(RuntimeError), store.still(60.0):
+        told.start()
+        began.wait()
+        told.join(0.1)
+        assert uids(store) == set()
+        raise RuntimeError
+    told.join()
+    assert uids(store) == {"late"}
+
+
+def test_a_plan_that_takes_too_long_keeps_no_event_waiting():
+    store = Store()
+    with store.still(0.01):
+        for uid in ("one", "two"):
+            store.apply(Resource.JOBS, "ADDED", job(uid))
+        assert uids(store) == {"one", "two"}
 
 
 def test_garbage_in_foreign_fields_is_read_as_nothing():

@@ -173,3 +173,22 @@ def test_either_files_or_a_zone_must_be_given(tmp_path):
     code, output = fit("--zone", "row")
     assert code == 1
     assert "--prometheus-url" in output
+    code, output = fit("--zone", "row", "--prometheus-url", "http://127.0.0.1:1", "--kubeconfig", "/nowhere/at-all")
+    assert code == 1
+    assert "no access to a cluster" in output
+
+
+def test_one_run_alone_is_no_test_and_a_power_that_stands_still_teaches_no_warming(tmp_path):
+    path = samples(tmp_path / "all.csv")
+    rows = pd.read_csv(path)
+    one = rows[rows["run_id"] == "run0"]
+    moving, still = tmp_path / "moving.csv", tmp_path / "still.csv"
+    one.to_csv(moving, index=False)
+    one.assign(gpu0_power_w=198.0 + one["gpu0_power_w"] % 1, gpu1_power_w=198.0).to_csv(still, index=False)
+    for file, marked in ((moving, None), (still, ["default/gpu0", "default/gpu1"])):
+        parameters = figures(tmp_path, file)["parameters"]
+        assert parameters["validation"] == "one run that predicts itself, which tests nothing"
+        assert parameters.get("power_hardly_moved") == marked
+        assert all(-20.0 <= die["t0_c"] <= 60.0 for die in parameters["die"].values())
+    assert "hardly moved, so what a watt warms is not known: fit runs at several powers" in fit(still)[1]
+    assert "hardly moved" not in fit(path)[1]

@@ -164,13 +164,15 @@ def test_the_command_reads_a_trace_with_bad_rows_and_writes_numbers_and_a_page(t
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--wait", "6h"], "6x24"),
+        (["--wait", "6h"], "--wait: '6h' must be two numbers of hours, such as 6x24"),
+        (["--slack", "-3h"], "--slack: '-3h' is not a duration"),
         (["--wait", "6x24", "--slack", "24h"], "only one of"),
         (["--interruptible", "2"], "--interruptible"),
         (["--forecast", "magic"], "--forecast"),
         (["--seeds", "9..0"], "--seeds"),
-        (["--step", "soon"], "5s, 30min or 1h"),
-        (["--start-hour", "9999"], "is not in it"),
+        (["--step", "soon"], "--step must be a length of time such as 5s, 30min or 1h"),
+        (["--horizon", "soon"], "--horizon must be a length of time"),
+        (["--start-hour", "9999"], "--start-hour must lie within the 3 h of the carbon file"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_named(tmp_path: Path, args: list[str], words: str) -> None:

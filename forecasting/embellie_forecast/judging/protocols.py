@@ -111,10 +111,10 @@ def _span(values: FloatArray, history: ZoneHistory, issues: IntArray) -> FloatAr
 def _check(
     protocol: Protocol, target: Target, truth: FloatArray, name: str, history: ZoneHistory, issues: IntArray
 ) -> None:
+    found = f". Found: {'; '.join(history.notes)}" if history.notes else ""
     if not np.isfinite(truth).any():
         column = "re_pct (0..100)" if target is Target.RENEWABLE_SHARE else f"{name} (over 0)"
         mix = "" if target is Target.MARGINAL else ", or generation by source (gen_<source>_mw)"
-        found = f". Found: {'; '.join(history.notes)}" if history.notes else ""
         raise ProtocolError(
             f"the file has no usable value of the target {target.value}: it needs a column {column}{mix}{found}"
         )
@@ -129,4 +129,4 @@ def _check(
             f"{instant_of(int(issues[-1])):%Y-%m-%d}, and {covered}; use --protocol rolling"
         )
     if not np.isfinite(_span(truth, history, issues)).any():
-        raise ProtocolError(f"{name} has no usable value in the test window")
+        raise ProtocolError(f"{name} has no usable value in the test window{found}")

@@ -9,9 +9,11 @@ comes to both kinds of energy.
 import math
 from dataclasses import dataclass
 
-from embellie.accounting.interval import METHOD
+from embellie.accounting.interval import METHOD as ACCOUNTS_METHOD
 from embellie.domain.reasons import SignalKind
 
+METHOD = "embellie-card/2"
+"""By which a card's interval is made out of accounts, whatever made those."""
 ENERGY_MEASURED, ENERGY_ESTIMATED, INTENSITY, EMBODIED = 0.03, 0.50, 0.10, 0.50
 """Relative uncertainties (90 %): metered and assumed energy, a grid's published intensity, a table's embodied mass."""
 EDGES_S = 15.0
@@ -46,7 +48,8 @@ class Footprint:
     signal_kind: str
     hours: float = math.inf
     """How long it ran: of short work a larger part lies between two samples."""
-    method: str = METHOD
+    accounts_method: str = ACCOUNTS_METHOD
+    """By which the accounts were made."""
 
     @property
     def kwh(self) -> float:
@@ -96,7 +99,7 @@ class Footprint:
             f"{self.name} used {_amount(self.kwh)} kWh{guessed} over {_amount(self.gpu_hours)} GPU-hours and emitted "
             f"{_mass(self.total_g)} CO2e (90 % interval {_mass(low)} to {_mass(high)}): {dynamic} dynamic, "
             f"{idle} idle, {embodied} embodied; mean carbon intensity {self.g_per_kwh:.0f} g/kWh "
-            f"({SignalKind(self.signal_kind).words}, location-based); method {self.method}."
+            f"({SignalKind(self.signal_kind).words}, location-based); methods {self.accounts_method}, {METHOD}."
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from embellie.cli.values import NewFile, written
 from embellie.domain.durations import parse_duration
 
 MAX_LATENCY_HOURS = 48
@@ -33,7 +34,7 @@ WEATHER_WORDS = {
 @click.option("--refit", type=click.Choice(["auto", "none"]), default="auto", show_default=True,
               help="auto fits again every week on what was known; none fits once, before the test.")  # fmt: skip
 @click.option("--latency", default="0h", show_default=True, help="Withhold the last readings, as in 6h.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+@click.option("--json", "json_path", type=NewFile(allow_dash=True),
               help="Write the scores to this file; - is the terminal.")  # fmt: skip
 def backtest(
     files: tuple[Path, ...], target: str, protocol: str, weather: str, refit: str, latency: str, json_path: Path | None
@@ -77,10 +78,8 @@ def backtest(
         if quiet:
             click.echo(text, nl=False)
         else:
-            try:
+            with written(json_path):
                 json_path.write_text(text, encoding="utf-8")
-            except OSError as error:
-                raise click.ClickException(f"{json_path} cannot be written: {error.strerror or error}") from error
     if all("error" in result for result in results):
         raise click.ClickException("no file could be scored")
 

@@ -8,7 +8,7 @@ import click
 
 from embellie.cli.ledger import ledger_option
 from embellie.cli.session import Where, cluster_options, parse_target
-from embellie.ledger import Kind, LedgerError, LedgerReader
+from embellie.ledger import Kind, LedgerError, LedgerReader, unchanged
 
 
 @click.command()
@@ -22,6 +22,7 @@ def card(where: Where, target: str, uid: str | None, output: str, ledger: Path) 
 
     It is refused where accounts cover less than 95 % of its hours, or intensities less than 95 % of its energy.
     """
+    from embellie.accounting.footprint import METHOD
     from embellie.cli.reporting.period import ReportError
     from embellie.cli.reporting.workload import accounts_of
 
@@ -29,7 +30,7 @@ def card(where: Where, target: str, uid: str | None, output: str, ledger: Path) 
     namespace = where.current_namespace()
     try:
         with LedgerReader(ledger) as reader:
-            entries = reader.entries(kinds=[Kind.ACCOUNT, Kind.RUN])
+            entries = (e for e in unchanged(reader.entries()) if e.kind in (Kind.ACCOUNT, Kind.RUN))
             found, accounted = accounts_of(entries, f"{namespace}/{kind.lower()}/{name}")
     except LedgerError as error:
         raise click.ClickException(str(error)) from error
@@ -68,7 +69,7 @@ def card(where: Where, target: str, uid: str | None, output: str, ledger: Path) 
             "signalKind": footprint.signal_kind,
             "hours": footprint.hours,
             "gpuHours": footprint.gpu_hours,
-            "method": footprint.method,
+            "method": {"accounts": footprint.accounts_method, "card": METHOD},
             "running": account.running,
             "accountedUntil": account.until.isoformat(),
         }

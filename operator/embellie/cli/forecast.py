@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from embellie.cli.forecast_plot import draw, save_png
+from embellie.cli.values import NewFile, written
 
 if TYPE_CHECKING:
     from embellie_forecast.clock import ForecastClock
@@ -22,8 +23,8 @@ PIPED_WIDTH = 110
 
 @click.command()
 @click.argument("zone")
-@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw the forecast into this PNG file.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+@click.option("--png", type=NewFile(), help="Draw the forecast into this PNG file.")
+@click.option("--json", "json_path", type=NewFile(allow_dash=True),
               help="Write the forecast to this file in the exchange format; - is the terminal.")  # fmt: skip
 @click.option("--dir", "directory", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_DIRECTORY,
               show_default=True, help="Where a forecaster serves its forecasts.")  # fmt: skip
@@ -57,18 +58,16 @@ def forecast(
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     show = UTC if utc else None
-    try:
-        if png is not None:
+    if png is not None:
+        with written(png):
             save_png(document, png, zone=show)
-        if json_path is not None:
-            text = json.dumps(document.to_json(), indent=1) + "\n"
-            if str(json_path) == "-":
-                click.echo(text, nl=False)
-                return
+    if json_path is not None:
+        text = json.dumps(document.to_json(), indent=1) + "\n"
+        if str(json_path) == "-":
+            click.echo(text, nl=False)
+            return
+        with written(json_path):
             json_path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        where = error.filename or png or json_path
-        raise click.ClickException(f"{where} cannot be written: {error.strerror or error}") from error
     _print(document, utc=utc)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from embellie.cli.values import FiniteRange
+
 
 @click.group(name="operator")
 def operator_group() -> None:
@@ -49,7 +51,7 @@ def operator_group() -> None:
     envvar="EMBELLIE_TURN_SECONDS",
     default=15.0,
     show_default=True,
-    type=click.FloatRange(0.05, 1e6),
+    type=FiniteRange(0.05, 1e6),
     help="The time between two turns, in the operator's clock.",
 )
 @click.option(
@@ -57,7 +59,7 @@ def operator_group() -> None:
     envvar="EMBELLIE_MAX_LIMIT_HOLD_SECONDS",
     default=14400.0,
     show_default=True,
-    type=click.FloatRange(0, 1e6),
+    type=FiniteRange(0, 1e6),
     help="How long a limit may hold past the bound.",
 )
 @click.option(
@@ -65,7 +67,7 @@ def operator_group() -> None:
     envvar="EMBELLIE_RELEASE_RATE",
     default=400.0,
     show_default=True,
-    type=click.FloatRange(0, 10000, min_open=True),
+    type=FiniteRange(0, 10000, min_open=True),
     help="The most releases per second.",
 )
 @click.option(
@@ -94,7 +96,7 @@ def operator_group() -> None:
     envvar="EMBELLIE_LEDGER_INTERVAL_SECONDS",
     default=900.0,
     show_default=True,
-    type=click.FloatRange(60, 3600),
+    type=FiniteRange(60, 3600),
     help="Length of an account, in the operator's clock.",
 )
 @click.option(
@@ -102,7 +104,7 @@ def operator_group() -> None:
     envvar="EMBELLIE_LEDGER_RETENTION_DAYS",
     default=400.0,
     show_default=True,
-    type=click.FloatRange(7, 36500),
+    type=FiniteRange(7, 36500),
     help="Older records become daily accounts.",
 )
 @click.option(

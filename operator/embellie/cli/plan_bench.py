@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from embellie.cli.values import FiniteRange, NewFile, written
+
 if TYPE_CHECKING:
     from embellie.planning.problem import Problem
 
@@ -22,16 +24,14 @@ _RESTARTS = 10_000
 @click.option("--hours", type=click.IntRange(8, 2000), default=168, show_default=True, help="Slots of an hour.")
 @click.option(
     "--load",
-    type=click.FloatRange(0, 10, min_open=True),
+    type=FiniteRange(0, 10, min_open=True),
     default=0.4,
     show_default=True,
     help="GPU-hours asked for over GPU-hours there are.",
 )
-@click.option(
-    "--future", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Share of jobs released later."
-)
+@click.option("--future", type=FiniteRange(0, 1), default=0.0, show_default=True, help="Share of jobs released later.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed gives another instance.")
-@click.option("--budget", type=click.FloatRange(0.05, 3600), default=15.0, show_default=True, help="Seconds to use.")
+@click.option("--budget", type=FiniteRange(0.05, 3600), default=15.0, show_default=True, help="Seconds to use.")
 @click.option(
     "--clock",
     type=click.Choice(["wall", "cpu"]),
@@ -44,8 +44,8 @@ _RESTARTS = 10_000
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="An instance (JSON as in a certificate) instead of a random one.",
 )
-@click.option("--certificate", type=click.Path(dir_okay=False, path_type=Path), help="Write instance, prices and plan.")
-@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Write the numbers as JSON.")
+@click.option("--certificate", type=NewFile(), help="Write instance, prices and plan.")
+@click.option("--json", "out", type=NewFile(), help="Write the numbers as JSON.")
 def bench(
     jobs: int,
     zones: int,
@@ -90,10 +90,12 @@ def bench(
         "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
     if certificate is not None:
-        certificate.write_text(json.dumps(certificate_to_dict(problem, solution)), encoding="utf-8")
+        with written(certificate):
+            certificate.write_text(json.dumps(certificate_to_dict(problem, solution)), encoding="utf-8")
     text = json.dumps(found, indent=2)
     if out is not None:
-        out.write_text(text + "\n", encoding="utf-8")
+        with written(out):
+            out.write_text(text + "\n", encoding="utf-8")
     click.echo(text)
 
 
@@ -109,8 +111,13 @@ def _read(path: Path) -> "Problem":
 
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise click.ClickException(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise click.ClickException(f"{path} must be an instance or a certificate, as --certificate writes it")
+    try:
         return instance_from_dict(data.get("instance", data))
-    except (OSError, ValueError, AttributeError) as error:
+    except ValueError as error:
         raise click.ClickException(f"{path}: {error}") from error
 
 

@@ -7,6 +7,7 @@ import time
 import click
 
 from embellie.cli.session import Where, cluster_options
+from embellie.cli.values import FiniteRange
 from embellie.watchdog import commands
 from embellie.watchdog.log import silence
 from embellie.watchdog.release import Held
@@ -18,7 +19,7 @@ from embellie.watchdog.sweep import list_held
 @click.option("--lock", is_flag=True, help="Also keep the operator from holding again, until it is unlocked.")
 @click.option(
     "--release-seconds",
-    type=click.FloatRange(0.5, 86400),
+    type=FiniteRange(0.5, 86400),
     default=300.0,
     show_default=True,
     help="Spread the releases over this time.",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embellie.cli.replay_inputs import Options, gather, outlook_for, parse_seeds, parse_time
+from embellie.cli.values import FiniteRange, NewFile, written
 from embellie.simulation.whatif.baselines import THRESHOLD_G_PER_KWH
 from embellie.simulation.whatif.lengths import LENGTHS
 from embellie.simulation.whatif.ours import WAIT_PRICE
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from embellie.simulation.whatif.jobs_file import JobTrace
 
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
-NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 _SHOWN = 5
 PRESETS: dict[str, dict[str, Any]] = {
     "gaia": {
@@ -62,9 +62,7 @@ def _readable(command: Callable[[], None]) -> None:
 @click.option("--column", help="Column of the carbon file; without it the life-cycle intensity.")
 @click.option("--time-column", default="auto", show_default=True, help="Its column of times.")
 @click.option("--start-hour", type=click.IntRange(0), help="Hour of the carbon file where the trace begins.")
-@click.option(
-    "--hours", type=click.FloatRange(0, min_open=True), help="Use so many hours of carbon; work must end within."
-)
+@click.option("--hours", type=FiniteRange(0, min_open=True), help="Use so many hours of carbon; work must end within.")
 @click.option("--anchor", help="Instead of --start-hour: the moment (UTC) of submit time 0, such as 2021-03-04T00:00Z.")
 @click.option("--from", "submitted_from", help="Replay only work submitted at this moment (UTC) or later.")
 @click.option("--until", "submitted_until", help="Replay only work submitted before this moment (UTC).")
@@ -79,7 +77,7 @@ def _readable(command: Callable[[], None]) -> None:
 )
 @click.option(
     "--capacity",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help="GPUs of the cluster; without it there are always enough.",
 )
 @click.option(
@@ -94,44 +92,48 @@ def _readable(command: Callable[[], None]) -> None:
 )
 @click.option(
     "--wait-price",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=WAIT_PRICE,
     show_default=True,
     help="What an hour's wait of a job must save, as a share of a mean GPU-hour's emissions (embellie).",
 )
 @click.option(
-    "--threshold", type=float, default=THRESHOLD_G_PER_KWH, show_default=True, help="g/kWh, for the policy threshold."
+    "--threshold",
+    type=FiniteRange(),
+    default=THRESHOLD_G_PER_KWH,
+    show_default=True,
+    help="g/kWh, for the policy threshold.",
 )
 @click.option(
     "--units", type=click.Choice(["gpus", "cpu"]), default="gpus", show_default=True, help="What --capacity counts."
 )
 @click.option(
     "--watts-per-gpu",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=900.0,
     show_default=True,
     help="At work, share of the node included.",
 )
-@click.option("--watts-per-job", type=click.FloatRange(0), help="The same power for every job instead.")
+@click.option("--watts-per-job", type=FiniteRange(0), help="The same power for every job instead.")
 @click.option(
     "--idle-watts-per-gpu",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=400.0,
     show_default=True,
     help="Without work; counted with --capacity.",
 )
-@click.option("--pue", type=click.FloatRange(1), default=1.2, show_default=True, help="Facility power over IT power.")
+@click.option("--pue", type=FiniteRange(1), default=1.2, show_default=True, help="Facility power over IT power.")
 @click.option(
     "--embodied-grams-per-gpu-hour",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=4.0,
     show_default=True,
     help="Making the GPU and its share of the node, spread over its service life.",
 )
 @click.option("--seeds", default="0", show_default=True, help="Seeds of what is drawn: 3, or 0..9.")
 @click.option("--preset", type=click.Choice(sorted(PRESETS)), help="Settings of a published replay.")
-@click.option("--json", "json_path", type=NEW_FILE, help="Write the numbers here.")
-@click.option("--html", "html_path", type=NEW_FILE, help="Write a page with pictures here.")
+@click.option("--json", "json_path", type=NewFile(), help="Write the numbers here.")
+@click.option("--html", "html_path", type=NewFile(), help="Write a page with pictures here.")
 @click.pass_context
 def replay(context: click.Context, /, **values: Any) -> None:
     """Replay a job trace on a grid's history: what would have happened here.
@@ -163,7 +165,7 @@ def _replay(options: Options) -> None:
     how = How(
         policy=options.policy,
         lengths=options.lengths,
-        horizon_h=parse_time(options.horizon).total_seconds() / 3600.0,
+        horizon_h=parse_time(options.horizon, "--horizon").total_seconds() / 3600.0,
         wait_price=options.wait_price,
         threshold_g_per_kwh=options.threshold,
     )
@@ -189,11 +191,13 @@ def _replay(options: Options) -> None:
             f"  left out                   {found['jobs_after_history']} jobs that the carbon history does not cover"
         )
     if options.json_path is not None:
-        options.json_path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        with written(options.json_path):
+            options.json_path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if options.html_path is not None and result is not None and setup is not None:
         from embellie.simulation.whatif.page import page
 
-        options.html_path.write_text(page(result, setup, found), encoding="utf-8")
+        with written(options.html_path):
+            options.html_path.write_text(page(result, setup, found), encoding="utf-8")
         click.echo(f"  page                       {options.html_path}")
 
 
@@ -235,7 +239,7 @@ def _read_trace(options: Options) -> "JobTrace":
 @click.option("--time-column", default="auto", show_default=True, help="Its column of times.")
 @click.option("--job-hours", type=click.IntRange(1), required=True, help="Length of the job [h].")
 @click.option("--slack-hours", type=click.IntRange(0), required=True, help="How long it may wait [h].")
-@click.option("--json", "json_path", type=NEW_FILE, help="Write the numbers here.")
+@click.option("--json", "json_path", type=NewFile(), help="Write the numbers here.")
 def oracle(
     carbon: Path, column: str | None, time_column: str, job_hours: int, slack_hours: int, json_path: Path | None
 ) -> None:
@@ -249,6 +253,7 @@ def oracle(
         text = json.dumps(asdict(compute(history.g_per_kwh, job_hours, slack_hours)), indent=2)
         click.echo(text)
         if json_path is not None:
-            json_path.write_text(text + "\n", encoding="utf-8")
+            with written(json_path):
+                json_path.write_text(text + "\n", encoding="utf-8")
 
     _readable(work)

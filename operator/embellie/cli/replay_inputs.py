@@ -66,11 +66,11 @@ class Options:
     html_path: Path | None
 
 
-def parse_time(text: str) -> timedelta:
+def parse_time(text: str, option: str) -> timedelta:
     """Read a length of time such as 5s, 30min or 1h."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)", text.strip())
     if found is None or float(found[1]) <= 0:
-        raise ValueError(f"{text!r} is not a length of time such as 5s, 30min or 1h")
+        raise ValueError(f"{option} must be a length of time such as 5s, 30min or 1h, not {text!r}")
     unit = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days"}[found[2]]
     return timedelta(**{unit: float(found[1])})
 
@@ -112,9 +112,12 @@ def parse_bound(options: Options) -> Slack:
     given = [options.wait is not None, options.slack is not None, options.lag_rule != "none"]
     if sum(given) > 1:
         raise ValueError("give only one of --wait, --slack and --lag-rule")
-    if options.wait is not None:
-        return parse_wait(options.wait)
-    return parse_slack(options.slack) if options.slack is not None else Slack(lag_rule=options.lag_rule)
+    try:
+        if options.wait is not None:
+            return parse_wait(options.wait)
+        return parse_slack(options.slack) if options.slack is not None else Slack(lag_rule=options.lag_rule)
+    except ValueError as error:
+        raise ValueError(f"{'--slack' if options.wait is None else '--wait'}: {error}") from None
 
 
 def gather(options: Options, trace: JobTrace, history: CarbonHistory, seed: int) -> Setup:
@@ -124,7 +127,7 @@ def gather(options: Options, trace: JobTrace, history: CarbonHistory, seed: int)
     """
     anchor = parse_moment(options.anchor, "--anchor") if options.anchor is not None else trace.anchor
     first_row = _first_row(options, history, anchor)
-    step = parse_time(options.step)
+    step = parse_time(options.step, "--step")
     axis = make_axis(history, step=step, first_row=first_row, hours=options.hours)
     origin = anchor or axis.start
     jobs, earlier = trace.jobs, trace.jobs[:0]
@@ -171,7 +174,11 @@ def gather(options: Options, trace: JobTrace, history: CarbonHistory, seed: int)
 def _first_row(options: Options, history: CarbonHistory, anchor: datetime | None) -> int:
     """Return the row of the history at submit time 0."""
     if options.start_hour is not None:
-        return round(options.start_hour * 3600.0 / history.step.total_seconds())
+        row = round(options.start_hour * 3600.0 / history.step.total_seconds())
+        if row >= history.g_per_kwh.size:
+            hours = history.g_per_kwh.size * history.step.total_seconds() / 3600.0
+            raise ValueError(f"--start-hour must lie within the {hours:,.0f} h of the carbon file")
+        return row
     if anchor is None or history.start is None:
         return 0
     row = (anchor - history.start) // history.step

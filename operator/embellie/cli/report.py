@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from embellie.cli.ledger import ledger_option
-from embellie.ledger import LedgerError, LedgerReader
+from embellie.cli.values import NewFile, written
+from embellie.ledger import LedgerError, LedgerReader, unchanged
 
 
 @click.command()
@@ -31,7 +32,7 @@ from embellie.ledger import LedgerError, LedgerReader
 )
 @click.option("--tz", default="UTC", show_default=True, help="Time zone of days, such as Europe/Paris.")
 @click.option("--rename", multiple=True, metavar="OLD=NEW", help="Join a zone's old name to its new one; repeatable.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead.")
+@click.option("--out", type=NewFile(), help="Write to this file instead.")
 @click.option("--draws", default=30, show_default=True, type=click.IntRange(19, 500), help="Replays for the intervals.")
 @ledger_option
 def report(
@@ -58,7 +59,7 @@ def report(
     try:
         period = parse_period(first, last, tz, datetime.now(UTC))
         with LedgerReader(ledger) as reader:
-            books = read_books(reader.entries(), period, _renamed(rename))
+            books = read_books(unchanged(reader.entries()), period, _renamed(rename))
             head = str(reader.head)
         document = make_report(books, by, draws=draws, head=head)
     except (LedgerError, ReportError) as error:
@@ -70,10 +71,8 @@ def report(
     if out is None:
         click.echo(text, nl=False)
         return
-    try:
+    with written(out):
         out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise click.ClickException(f"the report cannot be written to {out}: {error.strerror}") from error
 
 
 def _renamed(pairs: tuple[str, ...]) -> dict[str, str]:

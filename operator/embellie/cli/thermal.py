@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
+from embellie.cli.session import Where, cluster_options
 from embellie.cli.thermal_drill import drill
+from embellie.cli.values import FiniteRange, NewFile, written
 
 FILES = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -25,12 +27,12 @@ def thermal() -> None:
 @click.option(
     "--hours", type=click.IntRange(1, 24 * 30), default=72, show_default=True, help="How far back with --zone."
 )
-@click.option("--margin-floor", type=click.FloatRange(0, 20), default=0.0, help="Margins never fall below this [K].")
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw into this PNG file.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures here.")
-@click.pass_context
+@click.option("--margin-floor", type=FiniteRange(0, 20), default=0.0, help="Margins never fall below this [K].")
+@click.option("--plot", type=NewFile(), help="Draw into this PNG file.")
+@click.option("--json", "json_file", type=NewFile(), help="Write the figures here.")
+@cluster_options
 def fit(
-    context: click.Context,
+    where: Where,
     files: tuple[Path, ...],
     tests: tuple[Path, ...],
     test_runs: str | None,
@@ -50,19 +52,20 @@ def fit(
     from embellie.cli.thermal_report import fit_files, report
 
     if bool(files) == bool(zone):
-        raise click.UsageError("give either FILES or --zone NAME", context)
+        raise click.UsageError("give either FILES or --zone NAME")
     try:
         if zone:
             from embellie.cli.thermal_zone import fit_zone
 
-            outcome = fit_zone(context.obj, zone, prometheus_url, hours)
+            outcome = fit_zone(where, zone, prometheus_url, hours)
         else:
             outcome = fit_files(files, tests, test_runs, margin_floor)
         click.echo(report(outcome, plot))
     except DataError as error:
         raise click.ClickException(str(error)) from error
     if json_file is not None:
-        json_file.write_text(json.dumps(outcome.as_json(), indent=2) + "\n", encoding="utf-8")
+        with written(json_file):
+            json_file.write_text(json.dumps(outcome.as_json(), indent=2) + "\n", encoding="utf-8")
 
 
 thermal.add_command(drill)

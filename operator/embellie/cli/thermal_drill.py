@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from embellie.cli.values import NewFile, written
+
 if TYPE_CHECKING:
     from embellie.simulation.drill.run import Outcome, Result
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="JSON or YAML with another room (docs/drills.md).",
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the numbers here.")
+@click.option("--json", "json_file", type=NewFile(), help="Write the numbers here.")
 def drill(
     scenarios: tuple[str, ...], seeds: tuple[int, ...], policy: str, plant: Path | None, json_file: Path | None
 ) -> None:
@@ -55,7 +57,8 @@ def drill(
             click.echo(_line(outcome))
     if json_file is not None:
         text = json.dumps([result.as_json() for result in results], indent=2)
-        json_file.write_text(text + "\n", encoding="utf-8")
+        with written(json_file):
+            json_file.write_text(text + "\n", encoding="utf-8")
     caused = sum(result.violations_caused for result in results)
     total = sum(result.violations_total for result in results)
     click.echo(

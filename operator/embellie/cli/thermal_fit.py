@@ -16,6 +16,8 @@ from embellie.thermal.server import KNOTS, ServerModel
 
 MISS_RATES = (0.05, 0.01)
 FOLDS = 5
+LEAST_SPAN = 0.1
+"""Powers that differ by less than this share of the highest teach no thermal resistance."""
 NEW_SERVER_ROWS = 48
 """Rows of a server that was never fitted that are learnt before any is scored."""
 
@@ -76,7 +78,14 @@ def evaluate(fit: Sequence[Run], test: Sequence[Run], floor_c: float = 0.0) -> O
         raise DataError("no run is left to fit: --test-runs holds all of them out")
     schema = ",".join(sorted({run.schema for run in fit}))
     outcome = Outcome(schema=schema, rows_fit=sum(len(r.rows) for r in fit))
-    outcome.parameters["validation"] = "test runs" if test else "each run predicted by the others"
+    alone = len({run.name for run in fit}) == 1
+    outcome.parameters["validation"] = (
+        "test runs"
+        if test
+        else "one run that predicts itself, which tests nothing"
+        if alone
+        else "each run predicted by the others"
+    )
     if kinds == {Schema.HOURLY}:
         _servers(fit, test, outcome, floor_c)
     else:
@@ -111,6 +120,9 @@ def _machine(fit: Sequence[Run], test: Sequence[Run], outcome: Outcome, floor_c:
     models.fit(dies)
     law = _node_law(fit)
     outcome.parameters["die"] = models.as_json()
+    steady = _steady(dies)
+    if steady:
+        outcome.parameters["power_hardly_moved"] = steady
     if law is not None:
         outcome.parameters["node_power"] = {name: round(getattr(law, name), 3) for name in law.__slots__}
     if test:
@@ -146,6 +158,15 @@ class _Errors:
     last: FloatArray
     moments: list[FloatArray]
     """Errors of all GPUs, step by step."""
+
+
+def _steady(dies: Sequence[DieRun]) -> list[str]:
+    """Return the positions whose power says nothing of what a watt warms."""
+    found: dict[str, list[FloatArray]] = {}
+    for die in dies:
+        found.setdefault(die.position, []).append(die.power_w)
+    powers = {position: np.concatenate(parts) for position, parts in found.items()}
+    return sorted(position for position, power in powers.items() if np.ptp(power) < LEAST_SPAN * power.max())
 
 
 def _die_errors(models: DieModels, runs: Sequence[Run]) -> _Errors | None:

@@ -10,6 +10,7 @@ import numpy as np
 from embellie.cli.thermal_data import DataError, Loaded, Run, Schema, load
 from embellie.cli.thermal_fit import Outcome, evaluate
 from embellie.cli.thermal_learnt import learnt
+from embellie.cli.values import written
 from embellie.domain.forecast import FloatArray
 
 _WIDTH, _HEIGHT = 48, 16
@@ -52,6 +53,12 @@ def report(outcome: Outcome, plot: Path | None) -> str:
     parts = [f"{_SCHEMAS.get(found['schema'], found['schema'])}: {rows} ({outcome.parameters.get('validation', '')})"]
     if outcome.parameters.get("rows_left_out"):
         parts.append(f"{outcome.parameters['rows_left_out']} rows left out: values that no machine has")
+    steady = outcome.parameters.get("power_hardly_moved")
+    if steady:
+        parts.append(
+            f"the power of {', '.join(steady[:3])}{' and others' if len(steady) > 3 else ''} hardly moved, so what "
+            "a watt warms is not known: fit runs at several powers"
+        )
     panels = _panels(outcome)
     for title, unit, pairs in panels:
         error = pairs[:, 0] - pairs[:, 1]
@@ -69,7 +76,8 @@ def report(outcome: Outcome, plot: Path | None) -> str:
     parts += ["", *learnt(outcome), ""]
     parts += [picture(title, unit, pairs) for title, unit, pairs in panels]
     if plot is not None:
-        draw(outcome, plot)
+        with written(plot):
+            draw(outcome, plot)
         parts.append(f"drawn: {plot}")
     return "\n".join(parts)
 
@@ -132,7 +140,7 @@ def draw(outcome: Outcome, path: Path) -> None:
             ylabel="rows",
         )
         histogram.set_yscale("symlog", linthresh=1)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, format="png")
 
 
 __all__ = ["Loaded", "draw", "fit_files", "picture", "report"]

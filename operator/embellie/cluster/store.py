@@ -8,7 +8,9 @@ event's word, because the list may be older.
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -29,6 +31,9 @@ from embellie.cluster.records import (
 from embellie.domain.snapshot import WorkloadKind
 
 logger = logging.getLogger(__name__)
+
+MOST_STILL_S = 5.0
+"""Events wait no longer than this for a plan: a watch that is not read for long gets cut off."""
 
 
 class Resource(StrEnum):
@@ -117,9 +122,28 @@ class Store:
         """Grows with every change of a record; an event that changes nothing that matters leaves it."""
         self.wake = threading.Event()
         """Set when something came that should not wait for the next period."""
+        self._moving = threading.Event()
+        self._moving.set()
+        self._still_until = 0.0
+
+    @contextmanager
+    def still(self, at_most_s: float = MOST_STILL_S) -> Iterator[None]:
+        """Let events wait meanwhile, for the next turn sees them anyway.
+
+        In a rush, reading thousands of events beside a plan would double the time that the plan takes: both need the
+        interpreter, and numpy hands it over again and again.
+        """
+        self._still_until = time.monotonic() + at_most_s
+        self._moving.clear()
+        try:
+            yield
+        finally:
+            self._moving.set()
 
     def apply(self, resource: Resource, event_type: str | None, raw: Mapping[str, Any]) -> None:
         """Take in one watch event (`ADDED`, `MODIFIED`, `DELETED`, or None for an initial listing)."""
+        if not self._moving.is_set():
+            self._moving.wait(max(0.0, self._still_until - time.monotonic()))
         uid = raw["metadata"]["uid"]
         entry = None if event_type == "DELETED" else _parse(resource, raw)
         with self._lock:

@@ -180,18 +180,19 @@ class Loop:
         if standing is None:
             # Fairness is a matter of hours, and only a plan asks for it.
             self._tenants = tenant_use(seen.view.workloads, self._actuation.known(), seen.now, self._clock.from_wall)
-        assembly = self._assemble(seen, turn_s, in_flight)
-        verdicts = decide(
-            assembly,
-            seen.view.workloads,
-            self._actuation.known(),
-            {*in_flight, *self._actuation.unwritten()},
-            self._batch_size(),
-            self._actuation.put_back(),
-            standing,
-            forecasts_to_come=started - self._started_at < pace.FIRST_FORECAST_S,
-            before=self._prices,
-        )
+        with self._store.still():
+            assembly = self._assemble(seen, turn_s, in_flight)
+            verdicts = decide(
+                assembly,
+                seen.view.workloads,
+                self._actuation.known(),
+                {*in_flight, *self._actuation.unwritten()},
+                self._batch_size(),
+                self._actuation.put_back(),
+                standing,
+                forecasts_to_come=started - self._started_at < pace.FIRST_FORECAST_S,
+                before=self._prices,
+            )
         metrics.TURN_SECONDS.labels("plan").observe(time.monotonic() - planned_at)
         if not self._elector.is_leader():
             return False

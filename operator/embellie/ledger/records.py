@@ -25,6 +25,10 @@ class LedgerError(Exception):
     """The ledger cannot be used as it is; the message says why and how to mend it."""
 
 
+class ChangedRecordError(LedgerError):
+    """A record is not as it was written: nothing may be told or made from it."""
+
+
 class LedgerUnavailableError(LedgerError):
     """It cannot be written now (full, locked, read-only), and may be later; nothing was recorded."""
 
@@ -68,8 +72,14 @@ class Entry:
 
     @property
     def content(self) -> dict[str, Any]:
-        """The body, read."""
-        found: dict[str, Any] = json.loads(self.body)
+        """The body, read; raises LedgerError where it is none any more."""
+        try:
+            found: dict[str, Any] = json.loads(self.body)
+        except ValueError as error:
+            raise LedgerError(
+                f"record {self.seq} cannot be read: it was changed after it was written; see what else "
+                "is wrong with `embellie ledger verify`, and restore a backup"
+            ) from error
         return found
 
     @property

@@ -71,12 +71,21 @@ def _engine(url: str, options: dict[str, Any], *, begin: str) -> Engine:
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
+        connection.text_factory = _text
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Any) -> None:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _text(stored: bytes) -> str | bytes:
+    """Return what SQLite calls text, or its bytes where it is none: what is damaged must be read to be named."""
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return stored
 
 
 def _can_share(path: Path) -> bool:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks a chain in one pass: a changed byte, a removed or a reordered record is found and named."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from embellie.ledger.records import GENESIS, Entry, Kind, digest
+from embellie.ledger.records import GENESIS, ChangedRecordError, Entry, Kind, LedgerError, digest
 
 MAX_FINDINGS = 50
 
@@ -57,10 +57,35 @@ def spans_of(entries: Iterable[Entry]) -> dict[int, _Span]:
             span = _Span(
                 int(told["first"]), int(told["last"]), str(told["before"]), str(told["end"]), int(told["segment"])
             )
-        except (ValueError, KeyError, TypeError):
+        except (LedgerError, ValueError, KeyError, TypeError):
             continue
         spans[span.first] = span
     return spans
+
+
+def unchanged(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Pass records on; raises ChangedRecordError at the first that does not have its own hash.
+
+    What a whole walk finds besides (missing, reordered, written anew) is left to `verify`. What a record is, is part of
+    it: whoever wants records of some kinds picks them afterwards.
+    """
+    for entry in entries:
+        if not _is_as_written(entry):
+            raise ChangedRecordError(
+                f"{_was_changed(entry)}: nothing is told from this ledger; see `embellie ledger verify`, "
+                "and restore a backup"
+            )
+        yield entry
+
+
+def _is_as_written(entry: Entry) -> bool:
+    return entry.hash == digest(entry.seq, entry.segment, entry.kind, entry.at, entry.previous, entry.body)
+
+
+def _was_changed(entry: Entry) -> str:
+    told = f"record {entry.seq} ({entry.kind[:16]}, {entry.at[:27]}) was changed after it was written"
+    # What is no text any more must not keep it from being named.
+    return told.encode("utf-8", "backslashreplace").decode()
 
 
 def verify(
@@ -107,11 +132,8 @@ class _Walk:
                 entry.seq,
                 f"record {entry.seq} does not follow record {entry.seq - 1}: one of them was changed or reordered",
             )
-        expected = digest(entry.seq, entry.segment, entry.kind, entry.at, entry.previous, entry.body)
-        if entry.hash != expected:
-            self._find(
-                entry.seq, f"record {entry.seq} ({entry.kind[:16]}, {entry.at[:27]}) was changed after it was written"
-            )
+        if not _is_as_written(entry):
+            self._find(entry.seq, _was_changed(entry))
         self._check_segment(entry)
         self._compare(entry.seq, entry.hash)
         self._expected, self._previous, self._segment = entry.seq + 1, entry.hash, entry.segment

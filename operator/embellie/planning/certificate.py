@@ -27,8 +27,9 @@ def instance_to_dict(problem: Problem) -> dict[str, Any]:
 
 def instance_from_dict(data: Mapping[str, Any]) -> Problem:
     """Read an instance. Raises ValueError, naming the field, for what is missing or malformed."""
-    if data.get("format") != FORMAT:
-        raise ValueError(f"the instance's format is {data.get('format')!r}, and {FORMAT!r} is read")
+    told = data.get("format") if isinstance(data, Mapping) else None
+    if told != FORMAT:
+        raise ValueError(f"the instance's format is {told!r}, and {FORMAT!r} is read")
     try:
         zones = {name: _array(name, data["zones"][name]) for name in Zones.__slots__ if name not in _LATER_ROWS}
         told = data["zones"]
@@ -45,13 +46,13 @@ def instance_from_dict(data: Mapping[str, Any]) -> Problem:
         allowed = None if modes_allowed is None else np.asarray(modes_allowed, dtype=bool)
         slots = edges.shape[0] - 1
         others = data.get("weighings")
-        weighings = None if others is None else np.asarray(others, dtype=np.float64)
+        weighings = None if others is None else _array("weighings", others)
         for name in ("power_kw", "heat_kw", "ramp_kw", "floor_kw"):
             zones[name] = zones[name].reshape(-1, slots)
         jobs["zones"] = jobs["zones"].reshape(count, -1) if count else jobs["zones"].reshape(0, zones["gpus"].shape[0])
     except KeyError as error:
         raise ValueError(f"the instance has no field {error.args[0]}") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(f"the instance cannot be read: {error}") from error
     return validated(
         Problem(
@@ -110,8 +111,8 @@ def _listed(values: np.ndarray | None) -> Any:
 
 
 def _array(name: str, values: Any) -> Any:
-    if values is None:
-        return None
+    if np.ndim(np.array(values, dtype=object)) == 0:
+        raise ValueError(f"{name} must be a list")
     if name in _FLAGS:
         return np.asarray(values, dtype=bool)
     if name in _WHOLE:

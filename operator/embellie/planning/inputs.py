@@ -148,9 +148,15 @@ def validated(problem: Problem) -> Problem:
     if np.any(jobs.pausable & (jobs.limit_h != jobs.duration_h)):
         raise ValueError("jobs.limit_h of pausable work must equal duration_h")
     _check_weighings(problem)
+    _check_modes(problem)
+    return problem
+
+
+def _check_modes(problem: Problem) -> None:
     if not problem.modes or any(not (0 < m.power <= 1 and 0 < m.speed <= 1) for m in problem.modes):
         raise ValueError("modes must hold at least full power; power and speed lie in 0..1")
-    return problem
+    if problem.modes_allowed is not None and problem.modes_allowed.shape != (problem.jobs.count, len(problem.modes)):
+        raise ValueError("modes_allowed must say for each job of each mode whether it may use it")
 
 
 def _check_weighings(problem: Problem) -> None:

@@ -4,6 +4,10 @@
 Adam's steps (Kingma and Ba, ICLR 2015) on prices scaled by each row's capacity, projected on prices >= 0, with a rate
 that falls geometrically, and the running mean of the prices tried beside the last ones: the dual of thousands of small
 jobs is nearly smooth, and its mean iterate is nearly always better than any single one.
+
+Adam's first step has the full length however small a row's lack is. So a search that begins with the last turn's
+prices counts its steps in how far the costs of slots lie apart: in units of the costs themselves one step would undo
+what turns have learnt where hours are much alike.
 """
 
 import math
@@ -19,8 +23,10 @@ from embellie.planning.options import Compiled
 from embellie.planning.problem import Prices
 
 _FIRST_RATE, _LAST_RATE = 0.3, 0.02
-_WARM_RATE = 0.15
-_MOMENTUM, _SECOND = 0.9, 0.95
+_WARM_FIRST_RATE, _WARM_LAST_RATE = 0.2, 0.05
+"""Of how far the costs of slots lie apart."""
+_LEAST_SPREAD = 0.01
+_MOMENTUM, _WARM_MOMENTUM, _SECOND = 0.9, 0.5, 0.95
 _MEAN_WEIGHT = 0.1
 _MEAN_EVERY = 10
 _TINY = 1e-3
@@ -60,7 +66,10 @@ class Search:
         )
         start = warm if warm is not None else blank
         self._at = np.concatenate([start.gpu, start.power, start.heat, start.floor])
-        self._rate0 = _WARM_RATE if warm is not None else _FIRST_RATE
+        self._rates, self._momentum = (_FIRST_RATE, _LAST_RATE), _MOMENTUM
+        if warm is not None:
+            self._rates, self._momentum = (_WARM_FIRST_RATE, _WARM_LAST_RATE), _WARM_MOMENTUM
+            self._unit[: self._split[-1]] *= _spread(compiled)
         self._first, self._second = np.zeros_like(self._at), np.zeros_like(self._at)
         self._mean: FloatArray | None = None
         self.done = 0
@@ -89,11 +98,12 @@ class Search:
         over = np.where(self._free, self._evaluate(self._at), 0.0) / self._scale
         self.done += 1
         n = self.done
-        self._first = _MOMENTUM * self._first + (1 - _MOMENTUM) * over
+        self._first = self._momentum * self._first + (1 - self._momentum) * over
         self._second = _SECOND * self._second + (1 - _SECOND) * over * over
-        first = self._first / (1 - _MOMENTUM**n)
+        first = self._first / (1 - self._momentum**n)
         second = self._second / (1 - _SECOND**n)
-        rate = self._rate0 * (_LAST_RATE / self._rate0) ** min(1.0, n / self._planned)
+        first_rate, last_rate = self._rates
+        rate = first_rate * (last_rate / first_rate) ** min(1.0, n / self._planned)
         self._at = np.clip(self._at + rate * self._unit * first / (np.sqrt(second) + _TINY), 0.0, self._most)
         self._mean = (
             self._at.copy() if self._mean is None else ((1 - _MEAN_WEIGHT) * self._mean + _MEAN_WEIGHT * self._at)
@@ -112,3 +122,13 @@ def _units(compiled: Compiled) -> tuple[float, float, float]:
     kw = max(float(c.limit_kw.sum()), 1e-9)
     gpu = energy / max(float(c.gpus.sum()), 1.0)
     return max(gpu, 1e-6), max(energy / kw, 1e-6), max(energy / kw, 1e-6)
+
+
+def _spread(compiled: Compiled) -> float:
+    """Return how far the costs of a zone's slots lie apart, as a part of their mean, in the mean over zones.
+
+    How far zones lie apart does not count: what is bound to one must share its hours all the same.
+    """
+    mean = np.abs(compiled.rates).mean(axis=-1)
+    apart = compiled.rates.std(axis=-1)[mean > 0.0] / mean[mean > 0.0]
+    return float(np.clip(apart.mean(), _LEAST_SPREAD, 1.0)) if apart.size else 1.0

@@ -17,6 +17,8 @@ from embellie.domain.forecast import FloatArray
 from embellie.thermal.recursive import fit_bounded
 
 TAUS_S = (1.0, 8.0, 15.0, 25.0, 45.0, 90.0, 300.0)
+LEAST_T0_C = -20.0
+"""Nothing colder cools a machine room; powers that hardly move would let the fit believe anything [degC]."""
 _SHARED_WEIGHT = 8.0
 """What all positions share counts as so many samples of one."""
 
@@ -150,7 +152,7 @@ def _fit_at(runs: Sequence[DieRun], step_s: float, tau_s: float, shared: DieMode
     for _ in range(4):
         xs = np.concatenate([a[1:] - memory * a[:-1] for a in x])
         ys = np.concatenate([b[1:] - memory * b[:-1] for b in y])
-        theta = prior + fit_bounded(xs, ys - xs @ prior, np.array([-np.inf, 0.0, 0.0]) - prior, ridge=ridge)
+        theta = prior + fit_bounded(xs, ys - xs @ prior, np.array([LEAST_T0_C, 0.0, 0.0]) - prior, ridge=ridge)
         before = np.concatenate([b[:-1] - a[:-1] @ theta for a, b in zip(x, y, strict=True)])
         after = np.concatenate([b[1:] - a[1:] @ theta for a, b in zip(x, y, strict=True)])
         memory = float(np.clip(before @ after / max(before @ before, 1e-9), 0.0, 0.98))

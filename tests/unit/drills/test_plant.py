@@ -61,11 +61,11 @@ def test_a_room_without_a_loop_has_rows_only():
     ("content", "says"),
     [
         ([], "must be a mapping"),
-        ({"hall": {"crac_unit": 3}}, "hall.crac_unit"),
+        ({"hall": {"crac_unit": 3}}, "hall.crac_unit: there is no such field"),
         ({"hall": {"crac_units": 0}}, "hall.crac_units"),
         ({"loop": {"coolant_flow_kw_per_k": -1}}, "loop.coolant_flow_kw_per_k"),
         ({"sensors": {"delay_s": float("nan")}}, "sensors.delay_s"),
-        ({"limits": {"inlet_soft_c": 33}}, "limits.inlet_soft_c must be below limits.inlet_hard_c"),
+        ({"limits": {"inlet_soft_c": 33}}, "limits: limits.inlet_soft_c must be below limits.inlet_hard_c"),
         ({"hall": {"supply_setpoint_c": 31}}, "must be above hall.supply_setpoint_c"),
         ({"control": {"turn_s": "soon"}}, "control.turn_s"),
     ],

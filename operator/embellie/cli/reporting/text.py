@@ -107,8 +107,10 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
     lines = [_verdict(saving, kg, percent)]
     lines.append(f"The sum over jobs would say {saving['naiveKg']:,.1f} kg. {saving['whyTheyDiffer']}")
     delayed, lost = saving["gpuHoursDelayed"], saving["gpuHoursLost"]
-    worked = f"{abs(lost):,.0f} GPU-hours {'less' if lost >= 0.0 else 'more'} were worked by the end"
-    lines.append(f"It cost {delayed:,.0f} GPU-hours of delay, and {worked}.")
+    worked = (
+        f"{abs(lost):,.0f} GPU-hours {'less' if lost >= 0.0 else 'more'} had been worked than first come, first served"
+    )
+    lines.append(f"It cost {delayed:,.0f} GPU-hours of delay, and by the end {worked}.")
     lines.append(
         f"{saving['shiftedKwh']['value']:,.0f} kWh ({span(saving['shiftedKwh'])}) moved to other hours or zones."
     )
@@ -135,22 +137,21 @@ def span(found: Mapping[str, float], digits: int = 0) -> str:
 def _owed(saving: Mapping[str, Any]) -> list[str]:
     """Say what is still to be done, where it matters, and what is in no schedule."""
     lines, owed = [], sum(saving["owedKg"].values())
-    if owed >= OWED_TOLD * saving["counterfactualKg"]:
-        lines.append(
-            f"More was still to be done at the end than first come, first served would have left: the {owed:,.1f} kg "
-            f"more ({saving['owedKwh']:+,.0f} kWh) that it will emit are taken off the saving, and not off its days."
+    if abs(owed) >= OWED_TOLD * saving["counterfactualKg"]:
+        more, whose = (
+            ("more", "taken off the saving, and not off") if owed > 0.0 else ("less", "part of the saving, not of")
         )
-    elif -owed >= OWED_TOLD * saving["counterfactualKg"]:
         lines.append(
-            f"Less was still to be done at the end than first come, first served would have left: the {-owed:,.1f} kg "
-            f"less ({saving['owedKwh']:+,.0f} kWh) that it will emit are part of the saving, and not of its days."
+            f"What was still to be done at the end will emit {abs(owed):,.1f} kg {more} than what first come, first "
+            f"served would have left ({saving['owedKwh']:+,.0f} kWh over all zones): they are {whose} its days."
         )
     brought = sum(saving.get("broughtKg", {}).values())
     if abs(brought) >= OWED_TOLD * saving["counterfactualKg"]:
-        more, whose = ("More", "given back to") if brought > 0.0 else ("Less", "taken off")
+        more, whose = ("more", "given back to") if brought > 0.0 else ("less", "taken off")
         lines.append(
-            f"{more} waited at the beginning than first come, first served ({saving['broughtKwh']:+,.0f} "
-            f"kWh), which counts in the period before: {abs(brought):,.1f} kg are {whose} the saving, and not its days."
+            f"What waited at the beginning was to emit {abs(brought):,.1f} kg {more} than what first come, first "
+            f"served would have left ({saving['broughtKwh']:+,.0f} kWh over all zones), which counts in the period "
+            f"before: they are {whose} the saving, and not its days."
         )
     if left_out := saving.get("leftOut"):
         lines.append(f"{left_out} workloads fit on no node of the cluster as it is now: they are in neither schedule.")

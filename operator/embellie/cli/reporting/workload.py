@@ -68,7 +68,7 @@ class WorkloadAccount:
             gpu_hours=row["gpuSeconds"] / 3600.0,
             signal_kind=kind,
             hours=self._hours(),
-            method=" and ".join(sorted(self.methods)),
+            accounts_method=" and ".join(sorted(self.methods)),
         )
 
     def _hours(self) -> float:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 Positive = Annotated[float, Field(gt=0, lt=1e7, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, lt=1e7, allow_inf_nan=False)]
@@ -248,8 +249,15 @@ def parse_plant(content: Any, where: str = "the plant file") -> PlantSpec:
     try:
         return PlantSpec.model_validate(content)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:5])
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {_fault(e)}" for e in error.errors()[:5])
         raise PlantError(f"{where}: {faults}") from error
+
+
+def _fault(error: ErrorDetails) -> str:
+    """Return pydantic's words, or ours where they do not say what to do."""
+    if error["type"] == "extra_forbidden":
+        return "there is no such field (docs/drills.md lists them)"
+    return error["msg"].removeprefix("Value error, ")
 
 
 def read_plant(path: Path) -> PlantSpec:

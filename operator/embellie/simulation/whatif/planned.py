@@ -27,7 +27,8 @@ from embellie.simulation.whatif.lengths import Lengths
 from embellie.simulation.whatif.waiting import pause_gain_known, start_gain_known
 
 _COLD = Effort(first_iterations=60, improve=False, prove=False)
-_WARM = Effort(first_iterations=8, improve=False, prove=False)
+WARM = Effort(first_iterations=8, improve=False, prove=False)
+"""Of a plan that begins with the prices of the last one."""
 _FIRST, _LAST = 1e12, 1e12
 """Ranks of what must run, and of what runs only in room that nobody else wants."""
 _LENGTH_LEVEL = 0.5
@@ -39,7 +40,7 @@ _NO_PLACE = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Items:
+class Items:
     """What is planned together: jobs, or parcels of work; slots count from now."""
 
     gpus: FloatArray
@@ -52,10 +53,10 @@ class _Items:
     deadline: IntArray
     pausable: BoolArray
 
-    def and_then(self, others: "_Items") -> "_Items":
+    def and_then(self, others: "Items") -> "Items":
         """Return these and others."""
         pairs = {f: np.concatenate((getattr(self, f), getattr(others, f))) for f in self.__slots__}
-        return _Items(**pairs)
+        return Items(**pairs)
 
 
 class Planned(EveryJob):
@@ -63,7 +64,7 @@ class Planned(EveryJob):
 
     turns = True
 
-    def __init__(self, case: Case, ahead: Ahead, lengths: Lengths, *, wait_price: float) -> None:
+    def __init__(self, case: Case, ahead: Ahead, lengths: Lengths, *, wait_price: float, warm: Effort = WARM) -> None:
         """Prepare.
 
         Args:
@@ -71,6 +72,7 @@ class Planned(EveryJob):
             ahead: What is expected of the intensity.
             lengths: What is known of lengths.
             wait_price: What an hour of one job's wait must save, as a share of what a GPU-hour emits on average.
+            warm: How much work goes into each plan but the first.
         """
         super().__init__(case.work.count)
         work, site = case.work, case.site
@@ -81,6 +83,7 @@ class Planned(EveryJob):
         kw_per_gpu = float(work.power_kw.sum() / work.gpus.sum()) or 1.0
         self._wait_g_per_h = wait_price * ahead.mean() * kw_per_gpu
         self._known = Known(case, lengths)
+        self._warm = warm
         self._prices: Prices | None = None
         self._slot = -1
         self._edges = np.arange(ahead.slots + 1, dtype=np.float64) * case.axis.slot_h
@@ -128,17 +131,17 @@ class Planned(EveryJob):
         self._costs = self._ahead.costs(slot)
         flexible = engine.active()
         queue = self._queue(flexible, now, engine)
-        must = self._must_start(queue, flexible, now, engine)
+        must = self.must_start(queue, flexible, now, engine)
         self.last[flexible] = self._give_way(queue, flexible, now, engine) if must.any() else False
         # With slack left a large gang gets its room; without, it would make many others late.
         self.reserves = not must.any()
-        found, count = self._plan(flexible, must, slot, engine)
+        found = self._plan(flexible, must, slot, engine)
         self._prices, self._slot = found.prices, slot
         if flexible.size == 0:
             return
-        runs = np.zeros(count, dtype=bool)
+        runs = np.zeros(flexible.size, dtype=bool)
         runs[found.part_job[found.part_start == 0]] = True
-        mine = must | runs[: flexible.size] | (found.zone[: flexible.size] < 0)
+        mine = must | runs | (found.zone[: flexible.size] < 0)
         # Who would rather run now as well takes what others leave, in the course of the slot too.
         spare = ~mine & work.pausable[flexible] & self._gains(flexible, now, engine)
         self.wants[flexible] = mine | spare
@@ -154,8 +157,8 @@ class Planned(EveryJob):
         result: FloatArray = (self._case.work.arrival[jobs] + self._case.work.wait[jobs]) / self._per
         return result
 
-    def _must_start(self, queue: Queue, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
-        """Return which jobs must not be held any longer."""
+    def must_start(self, queue: Queue, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
+        """Return which jobs must not be held any longer: those that unknown work might crowd out."""
         work, tick_h = self._case.work, self._case.axis.tick_h
         kept = np.where(work.pausable[jobs], KEPT_PAUSABLE, KEPT) * work.wait[jobs]
         slot_h = self._case.axis.slot_h
@@ -187,7 +190,7 @@ class Planned(EveryJob):
         del now
         self._lengths.learn(job, int(engine.ran[job]))
 
-    def _plan(self, flexible: IntArray, must: BoolArray, slot: int, engine: Engine) -> tuple[Solution, int]:
+    def _plan(self, flexible: IntArray, must: BoolArray, slot: int, engine: Engine) -> Solution:
         work, per, now = self._case.work, self._per, slot * self._per
         size, slot_h = self._ahead.slots, self._case.axis.slot_h
         rest = self._known.rest(flexible, engine, now) / per
@@ -195,7 +198,7 @@ class Planned(EveryJob):
         slots = np.maximum(1.0, np.round(rest))
         # Less than a slot's work takes as much of the GPUs in the mean of the slot.
         share = np.minimum(1.0, rest / slots)
-        mine = _Items(
+        mine = Items(
             gpus=work.gpus[flexible] * share,
             power_kw=self._net_kw[flexible] * share,
             slots=slots,
@@ -204,7 +207,7 @@ class Planned(EveryJob):
             deadline=np.where(must, slots, np.maximum(slots, np.floor(rest + left + 1e-9))).astype(np.int64),
             pausable=work.pausable[flexible],
         )
-        items, count = mine.and_then(self._coming(now)), flexible.size
+        items, count = mine.and_then(self.coming(now)), flexible.size
         # What would end past the horizon is planned up to there.
         room = np.maximum(1, size - np.where(items.pausable, items.release, items.latest))
         slots = np.minimum(items.slots, room)
@@ -233,15 +236,14 @@ class Planned(EveryJob):
         warm = None
         if self._prices is not None:
             warm = shifted(self._prices, self._edges, self._edges, float(slot - self._slot) * slot_h)
-        effort = _WARM if warm is not None else _COLD
-        found = solve(problem, budget_s=math.inf, clock=lambda: 0.0, warm=warm, effort=effort)
+        effort = self._warm if warm is not None else _COLD
+        found = solve(problem, budget_s=math.inf, clock=lambda: 0.0, warm=warm, effort=effort, sought=real)
         used = np.zeros(size + 1)
-        rows = found.part_job < count
-        taken = items.gpus[found.part_job[rows]]
-        np.add.at(used, found.part_start[rows], taken)
-        np.add.at(used, found.part_end[rows], -taken)
+        taken = items.gpus[found.part_job]
+        np.add.at(used, found.part_start, taken)
+        np.add.at(used, found.part_end, -taken)
         self._free = problem.zones.gpus[0] - np.cumsum(used)[:size]
-        return found, items.gpus.size
+        return found
 
     def _unused(self, now: int, engine: Engine) -> FloatArray:
         """Return the GPUs that running work leaves, which may not be paused, in the mean of each slot."""
@@ -253,7 +255,7 @@ class Planned(EveryJob):
         left: FloatArray = np.maximum(free, 0.0)
         return left
 
-    def _coming(self, now: int) -> "_Items":
+    def coming(self, now: int) -> "Items":
         """Return what is expected to come: the work of the last day, once more, together by hour and length.
 
         It takes part in the prices. It may be divided at will, since nobody starts it by this plan.
@@ -266,7 +268,7 @@ class Planned(EveryJob):
         keys, row = np.unique(np.stack((release, slots, left, work.pausable[jobs])), axis=1, return_inverse=True)
         share = rest / slots * more
         release, slots, left = keys[0], keys[1], keys[2]
-        return _Items(
+        return Items(
             gpus=np.bincount(row, work.gpus[jobs] * share, release.size).astype(np.float64),
             power_kw=np.bincount(row, self._net_kw[jobs] * share, release.size).astype(np.float64),
             slots=slots.astype(np.float64),

@@ -83,3 +83,24 @@ def test_steps_that_no_hourly_forecast_fits_are_refused(tmp_path: Path) -> None:
     for step in ("90min", "5h"):
         with pytest.raises(ValueError, match="--forecast model needs a --step that divides an hour, or whole hours"):
             told(tmp_path, halves, "--step", step, step_h=0.5)
+
+
+def random_days(seed: int) -> FloatArray:
+    """A quantity by hour, between -1 and 1, of which one day says nothing about the next."""
+    return np.repeat(np.random.default_rng(seed).uniform(-1.0, 1.0, 4 * DAYS), 6)
+
+
+@pytest.mark.parametrize(
+    ("telling", "moved_h"),
+    [({"wxfc_wind_speed_ms": 8.0}, 0), ({"gen_wind_mw": 4000.0, "gen_natgas_mw": 9000.0}, 24)],
+    ids=["the weather of the day", "generation of the day before"],
+)
+def test_what_a_file_in_our_schema_knows_beside_the_intensity_is_told_too(
+    tmp_path: Path, telling: dict[str, float], moved_h: int
+) -> None:
+    wind = random_days(seed=3)
+    beside = {name: level * (1.0 + 0.6 * wind * (-1 if "natgas" in name else 1)) for name, level in telling.items()}
+    intensity = {"ci_lifecycle_g_per_kwh": 300.0 * np.exp(-0.5 * np.roll(wind, moved_h))}
+    truth = intensity["ci_lifecycle_g_per_kwh"][SUBMIT : SUBMIT + 24]
+    with_it, without = (np.abs(told(tmp_path, columns) - truth).mean() for columns in (intensity | beside, intensity))
+    assert with_it < 0.8 * without, (with_it, without)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What verbs take: numbers that are some, and files to be written, refused before the work where they cannot be."""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds; `nan` keeps any bound in click's eyes, and `inf` an open one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number that can be reckoned with", param, ctx)
+        return number
+
+
+class NewFile(click.Path):
+    """A file to be written. Its folder is looked at when the command line is read, not when the work is done."""
+
+    def __init__(self, *, allow_dash: bool = False) -> None:
+        super().__init__(path_type=Path, dir_okay=False, writable=True, allow_dash=allow_dash)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; a missing or read-only folder is a usage error."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if self.allow_dash and str(path) == "-":
+            return path
+        if not path.parent.is_dir():
+            self.fail(f"{path} cannot be written: there is no folder {path.parent}; create it first", param, ctx)
+        if not path.exists() and not os.access(path.parent, os.W_OK):
+            self.fail(f"{path} cannot be written: you may not write in {path.parent}", param, ctx)
+        return path
+
+
+@contextmanager
+def written(path: Path | None) -> Iterator[None]:
+    """Say which file could not be written, and why, where that fails inside."""
+    try:
+        yield
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be written: {error.strerror or error}") from error
