@@ -12,20 +12,22 @@ that checkpoint, leave or start. Where the operator is ahead (it catches up, or 
 import os
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from datetime import timedelta
 
 import numpy as np
 
+from embellie.domain.heat import HeatOutlook
 from embellie.domain.limits import HeatBound, heat_room_now
 from embellie.domain.snapshot import ThermalZoneState
 from embellie.simulation.drill.desk import Desk
 from embellie.simulation.drill.jobs import DrillJob
 from embellie.simulation.drill.operator import OperatorPolicy
-from embellie.simulation.drill.oracle import STEP_S, Limits, useful_gpu_s
+from embellie.simulation.drill.oracle import STEP_S, Limits, useful_gpu_s, useful_without_pauses_gpu_s
 from embellie.simulation.drill.rig import Rig, Seen, prepare
 from embellie.simulation.drill.scenarios import MONTH, SCENARIOS
 from embellie.simulation.plant import PlantSpec
+from embellie.thermal.load_ahead import LoadAhead, counted_until
 from embellie.thermal.power import added_power_kw
 from embellie.thermal.shield import Rises
 
@@ -45,6 +47,7 @@ STARTING = "pods start"
 PAUSING = "checkpoint and grace of pauses"
 CAPPED = "slower under caps"
 BEHIND = "the operator is ahead"
+WHOLE_RUNS = "oracle that may not pause: a start fits for its whole run"
 CAUSES = (
     AHEAD,
     DERATED,
@@ -159,20 +162,29 @@ def _in_zone(desk: Desk, rises: Rises, job: DrillJob, zone: str) -> str:
         return NEIGHBOUR
     if state.outlook is None or "hottest hour" not in words:
         return NOW
-    _, bound = state.outlook.worst_kw(desk._now, desk._now + timedelta(seconds=job.stated_s))
+    worst = {run.job.id: desk.jobs.gang(run).worst_power_kw for run in desk.site.zone_gangs(zone)}
+    bound = _ahead(desk, state, state.outlook, zone, worst).least_spare(job.stated_s).bound
     return {HeatBound.STORED: STORED, HeatBound.CEILING: DERATED}.get(HeatBound(bound), AHEAD)
 
 
 def _fits(desk: Desk, state: ThermalZoneState, zone: str, added_kw: float, run_s: float) -> bool:
     """Tell whether a job fits when all of the zone draws what it really draws."""
     node = desk.drill.designed.node
-    load_kw = state.base_power_kw + added_kw
-    for run in desk.site.zone_gangs(zone):
-        load_kw += added_power_kw(run.job.gpus, run.job.watts, node.gpu_idle_w, 100.0 * node.host_share)
-    limit_kw = heat_room_now(state).limit_kw
-    if state.outlook is not None:
-        limit_kw = min(limit_kw, state.outlook.worst_kw(desk._now, desk._now + timedelta(seconds=run_s))[0])
-    return load_kw <= limit_kw
+    true = {
+        run.job.id: added_power_kw(run.job.gpus, run.job.watts, node.gpu_idle_w, 100.0 * node.host_share)
+        for run in desk.site.zone_gangs(zone)
+    }
+    if state.base_power_kw + sum(true.values()) + added_kw > heat_room_now(state).limit_kw:
+        return False
+    return state.outlook is None or added_kw <= _ahead(desk, state, state.outlook, zone, true).least_spare(run_s).kw
+
+
+def _ahead(
+    desk: Desk, state: ThermalZoneState, outlook: HeatOutlook, zone: str, power_kw: Mapping[str, float]
+) -> LoadAhead:
+    gangs = desk.site.zone_gangs(zone)
+    loads = [(counted_until(desk.jobs.gang(run), desk._now), power_kw[run.job.id]) for run in gangs]
+    return LoadAhead(outlook, state.base_power_kw, loads, desk._now)
 
 
 def losses(names: list[str], seed: int) -> dict[str, dict[str, float]]:
@@ -203,6 +215,9 @@ def losses(names: list[str], seed: int) -> dict[str, dict[str, float]]:
         points["work done twice"] = (float(policy.useful[b].sum()) - useful_s) / whole
         points["used"] = useful_s / whole
         points["oracle"] = float(oracle.sum()) / whole
+        points[WHOLE_RUNS] = (
+            float(useful_without_pauses_gpu_s(drill.room, drill.course, list(drill.jobs), limits).sum()) / whole
+        )
         found[drill.course.name] = points
     return found
 
@@ -215,7 +230,7 @@ def main() -> int:
     with ProcessPoolExecutor(int(os.environ.get("JOBS", "1"))) as pool:
         for done in as_completed([pool.submit(losses, names, seed) for seed in seeds]):
             rows += done.result().items()
-    columns = ("used", "oracle", *CAUSES, "work done twice", BEHIND)
+    columns = ("used", "oracle", WHOLE_RUNS, *CAUSES, "work done twice", BEHIND)
     print("points of utilisation, mean of seeds", ", ".join(str(seed) for seed in seeds))
     for number, column in enumerate(columns):
         print(f"  {number:2}  {column}")
