@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Heat as a hard limit, whatever the zones, the sensors and the work: starts, resumes, the ladder, permits ahead."""
 
+import math
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -73,7 +74,8 @@ class Loads:
     snapshot: Snapshot
     heat: dict[str, float] = field(default_factory=dict)
     lasting: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    """By zone: heat [kW], and for how long it counts from now on [s]: half as long again as runs last at P90."""
+    """By zone: heat [kW], and for how long it counts from now on [s]: half as long again as was said; what is a guess,
+    or starts in the same turn, for always."""
 
     def __post_init__(self) -> None:
         for zone in self.snapshot.thermal_zones:
@@ -82,15 +84,17 @@ class Loads:
             self.lasting[zone.name] = [
                 (
                     g.worst_power_kw,
-                    (g.started_at + 1.5 * (max(NOW, g.expected_end_p90) - g.started_at) - NOW).total_seconds(),
+                    (g.started_at + 1.5 * (max(NOW, g.expected_end_p90) - g.started_at) - NOW).total_seconds()
+                    if g.length_stated
+                    else math.inf,
                 )
                 for g in inside
             ]
 
-    def add(self, cell: str, kw: float, run_s: float) -> None:
+    def add(self, cell: str, kw: float) -> None:
         for name, share in shares(self.snapshot, cell).items():
             self.heat[name] += share * kw
-            self.lasting[name].append((share * kw, 1.5 * run_s))
+            self.lasting[name].append((share * kw, math.inf))
 
     def check(self, cell: str, run_s: float) -> None:
         for name in shares(self.snapshot, cell):
@@ -122,7 +126,7 @@ def test_no_start_before_its_bound_takes_any_zone_past_a_limit_at_worst_case(sna
     loads = Loads(snapshot)
     started = [(w, d) for w, d in zip(snapshot.workloads, checked.decisions, strict=True) if d.action is Action.RELEASE]
     for w, d in started:
-        loads.add(d.cell or "", w.worst_power_kw, max(w.duration_p50_s, w.duration_p90_s))
+        loads.add(d.cell or "", w.worst_power_kw)
     for w, d in started:
         if w.latest_start > NOW + timedelta(seconds=2 * TURN_S):
             loads.check(d.cell or "", max(w.duration_p50_s, w.duration_p90_s))
@@ -139,7 +143,7 @@ def test_resumes_and_raised_caps_of_one_turn_stay_under_every_limit_together(
     for cell, kw, run_s in asked:
         if not any(c.name == cell for c in snapshot.cells) or rises.refusal(cell, kw, run_s) is not None:
             continue
-        loads.add(cell, kw, run_s)
+        loads.add(cell, kw)
         loads.check(cell, run_s)
         power += 1.2 * kw
         assert grid.contracted_power_kw is None or power <= grid.contracted_power_kw + 1e-3

@@ -105,7 +105,7 @@ def rooms(draw: st.DrawFn) -> Snapshot:
             cell=draw(st.sampled_from(names)), gpus=8, power_kw=2.0, worst_power_kw=draw(st.floats(1, 60)),
             expected_end_p50=NOW + timedelta(hours=3),
             expected_end_p90=NOW + timedelta(hours=draw(st.sampled_from([-1, 1, 5, 12]))),
-            started_at=NOW - timedelta(minutes=draw(st.integers(0, 200))),
+            started_at=NOW - timedelta(minutes=draw(st.integers(0, 200))), length_stated=draw(st.booleans()),
         )
         for _ in range(draw(st.integers(0, 4)))
     )  # fmt: skip

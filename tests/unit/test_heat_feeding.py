@@ -23,7 +23,7 @@ from embellie.control.pue import PueBook
 from embellie.domain import names
 from embellie.domain.snapshot import Quality, Reading
 from embellie.telemetry.exporters import Measurement
-from embellie.thermal.job_power import MEMORY, SEEN_FACTOR, WORST_SAMPLES, JobPower
+from embellie.thermal.job_power import MEMORY, WORST_SAMPLES, JobPower
 from embellie.thermal.power import WORST_CASE_FACTOR
 from embellie.thermal.readings import Unit
 from embellie.thermal.regime import Regimes
@@ -79,21 +79,34 @@ def test_one_node_of_many_is_no_other_regime_of_the_zone():
 def test_a_worst_case_is_learnt_from_what_ran_with_its_margin_and_peaks_are_kept_in_mind():
     power = JobPower()
     for k in range(WORST_SAMPLES):
-        power.observe("lab/train", 400.0 if k % 10 else 520.0, "train-1")
+        power.observe("lab/train", {"train-1": 400.0 if k % 10 else 520.0})
     learnt = power.of("lab/train")
     assert learnt is not None
     assert learnt.worst_w("train-1") == pytest.approx(
-        SEEN_FACTOR * max(learnt.peak_w, learnt.mean_w + 3.0 * learnt.sd_w)
+        WORST_CASE_FACTOR * max(learnt.peak_w, learnt.mean_w + 3.0 * learnt.sd_w)
     )
-    assert learnt.worst_w("train-1") > SEEN_FACTOR * 500.0
+    assert learnt.worst_w("train-1") > WORST_CASE_FACTOR * 500.0
     assert learnt.worst_w("train-2") is None, "one run says nothing of the next"
     for run in ("train-2", "train-3"):
-        power.observe("lab/train", 400.0, run)
-    known = power.of("lab/train")
-    assert known.worst_w("train-9") / known.worst_w("train-1") == pytest.approx(WORST_CASE_FACTOR / SEEN_FACTOR)
+        power.observe("lab/train", {run: 400.0})
+    assert power.of("lab/train").worst_w("train-9") is not None
     for _ in range(int(6 * MEMORY)):
-        power.observe("lab/train", 300.0, "train-4")
+        power.observe("lab/train", {"train-4": 300.0})
     assert power.of("lab/train").worst_w() == pytest.approx(WORST_CASE_FACTOR * 300.0, rel=0.1), "peaks are forgotten"
+
+
+def test_a_gang_whose_pods_all_tell_for_minutes_has_shown_no_more_than_one_run_in_these_minutes():
+    book = PowerBook()
+    pods = [f"train-{k}-x7k2p" for k in range(64)]
+    for _ in range(WORST_SAMPLES - 1):
+        book.take([told("gpu_power", 110.0 + k, "west-0", pod) for k, pod in enumerate(pods)])
+        power = book.class_power("research", "train")
+        assert power is None or power.worst_w(pods[0]) is None
+    book.take([told("gpu_power", 110.0, "west-0", pod) for pod in pods])
+    power = book.class_power("research", "train")
+    assert power is not None
+    assert power.worst_w(pods[0]) >= WORST_CASE_FACTOR * (110.0 + 63) * 0.9, "the hottest of its pods counts"
+    assert power.worst_w("train-99-x7k2p") is None, "that one gang says nothing of the next"
 
 
 def learnt_book() -> PowerBook:

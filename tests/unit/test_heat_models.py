@@ -219,12 +219,11 @@ def test_jobs_of_one_kind_are_one_class_and_count_once_enough_ran():
     power = JobPower()
     for number in range(MIN_SAMPLES):
         assert power.of("research/train-llm") is None
-        power.observe(class_of("research", f"train-llm-{number}"), 480.0)
+        power.observe(class_of("research", f"train-llm-{number}"), {f"train-llm-{number}": 480.0})
     learnt = power.of("research/train-llm")
     assert learnt is not None
     assert learnt.mean_w == pytest.approx(480.0)
-    power.observe("research/train-llm", float("nan"))
-    power.observe("research/train-llm", 1e9)
+    power.observe("research/train-llm", {"train-llm-1": float("nan"), "train-llm-2": 1e9})
     assert power.of("research/train-llm").mean_w == pytest.approx(480.0)
 
 

@@ -109,7 +109,7 @@ class Learnt(NothingLearnt):
     def class_power(self, namespace: str, name: str) -> ClassPower | None:
         if not name.startswith("p1"):
             return None
-        return ClassPower(mean_w=300.0, sd_w=5.0, samples=50.0, peak_w=310.0, runs=frozenset({namespace}))
+        return ClassPower(mean_w=300.0, sd_w=5.0, samples=50.0, peak_w=310.0, runs=1, pods=frozenset({namespace}))
 
 
 def test_work_that_nothing_measures_is_taken_to_draw_what_jobs_of_its_name_drew(desk: Desk) -> None:

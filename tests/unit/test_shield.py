@@ -133,23 +133,24 @@ def test_running_work_counts_at_its_worst_case() -> None:
 
 
 @pytest.mark.parametrize(
-    ("began_h", "ends_h", "run_h", "action"),
+    ("began_h", "ends_h", "stated", "run_h", "action"),
     [
-        (-1, 1, 6, Action.RELEASE),  # over by the hot hours, half as long again as P90 included
-        (-1, 3, 6, Action.HOLD),  # over by then, but one in ten is not
-        (-9, -2, 6, Action.HOLD),  # long overdue: nobody knows for how long
-        (-1, 9, 6, Action.HOLD),
-        (-1, 9, 4, Action.RELEASE),  # it ends before them
+        (-1, 1, True, 6, Action.RELEASE),  # over by the hot hours, half as long again included
+        (-1, 1, False, 6, Action.HOLD),  # a guess: it may be a service
+        (-1, 3, True, 6, Action.HOLD),  # over by then, but not half as long again
+        (-9, -2, True, 6, Action.HOLD),  # long overdue: nobody knows for how long
+        (-1, 9, True, 6, Action.HOLD),
+        (-1, 9, True, 4, Action.RELEASE),  # it ends before them
     ],
 )
 def test_the_hot_hours_of_a_run_are_judged_with_what_still_runs_then(
-    began_h: int, ends_h: int, run_h: int, action: Action
+    began_h: int, ends_h: int, run_h: int, action: Action, *, stated: bool
 ) -> None:
     removable = np.array([90.0] * 4 + [60.0] * 20)
     ahead = HeatOutlook(start=NOW, step=HOUR, removable_kw=removable, pue=np.ones(24), bound=("CoolingCapacity",) * 24)
     running = RunningGang(
         cell="west", gpus=8, power_kw=1.0, worst_power_kw=38.0, started_at=NOW + began_h * HOUR,
-        expected_end_p50=NOW + ends_h * HOUR, expected_end_p90=NOW + ends_h * HOUR,
+        expected_end_p50=NOW + ends_h * HOUR, expected_end_p90=NOW + ends_h * HOUR, length_stated=stated,
     )  # fmt: skip
     w = workload(duration_p50_s=600.0, duration_p90_s=3600.0 * run_h, worst_power_kw=5.0)
     (decision,) = shielded(snapshot(w, running=(running,), thermal_zones=(hall(outlook=ahead),)))
@@ -163,7 +164,7 @@ def test_what_is_started_in_a_turn_counts_in_the_hours_ahead_of_the_next() -> No
     ahead = HeatOutlook(start=NOW, step=HOUR, removable_kw=removable, pue=np.ones(24))
     zone, running = hall(outlook=ahead), RunningGang(
         cell="west", gpus=8, power_kw=1.0, worst_power_kw=38.0, started_at=NOW - HOUR,
-        expected_end_p50=NOW + HOUR, expected_end_p90=NOW + HOUR,
+        expected_end_p50=NOW + HOUR, expected_end_p90=NOW + HOUR, length_stated=True,
     )  # fmt: skip
     rises = Rises(snapshot(running=(running,), thermal_zones=(zone,)))
     assert rises.refusal("west", 10.0, 6 * 3600.0) is None

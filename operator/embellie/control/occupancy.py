@@ -191,6 +191,7 @@ class _Book:
             expected_end_p90=p90,
             started_at=gang.started_at,
             uid=uid,
+            length_stated=gang.duration.stated,
         )
 
     def _spec(self, cell: str) -> GridZoneSpec:

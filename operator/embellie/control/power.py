@@ -104,11 +104,14 @@ class PowerBook:
 
     def _learn_jobs(self, found: Sequence[Measurement]) -> None:
         pods: dict[tuple[str, str], list[float]] = {}
+        classes: dict[str, dict[str, float]] = {}
         for one in found:
             if one.quantity == "gpu_power" and one.pod:
                 pods.setdefault((one.namespace, one.pod), []).append(one.value)
         for (namespace, pod), watts in pods.items():
-            self.jobs.observe(class_of(namespace, pod), float(np.mean(watts)), pod)
+            classes.setdefault(class_of(namespace, pod), {})[pod] = float(np.mean(watts))
+        for key, told in classes.items():
+            self.jobs.observe(key, told)
 
     def _learn_idle(self, found: Sequence[Measurement], power: Mapping[str, float]) -> None:
         taken = {one.node for one in found if one.quantity == "gpu_power" and one.pod}

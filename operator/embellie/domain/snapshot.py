@@ -204,6 +204,8 @@ class RunningGang:
     """Bind time of the first pod, else the release."""
     uid: str = ""
     """Of the workload; empty for work that is nobody's but its pod's."""
+    length_stated: bool = False
+    """Its user said how long it runs; all else is a guess from other work, or from none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 
 Utilisation is no power signal, and declared watts are guesses. A class is whatever its key says (a namespace and a
 job's name without its number); its power is an exponentially forgotten mean with the spread around it, and its worst
-case what it was seen to draw at most, with a margin for what was not seen yet.
+case what it was seen to draw at most, with the margin that ratings get too.
 """
 
 import math
@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from types import MappingProxyType
+from statistics import fmean, pvariance
 from typing import Protocol
 
 from embellie.thermal.power import WORST_CASE_FACTOR
@@ -19,16 +19,13 @@ from embellie.thermal.power import WORST_CASE_FACTOR
 MIN_SAMPLES = 20
 """Samples before a class's mean is believed."""
 WORST_SAMPLES = 120
-"""Samples before its worst case is: at one a minute two hours, in which a job has trained, evaluated and saved."""
+"""Samples before its worst case is: at one a minute two hours, in which a job has trained, evaluated and saved.
+
+What a class's pods show at one moment is one sample: a gang of hundreds that loads its data has shown nothing yet."""
 PROVEN_RUNS = 3
 """So many runs must have been seen before the next one, which may be different, is reckoned with their worst case."""
 MEMORY = 500.0
 """Samples that a class remembers."""
-SEEN_FACTOR = 1.05
-"""A run's worst case over the most that was seen, once it was seen long enough itself; any other gets the margin of
-ratings. On six research servers over three years the mean of a busy hour passed 1.05 times what two hours had shown in
-0.26 % of the hours, and 1.1 times in 0.22 % (`tests/bench/bench_thermal_models.py`)."""
-_RUNS_KEPT = 1024
 _SIGMAS = 3.0
 _NUMBERED = re.compile(r"([-_.]([0-9]+|[bcdfghjklmnpqrstvwxz2456789]{5}))+$")
 """Numbers, and the endings that Kubernetes generates (without vowels, so that no word is one)."""
@@ -43,19 +40,20 @@ class ClassPower:
     samples: float
     peak_w: float
     """Highest mean of a job's GPUs that was seen, slowly forgotten."""
-    runs: Mapping[str, int] = field(compare=False)
-    """Which runs were seen of late, and how often."""
+    runs: int
+    """How many runs were seen, at most `PROVEN_RUNS`."""
+    pods: frozenset[str]
+    """The pods of these runs."""
 
-    def worst_w(self, run: str = "") -> float | None:
+    def worst_w(self, pod: str = "") -> float | None:
         """Return what a GPU may draw at worst [W]; None while too little was seen to say less than its rating does.
 
         Args:
-            run: Which run it is about; one that was not seen yet needs others that were.
+            pod: Which pod it is about; one that was not seen yet needs runs of others that were.
         """
-        if self.samples < WORST_SAMPLES or not (run in self.runs or len(self.runs) >= PROVEN_RUNS):
+        if self.samples < WORST_SAMPLES or not (pod in self.pods or self.runs >= PROVEN_RUNS):
             return None
-        factor = SEEN_FACTOR if self.runs.get(run, 0) >= WORST_SAMPLES else WORST_CASE_FACTOR
-        return factor * max(self.mean_w + _SIGMAS * self.sd_w, self.peak_w)
+        return WORST_CASE_FACTOR * max(self.mean_w + _SIGMAS * self.sd_w, self.peak_w)
 
 
 @dataclass(slots=True)
@@ -67,14 +65,14 @@ class Moments:
     square: float = 0.0
     peak: float = -math.inf
 
-    def take(self, value: float) -> None:
-        """Take one value."""
+    def take(self, value: float, *, variance: float = 0.0, peak: float = -math.inf) -> None:
+        """Take one value, or the mean of several with their variance and the highest of them."""
         self.weight = min(self.weight, MEMORY - 1.0) + 1.0
         share = 1.0 / self.weight
         away = value - self.mean
         self.mean += share * away
-        self.square = (1.0 - share) * (self.square + share * away * away)
-        self.peak = max(value, self.peak - share * (self.peak - self.mean))
+        self.square = (1.0 - share) * (self.square + share * away * away) + share * variance
+        self.peak = max(value, peak, self.peak - share * (self.peak - self.mean))
 
     @property
     def spread(self) -> float:
@@ -85,8 +83,8 @@ class Moments:
 @dataclass(slots=True)
 class _Class:
     power: Moments = field(default_factory=Moments)
-    runs: dict[str, int] = field(default_factory=dict)
-    """By run, how often it was seen, the last one last."""
+    runs: int = 0
+    pods: set[str] = field(default_factory=set)
 
 
 @lru_cache(maxsize=65_536)
@@ -106,15 +104,19 @@ class JobPower:
     def __init__(self) -> None:
         self._classes: dict[str, _Class] = {}
 
-    def observe(self, key: str, watts_per_gpu: float, run: str = "") -> None:
-        """Take the mean power of one job's GPUs now [W]; `run` tells its runs apart."""
-        if not math.isfinite(watts_per_gpu) or not 10.0 <= watts_per_gpu <= 5000.0:
+    def observe(self, key: str, watts_per_gpu: Mapping[str, float]) -> None:
+        """Take the mean power of the GPUs of each of a class's pods at one moment [W]; those seen first now are a run.
+
+        What no GPU draws is left out.
+        """
+        told = {pod: watts for pod, watts in watts_per_gpu.items() if 10.0 <= watts <= 5000.0}
+        if not told:
             return
-        found = self._classes.setdefault(key, _Class())
-        found.power.take(watts_per_gpu)
-        found.runs[run] = found.runs.pop(run, 0) + 1
-        if len(found.runs) > _RUNS_KEPT:
-            del found.runs[next(iter(found.runs))]
+        found, watts = self._classes.setdefault(key, _Class()), list(told.values())
+        found.power.take(fmean(watts), variance=pvariance(watts), peak=max(watts))
+        if found.runs < PROVEN_RUNS and not told.keys() <= found.pods:
+            found.runs += 1
+            found.pods |= told.keys()
 
     def of(self, key: str) -> ClassPower | None:
         """Return a class's power; None while too little ran."""
@@ -127,7 +129,8 @@ class JobPower:
             sd_w=power.spread,
             samples=power.weight,
             peak_w=power.peak,
-            runs=MappingProxyType(found.runs),
+            runs=found.runs,
+            pods=frozenset(found.pods),
         )
 
 

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a thermal zone will carry in the hours ahead at its worst: what runs now does not run for ever. Pure.
 
-A start is judged by the hottest hour of its run; what will be over by then takes no room of it. One run in ten passes
-its P90, so each counts for half as long again as it is expected to run at P90, and so does one that is overdue already.
+A start is judged by the hottest hour of its run; what will be over by then takes no room of it. Only work whose user
+said how long it runs is ever over by then: a service, or work whose length is a guess, counts for always. Not everybody
+keeps to what was said, so a run counts for half as long again, and so does one that is overdue already.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -15,13 +16,16 @@ from embellie.domain.heat import HeatOutlook
 from embellie.domain.snapshot import RunningGang
 
 OVERRUN = 1.5
-"""Times its P90 duration for which a run is counted."""
+"""Times its stated length for which a run is counted."""
+ALWAYS = datetime.max.replace(tzinfo=UTC)
 _NOW_S = 1.0
 """Whatever is there counts now, though it were over [s]."""
 
 
 def counted_until(gang: RunningGang, now: datetime) -> datetime:
     """Return until when running work counts."""
+    if not gang.length_stated:
+        return ALWAYS
     return gang.started_at + OVERRUN * (max(gang.expected_end_p90, now) - gang.started_at)
 
 
@@ -62,9 +66,9 @@ class LoadAhead:
         ended = np.bincount(ends, weights=table[:, 1], minlength=count + 2)
         self._kw += np.cumsum(ended[::-1])[::-1][1:]
 
-    def add(self, kw: float, until: datetime) -> None:
-        """Count more heat until a moment."""
-        self._kw[self._begins_s < max(_NOW_S, (until - self._now).total_seconds())] += kw
+    def add(self, kw: float) -> None:
+        """Count more heat, for always."""
+        self._kw += kw
 
     def least_spare(self, run_s: float) -> Spare:
         """Return where, in a run of so many seconds from now on, the least heat may be added."""

@@ -36,7 +36,7 @@ from embellie.domain.packing import NodeRoom
 from embellie.domain.plan import Action, Decision, Plan
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Cell, GridZoneState, Snapshot, ThermalZoneState, Workload, WorkloadKey
-from embellie.thermal.load_ahead import OVERRUN, LoadAhead, counted_until
+from embellie.thermal.load_ahead import ALWAYS, LoadAhead, counted_until
 
 _SLACK_KW = 1e-6
 
@@ -184,7 +184,7 @@ class _Guard:
             return None
         verdict = self._limits(cell, added_kw, run_s)
         if verdict is None:
-            self._add(cell, added_kw, run_s)
+            self._add(cell, added_kw)
             return None
         return verdict[1]
 
@@ -337,22 +337,21 @@ class _Guard:
         return Reason.START_RAMP, f"power in {zone.name} may rise by {ramp:g} kW a minute, so starts are spread"
 
     def _account(self, w: Workload, cell: Cell) -> None:
-        self._add(cell, w.worst_power_kw, _run_s(w))
+        self._add(cell, w.worst_power_kw)
         self._room(cell).take(w.pods, w.gpus_per_pod)
 
-    def _add(self, cell: Cell, worst_kw: float, run_s: float) -> None:
-        """Count more worst-case heat wherever it shows, for as long as it may last."""
+    def _add(self, cell: Cell, worst_kw: float) -> None:
+        """Count more worst-case heat wherever it shows; in the turn of its start for always, whatever its length."""
         if cell.grid_zone in self._power_kw:
             self._power_kw[cell.grid_zone] += worst_kw * cell.pue
         thermal = self._thermals.get(cell.thermal_zone or "")
         if thermal is None:
             return
-        until = self._snapshot.now + timedelta(seconds=OVERRUN * run_s)
         for name, share in ((thermal.name, 1.0), *((other.name, s) for other, s in self._warms.get(thermal.name, ()))):
             self._heat_kw[name] += share * worst_kw
-            self._lasting[name].append((until, share * worst_kw))
+            self._lasting[name].append((ALWAYS, share * worst_kw))
             if name in self._ahead:
-                self._ahead[name].add(share * worst_kw, until)
+                self._ahead[name].add(share * worst_kw)
         if thermal.name in self._debt_kw:
             self._debt_kw[thermal.name] += worst_kw
 

@@ -43,7 +43,7 @@ class Roster:
         drawing = [run for run in running.values() if run.drawing and run.cap_w is None and not run.pausing]
         noise = self._rng.normal(1.0, _METER_SD, len(drawing))
         for run, error in zip(drawing, noise.tolist(), strict=True):
-            self._power.observe(run.job.id, run.watts * error, run.job.id)
+            self._power.observe(run.job.id, {run.job.id: run.watts * error})
         if now_s >= self._looked_s + _LOOK_EVERY_S:
             self._looked_s = now_s
             found = {name: power.worst_w(name) for name in running if (power := self._power.of(name)) is not None}
@@ -78,6 +78,7 @@ class Roster:
             expected_end_p50=end,
             expected_end_p90=end,
             started_at=start,
+            length_stated=True,
         )
         self._gangs[run.job.id] = (key, gang)
         return gang
