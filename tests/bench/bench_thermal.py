@@ -14,7 +14,8 @@
     OUT=drills.json make bench-thermal  write all results as `embellie thermal drill --json` does
 
 The room and the operator's constants were set up on seeds 0, 1 and 40 and above. After their table some of 2 to 21 were
-looked at, and defects mended; 22 and 23 (and heatwave of 24) judged that. What changes from here on is for 25 and on.
+looked at, and defects mended; 22 and 23 (and heatwave of 24) judged that, 25 and 26 what came after. What changes from
+here on is for 27 and on.
 Prints one line per scenario and policy, and for each target what was measured and whether it is met.
 """
 
@@ -90,16 +91,22 @@ def _read(kept: Path | None, code: str) -> dict[Key, Row]:
 
 
 def _run(todo: Sequence[Key], rows: dict[Key, Row], kept: Path | None, code: str) -> None:
-    """Run drills, one task for each scenario and policy, and keep each task's rows when it is done."""
+    """Run drills and keep each task's rows when it is done.
+
+    Drills of one task advance together, so a task is one scenario with all seeds, or one seed with all scenarios where
+    these are more.
+    """
     began = time.perf_counter()
     cpu = 0.0
-    tasks: dict[tuple[str, str], list[int]] = {}
+    names, seeds = list(dict.fromkeys(n for n, _, _ in todo)), list(dict.fromkeys(s for _, s, _ in todo))
+    tasks: dict[tuple[object, ...], list[tuple[str, int]]] = {}
     for name, seed, policy in todo:
-        tasks.setdefault((name, policy), []).append(seed)
+        one = name if name == MONTH or len(seeds) >= len(names) else seed
+        tasks.setdefault((one, policy), []).append((name, seed))
     if not tasks:
         return
     with ProcessPoolExecutor(min(len(tasks), int(os.environ.get("JOBS", str(os.cpu_count() or 1))))) as pool:
-        running = [pool.submit(_task, name, seeds, policy) for (name, policy), seeds in tasks.items()]
+        running = [pool.submit(_task, wanted, str(policy)) for (_, policy), wanted in tasks.items()]
         for done in as_completed(running):
             found, used = done.result()
             cpu += used
@@ -109,30 +116,32 @@ def _run(todo: Sequence[Key], rows: dict[Key, Row], kept: Path | None, code: str
             if kept is not None:
                 with kept.open("a", encoding="utf-8") as file:
                     file.writelines(json.dumps(row) + "\n" for row in found)
-            print(f"{found[0]['scenario']} under {found[0]['policy']}: {len(found)} drills, {used:.0f} s of CPU",
-                  flush=True)  # fmt: skip
+            what = ", ".join(dict.fromkeys(f"{row['scenario']}" for row in found))
+            print(f"{what} under {found[0]['policy']}: {len(found)} drills, {used:.0f} s of CPU", flush=True)
     print(f"{len(todo)} drills, {cpu:.0f} s of CPU, {time.perf_counter() - began:.0f} s in all", flush=True)
 
 
-def _task(name: str, seeds: Sequence[int], policy: str) -> tuple[list[Row], float]:
+def _task(wanted: Sequence[tuple[str, int]], policy: str) -> tuple[list[Row], float]:
     cpu = time.process_time()
     plant = PlantSpec()
-    outcomes = run_drills([name], seeds, policy, plant)
-    left: Iterable[float | None] = [None] * len(outcomes)
-    if policy == POLICIES[0] and name in _LOSSES:
-        left = seconds_to_limit([prepare(name, seed, plant) for seed in seeds])
-    found = [_row(outcome, seconds) for outcome, seconds in zip(outcomes, left, strict=True)]
-    slowed = [k for k, outcome in enumerate(outcomes) if outcome.slowdown_minutes > 0.0 and name in _LOSSES]
-    if policy == POLICIES[0] and slowed:
-        for k, truth in zip(slowed, slowed_all_the_same([prepare(name, seeds[k], plant) for k in slowed]), strict=True):
+    names, seeds = list(dict.fromkeys(n for n, _ in wanted)), list(dict.fromkeys(s for _, s in wanted))
+    outcomes = run_drills(names, seeds, policy, plant)
+    found = [_row(outcome) for outcome in outcomes]
+    lost = [k for k, (name, _) in enumerate(wanted) if policy == POLICIES[0] and name in _LOSSES]
+    if lost:
+        for k, seconds in zip(lost, seconds_to_limit([prepare(*wanted[k], plant) for k in lost]), strict=True):
+            found[k]["seconds_to_limit"] = seconds
+    slowed = [k for k in lost if outcomes[k].slowdown_minutes > 0.0]
+    if slowed:
+        for k, truth in zip(slowed, slowed_all_the_same([prepare(*wanted[k], plant) for k in slowed]), strict=True):
             found[k]["slowed_all_the_same"] = truth
     return found, time.process_time() - cpu
 
 
-def _row(outcome: Outcome, seconds: float | None) -> Row:
+def _row(outcome: Outcome) -> Row:
     others = {f.name: getattr(outcome, f.name) for f in fields(outcome) if f.name not in _NOT_KEPT}
     what = sorted({v.what for v in outcome.caused})
-    return {**asdict(outcome.result), **others, "caused": what, "seconds_to_limit": seconds}
+    return {**asdict(outcome.result), **others, "caused": what, "seconds_to_limit": None}
 
 
 def _sum(rows: Iterable[Mapping[str, object]], name: str) -> float:

@@ -38,6 +38,7 @@ from embellie.thermal.sensing import SensorBank, zone_readings
 from embellie.thermal.settings import CoolingSettings, LimitSettings, Role, SensorSettings, ZoneSettings
 from embellie.thermal.weather import AmbientForecast
 
+_LOOKED_AT_H = 75
 ZONES, NODES, STARTS = 200, 5000, 200
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 
@@ -72,40 +73,35 @@ def measured(folder: Path) -> None:
     row("  the same against the last sample of the step (edges included)", f"{end:.2f} C", "(no target)", None)
     coverage("GPU dies, fp32 -> all others", evaluate(_of(gpu, "/fp32/"), _of(gpu, "/fp64/", "/fp32_tc/")))
     servers = sorted((folder / "biohpc_hourly").glob("*.csv.gz"))
-    shown_in_two_hours(servers)
+    shown_before(servers)
     for path in servers:
         runs = load(path).runs
         third = max(1, len(runs) // 3)
         coverage(f"hourly {path.name.partition('.')[0]}, years of drift", evaluate(runs[:third], runs[third:]))
 
 
-def shown_in_two_hours(servers: Sequence[Path]) -> None:
+def shown_before(servers: Sequence[Path]) -> None:
     """Print how often a busy hour draws more in the mean than the most that was read in two hours before it.
 
     A busy time is a run of hours at more than half of full utilisation, whoever's work it is; its first hour is left
-    out (it may have begun within it), the next two show the most, three days after them are looked at.
+    out (it may have begun within it), and three days at most are looked at.
     """
-    factors = (1.0, SEEN_FACTOR, WORST_CASE_FACTOR)
-    over, hours = dict.fromkeys(factors, 0), 0
+    busy_times: list[list[tuple[datetime, float, float]]] = []
     for path in servers:
+        busy_times.append([])
         with gzip.open(path, "rt", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        busy_time: list[tuple[datetime, float, float]] = []
-        for one in [*rows, None]:
-            at = None if one is None else datetime.fromisoformat(one["ts"])
-            broken = at is None or (busy_time and at - busy_time[-1][0] != timedelta(hours=1))
-            if one is None or at is None or broken or float(one["util_avg_pct"]) <= 50.0:
-                shown = max((most for _, _, most in busy_time[1:3]), default=0.0)
-                later = [mean for _, mean, _ in busy_time[3:75]]
-                hours += len(later)
-                for factor in factors:
-                    over[factor] += sum(mean > factor * shown for mean in later)
-                busy_time = []
-            if one is not None and at is not None and float(one["util_avg_pct"]) > 50.0:
-                busy_time.append((at, float(one["power_avg_w"]), float(one["power_max_w"])))
-    for factor in factors:
-        row(f"busy hours over {factor:g} times what two hours showed ({hours} hours)",
-            f"{100.0 * over[factor] / max(1, hours):.2f} %", "(no target)", None)  # fmt: skip
+            for one in csv.DictReader(file):
+                at, busy = datetime.fromisoformat(one["ts"]), float(one["util_avg_pct"]) > 50.0
+                if busy_times[-1] and (not busy or at - busy_times[-1][-1][0] != timedelta(hours=1)):
+                    busy_times.append([])
+                if busy:
+                    busy_times[-1].append((at, float(one["power_avg_w"]), float(one["power_max_w"])))
+    later = [
+        mean / max(most for _, _, most in hours[1:3]) for hours in busy_times for _, mean, _ in hours[3:_LOOKED_AT_H]
+    ]
+    for factor in (1.0, SEEN_FACTOR, WORST_CASE_FACTOR):
+        over = 100.0 * sum(share > factor for share in later) / max(1, len(later))
+        row(f"busy hours over {factor:g} times what two before showed ({len(later)} hours)", f"{over:.2f} %", "", None)
 
 
 def _of(runs: tuple[Run, ...], *parts: str) -> list[Run]:

@@ -76,6 +76,14 @@ def test_a_held_job_is_explained_in_six_lines() -> None:
     ]
 
 
+@pytest.mark.parametrize(("stated", "wrong"), [("7 bananas", True), ("-1h", True), ("", True), ("9h30m", False)])
+def test_a_stated_duration_that_is_none_is_told_with_how_to_write_it(stated: str, wrong: bool) -> None:
+    why = say(plan(), job(held=True, annotations={names.DURATION: stated}))[1]
+    told = f"Its annotation embellie.io/duration is not used: {stated!r} is not a duration; write it with d, h, m and s"
+    assert (told in why) is wrong
+    assert why.startswith("Why: Cleaner hours come tonight. (CleanerWindow)")
+
+
 QUOTA = {"message": 'pods "x" is forbidden: exceeded quota: gpus, requested: 8', "lastTimestamp": at(-1)}
 
 

@@ -59,23 +59,35 @@ def test_a_dozen_steps_that_are_all_there_is_prove_nearly_as_much_as_many() -> N
     assert proved[0] >= 0.985 * proved[1]
 
 
-def turn(hour: int) -> Problem:
-    """Return what waits at an hour, and comes in the next day, in a grid whose hours lie 5 % apart; all may pause."""
-    rng, slots, count = np.random.default_rng(3), 48, 500
+def turn(hour: int, costs: tuple[float, ...]) -> Problem:
+    """Return what waits at an hour, and comes in the next day, in grids whose hours lie 5 % apart; all may pause.
+
+    Each job is bound to one of the grids, which cost so much in the mean.
+    """
+    rng, slots, count = np.random.default_rng(3), 48, 500 * len(costs)
     begin = rng.integers(-12, 48, count) - hour
     some = (begin > -12) & (begin < 24)
     gpus, hours = (rng.choice(values, count)[some] for values in ([1.0, 2.0, 4.0, 8.0], [1.0, 2.0, 3.0, 6.0]))
     last = begin[some] + 12
-    wave = 400.0 + 20.0 * np.cos((np.arange(slots) + hour) / 24.0 * 2.0 * np.pi)
+    wave = 1.0 + 0.05 * np.cos((np.arange(slots) + hour) / 24.0 * 2.0 * np.pi)
+    bound_to = rng.integers(len(costs), size=count)[some]
     return Problem(
         edges_h=np.arange(slots + 1.0),
-        zones=make_zones(cost_per_kwh=wave[None], gpus=np.full((1, slots), 150.0)),
+        zones=make_zones(cost_per_kwh=np.outer(costs, wave), gpus=np.full((len(costs), slots), 150.0)),
         jobs=make_jobs(
-            gpus=gpus, power_kw=0.5 * gpus, duration_h=hours, unplaced_cost=2000.0 * gpus * hours, n_zones=1,
-            n_slots=slots, release=np.maximum(last - 12, 0), latest_start=last, deadline=last + hours.astype(np.int64),
+            gpus=gpus,
+            power_kw=0.5 * gpus,
+            duration_h=hours,
+            unplaced_cost=2000.0 * gpus * hours,
+            n_zones=len(costs),
+            n_slots=slots,
+            zones=bound_to[:, None] == np.arange(len(costs)),
+            release=np.maximum(last - 12, 0),
+            latest_start=last,
+            deadline=last + hours.astype(np.int64),
             pausable=np.ones(gpus.size, dtype=bool),
         ),
-    )  # fmt: skip
+    )
 
 
 def searched(problem: Problem, steps: int, warm: Prices | None) -> Found:
@@ -85,11 +97,12 @@ def searched(problem: Problem, steps: int, warm: Prices | None) -> Found:
     return search.best
 
 
-def test_few_steps_a_turn_settle_over_turns_where_hours_differ_little() -> None:
-    problem = turn(0)
+@pytest.mark.parametrize("costs", [(400.0,), (400.0, 20.0, 20.0)])
+def test_few_steps_a_turn_settle_over_turns_where_hours_differ_little(costs: tuple[float, ...]) -> None:
+    problem = turn(0, costs)
     found = searched(problem, 10, None)
     for hour in range(1, 11):
-        problem = turn(hour)
+        problem = turn(hour, costs)
         found = searched(problem, 8, shifted(found.prices, problem.edges_h, problem.edges_h, 1.0))
     best = searched(problem, 60, found.prices).value
     free = Lagrangian(Compiled(problem)).evaluate(no_prices(problem)).value

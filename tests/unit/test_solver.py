@@ -401,3 +401,22 @@ def test_prices_move_with_the_hour() -> None:
     prices = Prices(gpu=np.arange(4.0)[None], power=none, heat=none, floor=none)
     moved = shifted(prices, np.arange(5.0), np.arange(5.0), 1.0)
     assert moved.gpu.tolist() == [[1.0, 2.0, 3.0, 0.0]]
+
+
+def test_work_that_is_only_expected_makes_hours_dear_and_gets_no_place() -> None:
+    problem = instance(80, 2)
+    sought = np.arange(80) < 40
+    quick = Effort(first_iterations=30, improve=False, prove=False)
+    all_of_it, part = (
+        solve(problem, budget_s=math.inf, clock=still, effort=quick, sought=rows) for rows in (None, sought)
+    )
+    assert (part.zone[~sought] == -1).all()
+    assert (part.zone[sought] >= 0).any()
+    assert np.array_equal(part.prices.gpu, all_of_it.prices.gpu)
+    assert np.array_equal(part.prices.heat, all_of_it.prices.heat)
+
+
+@pytest.mark.parametrize("more", [{"improve": False}, {"prove": False}])
+def test_a_plan_for_some_jobs_only_is_neither_improved_nor_proved(more: dict[str, bool]) -> None:
+    with pytest.raises(ValueError, match="sought"):
+        solve(instance(5, 0), budget_s=1.0, clock=still, effort=Effort(**more), sought=np.ones(5, dtype=bool))

@@ -30,7 +30,7 @@ def card(where: Where, target: str, uid: str | None, output: str, ledger: Path) 
     namespace = where.current_namespace()
     try:
         with LedgerReader(ledger) as reader:
-            entries = unchanged(reader.entries(kinds=[Kind.ACCOUNT, Kind.RUN]))
+            entries = (e for e in unchanged(reader.entries()) if e.kind in (Kind.ACCOUNT, Kind.RUN))
             found, accounted = accounts_of(entries, f"{namespace}/{kind.lower()}/{name}")
     except LedgerError as error:
         raise click.ClickException(str(error)) from error

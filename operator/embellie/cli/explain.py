@@ -9,6 +9,7 @@ from typing import Any
 from embellie.cli.waits import other_waits
 from embellie.cli.words import clock_time, grams, in_time, one_line
 from embellie.domain import names
+from embellie.domain.durations import parse_duration
 from embellie.domain.reasons import Reason, State
 from embellie.watchdog.api import parse_time
 
@@ -122,7 +123,18 @@ def _state_line(case: Case, text: str) -> str:
 def _why(case: Case) -> str:
     reason = str(case.status.get("reason") or "no reason recorded")
     message = one_line(str(case.status.get("message") or ""))
-    return f"Why: {message} ({reason})" if message else f"Why: {reason}"
+    return (f"Why: {message} ({reason})" if message else f"Why: {reason}") + _not_used(case)
+
+
+def _not_used(case: Case) -> str:
+    """Say that a stated duration is none: the policy's assumption, usually far longer, counts instead."""
+    stated = (case.meta.get("annotations") or {}).get(names.DURATION)
+    try:
+        if stated is not None:
+            parse_duration(str(stated))
+    except ValueError as error:
+        return f" Its annotation {names.DURATION} is not used: {one_line(str(error))}."
+    return ""
 
 
 def _window(case: Case) -> list[str]:

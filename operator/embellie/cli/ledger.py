@@ -90,7 +90,7 @@ def _verify_ledger(path: Path, expected: tuple[int, str] | None) -> Verification
 
 
 def _verify_export(path: Path, expected: tuple[int, str] | None) -> Verification:
-    # A changed byte may be no text any more; the record that it is in is named all the same.
+    # A changed byte may be no text any more; its record is named all the same, by its hash.
     opened = functools.partial(path.open, encoding="utf-8", errors="surrogateescape")
     with opened() as first, opened() as second:
         if not first.readline():

@@ -26,7 +26,16 @@ from embellie.control.records import DecisionLog, Scene
 from embellie.control.savings_desk import SavingsDesk
 from embellie.control.witness import Track, Witness, run_draft
 from embellie.domain.clock import Clock
-from embellie.ledger import Draft, Kind, Ledger, LedgerError, LedgerReader, LedgerUnavailableError, compact
+from embellie.ledger import (
+    ChangedRecordError,
+    Draft,
+    Kind,
+    Ledger,
+    LedgerError,
+    LedgerReader,
+    LedgerUnavailableError,
+    compact,
+)
 from embellie.telemetry.energy import EnergySource
 from embellie.telemetry.intensity import IntensityFolder
 from embellie.telemetry.metrics import accounts as told
@@ -338,7 +347,12 @@ class Recorder:
         if self._ledger is None or now.date().isoformat() == self._compacted_on:
             return
         self._compacted_on = now.date().isoformat()
-        done = compact(self._ledger, now - self._options.retention, now)
+        try:
+            done = compact(self._ledger, now - self._options.retention, now)
+        except ChangedRecordError as error:
+            # Recording goes on; the old records stay as they are, for `embellie ledger verify`.
+            logger.warning("old records are not made into daily accounts: %s", error)
+            return
         if done.removed:
             logger.info("%d old records became %d daily accounts", done.removed, done.spans)
 

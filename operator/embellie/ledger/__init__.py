@@ -4,11 +4,12 @@
 from embellie.ledger.compact import Compaction, compact
 from embellie.ledger.export import read_export, write_export
 from embellie.ledger.pseudonyms import Pseudonyms
-from embellie.ledger.records import Draft, Entry, Kind, LedgerError, LedgerUnavailableError
+from embellie.ledger.records import ChangedRecordError, Draft, Entry, Kind, LedgerError, LedgerUnavailableError
 from embellie.ledger.store import Ledger, LedgerReader
 from embellie.ledger.verify import Finding, Verification, unchanged, verify
 
 __all__ = [
+    "ChangedRecordError",
     "Compaction",
     "Draft",
     "Entry",

@@ -14,8 +14,9 @@ from datetime import datetime
 from typing import Any
 
 from embellie.domain.sums import add_tables
-from embellie.ledger.records import Draft, Entry, Kind
+from embellie.ledger.records import ChangedRecordError, Draft, Entry, Kind
 from embellie.ledger.store import Ledger, LedgerReader
+from embellie.ledger.verify import unchanged
 
 COMPACTED = (Kind.DECISION, Kind.RUN, Kind.ACCOUNT, Kind.GAP)
 MAX_RUN = 50_000
@@ -52,7 +53,10 @@ class _Day:
 
 
 def compact(ledger: Ledger, before: datetime, now: datetime) -> Compaction:
-    """Replace records that were made before an instant by daily accounts, each run of them in one transaction."""
+    """Replace records that were made before an instant by daily accounts, each run of them in one transaction.
+
+    Raises ChangedRecordError where one of them is not as it was written: a sum would hide that for ever.
+    """
     removed = spans = 0
     while (run := _first_run(ledger, before)) is not None:
         draft = Draft(kind=Kind.DAILY, at=now, body=_daily(run))
@@ -66,7 +70,7 @@ def compact(ledger: Ledger, before: datetime, now: datetime) -> Compaction:
 
 def _first_run(ledger: Ledger, before: datetime) -> _Run | None:
     with LedgerReader(ledger.path) as reader:
-        return next(_runs(reader.entries(kinds=COMPACTED, until=before)), None)
+        return next(_runs(unchanged(reader.entries(kinds=COMPACTED, until=before))), None)
 
 
 def _runs(entries: Iterable[Entry]) -> Iterator[_Run]:
@@ -76,6 +80,8 @@ def _runs(entries: Iterable[Entry]) -> Iterator[_Run]:
         if run is not None and (entry.seq != run.last.seq + 1 or run.count >= MAX_RUN):
             yield run
             run = None
+        if run is not None and entry.previous != run.last.hash:
+            raise ChangedRecordError(f"record {entry.seq} does not follow record {run.last.seq}: one was changed")
         run = run or _Run(entry, entry)
         run.last = entry
         run.count += 1

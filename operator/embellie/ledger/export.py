@@ -31,16 +31,15 @@ def write_export(entries: Iterable[Entry], out: TextIO) -> int:
 
 
 def read_export(lines: Iterable[str]) -> Iterator[Entry]:
-    """Read an export; raises LedgerError, naming the line, for one that is none."""
+    """Read an export; raises LedgerError, naming the line and the record before it, for one that is none."""
+    after = "the beginning"
     for number, line in enumerate(lines, start=1):
         head, found, rest = line.rstrip("\n").partition(_BODY)
         try:
-            if not line.isascii() and any("\udc80" <= letter <= "\udcff" for letter in line):
-                raise ValueError("it is not UTF-8 text")
             told = json.loads(head + "}")
             if not found or not rest.endswith("}"):
                 raise ValueError("it has no body")
-            yield Entry(
+            entry = Entry(
                 int(told["seq"]),
                 int(told["segment"]),
                 str(told["kind"]),
@@ -50,4 +49,6 @@ def read_export(lines: Iterable[str]) -> Iterator[Entry]:
                 rest[:-1],
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise LedgerError(f"line {number} is not a record of a ledger's export: {error}") from error
+            raise LedgerError(f"line {number}, after {after}, is not a record of a ledger's export: {error}") from error
+        after = f"record {entry.seq}"
+        yield entry

@@ -25,6 +25,10 @@ class LedgerError(Exception):
     """The ledger cannot be used as it is; the message says why and how to mend it."""
 
 
+class ChangedRecordError(LedgerError):
+    """A record is not as it was written: nothing may be told or made from it."""
+
+
 class LedgerUnavailableError(LedgerError):
     """It cannot be written now (full, locked, read-only), and may be later; nothing was recorded."""
 

@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from embellie.ledger.records import GENESIS, Entry, Kind, LedgerError, digest
+from embellie.ledger.records import GENESIS, ChangedRecordError, Entry, Kind, LedgerError, digest
 
 MAX_FINDINGS = 50
 
@@ -64,17 +64,28 @@ def spans_of(entries: Iterable[Entry]) -> dict[int, _Span]:
 
 
 def unchanged(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Pass records on; raises LedgerError at the first that does not have its own hash: no figure may stand on it.
+    """Pass records on; raises ChangedRecordError at the first that does not have its own hash.
 
-    What a whole walk finds besides (missing, reordered, written anew) is left to `verify`.
+    What a whole walk finds besides (missing, reordered, written anew) is left to `verify`. What a record is, is part of
+    it: whoever wants records of some kinds picks them afterwards.
     """
     for entry in entries:
-        if entry.hash != digest(entry.seq, entry.segment, entry.kind, entry.at, entry.previous, entry.body):
-            raise LedgerError(
-                f"record {entry.seq} ({entry.kind[:16]}, {entry.at[:27]}) was changed after it was written: nothing is "
-                "told from this ledger; see `embellie ledger verify`, and restore a backup"
+        if not _is_as_written(entry):
+            raise ChangedRecordError(
+                f"{_was_changed(entry)}: nothing is told from this ledger; see `embellie ledger verify`, "
+                "and restore a backup"
             )
         yield entry
+
+
+def _is_as_written(entry: Entry) -> bool:
+    return entry.hash == digest(entry.seq, entry.segment, entry.kind, entry.at, entry.previous, entry.body)
+
+
+def _was_changed(entry: Entry) -> str:
+    told = f"record {entry.seq} ({entry.kind[:16]}, {entry.at[:27]}) was changed after it was written"
+    # What is no text any more must not keep it from being named.
+    return told.encode("utf-8", "backslashreplace").decode()
 
 
 def verify(
@@ -121,11 +132,8 @@ class _Walk:
                 entry.seq,
                 f"record {entry.seq} does not follow record {entry.seq - 1}: one of them was changed or reordered",
             )
-        expected = digest(entry.seq, entry.segment, entry.kind, entry.at, entry.previous, entry.body)
-        if entry.hash != expected:
-            self._find(
-                entry.seq, f"record {entry.seq} ({entry.kind[:16]}, {entry.at[:27]}) was changed after it was written"
-            )
+        if not _is_as_written(entry):
+            self._find(entry.seq, _was_changed(entry))
         self._check_segment(entry)
         self._compare(entry.seq, entry.hash)
         self._expected, self._previous, self._segment = entry.seq + 1, entry.hash, entry.segment

@@ -4,6 +4,10 @@
 Adam's steps (Kingma and Ba, ICLR 2015) on prices scaled by each row's capacity, projected on prices >= 0, with a rate
 that falls geometrically, and the running mean of the prices tried beside the last ones: the dual of thousands of small
 jobs is nearly smooth, and its mean iterate is nearly always better than any single one.
+
+Adam's first step has the full length however small a row's lack is. So a search that begins with the last turn's
+prices counts its steps in how far the costs of slots lie apart: in units of the costs themselves one step would undo
+what turns have learnt where hours are much alike.
 """
 
 import math
@@ -20,7 +24,7 @@ from embellie.planning.problem import Prices
 
 _FIRST_RATE, _LAST_RATE = 0.3, 0.02
 _WARM_FIRST_RATE, _WARM_LAST_RATE = 0.2, 0.05
-"""Of how far hours lie apart: the last turn's prices are right but for what has changed since."""
+"""Of how far the costs of slots lie apart."""
 _LEAST_SPREAD = 0.01
 _MOMENTUM, _WARM_MOMENTUM, _SECOND = 0.9, 0.5, 0.95
 _MEAN_WEIGHT = 0.1
@@ -121,7 +125,10 @@ def _units(compiled: Compiled) -> tuple[float, float, float]:
 
 
 def _spread(compiled: Compiled) -> float:
-    """Return how far the costs of slots lie apart, as a part of their mean: what prices make up for."""
-    rates = compiled.rates
-    mean = float(np.abs(rates).mean())
-    return float(np.clip(rates.std() / mean, _LEAST_SPREAD, 1.0)) if mean > 0.0 else 1.0
+    """Return how far the costs of a zone's slots lie apart, as a part of their mean, in the mean over zones.
+
+    How far zones lie apart does not count: what is bound to one must share its hours all the same.
+    """
+    mean = np.abs(compiled.rates).mean(axis=-1)
+    apart = compiled.rates.std(axis=-1)[mean > 0.0] / mean[mean > 0.0]
+    return float(np.clip(apart.mean(), _LEAST_SPREAD, 1.0)) if apart.size else 1.0

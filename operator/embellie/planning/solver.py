@@ -22,7 +22,7 @@ from embellie.planning.inputs import fitting, no_prices, validated
 from embellie.planning.options import Compiled
 from embellie.planning.passes import build, sweep
 from embellie.planning.place import Place, Placer
-from embellie.planning.problem import Binding, IntArray, Prices, Problem, Solution, Stage
+from embellie.planning.problem import Binding, BoolArray, IntArray, Prices, Problem, Solution, Stage
 from embellie.planning.room import Room
 from embellie.planning.search import Search
 from embellie.planning.tally import Tally
@@ -64,7 +64,13 @@ _REASONS, _CHECK = 0.6, 0.6
 
 
 def solve(
-    problem: Problem, *, budget_s: float, clock: Clock, warm: Prices | None = None, effort: Effort | None = None
+    problem: Problem,
+    *,
+    budget_s: float,
+    clock: Clock,
+    warm: Prices | None = None,
+    effort: Effort | None = None,
+    sought: BoolArray | None = None,
 ) -> Solution:
     """Return a plan with a proved lower bound within `budget_s` of the clock's time.
 
@@ -74,10 +80,15 @@ def solve(
         clock: Returns seconds, e.g. `time.monotonic`.
         warm: Prices of the last turn on this problem's axis (`inputs.shifted`); what does not fit is ignored.
         effort: Bounds by counts.
+        sought: Which jobs get places; the others only take part in the prices, and count as without a place. None: all.
+            Raises ValueError where `effort` improves or proves: both are about all jobs.
     """
+    effort = effort or Effort()
+    if sought is not None and (effort.improve or effort.prove):
+        raise ValueError("sought needs an effort that neither improves nor proves")
     if not validated(problem).jobs.count or not problem.n_zones:
         return _nothing(problem)
-    return _Run(problem, budget_s, clock, warm, effort or Effort()).run()
+    return _Run(problem, budget_s, clock, warm, effort).run(sought)
 
 
 def _nothing(problem: Problem) -> Solution:
@@ -134,7 +145,9 @@ class _Run:
     def _before_reserve(self) -> Callable[[], bool]:
         return self._stop_at(self._budget - self._reserve_s)
 
-    def run(self) -> Solution:
+    def run(self, sought: BoolArray | None) -> Solution:
+        if sought is not None:
+            self._order = self._order[sought[self._order]]
         effort, count = self._effort, self._problem.jobs.count
         lagrangian = Lagrangian(self._c)
         iterations = effort.iterations if effort.improve else effort.first_iterations

@@ -27,7 +27,7 @@ MEMORY = 500.0
 SEEN_FACTOR = 1.05
 """A run's worst case over the most that was seen, once it was seen long enough itself; any other gets the margin of
 ratings. On six research servers over three years the mean of a busy hour passed 1.05 times what two hours had shown in
-0.25 % of the hours, and 1.1 times in 0.23 % (`tests/bench/bench_thermal_models.py`)."""
+0.26 % of the hours, and 1.1 times in 0.22 % (`tests/bench/bench_thermal_models.py`)."""
 _RUNS_KEPT = 1024
 _SIGMAS = 3.0
 _NUMBERED = re.compile(r"([-_.]([0-9]+|[bcdfghjklmnpqrstvwxz2456789]{5}))+$")

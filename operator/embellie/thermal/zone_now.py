@@ -186,6 +186,8 @@ def heat_of(now: ZoneNow, duty: Duty | None = None) -> ZoneHeat | None:
     if gain > 0 and reading.value is not None:
         # From where it stands: the heat at which it settles halfway between its marks, were nothing else to change.
         # At its leave mark would cost more work, and no limit is nearer for it.
+        # A hot return is reckoned with the supply's gain too: at one flow a kilowatt warms the return by that and by
+        # its own rise over the supply, so more is shed than it needs, never less, and no second model is to be learnt.
         settled = _settled_c(now, gain, heat, reading.value)
         target = max(0.0, heat - (settled - (enter + leave) / 2.0) / gain)
     return ZoneHeat(

@@ -135,13 +135,13 @@ class Planned(EveryJob):
         self.last[flexible] = self._give_way(queue, flexible, now, engine) if must.any() else False
         # With slack left a large gang gets its room; without, it would make many others late.
         self.reserves = not must.any()
-        found, count = self._plan(flexible, must, slot, engine)
+        found = self._plan(flexible, must, slot, engine)
         self._prices, self._slot = found.prices, slot
         if flexible.size == 0:
             return
-        runs = np.zeros(count, dtype=bool)
+        runs = np.zeros(flexible.size, dtype=bool)
         runs[found.part_job[found.part_start == 0]] = True
-        mine = must | runs[: flexible.size] | (found.zone[: flexible.size] < 0)
+        mine = must | runs | (found.zone[: flexible.size] < 0)
         # Who would rather run now as well takes what others leave, in the course of the slot too.
         spare = ~mine & work.pausable[flexible] & self._gains(flexible, now, engine)
         self.wants[flexible] = mine | spare
@@ -190,7 +190,7 @@ class Planned(EveryJob):
         del now
         self._lengths.learn(job, int(engine.ran[job]))
 
-    def _plan(self, flexible: IntArray, must: BoolArray, slot: int, engine: Engine) -> tuple[Solution, int]:
+    def _plan(self, flexible: IntArray, must: BoolArray, slot: int, engine: Engine) -> Solution:
         work, per, now = self._case.work, self._per, slot * self._per
         size, slot_h = self._ahead.slots, self._case.axis.slot_h
         rest = self._known.rest(flexible, engine, now) / per
@@ -237,14 +237,13 @@ class Planned(EveryJob):
         if self._prices is not None:
             warm = shifted(self._prices, self._edges, self._edges, float(slot - self._slot) * slot_h)
         effort = self._warm if warm is not None else _COLD
-        found = solve(problem, budget_s=math.inf, clock=lambda: 0.0, warm=warm, effort=effort)
+        found = solve(problem, budget_s=math.inf, clock=lambda: 0.0, warm=warm, effort=effort, sought=real)
         used = np.zeros(size + 1)
-        rows = found.part_job < count
-        taken = items.gpus[found.part_job[rows]]
-        np.add.at(used, found.part_start[rows], taken)
-        np.add.at(used, found.part_end[rows], -taken)
+        taken = items.gpus[found.part_job]
+        np.add.at(used, found.part_start, taken)
+        np.add.at(used, found.part_end, -taken)
         self._free = problem.zones.gpus[0] - np.cumsum(used)[:size]
-        return found, items.gpus.size
+        return found
 
     def _unused(self, now: int, engine: Engine) -> FloatArray:
         """Return the GPUs that running work leaves, which may not be paused, in the mean of each slot."""
