@@ -31,6 +31,8 @@ from embellie.ledger.records import (
 from embellie.ledger.schema import RECORDS, STATE
 
 _CHUNK = 2000
+_FAILURES = (DatabaseError, UnicodeDecodeError)
+"""What SQLite's driver raises: the second where its own words hold a damaged name."""
 _INSERT = insert(RECORDS)
 _UPDATE = update(STATE).where(STATE.c.name == bindparam("which")).values(value=bindparam("now"))
 
@@ -69,7 +71,7 @@ def _opening(engine: Engine, path: Path) -> Iterator[None]:
     """Say in our words why a ledger cannot be opened, and leave nothing open then."""
     try:
         yield
-    except DatabaseError as error:
+    except _FAILURES as error:
         engine.dispose()
         raise _explained(error, path) from error
     except LedgerError:
@@ -140,7 +142,7 @@ class Ledger(_Opened):
                     if gone != replacing[1] - replacing[0] + 1:
                         raise LedgerUnavailableError(f"another leader has compacted {self._path} meanwhile")
                 _write_head(self._connection, head)
-        except DatabaseError as error:
+        except _FAILURES as error:
             self._head = None
             raise _explained(error, self._path) from error
         self._head = self._known = head
@@ -160,14 +162,14 @@ class Ledger(_Opened):
             self._pragma("wal_checkpoint(PASSIVE)")
         except OSError as error:
             raise LedgerUnavailableError(f"{self._path} cannot be flushed to its disk: {error.strerror}") from error
-        except (DatabaseError, sqlite3.Error) as error:
+        except (*_FAILURES, sqlite3.Error) as error:
             raise _explained(error, self._path) from error
 
     def give_back_space(self) -> None:
         """Return what removed records held to the file system."""
         try:
             self._pragma("incremental_vacuum")
-        except (DatabaseError, sqlite3.Error) as error:
+        except (*_FAILURES, sqlite3.Error) as error:
             raise _explained(error, self._path) from error
 
     def _pragma(self, text: str) -> None:
@@ -235,15 +237,15 @@ class LedgerReader(_Opened):
         try:
             for row in self._connection.execute(query, execution_options={"yield_per": _CHUNK}):
                 yield _entry(row)
-        except DatabaseError as error:
+        except _FAILURES as error:
             raise _explained(error, self._path) from error
 
     def integrity(self) -> str:
         """Return what SQLite itself says about the file: `ok`, or what is broken."""
         try:
             return str(self._connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
-        except DatabaseError as error:
-            return str(error.orig)
+        except _FAILURES as error:
+            return str(getattr(error, "orig", error))
 
 
 _COLUMNS = (
@@ -322,10 +324,10 @@ def _write_head(connection: Connection, head: Head) -> None:
     connection.execute(_UPDATE, [{"which": name, "now": value} for name, value in values.items()])
 
 
-def _explained(error: DatabaseError | sqlite3.Error, path: Path) -> LedgerError:
+def _explained(error: DatabaseError | sqlite3.Error | UnicodeDecodeError, path: Path) -> LedgerError:
     """Turn the database's words into ours."""
     said = str(getattr(error, "orig", None) or error)
-    low = said.lower()
+    low = "" if isinstance(error, UnicodeDecodeError) else said.lower()
     if "locked" in low or "busy" in low:
         why = f"another program holds {path} locked; end it, or wait until it is done"
     elif "readonly" in low or "read-only" in low:
@@ -336,7 +338,9 @@ def _explained(error: DatabaseError | sqlite3.Error, path: Path) -> LedgerError:
         why = f"{path} cannot be opened or made; its folder must exist and be writable for the operator's user"
     elif isinstance(error, IntegrityError):
         why = f"another leader wrote to {path} at the same moment"
-    elif "no such table" in low or "not a database" in low or "malformed" in low:
+    elif (
+        isinstance(error, UnicodeDecodeError) or "no such table" in low or "not a database" in low or "malformed" in low
+    ):
         return LedgerError(f"{path} is no ledger, or it is damaged ({said}); name another file, or restore a backup")
     elif isinstance(error, (OperationalError, sqlite3.OperationalError)):
         why = f"{path} cannot be used now: {said}"
