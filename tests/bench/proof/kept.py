@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from embellie.accounting.savings import METHOD, Range
-from proof.weeks import Outcome, draw
+from proof.weeks import TRUTHS, Outcome, draw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +26,8 @@ class Drawn:
 def drawn(load: str, seeds: Sequence[int], *, processes: int | None = None, kept: Path | None = None) -> list[Drawn]:
     """Return one week for each seed; those that the file holds are not drawn again.
 
-    The file is good for the code that wrote it: another version of the method is refused with a SystemExit, every other
-    change of the code is the caller's to know.
+    The file is good for the code that wrote it: another version of the method, or another number of worlds, is refused
+    with a SystemExit; every other change of the code is for the caller to know. A line that was cut off is drawn anew.
     """
     found = {week.seed: week for week in _read(kept, load)} if kept is not None and kept.exists() else {}
     for week in _draw([seed for seed in seeds if seed not in found], load, processes):
@@ -59,11 +59,18 @@ def _one(seed: int, load: str) -> Drawn:
 
 
 def _read(path: Path, load: str) -> Iterable[Drawn]:
-    for line in path.read_text(encoding="utf-8").splitlines():
+    whole, _, cut_off = path.read_text(encoding="utf-8").rpartition("\n")
+    if cut_off:
+        path.write_text(f"{whole}\n" if whole else "", encoding="utf-8")
+    for line in whole.splitlines():
         row = json.loads(line)
         if row["method"] != METHOD:
             raise SystemExit(f"{path} holds weeks of {row['method']}, and this is {METHOD}: name another file")
         if row["load"] == load:
             told = row["outcome"]
+            if len(told["truths_g"]) != TRUTHS:
+                raise SystemExit(
+                    f"{path} holds weeks of {len(told['truths_g'])} worlds, not {TRUTHS}: name another file"
+                )
             outcome = Outcome(**{**told, "truths_g": tuple(told["truths_g"]), "said": Range(**told["said"])})
             yield Drawn(seed=row["seed"], outcome=outcome, cpu_s=row["cpu_s"])
