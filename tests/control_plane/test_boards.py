@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import requests
 import yaml
+from operated_site import job
 
 from embellie.telemetry.metrics import Kind, catalogue
 from embellie_boards.queries import BoardQuery, board_queries, expanded
@@ -91,22 +92,6 @@ def zones() -> list[dict[str, Any]]:
         if zone["kind"] == "GridZone":
             zone["spec"]["powerSensor"]["maxAgeSeconds"] = 10
     return found
-
-
-def job(name: str, namespace: str, **notes: str) -> dict[str, Any]:
-    limits = {"nvidia.com/gpu": "8"}
-    container = {"name": "train", "image": "example.com/train:1", "resources": {"limits": limits}}
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "labels": {"embellie.io/flex": "patient"},
-            "annotations": {f"embellie.io/{key.replace('_', '-')}": value for key, value in notes.items()},
-        },
-        "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
-    }
 
 
 @dataclass(frozen=True, kw_only=True)

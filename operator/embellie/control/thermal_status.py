@@ -13,7 +13,7 @@ from embellie.domain.limits import HeatBound, fresh_value
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Reading, ThermalZoneState
 from embellie.thermal.headroom import Headroom, ZoneState, headroom, worst_load_kw
-from embellie.thermal.load_ahead import LoadAhead, counted_until
+from embellie.thermal.load_ahead import LoadAhead
 from embellie.thermal.promises import Collision
 from embellie.thermal.rungs import Level
 from embellie.thermal.sensing import ZoneReadings
@@ -159,11 +159,7 @@ def _ahead_kw(state: ThermalZoneState, room: Headroom, assembly: Assembly) -> fl
     """Return how much may start now and run through the hottest hour of the next day [kW]; None without an outlook."""
     if state.outlook is None:
         return None
-    snapshot = assembly.snapshot
-    inside = {cell.name for cell in snapshot.cells if cell.thermal_zone == state.name}
-    lasting = [(counted_until(g, snapshot.now), g.worst_power_kw) for g in snapshot.running if g.cell in inside]
-    load = LoadAhead(state.outlook, state.base_power_kw, lasting, snapshot.now)
-    spare = load.least_spare(AHEAD.total_seconds())
+    spare = LoadAhead.of(state, state.outlook, assembly.snapshot).least_spare(AHEAD.total_seconds())
     if math.isinf(spare.limit_kw) or spare.bound == HeatBound.NONE:
         return None
     return min(room.headroom_kw, spare.kw)

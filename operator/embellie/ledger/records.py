@@ -72,11 +72,11 @@ class Entry:
 
     @property
     def content(self) -> dict[str, Any]:
-        """The body, read; raises LedgerError where it is none any more."""
+        """The body, read; raises ChangedRecordError where it is none any more."""
         try:
             found: dict[str, Any] = json.loads(self.body)
         except ValueError as error:
-            raise LedgerError(
+            raise ChangedRecordError(
                 f"record {self.seq} cannot be read: it was changed after it was written; see what else "
                 "is wrong with `embellie ledger verify`, and restore a backup"
             ) from error

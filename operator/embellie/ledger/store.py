@@ -327,7 +327,10 @@ def _write_head(connection: Connection, head: Head) -> None:
 def _explained(error: DatabaseError | sqlite3.Error | UnicodeDecodeError, path: Path) -> LedgerError:
     """Turn the database's words into ours."""
     said = str(getattr(error, "orig", None) or error)
-    low = "" if isinstance(error, UnicodeDecodeError) else said.lower()
+    low = said.lower()
+    damaged = any(words in low for words in ("no such table", "not a database", "malformed"))
+    if damaged or isinstance(error, UnicodeDecodeError):
+        return LedgerError(f"{path} is no ledger, or it is damaged ({said}); name another file, or restore a backup")
     if "locked" in low or "busy" in low:
         why = f"another program holds {path} locked; end it, or wait until it is done"
     elif "readonly" in low or "read-only" in low:
@@ -338,10 +341,6 @@ def _explained(error: DatabaseError | sqlite3.Error | UnicodeDecodeError, path: 
         why = f"{path} cannot be opened or made; its folder must exist and be writable for the operator's user"
     elif isinstance(error, IntegrityError):
         why = f"another leader wrote to {path} at the same moment"
-    elif (
-        isinstance(error, UnicodeDecodeError) or "no such table" in low or "not a database" in low or "malformed" in low
-    ):
-        return LedgerError(f"{path} is no ledger, or it is damaged ({said}); name another file, or restore a backup")
     elif isinstance(error, (OperationalError, sqlite3.OperationalError)):
         why = f"{path} cannot be used now: {said}"
     else:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from embellie.domain.heat import HeatOutlook
-from embellie.domain.snapshot import RunningGang
+from embellie.domain.snapshot import RunningGang, Snapshot, ThermalZoneState
 
 OVERRUN = 1.5
 """Times its stated length for which a run is counted."""
@@ -42,7 +42,7 @@ class Spare:
 
 
 class LoadAhead:
-    """One zone's worst-case heat in each slot of its outlook, growing with what is started."""
+    """One zone's worst-case heat in each slot of its outlook."""
 
     def __init__(
         self, outlook: HeatOutlook, base_kw: float, loads: Iterable[tuple[datetime, float]], now: datetime
@@ -66,9 +66,12 @@ class LoadAhead:
         ended = np.bincount(ends, weights=table[:, 1], minlength=count + 2)
         self._kw += np.cumsum(ended[::-1])[::-1][1:]
 
-    def add(self, kw: float) -> None:
-        """Count more heat, for always."""
-        self._kw += kw
+    @classmethod
+    def of(cls, zone: ThermalZoneState, outlook: HeatOutlook, snapshot: Snapshot) -> "LoadAhead":
+        """Return what a zone of a snapshot will carry of what runs in it now."""
+        inside = {cell.name for cell in snapshot.cells if cell.thermal_zone == zone.name}
+        loads = [(counted_until(g, snapshot.now), g.worst_power_kw) for g in snapshot.running if g.cell in inside]
+        return cls(outlook, zone.base_power_kw, loads, snapshot.now)
 
     def least_spare(self, run_s: float) -> Spare:
         """Return where, in a run of so many seconds from now on, the least heat may be added."""

@@ -36,7 +36,7 @@ from embellie.domain.packing import NodeRoom
 from embellie.domain.plan import Action, Decision, Plan
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Cell, GridZoneState, Snapshot, ThermalZoneState, Workload, WorkloadKey
-from embellie.thermal.load_ahead import ALWAYS, LoadAhead, counted_until
+from embellie.thermal.load_ahead import LoadAhead
 
 _SLACK_KW = 1e-6
 
@@ -109,10 +109,6 @@ def check_rise(snapshot: Snapshot, cell: str, added_worst_kw: float, run_s: floa
     return Rises(snapshot).refusal(cell, added_worst_kw, run_s)
 
 
-def _run_s(w: Workload) -> float:
-    return max(w.duration_p50_s, w.duration_p90_s)
-
-
 def _rise(zone: ThermalZoneState) -> float:
     """Return what a kilowatt of its own warms a zone's inlet by [K/kW]."""
     return zone.model.gain_k_per_kw if zone.model is not None and zone.model.trusted else zone.rise_k_per_kw
@@ -146,7 +142,8 @@ class _Guard:
         self._rooms: dict[str, NodeRoom] = {}
         self._power_kw = {zone.name: zone.base_power_kw for zone in snapshot.grid_zones}
         self._heat_kw = {zone.name: zone.base_power_kw for zone in snapshot.thermal_zones}
-        self._lasting: dict[str, list[tuple[datetime, float]]] = {zone.name: [] for zone in snapshot.thermal_zones}
+        self._added_kw = dict.fromkeys(self._heat_kw, 0.0)
+        """What this turn started; in the hours ahead it counts for always, whatever its length."""
         self._ahead: dict[str, LoadAhead] = {}
         starts: dict[str, list[tuple[datetime, float]]] = {zone.name: [] for zone in snapshot.thermal_zones}
         for gang in snapshot.running:
@@ -157,7 +154,6 @@ class _Guard:
                 self._power_kw[cell.grid_zone] += gang.worst_power_kw * cell.pue
             if cell.thermal_zone in self._heat_kw:
                 self._heat_kw[cell.thermal_zone] += gang.worst_power_kw
-                self._lasting[cell.thermal_zone].append((counted_until(gang, snapshot.now), gang.worst_power_kw))
                 starts[cell.thermal_zone].append((gang.started_at, gang.worst_power_kw))
         self._warms = warmed(snapshot.thermal_zones)
         self._debt_kw: dict[str, float] = {}
@@ -259,7 +255,7 @@ class _Guard:
 
     def _static(self, w: Workload, cell: Cell) -> tuple[Reason, str] | None:
         """Return why a start at worst-case power is forbidden, or None."""
-        return self._limits(cell, w.worst_power_kw, _run_s(w))
+        return self._limits(cell, w.worst_power_kw, max(w.duration_p50_s, w.duration_p90_s))
 
     def _limits(self, cell: Cell, added_kw: float, run_s: float) -> tuple[Reason, str] | None:
         """Return why a cell cannot take more worst-case heat for so long, or None."""
@@ -307,11 +303,12 @@ class _Guard:
             return None
         # Not with all that runs now; but with what will still run at each hour?
         if zone.name not in self._ahead:
-            self._ahead[zone.name] = LoadAhead(zone.outlook, zone.base_power_kw, self._lasting[zone.name], now)
+            self._ahead[zone.name] = LoadAhead.of(zone, zone.outlook, self._snapshot)
         spare = self._ahead[zone.name].least_spare(run_s)
-        if added_kw <= spare.kw + _SLACK_KW:
+        left_kw = spare.kw - self._added_kw[zone.name]
+        if added_kw <= left_kw + _SLACK_KW:
             return None
-        need_kw = spare.limit_kw - spare.kw + added_kw
+        need_kw = spare.limit_kw - left_kw + added_kw
         carry = f"at worst {zone.name} would carry {need_kw:.0f} kW of {spare.limit_kw:.0f} kW of heat"
         return Reason.HEAT_LIMIT, f"{carry} at the hottest hour of the run{_in_words(spare.bound)}"
 
@@ -341,7 +338,7 @@ class _Guard:
         self._room(cell).take(w.pods, w.gpus_per_pod)
 
     def _add(self, cell: Cell, worst_kw: float) -> None:
-        """Count more worst-case heat wherever it shows; in the turn of its start for always, whatever its length."""
+        """Count more worst-case heat wherever it shows."""
         if cell.grid_zone in self._power_kw:
             self._power_kw[cell.grid_zone] += worst_kw * cell.pue
         thermal = self._thermals.get(cell.thermal_zone or "")
@@ -349,9 +346,7 @@ class _Guard:
             return
         for name, share in ((thermal.name, 1.0), *((other.name, s) for other, s in self._warms.get(thermal.name, ()))):
             self._heat_kw[name] += share * worst_kw
-            self._lasting[name].append((ALWAYS, share * worst_kw))
-            if name in self._ahead:
-                self._ahead[name].add(share * worst_kw)
+            self._added_kw[name] += share * worst_kw
         if thermal.name in self._debt_kw:
             self._debt_kw[thermal.name] += worst_kw
 

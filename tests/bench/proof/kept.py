@@ -67,10 +67,10 @@ def _read(path: Path, load: str) -> Iterable[Drawn]:
         if row["method"] != METHOD:
             raise SystemExit(f"{path} holds weeks of {row['method']}, and this is {METHOD}: name another file")
         if row["load"] == load:
-            told = row["outcome"]
-            if len(told["truths_g"]) != TRUTHS:
+            told, worlds = row["outcome"], 1 if load == "saturated" else TRUTHS
+            if len(told["truths_g"]) != worlds:
                 raise SystemExit(
-                    f"{path} holds weeks of {len(told['truths_g'])} worlds, not {TRUTHS}: name another file"
+                    f"{path} holds weeks of {len(told['truths_g'])} worlds, not {worlds}: name another file"
                 )
             outcome = Outcome(**{**told, "truths_g": tuple(told["truths_g"]), "said": Range(**told["said"])})
             yield Drawn(seed=row["seed"], outcome=outcome, cpu_s=row["cpu_s"])

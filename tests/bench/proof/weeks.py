@@ -51,7 +51,9 @@ LOADS = {"half-empty": 0.5, "full": 0.95, "saturated": 1.5}
 """GPU-hours that come, of those that there are."""
 STATED_PUE = 1.2
 TRUTHS = 16
-"""Worlds in which a week that ends is looked at: its plan and its arrivals are one, what is hidden differs."""
+"""Worlds in which a week that ends is looked at: its plan and its arrivals are one, what is hidden differs.
+
+A saturated one, which goes on when it is reported, is looked at in one."""
 HOUR = timedelta(hours=1)
 TURN = timedelta(hours=3)
 FORECAST_ERROR = 0.07

@@ -97,14 +97,12 @@ def useful_without_pauses_gpu_s(spec: PlantSpec, course: Course, jobs: list[Dril
                 break
             end = step + max(1, round(job.work_s / STEP_S))
             kw = _added_kw(spec, job)
-            open_zones = [
-                z for z in range(len(zones))
-                if nodes[z].fits(job.pods, job.gpus_per_pod) and kw <= room_kw[step:end, z].min(initial=np.inf)
-            ]  # fmt: skip
+            free_kw = room_kw[step:end].min(axis=0, initial=np.inf).tolist()
+            open_zones = [z for z, one in enumerate(nodes) if one.fits(job.pods, job.gpus_per_pod) and kw <= free_kw[z]]
             if not open_zones or kw > site_kw[step:end].min(initial=np.inf):
                 left.append(job)
                 continue
-            zone = max(open_zones, key=lambda z, s=slice(step, end): room_kw[s, z].min())  # type: ignore[misc]
+            zone = max(open_zones, key=free_kw.__getitem__)
             nodes[zone].take(job.pods, job.gpus_per_pod)
             room_kw[step:end, zone] -= kw
             site_kw[step:end] -= kw
