@@ -99,6 +99,7 @@ def measured(**changes: Any) -> Measured:
         "late": (),
         "unlabelled_delayed": 0,
         "rigid_held": 0,
+        "mean_lag_s": 0.0,
         "grid_hours": 50.04,
         "wall_s": 200.0,
         "operator_peak_rss_mib": 95.1,
@@ -138,6 +139,19 @@ def test_peak_and_delay_are_what_the_example_says() -> None:
     assert summary.embellie.account.peak_by_zone_kw == pytest.approx({"west": IDLE_KW + 4.4496, "east": IDLE_KW})
     assert summary.embellie.account.peak_kw == pytest.approx(2 * IDLE_KW + 4.4496)
     assert (summary.embellie.delays.mean_s, summary.fifo.delays.mean_s) == (7200.0, 0.0)
+
+
+def test_a_job_that_came_late_waits_from_when_it_came_on_both_sides() -> None:
+    planned = scenario(job(), job("b"))
+    came = planned.as_it_came({"a": BEGIN + 3 * HOUR})
+    ours = history(came, {"a": track("a", ("west-gpu-000", 5.0, 6.0))})
+    truths = {"west": truth("west"), "east": truth("east")}
+    summary = summarise(came, truths, ours, measured(mean_lag_s=3 * 3600.0))
+    assert summary.embellie.delays.mean_s == 2 * 3600
+    assert summary.fifo.delays.mean_s == 0
+    said = io.StringIO()
+    Console(file=said, width=120).print(render_summary(summary, width=120))
+    assert "3.0 h later than the trace has them" in said.getvalue()
 
 
 def test_a_worse_history_is_called_worse() -> None:

@@ -44,9 +44,7 @@ def observed(
     jobs: list[Run] = []
     extended = cut = 0
     for job in scenario.jobs:
-        track = tracks.get(job.name)
-        if track is None:
-            continue
+        track = tracks[job.name]
         spans, unfinished = _spans(job, track, clock_time=clock_time)
         started = track.started
         start = stopped if started is None else clock_time(started)

@@ -78,6 +78,13 @@ class Observer:
         place = self._places[node]
         return place.zone, place.row
 
+    def came(self) -> Scenario:
+        """Return the scenario as it really came: what was submitted, and when."""
+        with self.record.lock:
+            return self._scenario.as_it_came(
+                {name: self.clock_time(job.created) for name, job in self.record.jobs.items()}
+            )
+
     def unfinished(self) -> int:
         """Return how many submitted jobs have not finished."""
         with self.record.lock:

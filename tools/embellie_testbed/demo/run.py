@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from statistics import fmean
 from types import FrameType
 
 from rich.console import Console
@@ -124,12 +125,13 @@ def demonstrate(options: Options, console: Console) -> Summary:
                 options=options, console=console, plane=plane, observer=observer, scenario=scenario, truths=truths
             )
             measured = _run_jobs(api, shown, clock=clock, pids=pids, began=say.began)
-            history = _history(observer, scenario, clock)
+            came = observer.came()
+            history = _history(observer, came, clock)
             _close_the_books(plane, truths, clock)
         say("the jobs are through; reading the ledger")
         account = read_ledger(ledger, scenario.begin)
         say("taking everything down")
-    return summarise(scenario, truths, history, measured, account)
+    return summarise(came, truths, history, measured, account)
 
 
 def _close_the_books(plane: ControlPlane, truths: dict[str, GridTruth], clock: AcceleratedClock) -> None:
@@ -228,6 +230,8 @@ def _run_jobs(api: Api, shown: _Show, *, clock: AcceleratedClock, pids: Pids, be
     observer = shown.observer
     with observer.record.lock:
         jobs = list(observer.record.jobs.values())
+    planned = {job.name: job.submit for job in shown.scenario.jobs}
+    lags_s = [(job.submit - planned[job.name]).total_seconds() for job in observer.came().jobs]
     return Measured(
         jobs_submitted=len(jobs),
         jobs_finished=len(jobs) - observer.unfinished(),
@@ -235,6 +239,7 @@ def _run_jobs(api: Api, shown: _Show, *, clock: AcceleratedClock, pids: Pids, be
         late=tuple((job.name, late.total_seconds()) for job in jobs if (late := observer.past_bound(job)) is not None),
         unlabelled_delayed=sum(1 for job in jobs if not job.flex and job.touched),
         rigid_held=sum(1 for job in jobs if job.flex == "rigid" and job.held),
+        mean_lag_s=fmean(lags_s) if lags_s else 0.0,
         grid_hours=(now - shown.scenario.begin).total_seconds() / 3600,
         wall_s=time.monotonic() - began,
         operator_peak_rss_mib=machinery.peak_rss_mib(pids.operator),
@@ -254,13 +259,14 @@ def _follow(shown: _Show, feeder: Feeder, *, stop_at: float) -> None:
             if feeder.done.is_set() and shown.observer.unfinished() == 0:
                 return
             _check_alive(shown.plane)
-            picture = shown.observer.picture(note=_note(feeder))
+            due = time.monotonic() >= next_line
             if screen is not None:
-                size = shown.console.size
+                size, picture = shown.console.size, shown.observer.picture(note=_note(feeder))
                 screen.update(render(picture, width=size.width, height=size.height, scale=scale), refresh=True)
-            elif time.monotonic() >= next_line:
-                shown.console.print(status_line(picture), highlight=False, soft_wrap=True)
-            if time.monotonic() >= next_line:
+            elif due:
+                line = status_line(shown.observer.picture(note=_note(feeder)))
+                shown.console.print(line, highlight=False, soft_wrap=True)
+            if due:
                 write_intensity(
                     shown.plane.directory / "exchange" / "intensity",
                     shown.truths.values(),

@@ -21,7 +21,7 @@ A user states a duration (`embellie.io/duration`) that lies above the real one i
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -166,6 +166,11 @@ class Scenario:
     def end_of_arrivals(self) -> datetime:
         """When the last job has come."""
         return self.begin + self.arrivals
+
+    def as_it_came(self, submitted: Mapping[str, datetime]) -> "Scenario":
+        """Return the jobs that were submitted, each from when it really was: on a busy machine that is later."""
+        came = tuple(replace(job, submit=submitted[job.name]) for job in self.jobs if job.name in submitted)
+        return replace(self, jobs=came)
 
 
 def build(trace: Sequence[TraceJob], *, seed: int = 1, arrivals: timedelta = ARRIVALS) -> Scenario:

@@ -13,6 +13,8 @@ from embellie_testbed.demo.scenario import ZONES
 from embellie_testbed.demo.summary import Summary
 
 GOOD, BAD = "#45b89a", "#e0483e"
+NOTEWORTHY_LAG_S = 900.0
+"""A quarter of an hour is one real second."""
 WHERE_NEXT = (
     ("make cluster", "keeps such a cluster running and prints its kubeconfig"),
     ("README.md", "install it, submit a job, ask why it waits: kubectl embellie why job/NAME"),
@@ -119,6 +121,11 @@ def _notes(summary: Summary) -> list[str]:
         f"{measured.grid_hours:.0f} h of grid in {measured.wall_s:.0f} s{memory}.",
         "The left column happened on the control plane; the right one is the project's simulator on the same arrivals.",
     ]
+    if measured.mean_lag_s > NOTEWORTHY_LAG_S:
+        lines.append(
+            f"This machine submitted the jobs {measured.mean_lag_s / 3600:.1f} h later than the trace has them, in the "
+            "mean: it was busy. Both columns count from when each really came."
+        )
     if summary.ledger is not None:
         lines += _ledger(summary.ledger)
     if measured.late:
