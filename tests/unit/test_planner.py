@@ -135,6 +135,13 @@ def test_a_bound_inside_the_next_turn_releases_whatever_is_full(ahead_s: float) 
     assert (decision.action, decision.reason, decision.cell) == (Action.RELEASE, Reason.BOUND_REACHED, "west")
 
 
+def test_only_a_bound_that_has_passed_is_said_to_have_come() -> None:
+    near = only(snapshot(workload(latest_start=NOW + timedelta(seconds=20)), turn_s=15.0))
+    passed = only(snapshot(workload(latest_start=NOW - HOUR)))
+    assert near.message.endswith("is too near to wait any longer.")
+    assert passed.message.endswith("has come.")
+
+
 def test_a_bound_in_the_past_releases() -> None:
     assert only(snapshot(workload(latest_start=NOW - 48 * HOUR))).reason is Reason.BOUND_REACHED
 

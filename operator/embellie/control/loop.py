@@ -220,7 +220,7 @@ class Loop:
                 carried.records,
                 seen.view.workloads,
                 assembly.snapshot.now,
-                pace.WRITE_BUSY_S if more_due or verdicts.newcomers else pace.WRITE_S,
+                pace.WRITE_BUSY_S if more_due or verdicts.newcomers else self._write_s,
             )
             self._mind_the_switch(namespaces)
             self._measures.tell(
@@ -248,7 +248,7 @@ class Loop:
         records = self._rest.records
         if not records:
             return False
-        left = self._actuation.write_plans(records, seen.view.workloads, seen.now, pace.WRITE_S)
+        left = self._actuation.write_plans(records, seen.view.workloads, seen.now, self._write_s)
         self._rest = replace(self._rest, records=records if left else ())
         return left
 
@@ -271,6 +271,11 @@ class Loop:
     def _period_s(self) -> float:
         """Time between two turns [wall s]."""
         return self._clock.wall_seconds(timedelta(seconds=self._options.turn_seconds))
+
+    @property
+    def _write_s(self) -> float:
+        """Time for WorkloadPlans in one turn [wall s]; what is left follows in the next, at once."""
+        return min(pace.WRITE_S, pace.WRITE_OF_PERIOD * self._period_s)
 
     def _quiet_s(self, verdicts: Verdicts, snapshot: Snapshot) -> float:
         """How long nothing need be decided if nothing changes [wall s]."""
@@ -298,15 +303,15 @@ class Loop:
         return max(MEASURED_FROM, int(self._releases_per_s * pace.RELEASE_WITHIN_S))
 
     def _turn_length_s(self, seen: Seen) -> float:
-        """Longest time that may pass until the next turn has acted, in the operator's clock.
+        """Longest time from one turn to the next [s of the operator's clock].
 
-        The period, the next turn's own work and that of one more, and the releases that are due within minutes, since
-        bounds may come in crowds. A bound inside it counts as reached.
+        The period, a turn's own work, and the releases that are due within minutes, since bounds may come in crowds. A
+        bound inside twice that counts as reached: until the next turn has acted, and a period to spare.
         """
         soon = seen.now + pace.BACKLOG_TURNS * timedelta(seconds=self._options.turn_seconds)
         promised = self._actuation.promised()
         due = sum(1 for w in seen.view.workloads if w.held and w.waiting and promised.get(w.key.uid, soon) < soon)
-        extra_wall_s = 2.0 * max(self._recent_s, default=0.0) + due / self._releases_per_s
+        extra_wall_s = max(self._recent_s, default=0.0) + due / self._releases_per_s
         return self._options.turn_seconds * (1.0 + extra_wall_s / self._period_s)
 
     def _gather(self) -> Seen:

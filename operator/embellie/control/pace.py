@@ -11,6 +11,8 @@ RELEASE_AT_LEAST_S = 1.0
 """But so long a turn releases, however long it took to decide."""
 WRITE_S = 3.0
 """Time for WorkloadPlans in one turn [s]."""
+WRITE_OF_PERIOD = 1 / 3
+"""And at most so much of the period: what a turn takes is added to how early a bound counts as reached."""
 WRITE_BUSY_S = 0.2
 """The same while more releases are due or new work waits: starts come before records, which follow in later turns."""
 BUSY_HOUSE_S = 6.0

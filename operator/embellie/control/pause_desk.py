@@ -49,7 +49,6 @@ class PauseDesk:
         """Announce, suspend, withdraw and resume what is due; return what stands now, and what goes on again."""
         told = why or {}
         pauses = step(assembly, view.workloads, view.pods, wanted, in_flight, now, releases)
-        by_key = {record.key: record for record in view.workloads}
         for announced in pauses.announce:
             write = partial(self._pauser.announce, announced.key, announced.by, announced.listeners)
             if self._tried(announced.key, write):
@@ -63,6 +62,7 @@ class PauseDesk:
                 message = f"Paused because {because(suspension.cell, told.get(key.uid, ''))}."
                 self._events.record(catalogue.paused(key, message, acknowledged=suspension.acknowledged))
         resumed = self._resume(pauses.resume, assembly, now)
+        by_key = {record.key: record for record in view.workloads} if resumed else {}
         return self._records(pauses, resumed, by_key, known, assembly, told), [by_key[r.key] for r in resumed]
 
     def _tried(self, key: WorkloadKey, write: Callable[[], bool]) -> bool:

@@ -164,15 +164,20 @@ def step(
         releases: What the same turn starts: its heat counts before anything goes on.
     """
     of_job: defaultdict[str, list[PodRecord]] = defaultdict(list)
-    # In nearly every turn nothing is asked to pause and nothing was announced, and nothing need be counted.
-    concerned = workloads if wanted or any(names.PAUSE_BY in w.annotations for w in workloads) else ()
+    # In nearly every turn nothing is asked to pause, nothing was announced and nothing is paused.
+    touched = [
+        w
+        for w in workloads
+        if names.PAUSE_BY in w.annotations or names.PAUSED_AT in w.annotations or w.key.uid in wanted
+    ]
+    concerned = workloads if wanted or any(names.PAUSE_BY in w.annotations for w in touched) else ()
     for pod in pods if concerned else ():
         of_job[pod.job_uid].append(pod)
     cells = {gang.uid: gang.cell for gang in assembly.snapshot.running} if concerned else {}
     allowance = _Allowance(assembly, concerned, now)
     rises: Rises | None = None
     announce, suspend, withdraw, resume, standing = [], [], [], [], []
-    for record in workloads:
+    for record in touched:
         uid = record.key.uid
         if uid in in_flight:
             continue

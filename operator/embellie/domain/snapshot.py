@@ -49,6 +49,10 @@ class WorkloadKey:
     kind: WorkloadKind
     uid: str
 
+    def __hash__(self) -> int:
+        """Hash the uid alone: it tells objects apart, and a turn hashes keys some ten times for each workload."""
+        return hash(self.uid)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:

@@ -49,7 +49,7 @@ class Chooser:
         """Release whatever the forecast says: where it fits now, else where room comes first, else where cheapest."""
         ground, now = self._ground, self._ground.snapshot.now
         if not rows:
-            return release(w, now, None, reason, message or messages.bound_reached(w, None))
+            return release(w, now, None, reason, message or messages.bound_reached(w, None, now))
         starts = ground.starts(w, rows, ground.last)
         room = starts.ok[:, int(anywhere(starts.ok).argmax())]
         if not room.any():
@@ -59,7 +59,7 @@ class Chooser:
         pick = rows[int(np.where(room, starts.score[:, 0], np.inf).argmin())]
         ground.capacity.reserve(w, pick, 0)
         estimate, cell = ground.estimate(w, starts.costs, pick, 0), ground.cells[pick].name
-        return release(w, now, cell, reason, message or messages.bound_reached(w, cell), estimate, estimate)
+        return release(w, now, cell, reason, message or messages.bound_reached(w, cell, now), estimate, estimate)
 
     def _choose(self, w: Workload, rows: list[int]) -> Decision:
         ground, last = self._ground, self._ground.candidates(w)

@@ -169,10 +169,11 @@ def minimum_saving(w: Workload, cell: str, now: Estimate, best: Estimate) -> str
     )
 
 
-def bound_reached(w: Workload, cell: str | None) -> str:
+def bound_reached(w: Workload, cell: str | None, now: datetime) -> str:
     """Say that the wait is over."""
     where = f" in {cell}" if cell else ""
-    return f"Starts{where}: its guaranteed latest start, {moment(w.latest_start)}, has come."
+    come = "has come" if w.latest_start <= now else "is too near to wait any longer"
+    return f"Starts{where}: its guaranteed latest start, {moment(w.latest_start)}, {come}."
 
 
 def forecast_unavailable(cell: str) -> str:
