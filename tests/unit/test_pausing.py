@@ -116,6 +116,12 @@ def test_work_that_was_released_after_its_pause_is_not_paused_any_more():
     assert not running(paused_at="2026-01-01T00:00:00Z").paused
 
 
+@pytest.mark.parametrize("paused_at", ["9999-12-31T23:59:59Z", "2099-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "soon"])
+def test_a_pause_whose_time_cannot_be_ours_ends_at_once_and_stops_no_turn(paused_at: str):
+    work = job(paused_at=paused_at, cell="west.west-r1", **ALLOWED)
+    assert "as long as a pause may" in stepped(work, wanted="all").resume[0].why
+
+
 def test_a_pause_says_since_when_why_and_until_when_at_most():
     work = paused(10)
     words = said(work, assembled(work, thermal_zones=ROOM), "31.2 °C is over 31.0 °C")

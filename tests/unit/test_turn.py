@@ -15,6 +15,7 @@ from embellie_testbed.views import (
     assembled,
     bare_pod,
     forecast,
+    grid_zone,
     job,
     known,
     nodes,
@@ -281,6 +282,18 @@ def test_a_plan_that_could_not_be_written_at_once_stands_but_not_over_a_bound():
     made = assembled(*left, urgent, forecasts=CLEAN_NOW)
     third = decide(made, (*left, urgent), {}, (), 100, (), first.standing)
     assert "urgent" in named(third)
+
+
+def test_a_plan_that_stands_never_takes_work_to_a_place_that_an_edit_has_closed_to_it_since():
+    zones = (grid_zone("west"), grid_zone("east", jurisdiction="FR"))
+    crowd = [job(f"job-{i}", gpus=1) for i in range(2)]
+    first = decided(*crowd, max_releases=1, grid_zones=zones, forecasts=CLEAN_NOW)
+    (left,) = (j for j in crowd if j.key not in {d.key for d in first.releases})
+    (planned,) = (d for d in first.standing.decisions if d.key == left.key)
+    edited = job(left.key.name, gpus=1, residency="US-CA" if planned.cell == "east" else "FR")
+    made = assembled(edited, grid_zones=zones, forecasts=CLEAN_NOW)
+    (release,) = decide(made, (edited,), {}, (), 1, (), first.standing).releases
+    assert {release.cell} == made.subjects[edited.key].workload.allowed_cells
 
 
 def test_equal_inputs_give_equal_verdicts():

@@ -25,6 +25,8 @@ from embellie.thermal import Rises
 from embellie.thermal.relief import KNEE_SHARE, HeatLoad
 
 DAY = timedelta(days=1)
+_CLOCKS_DIFFER = timedelta(minutes=1)
+"""Those of two leaders, at most; nothing was paused later than that after now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,9 +255,12 @@ def _is_acknowledged(record: WorkloadRecord, pods: Sequence[PodRecord], announce
 
 
 def pause_bound(record: WorkloadRecord, assembly: Assembly) -> datetime | None:
-    """Return when a paused Job goes on at the latest; None where its pause has no readable time."""
+    """Return when a paused Job goes on at the latest; None where its pause has no time that can be believed."""
     paused_at = parse_time(record.annotations.get(names.PAUSED_AT))
-    return None if paused_at is None else paused_at + timedelta(seconds=assembly.snapshot.max_limit_hold_s)
+    # Its user may have written any year there.
+    if paused_at is None or paused_at - assembly.snapshot.now > _CLOCKS_DIFFER:
+        return None
+    return paused_at + timedelta(seconds=assembly.snapshot.max_limit_hold_s)
 
 
 def _may_resume(record: WorkloadRecord, assembly: Assembly, rises: Rises, wanted: bool, now: datetime) -> str:

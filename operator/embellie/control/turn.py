@@ -109,15 +109,18 @@ def decide(
 
 
 def _what_is_left(standing: Plan, snapshot: Snapshot) -> Plan | None:
-    """Keep the decisions about what still waits; None when a bound has come that the plan holds or does not know.
+    """Keep the decisions about what still waits.
 
-    Other work that came since is planned when the plan is made anew.
+    None when a bound has come that the plan holds or does not know, or when work may not run any more where the plan
+    has it (its border was edited, or a zone). Other work that came since is planned when the plan is made anew.
     """
     decided = {d.key: d for d in standing.decisions}
     for workload in snapshot.workloads:
         found = decided.get(workload.key)
         holds = found is None or found.action is Action.HOLD
         if holds and bound_reached(workload.latest_start, snapshot.now, snapshot.turn_s):
+            return None
+        if found is not None and found.cell is not None and found.cell not in workload.allowed_cells:
             return None
     waiting = {w.key for w in snapshot.workloads}
     return replace(standing, decisions=tuple(d for d in standing.decisions if d.key in waiting))
