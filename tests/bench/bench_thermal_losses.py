@@ -141,7 +141,7 @@ _EASE = (NOTHING, RAMP, CLASS, CONTRACT, AHEAD, DERATED, STORED, NEIGHBOUR, NOW,
 def _in_zone(desk: Desk, rises: Rises, job: DrillJob, zone: str) -> str:
     name = desk._prefix + zone
     state = next(s for s in desk._states if s.name == name)
-    worst_kw = desk.jobs.worst_kw(job, None)
+    worst_kw = desk.jobs.worst_kw(job)
     words = rises.refusal(name, worst_kw, job.stated_s)
     if words is None:
         return NOTHING

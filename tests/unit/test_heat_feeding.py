@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is learnt of power, regimes and PUE reaches the snapshot, and what the ladder orders for nodes is bounded."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,14 +13,17 @@ from embellie.api.thermalduties import Claim, LadderMeasure
 from embellie.api.thermalspec import SensorRole, SensorUnit
 from embellie.cluster.client import ApiError
 from embellie.cluster.node_taints import NodeTaints
+from embellie.cluster.patches import format_time
 from embellie.cluster.power_caps import Cap, PowerCaps
 from embellie.cluster.records import parse_node
 from embellie.cluster.switch import SwitchState
+from embellie.control.heat import HeatDesk
 from embellie.control.heat_acts import HeatActs, by_node
 from embellie.control.layout import lay_out
 from embellie.control.pausing import heat_loads
 from embellie.control.power import IDLE_SAMPLES, PowerBook
 from embellie.control.pue import PueBook
+from embellie.control.sensors import Readings
 from embellie.domain import names
 from embellie.domain.snapshot import Quality, Reading
 from embellie.telemetry.exporters import Measurement
@@ -30,7 +34,7 @@ from embellie.thermal.regime import Regimes
 from embellie.thermal.relief import CapOrder, HeatLoad
 from embellie.thermal.settings import CoolingSettings, LimitSettings, Measure, Role, Side, ZoneSettings
 from embellie.thermal.zone_models import ZoneModels
-from embellie_testbed.views import NOW, ROW, assembled, job, node, nodes, running_pod, thermal_zone, view
+from embellie_testbed.views import NOW, ROW, assembled, bare_pod, job, node, nodes, running_pod, thermal_zone, view
 
 
 def told(quantity: str, value: float, on: str, pod: str = "", device: str = "g0") -> Measurement:
@@ -121,7 +125,7 @@ def learnt_book() -> PowerBook:
 
 
 def test_what_runs_counts_at_what_its_class_was_seen_to_draw_and_never_above_its_rating():
-    pod = running_pod("train-1-x7k2p", "west-0", gpus=8)
+    pod = running_pod("train-1-x7k2p", "west-0", gpus=8, started=NOW - timedelta(hours=3))
     before = assembled(view=view(pods=[pod])).snapshot.running[0]
     after = assembled(view=view(pods=[pod]), learnt=learnt_book()).snapshot.running[0]
     assert after.power_kw < before.power_kw
@@ -131,6 +135,23 @@ def test_what_runs_counts_at_what_its_class_was_seen_to_draw_and_never_above_its
     for _ in range(WORST_SAMPLES):
         hotter.take([told("gpu_power", 1500.0, "west-0", "train-1-x7k2p")])
     assert assembled(view=view(pods=[pod]), learnt=hotter).snapshot.running[0].worst_power_kw == before.worst_power_kw
+
+
+def test_a_pod_that_was_submitted_again_under_its_old_name_is_not_the_one_that_was_metered():
+    book = PowerBook()
+    for _ in range(WORST_SAMPLES):
+        book.take([told("gpu_power", 400.0, "west-0", "train")])
+
+    def worst_kw(ran: timedelta, learnt: PowerBook) -> float:
+        pod = running_pod("train", "west-0", gpus=8, started=NOW - ran)
+        return assembled(view=view(pods=[pod]), learnt=learnt).snapshot.running[0].worst_power_kw
+
+    rated_kw = worst_kw(timedelta(hours=3), PowerBook())
+    assert worst_kw(timedelta(hours=3), book) < rated_kw
+    assert worst_kw(timedelta(minutes=1), book) == rated_kw
+    on_its_way = bare_pod("train", gpus=8, held=False, cell="west")
+    made = assembled(view=view(on_its_way), learnt=book, bounds={on_its_way.key.uid: NOW})
+    assert [gang.worst_power_kw for gang in made.snapshot.running] == [rated_kw]
 
 
 def test_what_is_planned_counts_at_its_class_once_enough_runs_of_it_were_seen():
@@ -218,8 +239,12 @@ class Desk(NodeTaints):
 class Caps(PowerCaps):
     """Keeps what it was told."""
 
-    def __init__(self) -> None:
+    def __init__(self, standing: Mapping[str, int] | None = None) -> None:
         self.wanted: list[dict[str, Cap]] = []
+        self._standing = dict(standing or {})
+
+    def standing(self, now: Any) -> dict[str, int]:  # noqa: ARG002
+        return self._standing
 
     def turn(self, wanted: Any, now: Any) -> None:  # noqa: ARG002
         self.wanted.append(dict(wanted))
@@ -286,6 +311,57 @@ def test_a_node_gets_the_highest_cap_of_its_work_and_never_less_than_any_knee():
     assert (caps["west-0"].cap_w, caps["west-0"].knee_w) == (451, 451)
     assert by_node([order("a")], [load("a", capable=False)]) == {}
     assert by_node([order("a")], [load("a")])["west-0"].cap_w == 501
+
+
+@pytest.mark.parametrize(("capacity_kw", "kept_w"), [(500, {}), (5, {"west-0": 430})])
+def test_a_cap_of_a_leader_before_us_goes_up_only_where_the_zone_carries_it(capacity_kw: int, kept_w: dict[str, int]):
+    caps = Caps({"west-0": 430})
+    heat = HeatDesk(acts=HeatActs(caps=caps, taints=Desk(), switch=Switch(), max_taint_s=3600.0))
+    train = job("train", held=False)
+    pods = [running_pod("train-pod", "west-0", gpus=8, job_uid=train.key.uid)]
+    zone = thermal_zone("west-r1", cooling={"capacityKilowatts": capacity_kw})
+    found = [node("west-0", **{names.POWER_CAP_AGENT_LABEL: "true"}), node("west-1")]
+    made = assembled(view=view(train, pods=pods, on=found), thermal_zones=(zone,))
+    heat.remember(made, heat_loads(made, [train], pods, NOW))
+    heat.turn(NOW, [zone], Readings(grid_power_kw={}, inlets={}, supplies={}, problems={}), {"west-r1": 5.0}, {})
+    assert {name: cap.cap_w for name, cap in caps.wanted[0].items()} == kept_w
+
+
+class Listing:
+    """An API server with PowerCaps, or without an answer."""
+
+    def __init__(self, *caps: dict[str, Any], fails: bool = False) -> None:
+        self.caps, self.fails, self.asked = caps, fails, 0
+
+    def list_all(self, path: str) -> list[dict[str, Any]]:  # noqa: ARG002
+        self.asked += 1
+        if self.fails:
+            raise ApiError(0, "Unreachable", "no answer")
+        return list(self.caps)
+
+
+def power_cap(name: str, minutes: int, *, ours: bool = True) -> dict[str, Any]:
+    labels = {names.MANAGED_BY_LABEL: names.FIELD_MANAGER} if ours else {}
+    spec = {"capWatts": 430, "kneeWatts": 420, "expiryTime": format_time(NOW + timedelta(minutes=minutes))}
+    return {"metadata": {"name": name, "labels": labels}, "spec": spec}
+
+
+def test_the_caps_that_stand_are_ours_and_have_not_ended_and_none_are_known_while_nobody_answers():
+    server = Listing(power_cap("west-0", 5), power_cap("west-1", -5), power_cap("west-2", 5, ours=False))
+    made = PowerCaps(server)  # type: ignore[arg-type]
+    assert made.standing(NOW) == made.standing(NOW) == {"west-0": 430}
+    assert server.asked == 1
+    silent = Listing(power_cap("west-0", 5), fails=True)
+    made = PowerCaps(silent)  # type: ignore[arg-type]
+    assert made.standing(NOW) == made.standing(NOW) == {}
+    assert silent.asked == 1, "nor asked again before there is something to write"
+
+
+def test_a_load_is_capped_as_its_nodes_are_once_all_of_them_are():
+    wide = replace(load(), nodes=("west-0", "west-1"))
+    for standing, cap_w in (({"west-0": 430}, None), ({"west-0": 430, "west-1": 500}, 500)):
+        made = HeatActs(caps=Caps(standing), taints=Desk(), switch=Switch(), max_taint_s=3600.0)
+        assert made.as_capped([wide], NOW)[0].cap_w == cap_w
 
 
 def test_only_work_that_opted_in_on_nodes_with_an_agent_can_be_capped():

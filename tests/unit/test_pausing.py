@@ -9,6 +9,9 @@ import pytest
 from embellie.cluster.patches import format_time
 from embellie.control.checkpoints import read_checkpoint
 from embellie.control.pausing import Pauses, heat_loads, said, step
+from embellie.control.power import PowerBook
+from embellie.telemetry.exporters import Measurement
+from embellie.thermal.job_power import WORST_SAMPLES
 from embellie_testbed.views import NOW, assembled, job, nodes, policy, running_pod, thermal_zone, view
 
 MINUTE = timedelta(minutes=1)
@@ -109,6 +112,21 @@ def test_a_paused_job_is_not_planned_goes_on_when_heat_allows_it_and_at_the_late
     assert "gone" in stepped(work, wanted="all", zones=()).resume[0].why
     assert "no enforcing policy" in stepped(work, wanted="all", policies=()).resume[0].why
     assert stepped(work, in_flight={work.key.uid}) == Pauses()
+
+
+def test_a_paused_job_comes_back_at_what_its_kind_was_seen_to_draw():
+    book = PowerBook()
+    for k in range(WORST_SAMPLES):
+        pod = f"train-{k % 3}-x7k2p"
+        told = Measurement(quantity="gpu_power", unit="W", value=300.0, node="west-0", namespace="research", pod=pod)
+        book.take([told])
+    work = paused(10)
+    seen = view(work, on=nodes())
+    base_kw = assembled(view=seen, thermal_zones=ROOM).snapshot.thermal_zones[0].base_power_kw
+    zone = thermal_zone("west-r1", cooling={"capacityKilowatts": int(base_kw) + 3})
+    for learnt, goes_on in ((PowerBook(), False), (book, True)):
+        made = assembled(view=seen, policies=(PAUSES,), thermal_zones=(zone,), learnt=learnt)
+        assert bool(step(made, (work,), (), (), (), NOW).resume) is goes_on
 
 
 def test_work_that_was_released_after_its_pause_is_not_paused_any_more():

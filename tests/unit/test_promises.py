@@ -123,11 +123,22 @@ def test_load_that_only_the_meter_sees_stays_and_what_runs_past_its_time_still_d
     (collision,) = foresee(metered, at_their_bounds(metered))
     assert collision.need_kw == pytest.approx(alone_kw + 5.0)
     overdue = contracted(alone_kw + 0.1)
-    gangs = tuple(replace(gang, expected_end_p90=overdue.now - HOUR) for gang in overdue.running)
-    soon = (replace(workload, latest_start=overdue.now + HOUR / 2),)
-    overdue = replace(overdue, running=gangs, workloads=soon)
-    (collision,) = foresee(overdue, at_their_bounds(overdue))
-    assert collision.need_kw == pytest.approx(alone_kw + 15.0)
+    began = overdue.now - 4 * HOUR
+    gangs = tuple(replace(g, started_at=began, expected_end_p90=overdue.now - HOUR) for g in overdue.running)
+    overdue = replace(overdue, running=gangs)
+    for hours, foreseen in ((1.9, True), (2.1, False)):
+        due = replace(overdue, workloads=(replace(workload, latest_start=overdue.now + hours * HOUR),))
+        found = foresee(due, at_their_bounds(due))
+        assert [c.need_kw for c in found] == ([pytest.approx(alone_kw + 15.0)] if foreseen else [])
+
+
+def test_a_run_that_is_not_over_at_its_p90_end_is_counted_before_it_is_overdue():
+    (workload,) = contracted(1.0).workloads
+    tight = contracted(20.0 + 1.5 * workload.worst_power_kw + 0.1)
+    # Begun an hour ago and expected for five more, it may take nine.
+    for hours, foreseen in ((7.9, 1), (8.1, 0)):
+        due = replace(tight, workloads=(replace(workload, latest_start=tight.now + hours * HOUR),))
+        assert len(foresee(due, at_their_bounds(due))) == foreseen
 
 
 def test_of_two_promises_at_one_moment_only_what_no_longer_fits_collides():

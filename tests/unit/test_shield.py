@@ -242,6 +242,21 @@ def test_past_its_bound_it_moves_to_an_allowed_cell_that_stands_under_its_limits
     )
 
 
+def test_at_its_bound_it_goes_where_there_is_room_at_worst_and_stays_where_there_is_none_anywhere() -> None:
+    cells = tuple(
+        Cell(name=n, grid_zone=n, thermal_zone=f"{n}-hall", gpus_total=8, node_free_gpus=(8,)) for n in ("west", "east")
+    )
+    full, roomy = (hall(name=f"{n}-hall", cooling_capacity_kw=kw) for n, kw in (("west", 21.0), ("east", 500.0)))
+    grids = (west(), west(name="east"))
+    work = workload(latest_start=NOW, allowed_cells=frozenset({"west", "east"}))
+    (moved,) = shielded(snapshot(work, cells=cells, thermal_zones=(full, roomy), grid_zones=grids))
+    assert (moved.action, moved.cell) == (Action.RELEASE, "east")
+    assert "moved to east, because in west at worst west-hall would carry" in moved.message
+    as_full = replace(roomy, cooling_capacity_kw=21.0)
+    (forced,) = shielded(snapshot(work, cells=cells, thermal_zones=(full, as_full), grid_zones=grids))
+    assert (forced.action, forced.cell) == (Action.RELEASE, "west")
+
+
 def test_contracted_power_counts_overhead_and_the_meter() -> None:
     grid = west(contracted_power_kw=26.0)
     assert shielded(snapshot(workload(), grid_zones=(grid,)))[0].action is Action.RELEASE

@@ -6,9 +6,10 @@ to them. A cap ends by its expiry even if nobody removes it, so an operator that
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from embellie.cluster.client import ApiError, KubeClient, object_path
 from embellie.cluster.patches import format_time
@@ -37,7 +38,7 @@ class Cap:
 
 
 class PowerCaps:
-    """Keeps the PowerCaps as the ladder wants them; `turn` never raises."""
+    """Keeps the PowerCaps as the ladder wants them; neither `standing` nor `turn` raises."""
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
@@ -46,21 +47,30 @@ class PowerCaps:
         self._others: frozenset[str] = frozenset()
         self._trouble = ""
 
+    def standing(self, now: datetime) -> dict[str, int]:
+        """Return what our caps leave each GPU now, by node [W]; none while they cannot be read."""
+        if self._known is None and not self._trouble:
+            self._tried(self._list)
+        return {node: cap.cap_w for node, cap in (self._known or {}).items() if cap.expires > now}
+
     def turn(self, wanted: Mapping[str, Cap], now: datetime) -> None:
         """Write, renew and remove what differs from what is wanted, by node; `now` is in the operator's clock."""
         if self._trouble and not wanted:
             return  # no right, or no such kind: nothing of ours can be there, and what was there expires
-        try:
-            if self._known is None:
-                self._list()
-            self._write(wanted, now)
+        if (self._known is not None or self._tried(self._list)) and self._tried(partial(self._write, wanted, now)):
             self._trouble = ""
+
+    def _tried(self, step: Callable[[], None]) -> bool:
+        try:
+            step()
         except ApiError as error:
             # Read them anew next time: what was written and what was not is not known.
             self._known = None
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 logger.warning("PowerCaps cannot be written, nothing is capped by us: %s", error)
+            return False
+        return True
 
     def _list(self) -> None:
         known, others = {}, set()

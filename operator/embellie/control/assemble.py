@@ -98,6 +98,8 @@ class Assembly:
     layout: Layout
     occupancy: Occupancy
     table: PolicyTable
+    learnt: LearntPower
+    """What jobs draw, from what ran before."""
 
 
 def assemble(
@@ -165,6 +167,7 @@ def assemble(
         layout=layout,
         occupancy=occupied,
         table=table,
+        learnt=inputs.learnt,
     )
 
 

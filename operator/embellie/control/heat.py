@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -25,12 +26,12 @@ from embellie.control.sensors import Readings
 from embellie.control.zone_settings import settings_of
 from embellie.domain.clock import Clock
 from embellie.domain.forecast import FloatArray, Forecast
-from embellie.domain.snapshot import ThermalZoneState
+from embellie.domain.snapshot import Reading, ThermalZoneState
 from embellie.telemetry.tables import QueryError, TableSource
 from embellie.thermal.controller import HeatController
 from embellie.thermal.headroom import worst_load_kw
-from embellie.thermal.ladder import Response
-from embellie.thermal.relief import HeatLoad
+from embellie.thermal.raising import let_up
+from embellie.thermal.relief import CapOrder, HeatLoad
 from embellie.thermal.settings import ZoneSettings
 from embellie.thermal.weather import AmbientForecast
 from embellie.thermal.zone_now import ZoneReport
@@ -119,25 +120,42 @@ class HeatDesk:
                 regime = {s.name: self.power.regime(self._nodes(s.name)) for s in settings}
                 self._controller.observe(now, readings.zones, heat, ambient, regime)
                 orders = contract_orders(None if self._last is None else self._last.snapshot, heat)
-                response = self._controller.respond(now, self._loads, orders)
+                loads = self._loads if self._acts is None else self._acts.as_capped(self._loads, now)
+                response = self._controller.respond(now, loads, orders)
                 paused = {uid for s in settings for uid in self._controller.paused(s.name)}
                 self.wanted = frozenset(paused.difference(response.resumes))
                 asked = {**self.why, **{order.key: order.reason for order in response.pauses}}
                 self.why = {uid: asked[uid] for uid in self.wanted if uid in asked}
                 hot = self._controller.taints()
                 states = self._controller.states(ambient, worst_kw=self._worst_kw(), pue=self._pue_ahead)
+                caps = self._let_up(response.caps, loads, states, readings.grid_power_kw, now)
         except Exception:  # a boundary: what is learnt is a help, and the shield stands without it
             if not self._failed:
                 logger.exception("what was learnt about heat cannot be used; each zone is judged by its spec alone")
             self._failed = True
-            response, hot, states = Response(zones={}), frozenset(), ()
+            caps, hot, states = (), frozenset(), ()
         else:
             self._failed = False
         if self._acts is not None and self._last is not None:
             # Also where learning failed: what was done to nodes is then taken back.
             enforced = bool(self._last.table.enforced_namespaces())
-            self._acts.turn(now, self._last.layout, hot, response.caps, self._loads, enforced=enforced)
+            self._acts.turn(now, self._last.layout, hot, caps, self._loads, enforced=enforced)
         return {state.name: state for state in states}
+
+    def _let_up(
+        self,
+        orders: Sequence[CapOrder],
+        loads: Sequence[HeatLoad],
+        states: Sequence[ThermalZoneState],
+        power: Mapping[str, Reading],
+        now: datetime,
+    ) -> Sequence[CapOrder]:
+        """Ask whether the zones, as they are now, carry what raised caps would let back."""
+        if self._last is None:
+            return orders
+        grids = tuple(replace(g, measured_power_kw=power.get(g.name)) for g in self._last.snapshot.grid_zones)
+        seen = replace(self._last.snapshot, now=now, grid_zones=grids, thermal_zones=tuple(states))
+        return let_up(orders, loads, seen)
 
     def remember(self, assembly: Assembly, loads: Sequence[HeatLoad] = ()) -> None:
         """Keep what the turn knew about nodes and loads for the next."""

@@ -9,6 +9,7 @@ taint stands only while a fresh reading shows the zone to be hot, and never long
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from embellie.cluster.client import ApiError
@@ -30,6 +31,15 @@ class HeatActs:
         self._switch = switch
         self._max_taint = timedelta(seconds=max_taint_s)
         self._since: dict[str, datetime] = {}
+
+    def as_capped(self, loads: Iterable[HeatLoad], now: datetime) -> tuple[HeatLoad, ...]:
+        """Return the loads with the caps that stand on all their nodes: those of a leader before us too."""
+        standing = self._caps.standing(now)
+        found = []
+        for load in loads:
+            caps = [standing[node] for node in load.nodes if node in standing]
+            found.append(replace(load, cap_w=max(caps)) if caps and len(caps) == len(load.nodes) else load)
+        return tuple(found)
 
     def turn(
         self,

@@ -4,7 +4,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from embellie.api.gridzone import GridZoneSpec
 from embellie.cluster.records import PodRecord, WorkloadRecord, parse_time
@@ -13,8 +13,11 @@ from embellie.control.durations import Duration, expected_ends
 from embellie.control.layout import CellNodes, Layout
 from embellie.domain import names
 from embellie.domain.snapshot import Cell, RunningGang
-from embellie.thermal.job_power import LearntPower
+from embellie.thermal.job_power import WORST_SAMPLES, LearntPower
 from embellie.thermal.power import added_power_kw, worst_added_power_kw
+
+_METERED_FOR = timedelta(minutes=WORST_SAMPLES)
+"""So long a pod must have run before what was metered under its name can be its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +134,9 @@ class _Book:
         gang = self._gangs.get((cell, _owner_uid(pod)))
         if gang is None:
             stated = pod.watts_per_gpu or (owner.annotations.get(names.WATTS_PER_GPU, "") if owner else "")
-            watts, worst_w = self._watts(pod.namespace, pod.name, stated, cell)
+            # A pod of that name that is younger than what was metered is another one.
+            metered = pod.name if self._now - started >= _METERED_FOR else ""
+            watts, worst_w = self._watts(pod.namespace, pod.name, stated, cell, metered)
             self._gangs[cell, _owner_uid(pod)] = _Gang(pod.gpus, watts, started, self._duration_of(owner), worst_w)
         else:
             gang.gpus += pod.gpus
@@ -166,12 +171,17 @@ class _Book:
             at += gpus > 0
         self._full_until[cell.name] = at
 
-    def _watts(self, namespace: str, name: str, stated: str, cell: str) -> tuple[float, float | None]:
-        """Return what a GPU of such work draws, expected and at worst [W]: as learnt, else as declared."""
+    def _watts(
+        self, namespace: str, name: str, stated: str, cell: str, metered: str = ""
+    ) -> tuple[float, float | None]:
+        """Return what a GPU of such work draws, expected and at worst [W]: as learnt, else as declared.
+
+        `metered` is the pod that has run long enough to be known itself.
+        """
         known = self._learnt.class_power(namespace, name)
         if known is None:
             return watts_or(stated, self._spec(cell).gpu_rated_power_watts), None
-        return known.mean_w, known.worst_w(name)
+        return known.mean_w, known.worst_w(metered)
 
     def result(self) -> Occupancy:
         """Return the count."""

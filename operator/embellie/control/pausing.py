@@ -105,7 +105,8 @@ def heat_loads(
         zone, record = zones.get(gang.cell), records.get(gang.uid)
         if zone is None or record is None:
             continue
-        rated_w = float(specs[grid[gang.cell]].gpu_rated_power_watts)
+        spec = specs[grid[gang.cell]]
+        rated_w = float(spec.gpu_rated_power_watts)
         # What was announced under the limit is carried through.
         may = names.PAUSE_BY in record.annotations or allowance.allows(gang.uid)
         checkpoint = declared(record) if may else None
@@ -125,6 +126,8 @@ def heat_loads(
                 last_checkpoint=since if checkpoint is not None else None,
                 started_at=gang.started_at,
                 rated_w=rated_w,
+                idle_w=float(spec.gpu_idle_power_watts),
+                host_share=spec.host_overhead_percent / 100.0,
                 knee_w=KNEE_SHARE * rated_w,
                 # A cap is for all GPUs of a node: it must not slow down work that did not opt in.
                 capable=bool(nodes[gang.uid]) and nodes[gang.uid] <= agents,
@@ -282,7 +285,8 @@ def _may_resume(record: WorkloadRecord, assembly: Assembly, rises: Rises, wanted
     if wanted or not zone.admission_open:
         return ""
     spec = next(z.spec for z in assembly.grid_zones if z.metadata.name == cell.grid_zone)
-    added_kw = worst_kw(record.pods_left * record.gpus_per_pod, spec)
+    known = assembly.learnt.class_power(record.key.namespace, record.key.name)
+    added_kw = worst_kw(record.pods_left * record.gpus_per_pod, spec, None if known is None else known.worst_w())
     refused = rises.refusal(cell.name, added_kw, assembly.snapshot.max_limit_hold_s)
     return "" if refused else f"{zone.name} has room for it again"
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from embellie.domain.limits import fresh_value
 from embellie.thermal.capping import share_lifted, share_needed
-from embellie.thermal.relief import CapOrder, HeatLoad, PauseOrder, pauses_for, worst_kw
+from embellie.thermal.relief import CAP_LEASE_S, CapOrder, HeatLoad, PauseOrder, pauses_for, worst_kw
 from embellie.thermal.rungs import URGENT_S, Level, ZoneHeat, ZoneMemory
 from embellie.thermal.settings import LadderSettings, Measure
 from embellie.thermal.shedding import gone_by, shed
@@ -44,7 +44,7 @@ def lower_caps(
     share = min(share, state.shed.share)
     if share >= 1.0:
         return state, []
-    expires = now + timedelta(seconds=policy.cap_lease_s)
+    expires = now + timedelta(seconds=CAP_LEASE_S)
     return state, [
         CapOrder(
             key=load.key,

@@ -22,11 +22,14 @@ _NOW_S = 1.0
 """Whatever is there counts now, though it were over [s]."""
 
 
+def overrun_end(gang: RunningGang, now: datetime) -> datetime:
+    """Return when running work is over that takes half as long again as expected, or as it has run by now."""
+    return gang.started_at + OVERRUN * (max(gang.expected_end_p90, now) - gang.started_at)
+
+
 def counted_until(gang: RunningGang, now: datetime) -> datetime:
     """Return until when running work counts."""
-    if not gang.length_stated:
-        return ALWAYS
-    return gang.started_at + OVERRUN * (max(gang.expected_end_p90, now) - gang.started_at)
+    return overrun_end(gang, now) if gang.length_stated else ALWAYS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

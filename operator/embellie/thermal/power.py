@@ -47,16 +47,13 @@ def worst_added_power_kw(
     rated_watts_per_gpu: float,
     idle_watts_per_gpu: float,
     host_overhead_percent: float,
-    cap_watts_per_gpu: float | None = None,
     learnt_worst_watts_per_gpu: float | None = None,
 ) -> float:
-    """Return what a gang may add at worst: at its enforced cap, else at 1.1 times the rated power [kW of IT power].
+    """Return what a gang may add at worst: at 1.1 times the rated power [kW of IT power].
 
-    A cap holds on average only, so it counts 1.1 times too. What was learnt of the gang's class, its margin included,
-    can only be less than that.
+    What was learnt of the gang's class, its margin included, can only be less than that.
     """
-    ceiling = rated_watts_per_gpu if cap_watts_per_gpu is None else min(cap_watts_per_gpu, rated_watts_per_gpu)
-    watts = WORST_CASE_FACTOR * ceiling
+    watts = WORST_CASE_FACTOR * rated_watts_per_gpu
     if learnt_worst_watts_per_gpu is not None:
         watts = min(watts, learnt_worst_watts_per_gpu)
     return added_power_kw(gpus, watts, idle_watts_per_gpu, host_overhead_percent)

@@ -16,6 +16,7 @@ from embellie.domain.limits import fresh_value, heat_room_now, steady_state_limi
 from embellie.domain.plan import Action, Plan
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import GridZoneState, RunningGang, Snapshot, ThermalZoneState, Workload, WorkloadKey
+from embellie.thermal.load_ahead import OVERRUN, overrun_end
 from embellie.thermal.shield import warmed
 
 _NOW_HOLDS = timedelta(hours=1)
@@ -69,7 +70,8 @@ def foresee(snapshot: Snapshot, plan: Plan) -> tuple[Collision, ...]:
     """Return the promised starts that collide with heat or contracted power, by limit, zone and time.
 
     Each waiting workload counts from its planned start where the plan holds it there, at the latest from its bound.
-    Runs count at their worst case until their P90 end. A start that the plan could only put at its bound, and that
+    All counts at its worst case for half as long again as it is expected to run: one run in ten is not over at its P90
+    end, and what is foreseen has to hold with these. A start that the plan could only put at its bound, and that
     then needs more than its zone can carry at the worst of its run, is a collision: the promise forces it.
     """
     limited = _limited(snapshot)
@@ -157,16 +159,16 @@ def _in_zone(zone: _Limited, running: Sequence[RunningGang], due: Sequence[_Prom
     def seconds(moments: Sequence[datetime]) -> FloatArray:
         return np.array([(moment - now).total_seconds() for moment in moments])
 
-    # What runs past its time still draws; nobody knows for how long.
-    ends = [now + _NOW_HOLDS if gang.expected_end_p90 <= now else gang.expected_end_p90 for gang in running]
+    ends = [overrun_end(gang, now) for gang in running]
     run_kw = np.array([gang.worst_power_kw * zone.runs[gang.cell] for gang in running])
     due_kw = np.array([promise.workload.worst_power_kw * zone.starts[promise.cell] for promise in due])
     start_s, end_s = seconds([promise.start for promise in due]), seconds([promise.end for promise in due])
+    over_s = start_s + OVERRUN * (end_s - start_s)
     # All that ever began before a start, less what has ended by then.
     need_kw = (
         zone.base_kw
         + np.maximum(0.0, run_kw.sum() - _ended_kw(seconds(ends), run_kw, start_s))
-        + np.maximum(due_kw, np.cumsum(due_kw) - _ended_kw(end_s, due_kw, start_s))
+        + np.maximum(due_kw, np.cumsum(due_kw) - _ended_kw(over_s, due_kw, start_s))
     )
     found = []
     for i in np.flatnonzero(need_kw > zone.least_kw + _SLACK_KW).tolist():

@@ -13,6 +13,9 @@ from embellie.thermal.power import WORST_CASE_FACTOR
 KNEE_SHARE = 0.6
 """Below this share of the rated power work gets slower faster than it gets cheaper, where no better is known."""
 
+CAP_LEASE_S = 600.0
+"""So long a cap holds unless it is given again [s]."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeatLoad:
@@ -34,6 +37,8 @@ class HeatLoad:
     rated_w: float
     knee_w: float
     idle_w: float = 0.0
+    host_share: float = 0.0
+    """What the host adds for each watt of its GPUs above idle."""
     capable: bool = False
     """Whether a node agent carries caps out."""
 
@@ -60,7 +65,7 @@ class PauseOrder:
 def worst_kw(load: HeatLoad, cap_w: float | None, overshoot: float = WORST_CASE_FACTOR) -> float:
     """Return what a job may draw above idle under a cap [kW]; a cap holds on average only, hence the overshoot."""
     watts = load.rated_w if cap_w is None else min(cap_w, load.rated_w)
-    return load.gpus * max(0.0, overshoot * watts - load.idle_w) / 1000.0
+    return load.gpus * max(0.0, overshoot * watts - load.idle_w) * (1.0 + load.host_share) / 1000.0
 
 
 def caps_for(loads: Sequence[HeatLoad], wanted_kw: float, overshoot: float = WORST_CASE_FACTOR) -> float:

@@ -198,7 +198,6 @@ class LadderSettings:
     min_dwell_s: float = 300.0
     pause_burst: int = 2
     pauses_per_hour: float = 4.0
-    cap_lease_s: float = 600.0
     prefer: tuple[Side, ...] = (Side.CEILING, Side.ORDER, Side.FLOOR)
 
 

@@ -10,7 +10,8 @@ it can still be answered.
 
 After the bound only a fresh reading over a hard limit holds, proved again each turn and for at most `max_limit_hold_s`:
 not a computed worst case, and never a sensor that is stale, frozen, absurd or missing. Such a release moves to another
-of its allowed cells first, where that one stands under its limits.
+of its allowed cells first, where that one stands under its limits; so does one whose own cell has no room at worst, to
+a cell that has.
 
 The start ramp needs no memory between turns. Each start owes its worst-case power, and a zone works that debt off at
 its ramp; the debt is reckoned from when the running gangs started. A release may start when the debt and its own power
@@ -204,14 +205,20 @@ class _Guard:
     def _check_past_bound(self, decision: Decision, w: Workload, cell: Cell) -> Decision:
         reading = self._reading_over(cell)
         until = w.latest_start + timedelta(seconds=self._snapshot.max_limit_hold_s)
-        if reading is None or bound_reached(until, self._snapshot.now, self._snapshot.turn_s):
+        verdict = self._static(w, cell)
+        why = reading or (None if verdict is None else verdict[1])
+        if why is None or bound_reached(until, self._snapshot.now, self._snapshot.turn_s):
             self._account(w, cell)
             return decision
-        other = self._another(w, cell)
+        other = self._another(w, cell, room_only=reading is None)
         if other is not None:
             self._account(w, other)
-            moved = f"{decision.message.rstrip('.')}; moved to {other.name}, because in {cell.name} {reading}."
+            moved = f"{decision.message.rstrip('.')}; moved to {other.name}, because in {cell.name} {why}."
             return replace(decision, cell=other.name, message=moved)
+        if reading is None:
+            # The promise forces it.
+            self._account(w, cell)
+            return decision
         text = (
             f"Held at its bound because {reading}; "
             f"it starts once that is under the limit, at the latest {until:%Y-%m-%d %H:%M} UTC."
@@ -226,11 +233,14 @@ class _Guard:
             over_limit=True,
         )
 
-    def _another(self, w: Workload, cell: Cell) -> Cell | None:
-        """Return an allowed cell that stands under its limits and seats the whole gang now."""
+    def _another(self, w: Workload, cell: Cell, *, room_only: bool) -> Cell | None:
+        """Return an allowed cell that stands under its limits and seats the whole gang now, with room at worst first.
+
+        `room_only`: or none.
+        """
         names = sorted(name for name in w.allowed_cells if name in self._cells and name != cell.name)
         open_cells = [self._cells[name] for name in names if self._reading_over(self._cells[name]) is None]
-        for strict in (True, False):
+        for strict in (True,) if room_only else (True, False):
             for other in open_cells:
                 if self._room(other).fits(w.pods, w.gpus_per_pod) and (not strict or self._static(w, other) is None):
                     return other

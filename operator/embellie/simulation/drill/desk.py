@@ -5,7 +5,7 @@ What the API server and the telemetry do in a cluster: zones from a commissionin
 first come, first served, whose starts are proposed to the shield, and the carrying out of what was ordered.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -30,8 +30,9 @@ from embellie.simulation.drill.roster import Roster
 from embellie.thermal import shield
 from embellie.thermal.duties import share_order
 from embellie.thermal.promises import foresee
+from embellie.thermal.raising import let_up
 from embellie.thermal.readings import Unit
-from embellie.thermal.relief import HeatLoad
+from embellie.thermal.relief import CapOrder, HeatLoad
 from embellie.thermal.sensing import SensorBank, ZoneReadings, zone_readings
 from embellie.thermal.settings import HEATED_ROLES, Role, SensorSettings, ZoneSettings
 from embellie.thermal.shield import Rises, check_rise
@@ -44,7 +45,6 @@ _RETRY_S = 120.0
 _FORESEE_EVERY_S = 300.0
 _FORESEE_NEAR_S = 1800.0
 """Promised starts that are nearer than this are looked at whenever anything may start [s]."""
-_CAP_LEASE_S = 600.0
 SHIELD_EVERY = 2
 """Starts are looked at every so many turns, heat every turn."""
 _NEAR_K = 5.0
@@ -76,7 +76,6 @@ class Desk:
         self._tried: dict[str, int] = {}
         self._seated: tuple[int, dict[tuple[int, int], tuple[str, ...]]] = (-1, {})
         self._version, self._again_s = -1, 0.0
-        self._cap_until: dict[str, float] = {}
         self._worst: dict[str, float] = {}
         self._worst_version = -1
         self._forecast = RegionalForecast(course, rig.clock(0, 0.0))
@@ -166,7 +165,10 @@ class Desk:
 
     def asks(self, now_s: float, policy: "OperatorPolicy") -> bool:
         """Tell whether anything may start, go on or be uncapped now, so that the zones' states are needed."""
-        return bool(self._starts(now_s, policy) or self.site.paused or self._cap_until)
+        return bool(self._starts(now_s, policy) or self.site.paused or self._capped())
+
+    def _capped(self) -> bool:
+        return any(run.cap_w is not None for run in self.site.running.values())
 
     def _starts(self, now_s: float, policy: "OperatorPolicy") -> bool:
         changed, due = self.site.version != self._version, now_s >= self._again_s
@@ -250,7 +252,7 @@ class Desk:
             forced = False
             if bound_reached(decision.latest_start, snapshot.now, snapshot.turn_s):
                 # Would the shield have let it through without its bound?
-                forced = check_rise(snapshot, decision.cell, self.jobs.worst_kw(job, None), job.stated_s) is not None
+                forced = check_rise(snapshot, decision.cell, self.jobs.worst_kw(job), job.stated_s) is not None
             if forced and policy.no_forced:
                 continue
             if site.start(job, zone, now_s, forced=forced):
@@ -315,7 +317,7 @@ class Desk:
 
     def _warm(self, zone: ZoneSettings, levels: Mapping[str, int]) -> bool:
         """Tell whether a zone stands on a rung, is capped, near a limit or out of sight: only then its loads count."""
-        if levels.get(zone.name) or self._cap_until:
+        if levels.get(zone.name) or self._capped():
             return True
         seen = self.readings[zone.name]
         for role in (Role.INLET, Role.COOLANT_SUPPLY, Role.COOLANT_RETURN):
@@ -326,29 +328,17 @@ class Desk:
                     return True
         return self._under_order
 
-    def apply_caps(self, caps: Mapping[str, float], now_s: float) -> None:
-        """Write caps; what is not ordered again lapses when its lease is over."""
-        for key, watts in caps.items():
-            run = self.site.running.get(key)
-            if run is None or run.pausing:
-                continue
-            if run.cap_w is not None and watts > run.cap_w:
-                rise = self.jobs.worst_kw(run.job, watts) - self.jobs.worst_kw(run.job, run.cap_w)
-                if self._refused(run.zone, rise, run.job.stated_s, now_s):
-                    watts = run.cap_w  # noqa: PLW2901
-            self.site.cap(key, watts, now_s)
-            self._cap_until[key] = now_s + _CAP_LEASE_S
-        for key, until in list(self._cap_until.items()):
-            run = self.site.running.get(key)
-            if run is None or run.cap_w is None:
-                del self._cap_until[key]
-            elif until <= now_s:
-                rise = self.jobs.worst_kw(run.job, None) - self.jobs.worst_kw(run.job, run.cap_w)
-                if self._refused(run.zone, rise, run.job.stated_s, now_s):
-                    self._cap_until[key] = now_s + _CAP_LEASE_S / 5.0
-                    continue
-                self.site.cap(key, None, now_s)
-                del self._cap_until[key]
+    def apply_caps(self, orders: Sequence[CapOrder], loads: Sequence[HeatLoad], now_s: float) -> None:
+        """Write caps; what is not ordered any more is uncapped, and none goes up without fresh readings."""
+        if not orders and not self._capped():
+            return
+        fresh = self._fresh(now_s)
+        found = let_up(orders, loads, self.snapshot(now_s)) if fresh else orders
+        caps = {order.key: order.watts_per_gpu for order in found}
+        for run in list(self.site.running.values()):
+            watts = caps.get(self.jobs.key(run))
+            if fresh or (watts is not None and watts < (run.cap_w or np.inf)):
+                self.site.cap(run.job.id, watts, now_s)
 
     def resume(self, keys: list[str], now_s: float, policy: "OperatorPolicy") -> None:
         """Bring back what the ladder lets back, where the shield agrees."""
@@ -363,16 +353,19 @@ class Desk:
             for zone in sorted(self.site.zones, key=lambda z: -self.site.pools[z].free_gpus):
                 if not self.site.pools[zone].fits(run.job.pods, run.job.gpus_per_pod):
                     continue
-                added = self.jobs.worst_kw(run.job, None)
+                added = self.jobs.worst_kw(run.job)
                 if not self._refused(zone, added, run.left_s, now_s):
                     self.site.start(run.job, zone, now_s, forced=False)
                     policy.controller.resumed(f"{self.b}|{key}")
                     break
 
+    def _fresh(self, now_s: float) -> bool:
+        """Tell whether the zones' states are of this turn or the last: what makes more heat is judged on no others."""
+        return now_s - self._stated_s <= self.turn_s
+
     def _refused(self, zone: str, added_kw: float, run_s: float, now_s: float) -> bool:
         """Tell whether a zone may not make more heat; what may be counts for what is asked later in the same turn."""
-        if now_s - self._stated_s > self.turn_s:
-            # Judged on fresh readings or not at all.
+        if not self._fresh(now_s):
             return True
         if self._rises is None or self._rises[0] != now_s:
             self._rises = (now_s, Rises(self.snapshot(now_s)))

@@ -12,6 +12,7 @@ from embellie.domain.snapshot import (
 from embellie.simulation.drill.desk import SHIELD_EVERY, Desk
 from embellie.simulation.drill.rig import Rig, Seen
 from embellie.thermal.controller import HeatController
+from embellie.thermal.relief import CapOrder
 from embellie.thermal.sensing import SensorBank, ZoneReadings
 from embellie.thermal.weather import AmbientForecast
 
@@ -71,13 +72,12 @@ class OperatorPolicy:
             states = self.controller.states(ambient, worst_kw=worst, only=only)
             for k, room in enumerate(asking):
                 room.start(now_s, now, states[k * zones : (k + 1) * zones], self)
-        loads = [load for room in self.rooms for load in room.loads(self._rungs)]
-        response = self.controller.respond(now, loads, orders)
+        loads = [room.loads(self._rungs) for room in self.rooms]
+        response = self.controller.respond(now, [load for some in loads for load in some], orders)
         self._rungs = {name: int(answer.level) for name, answer in response.zones.items()}
-        caps: list[dict[str, float]] = [{} for _ in self.rooms]
+        caps: list[list[CapOrder]] = [[] for _ in self.rooms]
         for order in response.caps:
-            b, key = _split(order.key)
-            caps[b][key] = order.watts_per_gpu
+            caps[_split(order.key)[0]].append(order)
         for pause in response.pauses:
             b, key = _split(pause.key)
             if now_s < self._hands_off_s[b]:
@@ -87,7 +87,8 @@ class OperatorPolicy:
             b, key = _split(name)
             resumes[b].append(key)
         for b, room in enumerate(self.rooms):
-            room.apply_caps(caps[b] if now_s < self._hands_off_s[b] else {}, now_s)
+            if now_s < self._hands_off_s[b]:
+                room.apply_caps(caps[b], loads[b], now_s)
             room.resume(resumes[b], now_s, self)
             for k, zone in enumerate(room.settings):
                 self._level[b, k] = response.zones[zone.name].level if zone.name in response.zones else 0

@@ -30,7 +30,7 @@ class Roster:
         self._rng = np.random.default_rng([drill.course.seed, 23])
         self._metered_s = self._looked_s = -np.inf
         self._worst_w: dict[str, float] = {}
-        self._gangs: dict[str, tuple[tuple[float | None, float, float | None], RunningGang]] = {}
+        self._gangs: dict[str, tuple[tuple[float, float | None], RunningGang]] = {}
         self._loads: dict[str, tuple[tuple[object, ...], HeatLoad]] = {}
         self._workloads: dict[str, Workload] = {}
 
@@ -54,22 +54,24 @@ class Roster:
         node = self._node
         return added_power_kw(run.job.gpus, run.watts, node.gpu_idle_w, 100.0 * node.host_share)
 
-    def worst_kw(self, job: DrillJob, cap_w: float | None) -> float:
-        """Return what a job may add at worst [kW]."""
+    def worst_kw(self, job: DrillJob) -> float:
+        """Return what a job may add at worst, without a cap [kW]."""
         node = self._node
         overhead = 100.0 * node.host_share
         learnt = self._worst_w.get(job.id)
-        return worst_added_power_kw(job.gpus, node.gpu_rated_w, node.gpu_idle_w, overhead, cap_w, learnt)
+        return worst_added_power_kw(
+            job.gpus, node.gpu_rated_w, node.gpu_idle_w, overhead, learnt_worst_watts_per_gpu=learnt
+        )
 
     def gang(self, run: Run) -> RunningGang:
         """Return a run as the snapshot holds it."""
-        key = (run.cap_w, run.start_s, self._worst_w.get(run.job.id))
+        key = (run.start_s, self._worst_w.get(run.job.id))
         kept = self._gangs.get(run.job.id)
         if kept is not None and kept[0] == key:
             return kept[1]
         start = self._shared + timedelta(seconds=run.start_s)
         end = start + timedelta(seconds=run.job.stated_s)
-        worst = self.worst_kw(run.job, run.cap_w)
+        worst = self.worst_kw(run.job)
         gang = RunningGang(
             cell=self._prefix + run.zone,
             gpus=run.job.gpus,
@@ -78,6 +80,7 @@ class Roster:
             expected_end_p50=end,
             expected_end_p90=end,
             started_at=start,
+            uid=self.key(run),
             length_stated=True,
         )
         self._gangs[run.job.id] = (key, gang)
@@ -88,7 +91,7 @@ class Roster:
         kept = self._workloads.get(job.id)
         if kept is not None:
             return kept
-        worst = self.worst_kw(job, None)
+        worst = self.worst_kw(job)
         found = Workload(
             key=WorkloadKey(namespace="drill", name=job.id, kind=WorkloadKind.JOB, uid=job.id),
             created_at=self._shared + timedelta(seconds=job.submit_s),
@@ -112,6 +115,10 @@ class Roster:
         """Return what draws in some zones and what can be done about it; what was told to pause still draws."""
         return [self._load(r) for r in self._site.running.values() if r.zone in zones and (r.drawing or r.pausing)]
 
+    def key(self, run: Run) -> str:
+        """Return by what name the ladder knows a run."""
+        return f"{self._b}|{run.job.id}"
+
     def _load(self, run: Run) -> HeatLoad:
         saved_s = self._site.last_checkpoint_s(run)
         key = (run.start_s, run.cap_w, run.pausing, saved_s, run.drawing)
@@ -119,7 +126,7 @@ class Roster:
         if kept is not None and kept[0] == key:
             return kept[1]
         load = HeatLoad(
-            key=f"{self._b}|{run.job.id}",
+            key=self.key(run),
             zone=self._prefix + run.zone,
             nodes=(),
             gpus=run.job.gpus,
@@ -133,6 +140,7 @@ class Roster:
             rated_w=self._node.gpu_rated_w,
             knee_w=KNEE_SHARE * self._node.gpu_rated_w,
             idle_w=self._node.gpu_idle_w,
+            host_share=self._node.host_share,
             capable=self._caps and not run.pausing,
         )
         self._loads[run.job.id] = (key, load)
