@@ -228,7 +228,7 @@ class Snapshot:
 
     now: datetime
     turn_s: float
-    """Time between two turns in this clock [s]; a bound that falls inside the next turn counts as reached."""
+    """Time between two turns in this clock [s]; a bound that falls inside the next two counts as reached."""
     workloads: tuple[Workload, ...]
     cells: tuple[Cell, ...]
     grid_zones: tuple[GridZoneState, ...]
