@@ -169,6 +169,15 @@ def test_a_node_without_a_zone_has_a_line_of_its_own_and_too_much_of_it_refuses_
     assert "belong to no GridZone" in whole["refused"]["AverageLifecycle"]
 
 
+def test_a_cost_that_leaves_out_much_of_the_energy_is_refused(path: Path) -> None:
+    write(path, [*(zone_hour(k, tariff=eur(50.0)) for k in range(48)), *(stray_hour(k) for k in range(48))])
+    whole = json.loads(report(path, "2026-03-28", "2026-03-30", "--format", "json").output)["cluster"]
+    assert whole["cost"] is None
+    assert "belong to no GridZone" in whole["refused"]["cost"]
+    by_zone = json.loads(report(path, "2026-03-28", "2026-03-30", "--format", "json", "--by", "zone").output)["rows"]
+    assert {row["name"]: row["cost"] is not None for row in by_zone} == {"west": True, "(no zone)": False}
+
+
 def test_a_few_kilowatt_hours_without_a_zone_refuse_nothing(path: Path) -> None:
     write(path, [*swinging(48), *(stray_hour(k) for k in range(3))])
     whole = json.loads(report(path, "2026-03-28", "2026-03-30", "--format", "json").output)

@@ -157,7 +157,7 @@ def _refusals(part: Mapping[str, Any], expected_s: float) -> dict[str, str]:
 def _cost(part: Mapping[str, Any], expected_s: float, refused: dict[str, str]) -> dict[str, Any] | None:
     """Return what a cluster's or zone's electricity cost; None without prices, and with too few of them (refused)."""
     costs = part.get("cost", {})
-    if not costs:
+    if not costs or "cost" in refused:
         return None
     if len(costs) > 1:
         refused["cost"] = f"prices are in {' and '.join(sorted(costs))}, which cannot be added: ask with --by zone"
