@@ -70,6 +70,16 @@ def test_a_figure_whose_inputs_cover_less_than_95_percent_of_the_hours_is_refuse
     assert "accounts cover 89.6 % of the hours (5.0 zone-hours are missing)" in row["refused"]["energy"]
 
 
+def test_a_day_that_accounts_do_not_cover_has_no_energy_of_its_own(path: Path) -> None:
+    write(path, [draft for k, draft in enumerate(swinging(48)) if k < 24 or k % 2])
+    result = report(path, "2026-03-28", "2026-03-30", "--tz", "UTC", "--format", "json")
+    first, second = json.loads(result.output)["days"]
+    assert first["energyKwh"]["facility"] == pytest.approx((12 * 6.8 + 12 * 3.2) * 1.2)
+    assert (second["energyKwh"], second["emissionsKg"], second["zoneHours"]) == (None, {}, 12)
+    page = report(path, "2026-03-28", "2026-03-30", "--format", "html")
+    assert page.exit_code == 0, page.output
+
+
 def test_without_intensity_energy_is_told_and_emissions_are_refused(path: Path) -> None:
     write(path, [zone_hour(k, priced=k > 5) for k in range(48)])
     result = report(path, "2026-03-28", "2026-03-30")
