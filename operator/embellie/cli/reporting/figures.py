@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The figures of a report, and what is refused."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -244,10 +243,10 @@ def _days(books: Books, saved: Saved | None) -> list[dict[str, Any]]:
     parts += [(zone, name, told["adds"]) for (zone, name), told in books.daily.items()]
     zones = {zone for zone, _, _ in parts} - {NO_ZONE}
     days: dict[str, dict[str, Any]] = {}
-    length_s: Counter[str] = Counter()
+    length_s: dict[str, float] = {}
     for zone, name, adds in parts:
         days[name] = add_tables(days.get(name, {}), {k: adds[k] for k in ("kwh", "grams", "seconds")})
-        length_s[name] += adds["seconds"]["length"] if zone in zones else 0.0
+        length_s[name] = length_s.get(name, 0.0) + (adds["seconds"]["length"] if zone in zones else 0.0)
     needed_s = {name: NEEDED * len(zones) * books.period.seconds_of(name) for name in days}
     by_day: dict[str, list[Any]] = {}
     for one in saved.savings.by_day if saved is not None else ():
