@@ -51,7 +51,9 @@ def climatology(history: ZoneHistory, carbon_g_per_kwh: FloatArray, cutoff_hour:
         cutoff_hour: Nothing from this hour on is used (hours since 1970).
     """
     stop = min(history.n_hours, cutoff_hour - history.first_hour)
-    both = np.isfinite(carbon_g_per_kwh) & np.isfinite(history.renewable_share)
+    # Where no share is known at all, none is told: zero in every hour moves nothing.
+    told = history.renewable_share if np.isfinite(history.renewable_share).any() else np.zeros(history.n_hours)
+    both = np.isfinite(carbon_g_per_kwh) & np.isfinite(told)
     known = np.flatnonzero(both[: max(0, stop)])
     if known.size == 0:
         return None
@@ -69,7 +71,7 @@ def climatology(history: ZoneHistory, carbon_g_per_kwh: FloatArray, cutoff_hour:
             values = carbon_g_per_kwh[cell]
             carbon[:, m, h] = np.quantile(values, levels)
             mean[m, h] = values.mean()
-            share[:, m, h] = np.quantile(history.renewable_share[cell], levels)
+            share[:, m, h] = np.quantile(told[cell], levels)
     return Climatology(carbon=carbon, carbon_mean=mean, share=share)
 
 

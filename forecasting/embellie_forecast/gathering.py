@@ -2,12 +2,13 @@
 """Asking sources and keeping what they say: each once at a moment, the newest days anew, older history bit by bit."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from embellie_forecast.sources.archive import Archive
 from embellie_forecast.sources.base import Source, SourceError
 from embellie_forecast.sources.catalogue import SourceSpec, make_source
+from embellie_forecast.sources.files import Bundle, FileSource
 from embellie_forecast.sources.frame import HOUR, Readings
 from embellie_forecast.sources.transport import Http
 
@@ -74,14 +75,20 @@ class Gatherer:
         """Ask for what is new since the last time, unless it was asked at this very moment."""
         asked = self._asked.get(archive.name)
         if asked is None or asked[0] != now:
+            first = asked is None
             asked = self._asked[archive.name] = (now, [])
-            self._read(source, archive, fine, now, asked[1])
+            self._read(source, archive, fine, now, asked[1], first=first)
         notes += asked[1]
 
-    def _read(self, source: Source, archive: Archive, fine: Archive | None, now: datetime, notes: list[str]) -> None:
+    def _read(
+        self, source: Source, archive: Archive, fine: Archive | None, now: datetime, notes: list[str], *, first: bool
+    ) -> None:
         newest = archive.newest
         begin = now - FIRST_WINDOW if newest is None else max(newest - REVISED, now - FIRST_WINDOW)
         begin = begin.replace(minute=0, second=0, microsecond=0)
+        if first and isinstance(source, FileSource | Bundle):
+            # A file may have been put right since it was last read, and what it tells may have ended years ago.
+            begin = datetime(1970, 1, 1, tzinfo=UTC)
         try:
             readings = source.read(begin, now, now=now)
         except SourceError as error:

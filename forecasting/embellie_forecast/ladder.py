@@ -121,8 +121,10 @@ class Ladder:
         """Fetch one more piece of older history; tell whether something was learned."""
         learned = self.feed.backfill(zone, now)
         if learned:
-            # What was said before knows nothing of it.
+            # What was said before knows nothing of it, nor does what is usual.
             self._fed.pop(zone.name, None)
+            for source in (zone.primary, zone.cross_check):
+                self._usual.pop(zone.key_of(source), None)
         return learned
 
     def _archive(self, zone: Zone, now: datetime) -> _Usual:
@@ -145,6 +147,7 @@ class Ladder:
     def _to_train(self, zone: Zone, now: datetime) -> ZoneHistory | None:
         """Return what a model that is missing or old may be trained on: each source's own past, the preferred first."""
         histories = [fed.history for fed in self._feds(zone, now)]
+        histories = [h for h in histories if hour_of(now) - _end(h) <= MAX_AGE_HOURS]
         if not histories:
             # Without a feed only the calendar's model is of use, and that one not for ever.
             past = self._carried_past(zone, now)
@@ -189,7 +192,7 @@ class Ladder:
         """Issue a forecast for a zone on the best rung that can answer now."""
         rungs: tuple[tuple[Rung, Callable[[], ForecastDocument]], ...] = (
             (Rung.LIVE, lambda: self._live(zone, now)),
-            (Rung.LAST_GOOD, lambda: last_good(directory, zone.name, now)),
+            (Rung.LAST_GOOD, lambda: _last_good(directory, zone, now)),
             (Rung.CALENDAR, lambda: self._calendar(zone, now)),
             (Rung.CLIMATOLOGY, lambda: self._climatology(zone, now)),
         )
@@ -353,6 +356,15 @@ def _said(role: Callable[[Zone, datetime], Fed], zone: Zone, now: datetime) -> F
         return error
     except Exception as error:  # noqa: BLE001 - what breaks one source must not take the other with it
         return FeedError(f"{type(error).__name__}: {error}")
+
+
+def _last_good(directory: Path | None, zone: Zone, now: datetime) -> ForecastDocument:
+    found = last_good(directory, zone.name, now)
+    keys = {zone.key_of(source) for source in (zone.primary, zone.cross_check, None)}
+    if not any(f"-{key}-" in found.model_id for key in keys):
+        # The zone's region or sources were changed since.
+        raise RungUnavailable(f"the last one is of another grid ({found.model_id})")
+    return found
 
 
 def _first_name(zone: Zone) -> str:

@@ -4,6 +4,7 @@
 Hostile until parsed: what cannot be used is left out of its zone, and said.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -65,9 +66,15 @@ class Zone:
         return self.key_of(self.primary)
 
     def key_of(self, source: SourceSpec | None) -> str:
-        """Return the key of this zone's grid as one source tells it: from another feed it is another history."""
+        """Return the key of this zone's grid as one source tells it: from another feed it is another history.
+
+        The same feed about another area, or another file, is another history too.
+        """
         grid = self.grid_region or self.name
-        return grid if source is None else f"{grid}-{source.kind}"
+        if source is None:
+            return grid
+        which = hashlib.sha256(str(source).encode()).hexdigest()[:8] if source.path else source.area
+        return "-".join(filter(None, (grid, source.kind, which)))
 
 
 def parse_zones(text: str) -> tuple[list[Zone], list[str]]:

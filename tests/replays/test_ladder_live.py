@@ -158,8 +158,9 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
         first.learn()
         assert first.turn().rung is Rung.LIVE
         first.learn()
-        assert first.ladder._shelf._entry("US-PJM-electricitymaps").model is not None, "the second source's own"
-        model = first.ladder._shelf._entry("US-PJM-eia").model
+        shelf = first.ladder._shelf
+        assert shelf._entry("US-PJM-electricitymaps-US-MIDA-PJM").model is not None, "the second source's own"
+        model = shelf._entry("US-PJM-eia-PJM").model
         assert model is not None
         assert model.weather is WeatherUse.LEADS, "of days 2 to 4 it has learned from forecasts that were as old"
         assert model.history.n_hours > 50 * 24, "it is trained on what was fetched before it, not on the first answer"

@@ -250,3 +250,11 @@ def test_an_account_names_only_work_that_was_there() -> None:
     gangs = [gang("gone", -3600, -60), gang("a", 0, 900), gang("next", 900, 1800)]
     body = account_interval(zone(0, 900, gangs, (), Samples()))
     assert set(body["names"]) == {"a"} == set(body["adds"]["workloads"])
+
+
+def test_a_gpu_s_counter_that_stands_still_is_no_proof_that_nothing_was_drawn() -> None:
+    at = range(-240, 1141, 60)
+    held = counter(at, [(-240, 1140, 600.0)], ["a"] * len(at))
+    still = replace(held, samples=Samples(at_s=held.samples.at_s, values=(5e6,) * len(at)))
+    assert used(held, [gang("a", -3600, 7200)], 0, 900) == {"a": ([540_000.0], [900.0])}
+    assert used(still, [gang("a", -3600, 7200)], 0, 900) == {}

@@ -124,6 +124,14 @@ def test_chassis_of_a_node_add_up_and_a_better_meter_wins(server: Server) -> Non
     assert (found["n1"].values, found["n2"].values) == ([3400.0], [2500.0])
 
 
+def test_a_node_whose_exporter_is_scraped_twice_draws_once(server: Server) -> None:
+    server.answers["kepler_platform_watts"] = [
+        series({"node_name": "n1", "chassis_id": "1", "job": job, "instance": f"{job}:9102", "pod": pod}, 3000, 3100)
+        for job, pod in (("kepler", "kepler-x1"), ("kubernetes-pods", "kepler-x1"))
+    ]
+    assert read(server).nodes["n1"].values == [3000.0, 3100.0]
+
+
 def test_a_zone_meter_must_be_one_series(server: Server) -> None:
     server.answers["one"] = [series({}, 5000)]
     server.answers["two"] = [series({"a": "1"}, 1), series({"a": "2"}, 1)]

@@ -177,3 +177,22 @@ def test_what_cannot_be_meant_is_left_out_of_its_zone_and_said(entry: dict[str, 
 
 def test_the_levels_that_are_written_are_those_that_the_format_names() -> None:
     assert neutral("a", NOW + timedelta(hours=1)).quantile_levels == FORECAST_LEVELS == (0.1, 0.5, 0.9)
+
+
+@pytest.mark.parametrize("share", [True, False], ids=["with a share", "intensities alone"])
+def test_a_file_that_ended_years_ago_still_tells_what_is_usual(share: bool, tmp_path: Path) -> None:
+    rows = ["timestamp_utc,ci_lifecycle_g_per_kwh" + (",re_pct" if share else "")]
+    for k in range(366 * 24):
+        moment = datetime(2019, 3, 1, tzinfo=UTC) + timedelta(hours=k)
+        if moment.day > 20:
+            continue
+        usual = 400 if moment.hour < 12 else 200 + k % 7
+        rows.append(f"{moment:%Y-%m-%dT%H:%M:%SZ},{usual}" + (",30" if share else ""))
+    file = tmp_path / "grid.csv"
+    file.write_text("\n".join(rows))
+    done = run("XX", "--source", f"file:path={file}", "--json", "-", folder=tmp_path)
+    document = parse_document(done.output)
+    assert document.rung is Rung.CLIMATOLOGY
+    by_hour = {document.start.hour + k: g for k, g in enumerate(document.carbon_mean_g_per_kwh[: 24 - NOW.hour])}
+    assert all((g > 300) == (hour < 12) for hour, g in by_hour.items())
+    assert any("has no believable value" in reason for reason in document.reasons)

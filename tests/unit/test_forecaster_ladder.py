@@ -2,6 +2,7 @@
 """The ladder of signals on a replay, and the service that writes its forecasts."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,7 @@ from embellie_forecast.ladder import Ladder
 from embellie_forecast.models import Settings
 from embellie_forecast.models.targets import Kernel
 from embellie_forecast.service import Service, make_ladder
+from embellie_forecast.sources.catalogue import SourceSpec
 from embellie_forecast.zones import Zone
 
 TINY = Settings(
@@ -166,10 +168,53 @@ def test_a_silent_feed_falls_back_to_what_is_left_of_the_last_good_forecast(mode
     assert "not LastGood: the last one covers only 47 h more" in too_late.reasons
 
 
+def test_a_zone_that_was_given_another_grid_is_not_told_the_last_good_forecast_of_the_old_one(
+    models: Path, tmp_path: Path
+) -> None:
+    write_forecast(tmp_path, replay(models).issue(EAST, NOW).document)
+    moved = replay(models, lambda _history: None).issue(replace(EAST, grid_region="US-CISO"), NOW, tmp_path)
+    assert moved.document.rung is Rung.CLIMATOLOGY
+    assert any("the last one is of another grid" in reason for reason in moved.reasons)
+
+
 def test_without_models_it_answers_from_climatology(tmp_path: Path) -> None:
     fresh = replay(tmp_path)
     assert as_operator_reads(fresh.issue(EAST, NOW).document).rung is OperatorRung.CLIMATOLOGY
     assert fresh.needs_training(EAST, NOW)
+
+
+class GrowingFeed(ReplayFeed):
+    """Knows five weeks at first, and years once older history was asked for."""
+
+    days = 35
+
+    def history(self, zone: Zone, now: datetime) -> Fed:
+        fed = super().history(EAST, now)
+        known = fed.history.since(hour_of(now) - 24 * self.days)
+        return replace(fed, history=replace(known, zone=zone.key_of(zone.primary)))
+
+    def backfill(self, zone: Zone, now: datetime) -> bool:  # noqa: ARG002 - the protocol's
+        self.days = 800
+        return True
+
+
+def test_what_is_usual_is_known_as_soon_as_older_history_was_fetched() -> None:
+    fresh = Ladder(feed=GrowingFeed(), origin=None, models=None, settings=TINY)
+    zone = Zone(name="paris", grid_region="FR", primary=SourceSpec(kind="eco2mix"))
+    assert fresh.issue(zone, NOW).document.rung is Rung.NEUTRAL
+    assert fresh.backfill(zone, NOW)
+    assert fresh.issue(zone, NOW).document.rung is Rung.CLIMATOLOGY
+
+
+def test_nothing_is_trained_on_what_ended_years_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    zone = Zone(name="paris", grid_region="FR", primary=SourceSpec(kind="eco2mix"))
+    ladder = Ladder(feed=GrowingFeed(), origin=None, models=None)
+    assert ladder.needs_training(zone, NOW)
+    feed = GrowingFeed()
+    known = feed.history(zone, NOW)
+    old = replace(known, history=replace(known.history, first_hour=known.history.first_hour - 3 * 8766))
+    monkeypatch.setattr(feed, "history", lambda *_: old)
+    assert not Ladder(feed=feed, origin=None, models=None).needs_training(zone, NOW)
 
 
 def test_years_after_the_carried_data_it_needs_no_feed_no_training_and_no_credential(tmp_path: Path) -> None:
@@ -198,6 +243,18 @@ def test_a_region_without_data_gets_a_flat_forecast_that_gives_no_reason_to_wait
     assert forecast.rung is OperatorRung.NEUTRAL
     assert np.ptp(forecast.carbon_intensity_g_per_kwh) == 0
     assert forecast.n_slots == 96
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (SourceSpec(kind="eia", area="PJM"), SourceSpec(kind="eia", area="MISO")),
+        (SourceSpec(kind="file", path="/a.csv"), SourceSpec(kind="file", path="/b.csv")),
+    ],
+)
+def test_another_area_or_file_is_another_grid_whose_model_is_not_taken(one: SourceSpec, other: SourceSpec) -> None:
+    assert EAST.key_of(one) != EAST.key_of(other)
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", EAST.key_of(one)), "the registry's names of files"
 
 
 def test_before_the_carried_data_begin_it_stays_neutral() -> None:

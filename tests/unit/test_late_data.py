@@ -191,6 +191,7 @@ def test_prices_are_booked_and_one_that_comes_late_is_added_by_a_revision(tmp_pa
     [
         ("timestamp_utc,price\n2026-07-01T00:00:00Z,1\n", "one price such as price_eur_per_mwh"),
         ("timestamp_utc,price_eur_per_mwh,price_usd_per_mwh\n2026-07-01T00:00:00Z,1,2\n", "more than one currency"),
+        ('timestamp_utc,price_eur_per_mwh\n"' + "2026-07-01T00:00:00Z,1\n" * 8760, "stray quotation mark"),
     ],
 )
 def test_a_price_file_that_cannot_be_used_says_how_to_mend_it(tmp_path: Path, text: str, words: str) -> None:
@@ -220,6 +221,7 @@ def test_prices_ahead_repeat_the_last_known_day_and_start_only_where_they_are_kn
         ("timestamp_utc,ci_direct_g_per_kwh\n2026-07-01T00:00:00,1\n", "no time zone"),
         ("timestamp_utc,ci_direct_g_per_kwh\nyesterday,1\n", "is no time"),
         ("timestamp_utc,ci_direct_g_per_kwh\n2026-07-01T00:00:00Z,1\n2026-07-01T00:07:00Z,1\n", "15, 30 or 60"),
+        ("timestamp_utc,ci_lifecycle_g_per_kwh\n2026-07-01T00:00:00Z,0.31\n", "is it in kg/kWh"),
     ],
 )
 def test_an_intensity_file_that_cannot_be_used_says_how_to_mend_it(tmp_path: Path, text: str, words: str) -> None:

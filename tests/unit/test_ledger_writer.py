@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The recorder: decisions and intervals reach the ledger once each, over restarts, full disks and clock jumps."""
 
+import sqlite3
 import threading
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +20,7 @@ from embellie.control.records import Scene
 from embellie.control.witness import Witness
 from embellie.domain import names
 from embellie.domain.reasons import Reason, State
-from embellie.ledger import Draft, Kind, LedgerUnavailableError
+from embellie.ledger import Draft, Kind, LedgerReader, LedgerUnavailableError, verify
 from embellie.telemetry.energy import EnergySamples
 from embellie.telemetry.intensity import IntensityFolder
 from embellie.telemetry.metrics import REGISTRY
@@ -343,6 +345,29 @@ def test_old_records_become_daily_accounts_once_a_day(tmp_path: Path) -> None:
     assert len(desk.entries(Kind.DAILY)) >= 2
     oldest = min(datetime.fromisoformat(account["start"]) for account in desk.entries(Kind.ACCOUNT))
     assert oldest >= desk.clock.moment - timedelta(days=2, hours=6)
+
+
+def test_a_changed_record_keeps_old_records_from_being_compacted_and_nothing_from_being_recorded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(tmp_path, Hand(T0), Meters(), interval=timedelta(hours=6), retention=timedelta(days=1))
+    desk.turn(record())
+    desk.stop()
+    with sqlite3.connect(desk.path) as ledger:
+        ledger.execute("update records set body = replace(body, 'Held', 'Gone') where kind = 'decision'")
+    ledger.close()
+    desk = Desk(tmp_path, desk.clock, Meters(), interval=timedelta(hours=6), retention=timedelta(days=1))
+    for _ in range(9):
+        desk.turn()
+        desk.clock.moment += timedelta(hours=6)
+    assert "old records are not made into daily accounts: record 2 (decision" in caplog.text
+    assert "embellie ledger verify" in caplog.text
+    assert caplog.text.count("old records are not made") == 1, "it is said once a day"
+    with LedgerReader(desk.path) as reader:
+        kinds = Counter(entry.kind for entry in reader.entries())
+        findings = verify(reader.entries()).findings
+    assert (kinds[Kind.DAILY], kinds[Kind.DECISION], kinds[Kind.ACCOUNT]) == (0, 1, 7)
+    assert [finding.seq for finding in findings] == [2], "what was changed can still be found"
 
 
 def test_a_zones_meter_in_kilowatts_is_read_as_such(tmp_path: Path) -> None:

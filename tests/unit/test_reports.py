@@ -70,6 +70,16 @@ def test_a_figure_whose_inputs_cover_less_than_95_percent_of_the_hours_is_refuse
     assert "accounts cover 89.6 % of the hours (5.0 zone-hours are missing)" in row["refused"]["energy"]
 
 
+def test_a_day_that_accounts_do_not_cover_has_no_energy_of_its_own(path: Path) -> None:
+    write(path, [draft for k, draft in enumerate(swinging(48)) if k < 24 or k % 2])
+    result = report(path, "2026-03-28", "2026-03-30", "--tz", "UTC", "--format", "json")
+    first, second = json.loads(result.output)["days"]
+    assert first["energyKwh"]["facility"] == pytest.approx((12 * 6.8 + 12 * 3.2) * 1.2)
+    assert (second["energyKwh"], second["emissionsKg"], second["zoneHours"]) == (None, {}, 12)
+    page = report(path, "2026-03-28", "2026-03-30", "--format", "html")
+    assert page.exit_code == 0, page.output
+
+
 def test_without_intensity_energy_is_told_and_emissions_are_refused(path: Path) -> None:
     write(path, [zone_hour(k, priced=k > 5) for k in range(48)])
     result = report(path, "2026-03-28", "2026-03-30")
@@ -167,6 +177,15 @@ def test_a_node_without_a_zone_has_a_line_of_its_own_and_too_much_of_it_refuses_
     assert whole["coveragePercent"]["accounts"] == pytest.approx(100)
     assert whole["emissionsKg"]["AverageLifecycle"] is None
     assert "belong to no GridZone" in whole["refused"]["AverageLifecycle"]
+
+
+def test_a_cost_that_leaves_out_much_of_the_energy_is_refused(path: Path) -> None:
+    write(path, [*(zone_hour(k, tariff=eur(50.0)) for k in range(48)), *(stray_hour(k) for k in range(48))])
+    whole = json.loads(report(path, "2026-03-28", "2026-03-30", "--format", "json").output)["cluster"]
+    assert whole["cost"] is None
+    assert "belong to no GridZone" in whole["refused"]["cost"]
+    by_zone = json.loads(report(path, "2026-03-28", "2026-03-30", "--format", "json", "--by", "zone").output)["rows"]
+    assert {row["name"]: row["cost"] is not None for row in by_zone} == {"west": True, "(no zone)": False}
 
 
 def test_a_few_kilowatt_hours_without_a_zone_refuse_nothing(path: Path) -> None:

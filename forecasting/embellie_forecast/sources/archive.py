@@ -4,6 +4,7 @@
 It is what a restart begins with, what models are trained on, and what stays when a feed dies.
 """
 
+import hashlib
 import os
 import re
 import tempfile
@@ -12,9 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from embellie_forecast.sources.frame import BOUNDS, Readings
+from embellie_forecast.sources.frame import BOUNDS, KEEP, Readings
 
-KEEP = timedelta(days=800)
 KEEP_FINE = timedelta(days=60)
 EXTRA = ("estimated", "known_at")
 
@@ -26,8 +26,10 @@ class Archive:
         """Set up; with `hourly=False` readings keep their own step, for a shorter time."""
         self.name = name
         self._hourly = hourly
-        slug = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:80]
-        self._path = None if folder is None else folder / f"{slug}.parquet"
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:60]
+        # What two names have in common must not make one archive of them.
+        own = hashlib.sha256(name.encode()).hexdigest()[:12]
+        self._path = None if folder is None else folder / f"{slug}-{own}.parquet"
         self.frame = self._load()
         self.problem = ""
         """Why it could not be written; empty while all is well."""
@@ -66,12 +68,10 @@ class Archive:
         merged = fresh.combine_first(self.frame) if not self.frame.empty else fresh
         merged = self._known_since(merged)
         # What a clock that ran ahead has left behind would look like the future: it goes.
-        oldest = now - (KEEP if self._hourly else KEEP_FINE)
-        merged = merged[
-            (merged.index >= pd.Timestamp(oldest)) & (merged.index <= pd.Timestamp(now + timedelta(hours=1)))
-        ]
+        merged = merged[merged.index <= pd.Timestamp(now + timedelta(hours=1))].sort_index()
+        merged = merged[merged.index > merged.index.max() - (KEEP if self._hourly else KEEP_FINE)]
         merged.index.name = "begin_utc"
-        self.frame = merged.sort_index()
+        self.frame = merged
         self._store()
 
     def _known_since(self, merged: pd.DataFrame) -> pd.DataFrame:

@@ -59,7 +59,8 @@ def parse_spec(text: str) -> SourceSpec:
         key, equals, value = part.partition("=")
         if key not in {"area", "path"} or not equals:
             raise SourceError(Fault.NOT_CONFIGURED, f"{text[:80]!r}: write a source as KIND:area=AREA,path=PATH")
-        options[key] = value
+        # A file is known by its whole path: two of one name are two files.
+        options[key] = str(Path(value).resolve()) if key == "path" and value else value
     return checked_spec(SourceSpec(kind=kind.lower(), **options))
 
 

@@ -74,9 +74,10 @@ class ElectricityMaps:
             try:
                 found += self._get(f"{what}/past-range", span, "data", token, now=now)
             except SourceError as error:
-                if error.fault is not Fault.FORBIDDEN or last < end:
+                if error.fault is not Fault.FORBIDDEN:
                     raise
-                found += self._get(f"{what}/history", [], "history", token, now=now)
+                # The free plan tells the last 24 hours, and nothing else.
+                return self._get(f"{what}/history", [], "history", token, now=now)
             first = last
         return found
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from embellie_forecast.sources.base import Fault, Licence, SourceError
-from embellie_forecast.sources.frame import BOUNDS, HOUR, Readings, Rows
+from embellie_forecast.sources.frame import BOUNDS, HOUR, KEEP, Readings, Rows
 from embellie_forecast.sources.values import number
 
 OWN = Licence(name="as stated by whoever made the file", url="", attribution="local file")
@@ -133,7 +133,10 @@ def tidy_table(
     step = _step(moments)
     if label == "end":
         moments = moments - step
-    wanted = (moments >= pd.Timestamp(begin - HOUR)) & (moments < pd.Timestamp(end))
+    known = moments < pd.Timestamp(end)
+    if known.any():
+        begin = max(begin, moments[known].max().to_pydatetime() - KEEP)
+    wanted = known & (moments >= pd.Timestamp(begin - HOUR))
     rows = Rows(source=source, licence=OWN, step=step)
     estimated = (
         table["estimated"].map(number).eq(1.0)

@@ -11,10 +11,13 @@ import numpy as np
 import pandas as pd
 
 from embellie_forecast.factors import SOURCES
+from embellie_forecast.history import MIN_USUAL_G_PER_KWH
 from embellie_forecast.sources.base import Fault, Licence, SourceError
 from embellie_forecast.sources.values import number
 
 HOUR = timedelta(hours=1)
+KEEP = timedelta(days=800)
+"""So much of the past is kept before the newest hour: what ended long ago has a past too."""
 BOUNDS: Mapping[str, tuple[float, float]] = {
     **{f"gen_{name}_mw": (-50.0, 300_000.0) for name in SOURCES},
     "demand_mw": (0.0, 1_500_000.0),
@@ -124,6 +127,7 @@ class Rows:
         since = [now if moment is None else moment for _, _, _, _, moment in self._rows]
         table["known_at"] = pd.to_datetime(pd.Series(since, dtype=object), utc=True).dt.as_unit("us")
         table = table[(table["begin"] >= pd.Timestamp(begin)) & (table["begin"] < pd.Timestamp(end))]
+        table = self._in_grams(table)
         if not np.isfinite(table["value"]).any():
             raise SourceError(
                 Fault.EMPTY,
@@ -150,6 +154,17 @@ class Rows:
             frame=frame.sort_index(),
             notes=tuple(f"{what} ({n} times)" if n > 1 else what for what, n in self._notes.most_common(20)),
         )
+
+    def _in_grams(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Leave out a life-cycle intensity that no grid has: it is in kilograms."""
+        stated = table["column"] == "ci_lifecycle_g_per_kwh"
+        usual = float(table["value"][stated].median())
+        if not usual < MIN_USUAL_G_PER_KWH:
+            return table
+        why = f"ci_lifecycle_g_per_kwh: {usual:.2g} g/kWh is less than any grid has: is it in kg/kWh?"
+        self._notes[why] = int(stated.sum())
+        left: pd.DataFrame = table[~stated]
+        return left
 
     def _on_the_step(self, table: pd.DataFrame) -> pd.DataFrame:
         aligned = table["begin"] == table["begin"].dt.floor(self._step)

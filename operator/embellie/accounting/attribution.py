@@ -119,9 +119,12 @@ def _free(steps: Steps, shares: Mapping[str, FloatArray], idle_w: float) -> list
 
 
 def _steps(gpu: GpuMeter, longest_s: float, changes_s: Sequence[float] = ()) -> Steps:
-    if gpu.counter:
-        return counter_steps(gpu.samples.at_s, gpu.samples.values, max_w=GPU_MAX_W)
     samples = gpu.samples
+    if gpu.counter:
+        # No GPU draws nothing: a counter that stands still all the time is broken, and tells nothing.
+        frozen = len(set(samples.values)) == 1 and max(samples.at_s) - min(samples.at_s) > longest_s
+        at_s, joules = ((), ()) if frozen else (samples.at_s, samples.values)
+        return counter_steps(at_s, joules, max_w=GPU_MAX_W)
     return power_steps(samples.at_s, samples.values, max_w=GPU_MAX_W, longest_s=longest_s, changes_s=changes_s)
 
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from statistics import median
 
 from embellie.domain.reasons import SignalKind
-from embellie.telemetry.zone_files import ZoneFolder, number, read_table, slot_of
+from embellie.telemetry.zone_files import ZoneFileError, ZoneFolder, number, read_table, slot_of
 
 COLUMNS = {
     "ci_lifecycle_g_per_kwh": SignalKind.AVERAGE_LIFECYCLE,
@@ -20,6 +21,8 @@ COLUMNS = {
     "ci_marginal_g_per_kwh": SignalKind.MARGINAL,
 }
 MOST_G_PER_KWH = 3000.0
+LEAST_LIFECYCLE_G_PER_KWH = 2.0
+"""No source's life cycle has so little: a median below it is told in another unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,11 @@ def read_intensity(path: Path) -> Intensity:
             if g_per_kwh is not None:
                 # A later row of the same hour is its correction.
                 values[kind][moment] = Known(g_per_kwh=g_per_kwh, estimated=estimated)
+    found = [known.g_per_kwh for known in values.get(SignalKind.AVERAGE_LIFECYCLE, {}).values()]
+    if found and (usual := median(found)) < LEAST_LIFECYCLE_G_PER_KWH:
+        raise ZoneFileError(
+            f"{path}: ci_lifecycle_g_per_kwh has a median of {usual:.2g} g/kWh, less than any grid: is it in kg/kWh?"
+        )
     return Intensity(step=table.step, values=values, source=path.name)
 
 

@@ -58,10 +58,13 @@ def read_table(path: Path, wanted: Callable[[frozenset[str]], bool], hint: str) 
     except (OSError, UnicodeDecodeError, EOFError) as error:
         raise ZoneFileError(f"{path}: cannot be read: {error}") from error
     lines = csv.DictReader(text.splitlines())
-    fields = frozenset(lines.fieldnames or ())
-    if TIME_COLUMN not in fields or not wanted(fields):
-        raise ZoneFileError(f"{path}: the columns {TIME_COLUMN} and {hint} are needed, got {sorted(fields)}")
-    rows = tuple((_time(row[TIME_COLUMN], path, number), row) for number, row in enumerate(lines, start=2))
+    try:
+        fields = frozenset(lines.fieldnames or ())
+        if TIME_COLUMN not in fields or not wanted(fields):
+            raise ZoneFileError(f"{path}: the columns {TIME_COLUMN} and {hint} are needed, got {sorted(fields)}")
+        rows = tuple((_time(row[TIME_COLUMN], path, number), row) for number, row in enumerate(lines, start=2))
+    except csv.Error as error:
+        raise ZoneFileError(f"{path}: near line {lines.line_num}: {error}; look for a stray quotation mark") from error
     return Table(fields, rows, _step([moment for moment, _ in rows], path))
 
 

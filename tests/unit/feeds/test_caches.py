@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 
+from embellie_forecast.gathering import Gatherer
 from embellie_forecast.sources.archive import Archive
 from embellie_forecast.sources.base import Licence
+from embellie_forecast.sources.catalogue import parse_spec
 from embellie_forecast.sources.diskcache import DiskCache
 from embellie_forecast.sources.frame import Rows
+from embellie_forecast.sources.transport import Http
 
 NOW = datetime(2026, 6, 20, 12, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -65,6 +69,26 @@ def test_an_archive_survives_a_restart_and_takes_corrections(tmp_path: Path) -> 
     again = Archive(tmp_path, "neso")
     again.add(readings(first + HOUR, [21.0, 31.0, 41.0]), now=NOW)
     assert list(Archive(tmp_path, "neso").frame["ci_direct_g_per_kwh"]) == [10.0, 21.0, 31.0, 41.0]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("file:path=/a_b", "file:path=/a-b"), ("x" * 90 + " hourly", "x" * 90 + " finer")]
+)
+def test_two_sources_never_share_an_archive(one: str, other: str, tmp_path: Path) -> None:
+    Archive(tmp_path, one).add(readings(NOW.replace(minute=0) - HOUR, [10.0]), now=NOW)
+    assert not Archive(tmp_path, one).frame.empty
+    assert Archive(tmp_path, other).frame.empty
+
+
+def test_a_file_that_was_put_right_is_read_anew_by_the_next_process(tmp_path: Path) -> None:
+    file, first = tmp_path / "grid.csv", NOW.replace(minute=0) - 38 * 24 * HOUR
+    spec = parse_spec(f"file:path={file}")
+    for direct in (400, 300):
+        rows = [f"{first + k * HOUR:%Y-%m-%dT%H:%M:%SZ},{direct + k % 5}" for k in range(38 * 24)]
+        file.write_text("timestamp_utc,ci_direct_g_per_kwh\n" + "\n".join(rows))
+        _, archive = Gatherer(Http(), tmp_path / "archives").ask(spec, NOW, [])
+        assert archive.frame["ci_direct_g_per_kwh"].iloc[0] == direct
+        assert len(archive.frame) == 38 * 24
 
 
 def test_an_archive_that_was_torn_begins_anew(tmp_path: Path) -> None:

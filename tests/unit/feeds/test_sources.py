@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every adapter against a server that answers as documented, and then in every way that feeds are known to fail."""
 
+import json
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,10 @@ import pandas as pd
 import pytest
 
 from embellie_forecast.sources.base import Fault, SourceError
+from embellie_forecast.sources.electricitymaps import ElectricityMaps
+from embellie_forecast.sources.files import FileSource
 from embellie_forecast.sources.guard import believe, believe_weather, intensity
+from embellie_forecast.sources.transport import Http
 
 NOW = datetime(2026, 6, 20, 12, 10, tzinfo=UTC)
 SECRET = "s3cr3t-t0ken"
@@ -358,3 +363,26 @@ def test_times_without_a_zone_are_refused(label: str, feed_of: FeedOf, behaviour
     )
     with pytest.raises(SourceError, match="zone"):
         feed.read(BEGIN, END)
+
+
+def test_a_life_cycle_intensity_in_kilograms_is_not_taken_for_a_clean_grid(tmp_path: Path) -> None:
+    file = tmp_path / "grid.csv"
+    rows = [f"{BEGIN + k * HOUR:%Y-%m-%dT%H:%M:%SZ},0.{300 + k}" for k in range(24)]
+    file.write_text("timestamp_utc,ci_lifecycle_g_per_kwh\n" + "\n".join(rows))
+    with pytest.raises(SourceError, match="is it in kg/kWh"):
+        FileSource(file).read(BEGIN, END, now=NOW)
+
+
+def test_a_plan_that_covers_the_last_day_only_still_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ELECTRICITYMAPS_TOKEN", SECRET)
+
+    class Free(Http):
+        def get(self, url: str, **_: Any) -> bytes:
+            if "past-range" in url:
+                raise SourceError(Fault.FORBIDDEN, "403")
+            value = "carbonIntensity" if "carbon-intensity" in url else "renewablePercentage"
+            hours = [{"datetime": f"{END - (k + 1) * HOUR:%Y-%m-%dT%H:%M:%SZ}", value: 40 + k} for k in range(24)]
+            return json.dumps({"history": hours}).encode()
+
+    found = ElectricityMaps(Free(), "DE").read(NOW.replace(minute=0) - timedelta(days=35), NOW, now=NOW)
+    assert found.frame["ci_lifecycle_g_per_kwh"].notna().sum() == 24

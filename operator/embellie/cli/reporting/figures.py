@@ -157,7 +157,7 @@ def _refusals(part: Mapping[str, Any], expected_s: float) -> dict[str, str]:
 def _cost(part: Mapping[str, Any], expected_s: float, refused: dict[str, str]) -> dict[str, Any] | None:
     """Return what a cluster's or zone's electricity cost; None without prices, and with too few of them (refused)."""
     costs = part.get("cost", {})
-    if not costs:
+    if not costs or "cost" in refused:
         return None
     if len(costs) > 1:
         refused["cost"] = f"prices are in {' and '.join(sorted(costs))}, which cannot be added: ask with --by zone"
@@ -238,23 +238,31 @@ def _percent(part: float, whole: float) -> float | None:
 
 
 def _days(books: Books, saved: Saved | None) -> list[dict[str, Any]]:
-    """Return energy, emissions and savings by local day, for the charts."""
+    """Return energy, emissions and savings by local day, for the charts; None for a day that is not covered."""
+    parts = [(one.zone, books.period.day_of(one.start), one.adds) for one in books.intervals.values()]
+    parts += [(zone, name, told["adds"]) for (zone, name), told in books.daily.items()]
+    zones = {zone for zone, _, _ in parts} - {NO_ZONE}
     days: dict[str, dict[str, Any]] = {}
-    for interval in books.intervals.values():
-        day = days.setdefault(books.period.day_of(interval.start), {})
-        part = {k: interval.adds[k] for k in ("kwh", "grams", "seconds")}
-        days[books.period.day_of(interval.start)] = add_tables(day, part)
-    for (_, name), told in books.daily.items():
-        days[name] = add_tables(days.get(name, {}), {k: told["adds"][k] for k in ("kwh", "grams", "seconds")})
+    length_s: dict[str, float] = {}
+    for zone, name, adds in parts:
+        days[name] = add_tables(days.get(name, {}), {k: adds[k] for k in ("kwh", "grams", "seconds")})
+        length_s[name] = length_s.get(name, 0.0) + (adds["seconds"]["length"] if zone in zones else 0.0)
+    needed_s = {name: NEEDED * len(zones) * books.period.seconds_of(name) for name in days}
     by_day: dict[str, list[Any]] = {}
     for one in saved.savings.by_day if saved is not None else ():
         by_day.setdefault(one.day, []).append(one)
     return [
         {
             "day": name,
-            "energyKwh": {key: part["kwh"][key] for key in ("jobs", "idle", "overhead", "unexplained", "facility")},
-            "emissionsKg": {kind: grams / 1000.0 for kind, grams in part.get("grams", {}).items()},
-            "zoneHours": part["seconds"]["length"] / 3600.0,
+            "energyKwh": {key: part["kwh"][key] for key in ("jobs", "idle", "overhead", "unexplained", "facility")}
+            if length_s[name] >= needed_s[name]
+            else None,
+            "emissionsKg": {
+                kind: grams / 1000.0
+                for kind, grams in part.get("grams", {}).items()
+                if part["seconds"].get(f"priced{kind}", 0.0) >= needed_s[name]
+            },
+            "zoneHours": length_s[name] / 3600.0,
             "saving": [{"zone": one.zone, "savedKg": range_row(one.saved_g, 1e-3)} for one in by_day.get(name, ())],
         }
         for name, part in sorted(days.items())

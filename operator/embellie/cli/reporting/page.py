@@ -52,7 +52,11 @@ def as_html(report: Mapping[str, Any]) -> str:
         *(f"<p>{_e(line)}</p>" for line in revision_lines(report)),
         _refused(report),
         "<h2>Where did the energy go, day by day?</h2>",
-        _figure(_energy_chart(report), "Facility energy. What no part explains is in the ledger, not in the bars."),
+        _figure(
+            _energy_chart(report),
+            "Facility energy. What no part explains is in the ledger, not in the bars. A day of which accounts cover "
+            "less than 95 % has none.",
+        ),
     ]
     if any(day["saving"] for day in report["days"]):
         parts += [
@@ -120,7 +124,7 @@ def _energy_chart(report: Mapping[str, Any]) -> str:
         ("idle", "idle", GREY),
         ("overhead", "cooling and losses", ORANGE),
     ):
-        values = [max(0.0, day["energyKwh"][key]) for day in days]
+        values = [max(0.0, day["energyKwh"][key]) if day["energyKwh"] else 0.0 for day in days]
         axes.bar(range(len(days)), values, bottom=bottom, color=colour, label=name, width=0.8)
         bottom = [b + v for b, v in zip(bottom, values, strict=True)]
     axes.set_ylabel("kWh a day")

@@ -2,7 +2,7 @@
 """Which stretch of time a report is about."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 
@@ -26,6 +26,13 @@ class Period:
     def day_of(self, moment: datetime) -> str:
         """Return the local day of an instant."""
         return moment.astimezone(self.zone).date().isoformat()
+
+    def seconds_of(self, day: str) -> float:
+        """Return how much of a local day lies in the period [s]."""
+        first = date.fromisoformat(day)
+        midnights = (datetime.combine(one, time(0), tzinfo=self.zone) for one in (first, first + timedelta(days=1)))
+        begin, end = (midnight.astimezone(UTC) for midnight in midnights)
+        return (min(end, self.end) - max(begin, self.start)).total_seconds()
 
 
 def parse_period(first: str, last: str, zone_name: str, now: datetime) -> Period:

@@ -14,7 +14,7 @@ _NAMED = 8
 
 
 def stray_refusals(sums: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Refuse the cluster's emissions where too much of its energy has no grid."""
+    """Refuse the cluster's emissions and cost where too much of its energy has no grid."""
     share = _share(sums)
     if share <= 1.0 - NEEDED:
         return {}
@@ -22,7 +22,10 @@ def stray_refusals(sums: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         f"{100 * share:.1f} % of the energy is drawn by nodes that belong to no GridZone, and nobody knows their grid; "
         f"at most {100 * (1.0 - NEEDED):.0f} % may be"
     )
-    return {str(kind): why for kind in (SignalKind.AVERAGE_LIFECYCLE, SignalKind.AVERAGE_DIRECT)}
+    kinds = [str(kind) for kind in (SignalKind.AVERAGE_LIFECYCLE, SignalKind.AVERAGE_DIRECT)]
+    # Nor does anybody know what that energy costs.
+    priced = ["cost"] if any(part.get("cost") for part in sums.values()) else []
+    return dict.fromkeys([*kinds, *priced], why)
 
 
 def stray_notes(books: Books, sums: Mapping[str, Mapping[str, Any]]) -> list[str]:
