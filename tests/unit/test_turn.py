@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from embellie.cluster.records import WorkloadRecord
 from embellie.control.seen import is_settled
 from embellie.control.turn import Verdicts, decide
 from embellie.domain.plan import Plan
@@ -194,6 +195,13 @@ def test_work_that_its_user_suspends_after_our_release_is_left_to_its_user():
     assert (record.state, record.reason) == (State.HANDED_OFF, Reason.SUSPENDED_BY_OTHER)
     assert verdicts.releases == ()
     assert verdicts.to_unmark == ()
+
+
+@pytest.mark.parametrize("left", [job(held=False, suspended=True), bare_pod(held=False, gates=["embellie.io/hold"])])
+def test_work_that_waits_without_our_marker_is_never_said_to_have_started(left: WorkloadRecord):
+    (record,) = decided(left, plans={left.key.uid: known()}).hand_offs
+    assert (record.state, record.reason) == (State.HANDED_OFF, Reason.SUSPENDED_BY_OTHER)
+    assert "embellie.io/held off while it waited" in record.message
 
 
 @pytest.mark.parametrize("state", ["HandedOff", "Released", "Shadow"])

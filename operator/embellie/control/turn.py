@@ -182,6 +182,12 @@ def _handed_off(record: WorkloadRecord, before: KnownPlan) -> tuple[State, Reaso
         )
     if was_held and names.RELEASED_AT in record.annotations:
         return _released_elsewhere(record)
+    if was_held and record.waiting:
+        return (
+            State.HANDED_OFF,
+            Reason.SUSPENDED_BY_OTHER,
+            f"Somebody took the label {names.HELD_LABEL} off while it waited: it is not ours to start any more.",
+        )
     if was_held:
         return (
             State.HANDED_OFF,
