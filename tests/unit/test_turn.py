@@ -5,6 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from embellie.cluster.plan_objects import plan_status
+from embellie.cluster.records import WorkloadRecord
 from embellie.control.seen import is_settled
 from embellie.control.turn import Verdicts, decide
 from embellie.domain.plan import Plan
@@ -194,6 +196,23 @@ def test_work_that_its_user_suspends_after_our_release_is_left_to_its_user():
     assert (record.state, record.reason) == (State.HANDED_OFF, Reason.SUSPENDED_BY_OTHER)
     assert verdicts.releases == ()
     assert verdicts.to_unmark == ()
+
+
+@pytest.mark.parametrize("left", [job(held=False, suspended=True), bare_pod(held=False, gates=["embellie.io/hold"])])
+def test_work_that_waits_without_our_marker_is_never_said_to_have_started(left: WorkloadRecord):
+    (record,) = decided(left, plans={left.key.uid: known()}).hand_offs
+    assert (record.state, record.reason) == (State.HANDED_OFF, Reason.SUSPENDED_BY_OTHER)
+    assert "embellie.io/held off while it waited" in record.message
+
+
+@pytest.mark.parametrize("cell", ["Not a name", "x" * 300, "a.b.c", "west.west-r1", ""])
+def test_what_another_hand_did_can_be_written_down_whatever_stands_in_our_annotations(cell: str):
+    started = job(suspended=False, cell=cell, pods=2_000_000)
+    (record,) = decided(started, plans={started.key.uid: known()}).hand_offs
+    status = plan_status(record, {}, NOW, None)
+    # More, or another form, the API server refuses; and with it all that the plan says.
+    assert status["gpus"] <= 10_000_000
+    assert status.get("cellName") == (cell if cell == "west.west-r1" else None)
 
 
 @pytest.mark.parametrize("state", ["HandedOff", "Released", "Shadow"])

@@ -2,19 +2,24 @@
 """The watchdog's pure parts: names, order and pace, residency, the patch, and who counts as gone."""
 
 import json
+import socket
+import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from kubernetes import client
 
 from embellie.domain import names as domain_names
 from embellie.domain.reasons import Reason
 from embellie.watchdog import names
+from embellie.watchdog.api import Api, ApiError, NoAnswerError, UnreachableError
 from embellie.watchdog.lease import Heartbeat, micro_time
 from embellie.watchdog.main import main
 from embellie.watchdog.release import JOB, POD, Held, is_held, release_patch, workload_event
 from embellie.watchdog.residency import narrowed_terms, parse_residency, satisfies, with_terms
-from embellie.watchdog.sweep import in_order, rate_per_second
+from embellie.watchdog.sweep import Order, Progress, _release_all, in_order, rate_per_second
 
 WALL = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 
@@ -264,3 +269,79 @@ def test_a_log_line_is_json(capsys: pytest.CaptureFixture[str]) -> None:
 
     log("released", workload="job/team-a/train")
     assert json.loads(capsys.readouterr().err)["event"] == "released"
+
+
+class Cluster:
+    """Has no zone and no plan, and lets go what is held; `refuses` may raise for a path."""
+
+    def __init__(self, *held: Held, refuses: Callable[[str], None]) -> None:
+        self._held, self._refuses = {h.path: h for h in held}, refuses
+        self.released: list[str] = []
+        self._lock = threading.Lock()
+
+    def list(self, path: str) -> tuple[Any, ...]:
+        self._refuses(path)
+        return ()
+
+    def json_patch(self, path: str, _operations: object) -> None:
+        self._refuses(path)
+        with self._lock:
+            self.released.append(self._held.pop(path).name)
+
+    def create(self, *_: object) -> None:
+        pass
+
+
+def swept(*held: Held, refuses: Callable[[str], None]) -> tuple[list[str], Progress]:
+    cluster: Any = Cluster(*held, refuses=refuses)
+    progress = Progress()
+    order = Order(reason=names.OPERATOR_LOST, identity="w", release_seconds=0.01)
+    _release_all(cluster, order, list(held), 0.01, progress, lambda: True)
+    return sorted(cluster.released), progress
+
+
+def test_work_whose_release_gets_no_answer_keeps_nobody_else_held() -> None:
+    def hang(path: str) -> None:
+        if "stuck" in path:
+            raise NoAnswerError("read timed out")
+
+    released, progress = swept(job("stuck"), job("waiting"), refuses=hang)
+    assert released == ["waiting"]
+    assert progress.failures == {"the API server gave no answer": 1}
+
+
+def test_an_api_server_that_went_away_ends_the_pass() -> None:
+    def refuse(path: str) -> None:
+        if "/jobs/" in path:
+            raise UnreachableError("connection refused")
+
+    with pytest.raises(UnreachableError, match="went away"):
+        swept(job("one"), job("other"), refuses=refuse)
+
+
+@pytest.mark.parametrize(("status", "released"), [(503, ["free"]), (429, ["free"]), (403, ["free", "resident"])])
+def test_work_that_must_stay_somewhere_waits_while_zones_cannot_be_read_for_a_moment_and_nobody_waits_for_it(
+    status: int, released: list[str]
+) -> None:
+    def refuse(path: str) -> None:
+        if path.endswith("/gridzones"):
+            raise ApiError(status, "Busy", "try again")
+
+    found, progress = swept(job("free"), job("resident", annotations={names.RESIDENCY: "FR"}), refuses=refuse)
+    assert found == released
+    assert progress.released == len(released)
+
+
+def test_a_call_that_was_taken_and_not_answered_is_told_from_an_api_server_that_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("embellie.watchdog.api.TIMEOUT_SECONDS", (0.1, 0.1))
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        port = deaf.getsockname()[1]
+        settings = client.Configuration(host=f"http://127.0.0.1:{port}")
+        settings.retries = False
+        with pytest.raises(NoAnswerError):
+            Api(settings).get("/version")
+    with pytest.raises(UnreachableError) as away:
+        Api(settings).get("/version")
+    assert not isinstance(away.value, NoAnswerError)

@@ -53,9 +53,9 @@ class Outcome(StrEnum):
     DENIED = "Denied"
     """Refused by RBAC, an admission policy or validation."""
     UNREACHABLE = "Unreachable"
-    """No usable answer, or not tried any more after too many of them."""
+    """No usable answer."""
     NOT_YET = "NotYet"
-    """Not begun: the time for the batch was up."""
+    """Not begun: the time for the batch was up, or too many before it got no answer."""
 
 
 BEGIN_WITHIN_S = 60.0
@@ -145,11 +145,8 @@ class Releaser:
     def _guarded(self, one: Callable[..., ReleaseResult], order: ReleaseOrder | WorkloadKey) -> ReleaseResult:
         """Turn every refusal of the API server into an outcome."""
         key = _key(order)
-        if self._silent >= GIVE_UP_AFTER:
-            return ReleaseResult(
-                key=key, outcome=Outcome.UNREACHABLE, message="not tried: the API server does not answer"
-            )
-        if self._monotonic() >= self._begin_until:
+        # What was not tried has not failed: next turn it goes before what got no answer, be that one webhook's fault.
+        if self._silent >= GIVE_UP_AFTER or self._monotonic() >= self._begin_until:
             return ReleaseResult(key=key, outcome=Outcome.NOT_YET)
         try:
             result = self._attempt(one, order, self._cached(key))

@@ -23,6 +23,7 @@ MAX_NAME = 253
 MAX_WAITS = 8
 MAX_GRAMS = 10**12
 MAX_WATT_HOURS = 10**13
+MAX_GPUS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +152,7 @@ def plan_status(
         "emissionsPlannedLowGrams": _whole(record.planned_low_g, MAX_GRAMS),
         "emissionsPlannedHighGrams": _whole(record.planned_high_g, MAX_GRAMS),
         "energyWattHours": _whole(record.energy_wh or None, MAX_WATT_HOURS),
-        "gpus": record.gpus,
+        "gpus": min(record.gpus, MAX_GPUS),
         "waitsOn": [{"kind": kind, "message": text[:MAX_MESSAGE]} for kind, text in record.waits_on[:MAX_WAITS]],
         "history": _history(record, previous.get("history") or (), written, message),
     }

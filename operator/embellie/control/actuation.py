@@ -34,7 +34,8 @@ MEASURED_FROM = 16
 FIRST_GUESS_PER_S = 40.0
 """What an API server is taken to manage before the first batch was measured: a small one does this much."""
 
-_LAST_WORDS = frozenset({State.RELEASED, State.HANDED_OFF})
+_LAST_WORDS = frozenset({State.RELEASED, State.HANDED_OFF, State.SHADOW})
+"""States that no later turn decides about again; what is said about them must not be lost."""
 _RETRIED = frozenset({Outcome.CONFLICT, Outcome.DENIED, Outcome.UNREACHABLE})
 
 

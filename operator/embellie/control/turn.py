@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pure middle of a turn: from what is known to what shall be done."""
 
+import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,6 +19,9 @@ from embellie.domain.snapshot import Snapshot, WorkloadKey
 from embellie.planning.planner import plan
 from embellie.thermal.promises import Collision, foresee
 from embellie.thermal.shield import shield
+
+_NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_CELL_NAME = re.compile(rf"{_NAME}(\.{_NAME})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +186,12 @@ def _handed_off(record: WorkloadRecord, before: KnownPlan) -> tuple[State, Reaso
         )
     if was_held and names.RELEASED_AT in record.annotations:
         return _released_elsewhere(record)
+    if was_held and record.waiting:
+        return (
+            State.HANDED_OFF,
+            Reason.SUSPENDED_BY_OTHER,
+            f"Somebody took the label {names.HELD_LABEL} off while it waited: it is not ours to start any more.",
+        )
     if was_held:
         return (
             State.HANDED_OFF,
@@ -207,6 +217,9 @@ def _released_elsewhere(record: WorkloadRecord) -> tuple[State, Reason, str]:
 
 def plain_record(record: WorkloadRecord, before: KnownPlan, state: State, reason: Reason, message: str) -> PlanRecord:
     """Describe a workload that this turn plans nothing for."""
+    # The annotation is ours, but its user may have written anything there.
+    cell = record.annotations.get(names.CELL, "")
+    cell = cell if _CELL_NAME.fullmatch(cell) else ""
     return PlanRecord(
         key=record.key,
         latest_start=before.latest_start,
@@ -215,8 +228,8 @@ def plain_record(record: WorkloadRecord, before: KnownPlan, state: State, reason
         state=state,
         reason=reason,
         message=message,
-        cell=record.annotations.get(names.CELL, ""),
-        grid_zone=record.annotations.get(names.CELL, "").partition(".")[0],
+        cell=cell,
+        grid_zone=cell.partition(".")[0],
         planned_start=None,
         likely_start_p50=None,
         likely_start_p90=None,

@@ -92,7 +92,7 @@ class Reason(StrEnum):
     STARTED_BY_OTHER = "StartedByOther"
     """Somebody removed the gate or set `suspend: false`: that counts as go."""
     SUSPENDED_BY_OTHER = "SuspendedByOther"
-    """Suspended after our release, by its user or another controller."""
+    """Suspended after our release, by its user or another controller; or our marker was taken off while it waited."""
     WOULD_HOLD = "WouldHold"
     """Shadow: it would have been held."""
     WOULD_START = "WouldStart"

@@ -45,6 +45,10 @@ class UnreachableError(Exception):
     """No answer came from the API server."""
 
 
+class NoAnswerError(UnreachableError):
+    """It took the call and did not answer in time: that may be one object's fault, as of a webhook that hangs."""
+
+
 class ConfigurationError(Exception):
     """No usable kubeconfig and no in-cluster token; the message says what to do."""
 
@@ -105,6 +109,8 @@ class Api:
             data = response.read()  # type: ignore[no-untyped-call]
         except client.ApiException as error:
             raise UnreachableError(str(error.reason)) from error
+        except urllib3.exceptions.ReadTimeoutError as error:
+            raise NoAnswerError(f"{type(error).__name__}: {error}") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise UnreachableError(f"{type(error).__name__}: {error}") from error
         return _parse(response.status, data)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from embellie.watchdog import names
-from embellie.watchdog.api import Api, ApiError, Object, UnreachableError, namespaced, parse_time
+from embellie.watchdog.api import Api, ApiError, NoAnswerError, Object, UnreachableError, namespaced, parse_time
 from embellie.watchdog.log import log
 from embellie.watchdog.release import JOB, POD, Held, now_rfc3339, release_patch, workload_event
 
@@ -97,13 +97,18 @@ def rate_per_second(count: int, seconds_left: float) -> float:
 
 
 def grid_zones(api: Api, held: Iterable[Held]) -> list[Object] | None:
-    """Return the GridZones if any of the workloads must stay somewhere; None where they cannot be read."""
+    """Return the GridZones if any of the workloads must stay somewhere; None where they cannot be read.
+
+    Raises ApiError where they could be a little later.
+    """
     if not any(h.residency for h in held):
         return None
     try:
         return api.list(f"/apis/{names.GROUP}/{names.VERSION}/gridzones")
     except ApiError as error:
         log("gridzones-unreadable", error=str(error))
+        if error.transient:
+            raise
         return None
 
 
@@ -144,7 +149,12 @@ def _release_all(
     api: Api, order: Order, held: list[Held], seconds_left: float, progress: Progress, going: Callable[[], bool]
 ) -> None:
     """Release one list of workloads in pace. Raises UnreachableError when the API server goes away."""
-    zones = grid_zones(api, held)
+    try:
+        zones = grid_zones(api, held)
+    except ApiError as error:
+        # Released without them it would stay Pending for good: it waits for the next list, and nobody waits for it.
+        progress.failures[f"GridZones: {error.message}"[:120]] += 1
+        zones, held = None, [h for h in held if not h.residency]
     queue = in_order(held, latest_starts(api))
     rate = rate_per_second(len(queue), seconds_left)
     log("sweep", held=len(queue), rate_per_second=round(rate, 2), reason=order.reason)
@@ -157,7 +167,10 @@ def _release_all(
             return release_one(api, order, workload, zones, progress.failures)
         except UnreachableError as error:
             log("release-failed", workload=_label(workload), error=str(error))
-            unreachable.set()
+            if isinstance(error, NoAnswerError):
+                progress.failures["the API server gave no answer"] += 1
+            else:
+                unreachable.set()
             return False
         finally:
             free.release()

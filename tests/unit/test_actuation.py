@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carrying verdicts out: nothing that is decided once gets lost, and nobody waits behind what cannot be written."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from embellie.cluster.actuate import GIVE_UP_AFTER, Outcome, ReleaseOrder, Releaser
+from embellie.cluster.client import ApiError
+from embellie.cluster.plans import PlanWriter
+from embellie.control.actuation import Actuation
+from embellie.control.turn import decide
+from embellie.domain.snapshot import WorkloadKey
+from embellie_testbed.views import NOW, assembled, forecast, job, policy, view
+
+CLEAN_NOW = {name: forecast(name, [100.0] * 48) for name in ("west", "east")}
+
+
+class Cluster:
+    """Holds Jobs of one GPU; writes to those in `stuck` fail, and as many writes of plans as `fails` says."""
+
+    def __init__(self, stuck: frozenset[str] = frozenset()) -> None:
+        self.stuck = stuck
+        self.fails = 0
+        self.patched: list[str] = []
+        self.applied: list[str] = []
+
+    def get(self, path: str, *_: Any) -> dict[str, Any]:
+        name = path.rpartition("/")[2]
+        meta = {
+            "name": name, "namespace": "research", "uid": f"uid-research-{name}", "resourceVersion": "1",
+            "labels": {"embellie.io/held": "true", "embellie.io/flex": "patient"},
+        }  # fmt: skip
+        container = {"name": "main", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
+        spec = {"parallelism": 1, "completions": 1, "suspend": True, "template": {"spec": {"containers": [container]}}}
+        return {"metadata": meta, "spec": spec}
+
+    def json_patch(self, path: str, *_: Any) -> dict[str, Any]:
+        name = path.rpartition("/")[2]
+        if name in self.stuck:
+            raise ApiError(503, "ServiceUnavailable", "somebody's webhook is away")
+        self.patched.append(name)
+        return {}
+
+    def apply(self, _path: str, obj: Mapping[str, Any], *, subresource: str = "") -> dict[str, Any]:
+        if self.fails:
+            self.fails -= 1
+            raise ApiError(500, "InternalError", "etcd has a bad minute")
+        if subresource:
+            self.applied.append(obj["status"]["state"])
+        return {**obj, "metadata": {**obj["metadata"], "generation": 1}}
+
+
+class Silence:
+    """An event recorder for nobody."""
+
+    def record(self, *_: Any) -> bool:
+        return True
+
+    has_told = record
+
+    def give_way(self, *, to_releases: bool) -> None:
+        pass
+
+
+class Away:
+    """An API server that is away."""
+
+    def get(self, *_: Any) -> dict[str, Any]:
+        raise ApiError(0, "Unreachable", "connection refused")
+
+
+def order(key: WorkloadKey) -> ReleaseOrder:
+    return ReleaseOrder(key=key, placement_labels={}, cell=None, reason="BestNow", released_at=NOW)
+
+
+def actuation(cluster: Any) -> Actuation:
+    silence: Any = Silence()
+    return Actuation(releaser=Releaser(cluster, max_parallel=1), plans=PlanWriter(cluster), events=silence)
+
+
+def test_work_that_cannot_be_released_keeps_nobody_else_waiting_for_longer_than_a_turn():
+    stuck = [job(f"stuck-{i}", gpus=1, created=NOW - timedelta(days=3)) for i in range(GIVE_UP_AFTER)]
+    free = [job(f"free-{i}", gpus=1, created=NOW - timedelta(days=2)) for i in range(2)]
+    cluster = Cluster(stuck=frozenset(j.key.name for j in stuck))
+    hand = actuation(cluster)
+    for _ in range(2):
+        made = assembled(*stuck, *free, forecasts=CLEAN_NOW)
+        hand.carry_out(decide(made, (), {}, (), 100, hand.put_back()), made, 2.0)
+    assert cluster.patched == ["free-0", "free-1"]
+
+
+def test_an_api_server_that_does_not_answer_is_not_asked_for_everybody():
+    keys = [job(f"job-{i}", gpus=1).key for i in range(40)]
+    away: Any = Away()
+    results = Releaser(away).release([order(key) for key in keys])
+    found = [result.outcome for result in results]
+    assert set(found) == {Outcome.UNREACHABLE, Outcome.NOT_YET}
+    assert found.count(Outcome.UNREACHABLE) < 40
+
+
+def test_what_shadow_would_have_done_is_written_though_the_first_try_fails():
+    watched = job(held=False, suspended=False)
+    made = assembled(watched, policies=(policy(mode="shadow"),))
+    cluster = Cluster()
+    hand = actuation(cluster)
+    cluster.fails = 1
+    carried = hand.carry_out(decide(made, (watched,), {}, (), 100), made, 2.0)
+    hand.write_plans(carried.records, (watched,), NOW, 2.0)
+    assert cluster.applied == []
+    # Shadow decides once: the next turn says nothing about it any more.
+    later = assembled(view=view(watched), policies=(policy(mode="shadow"),), bounds=hand.promised())
+    assert decide(later, (watched,), hand.known(), hand.unwritten(), 100).records == ()
+    hand.write_plans((), (watched,), NOW, 2.0)
+    assert cluster.applied == ["Shadow"]
