@@ -272,7 +272,7 @@ def test_a_zone_is_down_when_a_permit_begins_or_everything_that_may_be_done_was_
             # As much as is left could not be helped: all caps at the knee, all that may be paused is gone.
             left = [w for w in works.values() if w.pausable or (w.capable and caps.get(w.key, 600.0) > 360.0)]
             assert heat <= permit_kw + 1e-6 or not left
-        duty = duty_of(zone, now, 20.0, None, lambda kw: kw)
+        duty = duty_of(zone, now, 20.0, None, lambda kw, _: kw)
         seen = ZoneHeat(
             name="row", temperature=Reading(value=25.0, age_s=5.0, quality=Quality.FRESH), hard_c=32.0, enter_c=30.5,
             leave_c=28.5, target_kw=None, heat_kw=heat, duty=duty,

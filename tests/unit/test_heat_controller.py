@@ -321,7 +321,7 @@ def test_a_derating_bounds_hot_hours_and_is_no_permit_that_running_work_must_com
     zone = replace(told, sensors=SENSORS)
     state = state_of(zone, 30.0, 38.0, 41.9, 45.0)
     assert state.outlook.removable_kw == pytest.approx([100.0, 60.0, 60.0, 30.0])
-    assert duty_of(zone, NOW, 45.0, None, lambda kw: kw) is None
+    assert duty_of(zone, NOW, 45.0, None, lambda kw, _: kw) is None
     assert fault_of(thermal_zone("row", cooling=cooling).spec) == ""
 
 

@@ -53,7 +53,7 @@ def load(key: str, *, capable: bool = True, pausable: bool = True, power_kw: flo
     )  # fmt: skip
 
 
-def same(kw):
+def same(kw, _outdoor_c):
     return kw
 
 
@@ -182,18 +182,33 @@ def test_a_paused_job_that_left_sooner_than_thought_is_not_taken_off_what_stays(
 
 
 def test_what_the_network_takes_is_added_to_a_permit_once_it_is_known_and_not_when_it_stops():
-    taken, heat = HeatTaken([zone()]), np.linspace(80.0, 160.0, 120)
-    assert taken.allowed_kw(0, np.array([60.0]))[0] == 60.0
+    taken, heat, mild = HeatTaken([zone()]), np.linspace(80.0, 160.0, 120), np.array([20.0])
+    assert taken.allowed_kw(0, np.array([60.0]), mild)[0] == 60.0
     for k, kw in enumerate(heat):
-        taken.observe(30.0 * k, np.array([10.0 + 0.4 * kw]), np.array([kw]))
+        taken.observe(30.0 * k, np.array([10.0 + 0.4 * kw]), np.array([kw]), mild)
     # P - (10 + 0.4 P) = 60, from the safe side.
-    assert 105.0 < taken.allowed_kw(0, np.array([60.0]))[0] <= 70.0 / 0.6
-    assert taken.allowed_kw(0, np.array([500.0]))[0] <= 500.0 + 74.0
-    taken.observe(4000.0, np.array([np.nan]), np.array([120.0]))
-    assert taken.allowed_kw(0, np.array([60.0]))[0] == 60.0
-    assert taken.allowed_kw(0, np.array([60.0]), blind=True)[0] > 100.0
-    taken.observe(4030.0, np.array([0.0]), np.array([120.0]))
-    assert taken.allowed_kw(0, np.array([60.0]), blind=True)[0] == 60.0
+    assert 105.0 < taken.allowed_kw(0, np.array([60.0]), mild)[0] <= 70.0 / 0.6
+    assert taken.allowed_kw(0, np.array([500.0]), mild)[0] <= 500.0 + 74.0
+    taken.observe(4000.0, np.array([np.nan]), np.array([120.0]), mild)
+    assert taken.allowed_kw(0, np.array([60.0]), mild)[0] == 60.0
+    assert taken.allowed_kw(0, np.array([60.0]), mild, blind=True)[0] > 100.0
+    taken.observe(4030.0, np.array([0.0]), np.array([120.0]), mild)
+    assert taken.allowed_kw(0, np.array([60.0]), mild, blind=True)[0] == 60.0
+
+
+def test_a_network_that_takes_more_when_it_is_colder_is_known_to_but_never_beyond_what_was_seen():
+    taken = HeatTaken([zone()])
+    for hour in np.linspace(0.0, 12.0, 1440):
+        outdoor_c = 30.0 + 8.0 * np.sin(np.pi * hour / 12.0)
+        heat_kw = 120.0 + 30.0 * np.sin(1.7 * hour)
+        takes_kw = 90.0 - 2.0 * (outdoor_c - 20.0)
+        taken.observe(3600.0 * hour, np.array([takes_kw]), np.array([heat_kw]), np.array([outdoor_c]))
+    permit = np.full(4, 60.0)
+    hot, warm, cold, unknown = taken.allowed_kw(0, permit, np.array([38.0, 30.0, 5.0, np.nan]))
+    # From the safe side of 60 + 90 - 36 and 60 + 90 - 20.
+    assert unknown < 100.0 < hot <= 114.0
+    assert hot + 10.0 < warm <= 130.0
+    assert cold == pytest.approx(60.0 + 70.0, abs=1.0), "it was never seen to take more than at 30 degrees"
 
 
 def test_a_permit_reaches_the_ladder_even_where_no_temperature_is_measured():

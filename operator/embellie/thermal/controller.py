@@ -132,7 +132,7 @@ class HeatController:
         heat = np.array([heat_kw.get(n, math.nan) for n in names])
         supply = self._values(lambda _: Role.SUPPLY)
         self._supply.observe(now_s, supply, outdoor, heat)
-        self._taken.observe(now_s, self._values(lambda _: Role.HEAT_DELIVERED), heat)
+        self._taken.observe(now_s, self._values(lambda _: Role.HEAT_DELIVERED), heat, outdoor)
         reference = np.where(np.isfinite(supply), supply, self._supply.expected_c(outdoor, heat))
         # A supply that is named but not believed tells nothing about the zone either.
         believed = np.array([not z.has(Role.SUPPLY) for z in self._settings], dtype=bool) | np.isfinite(supply)

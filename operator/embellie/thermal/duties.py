@@ -54,7 +54,7 @@ def duty_of(
     now: datetime,
     outdoor_c: float,
     order_kw: float | None,
-    allowed: Callable[[FloatArray], FloatArray],
+    allowed: Callable[[FloatArray, FloatArray], FloatArray],
 ) -> Duty | None:
     """Return what is allowed now and soon; None where neither a permit nor an order limits the zone.
 
@@ -63,7 +63,8 @@ def duty_of(
         now: The present.
         outdoor_c: The outdoor temperature now [degC]; NaN where nobody knows.
         order_kw: What an order to cut leaves [kW]; None without one.
-        allowed: From permits for heat to the outside to the heat that the zone may make under them [kW].
+        allowed: From permits for heat to the outside [kW] and temperatures there [degC] to the heat that the zone may
+            make under them [kW].
     """
     permits = tuple(row for row in zone.ceiling if row.to_outside)
     if order_kw is None and not permits:

@@ -50,7 +50,7 @@ def look_ahead(
     arriving_k: float,
     order_kw: float | None = None,
     pue: FloatArray | None = None,
-    allowed: Callable[[FloatArray], FloatArray] | None = None,
+    allowed: Callable[[FloatArray, FloatArray], FloatArray] | None = None,
 ) -> ZoneAhead:
     """Return a zone's outlook over the slots of its ambient forecast.
 
@@ -66,7 +66,8 @@ def look_ahead(
         arriving_k: What the neighbours' heat adds at their worst case [K].
         order_kw: What an order to cut leaves [kW].
         pue: Learnt PUE for each slot; None: what the settings say.
-        allowed: From permits for heat to the outside to the zone's heat under them [kW]; None: the same.
+        allowed: From permits for heat to the outside [kW] and temperatures there [degC] to the zone's heat under them
+            [kW]; None: the same.
     """
     p90, p50 = ambient.p90_c + adder_k, ambient.p50_c + adder_k
     gain, offset, margin = _safe(settings, model)
@@ -153,7 +154,7 @@ def ceiling_kw(
     settings: ZoneSettings,
     hour: FloatArray,
     outdoor_c: FloatArray,
-    allowed: Callable[[FloatArray], FloatArray] | None = None,
+    allowed: Callable[[FloatArray, FloatArray], FloatArray] | None = None,
 ) -> FloatArray:
     """Return the heat that a zone's rows allow [kW], shape of `hour`; infinite where none applies."""
     inside = _inside(settings)
@@ -161,7 +162,7 @@ def ceiling_kw(
     if len(inside) == len(settings.ceiling):
         return found
     permit = lowest_kw(tuple(row for row in settings.ceiling if row.to_outside), hour, outdoor_c)
-    return np.minimum(found, permit if allowed is None else allowed(permit))
+    return np.minimum(found, permit if allowed is None else allowed(permit, outdoor_c))
 
 
 def _inside(settings: ZoneSettings) -> tuple[Row, ...]:
