@@ -56,7 +56,7 @@ def document() -> dict[str, Any]:
             "hours": 960.0,
         },
         "by": "cluster",
-        "method": {"accounts": "embellie-account/3", "savings": "embellie-savings/5"},
+        "method": {"accounts": "embellie-account/4", "savings": "embellie-savings/5"},
         "cluster": row,
         "rows": [row],
         "days": days,

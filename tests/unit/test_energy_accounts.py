@@ -221,7 +221,7 @@ def test_bloom_s_published_table_comes_out_of_its_published_inputs() -> None:
     assert bloom.idle_g / 1e6 == pytest.approx(14.6, rel=0.02)
     assert bloom.embodied_g / 1e6 == pytest.approx(11.2, rel=0.02)
     assert bloom.total_g / 1e6 == pytest.approx(50.5, rel=0.02)
-    for words in ("24.7 t dynamic", "14.6 t idle", "11.2 t embodied", "57 g/kWh", "embellie-account/3"):
+    for words in ("24.7 t dynamic", "14.6 t idle", "11.2 t embodied", "57 g/kWh", "embellie-account/4"):
         assert words in bloom.line()
 
 

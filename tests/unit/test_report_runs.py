@@ -188,7 +188,7 @@ def test_days_that_were_compacted_still_tell_by_which_method_they_were_accounted
     write(path, swinging(48))
     with Ledger(path, leader="a", version="1") as ledger:
         compact(ledger, T0 + 3 * DAY, T0 + 3 * DAY)
-    assert document(path, "2026-03-28", "2026-03-30")["method"]["accounts"] == "embellie-account/3"
+    assert document(path, "2026-03-28", "2026-03-30")["method"]["accounts"] == "embellie-account/4"
 
 
 def test_names_with_line_breaks_and_terminal_codes_stay_on_their_line(path: Path) -> None:

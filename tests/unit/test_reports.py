@@ -47,7 +47,7 @@ def test_a_report_adds_up_and_shows_the_saving_with_its_interval_beside_the_sum_
     assert saving["whyTheyDiffer"]
     assert saving["gpuHoursDelayed"] == pytest.approx(4 * 6 * 8)
     assert document["cluster"]["delay"]["meanHours"] == pytest.approx(6)
-    assert document["method"] == {"accounts": "embellie-account/3", "savings": "embellie-savings/5"}
+    assert document["method"] == {"accounts": "embellie-account/4", "savings": "embellie-savings/5"}
 
 
 @pytest.mark.parametrize("form", ["table", "csv"])
@@ -210,9 +210,9 @@ def test_a_card_is_a_line_for_a_paper(path: Path) -> None:
     for words in ("GPU-hours", "90 % interval", "dynamic", "idle", "embodied", "g/kWh"):
         assert words in result.output
     assert "(53 % of it estimated) over 96 GPU-hours" in result.output, "no GPU was metered"
-    assert "methods embellie-account/3, embellie-card/2." in result.output
+    assert "methods embellie-account/4, embellie-card/2." in result.output
     document = json.loads(run("card", "job/train", "-n", "ml", "--ledger", str(path), "-o", "json").output)
-    assert document["method"] == {"accounts": "embellie-account/3", "card": "embellie-card/2"}
+    assert document["method"] == {"accounts": "embellie-account/4", "card": "embellie-card/2"}
     assert document["energyKwh"]["dynamic"] == pytest.approx(12 * 3.6)
     assert document["emissionsG"]["total"] == pytest.approx(
         sum(document["emissionsG"][k] for k in ("dynamic", "idle", "embodied"))
@@ -244,7 +244,7 @@ def test_the_card_of_the_docs_is_the_one_that_the_code_writes() -> None:
 def test_after_an_upgrade_within_a_period_both_methods_are_named(path: Path) -> None:
     older = [replace(draft, body={**draft.body, "method": "embellie-account/1"}) for draft in swinging(12)]
     write(path, [*older, *swinging(24)[12:]])
-    both = "embellie-account/1 and embellie-account/3"
+    both = "embellie-account/1 and embellie-account/4"
     assert both in report(path, "2026-03-28", "2026-03-29").output
     assert f"methods {both}, embellie-card/2." in run("card", "job/train", "-n", "ml", "--ledger", str(path)).output
 

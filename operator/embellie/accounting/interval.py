@@ -17,7 +17,7 @@ from embellie.accounting.meters import power_steps
 from embellie.accounting.stretches import bridged_s, changes, node_parts, scaled
 from embellie.domain.sums import add_tables
 
-METHOD = "embellie-account/3"
+METHOD = "embellie-account/4"
 ZONE_MAX_W = 1e9
 
 
