@@ -73,3 +73,16 @@ def test_work_that_only_just_fits_before_its_bounds_is_not_held_until_it_no_long
     jobs = [job(f"j{i}", 0.0, 2.0, 4.0) for i in range(10)]
     result = run(setup(jobs, 4.0, 0.0, slack_h=20.0))
     assert result.outcome.past_bound == 0
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_room_in_a_clean_hour_is_not_left_empty_because_later_hours_are_as_clean_at_their_prices(seed: int) -> None:
+    # Where all hours that will be full cost the same with their prices, each job may as well run later.
+    rng = np.random.default_rng(seed)
+    jobs = [
+        job(f"j{i}", float(rng.uniform(0, 120)), float(rng.exponential(5.0) + 0.1), float(rng.choice([1, 1, 2, 4])))
+        for i in range(80)
+    ]
+    result = run(setup(jobs, 10.0, 1.0))
+    assert result.share_of_bound > 0.75
+    assert result.outcome.past_bound == 0

@@ -19,16 +19,18 @@ from embellie_forecast.models import (
     is_due,
     issue,
     issue_calendar,
-    issue_series,
+    issue_points,
     train_calendar,
     train_zone,
 )
 from embellie_forecast.models.blend import PRIOR, weights_for
 from embellie_forecast.models.conformal import calibrate
+from embellie_forecast.models.inputs import prepare
+from embellie_forecast.models.series import issue_at
 from embellie_forecast.models.splice import spliced
 from embellie_forecast.models.targets import Kernel
-from embellie_forecast.models.walk import Walk
-from embellie_forecast.models.zone import ZoneModel
+from embellie_forecast.models.walk import Conditions, Walk
+from embellie_forecast.models.zone import ZoneModel, usable_weather
 
 UNTIL = datetime(2021, 7, 1, tzinfo=UTC)
 SMALL = Settings(
@@ -53,20 +55,16 @@ def truth_after(history: ZoneHistory, moment: datetime) -> np.ndarray:
 
 
 def test_a_forecast_is_nearer_to_the_truth_than_persistence(history: ZoneHistory) -> None:
-    issued = issue_series(history, Target.LIFECYCLE, first=UNTIL, last=UNTIL + timedelta(days=14), every_hours=24)
+    hours = hour_of(UNTIL) + 24 * np.arange(15)
+    conditions = Conditions(weather=usable_weather(history))
+    issued = issue_at(prepare(history, Target.LIFECYCLE), hours, conditions, Settings(refit_days=28))
     error, base = np.abs(issued.point - issued.truth), np.abs(issued.persistence - issued.truth)
     assert error[:, :24].mean() < 0.9 * base[:, :24].mean()
     assert error.mean() < base.mean()
-    assert issued.at(hour_of(UNTIL))[0] == pytest.approx(issued.point[0])
-    with pytest.raises(KeyError):
-        issued.at(hour_of(UNTIL) + 1)
-
-
-def test_forecasts_hour_by_hour_come_in_order_of_time(history: ZoneHistory) -> None:
-    last = UNTIL + timedelta(hours=12)
-    issued = issue_series(history, Target.DIRECT, first=UNTIL, last=last, every_hours=12, weather=WeatherUse.NONE)
-    assert (np.diff(issued.issue_hours) == 12).all()
     assert (np.diff(issued.quantiles, axis=1) >= 0.0).all()
+    # Without quantiles, and of several hours of day at once, the forecasts are the same.
+    mixed = np.sort(np.concatenate([hours[:2], hours[:2] + 12]))
+    np.testing.assert_array_equal(issue_points(history, Target.LIFECYCLE, mixed)[::2], issued.point[:2])
 
 
 def test_a_zone_forecast_holds_every_target_within_its_limits(history: ZoneHistory, model: ZoneModel) -> None:

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from embellie.cli.replay import replay as command
+from embellie.simulation.whatif.ahead import Ahead
 from embellie.simulation.whatif.axis import Axis
 from embellie.simulation.whatif.case import Site
 from embellie.simulation.whatif.jobs_file import JobRow
@@ -61,6 +62,13 @@ def test_work_that_may_wait_moves_into_the_clean_hours() -> None:
         assert starts_h(result) == pytest.approx([18.0]), policy
         assert result.outcome.carbon_kg == pytest.approx(0.2)
         assert result.share_of_bound == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("past", "costs"), [([100.0, 300.0], 0.02 * 200.0), ([400.0, 404.0], 0.06 * 2.0)])
+def test_where_hours_are_much_alike_an_hours_wait_must_save_less(past: list[float], costs: float) -> None:
+    axis = setup().case.axis
+    ahead = Ahead(axis, Perfect(axis), horizon_h=24.0, past=np.array(past * 24))
+    assert ahead.wait_price(0.02) == pytest.approx(costs)
 
 
 def test_a_gang_larger_than_the_cluster_is_counted_and_the_rest_runs() -> None:

@@ -2,18 +2,20 @@
 """Forecasts as they would have been issued, one after another, each from what was known at its time."""
 
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 
 from embellie_forecast.factors import FloatArray
-from embellie_forecast.history import ZoneHistory, hour_of
-from embellie_forecast.models.blend import blend
+from embellie_forecast.history import ZoneHistory
+from embellie_forecast.models.blend import blend, blended, weights_for
 from embellie_forecast.models.conformal import calibrate
 from embellie_forecast.models.inputs import IntArray, Series, prepare
-from embellie_forecast.models.targets import QUANTILE_LEVELS, Settings, Target, WeatherUse
+from embellie_forecast.models.targets import HORIZON_HOURS, QUANTILE_LEVELS, Settings, Target
 from embellie_forecast.models.walk import Conditions, Walk, walk
 from embellie_forecast.models.zone import usable_weather
+
+_REFIT_DAYS = 28
+"""Between the fits of a long series."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,73 +40,32 @@ class IssuedSeries:
     unmodelled: int = 0
     """Issues before which there was too little to fit on: persistence and the week's mean alone."""
 
-    def at(self, hour: int) -> tuple[FloatArray, FloatArray]:
-        """Return point (96,) and quantiles (levels, 96) of the issue at an hour since 1970.
 
-        Raises:
-            KeyError: Nothing was issued then.
-        """
-        row = int(np.searchsorted(self.issue_hours, hour))
-        if row == self.issue_hours.size or self.issue_hours[row] != hour:
-            raise KeyError(hour)
-        return self.point[row], self.quantiles[row]
+def issue_points(history: ZoneHistory, target: Target, hours: IntArray) -> FloatArray:
+    """Return forecasts as they would have been issued, without their quantiles, in the target's unit (g/kWh, or 0..1).
 
-
-def issue_series(
-    history: ZoneHistory,
-    target: Target,
-    *,
-    first: datetime,
-    last: datetime,
-    every_hours: int = 1,
-    weather: WeatherUse | None = None,
-    latency_hours: int = 0,
-    refit_days: int = 28,
-) -> IssuedSeries:
-    """Issue forecasts from `first` to `last`, each trained and calibrated only on what was known at it.
+    Each is made only of what was known at its issue; models are fitted anew every four weeks, with a day of forecast
+    weather or more where the history has it.
 
     Args:
         history: The zone's whole history; what lies after an issue is not looked at for it.
         target: What to forecast.
-        first: The first issue; whole UTC hour.
-        last: Nothing is issued after it.
-        every_hours: Hours between issues; a divisor or a multiple of 24.
-        weather: None: a day of forecast weather where the history has it.
-        latency_hours: How late grid readings arrive.
-        refit_days: Days between fits.
+        hours: The issues, hours since 1970, ascending.
+
+    Returns:
+        Shape (hours, 96); the first slot of a forecast begins at its issue.
     """
-    if every_hours < 1 or (24 % every_hours and every_hours % 24):
-        raise ValueError(f"every_hours must divide 24 or be a multiple of it, got {every_hours}")
-    series = prepare(history, target)
-    hours = np.arange(hour_of(first), hour_of(last) + 1, every_hours, dtype=np.int64)
-    if hours.size == 0:
-        raise ValueError("there is no issue between first and last")
-    if weather is None:
-        weather = usable_weather(history)
-    conditions = Conditions(weather=weather, latency_hours=latency_hours)
-    settings = Settings(refit_days=refit_days)
-    parts = [
-        issue_at(series, hours[hours % 24 == phase], conditions, settings) for phase in np.unique(hours % 24).tolist()
-    ]
-    order = np.argsort(np.concatenate([part.issue_hours for part in parts]), kind="stable")
-
-    def joined(name: str) -> FloatArray:
-        return np.concatenate([getattr(part, name) for part in parts])[order]
-
-    return IssuedSeries(
-        target=target,
-        issue_hours=np.concatenate([part.issue_hours for part in parts])[order],
-        levels=QUANTILE_LEVELS,
-        fits=sum(part.fits for part in parts),
-        fit_seconds=sum(part.fit_seconds for part in parts),
-        unmodelled=sum(part.unmodelled for part in parts),
-        point=joined("point"),
-        quantiles=joined("quantiles"),
-        truth=joined("truth"),
-        persistence=joined("persistence"),
-        weekly=joined("weekly"),
-        persistence_quantiles=joined("persistence_quantiles"),
-    )
+    series, settings = prepare(history, target), Settings(refit_days=_REFIT_DAYS)
+    conditions = Conditions(weather=usable_weather(history))
+    points = np.empty((hours.size, HORIZON_HOURS))
+    for phase in np.unique(hours % 24).tolist():
+        rows = np.flatnonzero(hours % 24 == phase)
+        walked = walk(series, warmed_up(series, hours[rows], settings), conditions, settings)
+        # The issues of the warm-up come first, and only the weights look at them.
+        for row, hour in zip(range(-rows.size, 0), hours[rows].tolist(), strict=True):
+            weights = weights_for(walked, hour, conditions.latency_hours, settings)
+            points[rows[row]] = blended(walked, row, weights)
+    return target.from_scale(points)
 
 
 def issue_at(series: Series, hours: IntArray, conditions: Conditions, settings: Settings) -> IssuedSeries:

@@ -221,7 +221,8 @@ def outlook_for(options: Options, setup: Setup, carbon: Path, history: CarbonHis
 @lru_cache(maxsize=1)
 def _issues(path: Path, carbon: CarbonHistory, axis: Axis, first: int, last: int) -> dict[int, FloatArray]:
     """Return the product's own forecasts as they would have been issued hour by hour, by slot."""
-    from embellie_forecast.models import HORIZON_HOURS, Target, issue_series
+    from embellie_forecast.history import hour_of
+    from embellie_forecast.models import HORIZON_HOURS, Target, issue_points
 
     if axis.start is None:
         raise ValueError("--forecast model needs a column of times in the carbon file")
@@ -233,15 +234,14 @@ def _issues(path: Path, carbon: CarbonHistory, axis: Axis, first: int, last: int
     hour = timedelta(hours=1)
     begin = axis.start + hour * math.floor(first * axis.slot_h)
     end = axis.start + hour * math.ceil(min(last, axis.known_slots - 1) * axis.slot_h)
-    series = issue_series(history, target, first=begin, last=end)
+    hours = np.arange(hour_of(begin), hour_of(end) + 1)
+    since = hours - axis.start.timestamp() / 3600.0
+    # What is issued while a slot of several hours lasts comes too late for its decision.
+    in_time = -since % hours_a_slot < 1.0
     issues: dict[int, FloatArray] = {}
-    for row, point in zip(series.issue_hours, series.point, strict=True):
-        moment = datetime.fromtimestamp(int(row) * 3600, UTC)
-        since = (moment - axis.start) / hour
-        # What is issued while a slot of several hours lasts comes too late for its decision.
-        if -since % hours_a_slot < 1.0:
-            values = np.repeat(point.reshape(-1, hours_a_slot).mean(axis=1), slots_an_hour)
-            issues[math.ceil(since / axis.slot_h - 1e-9)] = values
+    for row, point in zip(since[in_time].tolist(), issue_points(history, target, hours[in_time]), strict=True):
+        values = np.repeat(point.reshape(-1, hours_a_slot).mean(axis=1), slots_an_hour)
+        issues[math.ceil(row / axis.slot_h - 1e-9)] = values
     return issues
 
 

@@ -12,6 +12,9 @@ _BEYOND_H = 24.0
 _WEATHER_H = 24.0
 """How long the last known hours' distance from their usual value lasts: weather passes in about a day."""
 _LAST_HOURS = 6.0
+_MOST_OF_SPREAD = 0.06
+"""An hour's wait costs at most so much of how far hours lie apart (their standard deviation): where they differ by a
+few percent, hardly anything would be worth its wait otherwise."""
 
 
 class Ahead:
@@ -38,11 +41,13 @@ class Ahead:
         """How many slots are looked ahead."""
         return self._known + self._beyond
 
-    def mean(self) -> float:
-        """Return the mean intensity before the replay; without any, that of the first hours known."""
-        if self._past:
-            return float(self._history[: self._past].mean())
-        return float(self._outlook.ahead(0, self._known).mean())
+    def wait_price(self, share: float) -> float:
+        """Return what an hour's wait must save: a share of the mean intensity, where hours are much alike less [g/kWh].
+
+        Both are of the time before the replay; without any, of the first hours known.
+        """
+        seen = self._history[: self._past] if self._past else self._outlook.ahead(0, self._known)
+        return min(share * float(seen.mean()), _MOST_OF_SPREAD * float(seen.std()))
 
     def costs(self, slot: int) -> FloatArray:
         """Return what is expected of a slot and the next ones, shape (slots,) [g/kWh]."""

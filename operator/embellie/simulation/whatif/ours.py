@@ -43,7 +43,7 @@ class Embellie(EveryJob):
         self._tables: dict[int, PauseTable] = {}
         self._laws: list[Law] = []
         kw_per_gpu = float(work.power_kw.sum() / work.gpus.sum()) or 1.0
-        self._wait_cost = wait_price * ahead.mean() * axis.slot_h * kw_per_gpu / np.maximum(work.power_kw, 1e-9)
+        self._wait_cost = ahead.wait_price(wait_price) * axis.slot_h * kw_per_gpu / np.maximum(work.power_kw, 1e-9)
         # Prices of waiting by size class: one table serves them all.
         levels = np.round(np.log2(self._wait_cost / max(self._wait_cost.max(), 1e-12) + 1e-12)) if wait_price else None
         if levels is None:

@@ -81,7 +81,7 @@ class Planned(EveryJob):
         self._capacity = _KEEP_FREE * float(site.capacity_gpus or 0.0)
         self._net_kw = np.maximum(0.0, work.power_kw - work.gpus * site.idle_kw_per_gpu)
         kw_per_gpu = float(work.power_kw.sum() / work.gpus.sum()) or 1.0
-        self._wait_g_per_h = wait_price * ahead.mean() * kw_per_gpu
+        self._wait_g_per_h = ahead.wait_price(wait_price) * kw_per_gpu
         self._known = Known(case, lengths)
         self._warm = warm
         self._prices: Prices | None = None
@@ -106,21 +106,24 @@ class Planned(EveryJob):
             room -= self._case.work.gpus[job]
 
     def _gains(self, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
-        """Return which jobs would rather run now than later at the plan's prices."""
+        """Return which jobs would rather run now, in room that is left, than later at the plan's prices."""
         work, slot_h = self._case.work, self._case.axis.slot_h
         part = 1.0 - (now % self._per) / self._per
         rest = self._known.rest(jobs, engine, now) / self._per
         left = engine.left_to_wait(jobs, now) / self._per
         price = self._prices.gpu[0] if self._prices is not None else np.zeros(self._ahead.slots)
+        # Room that the plan leaves in this slot is lost if nobody takes it: only later slots have a price for work that
+        # can leave them again.
+        later = np.concatenate(([0.0], price[1:]))
         kw = np.maximum(self._net_kw[jobs], 1e-9)
         # GPUs per kW are alike but for jobs of their own power: few price vectors.
         per_kw = np.round(work.gpus[jobs] / kw, 3)
         gain = np.zeros(jobs.size)
         for level in np.unique(per_kw).tolist():
-            costs = self._costs * slot_h + price * level
-            for pausable, rule in ((True, pause_gain_known), (False, start_gain_known)):
+            for pausable, rule, paid in ((True, pause_gain_known, later), (False, start_gain_known, price)):
                 rows = np.flatnonzero((per_kw == level) & (work.pausable[jobs] == pausable))
                 if rows.size:
+                    costs = self._costs * slot_h + paid * level
                     gain[rows] = rule(costs, rest[rows], left[rows], part, self._wait_g_per_h * slot_h / kw[rows])
         result: BoolArray = gain >= 0.0
         return result
