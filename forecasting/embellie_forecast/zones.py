@@ -68,12 +68,13 @@ class Zone:
     def key_of(self, source: SourceSpec | None) -> str:
         """Return the key of this zone's grid as one source tells it: from another feed it is another history.
 
-        The same feed about another area, or another file, is another history too.
+        The same feed about another area than the grid's, or another file, is another history too.
         """
         grid = self.grid_region or self.name
         if source is None:
             return grid
-        which = hashlib.sha256(str(source).encode()).hexdigest()[:8] if source.path else source.area
+        area = "" if source.area == grid else source.area
+        which = hashlib.sha256(str(source).encode()).hexdigest()[:8] if source.path else area
         return "-".join(filter(None, (grid, source.kind, which)))
 
 
