@@ -68,14 +68,14 @@ class Zone:
     def key_of(self, source: SourceSpec | None) -> str:
         """Return the key of this zone's grid as one source tells it: from another feed it is another history.
 
-        The same feed about another area than the grid's, or another file, is another history too.
+        The same feed about another area than the grid's, or another file without an area, is another history too.
         """
         grid = self.grid_region or self.name
         if source is None:
             return grid
-        area = "" if source.area == grid else source.area
-        which = hashlib.sha256(str(source).encode()).hexdigest()[:8] if source.path else area
-        return "-".join(filter(None, (grid, source.kind, which)))
+        file = hashlib.sha256(source.path.encode()).hexdigest()[:8] if source.path else ""
+        which = source.area or file
+        return "-".join(filter(None, (grid, source.kind, "" if which == grid else which)))
 
 
 def parse_zones(text: str) -> tuple[list[Zone], list[str]]:

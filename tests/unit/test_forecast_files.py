@@ -68,6 +68,17 @@ def test_a_newer_issue_is_taken_up_by_the_next_look(tmp_path: Path):
     assert (first.issued_at, second.issued_at) == (NOW - HOUR, NOW)
 
 
+def test_what_a_model_trained_within_the_second_says_takes_the_place_of_what_was_said_before_it(tmp_path: Path):
+    directory = ForecastDirectory(tmp_path)
+    put(tmp_path, document(rung="Climatology"))
+    before = directory.latest("west", NOW)
+    put(tmp_path, document())
+    after = directory.latest("west", NOW)
+    assert before is not None
+    assert after is not None
+    assert (before.rung, after.rung) == (Rung.CLIMATOLOGY, Rung.LIVE)
+
+
 def test_prices_of_one_currency_reach_the_planner_with_the_forecast(tmp_path: Path):
     directory = ForecastDirectory(tmp_path)
     put(tmp_path, document())

@@ -164,7 +164,7 @@ class ForecastDirectory:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._tariffs = TariffFolder(directory / "prices")
-        self._cache: dict[str, tuple[Path, Forecast]] = {}
+        self._cache: dict[str, tuple[tuple[Path, int, int], Forecast]] = {}
         self._reported: set[Path] = set()
         self._zones_written = ""
         self._unwritable = ""
@@ -213,10 +213,13 @@ class ForecastDirectory:
 
     def _read(self, zone: str, path: Path) -> Forecast | None:
         cached = self._cache.get(zone)
-        if cached is not None and cached[0] == path:
-            return cached[1]
         try:
-            if path.stat().st_size > MAX_FILE_BYTES:
+            found = path.stat()
+            # A file is named by its second: a model that is trained within one takes the name of what was said before.
+            which = (path, found.st_ino, found.st_mtime_ns)
+            if cached is not None and cached[0] == which:
+                return cached[1]
+            if found.st_size > MAX_FILE_BYTES:
                 raise ValueError(f"is longer than {MAX_FILE_BYTES >> 20} MiB")
             forecast = parse_forecast(json.loads(path.read_text(encoding="utf-8")))
             if forecast.zone != zone:
@@ -226,5 +229,5 @@ class ForecastDirectory:
                 self._reported = {p for p in self._reported if p.exists()} | {path}
                 logger.warning("forecast file %s is passed over: %s", path, error)
             return None
-        self._cache[zone] = (path, forecast)
+        self._cache[zone] = (which, forecast)
         return forecast
