@@ -99,7 +99,6 @@ def measured(**changes: Any) -> Measured:
         "late": (),
         "unlabelled_delayed": 0,
         "rigid_held": 0,
-        "mean_lag_s": 0.0,
         "grid_hours": 50.04,
         "wall_s": 200.0,
         "operator_peak_rss_mib": 95.1,
@@ -146,7 +145,7 @@ def test_a_job_that_came_late_waits_from_when_it_came_on_both_sides() -> None:
     came = planned.as_it_came({"a": BEGIN + 3 * HOUR})
     ours = history(came, {"a": track("a", ("west-gpu-000", 5.0, 6.0))})
     truths = {"west": truth("west"), "east": truth("east")}
-    summary = summarise(came, truths, ours, measured(mean_lag_s=3 * 3600.0))
+    summary = summarise(came, truths, ours, measured())
     assert summary.embellie.delays.mean_s == 2 * 3600
     assert summary.fifo.delays.mean_s == 0
     said = io.StringIO()

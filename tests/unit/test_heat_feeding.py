@@ -243,10 +243,10 @@ class Caps(PowerCaps):
         self.wanted: list[dict[str, Cap]] = []
         self._standing = dict(standing or {})
 
-    def standing(self, now: Any) -> dict[str, int]:  # noqa: ARG002
+    def standing(self, now: Any) -> dict[str, int]:  # noqa: ARG002 - that of PowerCaps
         return self._standing
 
-    def turn(self, wanted: Any, now: Any) -> None:  # noqa: ARG002
+    def turn(self, wanted: Any, now: Any) -> None:  # noqa: ARG002 - that of PowerCaps
         self.wanted.append(dict(wanted))
 
 
@@ -333,7 +333,7 @@ class Listing:
     def __init__(self, *caps: dict[str, Any], fails: bool = False) -> None:
         self.caps, self.fails, self.asked = caps, fails, 0
 
-    def list_all(self, path: str) -> list[dict[str, Any]]:  # noqa: ARG002
+    def list_all(self, path: str) -> list[dict[str, Any]]:  # noqa: ARG002 - that of KubeClient
         self.asked += 1
         if self.fails:
             raise ApiError(0, "Unreachable", "no answer")
@@ -348,11 +348,11 @@ def power_cap(name: str, minutes: int, *, ours: bool = True) -> dict[str, Any]:
 
 def test_the_caps_that_stand_are_ours_and_have_not_ended_and_none_are_known_while_nobody_answers():
     server = Listing(power_cap("west-0", 5), power_cap("west-1", -5), power_cap("west-2", 5, ours=False))
-    made = PowerCaps(server)  # type: ignore[arg-type]
+    made = PowerCaps(server)  # type: ignore[arg-type]  # all that it asks
     assert made.standing(NOW) == made.standing(NOW) == {"west-0": 430}
     assert server.asked == 1
     silent = Listing(power_cap("west-0", 5), fails=True)
-    made = PowerCaps(silent)  # type: ignore[arg-type]
+    made = PowerCaps(silent)  # type: ignore[arg-type]  # all that it asks
     assert made.standing(NOW) == made.standing(NOW) == {}
     assert silent.asked == 1, "nor asked again before there is something to write"
 

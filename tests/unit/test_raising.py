@@ -54,7 +54,7 @@ def room(capacity_kw: float, *gangs: RunningGang, **changes: object) -> Snapshot
                 name="west", contracted_power_kw=None, base_power_kw=0.0, measured_power_kw=None, forecast=None
             ),
         ),
-        thermal_zones=(replace(zone, **changes),),  # type: ignore[arg-type]
+        thermal_zones=(replace(zone, **changes),),  # type: ignore[arg-type]  # any field
         running=gangs or (gang(),),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from embellie.api.meta import DNS_LABEL
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.plans import KnownPlan
 from embellie.cluster.records import WorkloadRecord
@@ -19,9 +20,6 @@ from embellie.domain.snapshot import Snapshot, WorkloadKey
 from embellie.planning.planner import plan
 from embellie.thermal.promises import Collision, foresee
 from embellie.thermal.shield import shield
-
-_NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-_CELL_NAME = re.compile(rf"{_NAME}(\.{_NAME})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,11 +213,17 @@ def _released_elsewhere(record: WorkloadRecord) -> tuple[State, Reason, str]:
     return State.RELEASED, reason, f"Released at {record.annotations[names.RELEASED_AT]} ({reason})."
 
 
+def _noted_cell(record: WorkloadRecord) -> str:
+    """Return the cell in our annotation; empty where it is no name of one, since its user may have written anything."""
+    cell = record.annotations.get(names.CELL, "")
+    parts = cell.split(".")
+    is_name = len(parts) <= 2 and all(len(part) <= 63 and re.fullmatch(DNS_LABEL, part) for part in parts)
+    return cell if is_name else ""
+
+
 def plain_record(record: WorkloadRecord, before: KnownPlan, state: State, reason: Reason, message: str) -> PlanRecord:
     """Describe a workload that this turn plans nothing for."""
-    # The annotation is ours, but its user may have written anything there.
-    cell = record.annotations.get(names.CELL, "")
-    cell = cell if _CELL_NAME.fullmatch(cell) else ""
+    cell = _noted_cell(record)
     return PlanRecord(
         key=record.key,
         latest_start=before.latest_start,

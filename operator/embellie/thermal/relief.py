@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from embellie.thermal.power import WORST_CASE_FACTOR
+from embellie.thermal.power import WORST_CASE_FACTOR, added_power_kw
 
 KNEE_SHARE = 0.6
 """Below this share of the rated power work gets slower faster than it gets cheaper, where no better is known."""
@@ -65,7 +65,7 @@ class PauseOrder:
 def worst_kw(load: HeatLoad, cap_w: float | None, overshoot: float = WORST_CASE_FACTOR) -> float:
     """Return what a job may draw above idle under a cap [kW]; a cap holds on average only, hence the overshoot."""
     watts = load.rated_w if cap_w is None else min(cap_w, load.rated_w)
-    return load.gpus * max(0.0, overshoot * watts - load.idle_w) * (1.0 + load.host_share) / 1000.0
+    return added_power_kw(load.gpus, overshoot * watts, load.idle_w, 100.0 * load.host_share)
 
 
 def caps_for(loads: Sequence[HeatLoad], wanted_kw: float, overshoot: float = WORST_CASE_FACTOR) -> float:

@@ -32,7 +32,7 @@ FORECAST_EVERY = "3h"
 """An hour is four real seconds here: with a forecast in each, the regressions for each hour of day took half of all
 processor time."""
 TURN_REAL_SECONDS = 1.5
-"""New work starts a turn of its own at once; a bound that falls into the next so many seconds counts as reached."""
+"""The longest pause between two turns; new work starts one at once."""
 _STATUS = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from statistics import fmean
 from types import FrameType
 
 from rich.console import Console
@@ -230,8 +229,6 @@ def _run_jobs(api: Api, shown: _Show, *, clock: AcceleratedClock, pids: Pids, be
     observer = shown.observer
     with observer.record.lock:
         jobs = list(observer.record.jobs.values())
-    planned = {job.name: job.submit for job in shown.scenario.jobs}
-    lags_s = [(job.submit - planned[job.name]).total_seconds() for job in observer.came().jobs]
     return Measured(
         jobs_submitted=len(jobs),
         jobs_finished=len(jobs) - observer.unfinished(),
@@ -239,7 +236,6 @@ def _run_jobs(api: Api, shown: _Show, *, clock: AcceleratedClock, pids: Pids, be
         late=tuple((job.name, late.total_seconds()) for job in jobs if (late := observer.past_bound(job)) is not None),
         unlabelled_delayed=sum(1 for job in jobs if not job.flex and job.touched),
         rigid_held=sum(1 for job in jobs if job.flex == "rigid" and job.held),
-        mean_lag_s=fmean(lags_s) if lags_s else 0.0,
         grid_hours=(now - shown.scenario.begin).total_seconds() / 3600,
         wall_s=time.monotonic() - began,
         operator_peak_rss_mib=machinery.peak_rss_mib(pids.operator),

@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from statistics import fmean
 
 import numpy as np
 
@@ -161,6 +162,8 @@ class Scenario:
     """Jobs of the trace's two days that were longer than a day."""
     not_drawn: int
     """Jobs of the trace's two days that the wanted utilisation left no room for."""
+    mean_lag_s: float = 0.0
+    """How much later than in the trace jobs came [s of the replayed clock]: a busy machine submits them late."""
 
     @property
     def end_of_arrivals(self) -> datetime:
@@ -168,9 +171,14 @@ class Scenario:
         return self.begin + self.arrivals
 
     def as_it_came(self, submitted: Mapping[str, datetime]) -> "Scenario":
-        """Return the jobs that were submitted, each from when it really was: on a busy machine that is later."""
-        came = tuple(replace(job, submit=submitted[job.name]) for job in self.jobs if job.name in submitted)
-        return replace(self, jobs=came)
+        """Return the jobs that were submitted, each from when it really was."""
+        there = [job for job in self.jobs if job.name in submitted]
+        lags_s = [(submitted[job.name] - job.submit).total_seconds() for job in there]
+        return replace(
+            self,
+            jobs=tuple(replace(job, submit=submitted[job.name]) for job in there),
+            mean_lag_s=fmean(lags_s) if lags_s else 0.0,
+        )
 
 
 def build(trace: Sequence[TraceJob], *, seed: int = 1, arrivals: timedelta = ARRIVALS) -> Scenario:

@@ -121,9 +121,9 @@ def _notes(summary: Summary) -> list[str]:
         f"{measured.grid_hours:.0f} h of grid in {measured.wall_s:.0f} s{memory}.",
         "The left column happened on the control plane; the right one is the project's simulator on the same arrivals.",
     ]
-    if measured.mean_lag_s > NOTEWORTHY_LAG_S:
+    if scenario.mean_lag_s > NOTEWORTHY_LAG_S:
         lines.append(
-            f"This machine submitted the jobs {measured.mean_lag_s / 3600:.1f} h later than the trace has them, in the "
+            f"This machine submitted the jobs {scenario.mean_lag_s / 3600:.1f} h later than the trace has them, in the "
             "mean: it was busy. Both columns count from when each really came."
         )
     if summary.ledger is not None:
