@@ -3,20 +3,18 @@
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from embellie_testbed.controlplane import ControlPlane
 from embellie_testbed.nodes import gpu_nodes
+from embellie_testbed.paths import CHART, REPOSITORY
 
 if TYPE_CHECKING:
     from embellie.cluster.client import KubeClient
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 CRDS = REPOSITORY / "manifests" / "crds"
-CHART = REPOSITORY / "charts" / "embellie"
 RELEASE_NAMESPACE = "embellie-system"
 
 _namespace_numbers = itertools.count(1)

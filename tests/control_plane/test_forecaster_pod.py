@@ -20,11 +20,11 @@ import yaml
 from embellie.telemetry.forecasts import ForecastDirectory
 from embellie.telemetry.intensity import IntensityFolder
 from embellie_testbed.build import binaries
+from embellie_testbed.paths import CHART, REPOSITORY
 from embellie_testbed.providers import truth_at
 
 pytestmark = pytest.mark.control_plane
 
-CHART = Path(__file__).parents[2] / "charts" / "embellie"
 CREDENTIALS = (
     "EIA_API_KEY",
     "ENTSOE_API_KEY",
@@ -74,7 +74,7 @@ def test_credentials_are_files_of_a_secret_that_only_the_forecaster_sees() -> No
 
 
 def test_every_credential_that_a_source_asks_for_is_mounted() -> None:
-    sources = Path(__file__).parents[2] / "forecasting" / "embellie_forecast" / "sources"
+    sources = REPOSITORY / "forecasting" / "embellie_forecast" / "sources"
     asked = {name for path in sources.glob("*.py") for name in re.findall(r'find_secret\("(\w+)"\)', path.read_text())}
     assert asked == set(CREDENTIALS)
 

@@ -16,9 +16,10 @@ from embellie.domain.clock import parse_clock as operator_clock
 from embellie_forecast.cli import main
 from embellie_forecast.clock import parse_clock
 from embellie_forecast.exchange import parse_document
+from embellie_testbed.paths import REPOSITORY
 
 REPLAY = "replay:2022-09-05T00:00:00Z,2026-01-01T00:00:00Z,600"
-PACKAGES = os.pathsep.join(str(Path(__file__).resolve().parents[2] / name) for name in ("forecasting", "operator"))
+PACKAGES = os.pathsep.join(str(REPOSITORY / name) for name in ("forecasting", "operator"))
 
 
 def test_the_clock_flag_means_the_same_to_both_processes() -> None:

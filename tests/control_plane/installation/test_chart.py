@@ -17,11 +17,10 @@ import yaml
 
 from embellie.cluster.client import KubeClient, object_path
 from embellie_testbed.controlplane import CommandError, ControlPlane
+from embellie_testbed.paths import CHART, REPOSITORY
 
 pytestmark = pytest.mark.control_plane
 
-REPOSITORY = Path(__file__).parents[3]
-CHART = REPOSITORY / "charts" / "embellie"
 ADMISSION = REPOSITORY / "manifests" / "admission"
 HOME = "embellie-system"
 RELEASE = ("embellie", CHART, "--namespace", HOME)
