@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 import yaml
-from operated_site import job
+from users_work import job
 
 from embellie.telemetry.metrics import Kind, catalogue
 from embellie_boards.queries import BoardQuery, board_queries, expanded

@@ -12,18 +12,13 @@ from typing import Any
 
 import pytest
 
-from embellie.watchdog.api import Api, ApiError, connect, namespaced
+from embellie.watchdog.api import Api, ApiError, namespaced
 from embellie_testbed.processes import until
 
 pytestmark = pytest.mark.control_plane
 
 HELD = "embellie.io/held"
 PLANS = "apis/embellie.io/v1alpha1"
-
-
-@pytest.fixture
-def api(control_plane: Any) -> Api:
-    return connect(Path(control_plane.kubeconfig))
 
 
 def embellie(control_plane: Any, *arguments: str, name: str = "embellie") -> subprocess.CompletedProcess[str]:
