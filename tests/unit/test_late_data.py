@@ -18,11 +18,6 @@ from embellie.telemetry.tariffs import read_tariffs
 from embellie.telemetry.zone_files import ZoneFileError
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path, Hand(T0), Meters())
-
-
 def test_late_grid_data_makes_a_revision_whose_difference_is_visible(tmp_path: Path) -> None:
     folder = tmp_path / "intensity"
     folder.mkdir()
