@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embellie.cluster.plan_objects import workload_plan
+from embellie.cluster.plan_objects import plan_object, plan_status
 from embellie.cluster.records import WorkloadRecord
 from embellie.control.assemble import Assembly, Inputs, assemble
 from embellie.control.terms import residency_allows
@@ -239,7 +239,7 @@ def test_every_verdict_and_every_zone_can_be_written_down(turn: tuple[Inputs, di
     made, plans, most = turn
     assembly, verdicts = run(made, plans, most)
     for record in (*verdicts.records, *verdicts.hand_offs):
-        for part in workload_plan(record, None, NOW):
+        for part in (plan_object(record), plan_status(record, {}, NOW, None)):
             json.dumps(part)
         assert record.message
     wall: datetime = NOW

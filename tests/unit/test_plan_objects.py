@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from embellie.api.workloadplan import WorkloadPlan
-from embellie.cluster.plan_objects import PlanRecord, plan_name, plan_object, workload_plan
+from embellie.cluster.plan_objects import PlanRecord, plan_name, plan_object, plan_status
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 
@@ -38,11 +38,11 @@ RECORD = PlanRecord(
 
 
 def status_of(record: PlanRecord, previous: dict[str, Any] | None = None, now: datetime = NOW) -> dict[str, Any]:
-    return workload_plan(record, previous, now, generation=3)[1]
+    return plan_status(record, previous or {}, now, 3)
 
 
 def test_a_plan_is_what_its_published_type_says() -> None:
-    plan, status = workload_plan(RECORD, None, NOW, generation=3)
+    plan, status = plan_object(RECORD), status_of(RECORD)
     parsed = WorkloadPlan.model_validate({**plan, "status": status})
     assert parsed.spec.latest_start_time == NOW + timedelta(hours=24), "cut to the second, never rounded up"
     assert parsed.status.emissions_now_grams == 1000
@@ -55,7 +55,7 @@ def test_what_is_not_known_is_left_out() -> None:
     bare = replace(
         RECORD, cell="", grid_zone="", policy="", planned_start=None, now_g=float("nan"), planned_g=-1.0, energy_wh=0.0
     )
-    plan, status = workload_plan(bare, None, NOW)
+    plan, status = plan_object(bare), status_of(bare)
     assert "policyName" not in plan["spec"]
     assert not {"cellName", "gridZoneName", "plannedStartTime", "emissionsNowGrams", "energyWattHours"} & set(status)
     assert status["emissionsPlannedGrams"] == 0
