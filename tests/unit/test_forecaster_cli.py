@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from embellie_forecast.cli import main
 from embellie_forecast.clock import parse_clock
 from embellie_forecast.exchange import parse_document
 from embellie_testbed.paths import REPOSITORY
+from embellie_testbed.processes import until
 
 REPLAY = "replay:2022-09-05T00:00:00Z,2026-01-01T00:00:00Z,600"
 PACKAGES = os.pathsep.join(str(REPOSITORY / name) for name in ("forecasting", "operator"))
@@ -75,15 +75,16 @@ def test_serve_writes_forecasts_as_a_process_and_ends_on_sigterm(tmp_path: Path)
     environment = {**os.environ, "PYTHONPATH": PACKAGES, "EMBELLIE_CACHE": str(tmp_path / "cache")}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
-            deadline = time.monotonic() + 60
-            while not list(tmp_path.glob("forecasts/west/*.json")) and time.monotonic() < deadline:
+
+            def written() -> list[Path]:
                 assert process.poll() is None
-                time.sleep(0.1)
-            written = [parse_document(path.read_text()) for path in tmp_path.glob("forecasts/west/*.json")]
+                return list(tmp_path.glob("forecasts/west/*.json"))
+
+            (path,) = until(written, "a forecast is written", 60.0)
             process.send_signal(signal.SIGTERM)
             said, _ = process.communicate(timeout=30)
         finally:
             process.kill()
     assert process.returncode == 0
-    assert [document.zone for document in written] == ["west"]
+    assert parse_document(path.read_text()).zone == "west"
     assert "west: Climatology" in said
