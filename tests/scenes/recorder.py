@@ -129,6 +129,12 @@ class Desk:
         self.recorder._retry_at = 0.0
         self.recorder._once()
 
+    def turns(self, count: int, step: timedelta, **told: Any) -> None:
+        """Take so many turns, and let so much time go by after each."""
+        for _ in range(count):
+            self.turn(**told)
+            self.clock.moment += step
+
     def stop(self) -> None:
         if self.recorder._ledger is not None:
             self.recorder._ledger.close()

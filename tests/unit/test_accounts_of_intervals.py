@@ -25,9 +25,7 @@ def test_a_node_without_a_zone_has_a_line_of_its_own_and_is_named(desk: Desk, ca
     stray = NodeRecord(name="lost-7", labels={}, gpus=8, schedulable=True)
     office = NodeRecord(name="no-gpus", labels={}, gpus=0, schedulable=True)
     seen = replace(view(pod(), pod(node="lost-7", uid="p2", job="j2")), nodes=(*view().nodes, stray, office))
-    for _ in range(5):
-        desk.turn(seen=seen)
-        desk.clock.moment += timedelta(minutes=15)
+    desk.turns(5, timedelta(minutes=15), seen=seen)
     found = [a for a in desk.entries(Kind.ACCOUNT) if a["zone"] == "(no zone)"]
     assert len(found) == len([a for a in desk.entries(Kind.ACCOUNT) if a["zone"] == "west"]) > 0
     kwh = found[0]["adds"]["kwh"]
@@ -50,9 +48,7 @@ class Learnt(NothingLearnt):
 
 def test_work_that_nothing_measures_is_taken_to_draw_what_jobs_of_its_name_drew(desk: Desk) -> None:
     desk.recorder._accountant._metering._source.away = True  # type: ignore[union-attr]
-    for _ in range(5):
-        desk.turn(learnt=Learnt())
-        desk.clock.moment += timedelta(minutes=15)
+    desk.turns(5, timedelta(minutes=15), learnt=Learnt())
     adds = desk.entries(Kind.ACCOUNT)[0]["adds"]
     assert adds["kwh"]["jobs"] == pytest.approx(0.25 * (3.2 + 8 * (0.3 - 0.14) * 1.03))
     assert adds["kwh"]["estimated"] == pytest.approx(adds["kwh"]["jobs"]), "what was learnt is still no measurement"
@@ -61,15 +57,11 @@ def test_work_that_nothing_measures_is_taken_to_draw_what_jobs_of_its_name_drew(
 def test_each_interval_is_accounted_once_over_a_restart_and_a_clock_that_goes_back(tmp_path: Path) -> None:
     clock, meters = Hand(T0), Meters()
     first = Desk(tmp_path, clock, meters)
-    for _ in range(8):
-        first.turn()
-        clock.moment += timedelta(minutes=10)
+    first.turns(8, timedelta(minutes=10))
     first.stop()
     clock.moment -= timedelta(minutes=25)
     second = Desk(tmp_path, clock, meters)
-    for _ in range(9):
-        second.turn()
-        clock.moment += timedelta(minutes=10)
+    second.turns(9, timedelta(minutes=10))
     accounts = second.entries(Kind.ACCOUNT)
     starts = [a["start"] for a in accounts]
     assert len(starts) == len(set(starts))
@@ -85,9 +77,7 @@ def test_overhead_is_learnt_from_the_meters_of_the_days_before_and_over_a_restar
     clock, meters = Hand(T0), Meters()
     meters.zone_w = 9000.0
     first = Desk(tmp_path, clock, meters, interval=timedelta(hours=6))
-    for _ in range(12):
-        first.turn()
-        clock.moment += timedelta(hours=6)
+    first.turns(12, timedelta(hours=6))
     first.stop()
     bodies = first.entries(Kind.ACCOUNT)
     assert bodies[0]["overheadModel"]["fittedHours"] == 0
@@ -95,9 +85,7 @@ def test_overhead_is_learnt_from_the_meters_of_the_days_before_and_over_a_restar
     assert bodies[-1]["overheadModel"]["fittedHours"] >= 48
     assert bodies[-1]["adds"]["kwh"]["unexplained"] == pytest.approx(0.0, abs=0.01)
     second = Desk(tmp_path, clock, meters, interval=timedelta(hours=6))
-    for _ in range(2):
-        second.turn()
-        clock.moment += timedelta(hours=6)
+    second.turns(2, timedelta(hours=6))
     assert second.entries(Kind.ACCOUNT)[-1]["overheadModel"]["fittedHours"] >= 48
     second.stop()
 
@@ -106,9 +94,7 @@ def test_overhead_is_not_learnt_where_a_node_has_no_meter(tmp_path: Path) -> Non
     clock, meters = Hand(T0), Meters()
     meters.node_w = None
     desk = Desk(tmp_path, clock, meters, interval=timedelta(hours=6))
-    for _ in range(12):
-        desk.turn()
-        clock.moment += timedelta(hours=6)
+    desk.turns(12, timedelta(hours=6))
     assert {body["overheadModel"]["fittedHours"] for body in desk.entries(Kind.ACCOUNT)} == {0}
 
 
@@ -182,9 +168,7 @@ def test_a_gang_that_ended_is_recorded_with_what_it_drew(desk: Desk) -> None:
 
 def test_of_a_run_longer_than_accounts_are_kept_open_the_power_is_that_of_its_last_days(tmp_path: Path) -> None:
     desk = Desk(tmp_path, Hand(T0), Meters(), interval=timedelta(hours=6))
-    for _ in range(20):
-        desk.turn()
-        desk.clock.moment += timedelta(hours=6)
+    desk.turns(20, timedelta(hours=6))
     desk.turn(seen=view())
     desk.clock.moment += timedelta(hours=7)
     desk.turn(seen=view())

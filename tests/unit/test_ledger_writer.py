@@ -154,9 +154,7 @@ def test_what_is_written_is_flushed_to_the_disk_soon_and_once(desk: Desk, monkey
 
 def test_old_records_become_daily_accounts_once_a_day(tmp_path: Path) -> None:
     desk = Desk(tmp_path, Hand(T0), Meters(), interval=timedelta(hours=6), retention=timedelta(days=1))
-    for _ in range(13):
-        desk.turn()
-        desk.clock.moment += timedelta(hours=6)
+    desk.turns(13, timedelta(hours=6))
     assert len(desk.entries(Kind.DAILY)) >= 2
     oldest = min(datetime.fromisoformat(account["start"]) for account in desk.entries(Kind.ACCOUNT))
     assert oldest >= desk.clock.moment - timedelta(days=2, hours=6)
@@ -172,9 +170,7 @@ def test_a_changed_record_keeps_old_records_from_being_compacted_and_nothing_fro
         ledger.execute("update records set body = replace(body, 'Held', 'Gone') where kind = 'decision'")
     ledger.close()
     desk = Desk(tmp_path, desk.clock, Meters(), interval=timedelta(hours=6), retention=timedelta(days=1))
-    for _ in range(9):
-        desk.turn()
-        desk.clock.moment += timedelta(hours=6)
+    desk.turns(9, timedelta(hours=6))
     assert "old records are not made into daily accounts: record 2 (decision" in caplog.text
     assert "embellie ledger verify" in caplog.text
     assert caplog.text.count("old records are not made") == 1, "it is said once a day"
