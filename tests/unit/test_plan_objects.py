@@ -2,37 +2,23 @@
 """What a WorkloadPlan says, and what it leaves as it was."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from plan_records import NOW, plan_record
 
 from embellie.api.workloadplan import WorkloadPlan
 from embellie.cluster.plan_objects import PlanRecord, plan_name, plan_object, plan_status
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 
-NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 KEY = WorkloadKey(namespace="team-a", name="train", kind=WorkloadKind.JOB, uid="u1")
-RECORD = PlanRecord(
-    key=KEY,
+RECORD = plan_record(
+    KEY,
     latest_start=NOW + timedelta(hours=24, microseconds=900_000),
-    policy="default",
-    mode="enforce",
-    state=State.HELD,
-    reason=Reason.CLEANER_WINDOW,
-    message="Waits for the wind of the night.",
     cell="west.hall-1",
-    grid_zone="west",
-    planned_start=NOW + timedelta(hours=9),
-    likely_start_p50=NOW + timedelta(hours=9),
-    likely_start_p90=NOW + timedelta(hours=11),
     now_g=1000.4,
-    planned_g=700.0,
-    planned_low_g=600.0,
-    planned_high_g=800.0,
-    energy_wh=5000.0,
-    gpus=8,
     waits_on=(("SchedulingGate", "scheduling gate quota.io/wait of another controller"),),
 )
 
