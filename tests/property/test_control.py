@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from embellie.cluster.plan_objects import plan_object, plan_status
 from embellie.cluster.records import WorkloadRecord
-from embellie.control.assemble import Assembly, Inputs, assemble
+from embellie.control.assemble import Assembly, assemble
+from embellie.control.inputs import Inputs
 from embellie.control.terms import residency_allows
 from embellie.control.thermal_status import thermal_zone_status
 from embellie.control.turn import Verdicts, decide

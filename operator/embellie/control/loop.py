@@ -24,8 +24,9 @@ from embellie.cluster.switch import Switch
 from embellie.cluster.watch import bootstrap
 from embellie.control import pace
 from embellie.control.actuation import MEASURED_FROM, Actuation
-from embellie.control.assemble import Assembly, Inputs, Subject, assemble
+from embellie.control.assemble import Assembly, Subject, assemble
 from embellie.control.heat import HeatDesk
+from embellie.control.inputs import Inputs
 from embellie.control.ledger_writer import Recorder
 from embellie.control.measures import Measures
 from embellie.control.options import Options
