@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from snapshots import forecast_at, grid_zone_at, thermal_zone_state, workload_at
+from snapshots import forecast_at, gang_at, grid_zone_at, thermal_zone_state, workload_at
 
 from embellie.domain.plan import Decision
-from embellie.domain.snapshot import Cell, Quality, Reading, RunningGang, Snapshot, ThermalZoneState, Workload
+from embellie.domain.snapshot import Cell, Quality, Reading, Snapshot, ThermalZoneState, Workload
 from embellie.planning import plan
 
 NOW = datetime(2026, 7, 1, 13, 20, tzinfo=UTC)
@@ -17,6 +17,7 @@ HOUR = timedelta(hours=1)
 forecast = partial(forecast_at, NOW)
 workload = partial(workload_at, NOW)
 grid_zone = partial(grid_zone_at, NOW)
+gang = partial(gang_at, NOW)
 
 
 def cell(name: str = "west", nodes: tuple[int, ...] = (8, 8), **changes: object) -> Cell:
@@ -30,19 +31,6 @@ def thermal_zone(**changes: object) -> ThermalZoneState:
         supply=Reading(value=20.0, age_s=1.0, quality=Quality.FRESH),
         supply_worst_c=27.0,
         base_power_kw=10.0,
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]
-
-
-def gang(**changes: object) -> RunningGang:
-    base = RunningGang(
-        cell="west",
-        gpus=8,
-        power_kw=4.0,
-        worst_power_kw=5.0,
-        expected_end_p50=NOW + 2 * HOUR,
-        expected_end_p90=NOW + 3 * HOUR,
-        started_at=NOW - HOUR,
     )
     return replace(base, **changes)  # type: ignore[arg-type]
 
