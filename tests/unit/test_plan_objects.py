@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from plan_records import NOW, plan_record
 
+from embellie.api.meta import MESSAGE_LENGTH
 from embellie.api.workloadplan import WorkloadPlan
 from embellie.cluster.plan_objects import PlanRecord, plan_name, plan_object, plan_status
 from embellie.domain.reasons import Reason, State
@@ -83,8 +84,8 @@ def test_ready_tells_of_annotations_that_cannot_be_read_and_its_time_moves_with_
 
 
 def test_a_long_message_is_cut() -> None:
-    status = status_of(replace(RECORD, message="x" * 5000))
-    WorkloadPlan.model_validate({**plan_object(RECORD), "status": status})
+    message = status_of(replace(RECORD, message="x" * 5000))["message"]
+    assert len(message) == MESSAGE_LENGTH
 
 
 @pytest.mark.parametrize(("name", "expected"), [("train", "job-train"), ("n" * 249, "job-" + "n" * 249)])
