@@ -28,9 +28,10 @@ import yaml
 
 from embellie.domain.reasons import Reason, Rung, State
 from embellie.telemetry.metrics import Kind, catalogue, work
-from embellie_boards.__main__ import BOARDS, REPOSITORY
+from embellie_boards.__main__ import BOARDS
 from embellie_boards.queries import BoardQuery, board_queries, expanded, step_s
 from embellie_testbed.build import binaries
+from embellie_testbed.paths import CHART
 from embellie_testbed.processes import free_port, until
 
 NAMESPACES, GPUS, GRID_ZONES, THERMAL_ZONES = 200, 1000, 4, 16
@@ -39,7 +40,7 @@ SCRAPE_S, ZONE_S, ACCOUNT_S = 30, 60, 240
 HOUR = 3600
 DAY = 86_400
 PART_S = 162 * HOUR
-RULES = REPOSITORY / "charts" / "embellie" / "files" / "rules"
+RULES = CHART / "files" / "rules"
 
 GRID = [f"zone-{n}" for n in range(GRID_ZONES)]
 THERMAL = [f"row-{n}" for n in range(THERMAL_ZONES)]

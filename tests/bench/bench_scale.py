@@ -13,12 +13,9 @@ to the second, so up to one second too long) to the moment that a watch shows th
 """
 
 import argparse
-import contextlib
 import json
-import math
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,188 +24,32 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import requests
+from scale.crowd import (
+    TENANT,
+    create,
+    forecasts,
+    held,
+    is_all_running,
+    is_any_held,
+    is_held_when_created,
+    prepare,
+    switch_on,
+)
+from scale.gauges import cpu_share, mean_plan_s, metric, peak_mib, percentile, plane_cpu_s, planning
+from scale.watch import Watch
 
 from embellie.cluster.client import KubeClient
 from embellie.cluster.events import RATE_PER_S
 from embellie_testbed.controlplane import ControlPlane
-from embellie_testbed.nodes import gpu_nodes
-from embellie_testbed.paths import REPOSITORY
 from embellie_testbed.processes import until
-from embellie_testbed.product import (
-    NAMESPACE,
-    Program,
-    dirty_now_clean_later,
-    start_operator,
-    switch_says,
-    write_forecast,
-)
+from embellie_testbed.product import Program, dirty_now_clean_later, start_operator, switch_says
 
-TENANT = "research"
 IDLE_S = 90.0
-ZONES = ("west", "east")
 
 
 def say(text: str) -> None:
     """Print at once."""
     print(text, flush=True)
-
-
-def manifest(kind: str, name: str, gpus: int = 1) -> dict[str, Any]:
-    """Return a labelled workload of one pod."""
-    pod_spec = {
-        "restartPolicy": "Never",
-        "containers": [
-            {"name": "train", "image": "example.com/train:1", "resources": {"limits": {"nvidia.com/gpu": str(gpus)}}}
-        ],
-    }
-    meta = {
-        "name": name,
-        "namespace": TENANT,
-        "labels": {"embellie.io/flex": "patient"},
-        "annotations": {"embellie.io/duration": "2h"},
-    }
-    if kind == "Pod":
-        return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod_spec}
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": {"template": {"spec": pod_spec}}}
-
-
-def create(kube: KubeClient, kind: str, count: int, prefix: str) -> float:
-    """Create many workloads; return how long it took [s]."""
-    path = f"/apis/batch/v1/namespaces/{TENANT}/jobs" if kind == "Job" else f"/api/v1/namespaces/{TENANT}/pods"
-    started = time.monotonic()
-    with ThreadPoolExecutor(16) as pool:
-        list(
-            pool.map(
-                lambda i: kube.request("POST", path, body=manifest(kind, f"{prefix}-{i:05}")), range(count), chunksize=8
-            )
-        )
-    return time.monotonic() - started
-
-
-class Watch:
-    """Notes when each workload was first seen released."""
-
-    def __init__(self, plane: ControlPlane) -> None:
-        self.seen: dict[str, float] = {}
-        self.delays_s: list[float] = []
-        self._stop = threading.Event()
-        ready = threading.Barrier(3)
-        for path in ("/apis/batch/v1/jobs", "/api/v1/pods"):
-            threading.Thread(target=self._follow, args=(plane, path, ready), daemon=True).start()
-        ready.wait(60.0)
-
-    def _follow(self, plane: ControlPlane, path: str, ready: threading.Barrier) -> None:
-        """List and watch, again and again: a watch that cannot keep up is cut off by the API server."""
-        kube, first = KubeClient.from_environment(plane.kubeconfig), True
-        while not self._stop.is_set():
-            listing = kube.list_all(path, {"labelSelector": "embellie.io/flex"})
-            for raw in listing:
-                self._note(raw, time.time())
-            if first:
-                ready.wait(60.0)
-                first = False
-            with contextlib.suppress(requests.exceptions.RequestException):  # cut off, or the control plane ends
-                self._watch(kube, path, listing.resource_version)
-
-    def _watch(self, kube: KubeClient, path: str, version: str) -> None:
-        configuration = kube.configuration
-        query = f"{kube.host}{path}?watch=true&labelSelector=embellie.io/flex&resourceVersion={version}"
-        headers = {"Authorization": kube.authorization()} if kube.authorization() else {}
-        cert = (configuration.cert_file, configuration.key_file) if configuration.cert_file else None
-        with requests.get(
-            query, headers=headers, cert=cert, verify=configuration.ssl_ca_cert, stream=True, timeout=600
-        ) as response:
-            for line in response.iter_lines(chunk_size=65536):
-                if self._stop.is_set():
-                    return
-                if not line:
-                    continue
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    return
-                self._note(event["object"], time.time())
-
-    def _note(self, raw: Mapping[str, Any], at: float) -> None:
-        meta = raw["metadata"]
-        released = meta.get("annotations", {}).get("embellie.io/released-at")
-        if released and meta["uid"] not in self.seen:
-            self.seen[meta["uid"]] = at
-            self.delays_s.append(at - datetime.fromisoformat(released).timestamp())
-
-    def stop(self) -> None:
-        """Stop with the next event."""
-        self._stop.set()
-
-
-def percentile(values: list[float], share: float) -> float:
-    """Return a percentile by rank."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-def metric(operator: Program, name: str) -> dict[str, float]:
-    """Return the samples of one metric by their label part."""
-    text = requests.get(f"http://127.0.0.1:{operator.port}/metrics", timeout=5).text
-    found = {}
-    for line in text.splitlines():
-        if line.startswith(name) and not line.startswith("#"):
-            label, _, value = line.rpartition(" ")
-            found[label[len(name) :]] = float(value)
-    return found
-
-
-def forecasts(directory: Path, values: list[float]) -> None:
-    """Write the same forecast for both zones."""
-    for zone in ZONES:
-        write_forecast(directory, zone, values)
-
-
-def held(kube: KubeClient) -> int:
-    """Count what carries the marker."""
-    selector = {"labelSelector": "embellie.io/held=true"}
-    return sum(1 for path in ("/apis/batch/v1/jobs", "/api/v1/pods") for _ in kube.list_all(path, selector))
-
-
-def is_any_held(kube: KubeClient) -> bool:
-    """Ask for one held object of each kind: counting them all would cost the API server more than the releases do."""
-    params = {"labelSelector": "embellie.io/held=true", "limit": "1"}
-    return any(kube.get(path, params)["items"] for path in ("/apis/batch/v1/jobs", "/api/v1/pods"))
-
-
-def prepare(plane: ControlPlane, nodes: int) -> None:
-    """Nodes, chart, zones and policy."""
-    # More GPUs than a node has, so that ten thousand one-GPU workloads are not held for lack of room.
-    plane.add_nodes(*gpu_nodes(nodes, gpus_per_node=24))
-    plane.helm("install", "embellie", REPOSITORY / "charts" / "embellie", "-n", NAMESPACE, "--create-namespace")
-    plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-    plane.kubectl("create", "namespace", TENANT)
-    plane.wait_for_default_service_account(TENANT)
-    objects = [
-        {
-            "apiVersion": "embellie.io/v1alpha1",
-            "kind": "GridZone",
-            "metadata": {"name": zone},
-            "spec": {"nodeSelector": {"topology.kubernetes.io/zone": zone}, "gridRegion": "US-CISO"},
-        }
-        for zone in ZONES
-    ]
-    objects.append(
-        {
-            "apiVersion": "embellie.io/v1alpha1",
-            "kind": "EnergyPolicy",
-            "metadata": {"name": "everything"},
-            "spec": {"mode": "enforce"},
-        }
-    )
-    listed = {"apiVersion": "v1", "kind": "List", "items": objects}
-    plane.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(listed))
-
-
-def switch_on(plane: ControlPlane) -> None:
-    """Hold before any operator runs, so that it starts into a full house."""
-    data = {"data": {"enabled": "true", "namespaces": f",{TENANT},"}}
-    plane.kubectl("patch", "configmap", "embellie-switch", "-n", NAMESPACE, "--type=merge", "-p", json.dumps(data))
 
 
 def measure_start(plane: ControlPlane, exchange: Path, count: int) -> tuple[Program, dict[str, float]]:
@@ -238,18 +79,6 @@ def let_events_be_said(count: int, start: Mapping[str, float]) -> None:
     time.sleep(max(0.0, count / RATE_PER_S - start["all_plans_written_s"]))
 
 
-def planning(operator: Program) -> tuple[float, float]:
-    """Time from snapshot to plan in all turns so far [s], and how many turns planned."""
-    total, turns = (metric(operator, f"embellie_turn_seconds_{kind}") for kind in ("sum", "count"))
-    return total.get('{part="plan"}', 0.0), turns.get('{part="plan"}', 0.0)
-
-
-def mean_plan_s(after: tuple[float, float], before: tuple[float, float] = (0.0, 0.0)) -> float:
-    """Mean duration of snapshot to plan per turn between two moments [s]; not a number where none planned."""
-    turns = after[1] - before[1]
-    return (after[0] - before[0]) / turns if turns else math.nan
-
-
 def measure_release(plane: ControlPlane, exchange: Path, count: int) -> dict[str, float]:
     """Make now the best hour, and watch everything go."""
     watch = Watch(plane)
@@ -266,22 +95,6 @@ def measure_release(plane: ControlPlane, exchange: Path, count: int) -> dict[str
         "decision_to_release_p50_s": percentile(watch.delays_s, 0.5),
         "decision_to_release_p99_s": percentile(watch.delays_s, 0.99),
     }
-
-
-def cpu_share(pid: int, seconds: float) -> float:
-    """CPU time of a process over a stretch, as a share of one core."""
-    process = psutil.Process(pid)
-    before, began = process.cpu_times(), time.monotonic()
-    time.sleep(seconds)
-    after = process.cpu_times()
-    return (after.user + after.system - before.user - before.system) / (time.monotonic() - began)
-
-
-def is_held_when_created(kube: KubeClient) -> bool:
-    """Create one Job and tell whether admission held it: the API server takes a second to notice the switch."""
-    raw = manifest("Job", f"probe-{time.monotonic_ns()}")
-    made = kube.request("POST", f"/apis/batch/v1/namespaces/{TENANT}/jobs", body=raw)
-    return "embellie.io/held" in made["metadata"]["labels"]
 
 
 def measure_burst(kube: KubeClient, operator: Program, count: int) -> dict[str, float]:
@@ -305,14 +118,6 @@ def measure_burst(kube: KubeClient, operator: Program, count: int) -> dict[str, 
         "operator_cpu_s": after.user + after.system - before.user - before.system,
         "operator_rss_mib": process.memory_info().rss / 2**20,
     }
-
-
-def is_all_running(kube: KubeClient, count: int) -> bool:
-    """Tell whether so many pods exist and none is pending any more; a list of one, since counting would cost more."""
-    path = f"/api/v1/namespaces/{TENANT}/pods"
-    page = kube.get(path, {"limit": "1"})
-    there = len(page["items"]) + int(page["metadata"].get("remainingItemCount") or 0)
-    return there >= count and not kube.get(path, {"limit": "1", "fieldSelector": "status.phase=Pending"})["items"]
 
 
 def measure_bare_patches(plane: ControlPlane, kube: KubeClient, jobs: int, pods: int) -> dict[str, float]:
@@ -349,20 +154,6 @@ def measure_bare_patches(plane: ControlPlane, kube: KubeClient, jobs: int, pods:
     ]
     until(lambda: not any(kube.get(path)["items"] for path in left), "the bare work is gone", 300, every_seconds=1.0)
     return found
-
-
-def plane_cpu_s() -> float:
-    """CPU time of the control plane's programs so far [s]."""
-    times = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
-    return sum(each.user + each.system for each in times)
-
-
-def peak_mib(pid: int) -> float:
-    """Peak resident memory [MiB]."""
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError("no VmHWM")
 
 
 def run_full_house(jobs: int, pods: int, nodes: int) -> dict[str, Any]:

@@ -3,20 +3,16 @@
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
+from embellie.cluster.client import KubeClient
+from embellie.watchdog.api import Api, connect
 from embellie_testbed.controlplane import ControlPlane
 from embellie_testbed.nodes import gpu_nodes
+from embellie_testbed.paths import CHART, REPOSITORY
 
-if TYPE_CHECKING:
-    from embellie.cluster.client import KubeClient
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 CRDS = REPOSITORY / "manifests" / "crds"
-CHART = REPOSITORY / "charts" / "embellie"
 RELEASE_NAMESPACE = "embellie-system"
 
 _namespace_numbers = itertools.count(1)
@@ -43,13 +39,17 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def kube(control_plane: ControlPlane) -> "Iterator[KubeClient]":
+def kube(control_plane: ControlPlane) -> Iterator[KubeClient]:
     """The operator's own client, as admin."""
-    from embellie.cluster.client import KubeClient
-
     client = KubeClient.from_environment(control_plane.kubeconfig)
     yield client
     client.close()
+
+
+@pytest.fixture
+def api(control_plane: ControlPlane) -> Api:
+    """The watchdog's own client, as admin."""
+    return connect(control_plane.kubeconfig)
 
 
 @pytest.fixture

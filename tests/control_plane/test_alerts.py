@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from embellie_testbed.build import binaries
+from embellie_testbed.paths import CHART, REPOSITORY
 
 pytestmark = pytest.mark.control_plane
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-RULES = REPOSITORY / "charts" / "embellie" / "files" / "rules"
+RULES = CHART / "files" / "rules"
 RUNBOOKS = REPOSITORY / "docs" / "runbooks"
 ALERTS = {
     rule["alert"]: rule

@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from operated_site import LIMIT_HOLD_S, ZONE, Site
+from operated_site import LIMIT_HOLD_S, MeteredSite
+from users_work import ZONE
 
 from embellie.cluster.client import KubeClient
 from embellie_testbed.controlplane import CommandError, ControlPlane
@@ -35,18 +36,18 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def released_at(site: Site, name: str = "train") -> datetime:
+def released_at(site: MeteredSite, name: str = "train") -> datetime:
     return moment(site.job(name)["metadata"]["annotations"]["embellie.io/released-at"])
 
 
 @pytest.fixture(scope="module")
 def shared(
     gpu_cluster: ControlPlane, installed_chart: ControlPlane, kube: KubeClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
+) -> Iterator[MeteredSite]:
     exporter = start_exporter(gpu_cluster, ambient=12.0)
     prometheus = start_prometheus(gpu_cluster, [exporter.target])
     relay = Relay(prometheus.port)
-    found = Site(gpu_cluster, kube, tmp_path_factory.mktemp("exchange"), exporter, prometheus, relay)
+    found = MeteredSite(gpu_cluster, kube, tmp_path_factory.mktemp("exchange"), exporter, prometheus, relay)
     for zone in ("west", "east"):
         found.apply("GridZone", zone, nodeSelector={ZONE: zone}, gridRegion="US-CISO", jurisdiction="US-CA")
     prometheus.wait_for_series("max(ipmi_temperature_celsius)")
@@ -59,7 +60,7 @@ def shared(
 
 
 @pytest.fixture
-def site(shared: Site, namespace: str) -> Iterator[Site]:
+def site(shared: MeteredSite, namespace: str) -> Iterator[MeteredSite]:
     """The shared site with a running operator, fair sensors and dirty weather for six hours."""
     shared.namespace = namespace
     shared.weather(dirty_now_clean_later())
@@ -74,7 +75,7 @@ def site(shared: Site, namespace: str) -> Iterator[Site]:
     shared.plane.kubectl("delete", "pods", "--all", "-n", namespace, "--grace-period=0", "--force")
 
 
-def test_a_policy_over_everything_never_holds_in_system_namespaces_or_our_own(site: Site):
+def test_a_policy_over_everything_never_holds_in_system_namespaces_or_our_own(site: MeteredSite):
     site.apply("EnergyPolicy", "everything", mode="enforce")
     switch = site.wait_for_switch()
     for system in ("kube-system", "kube-public", "kube-node-lease", NAMESPACE):
@@ -87,12 +88,12 @@ def test_a_policy_over_everything_never_holds_in_system_namespaces_or_our_own(si
     assert "kube-system" in site.condition_when("energypolicy", "everything", "Ready", "True")["message"]
 
 
-def test_naming_a_system_namespace_in_a_policy_is_refused_with_words_that_mend_it(site: Site):
+def test_naming_a_system_namespace_in_a_policy_is_refused_with_words_that_mend_it(site: MeteredSite):
     with pytest.raises(CommandError, match="remove them from matchNames"):
         site.apply("EnergyPolicy", "bold", namespaceSelector={"matchNames": ["kube-system", site.namespace]})
 
 
-def test_of_two_policies_the_winner_bounds_the_wait_and_the_loser_names_it(site: Site):
+def test_of_two_policies_the_winner_bounds_the_wait_and_the_loser_names_it(site: MeteredSite):
     site.apply("EnergyPolicy", "winner", mode="enforce", priority=5, maxDelaySeconds=7 * 3600)
     site.hold(maxDelaySeconds=20 * 3600)
     made = site.train(duration="1h")
@@ -104,7 +105,7 @@ def test_of_two_policies_the_winner_bounds_the_wait_and_the_loser_names_it(site:
     site.condition_when("energypolicy", "winner", "Overlapping", "False")
 
 
-def test_a_zone_without_nodes_and_zones_that_share_nodes_say_so_and_count_no_gpu_twice(site: Site):
+def test_a_zone_without_nodes_and_zones_that_share_nodes_say_so_and_count_no_gpu_twice(site: MeteredSite):
     site.weather(CLEAN)
     site.hold()
     for name, selector in (("nowhere", {ZONE: "nowhere"}), ("again", {ZONE: "west"})):
@@ -124,7 +125,7 @@ def test_a_zone_without_nodes_and_zones_that_share_nodes_say_so_and_count_no_gpu
     site.condition_when("gridzone", "west", "NodesExclusive", "True")
 
 
-def test_a_thermal_zone_without_nodes_counts_at_its_worst_and_its_neighbours_go_on(site: Site):
+def test_a_thermal_zone_without_nodes_counts_at_its_worst_and_its_neighbours_go_on(site: MeteredSite):
     site.weather(CLEAN)
     site.hold()
     cooling = {"capacityKilowatts": 500}
@@ -157,7 +158,9 @@ def test_a_thermal_zone_without_nodes_counts_at_its_worst_and_its_neighbours_go_
     ],
     ids=["NaN", "negative", "absurd", "from the future", "constant", "nothing but sun"],
 )
-def test_a_senseless_forecast_holds_nothing(site: Site, values: list[float], issued_ahead_h: int, reasons: set[str]):
+def test_a_senseless_forecast_holds_nothing(
+    site: MeteredSite, values: list[float], issued_ahead_h: int, reasons: set[str]
+):
     site.no_weather()
     ahead = datetime.now(UTC) + timedelta(hours=issued_ahead_h) if issued_ahead_h else None
     site.weather(values, now=ahead)
@@ -168,7 +171,7 @@ def test_a_senseless_forecast_holds_nothing(site: Site, values: list[float], iss
     site.is_well()
 
 
-def test_annotations_from_hell_release_their_work_and_harm_no_other(site: Site):
+def test_annotations_from_hell_release_their_work_and_harm_no_other(site: MeteredSite):
     site.hold()
     notes: dict[str, dict[str, str]] = {
         "year-one": {"deadline": "0001-01-01T00:00:00Z"},
@@ -177,38 +180,36 @@ def test_annotations_from_hell_release_their_work_and_harm_no_other(site: Site):
         "other-script": {"residency": "Île-de-France"},
     }
     site.train("well-behaved", duration="1h")
-    site.train("superscript", max_exec="²")
     for name, annotations in notes.items():
         site.train(name, gpus=1, **annotations)
     for name in notes:
         site.plan_when(name, state="Released")
         assert site.job(name)["spec"]["suspend"] is False
-    for name in ("well-behaved", "superscript"):
-        site.plan_when(name, state="Held")
+    site.plan_when("well-behaved", state="Held")
     site.is_well()
 
 
-def hot_zone(site: Site, name: str, **cooling: int) -> None:
+def hot_zone(site: MeteredSite, name: str, **cooling: int) -> None:
     """Let the west's starts depend on an inlet sensor."""
     query = 'max(ipmi_temperature_celsius{zone="west"})'
     sensor = {"name": "inlet", "role": "Inlet", "unit": "Celsius", "query": query, "maxAgeSeconds": 10}
     site.apply("ThermalZone", name, nodeSelector={ZONE: "west"}, sensors=[sensor], cooling=cooling)
 
 
-def go_down(site: Site) -> None:
+def go_down(site: MeteredSite) -> None:
     site.relay.leave()
 
 
-def go_empty(site: Site) -> None:
+def go_empty(site: MeteredSite) -> None:
     site.exporter.misbehave(drop=["ipmi_temperature_celsius"])
     site.prometheus.wait_for_series("absent(ipmi_temperature_celsius)")
 
 
-def go_slow(site: Site) -> None:
+def go_slow(site: MeteredSite) -> None:
     site.relay.hang = True
 
 
-def go_absurd(site: Site) -> None:
+def go_absurd(site: MeteredSite) -> None:
     site.exporter.misbehave(absurd={"ipmi_temperature_celsius": 900})
     site.prometheus.wait_for_series("min(ipmi_temperature_celsius) > 800")
 
@@ -224,7 +225,7 @@ def go_absurd(site: Site) -> None:
     ids=["down", "empty", "absurd", "slow"],
 )
 def test_a_sensor_that_cannot_be_trusted_counts_at_its_worst_and_only_until_the_bound(
-    site: Site, go_bad: Callable[[Site], None], words: str, delay_s: int
+    site: MeteredSite, go_bad: Callable[[MeteredSite], None], words: str, delay_s: int
 ):
     site.weather(CLEAN)
     go_bad(site)
@@ -247,7 +248,7 @@ def test_a_sensor_that_cannot_be_trusted_counts_at_its_worst_and_only_until_the_
         site.stop()
 
 
-def test_why_says_in_words_that_a_job_waits_for_heat(site: Site):
+def test_why_says_in_words_that_a_job_waits_for_heat(site: MeteredSite):
     site.weather(CLEAN)
     site.hold()
     site.exporter.misbehave()
@@ -267,7 +268,7 @@ def test_why_says_in_words_that_a_job_waits_for_heat(site: Site):
     assert "narrow" in site.plane.kubectl("get", "tz")
 
 
-def test_a_hot_reading_holds_past_the_bound_loudly_and_no_longer_than_it_is_hot_or_may(site: Site):
+def test_a_hot_reading_holds_past_the_bound_loudly_and_no_longer_than_it_is_hot_or_may(site: MeteredSite):
     site.weather(CLEAN)
     site.hold()
     site.exporter.misbehave(absurd={"ipmi_temperature_celsius": 40})
@@ -294,7 +295,7 @@ def test_a_hot_reading_holds_past_the_bound_loudly_and_no_longer_than_it_is_hot_
     assert released_at(site, "lucky") - bound < timedelta(seconds=LIMIT_HOLD_S)
 
 
-def test_a_held_job_that_enters_a_kueue_queue_is_handed_over_as_it_is(site: Site):
+def test_a_held_job_that_enters_a_kueue_queue_is_handed_over_as_it_is(site: MeteredSite):
     site.hold()
     site.train(duration="1h")
     site.plan_when(state="Held")
@@ -306,7 +307,7 @@ def test_a_held_job_that_enters_a_kueue_queue_is_handed_over_as_it_is(site: Site
     assert "embellie.io/released-at" not in site.job()["metadata"]["annotations"]
 
 
-def test_work_deleted_or_replaced_between_plan_and_write_is_left_alone(site: Site):
+def test_work_deleted_or_replaced_between_plan_and_write_is_left_alone(site: MeteredSite):
     site.hold()
     for name in ("gone", "replaced"):
         site.train(name, gpus=1, duration="1h")
@@ -332,7 +333,7 @@ def test_work_deleted_or_replaced_between_plan_and_write_is_left_alone(site: Sit
     site.is_well()
 
 
-def test_a_clock_that_jumps_moves_no_bound_to_a_later_time(site: Site):
+def test_a_clock_that_jumps_moves_no_bound_to_a_later_time(site: MeteredSite):
     def jumped(days: float) -> str:
         now = datetime.now(UTC)
         return f"--clock=replay:{(now + timedelta(days=days)).isoformat()},{now.isoformat()},1"

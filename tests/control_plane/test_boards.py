@@ -13,20 +13,20 @@ from typing import Any
 import pytest
 import requests
 import yaml
-from operated_site import job
+from users_work import job
 
 from embellie.telemetry.metrics import Kind, catalogue
 from embellie_boards.queries import BoardQuery, board_queries, expanded
 from embellie_testbed.controlplane import ControlPlane
 from embellie_testbed.exporter import Exporter, start_exporter
+from embellie_testbed.paths import CHART, REPOSITORY
 from embellie_testbed.processes import free_port, until
 from embellie_testbed.product import NAMESPACE, Program, dirty_now_clean_later, start_operator, write_forecast
 from embellie_testbed.prometheus import Prometheus, start_prometheus
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(300)]
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-FILES = REPOSITORY / "charts" / "embellie" / "files"
+FILES = CHART / "files"
 SAMPLES = REPOSITORY / "manifests" / "samples"
 BOARDS = sorted((FILES / "dashboards").glob("*.json"))
 RANGE_S = 300.0

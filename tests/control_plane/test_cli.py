@@ -12,18 +12,13 @@ from typing import Any
 
 import pytest
 
-from embellie.watchdog.api import Api, ApiError, connect, namespaced
+from embellie.watchdog.api import Api, ApiError, namespaced
 from embellie_testbed.processes import until
 
 pytestmark = pytest.mark.control_plane
 
 HELD = "embellie.io/held"
 PLANS = "apis/embellie.io/v1alpha1"
-
-
-@pytest.fixture
-def api(control_plane: Any) -> Api:
-    return connect(Path(control_plane.kubeconfig))
 
 
 def embellie(control_plane: Any, *arguments: str, name: str = "embellie") -> subprocess.CompletedProcess[str]:
@@ -152,12 +147,13 @@ def test_why_tells_of_a_quota_that_is_not_our_doing(control_plane: Any, api: Api
     }
     api.create(namespaced("api/v1", namespace, "resourcequotas"), quota)
     until(lambda: refuses_pods(api, namespace), "the quota takes effect", 60.0, every_seconds=0.1)
-    time_limit = time.monotonic() + 60
     make_job(api, namespace, "train", held=False, suspend=False)
-    while "exceeded quota" not in (said := embellie(control_plane, "why", "job/train", "-n", namespace).stdout):
-        assert time.monotonic() < time_limit, said
-        time.sleep(0.5)
-    assert "None of this is Embellie's doing" in said
+
+    def told() -> str | None:
+        said = embellie(control_plane, "why", "job/train", "-n", namespace).stdout
+        return said if "exceeded quota" in said else None
+
+    assert "None of this is Embellie's doing" in until(told, "the quota is named", 60.0, every_seconds=0.5)
 
 
 def test_plan_shows_what_is_held_and_only_that(control_plane: Any, api: Api, namespace: str) -> None:
@@ -261,11 +257,11 @@ def test_a_user_with_the_role_edit_may_do_all_of_it_and_one_without_is_told_so(
     assert refused.stderr.startswith("Error: you may not do this")
     account = f"--serviceaccount={namespace}:default"
     control_plane.kubectl("create", "rolebinding", "edit", "--clusterrole=edit", account, "-n", namespace)
-    end = time.monotonic() + 30
-    while embellie(control_plane, "why", "job/train", *options).returncode:
-        assert time.monotonic() < end
-        time.sleep(0.5)
-    assert "is held" in embellie(control_plane, "why", "job/train", *options).stdout
+
+    def allowed() -> str:
+        return embellie(control_plane, "why", "job/train", *options).stdout
+
+    assert "is held" in until(allowed, "the role takes effect", 30.0, every_seconds=0.5)
     gone = embellie(control_plane, "go", "job/train", *options)
     assert gone.returncode == 0, gone.stderr
     by = read(api, {"metadata": {"namespace": namespace, "name": "train"}})["metadata"]["annotations"]["embellie.io/go"]

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from users_work import job
 
 from embellie.cluster.client import ApiError, KubeClient
 from embellie_testbed.controlplane import ControlPlane
@@ -62,29 +63,10 @@ class Site:
         return operator
 
     def create(self, name: str, *, dry_run: bool = False, **annotations: str) -> dict:
-        job = {
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "metadata": {
-                "name": name,
-                "namespace": self.namespace,
-                "labels": {"embellie.io/flex": "patient"},
-                "annotations": {f"embellie.io/{k.replace('_', '-')}": v for k, v in annotations.items()},
-            },
-            "spec": {
-                "template": {
-                    "spec": {
-                        "restartPolicy": "Never",
-                        "containers": [
-                            {"name": "train", "image": "x", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
-                        ],
-                    }
-                }
-            },
-        }
         path = f"/apis/batch/v1/namespaces/{self.namespace}/jobs"
         dry = {"dryRun": "All"} if dry_run else {}
-        return self.kube.request("POST", path, body=job, params={"fieldManager": "a-user"} | dry)
+        body = job(name, self.namespace, gpus=1, **annotations)
+        return self.kube.request("POST", path, body=body, params={"fieldManager": "a-user"} | dry)
 
     def create_many(self, count: int, prefix: str = "train") -> None:
         with ThreadPoolExecutor(8) as pool:

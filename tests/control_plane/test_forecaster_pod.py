@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,14 +16,16 @@ from typing import Any
 import pytest
 import yaml
 
+from embellie.domain.forecast import Forecast
 from embellie.telemetry.forecasts import ForecastDirectory
 from embellie.telemetry.intensity import IntensityFolder
 from embellie_testbed.build import binaries
+from embellie_testbed.paths import CHART, REPOSITORY
+from embellie_testbed.processes import until
 from embellie_testbed.providers import truth_at
 
 pytestmark = pytest.mark.control_plane
 
-CHART = Path(__file__).parents[2] / "charts" / "embellie"
 CREDENTIALS = (
     "EIA_API_KEY",
     "ENTSOE_API_KEY",
@@ -74,7 +75,7 @@ def test_credentials_are_files_of_a_secret_that_only_the_forecaster_sees() -> No
 
 
 def test_every_credential_that_a_source_asks_for_is_mounted() -> None:
-    sources = Path(__file__).parents[2] / "forecasting" / "embellie_forecast" / "sources"
+    sources = REPOSITORY / "forecasting" / "embellie_forecast" / "sources"
     asked = {name for path in sources.glob("*.py") for name in re.findall(r'find_secret\("(\w+)"\)', path.read_text())}
     assert asked == set(CREDENTIALS)
 
@@ -162,19 +163,16 @@ def test_the_rendered_command_serves_a_live_forecast_from_a_bundle_and_nothing_e
     programs = Path(sys.executable).parent
     line = [str(programs / container(spec)["command"][0]), *map(local, container(spec)["args"])]
     operator = ForecastDirectory(forecasts)
-    deadline = time.monotonic() + PATIENCE_S
     with running(line, env, tmp_path / "log") as process:
-        while True:
-            said = (tmp_path / "log").read_text()
-            assert process.poll() is None, said
-            assert time.monotonic() < deadline, said
+
+        def live() -> Forecast | None:
+            assert process.poll() is None, (tmp_path / "log").read_text()
             found = operator.latest("paris", datetime.now(UTC))
-            if found is not None and found.rung == "Live":
-                break
-            time.sleep(0.2)
+            return found if found is not None and found.rung == "Live" else None
+
+        found = until(live, "a live forecast is written", PATIENCE_S)
     assert found.n_slots == 96
     assert "FR-bundle" in found.model_id
-    assert found.rung == "Live"
     measured = IntensityFolder(forecasts / "intensity").of("paris")
     assert measured is not None
     assert max(len(hours) for hours in measured.values.values()) >= 48

@@ -114,8 +114,6 @@ def test_the_switch_is_turned_on_with_its_namespaces_and_off_again(kube: KubeCli
     assert switch.enable(["team-b", "team-a", "team-b"]).holds
     expected = {"enabled": "true", "locked": "false", "namespaces": ",team-a,team-b,", "note": "kept"}
     assert data_of(kube, namespace) == expected
-    assert switch.set_namespaces([]).namespaces == frozenset()
-    assert data_of(kube, namespace)["namespaces"] == ","
     assert not switch.disable().holds
     assert data_of(kube, namespace)["enabled"] == "false"
 
@@ -123,7 +121,6 @@ def test_the_switch_is_turned_on_with_its_namespaces_and_off_again(kube: KubeCli
 def test_a_locked_switch_is_never_turned_on_but_can_be_turned_off(kube: KubeClient, namespace: str) -> None:
     switch = make_switch(kube, namespace, enabled="true", locked="true", namespaces=",a,")
     assert switch.enable(["b"]).locked
-    assert switch.set_namespaces(["b"]).locked
     assert data_of(kube, namespace) == {"enabled": "true", "locked": "true", "namespaces": ",a,"}
     switch.disable()
     assert data_of(kube, namespace)["enabled"] == "false"

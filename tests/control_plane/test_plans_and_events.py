@@ -3,16 +3,17 @@
 
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import chain, repeat
 from typing import Any
 
 import pytest
+from plan_records import NOW, plan_record
 
 from embellie.cluster import catalogue
 from embellie.cluster.client import KubeClient, object_path
 from embellie.cluster.events import QUEUE_SIZE, REPORTING_CONTROLLER, EventRecorder
-from embellie.cluster.plan_objects import PlanRecord, plan_name
+from embellie.cluster.plan_objects import plan_name
 from embellie.cluster.plans import PlanWriter
 from embellie.domain import names
 from embellie.domain.reasons import Reason, State
@@ -20,8 +21,6 @@ from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 from embellie_testbed.processes import until
 
 pytestmark = pytest.mark.control_plane
-
-NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
 def make_job(kube: KubeClient, namespace: str, name: str = "train") -> WorkloadKey:
@@ -38,30 +37,6 @@ def make_job(kube: KubeClient, namespace: str, name: str = "train") -> WorkloadK
     return WorkloadKey(namespace=namespace, name=name, kind=WorkloadKind.JOB, uid=made["metadata"]["uid"])
 
 
-def record(key: WorkloadKey, **changes: Any) -> PlanRecord:
-    made = PlanRecord(
-        key=key,
-        latest_start=NOW + timedelta(hours=24),
-        policy="default",
-        mode="enforce",
-        state=State.HELD,
-        reason=Reason.CLEANER_WINDOW,
-        message="Waits for the wind of the night.",
-        cell="west",
-        grid_zone="west",
-        planned_start=NOW + timedelta(hours=9),
-        likely_start_p50=NOW + timedelta(hours=9),
-        likely_start_p90=NOW + timedelta(hours=11),
-        now_g=1000.0,
-        planned_g=700.0,
-        planned_low_g=600.0,
-        planned_high_g=800.0,
-        energy_wh=5000.0,
-        gpus=8,
-    )
-    return replace(made, **changes)
-
-
 def plan_path(key: WorkloadKey) -> str:
     return object_path(names.API_VERSION, "workloadplans", plan_name(key), namespace=key.namespace)
 
@@ -73,17 +48,17 @@ def version(kube: KubeClient, key: WorkloadKey) -> str:
 def test_a_plan_is_written_with_its_owner_and_only_when_it_says_something_new(kube: KubeClient, namespace: str) -> None:
     key = make_job(kube, namespace)
     writer = PlanWriter(kube, time_limit_s=30.0)
-    assert writer.write([record(key)], NOW).written == 1
+    assert writer.write([plan_record(key)], NOW).written == 1
     plan = kube.get(plan_path(key))
     assert plan["metadata"]["ownerReferences"][0]["uid"] == key.uid
     assert plan["spec"]["latestStartTime"] == "2026-05-02T12:00:00Z"
     assert plan["status"]["state"] == "Held"
     assert plan["status"]["observedGeneration"] == plan["metadata"]["generation"]
     before = version(kube, key)
-    nearly = record(key, planned_start=NOW + timedelta(hours=9, minutes=10), now_g=1001.0, message="Or so.")
+    nearly = plan_record(key, planned_start=NOW + timedelta(hours=9, minutes=10), now_g=1001.0, message="Or so.")
     assert writer.write([nearly], NOW + timedelta(minutes=1)).written == 0
     assert version(kube, key) == before
-    released = record(key, state=State.RELEASED, reason=Reason.BEST_NOW)
+    released = plan_record(key, state=State.RELEASED, reason=Reason.BEST_NOW)
     assert writer.write([released], NOW + timedelta(hours=1)).written == 1
     status = kube.get(plan_path(key))["status"]
     assert [entry["state"] for entry in status["history"]] == ["Held", "Released"]
@@ -94,36 +69,36 @@ def test_after_a_restart_the_same_answer_is_not_written_again_and_the_history_go
     kube: KubeClient, namespace: str
 ) -> None:
     key = make_job(kube, namespace)
-    PlanWriter(kube, time_limit_s=30.0).write([record(key)], NOW)
+    PlanWriter(kube, time_limit_s=30.0).write([plan_record(key)], NOW)
     before = version(kube, key)
     writer = PlanWriter(kube, time_limit_s=30.0)
     assert writer.load() >= 1
     known = writer.known()[key.uid]
     assert (known.latest_start, known.state, known.reason) == (NOW + timedelta(hours=24), "Held", "CleanerWindow")
-    assert writer.write([record(key)], NOW).written == 0
+    assert writer.write([plan_record(key)], NOW).written == 0
     assert version(kube, key) == before
-    writer.write([record(key, state=State.RELEASED, reason=Reason.BEST_NOW)], NOW)
+    writer.write([plan_record(key, state=State.RELEASED, reason=Reason.BEST_NOW)], NOW)
     assert len(kube.get(plan_path(key))["status"]["history"]) == 2
 
 
 def test_the_bound_never_moves_later_even_if_the_record_says_so(kube: KubeClient, namespace: str) -> None:
     key = make_job(kube, namespace)
     writer = PlanWriter(kube, time_limit_s=30.0)
-    writer.write([record(key)], NOW)
-    later = record(key, latest_start=NOW + timedelta(hours=48), reason=Reason.WAITING_FOR_GPUS)
+    writer.write([plan_record(key)], NOW)
+    later = plan_record(key, latest_start=NOW + timedelta(hours=48), reason=Reason.WAITING_FOR_GPUS)
     report = writer.write([later], NOW)
     assert report.earlier_bounds == {key.uid: NOW + timedelta(hours=24)}
     assert not report.failed
     assert kube.get(plan_path(key))["spec"]["latestStartTime"] == "2026-05-02T12:00:00Z"
-    writer.write([record(key, latest_start=NOW + timedelta(hours=2))], NOW)
+    writer.write([plan_record(key, latest_start=NOW + timedelta(hours=2))], NOW)
     assert kube.get(plan_path(key))["spec"]["latestStartTime"] == "2026-05-01T14:00:00Z"
 
 
 def test_an_earlier_bound_that_the_writer_did_not_know_of_is_kept(kube: KubeClient, namespace: str) -> None:
     key = make_job(kube, namespace)
-    PlanWriter(kube, time_limit_s=30.0).write([record(key, latest_start=NOW + timedelta(hours=1))], NOW)
+    PlanWriter(kube, time_limit_s=30.0).write([plan_record(key, latest_start=NOW + timedelta(hours=1))], NOW)
     stranger = PlanWriter(kube, time_limit_s=30.0)
-    report = stranger.write([record(key)], NOW)
+    report = stranger.write([plan_record(key)], NOW)
     assert (report.written, report.failed) == (1, {})
     assert report.earlier_bounds == {key.uid: NOW + timedelta(hours=1)}
     assert kube.get(plan_path(key))["spec"]["latestStartTime"] == "2026-05-01T13:00:00Z"
@@ -143,7 +118,7 @@ def test_the_plan_of_a_predecessor_makes_way(kube: KubeClient, namespace: str) -
         },
     }
     kube.create(object_path(names.API_VERSION, "workloadplans", namespace=namespace), body)
-    report = PlanWriter(kube, time_limit_s=30.0).write([record(key)], NOW)
+    report = PlanWriter(kube, time_limit_s=30.0).write([plan_record(key)], NOW)
     assert (report.written, report.failed, report.earlier_bounds) == (1, {}, {})
     spec = kube.get(plan_path(key))["spec"]
     assert spec["workloadRef"]["uid"] == key.uid
@@ -153,9 +128,9 @@ def test_the_plan_of_a_predecessor_makes_way(kube: KubeClient, namespace: str) -
 def test_a_plan_that_somebody_deleted_comes_back(kube: KubeClient, namespace: str) -> None:
     key = make_job(kube, namespace)
     writer = PlanWriter(kube, time_limit_s=30.0)
-    writer.write([record(key)], NOW)
+    writer.write([plan_record(key)], NOW)
     kube.delete(plan_path(key))
-    changed = record(key, reason=Reason.WAITING_FOR_GPUS)
+    changed = plan_record(key, reason=Reason.WAITING_FOR_GPUS)
     assert list(writer.write([changed], NOW).failed) == [key.uid]
     assert writer.write([changed], NOW).written == 1
     assert kube.get(plan_path(key))["status"]["reason"] == "WaitingForGpus"
@@ -164,8 +139,8 @@ def test_a_plan_that_somebody_deleted_comes_back(kube: KubeClient, namespace: st
 def test_what_the_time_does_not_suffice_for_comes_next_turn_and_releases_come_first(
     kube: KubeClient, namespace: str
 ) -> None:
-    held = [record(make_job(kube, namespace, f"held-{i}")) for i in range(3)]
-    released = record(make_job(kube, namespace, "released"), state=State.RELEASED, reason=Reason.BEST_NOW)
+    held = [plan_record(make_job(kube, namespace, f"held-{i}")) for i in range(3)]
+    released = plan_record(make_job(kube, namespace, "released"), state=State.RELEASED, reason=Reason.BEST_NOW)
     # Time is up after the first of them.
     ticks = chain([0.0, 0.0, 0.0], repeat(9.0))
     writer = PlanWriter(kube, max_parallel=1, time_limit_s=1.0, monotonic=lambda: next(ticks))
@@ -178,7 +153,7 @@ def test_what_the_time_does_not_suffice_for_comes_next_turn_and_releases_come_fi
 
 def test_a_replica_that_lost_the_lease_writes_no_plan(kube: KubeClient, namespace: str) -> None:
     key = make_job(kube, namespace)
-    assert PlanWriter(kube, may_write=lambda: False).write([record(key)], NOW).deferred == 1
+    assert PlanWriter(kube, may_write=lambda: False).write([plan_record(key)], NOW).deferred == 1
 
 
 def events_of(kube: KubeClient, namespace: str) -> list[dict[str, Any]]:

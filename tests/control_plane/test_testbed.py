@@ -13,12 +13,13 @@ import pytest
 from embellie_testbed.controlplane import CommandError, ControlPlane
 from embellie_testbed.exporter import start_exporter
 from embellie_testbed.kubelet import start_kubelet
+from embellie_testbed.paths import REPOSITORY
 from embellie_testbed.processes import Processes, ProgramError, until
 from embellie_testbed.prometheus import start_prometheus
 
 pytestmark = pytest.mark.control_plane
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
+TOOLS = REPOSITORY / "tools"
 
 
 def job(name: str, *, gpus: int = 8, pods: int = 1, **annotations: str) -> str:

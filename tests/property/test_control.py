@@ -10,9 +10,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embellie.cluster.plan_objects import workload_plan
+from embellie.cluster.plan_objects import plan_object, plan_status
 from embellie.cluster.records import WorkloadRecord
-from embellie.control.assemble import Assembly, Inputs, assemble
+from embellie.control.assemble import Assembly, assemble
+from embellie.control.inputs import Inputs
 from embellie.control.terms import residency_allows
 from embellie.control.thermal_status import thermal_zone_status
 from embellie.control.turn import Verdicts, decide
@@ -239,7 +240,7 @@ def test_every_verdict_and_every_zone_can_be_written_down(turn: tuple[Inputs, di
     made, plans, most = turn
     assembly, verdicts = run(made, plans, most)
     for record in (*verdicts.records, *verdicts.hand_offs):
-        for part in workload_plan(record, None, NOW):
+        for part in (plan_object(record), plan_status(record, {}, NOW, None)):
             json.dumps(part)
         assert record.message
     wall: datetime = NOW

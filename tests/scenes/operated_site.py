@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real cluster with two zones, a real Prometheus behind a relay, and an operator that is started and fed by tests."""
+"""A real cluster with two zones and an operator that tests start and feed; where wanted, with a real Prometheus."""
 
 import http.client
 import json
@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+from users_work import job
 
 from embellie.cluster.client import KubeClient
 from embellie_testbed.controlplane import ControlPlane
@@ -16,37 +18,30 @@ from embellie_testbed.product import Program, start_operator, switch_says, write
 from embellie_testbed.prometheus import Prometheus
 from embellie_testbed.relay import Relay
 
-ZONE = "topology.kubernetes.io/zone"
 LIMIT_HOLD_S = 10
 
 
 class Site:
     """The cluster with two zones and an operator; what a test makes of it is taken away after it."""
 
-    def __init__(
-        self,
-        plane: ControlPlane,
-        kube: KubeClient,
-        exchange: Path,
-        exporter: Exporter,
-        prometheus: Prometheus,
-        relay: Relay,
-    ) -> None:
-        self.plane, self.kube, self.exchange = plane, kube, exchange
-        self.exporter, self.prometheus, self.relay = exporter, prometheus, relay
+    prometheus_url = ""
+
+    def __init__(self, plane: ControlPlane, kube: KubeClient, exchange: Path, namespace: str = "") -> None:
+        self.plane, self.kube, self.exchange, self.namespace = plane, kube, exchange, namespace
         self.operator: Program | None = None
-        self.namespace = ""
         self._issues = count()
         self._first_issue = datetime.now(UTC) - timedelta(minutes=15)
 
     def start(self, *flags: str) -> Program:
-        self.operator = start_operator(
-            self.plane,
-            self.exchange,
-            flags=("--turn-seconds=1", f"--max-limit-hold-seconds={LIMIT_HOLD_S}", *flags),
-            prometheus_url=self.relay.url,
-        )
+        flags = ("--turn-seconds=1", *flags)
+        self.operator = start_operator(self.plane, self.exchange, flags=flags, prometheus_url=self.prometheus_url)
         return self.operator
+
+    def start_holding(self) -> Program:
+        """Start, and wait until admission holds in the test's namespace."""
+        operator = self.start()
+        self.wait_for_switch()
+        return operator
 
     def stop(self) -> None:
         if self.operator is not None and self.operator.running():
@@ -84,7 +79,9 @@ class Site:
         return until(on, f"admission holds in {self.namespace}")
 
     def create(self, raw: dict[str, Any]) -> dict[str, Any]:
-        path = f"/apis/batch/v1/namespaces/{raw['metadata']['namespace']}/jobs"
+        folder, plural = ("/apis/batch/v1", "jobs") if raw["kind"] == "Job" else ("/api/v1", "pods")
+        path = f"{folder}/namespaces/{raw['metadata']['namespace']}/{plural}"
+        # Not through `create`, which writes as Embellie: these are users' objects.
         return self.kube.request("POST", path, body=raw, params={"fieldManager": "a-user"})
 
     def train(self, name: str = "train", **fields: Any) -> dict[str, Any]:
@@ -93,21 +90,22 @@ class Site:
     def job(self, name: str = "train") -> dict[str, Any]:
         return self.kube.get(f"/apis/batch/v1/namespaces/{self.namespace}/jobs/{name}")
 
+    def pod(self, name: str) -> dict[str, Any]:
+        return self.kube.get(f"/api/v1/namespaces/{self.namespace}/pods/{name}")
+
     def get(self, *what: str) -> dict[str, Any]:
         found = self.plane.kubectl("get", *what, "-o", "json", check=False)
         return json.loads(found) if found.strip() else {}
 
-    def plan(self, name: str = "train") -> dict[str, Any]:
-        return self.get("wp", f"job-{name}", "-n", self.namespace)
+    def plan(self, name: str = "train", *, kind: str = "job") -> dict[str, Any]:
+        return self.get("wp", f"{kind}-{name}", "-n", self.namespace)
 
-    def plan_when(self, name: str = "train", *, state: str, seconds: float = 90.0) -> dict[str, Any]:
-        last: dict[str, Any] = {}
-
+    def plan_when(self, name: str = "train", *, state: str, kind: str = "job") -> dict[str, Any]:
         def there() -> dict[str, Any] | None:
-            last.update(self.plan(name))
-            return last if last.get("status", {}).get("state") == state else None
+            found = self.plan(name, kind=kind)
+            return found if found.get("status", {}).get("state") == state else None
 
-        return until(there, f"the plan of {name} says {state}", seconds)
+        return until(there, f"the plan of {kind} {name} says {state}", 90.0)
 
     def condition_when(self, kind: str, name: str, type_: str, status: str, words: str = "") -> dict[str, Any]:
         def there() -> dict[str, Any] | None:
@@ -138,23 +136,21 @@ class Site:
         assert "turn failed" not in log, log[log.index("turn failed") - 200 :][:3000]
 
 
-def job(name: str, namespace: str, *, pods: int = 1, gpus: int = 8, zone: str = "", **notes: str) -> dict[str, Any]:
-    limits = {"nvidia.com/gpu": str(gpus)}
-    spec: dict[str, Any] = {
-        "restartPolicy": "Never",
-        "containers": [{"name": "train", "image": "example.com/train:1", "resources": {"limits": limits}}],
-    }
-    if zone:
-        spec["nodeSelector"] = {ZONE: zone}
-    keys = {"max_exec": "kueue.x-k8s.io/max-exec-time-seconds"}
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "labels": {"embellie.io/flex": "patient"},
-            "annotations": {keys.get(k, f"embellie.io/{k.replace('_', '-')}"): v for k, v in notes.items()},
-        },
-        "spec": {"parallelism": pods, "completions": pods, "template": {"spec": spec}},
-    }
+class MeteredSite(Site):
+    """A site whose simulated sensors come through Prometheus, behind a relay that can hang or be gone."""
+
+    def __init__(
+        self,
+        plane: ControlPlane,
+        kube: KubeClient,
+        exchange: Path,
+        exporter: Exporter,
+        prometheus: Prometheus,
+        relay: Relay,
+    ) -> None:
+        super().__init__(plane, kube, exchange)
+        self.exporter, self.prometheus, self.relay = exporter, prometheus, relay
+        self.prometheus_url = relay.url
+
+    def start(self, *flags: str) -> Program:
+        return super().start(f"--max-limit-hold-seconds={LIMIT_HOLD_S}", *flags)

@@ -11,7 +11,8 @@ from embellie.api.gridzone import GridZone
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.records import NamespaceRecord, NodeRecord, PodRecord
 from embellie.cluster.store import View
-from embellie.control.assemble import Assembly, Inputs, assemble
+from embellie.control.assemble import Assembly, assemble
+from embellie.control.inputs import Inputs
 from embellie.control.ledger_writer import LedgerOptions, Recorder
 from embellie.domain.clock import SystemClock
 from embellie.domain.reasons import Reason, State
@@ -128,6 +129,12 @@ class Desk:
         self.recorder.turn(assembly(seen, self.clock, *policies, unit=self.unit), seen, records, {}, learnt)
         self.recorder._retry_at = 0.0
         self.recorder._once()
+
+    def turns(self, count: int, step: timedelta, **told: Any) -> None:
+        """Take so many turns, and let so much time go by after each."""
+        for _ in range(count):
+            self.turn(**told)
+            self.clock.moment += step
 
     def stop(self) -> None:
         if self.recorder._ledger is not None:

@@ -9,7 +9,15 @@ import numpy as np
 
 from embellie.domain.forecast import Forecast
 from embellie.domain.reasons import Rung, SignalKind
-from embellie.domain.snapshot import Flex, GridZoneState, ThermalZoneState, Workload, WorkloadKey, WorkloadKind
+from embellie.domain.snapshot import (
+    Flex,
+    GridZoneState,
+    RunningGang,
+    ThermalZoneState,
+    Workload,
+    WorkloadKey,
+    WorkloadKind,
+)
 
 
 def workload_at(now: datetime, name: str = "a", **changes: object) -> Workload:
@@ -81,5 +89,19 @@ def thermal_zone_state(**changes: object) -> ThermalZoneState:
         start_ramp_kw_per_min=None,
         base_power_kw=0.0,
         ambient_grid_zone=None,
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def gang_at(now: datetime, **changes: object) -> RunningGang:
+    """Work of 8 GPUs in the west that runs for an hour, and most likely for two more."""
+    base = RunningGang(
+        cell="west",
+        gpus=8,
+        power_kw=4.0,
+        worst_power_kw=5.0,
+        expected_end_p50=now + timedelta(hours=2),
+        expected_end_p90=now + timedelta(hours=3),
+        started_at=now - timedelta(hours=1),
     )
     return replace(base, **changes)  # type: ignore[arg-type]

@@ -66,9 +66,7 @@ def test_revisions_of_which_a_full_disk_took_the_half_are_each_written_once(
 ) -> None:
     grid_says(tmp_path, 400, estimated=True)
     desk = Desk(tmp_path, Hand(T0), Meters(), interval=HOUR)
-    for _ in range(8):
-        desk.turn()
-        desk.clock.moment += HOUR
+    desk.turns(8, HOUR)
     grid_says(tmp_path, 250, estimated=False)
     monkeypatch.setattr(ledger_writer, "BATCH", 3)
     assert desk.recorder._ledger is not None
@@ -91,9 +89,7 @@ def test_revisions_of_which_a_full_disk_took_the_half_are_each_written_once(
 def test_a_ledger_that_was_given_up_and_opened_again_is_revised_by_what_is_in_it(tmp_path: Path) -> None:
     grid_says(tmp_path, 400, estimated=True)
     desk = Desk(tmp_path, Hand(T0), Meters(), interval=HOUR)
-    for _ in range(4):
-        desk.turn()
-        desk.clock.moment += HOUR
+    desk.turns(4, HOUR)
     desk.recorder._give_way(LedgerError("it was no ledger for a moment"))
     desk.turn()
     grid_says(tmp_path, 250, estimated=False)

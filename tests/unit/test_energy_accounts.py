@@ -9,7 +9,7 @@ import pytest
 
 from embellie.accounting import AverageDirect, AverageLifecycle, Marginal, of_kind, total
 from embellie.accounting.allocation import GangUse, NodeEnergy, allocate
-from embellie.accounting.embodied import hardware_for, load_hardware
+from embellie.accounting.embodied import carried_hardware, hardware_for
 from embellie.accounting.footprint import Footprint
 from embellie.accounting.interval import account_interval, repriced
 from embellie.accounting.known import Gang, GpuMeter, Machine, Price, Samples, Stay, Tariff, ZoneInterval
@@ -226,12 +226,12 @@ def test_bloom_s_published_table_comes_out_of_its_published_inputs() -> None:
 
 
 def test_every_line_of_the_hardware_table_names_its_source() -> None:
-    assert all(len(row.source) > 20 and row.quality for row in load_hardware())
+    assert all(len(row.source) > 20 and row.quality for row in carried_hardware())
     assert hardware_for("a GPU from next year").match == "*"
 
 
 def test_of_two_lines_of_hardware_that_fit_the_more_exact_one_counts() -> None:
-    (h100,) = (row for row in load_hardware() if row.match == "H100")
+    (h100,) = (row for row in carried_hardware() if row.match == "H100")
     table = (h100, replace(h100, match="H100-NVL", gpu_kg=999.0), replace(h100, match="*"))
     assert hardware_for("NVIDIA-H100-NVL", table).gpu_kg == 999.0
     assert hardware_for("NVIDIA-H100-80GB-HBM3", table).gpu_kg == h100.gpu_kg

@@ -1,12 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line of the forecaster, as a process where a process is what matters."""
+"""The command line of the forecaster."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,10 +9,8 @@ import pytest
 from embellie.domain.clock import parse_clock as operator_clock
 from embellie_forecast.cli import main
 from embellie_forecast.clock import parse_clock
-from embellie_forecast.exchange import parse_document
 
 REPLAY = "replay:2022-09-05T00:00:00Z,2026-01-01T00:00:00Z,600"
-PACKAGES = os.pathsep.join(str(Path(__file__).resolve().parents[2] / name) for name in ("forecasting", "operator"))
 
 
 def test_the_clock_flag_means_the_same_to_both_processes() -> None:
@@ -66,23 +58,3 @@ def test_train_says_when_there_is_nothing_to_train(capsys: pytest.CaptureFixture
 def test_an_unknown_region_is_named_and_nothing_is_trained(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["train", "--region", "XX", "--cache", str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith("XX: nothing to train")
-
-
-def test_serve_writes_forecasts_as_a_process_and_ends_on_sigterm(tmp_path: Path) -> None:
-    (tmp_path / "zones.json").write_text(json.dumps({"zones": [{"name": "west", "gridRegion": "US-CISO"}]}))
-    command = [sys.executable, "-m", "embellie_forecast.cli", "serve", "--dir", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": PACKAGES, "EMBELLIE_CACHE": str(tmp_path / "cache")}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            deadline = time.monotonic() + 60
-            while not list(tmp_path.glob("forecasts/west/*.json")) and time.monotonic() < deadline:
-                assert process.poll() is None
-                time.sleep(0.1)
-            written = [parse_document(path.read_text()) for path in tmp_path.glob("forecasts/west/*.json")]
-            process.send_signal(signal.SIGTERM)
-            said, _ = process.communicate(timeout=30)
-        finally:
-            process.kill()
-    assert process.returncode == 0
-    assert [document.zone for document in written] == ["west"]
-    assert "west: Climatology" in said

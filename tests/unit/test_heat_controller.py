@@ -3,70 +3,29 @@
 
 import math
 from dataclasses import replace
-from datetime import timedelta
 
 import numpy as np
 import pytest
+from cooled_row import SENSORS, ambient, fresh, settings, state_of
 
 from embellie.control.heat import HeatDesk
-from embellie.control.power import PowerBook
-from embellie.control.zone_settings import fault_of, settings_of
-from embellie.domain.heat import HeatOutlook, ZoneHeatModel
+from embellie.control.zone_settings import settings_of
+from embellie.domain.heat import ZoneHeatModel
 from embellie.domain.limits import HeatBound, heat_room_now, steady_state_limit_kw
-from embellie.domain.plan import Action, Decision, Plan
-from embellie.domain.reasons import Reason
-from embellie.domain.snapshot import Quality, Reading, ThermalZoneState
-from embellie.telemetry.exporters import Measurement
 from embellie.thermal.controller import HeatController
-from embellie.thermal.duties import duty_of
 from embellie.thermal.readings import Unit
-from embellie.thermal.sensing import SensorBank, ZoneReadings, zone_readings
+from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import (
     CoolingSettings,
     DeliverySettings,
-    LimitSettings,
     PueSettings,
     Role,
     Row,
     SensorSettings,
-    ZoneSettings,
     highest_kw,
     lowest_kw,
 )
-from embellie.thermal.shield import Rises, check_rise, shield
-from embellie.thermal.weather import AmbientForecast
-from embellie_testbed.views import NOW, assembled, job, thermal_zone
-
-SENSORS = (
-    SensorSettings(name="in", role=Role.INLET, unit=Unit.CELSIUS),
-    SensorSettings(name="sup", role=Role.SUPPLY, unit=Unit.CELSIUS),
-)
-
-
-def settings(**changes) -> ZoneSettings:
-    made = ZoneSettings(
-        name="row",
-        limits=LimitSettings(inlet_hard_c=32.0, margin_k=3.0),
-        cooling=CoolingSettings(capacity_kw=100.0, rise_k_per_kw=0.1, ambient_approach_k=5.0),
-        sensors=SENSORS,
-    )
-    return replace(made, **changes)
-
-
-def fresh(value: float | None) -> Reading:
-    return Reading(value=value, age_s=5.0, quality=Quality.FRESH if value is not None else Quality.STALE)
-
-
-def ambient(*p90: float) -> AmbientForecast:
-    high = np.array(p90, dtype=np.float64)
-    return AmbientForecast(start=NOW, step=timedelta(hours=1), p50_c=high - 3.0, p90_c=high)
-
-
-def state_of(zone: ZoneSettings, *p90: float, inlet: float | None = 24.0, **known) -> ThermalZoneState:
-    controller = HeatController([zone])
-    readings = ZoneReadings(by_role={Role.INLET: fresh(inlet), Role.SUPPLY: fresh(20.0)})
-    controller.observe(NOW, {"row": readings}, {"row": 40.0}, {"row": ambient(*p90)})
-    return controller.states({"row": ambient(*p90)}, **known)[0]
+from embellie_testbed.views import NOW, thermal_zone
 
 
 def test_removable_heat_falls_with_the_hottest_hours_and_says_what_binds():
@@ -177,237 +136,6 @@ def test_a_zone_that_nears_its_limit_too_fast_takes_less():
     slow = state_of(settings(), 10.0, inlet=24.0)
     near = state_of(settings(cooling=CoolingSettings(rise_k_per_kw=0.1, tau_s=60.0)), 10.0, inlet=28.9)
     assert slow.barrier_kw > near.barrier_kw
-
-
-# --- the shield -------------------------------------------------------------------------------------------------------
-
-
-def shielded(**changes) -> Decision:
-    made = assembled(job(), thermal_zones=(thermal_zone("west-r1", cooling={"capacityKilowatts": 500}),))
-    snapshot = made.snapshot
-    zone = replace(next(z for z in snapshot.thermal_zones), **changes)
-    snapshot = replace(snapshot, thermal_zones=(zone,))
-    workload = snapshot.workloads[0]
-    cell = next(c.name for c in snapshot.cells if c.thermal_zone == "west-r1")
-    decision = Decision(
-        key=workload.key, action=Action.RELEASE, reason=Reason.BEST_NOW, message="Starts now.", cell=cell,
-        start=snapshot.now, likely_start_p90=snapshot.now, latest_start=workload.latest_start, now=None, best=None,
-    )  # fmt: skip
-    return shield(Plan(decisions=(decision,), objective_g=0.0), snapshot).decisions[0]
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"cooling_capacity_kw": 1.0}, "its cooling carries no more with one unit failed"),
-        ({"proven_kw": 1.0}, "it overheated a while ago and takes back little more than it was seen to carry"),
-        ({"barrier_kw": 1.0}, "more would warm it faster than can be answered"),
-        ({"ceiling_kw": 1.0}, "a ceiling on heat allows no more"),
-        ({"inlet": fresh(31.0)}, "its temperature stands inside the margin below its limit"),
-        ({"outlook": "Stored"}, "the heat would still be in the loop when it gets too hot for its cooling"),
-        ({"outlook": ""}, "at the hottest hour of the run"),
-    ],
-    ids=["capacity", "proven", "barrier", "ceiling", "margin", "stored", "outlook"],
-)
-def test_what_waits_for_heat_says_so_in_words(changes, words):
-    if "outlook" in changes:
-        bound = (str(HeatBound.STORED),) * 48 if changes["outlook"] else ()
-        changes = {"outlook": replace(outlook(NOW, *[1.0] * 48), bound=bound)}
-    decision = shielded(**changes)
-    assert (decision.action, decision.reason) == (Action.HOLD, Reason.HEAT_LIMIT)
-    assert words in decision.message
-    assert decision.message.startswith("Waits because at worst west-r1 would carry")
-    assert "(" not in decision.message
-
-
-def outlook(snapshot_now, *removable: float) -> HeatOutlook:
-    values = np.array(removable, dtype=np.float64)
-    return HeatOutlook(
-        start=snapshot_now, step=timedelta(hours=1), removable_kw=values, pue=np.ones(values.size), bound=()
-    )
-
-
-def test_a_start_is_judged_by_the_hottest_hour_of_its_run():
-    assert shielded().action is Action.RELEASE
-    assert shielded(outlook=outlook(NOW, 500.0, 500.0, 500.0)).action is Action.RELEASE
-    held = shielded(outlook=outlook(NOW, 500.0, 1.0, 500.0))
-    assert held.action is Action.HOLD
-    assert "hottest hour" in held.message
-
-
-def test_a_zone_that_the_ladder_closed_takes_nothing_new_and_says_why():
-    held = shielded(admission_open=False, closed_because="31.2 °C is over 31.0 °C")
-    assert held.action is Action.HOLD
-    assert "31.2 °C" in held.message
-
-
-def test_resumes_and_raised_caps_are_judged_like_starts():
-    snapshot = assembled(thermal_zones=(thermal_zone("west-r1", cooling={"capacityKilowatts": 50}),)).snapshot
-    cell = next(c.name for c in snapshot.cells if c.thermal_zone == "west-r1")
-    assert check_rise(snapshot, cell, 1.0, 3600.0) is None
-    assert "west-r1" in (check_rise(snapshot, cell, 500.0, 3600.0) or "")
-    assert check_rise(snapshot, "nowhere", 500.0, 3600.0) is None
-    grids = tuple(replace(grid, contracted_power_kw=20.0, base_power_kw=15.0) for grid in snapshot.grid_zones)
-    assert "contracted" in (check_rise(replace(snapshot, grid_zones=grids), cell, 10.0, 3600.0) or "")
-
-
-def test_several_resumes_of_one_turn_count_for_each_other_and_so_do_its_releases():
-    made = assembled(job(), thermal_zones=(thermal_zone("west-r1", cooling={"capacityKilowatts": 50}),)).snapshot
-    cell = next(c.name for c in made.cells if c.thermal_zone == "west-r1")
-    rises = Rises(made)
-    left = 50.0 - made.thermal_zones[0].base_power_kw
-    assert rises.refusal(cell, 0.6 * left, 3600.0) is None
-    assert "of 50 kW of heat" in (rises.refusal(cell, 0.6 * left, 3600.0) or "")
-    (workload,) = made.workloads
-    release = Decision(
-        key=workload.key, action=Action.RELEASE, reason=Reason.BEST_NOW, message="Starts now.", cell=cell,
-        start=made.now, likely_start_p90=made.now, latest_start=workload.latest_start, now=None, best=None,
-    )  # fmt: skip
-    alone = left - workload.worst_power_kw / 2
-    assert Rises(made).refusal(cell, alone, 3600.0) is None
-    assert Rises(made, [release]).refusal(cell, alone, 3600.0) is not None
-
-
-# --- bad specs and sensors --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("spec", "field"),
-    [
-        ({"limits": {"inletSoftCelsius": 33, "inletHardCelsius": 32}}, "spec.limits.inletSoftCelsius"),
-        ({"limits": {"equipmentClass": "W17"}, "cooling": {"supplySetpointCelsius": 16}}, "spec.limits.marginKelvin"),
-        (
-            {
-                "rejectionCeilings": [{"name": "night", "heatKilowatts": 40, "fromHour": 22, "toHour": 6}],
-                "heatDelivery": {"floors": [{"name": "all", "heatKilowatts": 50}], "capturePercent": 90},
-            },
-            "spec.heatDelivery.floors",
-        ),
-    ],
-)
-def test_a_spec_that_contradicts_itself_is_named_with_its_mend(spec, field):
-    found = fault_of(thermal_zone("row", **spec).spec)
-    assert field in found
-    assert ":" in found
-
-
-def test_a_cooling_capacity_of_zero_is_refused_and_where_it_gets_in_all_the_same_it_closes_the_zone():
-    with pytest.raises(ValueError, match="capacityKilowatts"):
-        thermal_zone("row", cooling={"capacityKilowatts": 0})
-    past_the_schema = thermal_zone("row", cooling={"capacityKilowatts": 5}).spec
-    cooling = past_the_schema.cooling.model_copy(update={"capacity_kilowatts": 0})
-    assert "spec.cooling.capacityKilowatts" in fault_of(past_the_schema.model_copy(update={"cooling": cooling}))
-
-
-def test_a_class_gives_the_limits_that_are_not_written_and_every_number_can_be_overridden():
-    assert settings_of(thermal_zone("row", limits={"equipmentClass": "A2"})).limits.inlet_hard_c == 35.0
-    both = settings_of(thermal_zone("row", limits={"equipmentClass": "A2", "inletHardCelsius": 30}))
-    assert both.limits.inlet_hard_c == 30.0
-    assert settings_of(thermal_zone("row")).limits.inlet_hard_c == 32.0
-    assert fault_of(thermal_zone("row", limits={"equipmentClass": "A2"}).spec) == ""
-
-
-def test_a_derating_bounds_hot_hours_and_is_no_permit_that_running_work_must_come_down_to():
-    cooling = {
-        "capacityKilowatts": 100,
-        "riseMillikelvinPerKilowatt": 10,
-        "ambientApproachKelvin": -30,
-        "deratings": [
-            {"outdoorFromCelsius": 42, "capacityKilowatts": 30},
-            {"outdoorFromCelsius": 38, "capacityKilowatts": 60},
-        ],
-    }
-    told = settings_of(thermal_zone("row", cooling=cooling))
-    zone = replace(told, sensors=SENSORS)
-    state = state_of(zone, 30.0, 38.0, 41.9, 45.0)
-    assert state.outlook.removable_kw == pytest.approx([100.0, 60.0, 60.0, 30.0])
-    assert duty_of(zone, NOW, 45.0, None, lambda kw, _: kw) is None
-    assert fault_of(thermal_zone("row", cooling=cooling).spec) == ""
-
-
-def judged(values: list[float], *, power: list[float] | None = None, role: Role = Role.INLET, unit=Unit.CELSIUS):
-    bank, sensor = SensorBank(), SensorSettings(name="s", role=role, unit=unit)
-    for k, value in enumerate(values):
-        reading = bank.judge("k", sensor, 15.0 * k, value, 15.0 * k, power[k] if power else 50.0)
-    return reading
-
-
-def test_a_jumping_sensor_is_not_believed_until_a_second_sample_agrees():
-    assert judged([22.0, 22.1, 22.0, 45.0]).quality is Quality.JUMPING
-    assert judged([22.0, 22.1, 22.0, 45.0, 22.0]).quality is Quality.JUMPING
-    assert judged([22.0, 22.1, 22.0, 35.0, 35.2, 35.1]).quality is Quality.FRESH
-
-
-def test_a_frozen_inlet_is_found_out_while_the_power_moves_and_a_steady_supply_is_not():
-    values, power = [24.0] * 70, [50.0 + k for k in range(70)]
-    assert judged(values, power=power).quality is Quality.FROZEN
-    assert judged(values, power=power, role=Role.SUPPLY).quality is Quality.FRESH
-    assert judged(values).quality is Quality.FRESH
-
-
-def test_fahrenheit_where_celsius_was_said_is_absurd_and_names_the_unit():
-    reading = judged([72.0, 72.0])
-    assert reading.quality is Quality.ABSURD
-    zone = settings()
-    found = zone_readings(zone, {"in": reading, "sup": fresh(20.0)})
-    assert "unit" in found.problems["in"]
-    assert judged([72.0], unit=Unit.FAHRENHEIT).value == pytest.approx(22.2, abs=0.1)
-
-
-def test_one_sensor_that_is_silent_makes_its_role_untrusted_and_other_zones_go_on():
-    several = settings(sensors=(*SENSORS, SensorSettings(name="in2", role=Role.INLET, unit=Unit.CELSIUS)))
-    found = zone_readings(several, {"in": fresh(24.0), "sup": fresh(20.0)}, {"in2": "the query returned no series"})
-    assert found.by_role[Role.INLET].quality is Quality.MISSING
-    assert found.problems == {"in2": "the query returned no series"}
-    controller = HeatController([several, replace(settings(), name="other")])
-    good = ZoneReadings(by_role={Role.INLET: fresh(24.0), Role.SUPPLY: fresh(20.0)})
-    controller.observe(NOW, {"row": found, "other": good}, {"row": 40.0, "other": 40.0})
-    first, second = controller.states({})
-    assert not heat_room_now(first).trusted
-    assert heat_room_now(first).limit_kw < heat_room_now(second).limit_kw
-    assert heat_room_now(second).trusted
-
-
-# --- power ------------------------------------------------------------------------------------------------------------
-
-
-def measured(quantity: str, value: float, node: str, **more) -> Measurement:
-    return Measurement(quantity=quantity, unit="watts", value=value, node=node, **more)
-
-
-def test_a_node_without_a_meter_is_reckoned_by_the_law_of_those_with_one():
-    book, random = PowerBook(), np.random.default_rng(0)
-    for _ in range(120):
-        found = []
-        for node in ("a", "b"):
-            gpu = random.uniform(500, 5000)
-            found += [measured("gpu_power", gpu, node, device="g"), measured("node_power", 2000 + 1.05 * gpu, node)]
-        book.take(found)
-    assert book.law is not None
-    book.take([measured("gpu_power", 1000.0, "c", device="g")])
-    assert book.zone_kw(["c"]) == pytest.approx(3.05, rel=0.02)
-    assert book.zone_kw(["c", "unknown"]) is None
-    assert book.zone_kw([]) is None
-
-
-def test_jobs_and_idle_nodes_are_learnt_from_what_exporters_say():
-    book = PowerBook()
-    for _ in range(35):
-        book.take(
-            [
-                measured("gpu_power", 500.0, "a", device="g", namespace="lab", pod="train-1-x7k2p"),
-                measured("node_power", 5000.0, "a"),
-                measured("gpu_power", 70.0, "b", device="h"),
-                measured("node_power", 2100.0, "b"),
-            ]
-        )
-    found = book.class_power("lab", "train-7")
-    assert found is not None
-    assert found.mean_w == pytest.approx(500.0)
-    assert found.worst_w() is None, "half an hour of one run proves no worst case"
-    assert book.class_power("lab", "other") is None
-    assert book.idle_watts("b") == pytest.approx(2100.0)
-    assert book.idle_watts("a") is None
 
 
 def test_without_prometheus_the_desk_still_gives_every_zone_a_state():

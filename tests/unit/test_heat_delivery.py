@@ -7,12 +7,12 @@ from functools import partial
 
 import numpy as np
 import pytest
-from snapshots import grid_zone_at, thermal_zone_state, workload_at
+from snapshots import gang_at, grid_zone_at, thermal_zone_state, workload_at
 
 from embellie.domain.heat import HeatOutlook
 from embellie.domain.plan import Action, Decision
 from embellie.domain.reasons import Reason
-from embellie.domain.snapshot import Cell, RunningGang, Snapshot, ThermalZoneState, Weights, Workload
+from embellie.domain.snapshot import Cell, Snapshot, ThermalZoneState, Weights, Workload
 from embellie.planning import plan
 
 NOW = datetime(2026, 1, 14, 13, tzinfo=UTC)
@@ -119,15 +119,7 @@ def test_no_more_work_waits_for_the_night_than_the_network_needs() -> None:
 
 
 def test_what_runs_and_what_idle_nodes_draw_already_serves_the_network() -> None:
-    running = RunningGang(
-        cell="west",
-        gpus=8,
-        power_kw=4.0,
-        worst_power_kw=5.0,
-        expected_end_p50=NOW + 30 * HOUR,
-        expected_end_p90=NOW + 40 * HOUR,
-        started_at=NOW - HOUR,
-    )
+    running = gang_at(NOW, expected_end_p50=NOW + 30 * HOUR, expected_end_p90=NOW + 40 * HOUR)
     assert decided(scene(work(), zone=network(4.0), running=(running,)))[0].reason is Reason.BEST_NOW
     short = replace(running, expected_end_p50=NOW + 5 * HOUR)
     assert decided(scene(work(), zone=network(4.0), running=(short,)))[0].reason is Reason.HEAT_DELIVERY

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-REPOSITORY = Path(__file__).parents[2]
-CHART = REPOSITORY / "charts" / "embellie"
+from embellie_testbed.paths import CHART, REPOSITORY
+
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 

@@ -18,11 +18,6 @@ from embellie.telemetry.tariffs import read_tariffs
 from embellie.telemetry.zone_files import ZoneFileError
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path, Hand(T0), Meters())
-
-
 def test_late_grid_data_makes_a_revision_whose_difference_is_visible(tmp_path: Path) -> None:
     folder = tmp_path / "intensity"
     folder.mkdir()
@@ -72,20 +67,14 @@ def test_a_restart_among_revisions_older_than_what_is_read_back_loses_and_double
     grid_series(tmp_path, HEADER + "".join(rows))
     clock = Hand(T0)
     first = Desk(tmp_path, clock, Meters(), interval=QUARTER_DAY)
-    for _ in range(6):
-        first.turn()
-        clock.moment += QUARTER_DAY
+    first.turns(6, QUARTER_DAY)
     # A day late, all that is still open is replaced.
     grid_series(tmp_path, HEADER + "".join(row.replace("400,,1", "250,,0") for row in rows))
-    for _ in range(8):
-        first.turn()
-        clock.moment += QUARTER_DAY
+    first.turns(8, QUARTER_DAY)
     first.stop()
     clock.moment += 2 * QUARTER_DAY
     second = Desk(tmp_path, clock, Meters(), interval=QUARTER_DAY)
-    for _ in range(3):
-        second.turn()
-        clock.moment += QUARTER_DAY
+    second.turns(3, QUARTER_DAY)
     accounts = second.entries(Kind.ACCOUNT)
     moments = [datetime.fromisoformat(a["start"]) for a in accounts if a["revision"] == 0]
     assert moments == [T0 + k * QUARTER_DAY for k in range(len(moments))]
@@ -101,9 +90,7 @@ def test_what_late_data_changed_in_the_last_three_days_is_shown_again_after_a_re
     grid_series(tmp_path, HEADER + "".join(rows))
     clock = Hand(T0)
     first = Desk(tmp_path, clock, Meters(), interval=QUARTER_DAY)
-    for _ in range(3):
-        first.turn()
-        clock.moment += QUARTER_DAY
+    first.turns(3, QUARTER_DAY)
     assert shown() == pytest.approx(0.0)
     grid_series(tmp_path, HEADER + "".join(row.replace("400,,1", "250,,0") for row in rows[:6]) + "".join(rows[6:]))
     first.turn()

@@ -2,47 +2,34 @@
 """What a WorkloadPlan says, and what it leaves as it was."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from plan_records import NOW, plan_record
 
+from embellie.api.meta import MESSAGE_LENGTH
 from embellie.api.workloadplan import WorkloadPlan
-from embellie.cluster.plan_objects import PlanRecord, plan_name, plan_object, workload_plan
+from embellie.cluster.plan_objects import PlanRecord, plan_name, plan_object, plan_status
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 
-NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 KEY = WorkloadKey(namespace="team-a", name="train", kind=WorkloadKind.JOB, uid="u1")
-RECORD = PlanRecord(
-    key=KEY,
+RECORD = plan_record(
+    KEY,
     latest_start=NOW + timedelta(hours=24, microseconds=900_000),
-    policy="default",
-    mode="enforce",
-    state=State.HELD,
-    reason=Reason.CLEANER_WINDOW,
-    message="Waits for the wind of the night.",
     cell="west.hall-1",
-    grid_zone="west",
-    planned_start=NOW + timedelta(hours=9),
-    likely_start_p50=NOW + timedelta(hours=9),
-    likely_start_p90=NOW + timedelta(hours=11),
     now_g=1000.4,
-    planned_g=700.0,
-    planned_low_g=600.0,
-    planned_high_g=800.0,
-    energy_wh=5000.0,
-    gpus=8,
     waits_on=(("SchedulingGate", "scheduling gate quota.io/wait of another controller"),),
 )
 
 
 def status_of(record: PlanRecord, previous: dict[str, Any] | None = None, now: datetime = NOW) -> dict[str, Any]:
-    return workload_plan(record, previous, now, generation=3)[1]
+    return plan_status(record, previous or {}, now, 3)
 
 
 def test_a_plan_is_what_its_published_type_says() -> None:
-    plan, status = workload_plan(RECORD, None, NOW, generation=3)
+    plan, status = plan_object(RECORD), status_of(RECORD)
     parsed = WorkloadPlan.model_validate({**plan, "status": status})
     assert parsed.spec.latest_start_time == NOW + timedelta(hours=24), "cut to the second, never rounded up"
     assert parsed.status.emissions_now_grams == 1000
@@ -55,7 +42,7 @@ def test_what_is_not_known_is_left_out() -> None:
     bare = replace(
         RECORD, cell="", grid_zone="", policy="", planned_start=None, now_g=float("nan"), planned_g=-1.0, energy_wh=0.0
     )
-    plan, status = workload_plan(bare, None, NOW)
+    plan, status = plan_object(bare), status_of(bare)
     assert "policyName" not in plan["spec"]
     assert not {"cellName", "gridZoneName", "plannedStartTime", "emissionsNowGrams", "energyWattHours"} & set(status)
     assert status["emissionsPlannedGrams"] == 0
@@ -97,8 +84,8 @@ def test_ready_tells_of_annotations_that_cannot_be_read_and_its_time_moves_with_
 
 
 def test_a_long_message_is_cut() -> None:
-    status = status_of(replace(RECORD, message="x" * 5000))
-    WorkloadPlan.model_validate({**plan_object(RECORD), "status": status})
+    message = status_of(replace(RECORD, message="x" * 5000))["message"]
+    assert len(message) == MESSAGE_LENGTH
 
 
 @pytest.mark.parametrize(("name", "expected"), [("train", "job-train"), ("n" * 249, "job-" + "n" * 249)])

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a plan says does not depend on the order in which a snapshot lists things."""
 
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
+from small_cluster import HOUR, NOW, cell, grid_zone, snapshot, workload
 from snapshots import thermal_zone_state, workload_at
 
 from embellie.domain.forecast import Forecast
 from embellie.domain.reasons import Reason, Rung, SignalKind
 from embellie.domain.snapshot import Cell, GridZoneState, Quality, Reading, Snapshot
 from embellie.planning import plan
-
-NOW = datetime(2026, 7, 1, 13, 20, tzinfo=UTC)
 
 
 def test_which_of_two_full_rows_is_named_does_not_depend_on_the_order_of_cells() -> None:
@@ -67,3 +67,18 @@ def test_which_of_two_full_rows_is_named_does_not_depend_on_the_order_of_cells()
         told.append(plan(snapshot).decisions[1].reason)
     assert told[0] is told[1]
     assert told[0] in (Reason.WAITING_FOR_GPUS, Reason.HEAT_LIMIT)
+
+
+def test_the_order_of_the_input_changes_nothing() -> None:
+    work = [
+        workload(f"w{i}", created_at=NOW - (i % 3) * HOUR, duration_p50_s=1800.0 * (1 + i % 5), gpus_per_pod=1 + i % 8)
+        for i in range(40)
+    ]
+    cells = (cell(nodes=(8, 8, 4)), cell("east", nodes=(8, 2)))
+    zones = (grid_zone([400.0] * 6 + [100.0] * 42), grid_zone([300.0] * 48, "east"))
+    work = [replace(w, allowed_cells=frozenset({"west", "east"})) for w in work]
+    expected = {d.key: d for d in plan(snapshot(*work, cells=cells, grid_zones=zones)).decisions}
+    work = work[1::2] + work[::2][::-1]
+    shuffled = plan(snapshot(*work, cells=cells[::-1], grid_zones=zones[::-1]))
+    assert {d.key: d for d in shuffled.decisions} == expected
+    assert [d.key for d in shuffled.decisions] == [w.key for w in work]

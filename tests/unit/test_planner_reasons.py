@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from snapshots import thermal_zone_state, workload_at
+from snapshots import gang_at, thermal_zone_state, workload_at
 
 from embellie.cli.explain import explain
 from embellie.cli.plan_tenants import evenness, table, use_of
@@ -22,7 +22,6 @@ from embellie.domain.reasons import Reason, Rung, SignalKind
 from embellie.domain.snapshot import (
     Cell,
     GridZoneState,
-    RunningGang,
     Snapshot,
     TenantUse,
     Weights,
@@ -136,15 +135,7 @@ def test_who_gets_no_room_in_the_cleanest_hours_is_told_which_row_is_dear(
 
 
 def test_no_gpus_until_names_the_hour_of_the_first_room() -> None:
-    busy = RunningGang(
-        cell="west",
-        gpus=8,
-        power_kw=4.0,
-        worst_power_kw=5.0,
-        expected_end_p50=NOW + 3 * HOUR,
-        expected_end_p90=NOW + 3 * HOUR,
-        started_at=NOW - HOUR,
-    )
+    busy = gang_at(NOW, expected_end_p50=NOW + 3 * HOUR, expected_end_p90=NOW + 3 * HOUR)
     cells = (Cell(name="west", grid_zone="west", thermal_zone=None, gpus_total=8, node_free_gpus=(0,), pue=1.0),)
     one = decisions(scene(work(), carbon=[200.0] * 48, cells=cells, running=(busy,)))["a"]
     assert one.reason is Reason.WAITING_FOR_GPUS

@@ -2,13 +2,13 @@
 """The page on states and reasons and the code name the same ones."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from embellie.domain.reasons import Reason, State
+from embellie_testbed.paths import REPOSITORY
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "reasons.md"
+PAGE = REPOSITORY / "docs" / "reference" / "reasons.md"
 
 
 def sections() -> dict[str, str]:

@@ -21,6 +21,7 @@ from embellie.accounting.overhead import OverheadModel
 from embellie.cli.main import cli
 from embellie.cli.reporting.period import ReportError, parse_period
 from embellie.ledger import Draft, Kind
+from embellie_testbed.paths import REPOSITORY
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 
@@ -231,7 +232,7 @@ def test_nothing_is_told_from_a_ledger_of_which_a_record_was_changed(path: Path,
 
 
 def test_the_card_of_the_docs_is_the_one_that_the_code_writes() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs" / "reports.md").read_text(encoding="utf-8")
     gpu_hours = 9216.0
     written = Footprint(
         name="vision/job/train-7b", dynamic_kwh=2780.0, idle_kwh=815.0, overhead_kwh=717.0, estimated_kwh=0.0,

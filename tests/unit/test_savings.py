@@ -3,7 +3,6 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,11 +26,12 @@ from embellie.accounting.savings import (
 from embellie.domain.reasons import SignalKind
 from embellie.simulation import SimCell, SimGridZone, SimSite
 from embellie.simulation.counterfactual import Observed, replay_counterfactual
+from embellie_testbed.paths import REPOSITORY
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 CERTAIN = Uncertainty(duration=0.0, job_power=0.0, power_elsewhere=0.0, common_power=0.0, intensity=0.0)
-PAGE = Path(__file__).parents[2] / "docs" / "method.md"
+PAGE = REPOSITORY / "docs" / "method.md"
 
 
 def series(*values: float, kind: SignalKind = SignalKind.AVERAGE_LIFECYCLE) -> Signal:

@@ -7,7 +7,7 @@ import pytest
 
 from embellie.cluster.plan_objects import plan_status
 from embellie.cluster.records import WorkloadRecord
-from embellie.control.seen import is_settled
+from embellie.control.seen import Rest, is_settled
 from embellie.control.turn import Verdicts, decide
 from embellie.domain.plan import Plan
 from embellie.domain.reasons import Reason, State
@@ -332,3 +332,10 @@ def test_a_turn_that_left_work_without_an_answer_is_not_settled():
     answered = decide(dirty, (waiting,), {}, (), 100)
     assert answered.releases == ()
     assert is_settled(answered, dirty.snapshot)
+
+
+def test_what_was_decided_stands_until_something_changes_or_is_due():
+    rest = Rest(key=("as it was",), until=10.0)
+    assert rest.may_go_on(("as it was",), 9.9)
+    assert not rest.may_go_on(("as it was",), 10.0)
+    assert not rest.may_go_on(("changed",), 9.9)

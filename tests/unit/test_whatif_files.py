@@ -11,9 +11,10 @@ from embellie.simulation.whatif.carbon_file import make_axis, read_carbon
 from embellie.simulation.whatif.jobs_file import parse_jobs
 from embellie.simulation.whatif.sacct import parse_sacct
 from embellie.simulation.whatif.slack import Slack, next_workday, parse_slack, parse_wait, semi_weekly
+from embellie_testbed.paths import REPOSITORY
 
 HEADER = "job_id,tenant,submit_time_s,submit_time_utc,duration_s,gpus\n"
-SACCT = Path(__file__).parents[2] / "docs" / "samples" / "sacct.txt"
+SACCT = REPOSITORY / "docs" / "samples" / "sacct.txt"
 
 
 def test_bad_rows_are_named_by_line_and_the_rest_goes_on() -> None:

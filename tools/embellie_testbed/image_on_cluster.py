@@ -19,7 +19,8 @@ from typing import TextIO
 import yaml
 
 from embellie_testbed.controlplane import ControlPlane
-from embellie_testbed.image_runs import CHART, Container, Image, ImageError, clean, containers, volume
+from embellie_testbed.image_runs import Container, Image, ImageError, clean, containers, volume
+from embellie_testbed.paths import CHART
 from embellie_testbed.processes import free_port, until
 from embellie_testbed.product import NAMESPACE, RELEASE
 

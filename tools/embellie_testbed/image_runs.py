@@ -12,11 +12,10 @@ from typing import Any
 import yaml
 
 from embellie_testbed.build import binaries
-from embellie_testbed.paths import REPOSITORY
+from embellie_testbed.paths import CHART, REPOSITORY
 from embellie_testbed.processes import until
 from embellie_testbed.product import NAMESPACE, RELEASE
 
-CHART = REPOSITORY / "charts" / "embellie"
 ENGINES = ("docker", "podman")
 FORECAST_WITHIN_S = 180.0
 FORBIDDEN = ("Traceback", "Read-only file system", "Permission denied", "Warning")

@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from embellie_testbed.nodes import is_ready
 from embellie_testbed.paths import PACKAGE, REPOSITORY
 from embellie_testbed.podlogs import serve_logs
 from embellie_testbed.pods import Launch, declared_ports, launch_of, probe_target
+from embellie_testbed.podstatus import RunningContainer, RunningPod, condition, should_start, status_of
 from embellie_testbed.processes import Processes, ProgramError, free_port
 from embellie_testbed.rest import ApiError, Rest
 from embellie_testbed.watch import follow
@@ -37,35 +37,6 @@ _LEASE_SECONDS = 10.0
 _BACKOFF_SECONDS = (0.0, 1.0, 2.0, 5.0, 10.0)
 
 
-@dataclass(slots=True, kw_only=True)
-class _Container:
-    """One container and the process that stands for it."""
-
-    name: str
-    program: str
-    launch: Launch
-    environment: dict[str, str]
-    probe: tuple[int, str] | None
-    pid: int = 0
-    starts: int = 0
-    started: str = ""
-    exit_code: int | None = None
-    retry_at: float = 0.0
-    ready: bool = False
-
-
-@dataclass(slots=True, kw_only=True)
-class _Running:
-    """One pod that this kubelet has taken on."""
-
-    path: str
-    restart_policy: str
-    containers: list[_Container]
-    started: str
-    stop_by: float | None = None
-    reported: dict[str, Any] = field(default_factory=dict)
-
-
 class Kubelet:
     """The pods of its nodes. Runs in one thread; the watches only write down what they see."""
 
@@ -76,7 +47,7 @@ class Kubelet:
         self._processes = Processes()
         self._lock = threading.Lock()
         self._seen: dict[str, dict[str, Any]] = {}
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, RunningPod] = {}
         self._renew_at = 0.0
         self._probe_at = 0.0
         self._port = free_port()
@@ -127,7 +98,7 @@ class Kubelet:
 
     # Pods -------------------------------------------------------------------------------------------------------
 
-    def _take_on(self, pod: dict[str, Any]) -> _Running:
+    def _take_on(self, pod: dict[str, Any]) -> RunningPod:
         meta = pod["metadata"]
         folder = self._processes.directory / meta["uid"]
         volumes = {volume["name"]: folder / volume["name"] for volume in pod["spec"].get("volumes", [])}
@@ -141,7 +112,7 @@ class Kubelet:
             # What an earlier pod of the same name said is not this one's log.
             self._processes.log(program).unlink(missing_ok=True)
             containers.append(
-                _Container(
+                RunningContainer(
                     name=container["name"],
                     program=program,
                     launch=launch,
@@ -149,7 +120,7 @@ class Kubelet:
                     probe=probe_target(container, ports),
                 )
             )
-        return _Running(
+        return RunningPod(
             path=f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}",
             restart_policy=pod["spec"].get("restartPolicy", "Always"),
             containers=containers,
@@ -170,19 +141,19 @@ class Kubelet:
             "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
         }
 
-    def _keep_up(self, running: _Running, now: float, *, probing: bool) -> None:
+    def _keep_up(self, running: RunningPod, now: float, *, probing: bool) -> None:
         for container in running.containers:
             if container.starts and container.exit_code is None:
                 container.exit_code = self._processes.exit_code(container.program)
                 container.ready = container.ready and container.exit_code is None
                 container.retry_at = now + _BACKOFF_SECONDS[min(container.starts, len(_BACKOFF_SECONDS) - 1)]
-            if _should_start(container, running.restart_policy) and now >= container.retry_at:
+            if should_start(container, running.restart_policy) and now >= container.retry_at:
                 self._start(container)
             elif container.exit_code is None and probing:
                 container.ready = container.probe is None or _answers(*container.probe)
         self._report(running)
 
-    def _start(self, container: _Container) -> None:
+    def _start(self, container: RunningContainer) -> None:
         container.starts += 1
         container.started = _timestamp()
         container.exit_code = None
@@ -192,7 +163,7 @@ class Kubelet:
         except ProgramError:
             container.exit_code = 127
 
-    def _wind_down(self, uid: str, running: _Running, pod: dict[str, Any] | None, now: float) -> None:
+    def _wind_down(self, uid: str, running: RunningPod, pod: dict[str, Any] | None, now: float) -> None:
         alive = [
             each
             for each in running.containers
@@ -225,8 +196,8 @@ class Kubelet:
         with self._lock:
             self._seen.pop(uid, None)
 
-    def _report(self, running: _Running) -> None:
-        status = _status(running)
+    def _report(self, running: RunningPod) -> None:
+        status = status_of(running)
         if status == running.reported:
             return
         try:
@@ -273,7 +244,7 @@ class Kubelet:
                 "status": {
                     "capacity": resources,
                     "allocatable": resources,
-                    "conditions": [_condition("Ready", on=True, reason="Runs")],
+                    "conditions": [condition("Ready", on=True, reason="Runs")],
                     # No host name: the API server would ask for it before it tries the address.
                     "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
                     "daemonEndpoints": {"kubeletEndpoint": {"Port": self._port}},
@@ -296,62 +267,6 @@ class Kubelet:
 
 _STRATEGIC = "application/strategic-merge-patch+json"
 _MERGE = "application/merge-patch+json"
-
-
-def _should_start(container: _Container, policy: str) -> bool:
-    if container.starts == 0:
-        return True
-    if container.exit_code is None or policy == "Never":
-        return False
-    return policy == "Always" or container.exit_code != 0
-
-
-def _status(running: _Running) -> dict[str, Any]:
-    containers = running.containers
-    ended = all(each.starts and each.exit_code is not None for each in containers)
-    good = all(each.exit_code == 0 for each in containers)
-    phase = "Running"
-    if ended and running.restart_policy != "Always" and (good or running.restart_policy == "Never"):
-        phase = "Succeeded" if good else "Failed"
-    ready = phase == "Running" and all(each.ready for each in containers)
-    return {
-        "phase": phase,
-        "startTime": running.started,
-        "podIP": "127.0.0.1",
-        "podIPs": [{"ip": "127.0.0.1"}],
-        "conditions": [
-            _condition("Initialized", on=True),
-            _condition("ContainersReady", on=ready),
-            _condition("Ready", on=ready),
-        ],
-        "containerStatuses": [_container_status(each) for each in containers],
-    }
-
-
-def _condition(kind: str, *, on: bool, reason: str = "") -> dict[str, str]:
-    return {"type": kind, "status": "True" if on else "False", **({"reason": reason} if reason else {})}
-
-
-def _container_status(container: _Container) -> dict[str, Any]:
-    state: dict[str, Any] = {"running": {"startedAt": container.started}}
-    if container.exit_code is not None:
-        state = {
-            "terminated": {
-                # A process that a signal ended has a negative code here; containers say 128 and more.
-                "exitCode": container.exit_code if container.exit_code >= 0 else 128 - container.exit_code,
-                "startedAt": container.started,
-                "reason": "Completed" if container.exit_code == 0 else "Error",
-            }
-        }
-    return {
-        "name": container.name,
-        "image": "process",
-        "imageID": "",
-        "containerID": f"process://{container.pid}",
-        "ready": container.ready,
-        "restartCount": max(0, container.starts - 1),
-        "state": state,
-    }
 
 
 def _answers(port: int, path: str) -> bool:

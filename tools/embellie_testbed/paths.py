@@ -6,6 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 REPOSITORY = PACKAGE.parent.parent
+CHART = REPOSITORY / "charts" / "embellie"
 GO_MODULES = PACKAGE.parent / "go"
 STAGES = PACKAGE / "stages"
 

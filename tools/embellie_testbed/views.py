@@ -18,10 +18,12 @@ from embellie.api.thermalzone import ThermalZone
 from embellie.cluster.plans import KnownPlan
 from embellie.cluster.records import NamespaceRecord, NodeRecord, PodRecord, WorkloadRecord, parse_bare_pod, parse_job
 from embellie.cluster.store import View
-from embellie.control.assemble import Assembly, Inputs, assemble
+from embellie.control.assemble import Assembly, assemble
+from embellie.control.inputs import Inputs
 from embellie.domain.clock import Clock, SystemClock
 from embellie.domain.forecast import Forecast
 from embellie.domain.reasons import Rung, SignalKind
+from embellie.domain.snapshot import Workload
 
 NOW = datetime(2026, 7, 1, 13, 20, tzinfo=UTC)
 ZONE = "topology.kubernetes.io/zone"
@@ -204,6 +206,17 @@ def inputs(*workloads: WorkloadRecord, **changes: Any) -> Inputs:
 def assembled(*workloads: WorkloadRecord, now: datetime = NOW, clock: Clock | None = None, **changes: Any) -> Assembly:
     """Return the assembly of a turn."""
     return assemble(inputs(*workloads, **changes), clock or SystemClock(), now)
+
+
+def only(*workloads: WorkloadRecord, **changes: Any) -> Workload:
+    """Return the one workload that a turn decides about."""
+    (workload,) = assembled(*workloads, **changes).snapshot.workloads
+    return workload
+
+
+def with_borders() -> tuple[GridZone, GridZone]:
+    """Return the west in California and the east in France."""
+    return grid_zone("west", jurisdiction="US-CA"), grid_zone("east", jurisdiction="FR")
 
 
 def known(state: str = "Held", *, bound: datetime = NOW + timedelta(hours=23), **changes: Any) -> KnownPlan:

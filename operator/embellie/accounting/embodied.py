@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from pathlib import Path
 
 HOURS_PER_YEAR = 8760.0
 _COLUMNS = ("match", "gpu_kg", "host_kg", "gpus_per_host", "lifetime_years", "utilisation", "quality", "source")
@@ -38,13 +37,10 @@ class Hardware:
         return 1000.0 * (self.gpu_kg + self.host_kg / self.gpus_per_host) / served
 
 
-def load_hardware(path: Path | None = None) -> tuple[Hardware, ...]:
-    """Read the table that is carried, or a file of the same columns; raises ValueError naming line and field."""
-    text = (
-        path.read_text(encoding="utf-8")
-        if path is not None
-        else (resources.files("embellie.accounting") / "data" / "hardware.csv").read_text(encoding="utf-8")
-    )
+@lru_cache(maxsize=1)
+def carried_hardware() -> tuple[Hardware, ...]:
+    """Return the table that is carried; raises ValueError naming line and field."""
+    text = (resources.files("embellie.accounting") / "data" / "hardware.csv").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     reader = csv.DictReader(io.StringIO("\n".join(lines)))
     missing = set(_COLUMNS) - set(reader.fieldnames or ())
@@ -74,12 +70,6 @@ def _row(row: dict[str, str], number: int) -> Hardware:
     if not 0 < found.utilisation <= 1:
         raise ValueError(f"entry {number} of the hardware table: utilisation must lie above 0 and up to 1")
     return found
-
-
-@lru_cache(maxsize=1)
-def carried_hardware() -> tuple[Hardware, ...]:
-    """Return the table that is carried."""
-    return load_hardware()
 
 
 def hardware_for(product: str, table: Sequence[Hardware] | None = None) -> Hardware:

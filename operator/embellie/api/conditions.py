@@ -9,8 +9,6 @@ from pydantic import Field
 
 from embellie.api.meta import ApiModel, Message, Time, list_map
 
-READY = "Ready"
-
 MAX_GENERATION = 2**53 - 1
 """Bounds in a schema are floating-point numbers; this is the greatest exact one."""
 

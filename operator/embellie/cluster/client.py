@@ -147,9 +147,9 @@ class KubeClient:
         self._auth_until = 0.0
 
     @classmethod
-    def from_environment(cls, kubeconfig: str | Path | None = None, context: str | None = None) -> "KubeClient":
+    def from_environment(cls, kubeconfig: str | Path | None = None) -> "KubeClient":
         """Connect with the given kubeconfig, else as the pod we run in, else with KUBECONFIG or ~/.kube/config."""
-        return cls(load_configuration(kubeconfig, context))
+        return cls(load_configuration(kubeconfig))
 
     @property
     def configuration(self) -> Configuration:
@@ -246,13 +246,13 @@ class KubeClient:
             timeout_s=timeout_s,
         )
 
-    def delete(self, path: str, *, uid: str = "", timeout_s: float = 10.0) -> None:
+    def delete(self, path: str, *, uid: str = "") -> None:
         """Delete an object, only the one with `uid` where it is given; it is no error when it is gone already."""
         body: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
         if uid:
             body["preconditions"] = {"uid": uid}
         try:
-            self.request("DELETE", path, body=body, timeout_s=timeout_s)
+            self.request("DELETE", path, body=body)
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -284,16 +284,15 @@ class KubeClient:
         raise _failure(response.status, data, response.headers.get("Retry-After"))
 
 
-def load_configuration(kubeconfig: str | Path | None = None, context: str | None = None) -> Configuration:
+def load_configuration(kubeconfig: str | Path | None = None) -> Configuration:
     """Find out how to reach the API server and who we are."""
     configuration = Configuration()
     try:
-        if kubeconfig is None and context is None and _in_cluster():
+        if kubeconfig is None and _in_cluster():
             load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG"),
-                context=context,
                 client_configuration=configuration,
                 persist_config=False,
             )

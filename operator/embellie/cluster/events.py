@@ -111,12 +111,10 @@ class EventRecorder:
         *,
         rate_per_s: float = RATE_PER_S,
         burst: int = 200,
-        wall: Callable[[], datetime] = wall_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._instance = instance[:128]
-        self._wall = wall
         self._monotonic = monotonic
         self._bucket = TokenBucket(rate_per_s, burst, monotonic)
         self._queue: queue.Queue[tuple[Event, datetime]] = queue.Queue(QUEUE_SIZE)
@@ -149,7 +147,7 @@ class EventRecorder:
         if not self._is_new(event):
             return False
         try:
-            self._queue.put_nowait((event, self._wall()))
+            self._queue.put_nowait((event, wall_now()))
         except queue.Full:
             # Not said, so not seen: whoever tells the same next turn is heard then.
             with self._lock:

@@ -89,13 +89,6 @@ def plan_name(key: WorkloadKey) -> str:
     return f"{name[: MAX_NAME - 11].rstrip('-.')}-{digest}"
 
 
-def workload_plan(
-    record: PlanRecord, previous_status: Mapping[str, Any] | None, now: datetime, *, generation: int | None = None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the plan's object (spec and owner, for apply) and its status."""
-    return plan_object(record), plan_status(record, previous_status or {}, now, generation)
-
-
 def plan_object(record: PlanRecord) -> dict[str, Any]:
     """Return what we own of the plan outside its status."""
     key = record.key

@@ -57,10 +57,6 @@ class Switch:
         """Hold new work in these namespaces from now on, unless the switch is locked or missing; return its state."""
         return self._write({"enabled": "true", "namespaces": encode_namespaces(namespaces)}, even_locked=False)
 
-    def set_namespaces(self, namespaces: Iterable[str]) -> SwitchState:
-        """Change the namespaces and leave the rest, unless the switch is locked or missing; return what it says."""
-        return self._write({"namespaces": encode_namespaces(namespaces)}, even_locked=False)
-
     def disable(self) -> SwitchState:
         """Hold nothing new from now on; return what the switch says."""
         return self._write({"enabled": "false"}, even_locked=True)

@@ -3,7 +3,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from embellie.api.energypolicy import EnergyPolicy, EnergyPolicySpec
@@ -12,6 +12,7 @@ from embellie.api.thermalzone import ThermalZone
 from embellie.cluster.records import WorkloadRecord
 from embellie.cluster.store import View
 from embellie.control.durations import Duration, History, assumed, stated_duration
+from embellie.control.inputs import Inputs
 from embellie.control.layout import CellNodes, Layout, lay_out
 from embellie.control.occupancy import Occupancy, expected_kw, occupancy, watts_or, worst_kw
 from embellie.control.places import Places
@@ -20,54 +21,16 @@ from embellie.control.terms import Terms, read_terms
 from embellie.control.zone_states import grid_state, thermal_state
 from embellie.domain import names
 from embellie.domain.clock import Clock
-from embellie.domain.forecast import Forecast
 from embellie.domain.reasons import Reason
-from embellie.domain.snapshot import (
-    Flex,
-    Reading,
-    Snapshot,
-    TenantUse,
-    ThermalZoneState,
-    Weights,
-    Workload,
-    WorkloadKey,
-)
+from embellie.domain.snapshot import Flex, Snapshot, Weights, Workload, WorkloadKey
 from embellie.planning.bounds import tighten
-from embellie.thermal.job_power import LearntPower, NothingLearnt
+from embellie.thermal.job_power import LearntPower
 
 logger = logging.getLogger(__name__)
 
 CPU_POD_KW = 0.3
 """What a pod without GPUs adds: enough to rank hours by; limits are about GPUs [kW]."""
 _DEFAULT_POLICY = EnergyPolicySpec()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
-    """What the outside said this turn."""
-
-    view: View
-    grid_zones: tuple[GridZone, ...]
-    thermal_zones: tuple[ThermalZone, ...]
-    policies: tuple[EnergyPolicy, ...]
-    forecasts: Mapping[str, Forecast]
-    grid_power: Mapping[str, Reading]
-    inlets: Mapping[str, Reading]
-    supplies: Mapping[str, Reading]
-    bounds: Mapping[str, datetime]
-    """Workload uid -> the latest start that was promised before."""
-    in_flight: Mapping[str, str]
-    """Releases that the watch has not shown yet: uid -> cell."""
-    own_namespace: str
-    turn_s: float
-    period_s: float
-    max_limit_hold_s: float
-    heat: Mapping[str, ThermalZoneState] = field(default_factory=dict)
-    """What is known and learnt about each thermal zone; a zone that is missing is judged by its spec alone."""
-    tenants: Mapping[str, TenantUse] = field(default_factory=dict)
-    """What each namespace had of late."""
-    learnt: LearntPower = field(default_factory=NothingLearnt)
-    """What jobs and idle nodes draw, from what ran before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

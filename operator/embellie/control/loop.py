@@ -19,14 +19,14 @@ from embellie.api.thermalzone import ThermalZone
 from embellie.cluster.client import ApiError, KubeClient
 from embellie.cluster.lease import Heartbeat, LeaseElector
 from embellie.cluster.plan_objects import PlanRecord
-from embellie.cluster.statuses import StatusWriter
 from embellie.cluster.store import Store
 from embellie.cluster.switch import Switch
 from embellie.cluster.watch import bootstrap
 from embellie.control import pace
 from embellie.control.actuation import MEASURED_FROM, Actuation
-from embellie.control.assemble import Assembly, Inputs, Subject, assemble
+from embellie.control.assemble import Assembly, Subject, assemble
 from embellie.control.heat import HeatDesk
+from embellie.control.inputs import Inputs
 from embellie.control.ledger_writer import Recorder
 from embellie.control.measures import Measures
 from embellie.control.options import Options
@@ -34,11 +34,10 @@ from embellie.control.own_objects import OwnObjects
 from embellie.control.pause_desk import PauseDesk
 from embellie.control.pausing import heat_loads
 from embellie.control.seen import Rest, Seen, expected_power_kw, is_forecast, is_settled, next_due
-from embellie.control.sensors import Readings, SensorDesk
+from embellie.control.sensors import SensorDesk
+from embellie.control.status_desk import StatusDesk
 from embellie.control.tenants import tenant_use
-from embellie.control.thermal_status import thermal_zone_status
 from embellie.control.turn import Verdicts, decide
-from embellie.control.zone_status import grid_zone_status, policy_status
 from embellie.domain.clock import Clock
 from embellie.domain.plan import Decision, Plan, PriceBook
 from embellie.domain.reasons import Rung
@@ -82,7 +81,7 @@ class Loop:
         self._pauses = pauses
         self._switch = Switch(client, options.namespace, f"{options.name}-switch")
         self._heartbeat = Heartbeat(client, options.namespace, options.identity, name=f"{options.name}-heartbeat")
-        self._statuses = StatusWriter(client)
+        self._statuses = StatusDesk(client)
         self._measures = Measures(
             options.forecast_dir,
             per_workload=options.workload_metrics,
@@ -210,27 +209,12 @@ class Loop:
             carried, records=(*carried.records, *self._pause(seen, assembly, in_flight, verdicts.releases))
         )
         self._measures.count(carried.records)
-        namespaces = assembly.table.enforced_namespaces()
         left = True
         if not more_due or started - self._kept_house_at > pace.BUSY_HOUSE_S:
             # Starts come before what is said about them: in a crowd this waits some seconds, and plans longer.
             self._kept_house_at = started
-            self._write_statuses(assembly, seen.readings, verdicts)
-            left = self._actuation.write_plans(
-                carried.records,
-                seen.view.workloads,
-                assembly.snapshot.now,
-                pace.WRITE_BUSY_S if more_due or verdicts.newcomers else self._write_s,
-            )
-            self._mind_the_switch(namespaces)
-            self._measures.tell(
-                assembly,
-                carried.records,
-                verdicts.standing,
-                seen.readings.problems,
-                self._heat.reports,
-                verdicts.collisions,
-            )
+            write_s = pace.WRITE_BUSY_S if more_due or verdicts.newcomers else self._write_s
+            left = self._keep_house(seen, assembly, verdicts, carried.records, write_s)
         self._heartbeat.beat(datetime.now(UTC))
         if self._recorder is not None:
             self._recorder.turn(assembly, seen.view, carried.records, self._actuation.promised(), self._heat.power)
@@ -238,10 +222,22 @@ class Loop:
         self._rest = Rest(
             key=None if again or seen.to_pause or not is_settled(verdicts, assembly.snapshot) else seen.key,
             until=started + self._quiet_s(verdicts, assembly.snapshot),
-            namespaces=namespaces,
+            namespaces=assembly.table.enforced_namespaces(),
             records=carried.records if left else (),
         )
         return again or left
+
+    def _keep_house(
+        self, seen: Seen, assembly: Assembly, verdicts: Verdicts, records: Sequence[PlanRecord], write_s: float
+    ) -> bool:
+        """Write what a turn decided into statuses, plans, the switch and metrics; return whether plans are left."""
+        self._statuses.tell(assembly, seen.readings, verdicts, self._heat.reports)
+        left = self._actuation.write_plans(records, seen.view.workloads, assembly.snapshot.now, write_s)
+        self._mind_the_switch(assembly.table.enforced_namespaces())
+        self._measures.tell(
+            assembly, records, verdicts.standing, seen.readings.problems, self._heat.reports, verdicts.collisions
+        )
+        return left
 
     def _write_the_rest(self, seen: Seen) -> bool:
         """Go on writing down what was decided, without deciding it again; return whether some is still left."""
@@ -363,27 +359,6 @@ class Loop:
         self._heat.remember(assembly, heat_loads(assembly, seen.view.workloads, seen.view.pods, seen.now))
         self._zone_power_kw = expected_power_kw(assembly)
         return assembly
-
-    def _write_statuses(self, assembly: Assembly, readings: Readings, verdicts: Verdicts) -> None:
-        wall_now, now_s = datetime.now(UTC), time.monotonic()
-        for zone in assembly.grid_zones:
-            status = grid_zone_status(zone, assembly, readings.problems, wall_now, verdicts.collisions).to_json_object()
-            self._statuses.write("GridZone", "gridzones", zone.metadata.name, status, now_s)
-        for thermal in assembly.thermal_zones:
-            name = thermal.metadata.name
-            status = thermal_zone_status(
-                thermal,
-                assembly,
-                readings.problems,
-                wall_now,
-                self._heat.reports.get(name),
-                readings.zones.get(name),
-                verdicts.collisions,
-            ).to_json_object()
-            self._statuses.write("ThermalZone", "thermalzones", name, status, now_s)
-        for policy in assembly.table.policies:
-            status = policy_status(policy, assembly.table, verdicts.records, wall_now).to_json_object()
-            self._statuses.write("EnergyPolicy", "energypolicies", policy.metadata.name, status, now_s)
 
     def _mind_the_switch(self, wanted: Sequence[str]) -> None:
         """Turn holding on after a complete turn, where an enforce policy asks for it; never when it is locked."""

@@ -3,18 +3,15 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from embellie.api.gridzone import GridZone, GridZoneSpec
 from embellie.api.thermalzone import ThermalZone
 from embellie.control.condition_book import no_nodes
+from embellie.control.inputs import Inputs
 from embellie.control.layout import Layout
 from embellie.control.zone_settings import fault_of, hard_limit_c
 from embellie.domain.snapshot import GridZoneState, ThermalZoneState
 from embellie.thermal.job_power import LearntPower
-
-if TYPE_CHECKING:
-    from embellie.control.assemble import Inputs
 
 DEFAULT_GRID = GridZoneSpec(node_selector={"embellie.io/no-zone": "true"})
 """What counts for nodes that are in no GridZone."""
@@ -26,7 +23,7 @@ def idle_w(node: str, spec: GridZoneSpec, learnt: LearntPower) -> float:
     return float(spec.node_idle_power_watts) if known is None else known
 
 
-def grid_state(zone: GridZone, layout: Layout, inputs: "Inputs") -> GridZoneState:
+def grid_state(zone: GridZone, layout: Layout, inputs: Inputs) -> GridZoneState:
     """Return a GridZone as it is now."""
     spec, name = zone.spec, zone.metadata.name
     nodes = layout.nodes_of_grid_zone.get(name, ())
@@ -42,7 +39,7 @@ def grid_state(zone: GridZone, layout: Layout, inputs: "Inputs") -> GridZoneStat
 
 
 def thermal_state(
-    zone: ThermalZone, layout: Layout, inputs: "Inputs", specs: Mapping[str, GridZoneSpec]
+    zone: ThermalZone, layout: Layout, inputs: Inputs, specs: Mapping[str, GridZoneSpec]
 ) -> ThermalZoneState:
     """Return a ThermalZone as it is now; one of which nothing was learnt is judged by its spec alone."""
     spec, name = zone.spec, zone.metadata.name
@@ -64,7 +61,7 @@ def thermal_state(
     return replace(state, base_power_kw=base_kw, ambient_grid_zone=ambient_zone)
 
 
-def _told_state(zone: ThermalZone, inputs: "Inputs") -> ThermalZoneState:
+def _told_state(zone: ThermalZone, inputs: Inputs) -> ThermalZoneState:
     """Return a zone of which nothing was learnt: its spec and its sensors' readings."""
     spec, name, fault = zone.spec, zone.metadata.name, fault_of(zone.spec)
     return ThermalZoneState(

@@ -53,7 +53,7 @@ class ConfigurationError(Exception):
     """No usable kubeconfig and no in-cluster token; the message says what to do."""
 
 
-def connect(kubeconfig: Path | None = None, context: str | None = None, *, connections: int = 8) -> "Api":
+def connect(kubeconfig: Path | None = None, context: str | None = None) -> "Api":
     """Return a client: from a kubeconfig if one is named, in a pod from its token, else from the default kubeconfig."""
     settings = client.Configuration()
     try:
@@ -72,7 +72,7 @@ def connect(kubeconfig: Path | None = None, context: str | None = None, *, conne
         ) from error
     # Our own loops retry, with the guards of a fresh read; the pool must not repeat a write by itself.
     settings.retries = False
-    settings.connection_pool_maxsize = connections
+    settings.connection_pool_maxsize = 8
     return Api(settings)
 
 

@@ -43,7 +43,6 @@ def release_all(
     timeout_seconds: float,
     reason: str = names.RELEASED_BY_ADMIN,
     note: str = "Released by an administrator: it may start now, wherever its own constraints allow.",
-    stop: threading.Event | None = None,
     on_release: Callable[[Held], None] = lambda _held: None,
 ) -> Progress:
     """Release everything that is held, in pace, within a time limit."""
@@ -53,7 +52,7 @@ def release_all(
         release_seconds=release_seconds,
         event_reason=reason,
         note=note,
-        stop=stop or threading.Event(),
+        stop=threading.Event(),
         on_release=on_release,
     )
     return sweep(api, order, give_up_after_seconds=timeout_seconds)

@@ -17,11 +17,11 @@ import yaml
 
 from embellie.cluster.client import KubeClient, object_path
 from embellie_testbed.controlplane import CommandError, ControlPlane
+from embellie_testbed.paths import CHART, REPOSITORY
+from embellie_testbed.processes import until
 
 pytestmark = pytest.mark.control_plane
 
-REPOSITORY = Path(__file__).parents[3]
-CHART = REPOSITORY / "charts" / "embellie"
 ADMISSION = REPOSITORY / "manifests" / "admission"
 HOME = "embellie-system"
 RELEASE = ("embellie", CHART, "--namespace", HOME)
@@ -271,9 +271,7 @@ def test_a_chart_that_is_installed_again_holds_again(
         time.sleep(2.5)
         control_plane.helm("install", *RELEASE)
         set_switch(kube, enabled="true", locked="false", namespaces=f",{namespace},")
-        deadline = time.monotonic() + 20
-        while not held_when_created(kube, namespace):
-            assert time.monotonic() < deadline, "the reinstalled policies never hold"
+        until(lambda: held_when_created(kube, namespace), "the reinstalled policies hold", 20.0)
         set_switch(kube, enabled="false", locked="false", namespaces=",")
 
 

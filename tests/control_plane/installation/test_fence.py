@@ -1,116 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """What our own ServiceAccounts may do to workloads, with RBAC out of the way: only the fence stands between."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from fenced_workloads import BOTH_TERM, MARKER, OURS, USER_TERM, ZONE_TERM, Json, add, denied, path_of, remove, spec_of
 
 from embellie.cluster.client import ApiError, KubeClient, object_path
 from embellie.cluster.patches import release_patch_job, release_patch_pod
 from embellie.domain import names
 from embellie.domain.clock import SystemClock
-from embellie_testbed.controlplane import ControlPlane
 from embellie_testbed.processes import until
 
 pytestmark = pytest.mark.control_plane
 
-CHART = Path(__file__).parents[3] / "charts" / "embellie"
-
-Json = dict[str, Any]
-MARKER = "/metadata/labels/embellie.io~1held"
-OURS = ["operator", "watchdog"]
 RELEASE = {"Job": release_patch_job, "Pod": release_patch_pod}
-
-ZONE_TERM = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["west"]}]}
-USER_TERM = {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["fast"]}]}
-BOTH_TERM = {"matchExpressions": USER_TERM["matchExpressions"] + ZONE_TERM["matchExpressions"]}
-APART = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "train"}}}
-USER_AFFINITY = {
-    "nodeAffinity": {
-        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [USER_TERM]},
-        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": ZONE_TERM}],
-    },
-    "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": APART}]},
-}
 PREFERRED = "/affinity/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution"
 REQUIRED = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms"
-
-
-def add(path: str, value: Any) -> Json:
-    return {"op": "add", "path": path, "value": value}
-
-
-def remove(path: str) -> Json:
-    return {"op": "remove", "path": path}
-
-
-@pytest.fixture(scope="module")
-def accounts(control_plane: ControlPlane) -> Iterator[dict[str, KubeClient]]:
-    """Clients with our ServiceAccounts' tokens, and every right that RBAC can give."""
-    subjects = [f"--serviceaccount=embellie-system:embellie-{name}" for name in OURS]
-    control_plane.kubectl("create", "clusterrolebinding", "mis-bound", "--clusterrole=cluster-admin", *subjects)
-    clients = {
-        name: KubeClient.from_environment(control_plane.kubeconfig_for("embellie-system", f"embellie-{name}"))
-        for name in OURS
-    }
-    for client in clients.values():
-        until(lambda client=client: stands(client), "the fence does not stand", 15.0)
-    yield clients
-    for client in clients.values():
-        client.close()
-    control_plane.kubectl("delete", "clusterrolebinding", "mis-bound")
-
-
-def stands(client: KubeClient) -> bool:
-    """Whether RBAC lets the account through and the fence does not; both take effect a moment later."""
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}, "spec": spec_of("Pod")}
-    try:
-        client.request("POST", object_path("v1", "pods", namespace="default"), body=pod, params={"dryRun": "All"})
-    except ApiError as error:
-        if error.status != 403:
-            raise
-        return "embellie-fence" in error.message
-    return False
-
-
-def spec_of(kind: str) -> Json:
-    pod = {
-        "restartPolicy": "Never",
-        "affinity": USER_AFFINITY,
-        "containers": [{"name": "main", "image": "train:1"}],
-        "tolerations": [{"key": "gpu", "operator": "Exists"}],
-    }
-    if kind == "Job":
-        return {"suspend": True, "parallelism": 1, "template": {"metadata": {"labels": {"app": "train"}}, "spec": pod}}
-    return {**pod, "schedulingGates": [{"name": names.GATE}, {"name": "example.com/data"}]}
-
-
-@pytest.fixture
-def workloads(kube: KubeClient, namespace: str) -> dict[str, Json]:
-    """One held Job and one held pod, and the same without our marker."""
-    made = {}
-    for kind, api_version in (("Job", "batch/v1"), ("Pod", "v1")):
-        for marker in (True, False):
-            metadata = {
-                "name": f"{kind.lower()}-{'held' if marker else 'free'}",
-                "labels": {names.FLEX_LABEL: "patient", "team": "a", **({names.HELD_LABEL: "true"} if marker else {})},
-                "annotations": {"note": "mine", names.DEADLINE: "2030-01-01T00:00:00Z"},
-                "finalizers": ["example.com/keep"],
-            }
-            body = {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec_of(kind)}
-            stored = kube.create(object_path(api_version, f"{kind.lower()}s", namespace=namespace), body)
-            made[f"{kind} {'held' if marker else 'free'}"] = stored
-    yield made
-    for obj in made.values():
-        kube.json_patch(path_of(obj), [remove("/metadata/finalizers")])
-
-
-def path_of(obj: Json, subresource: str = "") -> str:
-    meta = obj["metadata"]
-    plural = f"{obj['kind'].lower()}s"
-    return object_path(obj["apiVersion"], plural, meta["name"], namespace=meta["namespace"], subresource=subresource)
 
 
 def settle(kube: KubeClient, obj: Json) -> None:
@@ -123,15 +29,6 @@ def settle(kube: KubeClient, obj: Json) -> None:
 
 def pod_path(kind: str, path: str) -> str:
     return f"/spec/template/spec{path}" if kind == "Job" else f"/spec{path}"
-
-
-def denied(client: KubeClient, obj: Json, operations: list[Json]) -> str:
-    """The fence's own words; anything else that is in the way is an error of the test."""
-    with pytest.raises(ApiError) as caught:
-        client.json_patch(path_of(obj), operations)
-    assert caught.value.status == 403, caught.value
-    assert "embellie-fence" in caught.value.message, caught.value
-    return caught.value.message
 
 
 @pytest.mark.parametrize("account", OURS)
@@ -287,32 +184,6 @@ def test_the_rest_of_a_job_is_fenced(
     denied(accounts["operator"], workloads["Job held"], [add(f"/spec{path}", value)])
 
 
-@pytest.fixture
-def without_marker_policy(control_plane: ControlPlane) -> Iterator[None]:
-    """The policy that takes the marker off a running Job is away, as if it had failed."""
-    control_plane.kubectl("delete", "mutatingadmissionpolicybinding", "embellie-marker")
-    yield
-    control_plane.helm("upgrade", "embellie", CHART, "--namespace", "embellie-system")
-
-
-def test_a_running_job_may_not_be_suspended(
-    accounts: dict[str, KubeClient],
-    workloads: dict[str, Json],
-    kube: KubeClient,
-    without_marker_policy: None,
-) -> None:
-    held, free = workloads["Job held"], workloads["Job free"]
-    kube.json_patch(path_of(free), [add("/spec/suspend", False)])
-
-    def marker_stays() -> bool:
-        stored = kube.json_patch(path_of(free), [add(MARKER, "true")])
-        return names.HELD_LABEL in stored["metadata"]["labels"]
-
-    until(marker_stays, "the marker's policy is still there", 15.0)
-    assert "only in a pause" in denied(accounts["operator"], free, [add("/spec/suspend", True)])
-    accounts["operator"].json_patch(path_of(held), [add("/spec/suspend", False)])
-
-
 @pytest.mark.parametrize("account", OURS)
 @pytest.mark.parametrize("kind", ["Job", "Pod"])
 def test_nothing_without_our_marker_is_touched(
@@ -363,55 +234,3 @@ def test_the_fence_type_checks(kube: KubeClient) -> None:
     path = object_path("admissionregistration.k8s.io/v1", "validatingadmissionpolicies", "embellie-fence")
     until(lambda: "observedGeneration" in kube.get(path).get("status", {}), "nobody has type-checked the fence", 15.0)
     assert "typeChecking" not in kube.get(path)["status"] or kube.get(path)["status"]["typeChecking"] == {}
-
-
-CHECKPOINT = "/metadata/annotations/embellie.io~1checkpoint"
-PAUSE_BY = "/metadata/annotations/embellie.io~1pause-by"
-PAUSED_AT = "/metadata/annotations/embellie.io~1paused-at"
-PAUSE = [add(MARKER, "true"), add("/spec/suspend", True), add(PAUSED_AT, "2030-01-01T00:00:00Z"), remove(PAUSE_BY)]
-
-
-@pytest.fixture
-def pausable(workloads: dict[str, Json], kube: KubeClient) -> Json:
-    """A Job that runs, and whose owner allows pauses."""
-    obj = workloads["Job free"]
-    kube.json_patch(path_of(obj), [add("/spec/suspend", False), add(CHECKPOINT, "takes=5m")])
-
-    def marker_goes() -> bool:
-        stored = kube.json_patch(path_of(obj), [add(MARKER, "true")])
-        return names.HELD_LABEL not in stored["metadata"]["labels"]
-
-    until(marker_goes, "the marker's policy does not act", 15.0)
-    return obj
-
-
-def test_a_job_that_allows_it_may_be_told_and_then_paused(
-    accounts: dict[str, KubeClient], pausable: Json, kube: KubeClient
-) -> None:
-    accounts["operator"].json_patch(path_of(pausable), [add(PAUSE_BY, "2030-01-01T00:00:00Z")])
-    assert "only in a pause" in denied(accounts["operator"], pausable, PAUSE[1:3])
-    paused = accounts["operator"].json_patch(path_of(pausable), PAUSE)
-    assert paused["spec"]["suspend"] is True
-    assert paused["metadata"]["labels"][names.HELD_LABEL] == "true", "the marker's policy leaves it"
-    released = kube.json_patch(path_of(pausable), [add("/spec/suspend", False)])
-    assert names.HELD_LABEL not in released["metadata"]["labels"]
-
-
-def test_a_job_may_not_be_paused_unannounced_nor_by_the_watchdog_nor_with_anything_else_changed(
-    accounts: dict[str, KubeClient], pausable: Json, kube: KubeClient
-) -> None:
-    unannounced = [add(MARKER, "true"), add("/spec/suspend", True), add(PAUSED_AT, "2030-01-01T00:00:00Z")]
-    assert denied(accounts["operator"], pausable, unannounced)
-    kube.json_patch(path_of(pausable), [add(PAUSE_BY, "2030-01-01T00:00:00Z")])
-    assert "nothing else in its spec" in denied(accounts["operator"], pausable, [*PAUSE, add("/spec/parallelism", 3)])
-    assert "no other label" in denied(accounts["operator"], pausable, [*PAUSE, add("/metadata/labels/team", "b")])
-    # Without the marker, which its policy takes from anybody but the operator, a pause is none.
-    assert denied(accounts["watchdog"], pausable, PAUSE)
-
-
-def test_work_that_does_not_allow_pauses_may_not_even_be_annotated(
-    accounts: dict[str, KubeClient], workloads: dict[str, Json]
-) -> None:
-    for kind in ("Job", "Pod"):
-        operations = [add(PAUSE_BY, "2030-01-01T00:00:00Z")]
-        assert "allow pauses" in denied(accounts["operator"], workloads[f"{kind} free"], operations)

@@ -3,16 +3,16 @@
 
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from embellie.cluster.client import KubeClient, object_path
 from embellie_testbed.controlplane import ControlPlane
+from embellie_testbed.paths import CHART, REPOSITORY
 
 pytestmark = pytest.mark.control_plane
 
-PAGE = Path(__file__).parents[3] / "docs" / "rescue-by-hand.md"
+PAGE = REPOSITORY / "docs" / "rescue-by-hand.md"
 HELD = {"embellie.io/flex": "patient", "embellie.io/held": "true"}
 POD = {"restartPolicy": "Never", "containers": [{"name": "main", "image": "train:1"}]}
 SWITCH = object_path("v1", "configmaps", "embellie-switch", namespace="embellie-system")
@@ -22,8 +22,7 @@ def test_the_rescue_page_releases_everything_and_only_that(
     control_plane: ControlPlane, kube: KubeClient, namespace: str
 ) -> None:
     # Other files of this folder leave the switch deleted.
-    chart = Path(__file__).parents[3] / "charts" / "embellie"
-    control_plane.helm("upgrade", "--install", "embellie", chart, "--namespace", "embellie-system")
+    control_plane.helm("upgrade", "--install", "embellie", CHART, "--namespace", "embellie-system")
     jobs = object_path("batch/v1", "jobs", namespace=namespace)
     pods = object_path("v1", "pods", namespace=namespace)
     for name, labels in (("held", HELD), ("users", {"embellie.io/flex": "patient"})):

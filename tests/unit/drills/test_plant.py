@@ -11,6 +11,7 @@ import embellie.simulation.plant as plant_package
 from embellie.simulation.plant import Noise, PlantError, PlantSpec, Rooms, Sensors, parse_plant, read_plant
 from embellie.simulation.plant.exchange import counterflow
 from embellie.simulation.plant.weather import regional, wet_bulb_c
+from embellie_testbed.paths import REPOSITORY
 
 
 def test_an_exchanger_carries_no_more_than_its_smaller_flow_can_take():
@@ -89,7 +90,7 @@ def test_a_plant_file_may_be_json_or_yaml_and_says_when_it_is_neither(tmp_path: 
 
 
 def test_every_field_of_a_plant_file_is_on_the_page():
-    page = (Path(__file__).parents[3] / "docs" / "drills.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs" / "drills.md").read_text(encoding="utf-8")
     for section, part in PlantSpec.model_fields.items():
         assert f"`{section}`" in page
         for name in getattr(type(part.default), "model_fields", {}):

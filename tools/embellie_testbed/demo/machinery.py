@@ -20,7 +20,7 @@ from embellie_testbed.demo import world
 from embellie_testbed.demo.grid import GridTruth, write_ambient
 from embellie_testbed.demo.scenario import ROWS, ZONES
 from embellie_testbed.exporter import start_exporter
-from embellie_testbed.paths import REPOSITORY
+from embellie_testbed.paths import CHART
 from embellie_testbed.processes import ProgramError, free_port
 from embellie_testbed.prometheus import start_prometheus
 
@@ -78,7 +78,7 @@ def peak_rss_mib(pid: int) -> float | None:
 def install_chart(plane: ControlPlane) -> None:
     """Install the chart as an admin does; its pods have no GPU nodes' work to do, so one replica of each is enough."""
     plane.helm(
-        "install", world.RELEASE, REPOSITORY / "charts" / "embellie",
+        "install", world.RELEASE, CHART,
         "--namespace", world.RELEASE_NAMESPACE, "--create-namespace",
         "--set", "operator.replicas=1", "--set", "watchdog.replicas=1",
     )  # fmt: skip
