@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from embellie.control import assemble
+from embellie.control.durations import MIN_HISTORY
 from embellie.domain.clock import AcceleratedClock, SystemClock
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Flex, Quality, Reading
@@ -213,6 +214,23 @@ def test_running_work_without_a_stated_end_is_assumed_to_take_a_day():
     found = assembled(view=view(pods=[running_pod("a", "west-0", started=NOW - HOUR)]))
     (gang,) = found.snapshot.running
     assert gang.expected_end_p90 == NOW + 23 * HOUR
+
+
+def test_what_earlier_work_used_of_its_statements_moves_the_expected_end_and_no_bound():
+    times = {"startTime": "2026-06-01T00:00:00Z", "completionTime": "2026-06-01T03:00:00Z"}
+    done = [
+        job(
+            f"done-{i}",
+            held=False,
+            duration="6h",
+            status={**times, "conditions": [{"type": "Complete", "status": "True"}]},
+        )
+        for i in range(MIN_HISTORY)
+    ]
+    new = job("new", duration="8h", deadline=(NOW + 20 * HOUR).isoformat())
+    (alone,), (told,) = assembled(new).snapshot.workloads, assembled(new, *done).snapshot.workloads
+    assert (alone.duration_p50_s, told.duration_p50_s) == (8 * 3600.0, 4 * 3600.0)
+    assert (told.duration_p90_s, told.latest_start) == (alone.duration_p90_s, alone.latest_start)
 
 
 def test_nothing_at_all_is_an_empty_snapshot():

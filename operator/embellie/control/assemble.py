@@ -11,7 +11,7 @@ from embellie.api.gridzone import GridZone
 from embellie.api.thermalzone import ThermalZone
 from embellie.cluster.records import WorkloadRecord
 from embellie.cluster.store import View
-from embellie.control.durations import Duration, History, assumed, stated_duration
+from embellie.control.durations import Duration, History, Past, assumed, readable_duration
 from embellie.control.inputs import Inputs
 from embellie.control.layout import CellNodes, Layout, lay_out
 from embellie.control.occupancy import Occupancy, expected_kw, occupancy, watts_or, worst_kw
@@ -150,17 +150,17 @@ def _isolated_subject(
     inputs: Inputs,
     created_at: datetime,
     places: Places,
-    history: Duration | None,
+    past: Past,
     before: Subject | None,
 ) -> Subject:
     """Read one workload; if that fails in a way nobody thought of, it starts at once and everybody else is planned."""
     try:
-        return _subject(record, policy, inputs, created_at, places, history, before)
+        return _subject(record, policy, inputs, created_at, places, past, before)
     except Exception:  # a boundary: one user's object must not end the turn, and with it everybody's
         logger.exception("%s/%s cannot be read and starts at once", record.key.namespace, record.key.name)
         residency = record.annotations.get(names.RESIDENCY)
         bare = replace(record, annotations={names.RESIDENCY: residency} if residency else {})
-        subject = _subject(bare, policy, inputs, created_at, places, history)
+        subject = _subject(bare, policy, inputs, created_at, places, past)
         message = "It starts at once: its annotations cannot be read; compare them with docs/submit-a-job.md."
         workload = replace(subject.workload, start_now=Reason.INVALID_ANNOTATION, start_now_message=message)
         return replace(subject, workload=workload)
@@ -172,7 +172,7 @@ def _subject(
     inputs: Inputs,
     created_at: datetime,
     places: Places,
-    history: Duration | None,
+    past: Past,
     before: Subject | None = None,
 ) -> Subject:
     promised = inputs.bounds.get(record.key.uid)
@@ -183,7 +183,7 @@ def _subject(
         allowed = frozenset()
     grid_spec = places.spec_for(allowed)
     known = inputs.learnt.class_power(record.key.namespace, record.key.name)
-    rests_on = (promised, created_at, history, known, allowed, grid_spec)
+    rests_on = (promised, created_at, past, known, allowed, grid_spec)
     # Where no place is allowed, the layout says why; the rest is in the record and its policy, which never change.
     if (
         before is not None
@@ -194,7 +194,7 @@ def _subject(
     ):
         return before
     spec = policy.spec if policy else _DEFAULT_POLICY
-    terms = read_terms(record.flex, record.annotations, created_at, spec, history)
+    terms = read_terms(record.flex, record.annotations, created_at, spec, past)
     bound = tighten(promised, terms.latest_start)
     start_now, message = _start_now(record, policy, terms, allowed, places)
     declared = watts_or(record.annotations.get(names.WATTS_PER_GPU, ""), grid_spec.gpu_rated_power_watts)
@@ -263,13 +263,11 @@ def _running_duration(record: WorkloadRecord | None, history: History, table: Po
     """How long running work is taken to last: stated, else as its like did, else as its policy assumes."""
     if record is None:
         return assumed(_DEFAULT_POLICY.assumed_duration_seconds)
-    try:
-        stated = stated_duration(record.annotations)
-    except (ValueError, OverflowError):
-        stated = None
-    found = stated or history.of(record.key.namespace)
-    if found is not None:
-        return found
+    past, stated = history.of(record.key.namespace), readable_duration(record.annotations)
+    if stated is not None:
+        return past.expected(stated)
+    if past.took is not None:
+        return past.took
     policy = table.match(record)
     return assumed((policy.spec if policy else _DEFAULT_POLICY).assumed_duration_seconds)
 

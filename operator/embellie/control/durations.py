@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long work takes: what its user stated, else what like work took, else what its policy assumes. Pure."""
+"""How long work takes: what its user stated, else what like work took, else what its policy assumes. Pure.
+
+Users state limits, not expectations. So what they state bounds a run, and the part of it that their earlier runs used
+tells when a run is expected to end.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from statistics import median
 
 from embellie.cluster.records import WorkloadRecord
 from embellie.domain import names
@@ -12,6 +17,8 @@ from embellie.domain.durations import MAX_DURATION, parse_duration
 
 MIN_HISTORY = 20
 """Fewer finished Jobs than this say too little about the next one."""
+SHARE_STEP = 0.05
+"""The part of stated durations that is used is known in such steps."""
 OVERDUE_FACTOR = 1.25
 """Work that has outlived its P90 is expected to go on for a quarter of what it has run."""
 
@@ -40,21 +47,70 @@ def stated_duration(annotations: Mapping[str, str]) -> Duration | None:
     return None
 
 
+def readable_duration(annotations: Mapping[str, str]) -> Duration | None:
+    """Return what the user stated; None also where it is nonsense."""
+    try:
+        return stated_duration(annotations)
+    except (ValueError, OverflowError):
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What the finished Jobs of a namespace tell about its next one."""
+
+    took: Duration | None = None
+    """How long they ran; None with too few of them."""
+    used_share: float = 1.0
+    """The part of its stated duration that half of them used at most, 0..1; 1 with too few of them."""
+
+    def expected(self, stated: Duration) -> Duration:
+        """Return a stated duration with its P50 where that of earlier work was; its P90 stays what was stated.
+
+        >>> hours = timedelta(hours=1)
+        >>> Past(used_share=0.5).expected(Duration(p50=8 * hours, p90=8 * hours, stated=True)).p50 / hours
+        4.0
+        """
+        return replace(stated, p50=stated.p90 * self.used_share)
+
+
 class History:
-    """Quantiles of how long the Jobs that have finished ran, by namespace. Rebuilt from what is in the cluster."""
+    """How long the Jobs that have finished ran, by namespace. Rebuilt from what is in the cluster."""
 
     def __init__(self, workloads: Iterable[WorkloadRecord], from_wall: Callable[[datetime], datetime]) -> None:
         found: dict[str, list[timedelta]] = defaultdict(list)
+        shares: dict[str, list[float]] = defaultdict(list)
         for record in workloads:
-            if record.completed_at is not None and record.started_at is not None:
-                ran = from_wall(record.completed_at) - from_wall(record.started_at)
-                if ran > timedelta(0):
-                    found[record.key.namespace].append(ran)
-        self._durations = {ns: _quantiles(ran) for ns, ran in found.items() if len(ran) >= MIN_HISTORY}
+            if record.completed_at is None or record.started_at is None or names.PAUSED_AT in record.annotations:
+                continue  # of a Job that was paused the API server keeps its last start only
+            ran = from_wall(record.completed_at) - from_wall(record.started_at)
+            if ran <= timedelta(0):
+                continue
+            found[record.key.namespace].append(ran)
+            stated = readable_duration(record.annotations)
+            if stated is not None:
+                shares[record.key.namespace].append(ran / stated.p90)
+        self._past = {
+            namespace: Past(
+                took=_quantiles(ran) if len(ran) >= MIN_HISTORY else None,
+                used_share=_used_share(shares[namespace]),
+            )
+            for namespace, ran in found.items()
+        }
 
-    def of(self, namespace: str) -> Duration | None:
-        """Return what the namespace's Jobs took; None with too few of them."""
-        return self._durations.get(namespace)
+    def of(self, namespace: str) -> Past:
+        """Return what is known of a namespace."""
+        return self._past.get(namespace, _NOTHING)
+
+
+_NOTHING = Past()
+
+
+def _used_share(shares: list[float]) -> float:
+    """Return the median in steps: one more finished Job shall not make every plan anew."""
+    if len(shares) < MIN_HISTORY:
+        return 1.0
+    return min(max(round(median(shares) / SHARE_STEP), 1) * SHARE_STEP, 1.0)
 
 
 def _quantiles(ran: list[timedelta]) -> Duration:

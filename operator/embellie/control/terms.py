@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from embellie.api.energypolicy import EnergyPolicySpec
-from embellie.control.durations import Duration, assumed, stated_duration
+from embellie.control.durations import Duration, Past, assumed, stated_duration
 from embellie.domain import names
 from embellie.domain.durations import MAX_DURATION, parse_duration
 from embellie.domain.reasons import Reason
@@ -34,9 +34,9 @@ def read_terms(
     annotations: Mapping[str, str],
     created_at: datetime,
     policy: EnergyPolicySpec,
-    history: Duration | None = None,
+    past: Past = Past(),  # noqa: B008 - frozen
 ) -> Terms:
-    """Read a workload's terms; `created_at` is in the operator's clock, `history` is what like work took."""
+    """Read a workload's terms; `created_at` is in the operator's clock, `past` is what like work did."""
     problems: list[str] = []
     start_now: Reason | None = None
     message = ""
@@ -50,7 +50,7 @@ def read_terms(
             problems.append(f"annotation {names.MAX_DELAY}: {error}")
             start_now, message = Reason.INVALID_ANNOTATION, f"It starts at once: annotation {names.MAX_DELAY}: {error}."
 
-    duration = _duration(annotations, history or assumed(policy.assumed_duration_seconds), problems)
+    duration = _duration(annotations, past, policy, problems)
     deadline: datetime | None = None
     stated = annotations.get(names.DEADLINE)
     if stated is not None:
@@ -84,12 +84,15 @@ def read_terms(
     )
 
 
-def _duration(annotations: Mapping[str, str], otherwise: Duration, problems: list[str]) -> Duration:
+def _duration(annotations: Mapping[str, str], past: Past, policy: EnergyPolicySpec, problems: list[str]) -> Duration:
+    stated = None
     try:
-        return stated_duration(annotations) or otherwise
+        stated = stated_duration(annotations)
     except ValueError as error:
         problems.append(f"annotation {names.DURATION}: {error}")
-        return otherwise
+    if stated is not None:
+        return past.expected(stated)
+    return past.took or assumed(policy.assumed_duration_seconds)
 
 
 def parse_deadline(text: str) -> datetime | None:
