@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 import numpy as np
 
 from embellie.domain.heat import HeatOutlook
-from embellie.domain.limits import HeatBound, heat_room_now
+from embellie.domain.limits import HeatBound, counted_until, heat_room_now
 from embellie.domain.snapshot import ThermalZoneState
 from embellie.simulation.drill.desk import Desk
 from embellie.simulation.drill.jobs import DrillJob
@@ -27,7 +27,7 @@ from embellie.simulation.drill.oracle import STEP_S, Limits, useful_gpu_s, usefu
 from embellie.simulation.drill.rig import Rig, Seen, prepare
 from embellie.simulation.drill.scenarios import MONTH, SCENARIOS
 from embellie.simulation.plant import PlantSpec
-from embellie.thermal.load_ahead import LoadAhead, counted_until
+from embellie.thermal.load_ahead import LoadAhead
 from embellie.thermal.power import added_power_kw
 from embellie.thermal.shield import Rises
 

@@ -276,6 +276,17 @@ def test_after_it_overheated_a_zone_takes_back_little_more_than_it_was_seen_to_c
     assert zone.answer.zones["row"].proven_kw is None
 
 
+def test_what_it_was_seen_to_carry_is_not_forgotten_while_it_stands_over_its_lower_mark():
+    zone = Zone()
+    zone.shows(30.6)
+    zone.heat_kw = 40.0
+    zone.stays(26.0, 1500)
+    assert zone.stays(29.0, 2.0 * 3600.0) is Level.NORMAL
+    assert zone.answer.zones["row"].proven_kw == pytest.approx(50.0, rel=0.01)
+    zone.stays(26.0, 3600.0)
+    assert zone.answer.zones["row"].proven_kw is None
+
+
 def test_at_its_lower_mark_it_takes_back_no_more_than_it_was_seen_to_carry():
     proven_kw = []
     for celsius in (28.5, 28.0, 26.0):

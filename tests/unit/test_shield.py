@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from snapshots import thermal_zone_state, workload_at
+from snapshots import grid_zone_at, thermal_zone_state, workload_at
 
 from embellie.domain.heat import HeatOutlook
 from embellie.domain.plan import Action, Decision, Plan
@@ -22,6 +22,7 @@ from embellie.domain.snapshot import (
     ThermalZoneState,
     Workload,
 )
+from embellie.planning import plan
 from embellie.thermal import Rises, shield
 from embellie.thermal.shield import ramp_debt_kw
 
@@ -157,6 +158,38 @@ def test_the_hot_hours_of_a_run_are_judged_with_what_still_runs_then(
     assert decision.action is action
     if action is Action.HOLD:
         assert "63 kW of 60 kW of heat at the hottest hour of the run: its cooling carries no more" in decision.message
+
+
+@pytest.mark.parametrize(
+    ("ends_h", "stated", "cell"),
+    [
+        (1, True, "west"),  # over by the hot hours, half as long again included
+        (3, True, "east"),  # over by then, but not half as long again
+        (1, False, "east"),  # a guess: it may be a service
+    ],
+)
+def test_the_plan_prefers_no_zone_that_the_shield_would_refuse_for_its_hot_hours(
+    ends_h: int, cell: str, *, stated: bool
+) -> None:
+    removable = np.array([90.0] * 4 + [60.0] * 8 + [90.0] * 36)
+    ahead = HeatOutlook(start=NOW, step=HOUR, removable_kw=removable, pue=np.ones(48))
+    running = RunningGang(
+        cell="west", gpus=8, power_kw=1.0, worst_power_kw=38.0, started_at=NOW - HOUR,
+        expected_end_p50=NOW + ends_h * HOUR, expected_end_p90=NOW + ends_h * HOUR, length_stated=stated,
+    )  # fmt: skip
+    (free,) = snapshot().cells
+    snap = snapshot(
+        workload(
+            duration_p50_s=6 * 3600.0, duration_p90_s=6 * 3600.0, latest_start=NOW + 3 * HOUR,
+            allowed_cells=frozenset({"west", "east"}),
+        ),
+        cells=(free, replace(free, name="east", grid_zone="east", thermal_zone="yard")),
+        grid_zones=(grid_zone_at(NOW, [100.0] * 48), grid_zone_at(NOW, [101.0] * 48, "east")),
+        thermal_zones=(hall(outlook=ahead), hall(name="yard")),
+        running=(running,),
+    )  # fmt: skip
+    (decision,) = shield(plan(snap), snap).decisions
+    assert (decision.action, decision.cell) == (Action.RELEASE, cell)
 
 
 def test_what_is_started_in_a_turn_counts_in_the_hours_ahead_of_the_next() -> None:

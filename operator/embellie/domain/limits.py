@@ -8,10 +8,14 @@ zone's spec does.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from embellie.domain.snapshot import Quality, Reading, ThermalZoneState
+from embellie.domain.snapshot import Quality, Reading, RunningGang, ThermalZoneState
+
+OVERRUN = 1.5
+"""Times its stated length for which a run is counted in the hours ahead."""
+ALWAYS = datetime.max.replace(tzinfo=UTC)
 
 
 class HeatBound(StrEnum):
@@ -57,6 +61,20 @@ class HeatRoom:
 def bound_reached(latest_start: datetime, now: datetime, turn_s: float) -> bool:
     """Return whether a bound falls so close that waiting one more turn could pass it (one turn to spare)."""
     return latest_start <= now + timedelta(seconds=2.0 * turn_s)
+
+
+def overrun_end(gang: RunningGang, now: datetime) -> datetime:
+    """Return when running work is over that takes half as long again as expected, or as it has run by now."""
+    return gang.started_at + OVERRUN * (max(gang.expected_end_p90, now) - gang.started_at)
+
+
+def counted_until(gang: RunningGang, now: datetime) -> datetime:
+    """Return until when the heat of running work counts in the hours that an outlook tells of.
+
+    A service, or work whose length is a guess, counts for always. Not everybody keeps to what was said, so a run counts
+    for half as long again, and so does one that is overdue already.
+    """
+    return overrun_end(gang, now) if gang.length_stated else ALWAYS
 
 
 def fresh_value(reading: Reading | None) -> float | None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is free over time: GPUs by cell, contracted power by grid zone, heat by thermal zone.
 
-GPUs are planned on the expected (P50) duration, limits on worst-case power over the P90 duration. A run takes every
-slot that it touches whole, so that rounding never overbooks.
+GPUs are planned on the expected (P50) duration, limits on worst-case power over the P90 duration; the heat of what runs
+counts for as long as the shield counts it. A run takes every slot that it touches whole, so that rounding never
+overbooks.
 """
 
 import math
@@ -11,7 +12,7 @@ from datetime import datetime
 import numpy as np
 
 from embellie.domain.forecast import FloatArray
-from embellie.domain.limits import fresh_value, heat_room_now, steady_state_limit_kw
+from embellie.domain.limits import counted_until, fresh_value, heat_room_now, steady_state_limit_kw
 from embellie.domain.packing import NodeRoom
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import GridZoneState, Snapshot, ThermalZoneState, Workload
@@ -140,7 +141,9 @@ class Capacity:
         used = np.full(n_slots, zone.base_power_kw)
         for gang in snapshot.running:
             if gang.cell in cells:
-                used[: self._after(gang.expected_end_p90)] += gang.worst_power_kw
+                # Beside an outlook as long as the shield counts it: what it would refuse is not worth planning.
+                end = gang.expected_end_p90 if zone.outlook is None else counted_until(gang, snapshot.now)
+                used[: self._after(end)] += gang.worst_power_kw
         now_kw = heat_room_now(zone).limit_kw
         limit = np.full(n_slots, now_kw)
         ambient = ambient_p90_c(ambient_zone.forecast if ambient_zone is not None else None, self._grid, n_slots)

@@ -96,6 +96,8 @@ def pause(
 
 
 def _sent_off(state: ZoneMemory, chosen: Sequence[HeatLoad], now: datetime) -> ZoneMemory:
+    if not chosen:
+        return state
     return replace(
         state,
         paused=(*state.paused, *(load.key for load in chosen)),
@@ -117,7 +119,8 @@ def come_down(
     state: ZoneMemory, zone: ZoneHeat, loads: Sequence[HeatLoad], policy: LadderSettings, now: datetime
 ) -> tuple[ZoneMemory, list[PauseOrder], bool]:
     """Come down to what a permit or an order allows; return also whether new work may come in."""
-    state = replace(state, going=tuple(entry for entry in state.going if entry[2] > now))
+    if state.going:
+        state = replace(state, going=tuple(entry for entry in state.going if entry[2] > now))
     found = shed(
         state.shed,
         zone.duty,

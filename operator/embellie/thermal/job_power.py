@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from statistics import fmean, pvariance
+from statistics import fmean
 from typing import Protocol
 
 from embellie.thermal.power import WORST_CASE_FACTOR
@@ -113,7 +113,9 @@ class JobPower:
         if not told:
             return
         found, watts = self._classes.setdefault(key, _Class()), list(told.values())
-        found.power.take(fmean(watts), variance=pvariance(watts), peak=max(watts))
+        mean_w = fmean(watts)
+        variance = math.fsum((w - mean_w) ** 2 for w in watts) / len(watts)
+        found.power.take(mean_w, variance=variance, peak=max(watts))
         if found.runs < PROVEN_RUNS and not told.keys() <= found.pods:
             found.runs += 1
             found.pods |= told.keys()

@@ -2,34 +2,21 @@
 """What a thermal zone will carry in the hours ahead at its worst: what runs now does not run for ever. Pure.
 
 A start is judged by the hottest hour of its run; what will be over by then takes no room of it. Only work whose user
-said how long it runs is ever over by then: a service, or work whose length is a guess, counts for always. Not everybody
-keeps to what was said, so a run counts for half as long again, and so does one that is overdue already.
+said how long it runs is ever over by then (`limits.counted_until`).
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 
 from embellie.domain.heat import HeatOutlook
-from embellie.domain.snapshot import RunningGang, Snapshot, ThermalZoneState
+from embellie.domain.limits import counted_until
+from embellie.domain.snapshot import Snapshot, ThermalZoneState
 
-OVERRUN = 1.5
-"""Times its stated length for which a run is counted."""
-ALWAYS = datetime.max.replace(tzinfo=UTC)
 _NOW_S = 1.0
 """Whatever is there counts now, though it were over [s]."""
-
-
-def overrun_end(gang: RunningGang, now: datetime) -> datetime:
-    """Return when running work is over that takes half as long again as expected, or as it has run by now."""
-    return gang.started_at + OVERRUN * (max(gang.expected_end_p90, now) - gang.started_at)
-
-
-def counted_until(gang: RunningGang, now: datetime) -> datetime:
-    """Return until when running work counts."""
-    return overrun_end(gang, now) if gang.length_stated else ALWAYS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ _WORST = 1.135
 _MORE = 1.1
 """At most so much more heat at a time than was carried."""
 _COUNTS_FOR = timedelta(hours=1)
-"""So long after the ladder let go; by then the zone's model knows better."""
+"""So long after the ladder let go and the zone was last over its leave mark; by then its model knows better."""
 _COOLER_K = 1.0
 """A supply that is cooler by more than this carries more than it did [K]."""
 _SHOWS_S = 300.0
@@ -79,7 +79,7 @@ def felt_heat(
         share = 1.0 - math.exp(-max(0.0, (now - known.seen).total_seconds()) / _SHOWS_S)
         may_kw = heat_kw * _more(supply_c, hottest_c, leave_c)
         carried = may_kw if carried is None else carried + share * max(0.0, may_kw - carried)
-    return replace(known, carried_kw=carried, seen=now, until=now + _COUNTS_FOR if held else known.until)
+    return replace(known, carried_kw=carried, seen=now, until=now + _COUNTS_FOR if held or not cool else known.until)
 
 
 def _more(supply_c: float | None, hottest_c: float, leave_c: float) -> float:

@@ -12,11 +12,10 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from embellie.domain.forecast import FloatArray
-from embellie.domain.limits import fresh_value, heat_room_now, steady_state_limit_kw
+from embellie.domain.limits import OVERRUN, fresh_value, heat_room_now, overrun_end, steady_state_limit_kw
 from embellie.domain.plan import Action, Plan
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import GridZoneState, RunningGang, Snapshot, ThermalZoneState, Workload, WorkloadKey
-from embellie.thermal.load_ahead import OVERRUN, overrun_end
 from embellie.thermal.shield import warmed
 
 _NOW_HOLDS = timedelta(hours=1)
@@ -88,9 +87,10 @@ def foresee(snapshot: Snapshot, plan: Plan) -> tuple[Collision, ...]:
         run_s = max(workload.duration_p90_s, workload.duration_p50_s)
         promise = _Promise(start, start + timedelta(seconds=run_s), decision.cell, workload)
         promises.setdefault(decision.cell, []).append(promise)
-    running: dict[str, list[RunningGang]] = {}
+    running: dict[str, list[tuple[float, RunningGang]]] = {}
     for gang in snapshot.running:
-        running.setdefault(gang.cell, []).append(gang)
+        end_s = (overrun_end(gang, snapshot.now) - snapshot.now).total_seconds()
+        running.setdefault(gang.cell, []).append((end_s, gang))
     found: list[Collision] = []
     for zone in limited:
         due = sorted(
@@ -98,7 +98,7 @@ def foresee(snapshot: Snapshot, plan: Plan) -> tuple[Collision, ...]:
             key=lambda p: (p.start, p.workload.key),
         )
         if due:
-            found += _in_zone(zone, [gang for cell in zone.runs for gang in running.get(cell, ())], due, snapshot.now)
+            found += _in_zone(zone, [run for cell in zone.runs for run in running.get(cell, ())], due, snapshot.now)
     return tuple(sorted(found, key=lambda c: (c.reason, c.zone, c.at, c.key)))
 
 
@@ -153,21 +153,30 @@ def _power(zone: GridZoneState, snapshot: Snapshot) -> _Limited:
     )
 
 
-def _in_zone(zone: _Limited, running: Sequence[RunningGang], due: Sequence[_Promise], now: datetime) -> list[Collision]:
-    """Return the collisions of one zone, whose promises are in order of their starts."""
+def _in_zone(
+    zone: _Limited, running: Sequence[tuple[float, RunningGang]], due: Sequence[_Promise], now: datetime
+) -> list[Collision]:
+    """Return the collisions of one zone.
+
+    Args:
+        zone: The zone.
+        running: In how many seconds it is over at the latest, and what runs.
+        due: Its promises in order of their starts.
+        now: The present.
+    """
 
     def seconds(moments: Sequence[datetime]) -> FloatArray:
         return np.array([(moment - now).total_seconds() for moment in moments])
 
-    ends = [overrun_end(gang, now) for gang in running]
-    run_kw = np.array([gang.worst_power_kw * zone.runs[gang.cell] for gang in running])
+    run_end_s = np.array([end_s for end_s, _ in running])
+    run_kw = np.array([gang.worst_power_kw * zone.runs[gang.cell] for _, gang in running])
     due_kw = np.array([promise.workload.worst_power_kw * zone.starts[promise.cell] for promise in due])
     start_s, end_s = seconds([promise.start for promise in due]), seconds([promise.end for promise in due])
     over_s = start_s + OVERRUN * (end_s - start_s)
     # All that ever began before a start, less what has ended by then.
     need_kw = (
         zone.base_kw
-        + np.maximum(0.0, run_kw.sum() - _ended_kw(seconds(ends), run_kw, start_s))
+        + np.maximum(0.0, run_kw.sum() - _ended_kw(run_end_s, run_kw, start_s))
         + np.maximum(due_kw, np.cumsum(due_kw) - _ended_kw(over_s, due_kw, start_s))
     )
     found = []

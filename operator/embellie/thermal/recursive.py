@@ -10,8 +10,6 @@ import numpy as np
 
 from embellie.domain.forecast import FloatArray
 
-_SWEEPS = 200
-
 
 class RecursiveFit:
     """`shape` regressions with p parameters each. All arrays have shape (*shape, p), (*shape,) or broadcast to it."""
@@ -73,7 +71,7 @@ class RecursiveFit:
         if not below.any():
             return theta
         rows = below.any(axis=-1)
-        theta[rows] = _descend(h[rows], m[rows], self._lower[rows], theta[rows])
+        theta[rows] = _bounded(h[rows], m[rows], self._lower[rows], theta[rows])
         return theta
 
     def variance(self, theta: FloatArray) -> FloatArray:
@@ -99,21 +97,6 @@ class RecursiveFit:
         return found
 
 
-def _descend(h: FloatArray, m: FloatArray, lower: FloatArray, theta: FloatArray) -> FloatArray:
-    """Minimise 1/2 th'H th - m'th over th >= lower by coordinate descent, for many problems at once."""
-    theta = np.maximum(theta, lower)
-    for _ in range(_SWEEPS):
-        moved = 0.0
-        for j in range(theta.shape[-1]):
-            gradient = np.einsum("...i,...i->...", h[..., j, :], theta) - m[..., j]
-            new = np.maximum(lower[..., j], theta[..., j] - gradient / h[..., j, j])
-            moved = max(moved, float(np.max(np.abs(new - theta[..., j]), initial=0.0)))
-            theta[..., j] = new
-        if moved < 1e-10:
-            break
-    return theta
-
-
 def fit_bounded(
     x: FloatArray, y: FloatArray, lower: FloatArray, ridge: FloatArray | None = None, weight: FloatArray | None = None
 ) -> FloatArray:
@@ -135,28 +118,31 @@ def fit_bounded(
     theta = np.linalg.solve(h, m)
     bound = np.where(np.isfinite(lower), lower * scale, -np.inf)
     if (theta < bound).any():
-        # Exact active sets beat descent here: few parameters, and strongly correlated ones.
-        theta = _active_set(h, m, bound, theta)
+        theta = _bounded(h[None], m[None], bound[None], theta[None])[0]
     found: FloatArray = theta / scale
     return found
 
 
-def _active_set(h: FloatArray, m: FloatArray, bound: FloatArray, theta: FloatArray) -> FloatArray:
-    """Solve the bounded problem by fixing what falls below its bound and freeing what wants to rise again."""
-    p = len(m)
-    fixed = theta < bound
+def _bounded(h: FloatArray, m: FloatArray, lower: FloatArray, theta: FloatArray) -> FloatArray:
+    """Minimise 1/2 th'H th - m'th over th >= lower, for many problems at once, from where nothing bounds them.
+
+    By active sets: what falls below its bound is fixed there, and freed where it wants to rise again. Exact, where
+    descent is slow: few parameters, and strongly correlated ones.
+    """
+    p = m.shape[-1]
+    fixed, found = theta < lower, theta
     for _ in range(4 * p):
-        found = np.where(fixed, bound, 0.0)
+        held = np.where(fixed, lower, 0.0)
         free = ~fixed
-        if free.any():
-            found[free] = np.linalg.solve(h[np.ix_(free, free)], m[free] - h[np.ix_(free, fixed)] @ found[fixed])
-        gradient = h @ found - m
-        below = free & (found < bound - 1e-12)
-        rising = fixed & (gradient < -1e-9)
-        if not below.any() and not rising.any():
-            return np.maximum(found, bound)
-        if below.any():
-            fixed = fixed | below
-        else:
-            fixed[np.argmin(np.where(rising, gradient, np.inf))] = False
-    return np.maximum(found, bound)
+        system = np.where(free[:, :, None] & free[:, None, :], h, np.eye(p))
+        right = np.where(fixed, held, m - np.einsum("nij,nj->ni", h, held))
+        found = np.linalg.solve(system, right[..., None])[..., 0]
+        gradient = np.einsum("nij,nj->ni", h, found) - m
+        below, rising = free & (found < lower - 1e-12), fixed & (gradient < -1e-9)
+        wrong = below.any(axis=-1)
+        frees = np.flatnonzero(~wrong & rising.any(axis=-1))
+        if not frees.size and not wrong.any():
+            break
+        fixed = fixed | below
+        fixed[frees, np.argmin(np.where(rising, gradient, np.inf), axis=-1)[frees]] = False
+    return np.asarray(np.maximum(found, lower))

@@ -93,24 +93,23 @@ def felt(before: ZoneMemory, zone: ZoneHeat, policy: LadderSettings, now: dateti
     hours = max(0.0, (now - before.tokens_at).total_seconds()) / 3600.0
     tokens = min(float(policy.pause_burst), before.tokens + hours * policy.pauses_per_hour)
     value = fresh_value(zone.temperature)
-    state = replace(before, tokens=tokens, tokens_at=now)
     if value is None:
-        return replace(state, cool_since=None)
-    cool_since = (state.cool_since or now) if value <= zone.leave_c else None
-    trend = state.trend.felt(now, value, zone.hard_c, URGENT_S)
+        return replace(before, tokens=tokens, tokens_at=now, cool_since=None)
+    cool_since = (before.cool_since or now) if value <= zone.leave_c else None
+    trend = before.trend.felt(now, value, zone.hard_c, URGENT_S)
     hot = felt_heat(
-        state.hot,
+        before.hot,
         zone.heat_kw,
         zone.supply_c,
         now,
-        over=value >= zone.enter_c or (presses and state.hot is None),
+        over=value >= zone.enter_c or (presses and before.hot is None),
         cool=value <= zone.leave_c,
         rises=trend.rises,
-        held=state.overheats or presses,
+        held=before.overheats or presses,
         hottest_c=trend.hottest_c,
         leave_c=zone.leave_c,
     )
-    return replace(state, trend=trend, cool_since=cool_since, hot=hot)
+    return replace(before, tokens=tokens, tokens_at=now, trend=trend, cool_since=cool_since, hot=hot)
 
 
 def climb(state: ZoneMemory, zone: ZoneHeat, policy: LadderSettings, now: datetime) -> ZoneMemory:

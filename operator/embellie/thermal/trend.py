@@ -41,9 +41,9 @@ class Trend:
         step = self.step_k
         if self.samples and (change := abs(value_c - self.samples[-1][1])) > 1e-6:
             step = change if step == 0.0 else min(step, change)
-        found = replace(self, samples=(*kept, (now, value_c)), step_k=step, hard_c=hard_c)
+        found = Trend(samples=(*kept, (now, value_c)), step_k=step, hard_c=hard_c)
         rushes = value_c < hard_c and (hard_c - value_c) <= urgent_s * found.rise_k_per_s
-        return replace(found, rushed=self.rushed + 1 if rushes else 0)
+        return replace(found, rushed=self.rushed + 1) if rushes else found
 
     @property
     def rise_k_per_s(self) -> float:

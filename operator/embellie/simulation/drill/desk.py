@@ -6,7 +6,6 @@ first come, first served, whose starts are proposed to the shield, and the carry
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -74,7 +73,7 @@ class Desk:
         self._pue = worst_pue(spec)
         self._base_kw = {zone: z.base_power_kw for zone, z in zip(self.site.zones, self.settings, strict=True)}
         self._tried: dict[str, int] = {}
-        self._seated: tuple[int, dict[tuple[int, int], tuple[str, ...]]] = (-1, {})
+        self._ordered: tuple[int, tuple[str, ...], dict[tuple[int, int], tuple[str, ...]]] = (-1, (), {})
         self._version, self._again_s = -1, 0.0
         self._worst: dict[str, float] = {}
         self._worst_version = -1
@@ -191,25 +190,29 @@ class Desk:
         """Let the shield judge the queue, first come, first served; what does not fit does not keep others waiting."""
         waiting = tuple(self.jobs.workload(job) for job in self.site.waiting.values())
         due = [w for w in waiting if bound_reached(w.latest_start, now, self.turn_s)]
-        releases = [_release(w, seats[0], now) for w in due if (seats := self._where(w))]
+        releases = [_decided(w, seats[0], now) for w in due if (seats := self._where(w))]
         snapshot = self.snapshot(now_s, waiting)
         rises = Rises(snapshot, releases)
         room = {
             z: heat_room_now(s).limit_kw - self.worst_kw()[s.name]
             for z, s in zip(self.site.zones, self._states, strict=True)
         }
+        refused: dict[str, list[tuple[float, float]]] = {zone: [] for zone in self.site.zones}
         for w in waiting:
             if bound_reached(w.latest_start, now, self.turn_s):
                 continue
             run_s = max(w.duration_p50_s, w.duration_p90_s)
             for zone in (seats := self._where(w)):
-                # A look at what the zone takes now spares most of the questions.
-                if w.worst_power_kw > room[zone]:
+                # What the zone takes now spares most questions; less, for a shorter time, was refused before: others.
+                if w.worst_power_kw > room[zone] or any(
+                    kw <= w.worst_power_kw and least_s <= run_s for kw, least_s in refused[zone]
+                ):
                     continue
                 if rises.refusal(self._prefix + zone, w.worst_power_kw, run_s) is None:
-                    releases.append(_release(w, zone, now))
+                    releases.append(_decided(w, zone, now))
                     room[zone] -= w.worst_power_kw
                     break
+                refused[zone].append((w.worst_power_kw, run_s))
             else:
                 if seats:
                     policy.blocked[self.b].add(w.key.name)
@@ -231,7 +234,7 @@ class Desk:
         for w in waiting:
             fits = self._where(w, free=False)
             if fits:
-                holds.append(replace(_release(w, fits[0], now), action=Action.HOLD, start=w.latest_start))
+                holds.append(_decided(w, fits[0], now, Action.HOLD, w.latest_start))
         plan = Plan(decisions=tuple(holds), objective_g=0.0)
         for collision in foresee(self.snapshot(now_s, waiting), plan):
             self.foreseen.setdefault(collision.key.name, now_s)
@@ -260,21 +263,24 @@ class Desk:
 
     def _where(self, w: Workload, *, free: bool = True) -> list[str]:
         """Return the zones to try: with free seats for the gang (or any), another one first after each no."""
-        site = self.site
-        found = list(self._seats(w.pods, w.gpus_per_pod)) if free else list(site.zones)
-        found.sort(key=lambda z: -site.pools[z].free_gpus / max(1, site.nodes[z]))
+        found = self._seats(w.pods, w.gpus_per_pod) if free else self._by_room()
         first = self._tried.get(w.key.name, 0) % len(found) if found else 0
-        return found[first:] + found[:first]
+        return [*found[first:], *found[:first]]
+
+    def _by_room(self) -> tuple[str, ...]:
+        """Return all zones, the emptiest first."""
+        site = self.site
+        if self._ordered[0] != site.version:
+            order = sorted(site.zones, key=lambda z: -site.pools[z].free_gpus / max(1, site.nodes[z]))
+            self._ordered = (site.version, tuple(order), {})
+        return self._ordered[1]
 
     def _seats(self, pods: int, gpus_per_pod: int) -> tuple[str, ...]:
-        """Return the zones with free seats for a gang."""
-        site = self.site
-        if self._seated[0] != site.version:
-            self._seated = (site.version, {})
-        known = self._seated[1]
-        key = (pods, gpus_per_pod)
+        """Return the zones with free seats for a gang, the emptiest first."""
+        zones, key = self._by_room(), (pods, gpus_per_pod)
+        known = self._ordered[2]
         if key not in known:
-            known[key] = tuple(z for z in site.zones if site.pools[z].fits(pods, gpus_per_pod))
+            known[key] = tuple(z for z in zones if self.site.pools[z].fits(pods, gpus_per_pod))
         return known[key]
 
     def snapshot(self, now_s: float, proposed: tuple[Workload, ...] = ()) -> Snapshot:
@@ -305,20 +311,23 @@ class Desk:
             cells=cells,
             grid_zones=(grid,),
             thermal_zones=self._states,
-            running=tuple(self.jobs.gang(run) for run in site.running.values()),
+            running=self.jobs.gangs(),
         )
 
     def loads(self, levels: Mapping[str, int]) -> list[HeatLoad]:
-        """Return what runs, for the ladder: in the zones that it could look at."""
-        hot = {name for name, zone in zip(self.site.zones, self.settings, strict=True) if self._warm(zone, levels)}
+        """Return what runs, for the ladder: in zones that it could look at."""
+        watched = self._capped() or self._under_order
+        hot = {
+            name
+            for name, zone in zip(self.site.zones, self.settings, strict=True)
+            if watched or levels.get(zone.name) or self._warm(zone)
+        }
         if not hot:
             return []
         return self.jobs.loads(hot)
 
-    def _warm(self, zone: ZoneSettings, levels: Mapping[str, int]) -> bool:
-        """Tell whether a zone stands on a rung, is capped, near a limit or out of sight: only then its loads count."""
-        if levels.get(zone.name) or self._capped():
-            return True
+    def _warm(self, zone: ZoneSettings) -> bool:
+        """Tell whether a zone is near a limit or out of sight."""
         seen = self.readings[zone.name]
         for role in (Role.INLET, Role.COOLANT_SUPPLY, Role.COOLANT_RETURN):
             hard = zone.limits.hard_c(role)
@@ -326,7 +335,7 @@ class Desk:
                 value = seen.value(role)
                 if value is None or value > hard - _NEAR_K:
                     return True
-        return self._under_order
+        return False
 
     def apply_caps(self, orders: Sequence[CapOrder], loads: Sequence[HeatLoad], now_s: float) -> None:
         """Write caps; what is not ordered any more is uncapped, and none goes up without fresh readings."""
@@ -372,15 +381,17 @@ class Desk:
         return self._rises[1].refusal(self._prefix + zone, added_kw, run_s) is not None
 
 
-def _release(w: Workload, zone: str, now: datetime) -> Decision:
+def _decided(
+    w: Workload, zone: str, now: datetime, action: Action = Action.RELEASE, start: datetime | None = None
+) -> Decision:
     prefix = next(iter(w.allowed_cells)).partition("-")[0]
     return Decision(
         key=w.key,
-        action=Action.RELEASE,
+        action=action,
         reason=Reason.BOUND_REACHED if w.latest_start <= now else Reason.BEST_NOW,
         message="Starts now.",
         cell=f"{prefix}-{zone}",
-        start=now,
+        start=start or now,
         likely_start_p90=now,
         latest_start=w.latest_start,
         now=None,

@@ -33,6 +33,7 @@ class Roster:
         self._gangs: dict[str, tuple[tuple[float, float | None], RunningGang]] = {}
         self._loads: dict[str, tuple[tuple[object, ...], HeatLoad]] = {}
         self._workloads: dict[str, Workload] = {}
+        self._running: tuple[tuple[int, float], tuple[RunningGang, ...]] = ((-1, 0.0), ())
 
     def meter(self, now_s: float) -> None:
         """Learn what each job draws, as its GPUs' own meters tell once a minute; under a cap they tell little."""
@@ -85,6 +86,13 @@ class Roster:
         )
         self._gangs[run.job.id] = (key, gang)
         return gang
+
+    def gangs(self) -> tuple[RunningGang, ...]:
+        """Return all that runs as the snapshot holds it."""
+        known = (self._site.version, self._looked_s)
+        if self._running[0] != known:
+            self._running = (known, tuple(self.gang(run) for run in self._site.running.values()))
+        return self._running[1]
 
     def workload(self, job: DrillJob) -> Workload:
         """Return a waiting job as the snapshot holds it."""
