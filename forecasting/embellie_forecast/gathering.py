@@ -90,7 +90,7 @@ class Gatherer:
             # A file may have been put right since it was last read, and what it tells may have ended years ago.
             begin = datetime(1970, 1, 1, tzinfo=UTC)
         try:
-            readings = source.read(begin, now, now=now)
+            readings = source.read(begin, now + source.foresight, now=now)
         except SourceError as error:
             notes.append(str(error))
             return
