@@ -27,6 +27,8 @@ WIND, TEMP, DEWPOINT, SUN, RAIN = range(5)
 COMFORT_C = 18.0
 """Above it cooling begins to drive the load."""
 WEATHER_STEP_HOURS = 3
+MIN_SEEN_HOURS = 18
+"""With the weather of fewer hours of the day ahead, a model that looks at weather is worse than one that does not."""
 AHEAD = "_ahead"
 """Ends the name of a group of weather of days 2 to 4."""
 
@@ -178,6 +180,13 @@ def _weather(series: Series, now: IntArray, hours: int) -> dict[str, FloatArray]
         name: _coarse(window(values, now - 24, 24 + hours, limit), WEATHER_STEP_HOURS)
         for name, values in _fields(series.weather).items()
     }
+
+
+def sees_weather(series: Series, issue_hours: IntArray) -> npt.NDArray[np.bool_]:
+    """Tell the issues at which enough of the next day's weather is known."""
+    first = issue_hours - series.first_hour
+    known = np.asarray(np.isfinite(series.weather).any(axis=1), dtype=np.float64)
+    return np.asarray(np.nansum(window(known, first, 24, first + 24), axis=1) >= MIN_SEEN_HOURS)
 
 
 def _fields(weather: FloatArray) -> dict[str, FloatArray]:
