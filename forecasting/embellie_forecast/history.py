@@ -86,9 +86,9 @@ class ZoneHistory:
             return np.full(self.n_hours, np.nan)
         return np.asarray(np.sum(list(self.generation_mw.values()), axis=0), dtype=np.float64)
 
-    def has_weather(self) -> bool:
-        """Tell whether any hour has a weather forecast."""
-        return bool(np.isfinite(self.weather).any())
+    def has_forecasts(self) -> bool:
+        """Tell whether any hour has a forecast of weather, or an official one of wind and solar."""
+        return bool(np.isfinite(self.weather).any() or np.isfinite(self.official_mw).any())
 
     def has_weather_by_lead(self) -> bool:
         """Tell whether at least half of the hours with a day's weather have that of all days ahead too."""

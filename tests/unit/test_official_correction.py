@@ -15,19 +15,20 @@ from embellie_forecast.models.inputs import prepare
 from embellie_forecast.models.official import corrected
 from embellie_forecast.models.targets import Kernel, Settings, Target, WeatherUse
 from embellie_forecast.models.walk import Conditions, Walk, walk
+from embellie_forecast.models.zone import usable_weather
 
 MIDNIGHT = hour_of(datetime(2021, 6, 1, tzinfo=UTC))
 PAST = load_carried("US-CISO").since(MIDNIGHT - 120 * 24).known_until(MIDNIGHT + 40 * 24, MIDNIGHT + 40 * 24)
 ISSUES = MIDNIGHT + 24 * np.arange(-20, 36, dtype=np.int64)
 BEGAN = MIDNIGHT - 20 * 24
 LATENCY = 6
+FAST = Settings(kernels=(Kernel(gamma=0.005, alpha=0.1),), max_training_days=90, refit_days=28)
 
 
 @pytest.fixture(scope="module")
 def walked() -> Walk:
-    fast = Settings(kernels=(Kernel(gamma=0.005, alpha=0.1),), max_training_days=90, refit_days=28)
     conditions = Conditions(weather=WeatherUse.NONE, latency_hours=LATENCY)
-    return walk(prepare(PAST, Target.DIRECT), ISSUES, conditions, fast)
+    return walk(prepare(PAST, Target.DIRECT), ISSUES, conditions, FAST)
 
 
 def telling(values: Callable[[FloatArray], FloatArray]) -> ZoneHistory:
@@ -42,9 +43,9 @@ def first_day(walked: Walk, history: ZoneHistory, weather: WeatherUse = WeatherU
     return corrected(walked, prepare(history, Target.DIRECT), weather, LATENCY).kernel[:, :24]
 
 
-def error(walked: Walk, said: FloatArray) -> float:
-    """Of the issues after the first weeks [%]."""
-    return 100.0 * float(np.nanmean(np.abs(np.expm1(said - walked.outcome[:, :24])[20:])))
+def error(walked: Walk, said: FloatArray, first: int = 20) -> float:
+    """Of the issues from one on, by default after the first weeks [%]."""
+    return 100.0 * float(np.nanmean(np.abs(np.expm1(said - walked.outcome[:, :24])[first:])))
 
 
 def test_an_official_forecast_that_has_come_for_three_weeks_lowers_the_error_of_the_day_ahead(walked: Walk) -> None:
@@ -70,6 +71,18 @@ def test_one_absurd_day_moves_the_forecast_no_further_than_a_large_honest_change
     )
     np.testing.assert_array_equal(said[:40], honest[:40])
     assert np.abs(said[40] - plain[40]).max() < 3.0 * np.abs(honest - plain).max()
+
+
+def test_where_there_is_no_weather_the_official_forecast_is_learnt_from_all_the_same() -> None:
+    told = replace(PAST, weather=np.full_like(PAST.weather, np.nan), official_mw=telling(lambda came: came).official_mw)
+    assert usable_weather(told) is WeatherUse.DAY1
+    assert usable_weather(replace(told, official_mw=np.full_like(told.official_mw, np.nan))) is WeatherUse.NONE
+    late = ISSUES[-10:]
+    seeing, blind = (
+        walk(prepare(told, Target.DIRECT), late, Conditions(weather=weather), FAST)
+        for weather in (WeatherUse.DAY1, WeatherUse.NONE)
+    )
+    assert error(seeing, seeing.kernel[:, :24], 0) < error(blind, blind.kernel[:, :24], 0)
 
 
 def test_hours_that_it_does_not_reach_stay_as_they_were(walked: Walk) -> None:

@@ -182,11 +182,19 @@ def _weather(series: Series, now: IntArray, hours: int) -> dict[str, FloatArray]
     }
 
 
-def sees_weather(series: Series, issue_hours: IntArray) -> npt.NDArray[np.bool_]:
-    """Tell the issues at which enough of the next day's weather is known."""
+def sees_ahead(series: Series, issue_hours: IntArray) -> npt.NDArray[np.bool_]:
+    """Tell the issues that know enough of the next day's weather; before there was any, of the official forecast."""
     first = issue_hours - series.first_hour
-    known = np.asarray(np.isfinite(series.weather).any(axis=1), dtype=np.float64)
-    return np.asarray(np.nansum(window(known, first, 24, first + 24), axis=1) >= MIN_SEEN_HOURS)
+
+    def enough(known: npt.NDArray[np.bool_], hours: int, least: int) -> npt.NDArray[np.bool_]:
+        told = window(np.asarray(known, dtype=np.float64), first + 24 - hours, hours, first + 24)
+        return np.asarray(np.nansum(told, axis=1) >= least)
+
+    weather, official = (
+        np.asarray(np.isfinite(v).any(axis=1), dtype=bool) for v in (series.weather, series.official_mw)
+    )
+    never_any = ~enough(np.logical_or.accumulate(weather), 1, 1)
+    return enough(weather, 24, MIN_SEEN_HOURS) | (never_any & enough(official, 24, MIN_SEEN_HOURS))
 
 
 def _fields(weather: FloatArray) -> dict[str, FloatArray]:

@@ -17,7 +17,7 @@ from embellie_forecast.history import ZoneHistory, hour_of, instant_of
 from embellie_forecast.models.blend import blended, weights_for
 from embellie_forecast.models.conformal import calibrate
 from embellie_forecast.models.forecasts import TargetForecast, ZoneForecast, mean_of
-from embellie_forecast.models.inputs import IntArray, Series, level_at, outcomes, prepare, sees_weather, vectors
+from embellie_forecast.models.inputs import IntArray, Series, level_at, outcomes, prepare, sees_ahead, vectors
 from embellie_forecast.models.kernels import KernelModel, TooLittleDataError
 from embellie_forecast.models.mix import MixModel, fit_mix, predict_mix
 from embellie_forecast.models.official import corrected
@@ -144,7 +144,7 @@ def predict(model: ZoneModel, target: Target, series: Series, issue_hours: IntAr
 
     Where the weather ahead is not known, a model says it that never looks at any.
     """
-    seen = sees_weather(series, issue_hours) | (model.weather is WeatherUse.NONE)
+    seen = sees_ahead(series, issue_hours) | (model.weather is WeatherUse.NONE)
     out = np.empty((issue_hours.size, HORIZON_HOURS))
     for blind, rows in ((False, seen), (True, ~seen)):
         if rows.any():
@@ -216,7 +216,7 @@ def train_zone(
 
 def usable_weather(history: ZoneHistory) -> WeatherUse:
     """Return how much weather a history lets a model honestly learn from."""
-    if not history.has_weather():
+    if not history.has_forecasts():
         return WeatherUse.NONE
     return WeatherUse.LEADS if history.has_weather_by_lead() else WeatherUse.DAY1
 
