@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from embellie_forecast.sources.archive import Archive
-from embellie_forecast.sources.base import Source, SourceError
+from embellie_forecast.sources.base import Fault, Source, SourceError
 from embellie_forecast.sources.catalogue import SourceSpec, make_source
 from embellie_forecast.sources.files import Bundle, FileSource
 from embellie_forecast.sources.frame import HOUR, Readings
@@ -110,7 +110,9 @@ class Gatherer:
         begin = max(oldest - CHUNK, now - history - timedelta(hours=1))
         try:
             readings: Readings = source.read(begin, oldest, now=now)
-        except SourceError:
+        except SourceError as error:
+            if error.fault is Fault.MALFORMED:
+                self.http.forget_last()
             state.failures += 1
             return False
         before = len(archive.frame)

@@ -108,6 +108,19 @@ def test_what_a_clock_that_ran_ahead_has_left_behind_goes(tmp_path: Path) -> Non
     assert archive.frame.index.max() < pd.Timestamp(NOW)
 
 
+def test_a_page_that_came_instead_of_old_hours_is_not_kept_in_their_place(
+    feed_of: Callable[[str], Any], behaviour: Any, tmp_path: Path
+) -> None:
+    feed = feed_of("eia")
+    feed.http.cache = DiskCache(tmp_path / "responses")
+    gatherer, archive = Gatherer(feed.http, None), Archive(None, "eia")
+    archive.add(readings(NOW.replace(minute=0) - timedelta(days=60), [10.0]), now=NOW)
+    feed.server.behaviour = behaviour(body=lambda _body: b"<html>sign in to the guest network</html>")
+    assert not gatherer.older(feed.source, archive, NOW, timedelta(days=90))
+    feed.server.behaviour = behaviour()
+    assert gatherer.older(feed.source, archive, NOW, timedelta(days=90))
+
+
 def test_old_hours_are_asked_for_once_and_no_key_is_written_to_disk(
     feed_of: Callable[[str], Any], tmp_path: Path
 ) -> None:
