@@ -13,6 +13,7 @@ from embellie_forecast.history import ZoneHistory, hour_of
 from embellie_forecast.history_files import load_carried
 from embellie_forecast.models.inputs import prepare
 from embellie_forecast.models.official import corrected
+from embellie_forecast.models.series import issue_at
 from embellie_forecast.models.targets import Kernel, Settings, Target, WeatherUse
 from embellie_forecast.models.walk import Conditions, Walk, walk
 from embellie_forecast.models.zone import usable_weather
@@ -97,3 +98,13 @@ def test_in_its_first_two_weeks_and_without_any_forecast_allowed_nothing_is_adde
     history = telling(lambda came: came.copy())
     np.testing.assert_array_equal(first_day(walked, history)[:14], walked.kernel[:14, :24])
     np.testing.assert_array_equal(first_day(walked, history, WeatherUse.NONE), walked.kernel[:, :24])
+
+
+def test_a_model_that_is_never_refitted_is_not_corrected_either() -> None:
+    conditions = Conditions(weather=WeatherUse.DAY1, latency_hours=LATENCY, refit=False, frozen_hour=BEGAN)
+    silent = telling(lambda came: np.full_like(came, np.nan))
+    told, untold = (
+        issue_at(prepare(history, Target.DIRECT), ISSUES[-10:], conditions, FAST).point
+        for history in (telling(lambda came: came.copy()), silent)
+    )
+    np.testing.assert_array_equal(told, untold)

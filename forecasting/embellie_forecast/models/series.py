@@ -92,7 +92,8 @@ def issue_at(series: Series, hours: IntArray, conditions: Conditions, settings: 
 
 def _walked(series: Series, hours: IntArray, conditions: Conditions, settings: Settings) -> Walk:
     walked = walk(series, warmed_up(series, hours, settings), conditions, settings)
-    return corrected(walked, series, conditions.weather, conditions.latency_hours)
+    # The correction is fitted anew at each issue.
+    return corrected(walked, series, conditions.weather, conditions.latency_hours) if conditions.refit else walked
 
 
 def warmed_up(series: Series, hours: IntArray, settings: Settings) -> IntArray:
