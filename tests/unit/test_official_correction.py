@@ -86,6 +86,15 @@ def test_where_there_is_no_weather_the_official_forecast_is_learnt_from_all_the_
     assert error(seeing, seeing.kernel[:, :24], 0) < error(blind, blind.kernel[:, :24], 0)
 
 
+def test_a_source_that_is_told_only_later_changes_no_earlier_forecast(walked: Walk) -> None:
+    wind, both = (telling(lambda came: came.copy()) for _ in range(2))
+    wind.official_mw[:, 0] = np.nan
+    both.official_mw[: int(ISSUES[41]) - PAST.first_hour, 0] = np.nan
+    said = first_day(walked, wind)
+    assert (said[40] != walked.kernel[40, :24]).any()
+    np.testing.assert_array_equal(said[:40], first_day(walked, both)[:40])
+
+
 def test_hours_that_it_does_not_reach_stay_as_they_were(walked: Walk) -> None:
     history = telling(lambda came: came.copy())
     history.official_mw[int(ISSUES[40]) - PAST.first_hour + 8 :] = np.nan

@@ -26,33 +26,34 @@ PENALTY_DAYS = 3.0
 
 def corrected(walked: Walk, series: Series, weather: WeatherUse, latency_hours: int) -> Walk:
     """Return the walk with the first day of each issue corrected by what was known at it."""
-    sources = [k for k in range(series.official_mw.shape[1]) if np.isfinite(series.official_mw[:, k]).any()]
-    if weather is WeatherUse.NONE or not sources:
+    if weather is WeatherUse.NONE or not np.isfinite(series.official_mw).any():
         return walked
-    inputs = _inputs(walked, series, sources, latency_hours)
+    inputs = _inputs(walked, series, latency_hours)
     first_day = walked.kernel[:, :REACH_HOURS].copy()
     missed = np.clip(walked.outcome[:, :REACH_HOURS] - first_day, -MAX_ERROR, MAX_ERROR)
     for row, at in enumerate(walked.issue_hours.tolist()):
         past = known_issues(at, 0, walked.issue_hours, latency_hours)
         past &= walked.issue_hours >= at - 24 * MEMORY_DAYS
         seen, came = inputs[past].reshape(-1, inputs.shape[2]), missed[past].ravel()
-        use = np.isfinite(seen).all(axis=1) & np.isfinite(came)
-        here = np.isfinite(inputs[row]).all(axis=1)
-        if use.sum() < REACH_HOURS * MIN_ISSUES or not here.any():
+        # A source that has told nothing so far must not hide the other.
+        told = np.flatnonzero(np.isfinite(seen).any(axis=0))
+        seen, now = seen[:, told], inputs[row][:, told]
+        use, here = np.isfinite(seen).all(axis=1) & np.isfinite(came), np.isfinite(now).all(axis=1)
+        if told.size < 2 or use.sum() < REACH_HOURS * MIN_ISSUES or not here.any():
             continue
         spread = seen[use].std(axis=0) + 1e-9
         ridge = Ridge(alpha=REACH_HOURS * PENALTY_DAYS, fit_intercept=False)
         ridge.fit(np.clip(seen[use] / spread, -CLIP_SD, CLIP_SD), came[use])
-        first_day[row, here] += ridge.predict(np.clip(inputs[row, here] / spread, -CLIP_SD, CLIP_SD))
+        first_day[row, here] += ridge.predict(np.clip(now[here] / spread, -CLIP_SD, CLIP_SD))
     return replace(walked, kernel=np.concatenate([first_day, walked.kernel[:, REACH_HOURS:]], axis=1))
 
 
-def _inputs(walked: Walk, series: Series, sources: list[int], latency_hours: int) -> FloatArray:
+def _inputs(walked: Walk, series: Series, latency_hours: int) -> FloatArray:
     """Return changes against the day before: the model's, and the official ones over the load; (issues, 24, n)."""
     now = walked.issue_hours - series.first_hour
     usual_load = np.exp(mean_before(series.log_total, now - latency_hours, 168))[:, None]
     columns = [walked.kernel[:, :REACH_HOURS] - known_day(series, walked.issue_hours, latency_hours)]
-    for k in sources:
+    for k in range(series.official_mw.shape[1]):
         ahead, before = (
             window(series.official_mw[:, k], first, REACH_HOURS, first + REACH_HOURS) / usual_load
             for first in (now, now - REACH_HOURS)
