@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from embellie_forecast.sources.archive import Archive
-from embellie_forecast.sources.base import Source, SourceError
+from embellie_forecast.sources.base import Fault, Source, SourceError
 from embellie_forecast.sources.catalogue import SourceSpec, make_source
 from embellie_forecast.sources.files import Bundle, FileSource
 from embellie_forecast.sources.frame import HOUR, Readings
@@ -17,7 +17,8 @@ FIRST_WINDOW = timedelta(days=35)
 REVISED = timedelta(days=3)
 """Sources correct themselves for days: each question goes back this far."""
 CHUNK = timedelta(days=30)
-FAILURES_BEFORE_GIVING_UP = 3
+FAILURES_BEFORE_A_PAUSE = 3
+PAUSE = timedelta(hours=6)
 
 
 @dataclass(slots=True)
@@ -25,6 +26,8 @@ class _Backfill:
     """How the question for older history is going."""
 
     failures: int = 0
+    since: datetime | None = None
+    """When it was asked last."""
 
 
 class Gatherer:
@@ -90,7 +93,7 @@ class Gatherer:
             # A file may have been put right since it was last read, and what it tells may have ended years ago.
             begin = datetime(1970, 1, 1, tzinfo=UTC)
         try:
-            readings = source.read(begin, now, now=now)
+            readings = source.read(begin, now + source.foresight, now=now)
         except SourceError as error:
             notes.append(str(error))
             return
@@ -105,17 +108,24 @@ class Gatherer:
         """Ask for one more piece of older history; tell whether something was learned."""
         state = self._backfills.setdefault(archive.name, _Backfill())
         oldest = archive.oldest
-        if oldest is None or oldest <= now - history or state.failures >= FAILURES_BEFORE_GIVING_UP:
+        if oldest is None or oldest <= now - history:
             return False
+        if state.failures >= FAILURES_BEFORE_A_PAUSE:
+            if state.since is not None and abs(now - state.since) < PAUSE:
+                return False
+            state.failures = 0
+        state.since = now
         begin = max(oldest - CHUNK, now - history - timedelta(hours=1))
         try:
             readings: Readings = source.read(begin, oldest, now=now)
-        except SourceError:
+        except SourceError as error:
+            if error.fault is Fault.MALFORMED:
+                self.http.forget_last()
             state.failures += 1
             return False
         before = len(archive.frame)
         archive.add(readings, now=now)
         if len(archive.frame) == before:
             # The source has nothing older.
-            state.failures = FAILURES_BEFORE_GIVING_UP
+            state.failures = FAILURES_BEFORE_A_PAUSE
         return len(archive.frame) > before

@@ -86,9 +86,9 @@ class ZoneHistory:
             return np.full(self.n_hours, np.nan)
         return np.asarray(np.sum(list(self.generation_mw.values()), axis=0), dtype=np.float64)
 
-    def has_weather(self) -> bool:
-        """Tell whether any hour has a weather forecast."""
-        return bool(np.isfinite(self.weather).any())
+    def has_forecasts(self) -> bool:
+        """Tell whether any hour has a forecast of weather, or an official one of wind and solar."""
+        return bool(np.isfinite(self.weather).any() or np.isfinite(self.official_mw).any())
 
     def has_weather_by_lead(self) -> bool:
         """Tell whether at least half of the hours with a day's weather have that of all days ahead too."""
@@ -185,7 +185,7 @@ class ZoneHistory:
             first_hour=hour_of(frame.index[0].to_pydatetime()),
             lifecycle_g_per_kwh=_carbon(frame, LIFECYCLE_COLUMN, generation, notes),
             direct_g_per_kwh=_carbon(frame, DIRECT_COLUMN, generation, notes),
-            renewable_share=_share(frame, generation),
+            renewable_share=_share(frame, generation, notes),
             generation_mw=generation,
             weather=_bounded(frame, WEATHER_COLUMNS, WEATHER_BOUNDS),
             official_mw=_bounded(frame, OFFICIAL_COLUMNS, ((-METERING_NOISE_MW, MAX_SOURCE_MW),) * 2),
@@ -306,9 +306,11 @@ def _carbon(frame: pd.DataFrame, column: str, generation: Mapping[str, FloatArra
     return values
 
 
-def _share(frame: pd.DataFrame, generation: Mapping[str, FloatArray]) -> FloatArray:
+def _share(frame: pd.DataFrame, generation: Mapping[str, FloatArray], notes: list[str]) -> FloatArray:
     if SHARE_COLUMN in frame.columns:
         values = _numbers(frame, SHARE_COLUMN) / 100.0
+        if 0.0 < np.nanmax(values, initial=0.0) <= 0.01:
+            notes.append(f"{SHARE_COLUMN} is never over 1 %: is it a fraction instead of percent?")
         with np.errstate(invalid="ignore"):
             return np.where((values >= 0.0) & (values <= 1.0), values, np.nan)
     return renewable_share(generation) if generation else np.full(len(frame), np.nan)

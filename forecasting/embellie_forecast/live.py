@@ -199,6 +199,8 @@ class LiveFeed:
             return grid
         if zone.weather.kind == "openmeteo" and points:
             weather = weather.join([self._by_lead(zone, points, now, day, future) for day in LEAD_DAYS], how="outer")
+        # A file may hold weather too; the zone has named another source of it.
+        grid = grid.drop(columns=weather.columns, errors="ignore")
         return grid.join(weather[weather.index >= grid.index[0]], how="outer")
 
     def _by_lead(

@@ -40,7 +40,7 @@ def issued(folder: Path, zone: str) -> IssuedSeries:
     history = read_history(folder / f"{zone}.csv.gz")
     todo = plan(Protocol.CARBONCAST, Target.LIFECYCLE, history)
     conditions = Conditions(
-        weather=WeatherUse.DAY1 if history.has_weather() else WeatherUse.NONE, train_from_hour=todo.train_from_hour
+        weather=WeatherUse.DAY1 if history.has_forecasts() else WeatherUse.NONE, train_from_hour=todo.train_from_hour
     )
     return issue_at(prepare(history, Target.LIFECYCLE, todo.truth), todo.issue_hours, conditions, Settings())
 

@@ -25,6 +25,7 @@ WHOLE = replace(
     CARRIED,
     weather_ahead=np.stack([CARRIED.weather + day for day in LEAD_DAYS], axis=1),
     marginal_g_per_kwh=CARRIED.direct_g_per_kwh * 1.7,
+    official_mw=np.stack([CARRIED.generation_mw["solar"], CARRIED.generation_mw["wind"]], axis=1) * 1.1,
 )
 FAST = Settings(kernels=(Kernel(gamma=0.005, alpha=0.1),), max_training_days=50, warm_up_days=16, refit_days=7)
 WAYS = ("shifted", "scrambled", "gone", "absurd")

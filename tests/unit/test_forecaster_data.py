@@ -267,6 +267,18 @@ def test_an_intensity_that_cannot_be_is_unknown_and_counted() -> None:
     assert any("3 values" in note for note in history.notes)
 
 
+def test_a_renewable_share_that_is_told_as_a_fraction_is_asked_about() -> None:
+    index = pd.date_range("2021-01-01", periods=48, freq="h", tz="UTC")
+    said = {
+        scale: ZoneHistory.from_frame(
+            pd.DataFrame({"re_pct": scale * np.linspace(0.1, 0.9, 48)}, index=index), zone="x"
+        )
+        for scale in (1.0, 100.0)
+    }
+    assert any("re_pct is never over 1 %" in note for note in said[1.0].notes)
+    assert not said[100.0].notes
+
+
 def test_a_year_of_zeros_amid_good_years_is_unknown_and_spoils_neither() -> None:
     data = frame(3 * 8760)
     year = slice(8760, 2 * 8760)

@@ -29,8 +29,8 @@ from embellie_forecast.models.inputs import prepare
 from embellie_forecast.models.series import issue_at
 from embellie_forecast.models.splice import spliced
 from embellie_forecast.models.targets import Kernel
-from embellie_forecast.models.walk import Conditions, Walk
-from embellie_forecast.models.zone import ZoneModel, usable_weather
+from embellie_forecast.models.walk import Conditions, Walk, walk
+from embellie_forecast.models.zone import ZoneModel, predict, usable_weather
 
 UNTIL = datetime(2021, 7, 1, tzinfo=UTC)
 SMALL = Settings(
@@ -122,6 +122,26 @@ def test_missing_weather_is_answered_without_it(history: ZoneHistory, model: Zon
     blind = replace(history, weather=np.full(history.weather.shape, np.nan)).since(hour_of(UNTIL) - 48)
     forecast = issue(model, blind, at=at).targets[Target.LIFECYCLE]
     assert np.abs(forecast.median - truth_after(history, at)).mean() < 80.0
+
+
+def test_where_the_weather_ahead_has_stopped_coming_a_model_answers_that_never_looked_at_any(
+    history: ZoneHistory, model: ZoneModel
+) -> None:
+    present = hour_of(UNTIL)
+    series = prepare(history.known_until(present, present), Target.LIFECYCLE)
+    now = np.array([present], dtype=np.int64)
+    without = train_zone(history, until=UNTIL, weather=WeatherUse.NONE, settings=SMALL, targets=(Target.LIFECYCLE,))
+    assert model.weather is WeatherUse.DAY1
+    np.testing.assert_array_equal(predict(model, *(ask := (Target.LIFECYCLE, series, now))), predict(without, *ask))
+    issues = present + 24 * np.arange(-8, 8, dtype=np.int64)
+    told = history.weather.copy()
+    told[present - history.first_hour :] = np.nan
+    stopped = prepare(replace(history, weather=told), Target.LIFECYCLE)
+    seeing, blind = (
+        walk(stopped, hours, Conditions(weather=weather), SMALL)
+        for hours, weather in ((issues, WeatherUse.DAY1), (issues[8:], WeatherUse.NONE))
+    )
+    np.testing.assert_array_equal(seeing.kernel[8:], blind.kernel)
 
 
 def test_too_little_data_is_said_and_never_trained_on(history: ZoneHistory) -> None:

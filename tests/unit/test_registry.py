@@ -133,6 +133,15 @@ def test_a_model_of_another_installation_is_refused(model: ZoneModel, stored: Pa
         Registry(elsewhere).load("US-PJM")
 
 
+@pytest.mark.parametrize("left", [b"", b"short"])
+def test_a_key_that_a_full_disk_has_cut_short_seals_nothing(left: bytes, model: ZoneModel, tmp_path: Path) -> None:
+    (tmp_path / KEY_FILE).write_bytes(left)
+    Registry(tmp_path).save(model)
+    assert len((tmp_path / KEY_FILE).read_bytes()) == 32
+    assert (tmp_path / KEY_FILE).stat().st_mode & 0o077 == 0
+    assert Registry(tmp_path).load("US-PJM").zone == "US-PJM"
+
+
 @pytest.mark.parametrize("zone", ["", "../US-PJM", "a/b", ".hidden", "x" * 200])
 def test_a_zone_name_cannot_leave_the_folder(zone: str, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="no zone name"):

@@ -50,7 +50,7 @@ def _judge(path: Path, request: Request) -> dict[str, Any]:
     todo = plan(request.protocol, request.target, history)
     settings = request.settings or Settings()
     # What the file lacks cannot be looked at; the result says which weather was really used.
-    weather = request.weather if history.has_weather() else WeatherUse.NONE
+    weather = request.weather if history.has_forecasts() else WeatherUse.NONE
     conditions = Conditions(
         weather=weather,
         latency_hours=request.latency_hours,

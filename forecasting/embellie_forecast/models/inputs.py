@@ -27,6 +27,8 @@ WIND, TEMP, DEWPOINT, SUN, RAIN = range(5)
 COMFORT_C = 18.0
 """Above it cooling begins to drive the load."""
 WEATHER_STEP_HOURS = 3
+MIN_SEEN_HOURS = 18
+"""With the weather of fewer hours of the day ahead, a model that looks at weather is worse than one that does not."""
 AHEAD = "_ahead"
 """Ends the name of a group of weather of days 2 to 4."""
 
@@ -178,6 +180,21 @@ def _weather(series: Series, now: IntArray, hours: int) -> dict[str, FloatArray]
         name: _coarse(window(values, now - 24, 24 + hours, limit), WEATHER_STEP_HOURS)
         for name, values in _fields(series.weather).items()
     }
+
+
+def sees_ahead(series: Series, issue_hours: IntArray) -> npt.NDArray[np.bool_]:
+    """Tell the issues that know enough of the next day's weather; before there was any, of the official forecast."""
+    first = issue_hours - series.first_hour
+
+    def enough(known: npt.NDArray[np.bool_], hours: int, least: int) -> npt.NDArray[np.bool_]:
+        told = window(np.asarray(known, dtype=np.float64), first + 24 - hours, hours, first + 24)
+        return np.asarray(np.nansum(told, axis=1) >= least)
+
+    weather, official = (
+        np.asarray(np.isfinite(v).any(axis=1), dtype=bool) for v in (series.weather, series.official_mw)
+    )
+    never_any = ~enough(np.logical_or.accumulate(weather), 1, 1)
+    return enough(weather, 24, MIN_SEEN_HOURS) | (never_any & enough(official, 24, MIN_SEEN_HOURS))
 
 
 def _fields(weather: FloatArray) -> dict[str, FloatArray]:

@@ -10,6 +10,7 @@ from embellie_forecast.history import ZoneHistory
 from embellie_forecast.models.blend import blend, blended, weights_for
 from embellie_forecast.models.conformal import calibrate
 from embellie_forecast.models.inputs import IntArray, Series, prepare
+from embellie_forecast.models.official import corrected
 from embellie_forecast.models.targets import HORIZON_HOURS, QUANTILE_LEVELS, Settings, Target
 from embellie_forecast.models.walk import Conditions, Walk, walk
 from embellie_forecast.models.zone import usable_weather
@@ -60,7 +61,7 @@ def issue_points(history: ZoneHistory, target: Target, hours: IntArray) -> Float
     points = np.empty((hours.size, HORIZON_HOURS))
     for phase in np.unique(hours % 24).tolist():
         rows = np.flatnonzero(hours % 24 == phase)
-        walked = walk(series, warmed_up(series, hours[rows], settings), conditions, settings)
+        walked = _walked(series, hours[rows], conditions, settings)
         # The issues of the warm-up come first, and only the weights look at them.
         for row, hour in zip(range(-rows.size, 0), hours[rows].tolist(), strict=True):
             weights = weights_for(walked, hour, conditions.latency_hours, settings)
@@ -70,7 +71,7 @@ def issue_points(history: ZoneHistory, target: Target, hours: IntArray) -> Float
 
 def issue_at(series: Series, hours: IntArray, conditions: Conditions, settings: Settings) -> IssuedSeries:
     """Issue at `hours`, which share an hour of day, after a warm-up that the blend and the quantiles learn from."""
-    walked = walk(series, warmed_up(series, hours, settings), conditions, settings)
+    walked = _walked(series, hours, conditions, settings)
     point = blend(walked, conditions.latency_hours, settings)
     keep = np.isin(walked.issue_hours, hours)
     return IssuedSeries(
@@ -87,6 +88,12 @@ def issue_at(series: Series, hours: IntArray, conditions: Conditions, settings: 
         unmodelled=len(walked.unmodelled.intersection(hours.tolist())),
         fit_seconds=walked.fit_seconds,
     )
+
+
+def _walked(series: Series, hours: IntArray, conditions: Conditions, settings: Settings) -> Walk:
+    walked = walk(series, warmed_up(series, hours, settings), conditions, settings)
+    # The correction is fitted anew at each issue.
+    return corrected(walked, series, conditions.weather, conditions.latency_hours) if conditions.refit else walked
 
 
 def warmed_up(series: Series, hours: IntArray, settings: Settings) -> IntArray:

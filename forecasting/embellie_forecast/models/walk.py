@@ -6,12 +6,12 @@ hour of outcome had been published before the block began.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from embellie_forecast.factors import FloatArray
-from embellie_forecast.models.inputs import IntArray, Series, known_day, level_at, outcomes, vectors
+from embellie_forecast.models.inputs import IntArray, Series, known_day, level_at, outcomes, sees_ahead, vectors
 from embellie_forecast.models.kernels import KernelModel, TooLittleDataError, fit
 from embellie_forecast.models.targets import HORIZON_HOURS, Settings, WeatherUse
 
@@ -126,6 +126,11 @@ def walk(series: Series, issue_hours: IntArray, conditions: Conditions, settings
         else:
             at = where[rows]
             kernel[rows] = level[at] + model.predict({k: v[at] for k, v in groups.items()})
+    blind = ~sees_ahead(series, issue_hours)
+    if conditions.weather is not WeatherUse.NONE and blind.any():
+        without = walk(series, issue_hours[blind], replace(conditions, weather=WeatherUse.NONE), settings)
+        kernel[blind] = without.kernel
+        fits, seconds = fits + without.fits, seconds + without.fit_seconds
     return Walk(
         issue_hours=issue_hours,
         kernel=kernel,

@@ -7,7 +7,7 @@ the first issue at that hour (about 0.1 s) and kept.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -17,9 +17,10 @@ from embellie_forecast.history import ZoneHistory, hour_of, instant_of
 from embellie_forecast.models.blend import blended, weights_for
 from embellie_forecast.models.conformal import calibrate
 from embellie_forecast.models.forecasts import TargetForecast, ZoneForecast, mean_of
-from embellie_forecast.models.inputs import IntArray, Series, level_at, outcomes, prepare, vectors
+from embellie_forecast.models.inputs import IntArray, Series, level_at, outcomes, prepare, sees_ahead, vectors
 from embellie_forecast.models.kernels import KernelModel, TooLittleDataError
 from embellie_forecast.models.mix import MixModel, fit_mix, predict_mix
+from embellie_forecast.models.official import corrected
 from embellie_forecast.models.splice import spliced
 from embellie_forecast.models.targets import HORIZON_HOURS, QUANTILE_LEVELS, Settings, Target, WeatherUse
 from embellie_forecast.models.walk import Conditions, Walk, fit_at, naive, walk
@@ -65,7 +66,7 @@ class ZoneModel:
     banks: Mapping[Target, Bank]
     data_sources: tuple[Mapping[str, str], ...] = ()
     """Where the history came from: name, licence, attribution, hash."""
-    _fitted: dict[tuple[Target, int], KernelModel] = field(default_factory=dict)
+    _fitted: dict[tuple[Target, int, WeatherUse], KernelModel] = field(default_factory=dict)
     _extended: dict[Target, Bank] = field(default_factory=dict)
     _mixes: dict[int, MixModel | None] = field(default_factory=dict)
 
@@ -83,12 +84,13 @@ class ZoneModel:
         """Return what the model may know at an issue."""
         return Conditions(weather=self.weather, latency_hours=self.latency_hours)
 
-    def fitted(self, target: Target, phase: int) -> KernelModel:
-        """Return the regressions of a target for issues at hour of day `phase` (UTC)."""
-        key = (target, phase)
+    def fitted(self, target: Target, phase: int, *, blind: bool = False) -> KernelModel:
+        """Return the regressions of a target for issues at hour of day `phase` (UTC); `blind`: without weather."""
+        conditions = replace(self.conditions(), weather=WeatherUse.NONE) if blind else self.conditions()
+        key = (target, phase, conditions.weather)
         if key not in self._fitted:
             series = prepare(self.history, target)
-            fresh = fit_at(series, self.until_hour, phase, self.conditions(), self.settings)
+            fresh = fit_at(series, self.until_hour, phase, conditions, self.settings)
             while len(self._fitted) >= MAX_FITTED:
                 self._fitted.pop(next(iter(self._fitted)))
             self._fitted[key] = fresh
@@ -138,9 +140,21 @@ class ZoneModel:
 
 
 def predict(model: ZoneModel, target: Target, series: Series, issue_hours: IntArray) -> FloatArray:
-    """Return the fitted model's forecast of issues that share an hour of day; shape (issues, 96)."""
-    groups = vectors(series, issue_hours, model.weather, model.latency_hours)
-    fitted = model.fitted(target, int(issue_hours[0] % 24))
+    """Return the fitted model's forecast of issues that share an hour of day; shape (issues, 96).
+
+    Where the weather ahead is not known, a model says it that never looks at any.
+    """
+    seen = sees_ahead(series, issue_hours) | (model.weather is WeatherUse.NONE)
+    out = np.empty((issue_hours.size, HORIZON_HOURS))
+    for blind, rows in ((False, seen), (True, ~seen)):
+        if rows.any():
+            out[rows] = _predict(model, target, series, issue_hours[rows], blind=blind)
+    return out
+
+
+def _predict(model: ZoneModel, target: Target, series: Series, issue_hours: IntArray, *, blind: bool) -> FloatArray:
+    fitted = model.fitted(target, int(issue_hours[0] % 24), blind=blind)
+    groups = vectors(series, issue_hours, WeatherUse.NONE if blind else model.weather, model.latency_hours)
     groups |= {
         name: np.full((issue_hours.size, mean.size), np.nan)
         for name, mean in fitted.scaling.mean.items()
@@ -202,7 +216,7 @@ def train_zone(
 
 def usable_weather(history: ZoneHistory) -> WeatherUse:
     """Return how much weather a history lets a model honestly learn from."""
-    if not history.has_weather():
+    if not history.has_forecasts():
         return WeatherUse.NONE
     return WeatherUse.LEADS if history.has_weather_by_lead() else WeatherUse.DAY1
 
@@ -273,9 +287,9 @@ def _issue_target(model: ZoneModel, target: Target, series: Series, at_hour: int
     now = np.array([at_hour], dtype=np.int64)
     hours = np.concatenate([bank.issue_hours, now])
     kernel = np.concatenate([bank.kernel, predict(model, target, series, now)])
-    walked = as_walk(series, hours, kernel, model.latency_hours)
+    walked = as_walk(model, series, hours, kernel)
     row = hours.size - 1
-    blended_rows = np.where(np.isfinite(kernel), kernel, walked.week_mean)
+    blended_rows = np.where(np.isfinite(walked.kernel), walked.kernel, walked.week_mean)
     blended_rows[row] = blended(walked, row, weights_for(walked, at_hour, model.latency_hours, model.settings))
     quantiles = calibrate(hours, blended_rows, walked.outcome, model.latency_hours, model.settings)[row]
     values = np.sort(target.from_scale(quantiles), axis=0)
@@ -289,10 +303,10 @@ def _issue_target(model: ZoneModel, target: Target, series: Series, at_hour: int
     )
 
 
-def as_walk(series: Series, hours: IntArray, kernel: FloatArray, latency_hours: int) -> Walk:
-    """Return past forecasts together with the naive ones and with what came true."""
-    persistence, weekly, week_mean = naive(series, hours, latency_hours)
-    return Walk(
+def as_walk(model: ZoneModel, series: Series, hours: IntArray, kernel: FloatArray) -> Walk:
+    """Return a model's forecasts, corrected, together with the naive ones and with what came true."""
+    persistence, weekly, week_mean = naive(series, hours, model.latency_hours)
+    walked = Walk(
         issue_hours=hours,
         kernel=kernel,
         persistence=persistence,
@@ -301,6 +315,7 @@ def as_walk(series: Series, hours: IntArray, kernel: FloatArray, latency_hours: 
         outcome=outcomes(series, hours),
         fits=0,
     )
+    return corrected(walked, series, model.weather, model.latency_hours)
 
 
 def _skill(target: Target, walked: Walk, point: FloatArray, at_hour: int) -> int | None:

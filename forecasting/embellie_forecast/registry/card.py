@@ -23,7 +23,7 @@ def history_hash(history: ZoneHistory) -> str:
     digest = hashlib.sha256(str(history.first_hour).encode())
     for values in (history.lifecycle_g_per_kwh, history.direct_g_per_kwh, history.renewable_share, history.weather):
         digest.update(np.ascontiguousarray(np.nan_to_num(values, nan=-1.0)).tobytes())
-    for known in (history.marginal_g_per_kwh, history.weather_ahead):
+    for known in (history.official_mw, history.marginal_g_per_kwh, history.weather_ahead):
         if known is not None:
             digest.update(np.ascontiguousarray(np.nan_to_num(known, nan=-1.0)).tobytes())
     for name in sorted(history.generation_mw):
@@ -66,7 +66,7 @@ def _scores(model: ZoneModel, target: Target) -> dict[str, Any]:
     """Return scores of the issues at 00 UTC before `until`, made by models that had not seen them."""
     bank = model.banks[target]
     at = bank.issue_hours % 24 == 0
-    walked = as_walk(prepare(model.history, target), bank.issue_hours[at], bank.kernel[at], model.latency_hours)
+    walked = as_walk(model, prepare(model.history, target), bank.issue_hours[at], bank.kernel[at])
     point = blend(walked, model.latency_hours, model.settings)
     quantiles = calibrate(walked.issue_hours, point, walked.outcome, model.latency_hours, model.settings)
     # The first issues calibrate the others.

@@ -8,7 +8,6 @@ The key lies beside the models and is readable by its owner only, so a file from
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 from datetime import datetime
@@ -28,6 +27,7 @@ from embellie_forecast.registry.packing import pack, unpack
 FORMAT = 1
 MAGIC = b"EMBELLIE-MODEL"
 KEY_FILE = ".installation-key"
+KEY_BYTES = 32
 MAX_BYTES = 256 * 1024 * 1024
 _ZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -127,13 +127,9 @@ class Registry:
         return hmac.new(self._key(), packed, hashlib.sha256).hexdigest()
 
     def _key(self) -> bytes:
-        """Return this installation's key; make one at the first use."""
+        """Return this installation's key; make one at the first use, and where a full disk has cut it short."""
         path = self._folder / KEY_FILE
-        try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        except FileExistsError:
-            return path.read_bytes()
-        with os.fdopen(handle, "wb") as file:
-            key = secrets.token_bytes(32)
-            file.write(key)
-        return key
+        if not path.exists() or path.stat().st_size != KEY_BYTES:
+            replace_bytes(path, secrets.token_bytes(KEY_BYTES))
+        # As it lies there: another process may have made one at the same time.
+        return path.read_bytes()

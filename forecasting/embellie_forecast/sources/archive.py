@@ -11,11 +11,15 @@ import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from embellie_forecast.sources.frame import BOUNDS, KEEP, Readings
+from embellie_forecast.sources.guard import measured_columns
 
 KEEP_FINE = timedelta(days=60)
+AHEAD = timedelta(days=4)
+"""Forecasts are kept so far past now."""
 EXTRA = ("estimated", "known_at")
 
 
@@ -54,8 +58,13 @@ class Archive:
 
     @property
     def newest(self) -> datetime | None:
-        """The newest hour that is there; None while it is empty."""
-        return None if self.frame.empty else self.frame.index[-1].to_pydatetime()
+        """The newest hour of which something was measured, in an archive of forecasts the newest; None: there is none.
+
+        Forecasts that still come must not hide that the readings do not.
+        """
+        known = self.frame[measured_columns(self.frame) or [name for name in self.frame.columns if name in BOUNDS]]
+        known = known.dropna(how="all")
+        return None if known.empty else known.index[-1].to_pydatetime()
 
     @property
     def oldest(self) -> datetime | None:
@@ -68,7 +77,10 @@ class Archive:
         merged = fresh.combine_first(self.frame) if not self.frame.empty else fresh
         merged = self._known_since(merged)
         # What a clock that ran ahead has left behind would look like the future: it goes.
-        merged = merged[merged.index <= pd.Timestamp(now + timedelta(hours=1))].sort_index()
+        future = merged.index > pd.Timestamp(now + timedelta(hours=1))
+        merged.loc[future, measured_columns(merged)] = np.nan
+        told = merged[[name for name in merged.columns if name in BOUNDS]].notna().any(axis=1)
+        merged = merged[~future | (told & (merged.index <= pd.Timestamp(now + AHEAD)))].sort_index()
         merged = merged[merged.index > merged.index.max() - (KEEP if self._hourly else KEEP_FINE)]
         merged.index.name = "begin_utc"
         self.frame = merged

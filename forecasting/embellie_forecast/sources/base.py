@@ -61,6 +61,11 @@ class Source(Protocol):
         """How long after the end of a slot its value is usually there."""
         ...
 
+    @property
+    def foresight(self) -> timedelta:
+        """How far past now its forecasts reach; nothing where it only measures."""
+        ...
+
     def read(self, begin: datetime, end: datetime, *, now: datetime) -> "Readings":
         """Return what is known at `now` about [begin, end), UTC.
 

@@ -41,6 +41,7 @@ class Eco2mix:
 
     name = "RTE eco2mix (FR)"
     usual_delay = timedelta(hours=2)
+    foresight = timedelta(0)
     licence = LICENCE
 
     def __init__(self, http: Http, *, url: str | None = None) -> None:

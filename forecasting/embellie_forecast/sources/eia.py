@@ -50,6 +50,7 @@ class Eia:
 
     licence = LICENCE
     usual_delay = timedelta(hours=26)
+    foresight = timedelta(0)
 
     def __init__(self, http: Http, area: str, *, url: str | None = None) -> None:
         self.name = f"EIA ({area})"

@@ -29,6 +29,7 @@ class ElectricityMaps:
 
     licence = LICENCE
     usual_delay = timedelta(hours=2)
+    foresight = timedelta(0)
 
     def __init__(self, http: Http, area: str, *, url: str | None = None) -> None:
         self.name = f"Electricity Maps ({area})"

@@ -57,6 +57,7 @@ class Entsoe:
 
     licence = LICENCE
     usual_delay = timedelta(hours=4)
+    foresight = timedelta(days=2)
 
     def __init__(self, http: Http, area: str, *, url: str | None = None) -> None:
         self.name = f"ENTSO-E ({area})"
@@ -80,7 +81,7 @@ class Entsoe:
                 Fault.NOT_CONFIGURED, f"{self.name}: ENTSO-E has no such area; try DE_LU, FR, ES or NL"
             ) from error
         rows = Rows(source=self.name, licence=LICENCE, step=timedelta(minutes=15))
-        self._document(rows, "A75", "A16", code, begin, end, token, now=now)
+        self._document(rows, "A75", "A16", code, begin, min(end, now), token, now=now)
         try:
             self._document(rows, "A69", "A01", code, begin, end, token, now=now)
         except SourceError as error:

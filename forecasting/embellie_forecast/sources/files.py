@@ -30,6 +30,7 @@ class FileSource:
 
     licence = OWN
     usual_delay = timedelta(hours=26)
+    foresight = timedelta(days=4)
 
     def __init__(self, path: Path, *, zone: str | None = None, label: str = "begin") -> None:
         if label not in {"begin", "end"}:
@@ -59,6 +60,7 @@ class Bundle:
 
     licence = OWN
     usual_delay = timedelta(hours=26)
+    foresight = timedelta(days=4)
 
     def __init__(self, folder: Path, area: str) -> None:
         self.name = f"bundle ({area})"

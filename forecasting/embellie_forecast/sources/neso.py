@@ -30,6 +30,7 @@ class Neso:
 
     name = "NESO (GB)"
     usual_delay = timedelta(hours=1)
+    foresight = timedelta(0)
     licence = LICENCE
 
     def __init__(self, http: Http, *, url: str | None = None) -> None:

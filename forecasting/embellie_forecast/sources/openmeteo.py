@@ -45,6 +45,7 @@ class OpenMeteo:
 
     licence = LICENCE
     usual_delay = timedelta(0)
+    foresight = timedelta(0)
 
     def __init__(self, http: Http, points: Sequence[Point], *, url: str | None = None) -> None:
         self.name = "Open-Meteo"

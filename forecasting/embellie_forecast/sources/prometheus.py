@@ -25,6 +25,7 @@ class PrometheusMeter:
 
     licence = LICENCE
     usual_delay = timedelta(minutes=15)
+    foresight = timedelta(0)
 
     def __init__(self, http: Http, query: str, *, unit: str = "kW", url: str | None = None) -> None:
         if unit not in SCALES:

@@ -49,6 +49,7 @@ class Http:
     check_clock: bool = True
     """Compare the Date header with `now`; off where the clock is a replay."""
     _session: requests.Session = field(default_factory=requests.Session, init=False, repr=False)
+    _last_kept: tuple[str, Params] | None = field(default=None, init=False, repr=False)
     _quiet_until: dict[str, float] = field(default_factory=dict, init=False, repr=False)
 
     def get(
@@ -68,6 +69,7 @@ class Http:
             SourceError: Everything else; the sentence names host and path, never the query.
         """
         if self.cache is not None and fresh_for:
+            self._last_kept = (url, params)
             kept = self.cache.get(url, params, now=now, fresh_for=fresh_for)
             if kept is not None:
                 return kept
@@ -86,10 +88,10 @@ class Http:
             self.cache.put(url, params, body, now=now)
         return body
 
-    def forget(self, url: str, *, params: Params = ()) -> None:
-        """Drop a cached body that turned out to be of no use."""
-        if self.cache is not None:
-            self.cache.drop(url, params)
+    def forget_last(self) -> None:
+        """Drop the last body that was kept: it turned out to be of no use, and is asked for again."""
+        if self.cache is not None and self._last_kept is not None:
+            self.cache.drop(*self._last_kept)
 
     def _persist(self, url: str, query: Params, headers: Mapping[str, str], *, source: str, now: datetime) -> bytes:
         for attempt in range(1, self.patience.attempts + 1):

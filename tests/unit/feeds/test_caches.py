@@ -108,6 +108,35 @@ def test_what_a_clock_that_ran_ahead_has_left_behind_goes(tmp_path: Path) -> Non
     assert archive.frame.index.max() < pd.Timestamp(NOW)
 
 
+def test_a_page_that_came_instead_of_old_hours_is_not_kept_in_their_place(
+    feed_of: Callable[[str], Any], behaviour: Any, tmp_path: Path
+) -> None:
+    feed = feed_of("eia")
+    feed.http.cache = DiskCache(tmp_path / "responses")
+    gatherer, archive = Gatherer(feed.http, None), Archive(None, "eia")
+    archive.add(readings(NOW.replace(minute=0) - timedelta(days=60), [10.0]), now=NOW)
+    feed.server.behaviour = behaviour(body=lambda _body: b"<html>sign in to the guest network</html>")
+    assert not gatherer.older(feed.source, archive, NOW, timedelta(days=90))
+    feed.server.behaviour = behaviour()
+    assert gatherer.older(feed.source, archive, NOW, timedelta(days=90))
+
+
+def test_old_hours_that_could_not_be_had_are_asked_for_again_hours_later(
+    feed_of: Callable[[str], Any], behaviour: Any
+) -> None:
+    feed = feed_of("eia")
+    gatherer, archive = Gatherer(feed.http, None), Archive(None, "eia")
+    archive.add(readings(NOW.replace(minute=0) - timedelta(days=60), [10.0]), now=NOW)
+    feed.server.behaviour = behaviour(reply=lambda *_: (403, {}, b""))
+    for _ in range(9):
+        assert not gatherer.older(feed.source, archive, NOW, timedelta(days=90))
+    assert len(feed.server.requests) == 3, "nor is a source that refuses asked twice a second"
+    feed.server.behaviour = behaviour()
+    assert not gatherer.older(feed.source, archive, NOW + HOUR, timedelta(days=90))
+    feed.http.check_clock = False
+    assert gatherer.older(feed.source, archive, NOW + 7 * HOUR, timedelta(days=90))
+
+
 def test_old_hours_are_asked_for_once_and_no_key_is_written_to_disk(
     feed_of: Callable[[str], Any], tmp_path: Path
 ) -> None:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weather of days 2 to 4: learned from forecasts that were as old as today's forecast of those days is."""
 
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from embellie_forecast.sources.transport import Http
 from embellie_forecast.zones import Zone
 from embellie_testbed.providers import NOW, Behaviour, Server, everything, truth_at
 
+HOUR = timedelta(hours=1)
 FRANCE = Zone(name="paris", grid_region="FR", primary=SourceSpec(kind="eco2mix"), weather=SourceSpec(kind="openmeteo"))
 TEMP = WEATHER_COLUMNS.index("wxfc_temp_c")
 
@@ -60,3 +63,14 @@ def test_without_previous_runs_a_days_weather_is_all_that_is_used(server: Server
     feed._gathered.http.patience = type(feed._gathered.http.patience)(attempts=1)
     history = feed.history(FRANCE, NOW).history
     assert usable_weather(history) is WeatherUse.DAY1
+
+
+def test_a_file_that_has_weather_too_gives_way_to_the_source_that_the_zone_names(
+    feed: LiveFeed, tmp_path: Path
+) -> None:
+    first = NOW.replace(minute=0) - timedelta(hours=72)
+    rows = [f"{first + k * HOUR:%Y-%m-%dT%H:%M:%SZ},{300 + k % 7},-40" for k in range(72)]
+    (tmp_path / "grid.csv").write_text("timestamp_utc,ci_direct_g_per_kwh,wxfc_temp_c\n" + "\n".join(rows))
+    zone = replace(FRANCE, primary=SourceSpec(kind="file", path=str(tmp_path / "grid.csv")))
+    history = feed.history(zone, NOW).history
+    assert np.nanmin(history.weather[:, TEMP]) > 0.0
