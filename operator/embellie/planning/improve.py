@@ -15,11 +15,11 @@ from embellie.planning.place import Place, Placer
 from embellie.planning.problem import IntArray, Prices
 from embellie.planning.room import Room
 
-_STALLED = 1e-5
+_STALLED = 1e-3
 """A round that improves the objective by less than this part of it is the last."""
 _MOST_EVICTED = 1000
-_TARGETS = 4
-"""So many places are tried for a job without one."""
+_TARGETS, _FEW = 4, 64
+"""So many places are tried for each job without one where these are few; else one."""
 
 
 class Improver:
@@ -51,10 +51,7 @@ class Improver:
             room, places = self.room.copy(), list(self.places)
             for share in (1.0, 0.0) if number else (0.0,):
                 self._placer.set_prices(self._prices, share)
-                order = rng.permutation(self._order.size)
-                # Who has no place looks first: others only get cheaper ones.
-                order = order[np.argsort([places[job] is not None for job in order], kind="stable")]
-                sweep(self._placer, room, places, order, stop)
+                sweep(self._placer, room, places, rng.permutation(self._order.size), stop)
             self._accept(room, places)
             if stop() or (number and before - self.cost <= _STALLED * abs(before)):
                 return
@@ -82,7 +79,7 @@ class Improver:
                 return
             if job in waiting and self.places[job] is None:
                 self._tried[job] = self._tried.get(job, 0) + 1
-                self._place_among(job, kept)
+                self._place_among(job, kept, _TARGETS if len(waiting) <= _FEW else 1)
             place = self.places[job]
             if place is not None and not jobs.pausable[job]:
                 placer.take(kept, place)
@@ -96,10 +93,10 @@ class Improver:
                 self._zone[job] = place.zone
                 self._runs_in[job, place.where] = True
 
-    def _place_among(self, job: int, kept: Room) -> None:
-        """Give a job a free place, else the cheapest one that pays of few in what those leave who never give way."""
+    def _place_among(self, job: int, kept: Room, targets: int) -> None:
+        """Give a job a free place, else the cheapest one that pays in what those leave who never give way."""
         target, left = self._placer.choose(self.room, np.array([job]))[0], kept.copy()
-        for _ in range(_TARGETS):
+        for _ in range(targets):
             target = target or self._placer.choose(left, np.array([job]))[0]
             if target is None or self._take(job, target):
                 return
