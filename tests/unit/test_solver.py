@@ -11,9 +11,13 @@ from small_problems import LIGHT, answer, instance, small, still
 
 from embellie.planning.audit import violations
 from embellie.planning.bound import lower_bound
+from embellie.planning.improve import Improver
 from embellie.planning.inputs import make_jobs, make_zones, no_prices, shifted, validated
+from embellie.planning.options import Compiled
 from embellie.planning.pauses import cheapest_parts, parts_of
+from embellie.planning.place import Place, Placer
 from embellie.planning.problem import Binding, Mode, Prices, Problem, Stage
+from embellie.planning.room import Room
 from embellie.planning.solver import Effort, solve
 
 
@@ -52,6 +56,35 @@ def test_restarts_never_make_a_plan_worse_and_end_where_it_is_proved_good() -> N
         again = answer(problem, effort=replace(LIGHT, restarts=4))
         assert np.array_equal(again.zone, often.zone)
         assert np.array_equal(again.start, often.start)
+
+
+def test_work_that_may_pause_makes_room_for_cheaper_work_where_it_can_run_in_other_hours() -> None:
+    problem = Problem(
+        edges_h=np.arange(5.0),
+        zones=make_zones(cost_per_kwh=[[1.0, 1.0, 5.0, 5.0]], gpus=[[2.0] * 4]),
+        jobs=make_jobs(
+            gpus=[2.0, 1.0],
+            power_kw=[2.0, 1.0],
+            duration_h=[2.0, 1.0],
+            unplaced_cost=[200.0, 50.0],
+            n_zones=1,
+            n_slots=4,
+            latest_start=[2, 0],
+            pausable=[True, False],
+        ),
+    )
+    placer = Placer(Compiled(problem))
+    room, first = Room(placer.c), np.array([0, 1])
+    in_the_cleanest_hours = Place(option=0, zone=0, where=first, limit_where=first, cost=4.0)
+    placer.take(room, in_the_cleanest_hours)
+    improver = Improver(placer, room, [in_the_cleanest_hours, None], no_prices(problem), np.arange(2))
+    improver.run(1, lambda: False)
+    long, short = improver.places
+    assert long is not None
+    assert short is not None
+    assert list(long.where) == [1, 2]
+    assert short.where == slice(0, 1)
+    assert improver.cost == 13.0
 
 
 def test_no_jobs_and_no_capacity_are_answered() -> None:

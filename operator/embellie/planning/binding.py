@@ -27,7 +27,7 @@ def binding_rows(placer: Placer, prices: Prices, places: list[Place | None]) -> 
     out = np.full(count, Binding.UNPLACED, dtype=np.int64)
     placer.set_prices(no_prices(problem))
     limit, floor = limit_prices(prices, c), by_zone(prices.floor, problem)
-    empty = Room(c)
+    empty, costs = Room(c), placer.true_costs(places)
     late = []
     for job, place in enumerate(places):
         if place is None:
@@ -41,7 +41,7 @@ def binding_rows(placer: Placer, prices: Prices, places: list[Place | None]) -> 
         batch = np.array(late[begin : begin + _CHUNK], dtype=np.int64)
         for job, own in zip(batch.tolist(), placer.choose(empty, batch), strict=True):
             place = places[job]
-            if own is None or place is None or own.cost >= placer.true_cost(job, place) * (1 - _SAME) - _SAME:
+            if own is None or place is None or own.cost >= costs[job] * (1 - _SAME) - _SAME:
                 out[job] = Binding.CHEAPER
                 continue
             row, dear = _dearest(placer, prices, limit, own)

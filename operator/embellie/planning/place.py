@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finding places: the cheapest free one of many jobs at once. Nothing is ever placed over a capacity."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -265,28 +266,19 @@ class Placer:
         if c.floored:
             room.serve(place.zone, place.where, sign * load_kw(c, o, place.where))
 
-    def true_cost(self, job: int, place: Place | None) -> float:
-        """Return what a job adds to the objective: no prices, with pauses and churn."""
-        told = self._told[job]
-        if told is None or told[0] is not place:
-            self._tell([(job, place)])
-            told = self._told[job]
-        return told[1] if told is not None else 0.0
+    def costs_of(self, jobs: IntArray, places: Sequence[Place | None]) -> FloatArray:
+        """Return what jobs add to the objective in these places: no prices, with pauses and churn, shape (n,)."""
+        cost = self.c.problem.jobs.unplaced_cost[jobs]
+        placed = [place for place in places if place is not None]
+        rows = np.array([place is not None for place in places], dtype=bool)
+        cost[rows] = Tally(self.c, jobs[rows], placed).costs(self._run_base, self._part_base, self._shape)
+        return cost
 
     def true_costs(self, places: list[Place | None]) -> list[float]:
         """Return what all jobs add to the objective."""
         told = self._told
-        self._tell([(job, p) for job, p in enumerate(places) if (t := told[job]) is None or t[0] is not p])
+        news = [job for job, place in enumerate(places) if (t := told[job]) is None or t[0] is not place]
+        costs = self.costs_of(np.array(news, dtype=np.int64), [places[job] for job in news])
+        for job, cost in zip(news, costs.tolist(), strict=True):
+            told[job] = (places[job], cost)
         return [t[1] if t is not None else 0.0 for t in told]
-
-    def _tell(self, news: list[tuple[int, Place | None]]) -> None:
-        """Work out what jobs cost in their places, and keep it."""
-        placed = [(job, place) for job, place in news if place is not None]
-        jobs = np.array([job for job, _ in placed], dtype=np.int64)
-        tally = Tally(self.c, jobs, [place for _, place in placed])
-        for (job, place), cost in zip(
-            placed, tally.costs(self._run_base, self._part_base, self._shape).tolist(), strict=True
-        ):
-            self._told[job] = (place, cost)
-        for job in (job for job, place in news if place is None):
-            self._told[job] = (None, float(self.c.problem.jobs.unplaced_cost[job]))
