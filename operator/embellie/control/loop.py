@@ -259,11 +259,10 @@ class Loop:
         if self._pauses is None:
             return ()
         known, now = self._actuation.known(), assembly.snapshot.now
-        records, resumed = self._pauses.turn(
+        records, resumed, under_way = self._pauses.turn(
             assembly, seen.view, seen.to_pause, known, in_flight, now, releases, self._heat.why
         )
-        for record in resumed:
-            self._heat.resumed(record.key.uid)
+        self._heat.keep_pauses(under_way)
         self._actuation.note(records, resumed)
         return records
 

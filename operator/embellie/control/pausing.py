@@ -68,6 +68,8 @@ class Pauses:
     resume: tuple[Resumption, ...] = ()
     standing: tuple[WorkloadRecord, ...] = ()
     """Jobs that stay paused."""
+    under_way: frozenset[str] = frozenset()
+    """uids of what stays paused or is told to pause; whatever else heat asked for will not come."""
 
 
 def declared(record: WorkloadRecord) -> Checkpoint | None:
@@ -182,6 +184,7 @@ def step(
     allowance = _Allowance(assembly, concerned, now)
     rises: Rises | None = None
     announce, suspend, withdraw, resume, standing = [], [], [], [], []
+    under_way: set[str] = set()
     for record in touched:
         uid = record.key.uid
         if uid in in_flight:
@@ -193,6 +196,7 @@ def step(
                 resume.append(Resumption(key=record.key, cell=record.annotations.get(names.CELL, ""), why=why))
             else:
                 standing.append(record)
+                under_way.add(uid)
             continue
         announced = record.annotations.get(names.PAUSE_BY)
         if record.waiting or record.held or record.finished:
@@ -201,11 +205,13 @@ def step(
         if announced is None:
             if uid in wanted and checkpoint is not None and allowance.allows(uid):
                 allowance.take(uid)
+                under_way.add(uid)
                 listeners = tuple(pod for pod in of_job[uid] if pod.hears)
                 announce.append(Announcement(key=record.key, by=now + checkpoint.takes, listeners=listeners))
-        elif uid not in wanted or checkpoint is None:
+        elif uid not in wanted or checkpoint is None or _enforcing(record, assembly) is None:
             withdraw.append(record.key)
         else:
+            under_way.add(uid)
             acknowledged = _is_acknowledged(record, of_job[uid], announced)
             by = parse_time(announced)
             if acknowledged or by is None or now >= by:
@@ -217,6 +223,7 @@ def step(
         withdraw=tuple(withdraw),
         resume=tuple(resume),
         standing=tuple(standing),
+        under_way=frozenset(under_way),
     )
 
 
@@ -271,8 +278,7 @@ def _may_resume(record: WorkloadRecord, assembly: Assembly, rises: Rises, wanted
     bound = pause_bound(record, assembly)
     if bound is None or now >= bound:
         return "its pause has lasted as long as a pause may"
-    policy = assembly.table.match(record)
-    if policy is None or policy.spec.mode != "enforce":
+    if _enforcing(record, assembly) is None:
         return "no enforcing policy covers it any more"
     cell = next((c for c in assembly.snapshot.cells if c.name == record.annotations.get(names.CELL, "")), None)
     zone = (

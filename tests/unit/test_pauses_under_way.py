@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of what the ladder asks to be paused: only pauses that are told or stand count as heat that goes."""
+
+from dataclasses import replace
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from embellie.cluster.client import ApiError
+from embellie.cluster.patches import format_time
+from embellie.cluster.switch import SwitchState
+from embellie.control.heat import HeatDesk
+from embellie.control.pause_desk import PauseDesk
+from embellie.control.pausing import Pauses, heat_loads, step
+from embellie.control.sensors import Readings
+from embellie.domain.snapshot import Quality, Reading, WorkloadKey
+from embellie.thermal.sensing import ZoneReadings
+from embellie.thermal.settings import Role
+from embellie_testbed.views import NOW, assembled, job, nodes, policy, running_pod, thermal_zone, view
+
+INLET = {"name": "inlet", "role": "Inlet", "unit": "Celsius", "query": "inlet"}
+ZONE = thermal_zone(
+    "west-r1", sensors=[INLET], limits={"inletHardCelsius": 32}, cooling={"riseMillikelvinPerKilowatt": 200}
+)
+
+
+class Row:
+    """A row of running Jobs that allow pauses, one a day; what is announced is written on them."""
+
+    def __init__(self, *names: str) -> None:
+        self.heat, self.now = HeatDesk(), NOW
+        self.jobs = [job(n, held=False, cell="west.west-r1", checkpoint="takes=1h", gpus=4) for n in names]
+
+    def turn(self, celsius: float, minutes: float = 1.0) -> Pauses:
+        """Let a turn pass in which the inlet reads so."""
+        self.now += timedelta(minutes=minutes)
+        inlet = Reading(value=celsius, age_s=1.0, quality=Quality.FRESH)
+        zones = {"west-r1": ZoneReadings(by_role={Role.INLET: inlet})}
+        readings = Readings(grid_power_kw={}, inlets={"west-r1": inlet}, supplies={}, problems={}, zones=zones)
+        self.heat.turn(self.now, [ZONE], readings, {"west-r1": 30.0}, {})
+        pods = [running_pod(f"{j.key.name}-p", "west-0", gpus=4, job_uid=j.key.uid) for j in self.jobs]
+        seen = view(*self.jobs, pods=pods, on=nodes())
+        made = assembled(view=seen, policies=(policy(maxPausesPerDay=1),), thermal_zones=(ZONE,), now=self.now)
+        self.heat.remember(made, heat_loads(made, self.jobs, pods, self.now))
+        pauses = step(made, self.jobs, pods, self.heat.wanted, (), self.now)
+        for announced in pauses.announce:
+            self._write(announced.key, {"embellie.io/pause-by": format_time(announced.by)})
+        for key in pauses.withdraw:
+            self._write(key, {})
+        self.heat.keep_pauses(pauses.under_way)
+        return pauses
+
+    def _write(self, key: WorkloadKey, notes: dict[str, str]) -> None:
+        said = {"embellie.io/cell": "west.west-r1", "embellie.io/checkpoint": "takes=1h", **notes}
+        self.jobs = [replace(j, annotations=said) if j.key == key else j for j in self.jobs]
+
+
+def names(pauses: Any) -> list[str]:
+    return [(one if isinstance(one, WorkloadKey) else one.key).name for one in pauses]
+
+
+def test_work_whose_pause_was_taken_back_is_not_told_again_before_the_ladder_has_come_to_pauses():
+    row = Row("train")
+    row.turn(25.0)
+    assert names(row.turn(32.5).announce) == ["train"]
+    assert any(names(row.turn(24.0).withdraw) == ["train"] for _ in range(60))
+    for _ in range(3):
+        row.turn(24.0, 5.0)
+    assert names(row.turn(31.2).announce) == [], "the first rung only closes admission"
+    assert row.heat.wanted == frozenset()
+
+
+def test_what_may_not_be_paused_any_more_today_does_not_count_as_heat_that_goes():
+    row = Row("a", "b")
+    row.turn(25.0)
+    assert names(row.turn(32.5).announce) == ["a"]
+    row.turn(32.5)
+    row.turn(32.5)  # the ladder knows of what runs from the turn before
+    assert row.heat.wanted == {row.jobs[0].key.uid}
+
+
+def test_an_announced_pause_is_taken_back_when_its_policy_goes_back_to_shadow():
+    due = format_time(NOW - timedelta(minutes=1))
+    train = job(held=False, cell="west.west-r1", checkpoint="takes=5m", pause_by=due)
+    for mode, suspended in (("enforce", ["train"]), ("shadow", [])):
+        found = policy(mode=mode, maxPausesPerDay=2)
+        made = assembled(view=view(train, on=nodes()), policies=(found,), thermal_zones=(ZONE,))
+        pauses = step(made, [train], (), {train.key.uid}, (), NOW)
+        assert (names(pauses.suspend), bool(pauses.withdraw)) == (suspended, not suspended)
+
+
+def test_a_paused_job_that_takes_its_label_off_goes_on():
+    train = job(flex="", cell="west.west-r1", checkpoint="takes=5m", paused_at=format_time(NOW))
+    made = assembled(view=view(train, on=nodes()), thermal_zones=(ZONE,))
+    assert names(step(made, [train], (), {train.key.uid}, (), NOW).resume) == ["train"]
+
+
+class Written:
+    """Stands in for what writes: notes each pause, and resumes nothing."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_args: self.calls.append(name) is None
+
+    def release(self, orders: Any) -> list[Any]:
+        assert not orders
+        return []
+
+
+def switch(*, locked: bool) -> Any:
+    state = SwitchState(exists=True, enabled=not locked, locked=locked, namespaces=frozenset())
+    return SimpleNamespace(read=lambda: state)
+
+
+def unreadable() -> SwitchState:
+    raise ApiError(0, "Unreachable", "no answer")
+
+
+@pytest.mark.parametrize(
+    ("held_by", "done"),
+    [
+        (switch(locked=False), ["announce", "suspend"]),
+        (switch(locked=True), ["withdraw"]),
+        (SimpleNamespace(read=unreadable), ["withdraw"]),
+    ],
+    ids=["open", "locked", "unreadable"],
+)
+def test_nothing_is_paused_while_an_uninstall_may_be_under_way_and_what_was_announced_is_taken_back(
+    held_by: Any, done: list[str]
+):
+    due = format_time(NOW - timedelta(minutes=1))
+    told = job("told", held=False, cell="west.west-r1", checkpoint="takes=5m", pause_by=due)
+    train = job("train", held=False, cell="west.west-r1", checkpoint="takes=5m")
+    seen = view(told, train, on=nodes())
+    made = assembled(view=seen, policies=(policy(maxPausesPerDay=2),), thermal_zones=(ZONE,))
+    written = Written()
+    events = SimpleNamespace(record=lambda _event: None)
+    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=held_by)  # type: ignore[arg-type]
+    desk.turn(made, seen, {told.key.uid, train.key.uid}, {}, (), NOW)
+    assert written.calls == done
