@@ -138,7 +138,7 @@ REFUSED = {
         "energypolicy", "weights", {"carbonPercent": 0}, "raise one of them, or remove weights to plan by carbon alone"
     ),
     "a cap below the knee": Refused("powercap", "capWatts", 400, "slower faster than it gets cheaper"),
-    "a cap of a card that does not exist": Refused("powercap", "capWatts", 9000, "less than or equal to 5000"),
+    "a cap of a card that does not exist": Refused("powercap", "capWatts", 90_000, "less than or equal to 10000"),
     "a cap without an end": Refused("powercap", "expiryTime", REMOVED, "spec.expiryTime: Required value"),
     "bonus work that waits less than patient work": Refused(
         "energypolicy", "bonusMaxDelaySeconds", 3600, "raise bonusMaxDelaySeconds or lower maxDelaySeconds"
