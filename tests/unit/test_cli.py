@@ -3,6 +3,7 @@
 
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -291,3 +292,15 @@ def test_a_missing_kubeconfig_is_a_sentence_and_no_traceback() -> None:
     result = CliRunner().invoke(cli, ["--kubeconfig", "/nowhere/at-all", "why", "job/x"])
     assert result.exit_code == 1
     assert result.output.startswith("Error: no access to a cluster")
+
+
+@pytest.mark.parametrize("text", [b"not: [yaml", b"[]", b"a word", b"\xb0\x00\xff", b"contexts: 1\nclusters: 2\n"])
+def test_a_file_that_is_no_kubeconfig_is_a_sentence_and_no_traceback(tmp_path: Path, text: bytes) -> None:
+    file = tmp_path / "config"
+    file.write_bytes(text)
+    for verb in (["why", "job/x"], ["plan"], ["release", "--all"]):
+        result = CliRunner().invoke(cli, ["--kubeconfig", str(file), *verb])
+        assert result.exit_code == 1
+        assert isinstance(result.exception, SystemExit)
+        assert "no access to a cluster" in result.stderr
+        assert "--kubeconfig" in result.stderr

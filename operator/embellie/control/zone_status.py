@@ -60,8 +60,8 @@ def grid_zone_status(
             "ForecastAvailable",
             False,
             "NoForecast",
-            f"There is no usable forecast for {zone.spec.grid_region or name}: work starts without waiting. Look at the "
-            "forecaster's log.",
+            f"There is no usable forecast for {zone.spec.grid_region or name}: work starts without waiting. "
+            "Look at the forecaster's log.",
         )
     elif forecast.rung in (Rung.LIVE, Rung.LAST_GOOD):
         issued = f"Issued {forecast.issued_at:%Y-%m-%d %H:%M} UTC."
