@@ -281,7 +281,7 @@ def late(handler: BaseHTTPRequestHandler) -> None:
         "absolute cold",
         "half",
         "late",
-    ],  # fmt: skip
+    ],
 )
 def test_a_bad_answer_puts_its_zone_at_its_worst_with_the_sensors_name_and_other_zones_go_on(
     server: Server, answer: Callable[[BaseHTTPRequestHandler], None], words: str
