@@ -293,7 +293,7 @@ def test_a_bad_answer_puts_its_zone_at_its_worst_with_the_sensors_name_and_other
         thermal_zone("bad", sensors=[{**INLET, "query": "bad"}], cooling={"riseMillikelvinPerKilowatt": 100}),
         thermal_zone("fine", sensors=[{**INLET, "query": "good"}], cooling={"riseMillikelvinPerKilowatt": 100}),
     ]
-    readings = SensorDesk(source(server.url, hurried=answer is late)).read((), zones, lambda _: 0.0)
+    readings = SensorDesk(source(server.url, hurried=answer is late)).read((), zones, {}, {})
     made = assembled(
         thermal_zones=tuple(zones),
         inlets=readings.inlets,
