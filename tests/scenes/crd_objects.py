@@ -202,6 +202,18 @@ REFUSED = {
         [{"name": "night", "heatKilowatts": 90, "fromHour": 22, "toHour": 22}],
         "write 0 and 24 for the whole day",
     ),
+    "a permit for days that are both hot and cold": Refused(
+        "thermalzone",
+        "rejectionCeilings",
+        [{"name": "hot", "heatKilowatts": 90, "outdoorFromCelsius": 30, "outdoorToCelsius": 20}],
+        "outdoorFromCelsius must be less than outdoorToCelsius, or the row never holds",
+    ),
+    "a permit for no river": Refused(
+        "thermalzone",
+        "rejectionCeilings",
+        [{"name": "warm", "heatKilowatts": 90, "riverFromCelsius": 25, "riverToCelsius": 25}],
+        "riverFromCelsius must be less than riverToCelsius, or the row never holds",
+    ),
     "a limit that melts": Refused("thermalzone", "limits.inletHardCelsius", 200, "less than or equal to 90"),
     "a ramp of zero": Refused("thermalzone", "startRampKilowattsPerMinute", 0, "greater than or equal to 1"),
     "a mode that does not exist": Refused("energypolicy", "mode", "dry-run", '"shadow", "enforce"'),
