@@ -77,6 +77,23 @@ def test_a_held_job_is_explained_in_six_lines() -> None:
     ]
 
 
+def test_a_paused_job_is_not_said_to_be_released_in_a_moment_or_to_lack_a_forecast() -> None:
+    stands = plan(State.PAUSED, Reason.HEAT_PAUSE, message="Paused because west has to make less heat.")
+    said = say({**stands, "spec": {**stands["spec"], "latestStartTime": at(-2)}}, job(held=True))
+    assert said == [
+        "job/train in team-a is paused since 10:00 UTC (2h ago).",
+        "Why: Paused because west has to make less heat. (HeatPause)",
+        "Start it now, against the limit: kubectl embellie go job/train -n team-a",
+    ]
+
+
+def test_a_running_job_that_was_told_to_write_its_checkpoint_says_by_when() -> None:
+    told = job(suspend=False, annotations={names.RELEASED_AT: at(-1), names.PAUSE_BY: at(0.5)})
+    assert say(plan(State.RELEASED, Reason.BEST_NOW), told)[-1] == (
+        "Its zone has to make less heat: once its checkpoint is written, at the latest 12:30 UTC, it is paused."
+    )
+
+
 @pytest.mark.parametrize(("stated", "wrong"), [("7 bananas", True), ("-1h", True), ("", True), ("9h30m", False)])
 def test_a_stated_duration_that_is_none_is_told_with_how_to_write_it(stated: str, wrong: bool) -> None:
     why = say(plan(), job(held=True, annotations={names.DURATION: stated}))[1]

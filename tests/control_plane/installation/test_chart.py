@@ -144,7 +144,7 @@ def test_a_dead_man_that_is_shorter_than_two_turns_is_refused(control_plane: Con
 
 
 def test_an_uninstall_that_would_give_up_before_all_is_released_is_refused(control_plane: ControlPlane) -> None:
-    with pytest.raises(CommandError, match="greater than uninstall.releaseSeconds"):
+    with pytest.raises(CommandError, match=r"greater than uninstall\.releaseSeconds"):
         rendered(control_plane, "--set", "uninstall.releaseSeconds=600")
 
 
