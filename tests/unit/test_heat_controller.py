@@ -12,7 +12,7 @@ from embellie.control.heat import HeatDesk
 from embellie.control.power import PowerBook
 from embellie.control.zone_settings import fault_of, settings_of
 from embellie.domain.heat import HeatOutlook, ZoneHeatModel
-from embellie.domain.limits import HeatBound, heat_room_now, steady_state_limit_kw
+from embellie.domain.limits import HeatBound, heat_room_now, over_hard_inlet, steady_state_limit_kw
 from embellie.domain.plan import Action, Decision, Plan
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Quality, Reading, ThermalZoneState
@@ -366,6 +366,17 @@ def test_one_sensor_that_is_silent_makes_its_role_untrusted_and_other_zones_go_o
     assert not heat_room_now(first).trusted
     assert heat_room_now(first).limit_kw < heat_room_now(second).limit_kw
     assert heat_room_now(second).trusted
+
+
+def test_return_air_over_its_hard_limit_is_over_the_limit():
+    hot = settings(
+        sensors=(*SENSORS, SensorSettings(name="back", role=Role.RETURN, unit=Unit.CELSIUS)),
+        limits=LimitSettings(inlet_hard_c=32.0, return_hard_c=45.0),
+    )
+    controller = HeatController([hot])
+    roles = {Role.INLET: fresh(24.0), Role.SUPPLY: fresh(20.0), Role.RETURN: fresh(45.5)}
+    controller.observe(NOW, {"row": ZoneReadings(by_role=roles)}, {"row": 40.0})
+    assert over_hard_inlet(controller.states({})[0])
 
 
 # --- power ------------------------------------------------------------------------------------------------------------

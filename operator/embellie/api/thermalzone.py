@@ -315,7 +315,7 @@ class ThermalZone(Resource):
         conditions=(
             ("Ready", "the selector matches nodes with GPUs that are in no older ThermalZone"),
             ("SensorsTrusted", "every sensor gave a fresh, sane reading; while one does not, the worst case counts"),
-            ("WithinLimit", "no fresh inlet reading stands over the hard limit"),
+            ("WithinLimit", "no fresh reading stands over its hard limit"),
             ("NodesExclusive", "no node of the zone matches another ThermalZone"),
             ("SpecConsistent", "the spec's parts agree; while they do not, nothing new starts before its latest start"),
             ("ConstraintsAgree", "heat-rejection ceiling, order to cut and heat-delivery floor can all be met"),
