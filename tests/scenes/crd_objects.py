@@ -202,6 +202,12 @@ REFUSED = {
         [{"name": "night", "heatKilowatts": 90, "fromHour": 22, "toHour": 22}],
         "write 0 and 24 for the whole day",
     ),
+    "a limit on return air that nobody watches": Refused(
+        "thermalzone", "limits.returnHardCelsius", 45, "a sensor with the role Return must be given"
+    ),
+    "a limit on the coolant's return that nobody watches": Refused(
+        "thermalzone", "limits.coolantReturnHardCelsius", 56, "a sensor with the role CoolantReturn must be given"
+    ),
     "a permit for days that are both hot and cold": Refused(
         "thermalzone",
         "rejectionCeilings",

@@ -68,6 +68,16 @@ class ThermalZoneSpec(ApiModel):
                 field_path=".sensors",
                 reason="FieldValueRequired",
             ),
+            *(
+                rule(
+                    f"!has(self.limits.{field}) || (has(self.sensors) && self.sensors.exists(s, s.role == '{role}'))",
+                    f"a sensor with the role {role} must be given for limits.{field}, or nobody watches it: add the "
+                    "sensor, or remove the limit",
+                    field_path=".sensors",
+                    reason="FieldValueRequired",
+                )
+                for field, role in (("returnHardCelsius", "Return"), ("coolantReturnHardCelsius", "CoolantReturn"))
+            ),
         )
     )
 
