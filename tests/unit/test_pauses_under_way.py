@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from embellie.cluster.actuate import Outcome, ReleaseResult
 from embellie.cluster.client import ApiError
 from embellie.cluster.patches import format_time
 from embellie.cluster.switch import SwitchState
@@ -98,7 +99,7 @@ def test_a_paused_job_that_takes_its_label_off_goes_on():
 
 
 class Written:
-    """Stands in for what writes: notes each pause, and resumes nothing."""
+    """Stands in for what writes: notes what it is asked, on an API server that takes no placement."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -106,9 +107,11 @@ class Written:
     def __getattr__(self, name: str) -> Any:
         return lambda *_args: self.calls.append(name) is None
 
-    def release(self, orders: Any) -> list[Any]:
-        assert not orders
-        return []
+    def release(self, orders: Any) -> list[ReleaseResult]:
+        """Let go on what is not confined."""
+        self.calls += [f"{order.key.name} in {order.cell}" for order in orders]
+        outcomes = [Outcome.DENIED if order.placement_labels else Outcome.RELEASED for order in orders]
+        return [ReleaseResult(key=o.key, outcome=outcome) for o, outcome in zip(orders, outcomes, strict=True)]
 
 
 def switch(*, locked: bool) -> Any:
@@ -142,3 +145,28 @@ def test_nothing_is_paused_while_an_uninstall_may_be_under_way_and_what_was_anno
     desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=held_by)  # type: ignore[arg-type]
     desk.turn(made, seen, {told.key.uid, train.key.uid}, {}, (), NOW)
     assert written.calls == done
+
+
+@pytest.mark.parametrize(
+    ("minutes", "border", "second"),
+    [
+        (61, {}, "train in None"),
+        (10, {}, "train in west.west-r1"),
+        (61, {"residency": "US-CA"}, "train in west.west-r1"),
+    ],
+    ids=["over", "not over", "bound to a border"],
+)
+def test_a_pause_that_is_over_ends_without_a_place_where_the_api_server_refuses_the_place(
+    minutes: int, border: dict[str, str], second: str
+):
+    at = format_time(NOW - timedelta(minutes=minutes))
+    train = job(cell="west.west-r1", checkpoint="takes=5m", paused_at=at, **border)
+    seen = view(train, on=nodes())
+    made = assembled(view=seen, policies=(policy(maxPausesPerDay=2),), thermal_zones=(thermal_zone("west-r1"),))
+    written, told = Written(), []
+    events = SimpleNamespace(record=told.append)
+    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=switch(locked=False))  # type: ignore[arg-type]
+    for _ in range(2):
+        desk.turn(made, seen, (), {}, (), NOW)
+    assert written.calls == ["train in west.west-r1", second]
+    assert told[0].reason == "ReleaseFailed"

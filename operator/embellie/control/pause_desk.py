@@ -37,6 +37,8 @@ class PauseDesk:
         self._releaser = releaser
         self._events = events
         self._gave_up: set[WorkloadKey] = set()
+        self._denied: set[WorkloadKey] = set()
+        """What the API server did not let go on in its cell."""
 
     def turn(
         self,
@@ -87,8 +89,10 @@ class PauseDesk:
         return wrote
 
     def _resume(self, resumptions: Sequence[Resumption], assembly: Assembly, now: datetime) -> list[Resumption]:
-        """Let them go on in the cells that they ran in, whose heat was asked."""
-        cells = {r.key: assembly.cells.get(r.cell) for r in resumptions}
+        """Let them go on in the cells that they ran in, whose heat was asked; without a place rather than never."""
+        cells = {
+            r.key: None if r.may_roam and r.key in self._denied else assembly.cells.get(r.cell) for r in resumptions
+        }
         orders = [
             ReleaseOrder(
                 key=key,
@@ -101,11 +105,14 @@ class PauseDesk:
         ]
         results = self._releaser.release(orders)
         done = []
+        self._denied = {result.key for result in results if result.outcome is Outcome.DENIED}
         for resumption, result in zip(resumptions, results, strict=True):
             if result.outcome is Outcome.RELEASED:
                 done.append(resumption)
                 self._events.record(catalogue.released(resumption.key, Reason.COOLED, _goes_on(resumption)))
             elif result.outcome not in (Outcome.GONE, Outcome.REPLACED, Outcome.ALREADY_RELEASED):
+                if result.outcome is Outcome.DENIED:
+                    self._events.record(catalogue.release_failed(resumption.key, result.message))
                 logger.warning(
                     "%s/%s could not be resumed: %s %s",
                     resumption.key.namespace,

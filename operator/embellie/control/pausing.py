@@ -56,6 +56,8 @@ class Resumption:
     key: WorkloadKey
     cell: str
     why: str
+    may_roam: bool
+    """Whether it may go on elsewhere rather than not at all: its pause is over, and it is bound to no border."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +195,10 @@ def step(
             rises = rises or Rises(assembly.snapshot, releases)
             why = _may_resume(record, assembly, rises, uid in wanted, now)
             if why:
-                resume.append(Resumption(key=record.key, cell=record.annotations.get(names.CELL, ""), why=why))
+                bound = pause_bound(record, assembly)
+                may_roam = (bound is None or now >= bound) and not record.annotations.get(names.RESIDENCY)
+                cell = record.annotations.get(names.CELL, "")
+                resume.append(Resumption(key=record.key, cell=cell, why=why, may_roam=may_roam))
             else:
                 standing.append(record)
                 under_way.add(uid)
