@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PowerCaps as they are written: any GPU's cap fits the kind, and one that could not be removed is tried again."""
+"""What is written for nodes: every cap fits its kind, removals are tried again, and one node's refusal is its own."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -9,9 +9,11 @@ import pytest
 
 from embellie.api import PowerCap
 from embellie.cluster.client import ApiError
+from embellie.cluster.node_taints import NodeTaints
 from embellie.cluster.power_caps import Cap, PowerCaps
 from embellie.control.heat_acts import by_node
 from embellie.control.pausing import heat_loads
+from embellie.domain import names
 from embellie.thermal.relief import CapOrder
 from embellie_testbed.views import NOW, assembled, grid_zone, job, nodes, running_pod, thermal_zone, view
 
@@ -90,3 +92,27 @@ def test_without_the_right_or_the_kind_nobody_is_asked_again_before_there_is_som
     server.refuses = None
     made.turn({"west-0": cap()}, NOW)
     assert server.caps
+
+
+class Nodes:
+    """Nodes with our taint, one of which somebody's webhook guards."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.freed: list[str] = []
+
+    def get(self, path: str) -> dict[str, Any]:
+        taint = {"key": names.OVERHEATED, "value": "row", "effect": "NoSchedule"}
+        return {"metadata": {"name": path, "uid": "u", "resourceVersion": "1"}, "spec": {"taints": [taint]}}
+
+    def json_patch(self, path: str, operations: Any) -> None:  # noqa: ARG002 - that of KubeClient
+        if path.endswith("/a"):
+            raise ApiError(self.status, "Error", "not this node")
+        self.freed.append(path.rpartition("/")[2])
+
+
+@pytest.mark.parametrize(("status", "freed"), [(403, ["b", "c"]), (400, ["b", "c"]), (0, []), (503, [])])
+def test_a_node_that_may_not_be_changed_keeps_the_taint_on_no_other(status: int, freed: list[str]):
+    server = Nodes(status)
+    NodeTaints(server).turn({}, dict.fromkeys("abc", "row"))  # type: ignore[arg-type]  # all that it asks
+    assert server.freed == freed
