@@ -70,6 +70,16 @@ def test_without_an_acknowledgement_it_is_paused_when_the_announced_time_is_over
     until(warned, "an event tells that nobody acknowledged")
 
 
+def test_a_policy_that_goes_back_to_shadow_takes_the_announcement_back_from_job_and_pod(room: HotRow):
+    room.run("train", checkpoint="takes=1h")
+    room.heat(40)
+    room.told("train")
+    until(lambda: PAUSE_BY in room.pod("train")["metadata"]["annotations"], "its pod is told too")
+    room.apply("EnergyPolicy", room.namespace, mode="shadow")
+    until(lambda: PAUSE_BY not in room.job("train")["metadata"]["annotations"], f"shadow pauses nothing\n{room.log()}")
+    assert PAUSE_BY not in room.pod("train")["metadata"]["annotations"]
+
+
 def test_an_uninstall_leaves_nothing_paused_though_a_pause_was_announced_and_the_operator_is_alive(room: HotRow):
     room.run("train", checkpoint="takes=12s")
     room.heat(40)

@@ -11,6 +11,7 @@ import pytest
 from embellie.cluster.actuate import Outcome, ReleaseResult
 from embellie.cluster.client import ApiError
 from embellie.cluster.patches import format_time
+from embellie.cluster.pauses import Pauser
 from embellie.cluster.switch import SwitchState
 from embellie.control.heat import HeatDesk
 from embellie.control.pause_desk import PauseDesk
@@ -48,8 +49,8 @@ class Row:
         pauses = step(made, self.jobs, pods, self.heat.wanted, (), self.now)
         for announced in pauses.announce:
             self._write(announced.key, {"embellie.io/pause-by": format_time(announced.by)})
-        for key in pauses.withdraw:
-            self._write(key, {})
+        for taken_back in pauses.withdraw:
+            self._write(taken_back.key, {})
         self.heat.keep_pauses(pauses.under_way)
         return pauses
 
@@ -59,7 +60,7 @@ class Row:
 
 
 def names(pauses: Any) -> list[str]:
-    return [(one if isinstance(one, WorkloadKey) else one.key).name for one in pauses]
+    return [one.key.name for one in pauses]
 
 
 def test_work_whose_pause_was_taken_back_is_not_told_again_before_the_ladder_has_come_to_pauses():
@@ -170,3 +171,38 @@ def test_a_pause_that_is_over_ends_without_a_place_where_the_api_server_refuses_
         desk.turn(made, seen, (), {}, (), NOW)
     assert written.calls == ["train in west.west-r1", second]
     assert told[0].reason == "ReleaseFailed"
+
+
+class Api:
+    """Answers reads with one Job, and keeps what was patched; pods whose names begin with `lost` give no answer."""
+
+    def __init__(self, **annotations: str) -> None:
+        self.annotations = {f"embellie.io/{key.replace('_', '-')}": value for key, value in annotations.items()}
+        self.patched: list[str] = []
+
+    def get(self, path: str) -> dict[str, Any]:  # noqa: ARG002 - that of KubeClient
+        return {"metadata": {"resourceVersion": "1", "annotations": self.annotations}, "spec": {"suspend": False}}
+
+    def json_patch(self, path: str, operations: list[dict[str, Any]]) -> None:
+        name = path.rpartition("/")[2]
+        if name.startswith("lost"):
+            raise ApiError(503, "ServiceUnavailable", "try later")
+        self.patched.append(f"{operations[-1]['op']} {name}")
+
+
+def test_a_job_is_told_only_once_all_of_its_pods_that_listen_were() -> None:
+    train = job(held=False)
+    pods = [running_pod(name, "west-0") for name in ("one", "lost")]
+    api: Any = Api()
+    with pytest.raises(ApiError):
+        Pauser(api).announce(train.key, NOW, pods)
+    assert api.patched == ["add one"], "the Job is told in the next turn, and they again"
+    assert Pauser(api).announce(train.key, NOW, pods[:1])
+    assert api.patched[1:] == ["add one", "add train"]
+
+
+def test_what_was_announced_is_taken_back_from_the_pods_too() -> None:
+    train, pods = job(held=False), [running_pod("one", "west-0")]
+    api: Any = Api(pause_by=format_time(NOW))
+    assert Pauser(api).withdraw(train.key, pods)
+    assert api.patched == ["remove one", "remove train"]

@@ -63,8 +63,9 @@ class PauseDesk:
             write = partial(self._pauser.announce, announced.key, announced.by, announced.listeners)
             if self._tried(announced.key, write):
                 self._events.record(catalogue.pause_announced(announced.key, announced.by))
-        for key in pauses.withdraw:
-            if self._tried(key, partial(self._pauser.withdraw, key)):
+        for taken_back in pauses.withdraw:
+            key = taken_back.key
+            if self._tried(key, partial(self._pauser.withdraw, key, taken_back.listeners)):
                 self._events.record(catalogue.pause_withdrawn(key))
         for suspension in pauses.suspend:
             key = suspension.key

@@ -39,6 +39,14 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawal:
+    """Take an announcement back."""
+
+    key: WorkloadKey
+    listeners: tuple[PodRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Suspension:
     """Suspend a Job whose announcement is acknowledged or over."""
 
@@ -66,7 +74,7 @@ class Pauses:
 
     announce: tuple[Announcement, ...] = ()
     suspend: tuple[Suspension, ...] = ()
-    withdraw: tuple[WorkloadKey, ...] = ()
+    withdraw: tuple[Withdrawal, ...] = ()
     resume: tuple[Resumption, ...] = ()
     standing: tuple[WorkloadRecord, ...] = ()
     """Jobs that stay paused."""
@@ -207,14 +215,14 @@ def step(
         if record.waiting or record.held or record.finished:
             continue
         checkpoint = declared(record)
+        listeners = tuple(pod for pod in of_job[uid] if pod.hears)
         if announced is None:
             if uid in wanted and checkpoint is not None and allowance.allows(uid):
                 allowance.take(uid)
                 under_way.add(uid)
-                listeners = tuple(pod for pod in of_job[uid] if pod.hears)
                 announce.append(Announcement(key=record.key, by=now + checkpoint.takes, listeners=listeners))
         elif uid not in wanted or checkpoint is None or _enforcing(record, assembly) is None:
-            withdraw.append(record.key)
+            withdraw.append(Withdrawal(key=record.key, listeners=listeners))
         else:
             under_way.add(uid)
             acknowledged = _is_acknowledged(record, of_job[uid], announced)
