@@ -85,7 +85,7 @@ class Pauses:
 def declared(record: WorkloadRecord) -> Checkpoint | None:
     """Return what a Job says of its checkpoints; None where it allows no pause or cannot be read."""
     stated = record.annotations.get(names.CHECKPOINT)
-    if stated is None or record.key.kind is not WorkloadKind.JOB or not record.opted_in or record.queue:
+    if stated is None or record.key.kind is not WorkloadKind.JOB or not record.opted_in or record.exempt:
         return None
     try:
         return read_checkpoint(stated)
