@@ -14,6 +14,7 @@ from embellie import __version__
 from embellie.cli.explain import explain
 from embellie.cli.main import cli
 from embellie.cli.operator import run as operator_run
+from embellie.cli.plan import _print_table
 from embellie.cli.rows import columns, rows_of, summary
 from embellie.cli.session import parse_target
 from embellie.control.options import Options
@@ -297,6 +298,18 @@ def test_the_operators_flags_are_the_fields_of_its_options_with_the_same_default
             context = click.Context(operator_run)
             assert flag.type_cast_value(context, flag.get_default(context)) == getattr(options, name)
         assert flag.envvar == f"EMBELLIE_{name.upper()}"
+
+
+def test_a_narrow_terminal_cuts_no_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    _print_table(["NAMESPACE/NAME", "REASON"], [["research/a-long-name-17", "CleanerWindow"]])
+    assert "research/a-long-name-17   CleanerWindow" in capsys.readouterr().out
+
+
+def test_what_others_wrote_moves_no_cursor() -> None:
+    said = say(plan(message="soon\x1b[2J\x07 \u202eno"), job(held=True))
+    assert said[1] == "Why: soon?[2J? ?no (CleanerWindow)"
 
 
 def test_release_without_all_does_nothing_and_says_so() -> None:
