@@ -328,7 +328,7 @@ def test_a_missing_kubeconfig_is_a_sentence_and_no_traceback() -> None:
 def test_a_file_that_is_no_kubeconfig_is_a_sentence_and_no_traceback(tmp_path: Path, text: bytes) -> None:
     file = tmp_path / "config"
     file.write_bytes(text)
-    for verb in (["why", "job/x"], ["plan"], ["release", "--all"]):
+    for verb in (["why", "job/x"], ["plan"], ["go", "job/x"]):
         result = CliRunner().invoke(cli, ["--kubeconfig", str(file), *verb])
         assert result.exit_code == 1
         assert isinstance(result.exception, SystemExit)
