@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from embellie.cluster.client import KubeClient
+from embellie.control.identify import power_query
 from embellie_testbed.ambient import Ambient
+from embellie_testbed.build import binaries
 from embellie_testbed.controlplane import ControlPlane
 from embellie_testbed.exporter import render
 from embellie_testbed.processes import until
@@ -155,3 +157,26 @@ def test_what_cannot_be_fitted_is_told_in_a_sentence(
     assert done.returncode == 1, done.stdout
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+GPU = 'DCGM_FI_DEV_POWER_USAGE{{Hostname="{node}",instance="{node}:9400",UUID="{gpu}",job="{job}"{pod}}}'
+
+
+def test_a_gpu_that_pods_share_or_that_two_jobs_scrape_counts_once_in_what_a_node_drew(tmp_path: Path):
+    shared = [f',exported_namespace="lab",exported_pod="{pod}"' for pod in ("a", "b")]
+    said = {
+        **{GPU.format(node="n1", gpu="g0", job="dcgm", pod=pod): 300 for pod in shared},
+        **{GPU.format(node="n1", gpu="g1", job=job, pod=""): 100 for job in ("dcgm", "annotated")},
+        GPU.format(node="n2", gpu="g2", job="dcgm", pod=""): 70,
+    }
+    expected = [
+        {"labels": f'{{Hostname="{node}", instance="{node}:9400"}}', "value": watts}
+        for node, watts in (("n1", 400), ("n2", 70))
+    ]
+    expression = {"expr": power_query("DCGM_FI_DEV_POWER_USAGE"), "eval_time": "5m", "exp_samples": expected}
+    series = [{"series": name, "values": f"{watts}x10"} for name, watts in said.items()]
+    file = tmp_path / "power.yaml"
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": [expression]}
+    file.write_text(json.dumps({"rule_files": [], "evaluation_interval": "1m", "tests": [test]}), encoding="utf-8")
+    done = subprocess.run([binaries() / "promtool", "test", "rules", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

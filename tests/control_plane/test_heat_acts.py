@@ -174,7 +174,7 @@ def body(name: str, **spec: Any) -> dict[str, Any]:
     ("spec", "says"),
     [
         ({"capWatts": 300}, "must be greater than or equal to kneeWatts"),
-        ({"capWatts": 10, "kneeWatts": 10}, "greater than or equal to 50"),
+        ({"capWatts": 0, "kneeWatts": 0}, "greater than or equal to 1"),
         ({"expiryTime": "tomorrow"}, "expiryTime"),
     ],
 )

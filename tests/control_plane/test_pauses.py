@@ -2,6 +2,7 @@
 """Pausing end to end: a zone over its hard limit, a Job that allows it, its checkpoint, and the way back."""
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from embellie.cluster.client import KubeClient
 from embellie_testbed.controlplane import ControlPlane
 from embellie_testbed.hot_row import PAUSE_BY, HotRow, hot_row
 from embellie_testbed.processes import until
+from embellie_testbed.product import NAMESPACE, program
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(240)]
 
@@ -66,3 +68,29 @@ def test_without_an_acknowledgement_it_is_paused_when_the_announced_time_is_over
         return any(e["reason"] == "Paused" and "without an acknowledged" in e["message"] for e in events)
 
     until(warned, "an event tells that nobody acknowledged")
+
+
+def test_a_policy_that_goes_back_to_shadow_takes_the_announcement_back_from_job_and_pod(room: HotRow):
+    room.run("train", checkpoint="takes=1h")
+    room.heat(40)
+    room.told("train")
+    until(lambda: PAUSE_BY in room.pod("train")["metadata"]["annotations"], "its pod is told too")
+    room.apply("EnergyPolicy", room.namespace, mode="shadow")
+    until(lambda: PAUSE_BY not in room.job("train")["metadata"]["annotations"], f"shadow pauses nothing\n{room.log()}")
+    assert PAUSE_BY not in room.pod("train")["metadata"]["annotations"]
+
+
+def test_an_uninstall_leaves_nothing_paused_though_a_pause_was_announced_and_the_operator_is_alive(room: HotRow):
+    room.run("train", checkpoint="takes=12s")
+    room.heat(40)
+    room.told("train")
+    config = room.plane.kubeconfig_for(NAMESPACE, "embellie-watchdog")
+    command = [program("embellie-watchdog"), "uninstall", f"--namespace={NAMESPACE}", f"--kubeconfig={config}"]
+    done = subprocess.run([*command, "--release-seconds=5"], capture_output=True, text=True, check=False, timeout=60)
+    try:
+        assert done.returncode == 0, done.stdout + done.stderr
+        until(lambda: PAUSE_BY not in room.job("train")["metadata"]["annotations"], f"taken back\n{room.log()}")
+        assert room.job("train")["spec"]["suspend"] is False
+    finally:
+        switch = f"/api/v1/namespaces/{NAMESPACE}/configmaps/embellie-switch"
+        room.kube.json_patch(switch, [{"op": "add", "path": "/data/locked", "value": "false"}])

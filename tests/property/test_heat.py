@@ -29,16 +29,15 @@ from embellie.thermal.settings import LadderSettings, LimitSettings, Row, ZoneSe
 
 def most_kw(zone: ThermalZoneState) -> float:
     """The most heat that a zone may make now, written down once more from what each limit means."""
-    inlet, returned, supply = fresh_value(zone.inlet), fresh_value(zone.coolant_return), fresh_value(zone.supply)
+    inlet, supply = fresh_value(zone.inlet), fresh_value(zone.supply)
     if not zone.admission_open or (inlet is not None and inlet > zone.inlet_limit_c - zone.margin_c):
         return 0.0
-    if (
-        returned is not None
-        and zone.coolant_return_limit_c is not None
-        and returned > zone.coolant_return_limit_c - zone.margin_c
-    ):
-        return 0.0
-    named = [r for r in (zone.supply, zone.inlet, zone.coolant_return) if r is not None]
+    coolant, air = fresh_value(zone.coolant_return), fresh_value(zone.air_return)
+    for returned, limit in ((coolant, zone.coolant_return_limit_c), (air, zone.air_return_limit_c)):
+        if returned is not None and limit is not None and returned > limit - zone.margin_c:
+            return 0.0
+    limited_air = None if zone.air_return_limit_c is None else zone.air_return
+    named = [r for r in (zone.supply, zone.inlet, zone.coolant_return, limited_air) if r is not None]
     if supply is None or any(r.quality is not Quality.FRESH for r in named):
         supply = max(zone.supply_worst_c, zone.supply_setpoint_c)
     gain, taken, margin, model = zone.rise_k_per_kw, 0.0, zone.margin_c, zone.model

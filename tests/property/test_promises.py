@@ -21,6 +21,7 @@ ENDLESS = dict.fromkeys(
         "supply",
         "inlet",
         "coolant_return",
+        "air_return",
         "cooling_capacity_kw",
         "ceiling_kw",
         "order_kw",

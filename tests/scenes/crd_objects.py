@@ -138,7 +138,7 @@ REFUSED = {
         "energypolicy", "weights", {"carbonPercent": 0}, "raise one of them, or remove weights to plan by carbon alone"
     ),
     "a cap below the knee": Refused("powercap", "capWatts", 400, "slower faster than it gets cheaper"),
-    "a cap of a card that does not exist": Refused("powercap", "capWatts", 9000, "less than or equal to 5000"),
+    "a cap of a card that does not exist": Refused("powercap", "capWatts", 90_000, "less than or equal to 10000"),
     "a cap without an end": Refused("powercap", "expiryTime", REMOVED, "spec.expiryTime: Required value"),
     "bonus work that waits less than patient work": Refused(
         "energypolicy", "bonusMaxDelaySeconds", 3600, "raise bonusMaxDelaySeconds or lower maxDelaySeconds"
@@ -201,6 +201,24 @@ REFUSED = {
         "rejectionCeilings",
         [{"name": "night", "heatKilowatts": 90, "fromHour": 22, "toHour": 22}],
         "write 0 and 24 for the whole day",
+    ),
+    "a limit on return air that nobody watches": Refused(
+        "thermalzone", "limits.returnHardCelsius", 45, "a sensor with the role Return must be given"
+    ),
+    "a limit on the coolant's return that nobody watches": Refused(
+        "thermalzone", "limits.coolantReturnHardCelsius", 56, "a sensor with the role CoolantReturn must be given"
+    ),
+    "a permit for days that are both hot and cold": Refused(
+        "thermalzone",
+        "rejectionCeilings",
+        [{"name": "hot", "heatKilowatts": 90, "outdoorFromCelsius": 30, "outdoorToCelsius": 20}],
+        "outdoorFromCelsius must be less than outdoorToCelsius, or the row never holds",
+    ),
+    "a permit for no river": Refused(
+        "thermalzone",
+        "rejectionCeilings",
+        [{"name": "warm", "heatKilowatts": 90, "riverFromCelsius": 25, "riverToCelsius": 25}],
+        "riverFromCelsius must be less than riverToCelsius, or the row never holds",
     ),
     "a limit that melts": Refused("thermalzone", "limits.inletHardCelsius", 200, "less than or equal to 90"),
     "a ramp of zero": Refused("thermalzone", "startRampKilowattsPerMinute", 0, "greater than or equal to 1"),

@@ -69,6 +69,8 @@ def zone_states(draw: st.DrawFn, name: str) -> ThermalZoneState:
         model=model,
         coolant_return=draw(readings(30, 60)),
         coolant_return_limit_c=draw(st.none() | st.just(56.0)),
+        air_return=draw(readings(30, 60)),
+        air_return_limit_c=draw(st.none() | st.just(50.0)),
         arriving_k=draw(st.sampled_from([0.0, 1.5])),
         ceiling_kw=draw(limited),
         order_kw=draw(limited),

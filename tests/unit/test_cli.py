@@ -3,6 +3,7 @@
 
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from embellie import __version__
 from embellie.cli.explain import explain
 from embellie.cli.main import cli
 from embellie.cli.operator import run as operator_run
+from embellie.cli.plan import _print_table
 from embellie.cli.rows import columns, rows_of, summary
 from embellie.cli.session import parse_target
 from embellie.control.options import Options
@@ -74,6 +76,23 @@ def test_a_held_job_is_explained_in_six_lines() -> None:
         "Latest start, guaranteed: Thu 10:00 UTC (in 22h).",
         "Start it now: kubectl embellie go job/train -n team-a",
     ]
+
+
+def test_a_paused_job_is_not_said_to_be_released_in_a_moment_or_to_lack_a_forecast() -> None:
+    stands = plan(State.PAUSED, Reason.HEAT_PAUSE, message="Paused because west has to make less heat.")
+    said = say({**stands, "spec": {**stands["spec"], "latestStartTime": at(-2)}}, job(held=True))
+    assert said == [
+        "job/train in team-a is paused since 10:00 UTC (2h ago).",
+        "Why: Paused because west has to make less heat. (HeatPause)",
+        "Start it now, against the limit: kubectl embellie go job/train -n team-a",
+    ]
+
+
+def test_a_running_job_that_was_told_to_write_its_checkpoint_says_by_when() -> None:
+    told = job(suspend=False, annotations={names.RELEASED_AT: at(-1), names.PAUSE_BY: at(0.5)})
+    assert say(plan(State.RELEASED, Reason.BEST_NOW), told)[-1] == (
+        "Its zone has to make less heat: once its checkpoint is written, at the latest 12:30 UTC, it is paused."
+    )
 
 
 @pytest.mark.parametrize(("stated", "wrong"), [("7 bananas", True), ("-1h", True), ("", True), ("9h30m", False)])
@@ -281,6 +300,18 @@ def test_the_operators_flags_are_the_fields_of_its_options_with_the_same_default
         assert flag.envvar == f"EMBELLIE_{name.upper()}"
 
 
+def test_a_narrow_terminal_cuts_no_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    _print_table(["NAMESPACE/NAME", "REASON"], [["research/a-long-name-17", "CleanerWindow"]])
+    assert "research/a-long-name-17   CleanerWindow" in capsys.readouterr().out
+
+
+def test_what_others_wrote_moves_no_cursor() -> None:
+    said = say(plan(message="soon\x1b[2J\x07 \u202eno"), job(held=True))
+    assert said[1] == "Why: soon?[2J? ?no (CleanerWindow)"
+
+
 def test_release_without_all_does_nothing_and_says_so() -> None:
     result = CliRunner().invoke(cli, ["release"])
     assert result.exit_code == 2
@@ -291,3 +322,15 @@ def test_a_missing_kubeconfig_is_a_sentence_and_no_traceback() -> None:
     result = CliRunner().invoke(cli, ["--kubeconfig", "/nowhere/at-all", "why", "job/x"])
     assert result.exit_code == 1
     assert result.output.startswith("Error: no access to a cluster")
+
+
+@pytest.mark.parametrize("text", [b"not: [yaml", b"[]", b"a word", b"\xb0\x00\xff", b"contexts: 1\nclusters: 2\n"])
+def test_a_file_that_is_no_kubeconfig_is_a_sentence_and_no_traceback(tmp_path: Path, text: bytes) -> None:
+    file = tmp_path / "config"
+    file.write_bytes(text)
+    for verb in (["why", "job/x"], ["plan"], ["go", "job/x"]):
+        result = CliRunner().invoke(cli, ["--kubeconfig", str(file), *verb])
+        assert result.exit_code == 1
+        assert isinstance(result.exception, SystemExit)
+        assert "no access to a cluster" in result.stderr
+        assert "--kubeconfig" in result.stderr

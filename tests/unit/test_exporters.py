@@ -71,6 +71,18 @@ def test_the_inlet_is_the_same_whoever_reads_the_board_and_no_other_sensor_is_ta
     assert values(name, "inlet_temp") == {("inlet_temp", ""): 24}
 
 
+def test_the_chassis_of_a_node_add_up_and_one_that_is_scraped_twice_counts_once():
+    def chassis(number: str, job: str, watts: float) -> Series:
+        labels = {"node": "a", "chassis_id": number, "job": job, "instance": f"10.0.0.1:{job}"}
+        return Series(
+            metric="redfish_chassis_power_average_consumed_watts", labels=labels, value=watts, age_s=watts / 100
+        )
+
+    told = [chassis("1", "9610", 800.0), chassis("2", "9610", 5200.0), chassis("2", "9611", 5210.0)]
+    (power,) = measurements(told)
+    assert (power.node, power.value, power.age_s) == ("a", 6000.0, 52.0)
+
+
 def test_a_pdu_counts_in_hundredths_of_a_kilowatt():
     assert values("snmp", "pdu_power", "pdu_temp") == {("pdu_power", ""): 3500, ("pdu_temp", ""): 24}
 

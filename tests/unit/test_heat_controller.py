@@ -11,13 +11,14 @@ from cooled_row import SENSORS, ambient, fresh, settings, state_of
 from embellie.control.heat import HeatDesk
 from embellie.control.zone_settings import settings_of
 from embellie.domain.heat import ZoneHeatModel
-from embellie.domain.limits import HeatBound, heat_room_now, steady_state_limit_kw
+from embellie.domain.limits import HeatBound, heat_room_now, over_hard_inlet, steady_state_limit_kw
 from embellie.thermal.controller import HeatController
 from embellie.thermal.readings import Unit
 from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import (
     CoolingSettings,
     DeliverySettings,
+    LimitSettings,
     PueSettings,
     Role,
     Row,
@@ -154,3 +155,14 @@ def test_a_cluster_without_thermal_zones_is_a_turn_like_any_other():
     controller.observe(NOW, {}, {})
     assert controller.states({}) == ()
     assert controller.respond(NOW, ()).zones == {}
+
+
+def test_return_air_over_its_hard_limit_is_over_the_limit():
+    hot = settings(
+        sensors=(*SENSORS, SensorSettings(name="back", role=Role.RETURN, unit=Unit.CELSIUS)),
+        limits=LimitSettings(inlet_hard_c=32.0, return_hard_c=45.0),
+    )
+    controller = HeatController([hot])
+    roles = {Role.INLET: fresh(24.0), Role.SUPPLY: fresh(20.0), Role.RETURN: fresh(45.5)}
+    controller.observe(NOW, {"row": ZoneReadings(by_role=roles)}, {"row": 40.0})
+    assert over_hard_inlet(controller.states({})[0])

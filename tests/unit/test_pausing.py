@@ -92,7 +92,10 @@ def test_an_old_acknowledgement_does_not_count_for_a_new_announcement():
 
 def test_an_announcement_is_taken_back_when_the_zone_has_cooled():
     train = running(pause_by=format_time(NOW + MINUTE), **ALLOWED)
-    assert stepped(train).withdraw == (train.key,)
+    deaf, listener = (running_pod(n, "west-0", gpus=4, job_uid=train.key.uid) for n in ("deaf", "listener"))
+    listener = replace(listener, hears=True)
+    (taken_back,) = stepped(train, pods=(deaf, listener)).withdraw
+    assert (taken_back.key, taken_back.listeners) == (train.key, (listener,))
 
 
 def paused(minutes: int, **notes: str):

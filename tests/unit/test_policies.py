@@ -77,6 +77,15 @@ def test_only_enforce_policies_reach_the_switch():
     assert table(policy("watching", mode="shadow")).match(workload()).metadata.name == "watching"
 
 
+def test_where_a_policy_in_shadow_wins_for_all_work_nothing_is_held_at_creation():
+    everywhere, research = policy("all"), {"namespaceSelector": {"matchNames": ["research"]}}
+    watched = policy("watched", mode="shadow", priority=1, **research)
+    assert table(everywhere, watched).enforced_namespaces() == ["vision"]
+    some = policy("some", mode="shadow", priority=1, workloadSelector={"matchLabels": {"team": "a"}}, **research)
+    assert table(everywhere, some).enforced_namespaces() == ["research", "vision"]
+    assert table(everywhere, policy("late", mode="shadow", **research)).enforced_namespaces() == ["research", "vision"]
+
+
 def test_the_workload_selector_narrows_a_policy():
     found = table(policy("big", workloadSelector={"matchLabels": {"size": "big"}}))
     assert found.match(workload(size="big")) is not None

@@ -102,6 +102,7 @@ def test_a_single_number_is_read_with_the_look_back_of_the_sensors_age(server: S
         (vector("NaN"), "nan"),
         (vector("+Inf"), "inf"),
         (vector("warm"), "no number"),
+        (result([1700000000, "warm"]), "no number"),
         (result([{"metric": {}, "value": "21"}]), "no number"),
         (result([{"metric": {}, "value": [1, None]}]), "no number"),
         (result([{"metric": {}, "values": [[1, "2"]]}]), "no number"),
@@ -221,6 +222,12 @@ def test_a_number_as_large_as_a_library_is_no_number():
     assert single_value([{"value": [1, "9" * 5000]}])[0] is None
 
 
+def test_a_query_that_makes_a_scalar_of_its_number_is_read_like_any_other(server: Server):
+    for age_s, value in ((0.0, 21.5), (365 * 86400.0, None)):
+        server.answer = result([time.time() - age_s, "21.5"])
+        assert source(server.url).read([ONE])["inlet"].value == value
+
+
 # --- what a bad answer does to its zone, and to no other --------------------------------------------------------------
 
 INLET = {"name": "inlet", "role": "Inlet", "unit": "Celsius"}
@@ -255,6 +262,7 @@ def late(handler: BaseHTTPRequestHandler) -> None:
         (vector(), "no series"),
         (vector(20, 21), "2 series"),
         (vector("warm"), "no number"),
+        (result([1700000000, "warm"]), "no number"),
         (vector("NaN"), "nan"),
         (one(24.0, 365 * 86400.0), "old"),
         (one(75.2), "compare its query with its unit"),
@@ -262,7 +270,18 @@ def late(handler: BaseHTTPRequestHandler) -> None:
         (half, ""),
         (late, ""),
     ],
-    ids=["nothing", "two series", "a string", "NaN", "last year", "Fahrenheit", "absolute cold", "half", "late"],
+    ids=[
+        "nothing",
+        "two series",
+        "no number",
+        "a string",
+        "NaN",
+        "last year",
+        "Fahrenheit",
+        "absolute cold",
+        "half",
+        "late",
+    ],
 )
 def test_a_bad_answer_puts_its_zone_at_its_worst_with_the_sensors_name_and_other_zones_go_on(
     server: Server, answer: Callable[[BaseHTTPRequestHandler], None], words: str
@@ -274,7 +293,7 @@ def test_a_bad_answer_puts_its_zone_at_its_worst_with_the_sensors_name_and_other
         thermal_zone("bad", sensors=[{**INLET, "query": "bad"}], cooling={"riseMillikelvinPerKilowatt": 100}),
         thermal_zone("fine", sensors=[{**INLET, "query": "good"}], cooling={"riseMillikelvinPerKilowatt": 100}),
     ]
-    readings = SensorDesk(source(server.url, hurried=answer is late)).read((), zones, lambda _: 0.0)
+    readings = SensorDesk(source(server.url, hurried=answer is late)).read((), zones, {}, {})
     made = assembled(
         thermal_zones=tuple(zones),
         inlets=readings.inlets,

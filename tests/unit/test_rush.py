@@ -102,20 +102,26 @@ def test_a_contract_that_feeds_half_of_the_gpus_counts_as_half_of_them() -> None
     assert len(names(fed)) == 8
 
 
-def test_runs_that_go_on_count_until_their_p90_end() -> None:
+def test_runs_that_go_on_count_until_their_expected_end() -> None:
     busy = RunningGang(
         cell="west",
         gpus=8,
         power_kw=4.0,
         worst_power_kw=5.0,
-        expected_end_p50=NOW + HOUR,
-        expected_end_p90=NOW + 20 * HOUR,
+        expected_end_p50=NOW + 20 * HOUR,
+        expected_end_p90=NOW + 30 * HOUR,
         started_at=NOW - HOUR,
     )
     seen = site(held("j"), cells=(cell(free=0),), running=(busy,))
     assert names(seen) == ["j"]
-    soon = replace(seen, running=(replace(busy, expected_end_p90=NOW + 2 * HOUR),))
+    soon = replace(seen, running=(replace(busy, expected_end_p50=NOW + 2 * HOUR),))
     assert names(soon) == []
+
+
+def test_work_counts_with_its_expected_length_however_long_it_was_allowed() -> None:
+    usually_short = [replace(held(f"j{i}", hours=6.0), duration_p50_s=3600.0) for i in range(4)]
+    assert names(site(*usually_short)) == []
+    assert len(names(site(*(held(f"j{i}", hours=6.0) for i in range(4))))) == 4
 
 
 def test_a_gang_that_no_cell_can_ever_hold_hurries_nobody() -> None:

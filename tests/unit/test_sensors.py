@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from embellie.control.seen import expected_facility_kw
 from embellie.control.sensors import HISTORY, Readings, SensorDesk
 from embellie.domain.snapshot import Quality
 from embellie.telemetry.prometheus import Query, Sample
-from embellie_testbed.views import grid_zone, thermal_zone
+from embellie_testbed.views import assembled, grid_zone, running_pod, thermal_zone, view
 
 INLET = {"name": "inlet", "role": "Inlet", "query": "max(inlet)", "unit": "Celsius", "maxAgeSeconds": 60}
 SUPPLY = {"name": "supply", "role": "Supply", "query": "max(supply)", "unit": "Celsius", "maxAgeSeconds": 60}
@@ -43,7 +44,7 @@ class Room:
     def says(self, after_s: float = 15.0, **values: float | None) -> Readings:
         self.source.now_s += after_s
         self.source.values = values
-        return self.desk.read((), (self.zone,), lambda _: self.power_kw)
+        return self.desk.read((), (self.zone,), {"hall": self.power_kw}, {})
 
 
 def test_fresh_values_are_read_and_nothing_is_wrong():
@@ -55,7 +56,7 @@ def test_fresh_values_are_read_and_nothing_is_wrong():
 
 def test_a_zone_without_sensors_has_no_reading_and_no_problem():
     desk = SensorDesk(Script())
-    readings = desk.read((grid_zone("west"),), (thermal_zone("hall"),), lambda _: 0.0)
+    readings = desk.read((grid_zone("west"),), (thermal_zone("hall"),), {}, {})
     assert readings == Readings(grid_power_kw={}, inlets={}, supplies={}, problems={})
 
 
@@ -143,14 +144,33 @@ def test_a_power_meter_is_read_in_kilowatts_and_may_stand_still():
     for _ in range(HISTORY):
         source.now_s += 15.0
         source.values = {"power": 450_000.0}
-        readings = desk.read((zone,), (), lambda _: 0.0)
+        readings = desk.read((zone,), (), {}, {})
     assert readings.grid_power_kw["west"].value == 450.0
     assert readings.problems == {}
     source.now_s += 15.0
     source.values = {"power": -1.0}
-    readings = desk.read((zone,), (), lambda _: 0.0)
+    readings = desk.read((zone,), (), {}, {})
     assert readings.grid_power_kw["west"].quality is Quality.ABSURD
     assert list(readings.problems) == ["gridzone/west/power"]
+
+
+def test_a_power_meter_that_stands_still_while_work_comes_and_goes_is_frozen():
+    source = Script()
+    desk = SensorDesk(source)
+    zone = grid_zone("west", contractedPowerKilowatts=100, powerSensor={"query": "watts", "unit": "Kilowatt"})
+    for turn in range(HISTORY):
+        source.now_s += 15.0
+        source.values = {"power": 99.0}
+        readings = desk.read((zone,), (), {}, {"west": 90.0 if turn < 40 else 60.0})
+    assert readings.grid_power_kw["west"].quality is Quality.FROZEN
+    assert "does not move while the power does" in readings.problems["gridzone/west/power"]
+
+
+def test_what_a_site_is_expected_to_draw_follows_what_runs_in_it():
+    pods = [running_pod("train", "west-0")]
+    quiet, busy = (expected_facility_kw(assembled(view=view(pods=p))) for p in ((), pods))
+    assert busy["west"] > 1.05 * quiet["west"]
+    assert busy["east"] == quiet["east"]
 
 
 def test_zones_of_one_name_and_two_kinds_are_told_apart():
@@ -160,7 +180,7 @@ def test_zones_of_one_name_and_two_kinds_are_told_apart():
         (grid_zone("hall", powerSensor={"query": "w", "unit": "Kilowatt"}),),
         (thermal_zone("hall", sensors=[INLET]),),
     )
-    readings = SensorDesk(source).read(*zones, lambda _: 0.0)
+    readings = SensorDesk(source).read(*zones, {}, {})
     assert (readings.grid_power_kw["hall"].value, readings.inlets["hall"].value) == (5.0, 24.0)
     assert len({q.key for q in source.asked[0]}) == 2
 

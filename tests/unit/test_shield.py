@@ -246,6 +246,21 @@ def test_a_fresh_inlet_at_the_hard_limit_holds_past_the_bound_loudly() -> None:
     assert decision.start == NOW + 3 * HOUR
 
 
+@pytest.mark.parametrize(("of", "word"), [("air_return", "the air returns"), ("coolant_return", "the coolant returns")])
+def test_what_comes_back_too_warm_holds_like_the_inlet_and_inside_its_margin_nothing_starts(of: str, word: str) -> None:
+    for celsius, bound, reason in (
+        (45.0, NOW - HOUR, Reason.LIMIT_READING),
+        (44.9, NOW - HOUR, None),
+        (43.0, NOW + HOUR, Reason.HEAT_LIMIT),
+        (41.0, NOW + HOUR, None),
+    ):
+        zone = replace(hall(), **{of: reading(celsius), f"{of}_limit_c": 45.0})
+        (decision,) = shielded(snapshot(workload(latest_start=bound), thermal_zones=(zone,)))
+        assert (decision.action is Action.HOLD) is (reason is not None)
+        if reason is Reason.LIMIT_READING:
+            assert f"{word} from hall at 45.0 °C of 45.0 °C" in decision.message
+
+
 def test_a_fresh_meter_at_the_contract_holds_past_the_bound() -> None:
     grid = west(contracted_power_kw=100.0, measured_power_kw=reading(100.0))
     (decision,) = shielded(snapshot(workload(latest_start=NOW - HOUR), grid_zones=(grid,)))

@@ -106,6 +106,14 @@ def test_without_a_region_or_a_forecast_a_zone_says_that_nothing_waits():
     assert grid(forecasts={}).forecast is None
 
 
+def test_a_zone_with_a_feed_and_without_a_region_says_how_its_forecast_stands():
+    fed = grid_zone("west", gridRegion=None, sources={"primary": {"kind": "EIA", "area": "CISO"}})
+    assert condition(grid(grid_zones=(fed,)), "ForecastAvailable").reason == "Forecast"
+    missing = condition(grid(grid_zones=(fed,), forecasts={}), "ForecastAvailable")
+    assert missing.reason == "NoForecast"
+    assert "for west:" in missing.message
+
+
 @pytest.mark.parametrize(
     ("rung", "reason"), [(Rung.LIVE, "Forecast"), (Rung.LAST_GOOD, "Forecast"), (Rung.CLIMATOLOGY, "Degraded")]
 )

@@ -22,7 +22,8 @@ from embellie.api.meta import (
     rules,
 )
 
-LEAST_WATTS, MOST_WATTS = 50, 5000
+LEAST_WATTS, MOST_WATTS = 1, 10_000
+"""As of a GridZone's gpuRatedPowerWatts: the knee of a GPU rated at 70 W is 42 W."""
 
 
 class PowerCapSpec(ApiModel):

@@ -38,7 +38,16 @@ class HeatRow(ApiModel):
                 "self.fromHour != self.toHour",
                 "toHour must not equal fromHour: write 0 and 24 for the whole day",
                 field_path=".toHour",
-            )
+            ),
+            *(
+                rule(
+                    f"self.{what}FromCelsius < self.{what}ToCelsius",
+                    f"{what}FromCelsius must be less than {what}ToCelsius, or the row never holds: swap them, or leave "
+                    "one out",
+                    field_path=f".{what}FromCelsius",
+                )
+                for what in ("outdoor", "river")
+            ),
         )
     )
 

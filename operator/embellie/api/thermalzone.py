@@ -68,6 +68,16 @@ class ThermalZoneSpec(ApiModel):
                 field_path=".sensors",
                 reason="FieldValueRequired",
             ),
+            *(
+                rule(
+                    f"!has(self.limits.{field}) || (has(self.sensors) && self.sensors.exists(s, s.role == '{role}'))",
+                    f"a sensor with the role {role} must be given for limits.{field}, or nobody watches it: add the "
+                    "sensor, or remove the limit",
+                    field_path=".sensors",
+                    reason="FieldValueRequired",
+                )
+                for field, role in (("returnHardCelsius", "Return"), ("coolantReturnHardCelsius", "CoolantReturn"))
+            ),
         )
     )
 
@@ -315,7 +325,7 @@ class ThermalZone(Resource):
         conditions=(
             ("Ready", "the selector matches nodes with GPUs that are in no older ThermalZone"),
             ("SensorsTrusted", "every sensor gave a fresh, sane reading; while one does not, the worst case counts"),
-            ("WithinLimit", "no fresh inlet reading stands over the hard limit"),
+            ("WithinLimit", "no fresh reading stands over its hard limit"),
             ("NodesExclusive", "no node of the zone matches another ThermalZone"),
             ("SpecConsistent", "the spec's parts agree; while they do not, nothing new starts before its latest start"),
             ("ConstraintsAgree", "heat-rejection ceiling, order to cut and heat-delivery floor can all be met"),

@@ -85,10 +85,11 @@ def explain(
     waits = other_waits(case.workload, case.pods, case.events, case.status.get("waitsOn") or (), held=case.held)
     if case.held:
         lines = _held(case)
-        how = "Start it now, against the limit" if case.status.get("state") == State.HELD_BY_LIMIT else "Start it now"
+        against = case.status.get("state") in (State.HELD_BY_LIMIT, State.PAUSED)
+        how = "Start it now, against the limit" if against else "Start it now"
         go = f"{how}: kubectl embellie go {case.what} -n {case.meta.get('namespace')}"
         return [*lines, f"Also waits for: {_listed(waits)} {go}" if waits else go]
-    lines = _not_held(case)
+    lines = [*_not_held(case), *_announced(case)]
     if not waits:
         return lines
     whose = "" if case.status.get("reason") == Reason.RESIDENCY_UNSATISFIED else " None of this is Embellie's doing."
@@ -110,6 +111,9 @@ def _held(case: Case) -> list[str]:
             "When the operator last completed a turn: kubectl get lease -n embellie-system embellie-heartbeat -o yaml",
         ]
     state = str(case.status.get("state"))
+    if state == State.PAUSED:
+        # It has been started in time; what it waits for is no better hour.
+        return [_state_line(case, "paused"), _why(case)]
     text = "held by a limit, past its latest start," if state == State.HELD_BY_LIMIT else "held"
     return [_state_line(case, text), _why(case), *_window(case), *_likely(case), *_bound(case)]
 
@@ -194,6 +198,16 @@ def _not_held(case: Case) -> list[str]:
     if state:
         return [f"{case.who} is not held any more: another hand started it. The plan will say so after the next turn."]
     return _never_held(case)
+
+
+def _announced(case: Case) -> list[str]:
+    """Say that a running Job was told to write its checkpoint."""
+    by = parse_time(case.annotation(names.PAUSE_BY))
+    if by is None or _finished(case):
+        return []
+    return [
+        f"Its zone has to make less heat: once its checkpoint is written, at the latest {case.time(by)}, it is paused."
+    ]
 
 
 def _started_by_hand(case: Case) -> bool:

@@ -2,13 +2,12 @@
 """`embellie plan`: everything that is held, oldest first; `embellie plan bench` measures the planner."""
 
 import json
-import sys
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 
 import click
 
 from embellie.cli.plan_bench import bench
-from embellie.cli.rows import PlanRow, columns, rows_of, summary
+from embellie.cli.rows import columns, rows_of, summary
 from embellie.cli.session import RESOURCES, Where, cluster_options
 from embellie.domain import names
 from embellie.domain.clock import parse_clock
@@ -49,7 +48,7 @@ def plan(
     now, zone = parse_clock(clock).now(), UTC if utc else None
     shadowed = sum((p.get("status") or {}).get("state") == "Shadow" for p in plans)
     if rows:
-        _print(rows, now=now, zone=zone, wide=output == "wide")
+        _print_table(*columns(rows, now=now, zone=zone, wide=output == "wide"))
     click.echo(summary(rows, where=f"namespace {namespace}" if namespace else "all namespaces", shadowed=shadowed))
 
 
@@ -70,12 +69,6 @@ def _plans(api: Api, namespace: str | None) -> list[Object]:
         return []
 
 
-def _print(rows: list[PlanRow], *, now: datetime, zone: tzinfo | None, wide: bool) -> None:
-    """Write a table: coloured for a terminal, plain columns for everything else."""
-    header, lines = columns(rows, now=now, zone=zone, wide=wide)
-    _print_table(header, lines)
-
-
 def _print_tenants(api: Api, now: datetime) -> None:
     # numpy is loaded here, so that every other verb answers without it.
     from embellie.cli.plan_tenants import evenness, table, use_of
@@ -88,16 +81,8 @@ def _print_tenants(api: Api, now: datetime) -> None:
 
 
 def _print_table(header: list[str], lines: list[list[str]]) -> None:
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(*header, box=None, pad_edge=False)
-        for line in lines:
-            table.add_row(*(Text(cell) for cell in line))
-        Console().print(table)
-        return
+    """Write columns as kubectl does: a terminal that is too narrow breaks lines, and no name is cut."""
     widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
     for line in [header, *lines]:
-        click.echo("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        text = "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        click.echo(click.style(text, bold=True) if line is header else text)

@@ -44,6 +44,6 @@ def grams(value: float) -> str:
 
 
 def one_line(text: str, longest: int = 300) -> str:
-    """Return text on one line, cut where it would run on."""
-    joined = " ".join(text.split())
+    """Return text on one line, cut where it would run on, without what would move a terminal's cursor."""
+    joined = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
     return joined if len(joined) <= longest else f"{joined[: longest - 1].rstrip()}…"

@@ -43,7 +43,8 @@ class NodeTaints:
                 if str(error) != self._trouble:
                     self._trouble = str(error)
                     logger.warning("the taint of %s cannot be written: %s", node, error)
-                return
+                if not 400 <= error.status < 500 or error.status == 429:
+                    return  # nobody answers, and the others would wait as long
 
     def _set(self, node: str, zone: str) -> bool:
         path = object_path("v1", "nodes", node)

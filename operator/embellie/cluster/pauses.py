@@ -22,27 +22,37 @@ class Pauser:
         self._client = client
 
     def announce(self, key: WorkloadKey, by: datetime, listeners: Sequence[PodRecord]) -> bool:
-        """Write the instant on the Job, then on each of its pods that listen; a pod that is gone needs no word."""
+        """Write the instant on each of its pods that listen, then on the Job.
+
+        What fails in between is announced again: no pod is stopped that was not told.
+        """
         raw = self._client.get(_path(key))
         if names.PAUSE_BY in (raw["metadata"].get("annotations") or {}):
             return False  # announced a moment ago; the watch has not shown it yet
-        self._client.json_patch(_path(key), [*_guards(raw, key), _set(names.PAUSE_BY, format_time(by))])
-        for pod in listeners:
-            path = object_path("v1", "pods", pod.name, namespace=pod.namespace)
-            try:
-                self._client.json_patch(path, [_is(pod.uid), _set(names.PAUSE_BY, format_time(by))])
-            except ApiError as error:
-                if error.status != 404 and not error.conflict:
-                    raise
+        change = _set(names.PAUSE_BY, format_time(by))
+        self._tell(listeners, change)
+        self._client.json_patch(_path(key), [*_guards(raw, key), change])
         return True
 
-    def withdraw(self, key: WorkloadKey) -> bool:
-        """Take an announcement back."""
+    def withdraw(self, key: WorkloadKey, listeners: Sequence[PodRecord]) -> bool:
+        """Take an announcement back, from the pods that listen first: they may have stopped working because of it."""
         raw = self._client.get(_path(key))
         if names.PAUSE_BY not in (raw["metadata"].get("annotations") or {}):
             return False
-        self._client.json_patch(_path(key), [*_guards(raw, key), _drop(names.PAUSE_BY)])
+        change = _drop(names.PAUSE_BY)
+        self._tell(listeners, change)
+        self._client.json_patch(_path(key), [*_guards(raw, key), change])
         return True
+
+    def _tell(self, listeners: Sequence[PodRecord], change: Operation) -> None:
+        """Change an annotation of pods; one that is gone, or has nothing to be changed, needs no word."""
+        for pod in listeners:
+            path = object_path("v1", "pods", pod.name, namespace=pod.namespace)
+            try:
+                self._client.json_patch(path, [_is(pod.uid), change])
+            except ApiError as error:
+                if error.status != 404 and not error.conflict:
+                    raise
 
     def suspend(self, key: WorkloadKey, announced: str, cell: str, at: datetime) -> bool:
         """Suspend a Job with our marker on it, and note its cell; False where it is not as it was decided about."""

@@ -46,6 +46,8 @@ class PowerCaps:
         """Ours as they were last read or written, by node; None before the first list."""
         self._others: frozenset[str] = frozenset()
         self._trouble = ""
+        self._denied = False
+        """Whether there is no right, or no such kind: nothing of ours can be there."""
 
     def standing(self, now: datetime) -> dict[str, int]:
         """Return what our caps leave each GPU now, by node [W]; none while they cannot be read."""
@@ -55,17 +57,17 @@ class PowerCaps:
 
     def turn(self, wanted: Mapping[str, Cap], now: datetime) -> None:
         """Write, renew and remove what differs from what is wanted, by node; `now` is in the operator's clock."""
-        if self._trouble and not wanted:
-            return  # no right, or no such kind: nothing of ours can be there, and what was there expires
+        if self._denied and not wanted:
+            return
         if (self._known is not None or self._tried(self._list)) and self._tried(partial(self._write, wanted, now)):
-            self._trouble = ""
+            self._trouble, self._denied = "", False
 
     def _tried(self, step: Callable[[], None]) -> bool:
         try:
             step()
         except ApiError as error:
             # Read them anew next time: what was written and what was not is not known.
-            self._known = None
+            self._known, self._denied = None, error.status in (403, 404)
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 logger.warning("PowerCaps cannot be written, nothing is capped by us: %s", error)

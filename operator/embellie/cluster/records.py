@@ -34,6 +34,8 @@ _KEPT_ANNOTATIONS = (
     names.PAUSED_AT,
 )
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+_HOOKS = frozenset({"helm.sh/hook", "argocd.argoproj.io/hook"})
+_JOB_CONTROLLER = "kubernetes.io/job-controller"
 _FINISHED_PHASES = frozenset({"Succeeded", "Failed"})
 _NO_ANNOTATIONS: Mapping[str, str] = {}
 
@@ -83,6 +85,8 @@ class WorkloadRecord:
     constraints: Constraints
     other_gates: tuple[str, ...] = ()
     queue: str = ""
+    exempt: bool = False
+    """Never held, whatever its label: it has an owner, or a queue, a hook or another controller decides about it."""
     deleting: bool = False
     succeeded: int = 0
     """Pods of a Job that have finished their work."""
@@ -232,6 +236,12 @@ def _key(meta: Raw, kind: WorkloadKind) -> WorkloadKey:
     return WorkloadKey(namespace=meta["namespace"], name=meta["name"], kind=kind, uid=meta["uid"])
 
 
+def _exempt(meta: Raw) -> bool:
+    """Tell what the admission policies leave alone."""
+    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
+    return bool(meta.get("ownerReferences")) or QUEUE_LABEL in labels or not _HOOKS.isdisjoint(annotations)
+
+
 def parse_job(raw: Raw) -> WorkloadRecord | None:
     """Read a batch/v1 Job; None when it neither opted in, nor carries our marker, nor uses GPUs."""
     meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
@@ -263,6 +273,7 @@ def parse_job(raw: Raw) -> WorkloadRecord | None:
         constraints=_constraints(pod_spec),
         other_gates=tuple(str(g.get("name")) for g in pod_spec.get("schedulingGates") or ()),
         queue=str(labels.get(QUEUE_LABEL, "")),
+        exempt=_exempt(meta) or (spec.get("managedBy") or _JOB_CONTROLLER) != _JOB_CONTROLLER,
         succeeded=max(0, _int(status.get("succeeded", 0), 0)),
         started_at=parse_time(status.get("startTime")),
         completed_at=parse_time(status.get("completionTime")),
@@ -292,6 +303,7 @@ def parse_bare_pod(raw: Raw) -> WorkloadRecord | None:
         constraints=_constraints(spec),
         other_gates=tuple(g for g in gates if g != names.GATE),
         queue=str(labels.get(QUEUE_LABEL, "")),
+        exempt=_exempt(meta),
         started_at=parse_time(status.get("startTime")),
     )
 

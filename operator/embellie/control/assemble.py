@@ -141,7 +141,8 @@ def _is_subject(record: WorkloadRecord, inputs: Inputs) -> bool:
     if record.held:
         return record.waiting and not record.queued and not record.paused
     seen = record.key.uid in inputs.bounds
-    return record.opted_in and not record.waiting and names.RELEASED_AT not in record.annotations and not seen
+    new = not record.waiting and names.RELEASED_AT not in record.annotations and not seen
+    return new and record.opted_in and not record.exempt
 
 
 def _isolated_subject(

@@ -9,7 +9,7 @@ with what the sensors say.
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -162,10 +162,16 @@ class HeatDesk:
         self._last = assembly
         self._loads = tuple(loads)
 
-    def resumed(self, uid: str) -> None:
-        """Take note that a paused Job runs again."""
+    def keep_pauses(self, under_way: Container[str]) -> None:
+        """Forget what was asked to pause but is neither told to nor paused: it runs, and its heat stays or comes back.
+
+        It may not be paused any more today, its announcement was taken back, its user started it, or it is gone.
+        """
         with self._lock:
-            self._controller.resumed(uid)
+            for zone in self._controller.settings:
+                for uid in self._controller.paused(zone.name):
+                    if uid not in under_way:
+                        self._controller.resumed(uid)
 
     def learn(self, now_s: float) -> None:
         """Learn from what Prometheus remembers up to now (Unix time); raises QueryError."""

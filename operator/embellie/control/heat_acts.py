@@ -62,7 +62,7 @@ class HeatActs:
             enforced: Whether any policy enforces; in shadow nothing is touched.
         """
         bounded = self._bounded(now, hot)
-        may = enforced and bool(bounded or orders) and self._switch_allows()
+        may = enforced and bool(bounded or orders) and no_uninstall(self._switch)
         tainted = {node.name: zone for zone in bounded for node in layout.nodes_of_thermal_zone.get(zone, ())}
         self._taints.turn(tainted if may else {}, layout.overheated)
         self._caps.turn(by_node(orders, loads) if may else {}, now)
@@ -72,14 +72,15 @@ class HeatActs:
         self._since = {zone: self._since.get(zone, now) for zone in hot}
         return sorted(zone for zone, since in self._since.items() if now - since < self._max_taint)
 
-    def _switch_allows(self) -> bool:
-        """Tell whether no uninstall is under way; what cannot be read allows nothing."""
-        try:
-            state = self._switch.read()
-        except ApiError as error:
-            logger.warning("the switch cannot be read, so no node is capped or tainted: %s", error)
-            return False
-        return state.exists and not state.locked
+
+def no_uninstall(switch: Switch) -> bool:
+    """Tell whether no uninstall is under way, which locks the switch; what cannot be read allows nothing."""
+    try:
+        state = switch.read()
+    except ApiError as error:
+        logger.warning("the switch cannot be read, so nothing is capped, tainted or paused: %s", error)
+        return False
+    return state.exists and not state.locked
 
 
 def by_node(orders: Sequence[CapOrder], loads: Sequence[HeatLoad]) -> dict[str, Cap]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.domain.snapshot import Quality, Reading
-from embellie.telemetry.exporters import node_of, vocabulary
+from embellie.telemetry.exporters import OF_THE_SCRAPE, node_of, vocabulary
 from embellie.telemetry.tables import RangeOf, TableSource
 from embellie.thermal.controller import HeatController
 from embellie.thermal.readings import TEMPERATURE_BOUNDS, in_kept_unit
@@ -18,6 +18,15 @@ from embellie.thermal.settings import Role, SensorSettings, ZoneSettings
 
 STEP_S = 60.0
 _NODE_LABELS = "node, hostname, Hostname, node_name, nodename, kubernetes_node, instance"
+_NO_OTHER_THING = ", ".join(
+    (
+        *(label for label in OF_THE_SCRAPE if label != "instance"),
+        "exported_namespace",
+        "exported_pod",
+        "exported_container",
+    )
+)
+"""Labels in which two series of one thing may differ: who scraped it, and who shares it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,12 +77,16 @@ def read_power(tables: TableSource, grid: FloatArray) -> dict[str, FloatArray]:
     for quantity in ("node_power", "gpu_power"):
         told = set(found)
         for word in (w for w in vocabulary() if w.quantity == quantity and not w.select):
-            promql = f"sum by ({_NODE_LABELS}) ({word.metric})"
-            for series in tables.ranges(promql, float(grid[0]), float(grid[-1]), step_s):
+            for series in tables.ranges(power_query(word.metric), float(grid[0]), float(grid[-1]), step_s):
                 name = node_of(series.labels)
                 if name and name not in told:
                     found.setdefault(name, _on_grid(series, grid, 2.0 * step_s) * word.factor)
     return found
+
+
+def power_query(metric: str) -> str:
+    """Return the PromQL of what a metric says of each node: each GPU or chassis once, however often it is told of."""
+    return f"sum by ({_NODE_LABELS}) (max without ({_NO_OTHER_THING}) ({metric}))"
 
 
 def replay(controller: HeatController, histories: Mapping[str, ZoneHistory]) -> None:

@@ -33,7 +33,7 @@ from embellie.control.options import Options
 from embellie.control.own_objects import OwnObjects
 from embellie.control.pause_desk import PauseDesk
 from embellie.control.pausing import heat_loads
-from embellie.control.seen import Rest, Seen, expected_power_kw, is_forecast, is_settled, next_due
+from embellie.control.seen import Rest, Seen, expected_facility_kw, expected_power_kw, is_forecast, is_settled, next_due
 from embellie.control.sensors import SensorDesk
 from embellie.control.status_desk import StatusDesk
 from embellie.control.tenants import tenant_use
@@ -88,6 +88,7 @@ class Loop:
             keeps_accounts=options.ledger_path is not None,
         )
         self._zone_power_kw: dict[str, float] = {}
+        self._facility_kw: dict[str, float] = {}
         self._rest = Rest()
         self._standing: Plan | None = None
         self._prices: PriceBook | None = None
@@ -255,11 +256,10 @@ class Loop:
         if self._pauses is None:
             return ()
         known, now = self._actuation.known(), assembly.snapshot.now
-        records, resumed = self._pauses.turn(
+        records, resumed, under_way = self._pauses.turn(
             assembly, seen.view, seen.to_pause, known, in_flight, now, releases, self._heat.why
         )
-        for record in resumed:
-            self._heat.resumed(record.key.uid)
+        self._heat.keep_pauses(under_way)
         self._actuation.note(records, resumed)
         return records
 
@@ -317,7 +317,7 @@ class Loop:
         thermal_zones = self._own.parse(ThermalZone, view.thermal_zones)
         forecast_zones = [z for z in grid_zones if is_forecast(z)]
         self._tell_zones(grid_zones)
-        readings = self._desk.read(grid_zones, thermal_zones, lambda zone: self._zone_power_kw.get(zone, 0.0))
+        readings = self._desk.read(grid_zones, thermal_zones, self._zone_power_kw, self._facility_kw)
         now = self._clock.now()
         found = {z.metadata.name: self._forecasts.latest(z.metadata.name, now) for z in forecast_zones}
         # The neutral rung is a guess without data: nothing is planned, shown or claimed by it.
@@ -358,6 +358,7 @@ class Loop:
         self._subjects = assembly.subjects
         self._heat.remember(assembly, heat_loads(assembly, seen.view.workloads, seen.view.pods, seen.now))
         self._zone_power_kw = expected_power_kw(assembly)
+        self._facility_kw = expected_facility_kw(assembly)
         return assembly
 
     def _mind_the_switch(self, wanted: Sequence[str]) -> None:

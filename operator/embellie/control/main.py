@@ -113,10 +113,11 @@ def run(options: Options) -> int:
         on_lost=lambda: ending.fail("the leader lease was lost"),
     )
     source = PrometheusSource(options.prometheus_url) if options.prometheus_url else NoMetrics()
+    switch = Switch(client, options.namespace, f"{options.name}-switch")
     acts = HeatActs(
         caps=PowerCaps(client),
         taints=NodeTaints(client),
-        switch=Switch(client, options.namespace, f"{options.name}-switch"),
+        switch=switch,
         max_taint_s=options.max_limit_hold_seconds,
     )
     heat = HeatDesk(PrometheusTables(options.prometheus_url) if options.prometheus_url else None, clock, acts)
@@ -138,7 +139,12 @@ def run(options: Options) -> int:
         stop=ending.stop,
         recorder=recorder,
         heat=heat,
-        pauses=PauseDesk(pauser=Pauser(client), releaser=Releaser(client, may_write=elector.is_leader), events=events),
+        pauses=PauseDesk(
+            pauser=Pauser(client),
+            releaser=Releaser(client, may_write=elector.is_leader),
+            events=events,
+            switch=switch,
+        ),
     )
     synced = threading.Event()
     server = Server(

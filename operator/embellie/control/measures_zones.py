@@ -26,7 +26,7 @@ HOUR = timedelta(hours=1)
 def zone_values(assembly: Assembly, problems: Mapping[str, str]) -> Iterator[Value]:
     """Yield the values of all zones; `problems` are the sensors that are not trusted."""
     snapshot = assembly.snapshot
-    asks_for_forecast = {z.metadata.name for z in assembly.grid_zones if z.spec.grid_region}
+    asks_for_forecast = {z.metadata.name for z in assembly.grid_zones if z.spec.grid_region or z.spec.sources}
     for zone in snapshot.grid_zones:
         yield from _power_values(zone, snapshot)
         if zone.name in asks_for_forecast:

@@ -15,7 +15,9 @@ from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.plans import KnownPlan
 from embellie.cluster.records import WorkloadRecord, parse_time
 from embellie.cluster.store import View
+from embellie.cluster.switch import Switch
 from embellie.control.assemble import Assembly
+from embellie.control.heat_acts import no_uninstall
 from embellie.control.pausing import Pauses, Resumption, because, said, step
 from embellie.control.turn import plain_record
 from embellie.domain import names
@@ -29,11 +31,14 @@ logger = logging.getLogger(__name__)
 class PauseDesk:
     """Pauses and resumes for one leader; everything it must remember stands on the Jobs."""
 
-    def __init__(self, *, pauser: Pauser, releaser: Releaser, events: EventRecorder) -> None:
+    def __init__(self, *, pauser: Pauser, releaser: Releaser, events: EventRecorder, switch: Switch) -> None:
+        self._switch = switch
         self._pauser = pauser
         self._releaser = releaser
         self._events = events
         self._gave_up: set[WorkloadKey] = set()
+        self._denied: set[WorkloadKey] = set()
+        """What the API server did not let go on in its cell."""
 
     def turn(
         self,
@@ -45,16 +50,22 @@ class PauseDesk:
         now: datetime,
         releases: Sequence[Decision] = (),
         why: Mapping[str, str] | None = None,
-    ) -> tuple[list[PlanRecord], list[WorkloadRecord]]:
-        """Announce, suspend, withdraw and resume what is due; return what stands now, and what goes on again."""
+    ) -> tuple[list[PlanRecord], list[WorkloadRecord], frozenset[str]]:
+        """Announce, suspend, withdraw and resume what is due.
+
+        Return what stands now, what goes on again, and the uids of what is told to pause or stays paused.
+        """
         told = why or {}
+        if wanted and not no_uninstall(self._switch):
+            wanted = ()  # nobody would be left to let it go on
         pauses = step(assembly, view.workloads, view.pods, wanted, in_flight, now, releases)
         for announced in pauses.announce:
             write = partial(self._pauser.announce, announced.key, announced.by, announced.listeners)
             if self._tried(announced.key, write):
                 self._events.record(catalogue.pause_announced(announced.key, announced.by))
-        for key in pauses.withdraw:
-            if self._tried(key, partial(self._pauser.withdraw, key)):
+        for taken_back in pauses.withdraw:
+            key = taken_back.key
+            if self._tried(key, partial(self._pauser.withdraw, key, taken_back.listeners)):
                 self._events.record(catalogue.pause_withdrawn(key))
         for suspension in pauses.suspend:
             key = suspension.key
@@ -63,7 +74,8 @@ class PauseDesk:
                 self._events.record(catalogue.paused(key, message, acknowledged=suspension.acknowledged))
         resumed = self._resume(pauses.resume, assembly, now)
         by_key = {record.key: record for record in view.workloads} if resumed else {}
-        return self._records(pauses, resumed, by_key, known, assembly, told), [by_key[r.key] for r in resumed]
+        records = self._records(pauses, resumed, by_key, known, assembly, told)
+        return records, [by_key[r.key] for r in resumed], pauses.under_way
 
     def _tried(self, key: WorkloadKey, write: Callable[[], bool]) -> bool:
         """Make one write, and tell whether it changed something; what is refused is logged once and tried again."""
@@ -78,8 +90,10 @@ class PauseDesk:
         return wrote
 
     def _resume(self, resumptions: Sequence[Resumption], assembly: Assembly, now: datetime) -> list[Resumption]:
-        """Let them go on in the cells that they ran in, whose heat was asked."""
-        cells = {r.key: assembly.cells.get(r.cell) for r in resumptions}
+        """Let them go on in the cells that they ran in, whose heat was asked; without a place rather than never."""
+        cells = {
+            r.key: None if r.may_roam and r.key in self._denied else assembly.cells.get(r.cell) for r in resumptions
+        }
         orders = [
             ReleaseOrder(
                 key=key,
@@ -92,11 +106,14 @@ class PauseDesk:
         ]
         results = self._releaser.release(orders)
         done = []
+        self._denied = {result.key for result in results if result.outcome is Outcome.DENIED}
         for resumption, result in zip(resumptions, results, strict=True):
             if result.outcome is Outcome.RELEASED:
                 done.append(resumption)
                 self._events.record(catalogue.released(resumption.key, Reason.COOLED, _goes_on(resumption)))
             elif result.outcome not in (Outcome.GONE, Outcome.REPLACED, Outcome.ALREADY_RELEASED):
+                if result.outcome is Outcome.DENIED:
+                    self._events.record(catalogue.release_failed(resumption.key, result.message))
                 logger.warning(
                     "%s/%s could not be resumed: %s %s",
                     resumption.key.namespace,

@@ -39,6 +39,14 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawal:
+    """Take an announcement back."""
+
+    key: WorkloadKey
+    listeners: tuple[PodRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Suspension:
     """Suspend a Job whose announcement is acknowledged or over."""
 
@@ -56,6 +64,8 @@ class Resumption:
     key: WorkloadKey
     cell: str
     why: str
+    may_roam: bool
+    """Whether it may go on elsewhere rather than not at all: its pause is over, and it is bound to no border."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +74,18 @@ class Pauses:
 
     announce: tuple[Announcement, ...] = ()
     suspend: tuple[Suspension, ...] = ()
-    withdraw: tuple[WorkloadKey, ...] = ()
+    withdraw: tuple[Withdrawal, ...] = ()
     resume: tuple[Resumption, ...] = ()
     standing: tuple[WorkloadRecord, ...] = ()
     """Jobs that stay paused."""
+    under_way: frozenset[str] = frozenset()
+    """uids of what stays paused or is told to pause; whatever else heat asked for will not come."""
 
 
 def declared(record: WorkloadRecord) -> Checkpoint | None:
     """Return what a Job says of its checkpoints; None where it allows no pause or cannot be read."""
     stated = record.annotations.get(names.CHECKPOINT)
-    if stated is None or record.key.kind is not WorkloadKind.JOB or not record.opted_in or record.queue:
+    if stated is None or record.key.kind is not WorkloadKind.JOB or not record.opted_in or record.exempt:
         return None
     try:
         return read_checkpoint(stated)
@@ -182,6 +194,7 @@ def step(
     allowance = _Allowance(assembly, concerned, now)
     rises: Rises | None = None
     announce, suspend, withdraw, resume, standing = [], [], [], [], []
+    under_way: set[str] = set()
     for record in touched:
         uid = record.key.uid
         if uid in in_flight:
@@ -190,22 +203,28 @@ def step(
             rises = rises or Rises(assembly.snapshot, releases)
             why = _may_resume(record, assembly, rises, uid in wanted, now)
             if why:
-                resume.append(Resumption(key=record.key, cell=record.annotations.get(names.CELL, ""), why=why))
+                bound = pause_bound(record, assembly)
+                may_roam = (bound is None or now >= bound) and not record.annotations.get(names.RESIDENCY)
+                cell = record.annotations.get(names.CELL, "")
+                resume.append(Resumption(key=record.key, cell=cell, why=why, may_roam=may_roam))
             else:
                 standing.append(record)
+                under_way.add(uid)
             continue
         announced = record.annotations.get(names.PAUSE_BY)
         if record.waiting or record.held or record.finished:
             continue
         checkpoint = declared(record)
+        listeners = tuple(pod for pod in of_job[uid] if pod.hears)
         if announced is None:
             if uid in wanted and checkpoint is not None and allowance.allows(uid):
                 allowance.take(uid)
-                listeners = tuple(pod for pod in of_job[uid] if pod.hears)
+                under_way.add(uid)
                 announce.append(Announcement(key=record.key, by=now + checkpoint.takes, listeners=listeners))
-        elif uid not in wanted or checkpoint is None:
-            withdraw.append(record.key)
+        elif uid not in wanted or checkpoint is None or _enforcing(record, assembly) is None:
+            withdraw.append(Withdrawal(key=record.key, listeners=listeners))
         else:
+            under_way.add(uid)
             acknowledged = _is_acknowledged(record, of_job[uid], announced)
             by = parse_time(announced)
             if acknowledged or by is None or now >= by:
@@ -217,6 +236,7 @@ def step(
         withdraw=tuple(withdraw),
         resume=tuple(resume),
         standing=tuple(standing),
+        under_way=frozenset(under_way),
     )
 
 
@@ -271,8 +291,7 @@ def _may_resume(record: WorkloadRecord, assembly: Assembly, rises: Rises, wanted
     bound = pause_bound(record, assembly)
     if bound is None or now >= bound:
         return "its pause has lasted as long as a pause may"
-    policy = assembly.table.match(record)
-    if policy is None or policy.spec.mode != "enforce":
+    if _enforcing(record, assembly) is None:
         return "no enforcing policy covers it any more"
     cell = next((c for c in assembly.snapshot.cells if c.name == record.annotations.get(names.CELL, "")), None)
     zone = (

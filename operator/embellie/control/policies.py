@@ -64,8 +64,8 @@ class PolicyTable:
         return sorted(ns for ns, found in self._by_namespace.items() if any(p is policy for p in found))
 
     def enforced_namespaces(self) -> list[str]:
-        """Return the namespaces in which at least one enforce policy applies: where admission may hold."""
-        return sorted(ns for ns, found in self._by_namespace.items() if any(p.spec.mode == "enforce" for p in found))
+        """Return the namespaces in which an enforce policy wins for some work: where admission may hold."""
+        return sorted(ns for ns, found in self._by_namespace.items() if _enforces(found))
 
     def overruled_by(self, policy: EnergyPolicy) -> list[str]:
         """Return the policies that win over `policy` in at least one namespace that both cover."""
@@ -77,3 +77,13 @@ class PolicyTable:
                         break
                     winners[other.metadata.name] = None
         return list(winners)
+
+
+def _enforces(policies: Iterable[EnergyPolicy]) -> bool:
+    """Tell whether of some policies, winners first, one that enforces wins for any work."""
+    for policy in policies:
+        if policy.spec.mode == "enforce":
+            return True
+        if not policy.spec.workload_selector.match_labels:
+            return False  # all work is its own
+    return False

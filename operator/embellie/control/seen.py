@@ -84,3 +84,14 @@ def expected_power_kw(assembly: Assembly) -> dict[str, float]:
         if zone in power and zone is not None:
             power[zone] += gang.power_kw
     return power
+
+
+def expected_facility_kw(assembly: Assembly) -> dict[str, float]:
+    """Expected facility power of each grid zone now [kW], to tell a frozen meter from a quiet site."""
+    cells = {c.name: c for c in assembly.snapshot.cells}
+    power = {z.name: z.base_power_kw for z in assembly.snapshot.grid_zones}
+    for gang in assembly.snapshot.running:
+        cell = cells.get(gang.cell)
+        if cell is not None:
+            power[cell.grid_zone] += gang.power_kw * cell.pue
+    return power

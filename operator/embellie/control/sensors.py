@@ -46,9 +46,17 @@ class SensorDesk:
         self,
         grid_zones: Sequence[GridZone],
         thermal_zones: Sequence[ThermalZone],
-        power_of_zone: Callable[[str], float],
+        power_kw: Mapping[str, float],
+        facility_kw: Mapping[str, float],
     ) -> Readings:
-        """Ask every sensor once and judge the answers; `power_of_zone` gives a thermal zone's present power [kW]."""
+        """Ask every sensor once and judge the answers.
+
+        Args:
+            grid_zones: Whose power meters are asked.
+            thermal_zones: Whose sensors are asked.
+            power_kw: What each thermal zone should draw now [kW]: what never moves calls no sensor frozen.
+            facility_kw: The same of each grid zone.
+        """
         settings = {z.metadata.name: settings_of(z) for z in thermal_zones}
         asked = [*_grid_sensors(grid_zones), *_thermal_sensors(thermal_zones, settings)]
         samples = self._source.read([a.query for a in asked])
@@ -59,7 +67,7 @@ class SensorDesk:
         problems: dict[str, str] = {}
         for one in asked:
             sample = samples[one.query.key]
-            reading = self._judge(one, sample, 0.0 if one.grid else power_of_zone(one.zone))
+            reading = self._judge(one, sample, (facility_kw if one.grid else power_kw).get(one.zone, 0.0))
             if reading.quality is not Quality.FRESH:
                 problems[one.query.key] = sample.problem or in_words(reading)
             if one.grid:

@@ -54,7 +54,7 @@ def thermal_zone_status(
     say_exclusive(conditions, assembly.layout.shared_thermal_nodes.get(name, ()), "ThermalZone")
     _say_sensors(conditions, zone, problems)
     if room.state is ZoneState.OVER_LIMIT:
-        conditions.set("WithinLimit", False, "OverHardLimit", "A fresh inlet reading stands at or over the hard limit.")
+        conditions.set("WithinLimit", False, "OverHardLimit", "A fresh reading stands at or over its hard limit.")
     else:
         conditions.set("WithinLimit", True, "BelowLimit", "No fresh reading stands over the hard limit.")
     _say_spec(conditions, zone)

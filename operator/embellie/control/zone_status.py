@@ -48,15 +48,20 @@ def grid_zone_status(
     else:
         say_exclusive(conditions, shared, "GridZone")
     forecast = state.forecast
-    if zone.spec.grid_region is None:
-        conditions.set("ForecastAvailable", False, "NoGridRegion", "spec.gridRegion is not set, so nothing waits here.")
+    if not (zone.spec.grid_region or zone.spec.sources):
+        conditions.set(
+            "ForecastAvailable",
+            False,
+            "NoGridRegion",
+            "Neither spec.gridRegion nor spec.sources is set, so nothing waits here.",
+        )
     elif forecast is None:
         conditions.set(
             "ForecastAvailable",
             False,
             "NoForecast",
-            f"There is no usable forecast for {zone.spec.grid_region}: work starts without waiting. Look at the "
-            "forecaster's log.",
+            f"There is no usable forecast for {zone.spec.grid_region or name}: work starts without waiting. "
+            "Look at the forecaster's log.",
         )
     elif forecast.rung in (Rung.LIVE, Rung.LAST_GOOD):
         issued = f"Issued {forecast.issued_at:%Y-%m-%d %H:%M} UTC."

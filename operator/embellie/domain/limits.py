@@ -38,7 +38,7 @@ WORDS = {
     HeatBound.CAPACITY: "its cooling carries no more with one unit failed",
     HeatBound.STEADY_STATE: "more would take it over its limit less the margin",
     HeatBound.READING: "its temperature stands inside the margin below its limit",
-    HeatBound.RETURN: "its coolant comes back inside the margin below its limit",
+    HeatBound.RETURN: "what comes back from its machines stands inside the margin below its limit",
     HeatBound.CEILING: "a ceiling on heat allows no more",
     HeatBound.ORDER: "an order to cut allows no more",
     HeatBound.BARRIER: "more would warm it faster than can be answered",
@@ -117,7 +117,7 @@ def supply_now_c(zone: ThermalZoneState) -> tuple[float, bool]:
     An untrusted inlet also makes the supply count as its worst: the fresh supply alone no longer shows whether the
     air that arrives is the air that was sent.
     """
-    named = (zone.supply, zone.inlet, zone.coolant_return)
+    named = (zone.supply, zone.inlet, zone.coolant_return, *(reading for _, reading, _ in zone.returns))
     trusted = all(reading is None or fresh_value(reading) is not None for reading in named)
     supply = fresh_value(zone.supply)
     if trusted and supply is not None:
@@ -141,17 +141,25 @@ def heat_room_now(zone: ThermalZoneState) -> HeatRoom:
     if inlet is not None and inlet > zone.inlet_limit_c - zone.margin_c:
         # Whatever the model says: inside the margin, the measured inlet closes admission.
         limit, bound = 0.0, HeatBound.READING
-    returned, returned_limit_c = fresh_value(zone.coolant_return), zone.coolant_return_limit_c
-    if returned is not None and returned_limit_c is not None and returned > returned_limit_c - zone.margin_c:
-        limit, bound = 0.0, HeatBound.RETURN
+    for _, reading, returned_limit_c in zone.returns:
+        returned = fresh_value(reading)
+        if returned is not None and returned > returned_limit_c - zone.margin_c:
+            limit, bound = 0.0, HeatBound.RETURN
     if not zone.admission_open:
         limit, bound = 0.0, HeatBound.LADDER
     return HeatRoom(limit_kw=limit, bound=bound, trusted=trusted)
 
 
 def over_hard_inlet(zone: ThermalZoneState) -> bool:
-    """Return whether a fresh reading stands at or over its hard limit: the inlet's, or the coolant's on its return."""
-    inlet, returned = fresh_value(zone.inlet), fresh_value(zone.coolant_return)
-    if inlet is not None and inlet >= zone.inlet_limit_c:
-        return True
-    return returned is not None and zone.coolant_return_limit_c is not None and returned >= zone.coolant_return_limit_c
+    """Return whether a fresh reading stands at or over its hard limit: the inlet's, or that of what it returns."""
+    inlet = fresh_value(zone.inlet)
+    return (inlet is not None and inlet >= zone.inlet_limit_c) or hot_return(zone) is not None
+
+
+def hot_return(zone: ThermalZoneState) -> tuple[str, float, float] | None:
+    """Return what comes back at or over its hard limit: in a word, how warm, and the limit [degC]; None: nothing."""
+    for what, reading, limit_c in zone.returns:
+        value = fresh_value(reading)
+        if value is not None and value >= limit_c:
+            return what, value, limit_c
+    return None

@@ -175,6 +175,8 @@ class ThermalZoneState:
     """How the zone heats, as learnt; only a trusted one replaces `rise_k_per_kw` and `margin_c`."""
     coolant_return: Reading | None = None
     coolant_return_limit_c: float | None = None
+    air_return: Reading | None = None
+    air_return_limit_c: float | None = None
     arriving_k: float = 0.0
     """What the neighbours' heat adds to the inlet at their worst case [K]."""
     ceiling_kw: float | None = None
@@ -192,6 +194,15 @@ class ThermalZoneState:
     """The ladder holds the zone back because of its temperature, not of a permit or an order."""
     neighbours: tuple[str, ...] = ()
     """Zones whose heat may reach this one's inlets, as its owner says; how much of it does is the model's to learn."""
+
+    @property
+    def returns(self) -> tuple[tuple[str, Reading | None, float], ...]:
+        """What comes back from the machines and has a hard limit: in a word, its reading, and the limit [degC]."""
+        both = (
+            ("coolant", self.coolant_return, self.coolant_return_limit_c),
+            ("air", self.air_return, self.air_return_limit_c),
+        )
+        return tuple((what, reading, limit_c) for what, reading, limit_c in both if limit_c is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,9 @@
 
 Work that may start in some cells only must find its room there. So the list of `slack` is made for each set of cells
 that is all that some work may use, with the work that is confined to it, and for all cells together.
+
+The list adds many runs up, some shorter and some longer than expected: each counts with its expected length (P50), and
+a part of every bound is kept besides.
 """
 
 import math
@@ -59,7 +62,7 @@ class _Columns:
     def __init__(self, snapshot: Snapshot, workloads: Sequence[Workload]) -> None:
         now = snapshot.now
         self.gpus: FloatArray = np.array([w.gpus for w in workloads], dtype=np.float64)
-        self.hours: FloatArray = np.array([max(w.duration_p50_s, w.duration_p90_s) / 3600.0 for w in workloads])
+        self.hours: FloatArray = np.array([w.duration_p50_s / 3600.0 for w in workloads])
         self.latest_h: FloatArray = np.array([(w.latest_start - now).total_seconds() / 3600.0 for w in workloads])
         self.allowed_h: FloatArray = np.array(
             [max(0.0, (w.latest_start - w.created_at).total_seconds() / 3600.0) for w in workloads]
@@ -81,7 +84,7 @@ def _pools(snapshot: Snapshot, workloads: Iterable[Workload]) -> list[frozenset[
 
 def _queue(snapshot: Snapshot, cells: frozenset[str], told: _Columns, rows: IntArray) -> Queue:
     running = [gang for gang in snapshot.running if gang.cell in cells]
-    ends = [max(0.0, (gang.expected_end_p90 - snapshot.now).total_seconds() / 3600.0) for gang in running]
+    ends = [max(0.0, (gang.expected_end_p50 - snapshot.now).total_seconds() / 3600.0) for gang in running]
     return Queue(
         gpus=told.gpus[rows],
         hours=told.hours[rows],

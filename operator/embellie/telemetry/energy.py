@@ -18,7 +18,7 @@ from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
-from embellie.telemetry.exporters import Word, node_of, vocabulary
+from embellie.telemetry.exporters import Word, node_of, own_labels, vocabulary
 from embellie.telemetry.prometheus import BoundedSession
 
 logger = logging.getLogger(__name__)
@@ -27,12 +27,8 @@ MAX_ANSWER_BYTES = 64 << 20
 POD_CPU = 'kepler_pod_cpu_joules_total{zone="package"}'
 """Kepler's zones overlap: only the package may be counted."""
 _POD_LABELS = (("exported_namespace", "exported_pod"), ("namespace", "pod"), ("pod_namespace", "pod_name"))
-_OF_THE_SCRAPE = frozenset(
-    ("job", "instance", "endpoint", "service", "namespace", "pod", "container", "prometheus", "prometheus_replica")
-)
 PodName = tuple[str, str]
 """Namespace and name."""
-Own = frozenset[tuple[str, str]]
 
 
 @dataclass(slots=True)
@@ -162,9 +158,9 @@ def _take_gpus(
 
 def _take_nodes(into: dict[str, Series], answer: Sequence[Any], word: Word) -> None:
     told = set(into)
-    meters: dict[str, dict[Own, dict[float, float]]] = defaultdict(lambda: defaultdict(dict))
+    meters: dict[str, dict[frozenset[tuple[str, str]], dict[float, float]]] = defaultdict(lambda: defaultdict(dict))
     for one in answer:
-        name, own = node_of(one["metric"]), _own(one["metric"])
+        name, own = node_of(one["metric"]), own_labels(one["metric"])
         if name and name not in told and word.fits(one["metric"]):
             # An exporter that is scraped twice tells of one meter twice.
             meters[name][own].update((at_s, value * word.factor) for at_s, value in _pairs(one))
@@ -175,11 +171,6 @@ def _take_nodes(into: dict[str, Series], answer: Sequence[Any], word: Word) -> N
             for at_s, value in samples.items():
                 sums[at_s] += value
         into[name] = Series(sorted(sums), [sums[at_s] for at_s in sorted(sums)])
-
-
-def _own(labels: Mapping[str, Any]) -> Own:
-    """Return the labels that an exporter gave a series, without those of the scrape."""
-    return frozenset((name, str(value)) for name, value in labels.items() if name not in _OF_THE_SCRAPE)
 
 
 def _extend(series: Series, one: Mapping[str, Any], factor: float) -> None:

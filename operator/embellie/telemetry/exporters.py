@@ -11,7 +11,7 @@ import csv
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
@@ -19,6 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 _NODE_LABELS = ("node", "hostname", "Hostname", "node_name", "nodename", "kubernetes_node", "instance")
 _DEVICE_LABELS = ("UUID", "uuid", "gpu_uuid", "gpu", "device")
+OF_THE_SCRAPE = (
+    "job", "instance", "endpoint", "service", "namespace", "pod", "container", "prometheus", "prometheus_replica"
+)  # fmt: skip
+"""Labels that Prometheus gives a series: an exporter that is scraped twice tells of one thing twice."""
 _HELPERS = ("node_hwmon_sensor_label",)
 """Metrics that carry no reading but name one."""
 PERCENT_ABOVE = 1.5
@@ -114,7 +118,10 @@ def parse_text(text: str) -> tuple[Series, ...]:
 
 
 def measurements(series: Sequence[Series]) -> tuple[Measurement, ...]:
-    """Return what series say, once for each node, device and quantity, in the order of the table."""
+    """Return what series say, once for each node, device and quantity, in the order of the table.
+
+    Sockets, chassis and power supplies that one exporter tells of one by one add up to their node's power.
+    """
     named = tuple(_with_sensor_labels(series))
     by_metric: dict[str, list[Series]] = {}
     for one in named:
@@ -125,6 +132,7 @@ def measurements(series: Sequence[Series]) -> tuple[Measurement, ...]:
     scraped = any("exported_pod" in one.labels for one in named)
     taken: dict[tuple[str, str], tuple[str, str]] = {}
     found: dict[tuple[str, str, str], Measurement] = {}
+    parts: set[tuple[str, frozenset[tuple[str, str]]]] = set()
     for word in vocabulary():
         for one in by_metric.get(word.metric, ()):
             if not word.fits(one.labels) or not math.isfinite(one.value):
@@ -134,8 +142,20 @@ def measurements(series: Sequence[Series]) -> tuple[Measurement, ...]:
             if taken.setdefault((word.quantity, node), speaker) != speaker:
                 continue
             measured = _measurement(word, one, node, percent=word.metric in percents, scraped=scraped)
-            found.setdefault((word.quantity, node, measured.device), measured)
+            key = (word.quantity, node, measured.device)
+            before = found.setdefault(key, measured)
+            if word.quantity == "node_power" and (part := (node, own_labels(one.labels))) not in parts:
+                parts.add(part)
+                if before is not measured:
+                    found[key] = replace(
+                        measured, value=before.value + measured.value, age_s=max(before.age_s, measured.age_s)
+                    )
     return tuple(found.values())
+
+
+def own_labels(labels: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    """Return the labels that an exporter gave a series, without those of the scrape."""
+    return frozenset((name, str(value)) for name, value in labels.items() if name not in OF_THE_SCRAPE)
 
 
 def _measurement(word: Word, one: Series, node: str, *, percent: bool, scraped: bool) -> Measurement:

@@ -148,7 +148,7 @@ class PrometheusSource:
 def answered_late_s(answer: Any, now_s: float) -> float:
     """Return how long ago an instant answer says that it was true [s]; 0 where it does not say."""
     try:
-        return max(0.0, now_s - float(answer[0]["value"][0]))
+        return max(0.0, now_s - float(_pair(answer)[0]))
     except (KeyError, IndexError, TypeError, ValueError, OverflowError):
         return 0.0
 
@@ -169,6 +169,8 @@ def single_value(answer: Any) -> tuple[float | None, str]:
 
     >>> single_value([{"metric": {}, "value": [1700000000, "21.5"]}])
     (21.5, '')
+    >>> single_value([1700000000, "21.5"])
+    (21.5, '')
     >>> single_value([])[1]
     'the query returned no series'
     """
@@ -176,10 +178,10 @@ def single_value(answer: Any) -> tuple[float | None, str]:
         return None, "the query did not return a vector"
     if not answer:
         return None, "the query returned no series"
-    if len(answer) > 1:
+    if len(answer) > 1 and not _is_scalar(answer):
         return None, f"the query returned {len(answer)} series; aggregate them to one, for example with max(...)"
     try:
-        pair = answer[0]["value"]
+        pair = _pair(answer)
         value = float(pair[1]) if isinstance(pair, list) else None
     except (KeyError, IndexError, TypeError, ValueError, OverflowError):
         value = None
@@ -188,3 +190,13 @@ def single_value(answer: Any) -> tuple[float | None, str]:
     if not math.isfinite(value):
         return None, f"the query returned {value}"
     return value, ""
+
+
+def _is_scalar(answer: Any) -> bool:
+    """Tell a scalar's or a string's answer, an instant and a text, from a vector's, a list of objects."""
+    return isinstance(answer[-1], str)
+
+
+def _pair(answer: Any) -> Any:
+    """Return the instant and the value of an answer; raises what comes of any other shape."""
+    return answer if _is_scalar(answer) else answer[0]["value"]

@@ -19,7 +19,7 @@ from embellie.thermal.readings import (
     judge,
     moved,
 )
-from embellie.thermal.settings import HEATED_ROLES, Role, SensorSettings, ZoneSettings
+from embellie.thermal.settings import MOVED_ROLES, Role, SensorSettings, ZoneSettings
 
 HISTORY = 90
 """Samples kept per sensor: at a turn of 15 s over twenty minutes, long enough to see that one is frozen."""
@@ -100,8 +100,8 @@ class SensorBank:
             memory.alike = memory.alike + 1 if same else 1
             memory.samples.append(Sample(at_s=at_s, value=kept))
             memory.power_kw.append(power_kw)
-        # A supply is controlled to stand still; only what the power warms must move with it.
-        suspect = sensor.role in HEATED_ROLES and memory.alike >= len(memory.samples)
+        # A supply is controlled to stand still; only what the power moves must move with it.
+        suspect = sensor.role in MOVED_ROLES and memory.alike >= len(memory.samples)
         power_moved = suspect and moved(tuple(memory.power_kw))
         # The newest few tell all the rest; most sensors are judged many times a minute.
         newest = itertools.islice(reversed(memory.samples), 2 * JUMP_NEIGHBOURS)

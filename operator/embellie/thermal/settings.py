@@ -28,8 +28,8 @@ class Role(StrEnum):
     HEAT_DELIVERED = "HeatDelivered"
 
 
-HEATED_ROLES = frozenset({Role.INLET, Role.RETURN, Role.COOLANT_RETURN})
-"""What the zone's own power warms: a sensor here that stands still while the power moves is frozen."""
+MOVED_ROLES = frozenset({Role.INLET, Role.RETURN, Role.COOLANT_RETURN, Role.LOOP_POWER})
+"""What the zone's own power warms or shows as: a sensor here that stands still while the power moves is frozen."""
 
 
 class Measure(StrEnum):

@@ -30,6 +30,7 @@ from embellie.domain.limits import (
     bound_reached,
     fresh_value,
     heat_room_now,
+    hot_return,
     over_hard_inlet,
     steady_state_limit_kw,
 )
@@ -256,12 +257,11 @@ class _Guard:
         thermal = self._thermals.get(cell.thermal_zone or "")
         if thermal is None or not over_hard_inlet(thermal):
             return None
-        inlet, returned = fresh_value(thermal.inlet), fresh_value(thermal.coolant_return)
-        if inlet is not None and inlet >= thermal.inlet_limit_c:
+        inlet, hot = fresh_value(thermal.inlet), hot_return(thermal)
+        if hot is None or (inlet is not None and inlet >= thermal.inlet_limit_c):
             return f"the inlet of {thermal.name} stands at {inlet:.1f} °C of {thermal.inlet_limit_c:.1f} °C"
-        return (
-            f"the coolant returns from {thermal.name} at {returned:.1f} °C of {thermal.coolant_return_limit_c:.1f} °C"
-        )
+        what, value, limit_c = hot
+        return f"the {what} returns from {thermal.name} at {value:.1f} °C of {limit_c:.1f} °C"
 
     def _static(self, w: Workload, cell: Cell) -> tuple[Reason, str] | None:
         """Return why a start at worst-case power is forbidden, or None."""

@@ -112,6 +112,8 @@ def snapshot_state(
         model=now.model,
         coolant_return=now.reading(Role.COOLANT_RETURN),
         coolant_return_limit_c=zone.limits.coolant_return_hard_c,
+        air_return=now.reading(Role.RETURN),
+        air_return_limit_c=zone.limits.return_hard_c,
         arriving_k=now.arriving_k,
         ceiling_kw=None if ahead is None else ahead.ceiling_kw,
         order_kw=order_kw,

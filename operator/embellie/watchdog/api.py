@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import urllib3
+import yaml
 from kubernetes import client, config
 
 Object: TypeAlias = dict[str, Any]
@@ -19,6 +20,7 @@ TIMEOUT_SECONDS = (3.0, 8.0)
 PAGE_SIZE = 500
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 USER_AGENT = "embellie-watchdog"
+NO_KUBECONFIG = "no access to a cluster: the kubeconfig is not YAML of kind Config; name another with --kubeconfig"
 
 
 class ApiError(Exception):
@@ -70,6 +72,9 @@ def connect(kubeconfig: Path | None = None, context: str | None = None) -> "Api"
         raise ConfigurationError(
             f"no access to a cluster: {str(error).rstrip('.')}; name a kubeconfig with --kubeconfig"
         ) from error
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError) as error:
+        # What the client makes of a file that is something else.
+        raise ConfigurationError(NO_KUBECONFIG) from error
     # Our own loops retry, with the guards of a fresh read; the pool must not repeat a write by itself.
     settings.retries = False
     settings.connection_pool_maxsize = 8

@@ -143,6 +143,11 @@ def test_a_dead_man_that_is_shorter_than_two_turns_is_refused(control_plane: Con
         rendered(control_plane, "--set", "turnSeconds=61")
 
 
+def test_an_uninstall_that_would_give_up_before_all_is_released_is_refused(control_plane: ControlPlane) -> None:
+    with pytest.raises(CommandError, match=r"greater than uninstall\.releaseSeconds"):
+        rendered(control_plane, "--set", "uninstall.releaseSeconds=600")
+
+
 def test_every_value_has_a_schema_and_no_object_lets_others_in() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())

@@ -33,7 +33,7 @@ from embellie.thermal.raising import let_up
 from embellie.thermal.readings import Unit
 from embellie.thermal.relief import CapOrder, HeatLoad
 from embellie.thermal.sensing import SensorBank, ZoneReadings, zone_readings
-from embellie.thermal.settings import HEATED_ROLES, Role, SensorSettings, ZoneSettings
+from embellie.thermal.settings import MOVED_ROLES, Role, SensorSettings, ZoneSettings
 from embellie.thermal.shield import Rises, check_rise
 from embellie.thermal.weather import AmbientForecast
 
@@ -114,8 +114,8 @@ class Desk:
                     now,
                     heat,
                 )
-                if sensor.role not in HEATED_ROLES:
-                    # The same sensor in another zone says the same: only what power warms is judged beside that power.
+                if sensor.role not in MOVED_ROLES:
+                    # The same sensor in another zone says the same: only what power moves is judged beside that power.
                     shared[sensor.name] = found[sensor.name]
             self.readings[zone.name] = zone_readings(zone, found)
             self.heat_kw[zone.name] = heat

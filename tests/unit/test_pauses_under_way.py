@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of what the ladder asks to be paused: only pauses that are told or stand count as heat that goes."""
+
+from dataclasses import replace
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from embellie.cluster.actuate import Outcome, ReleaseResult
+from embellie.cluster.client import ApiError
+from embellie.cluster.patches import format_time
+from embellie.cluster.pauses import Pauser
+from embellie.cluster.switch import SwitchState
+from embellie.control.heat import HeatDesk
+from embellie.control.pause_desk import PauseDesk
+from embellie.control.pausing import Pauses, heat_loads, step
+from embellie.control.sensors import Readings
+from embellie.domain.snapshot import Quality, Reading, WorkloadKey
+from embellie.thermal.sensing import ZoneReadings
+from embellie.thermal.settings import Role
+from embellie_testbed.views import NOW, assembled, job, nodes, policy, running_pod, thermal_zone, view
+
+INLET = {"name": "inlet", "role": "Inlet", "unit": "Celsius", "query": "inlet"}
+ZONE = thermal_zone(
+    "west-r1", sensors=[INLET], limits={"inletHardCelsius": 32}, cooling={"riseMillikelvinPerKilowatt": 200}
+)
+
+
+class Row:
+    """A row of running Jobs that allow pauses, one a day; what is announced is written on them."""
+
+    def __init__(self, *names: str) -> None:
+        self.heat, self.now = HeatDesk(), NOW
+        self.jobs = [job(n, held=False, cell="west.west-r1", checkpoint="takes=1h", gpus=4) for n in names]
+
+    def turn(self, celsius: float, minutes: float = 1.0) -> Pauses:
+        """Let a turn pass in which the inlet reads so."""
+        self.now += timedelta(minutes=minutes)
+        inlet = Reading(value=celsius, age_s=1.0, quality=Quality.FRESH)
+        zones = {"west-r1": ZoneReadings(by_role={Role.INLET: inlet})}
+        readings = Readings(grid_power_kw={}, inlets={"west-r1": inlet}, supplies={}, problems={}, zones=zones)
+        self.heat.turn(self.now, [ZONE], readings, {"west-r1": 30.0}, {})
+        pods = [running_pod(f"{j.key.name}-p", "west-0", gpus=4, job_uid=j.key.uid) for j in self.jobs]
+        seen = view(*self.jobs, pods=pods, on=nodes())
+        made = assembled(view=seen, policies=(policy(maxPausesPerDay=1),), thermal_zones=(ZONE,), now=self.now)
+        self.heat.remember(made, heat_loads(made, self.jobs, pods, self.now))
+        pauses = step(made, self.jobs, pods, self.heat.wanted, (), self.now)
+        for announced in pauses.announce:
+            self._write(announced.key, {"embellie.io/pause-by": format_time(announced.by)})
+        for taken_back in pauses.withdraw:
+            self._write(taken_back.key, {})
+        self.heat.keep_pauses(pauses.under_way)
+        return pauses
+
+    def _write(self, key: WorkloadKey, notes: dict[str, str]) -> None:
+        said = {"embellie.io/cell": "west.west-r1", "embellie.io/checkpoint": "takes=1h", **notes}
+        self.jobs = [replace(j, annotations=said) if j.key == key else j for j in self.jobs]
+
+
+def names(pauses: Any) -> list[str]:
+    return [one.key.name for one in pauses]
+
+
+def test_work_whose_pause_was_taken_back_is_not_told_again_before_the_ladder_has_come_to_pauses():
+    row = Row("train")
+    row.turn(25.0)
+    assert names(row.turn(32.5).announce) == ["train"]
+    assert any(names(row.turn(24.0).withdraw) == ["train"] for _ in range(60))
+    for _ in range(3):
+        row.turn(24.0, 5.0)
+    assert names(row.turn(31.2).announce) == [], "the first rung only closes admission"
+    assert row.heat.wanted == frozenset()
+
+
+def test_what_may_not_be_paused_any_more_today_does_not_count_as_heat_that_goes():
+    row = Row("a", "b")
+    row.turn(25.0)
+    assert names(row.turn(32.5).announce) == ["a"]
+    row.turn(32.5)
+    row.turn(32.5)  # the ladder knows of what runs from the turn before
+    assert row.heat.wanted == {row.jobs[0].key.uid}
+
+
+def test_an_announced_pause_is_taken_back_when_its_policy_goes_back_to_shadow():
+    due = format_time(NOW - timedelta(minutes=1))
+    train = job(held=False, cell="west.west-r1", checkpoint="takes=5m", pause_by=due)
+    for mode, suspended in (("enforce", ["train"]), ("shadow", [])):
+        found = policy(mode=mode, maxPausesPerDay=2)
+        made = assembled(view=view(train, on=nodes()), policies=(found,), thermal_zones=(ZONE,))
+        pauses = step(made, [train], (), {train.key.uid}, (), NOW)
+        assert (names(pauses.suspend), bool(pauses.withdraw)) == (suspended, not suspended)
+
+
+def test_a_paused_job_that_takes_its_label_off_goes_on():
+    train = job(flex="", cell="west.west-r1", checkpoint="takes=5m", paused_at=format_time(NOW))
+    made = assembled(view=view(train, on=nodes()), thermal_zones=(ZONE,))
+    assert names(step(made, [train], (), {train.key.uid}, (), NOW).resume) == ["train"]
+
+
+class Written:
+    """Stands in for what writes: notes what it is asked, on an API server that takes no placement."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_args: self.calls.append(name) is None
+
+    def release(self, orders: Any) -> list[ReleaseResult]:
+        """Let go on what is not confined."""
+        self.calls += [f"{order.key.name} in {order.cell}" for order in orders]
+        outcomes = [Outcome.DENIED if order.placement_labels else Outcome.RELEASED for order in orders]
+        return [ReleaseResult(key=o.key, outcome=outcome) for o, outcome in zip(orders, outcomes, strict=True)]
+
+
+def switch(*, locked: bool) -> Any:
+    state = SwitchState(exists=True, enabled=not locked, locked=locked, namespaces=frozenset())
+    return SimpleNamespace(read=lambda: state)
+
+
+def unreadable() -> SwitchState:
+    raise ApiError(0, "Unreachable", "no answer")
+
+
+@pytest.mark.parametrize(
+    ("held_by", "done"),
+    [
+        (switch(locked=False), ["announce", "suspend"]),
+        (switch(locked=True), ["withdraw"]),
+        (SimpleNamespace(read=unreadable), ["withdraw"]),
+    ],
+    ids=["open", "locked", "unreadable"],
+)
+def test_nothing_is_paused_while_an_uninstall_may_be_under_way_and_what_was_announced_is_taken_back(
+    held_by: Any, done: list[str]
+):
+    due = format_time(NOW - timedelta(minutes=1))
+    told = job("told", held=False, cell="west.west-r1", checkpoint="takes=5m", pause_by=due)
+    train = job("train", held=False, cell="west.west-r1", checkpoint="takes=5m")
+    seen = view(told, train, on=nodes())
+    made = assembled(view=seen, policies=(policy(maxPausesPerDay=2),), thermal_zones=(ZONE,))
+    written = Written()
+    events = SimpleNamespace(record=lambda _event: None)
+    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=held_by)  # type: ignore[arg-type]
+    desk.turn(made, seen, {told.key.uid, train.key.uid}, {}, (), NOW)
+    assert written.calls == done
+
+
+@pytest.mark.parametrize(
+    ("minutes", "border", "second"),
+    [
+        (61, {}, "train in None"),
+        (10, {}, "train in west.west-r1"),
+        (61, {"residency": "US-CA"}, "train in west.west-r1"),
+    ],
+    ids=["over", "not over", "bound to a border"],
+)
+def test_a_pause_that_is_over_ends_without_a_place_where_the_api_server_refuses_the_place(
+    minutes: int, border: dict[str, str], second: str
+):
+    at = format_time(NOW - timedelta(minutes=minutes))
+    train = job(cell="west.west-r1", checkpoint="takes=5m", paused_at=at, **border)
+    seen = view(train, on=nodes())
+    made = assembled(view=seen, policies=(policy(maxPausesPerDay=2),), thermal_zones=(thermal_zone("west-r1"),))
+    written, told = Written(), []
+    events = SimpleNamespace(record=told.append)
+    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=switch(locked=False))  # type: ignore[arg-type]
+    for _ in range(2):
+        desk.turn(made, seen, (), {}, (), NOW)
+    assert written.calls == ["train in west.west-r1", second]
+    assert told[0].reason == "ReleaseFailed"
+
+
+class Api:
+    """Answers reads with one Job, and keeps what was patched; pods whose names begin with `lost` give no answer."""
+
+    def __init__(self, **annotations: str) -> None:
+        self.annotations = {f"embellie.io/{key.replace('_', '-')}": value for key, value in annotations.items()}
+        self.patched: list[str] = []
+
+    def get(self, path: str) -> dict[str, Any]:  # noqa: ARG002 - that of KubeClient
+        return {"metadata": {"resourceVersion": "1", "annotations": self.annotations}, "spec": {"suspend": False}}
+
+    def json_patch(self, path: str, operations: list[dict[str, Any]]) -> None:
+        name = path.rpartition("/")[2]
+        if name.startswith("lost"):
+            raise ApiError(503, "ServiceUnavailable", "try later")
+        self.patched.append(f"{operations[-1]['op']} {name}")
+
+
+def test_a_job_is_told_only_once_all_of_its_pods_that_listen_were() -> None:
+    train = job(held=False)
+    pods = [running_pod(name, "west-0") for name in ("one", "lost")]
+    api: Any = Api()
+    with pytest.raises(ApiError):
+        Pauser(api).announce(train.key, NOW, pods)
+    assert api.patched == ["add one"], "the Job is told in the next turn, and they again"
+    assert Pauser(api).announce(train.key, NOW, pods[:1])
+    assert api.patched[1:] == ["add one", "add train"]
+
+
+def test_what_was_announced_is_taken_back_from_the_pods_too() -> None:
+    train, pods = job(held=False), [running_pod("one", "west-0")]
+    api: Any = Api(pause_by=format_time(NOW))
+    assert Pauser(api).withdraw(train.key, pods)
+    assert api.patched == ["remove one", "remove train"]
