@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What becomes of what the ladder asks to be paused: only pauses that are told or stand count as heat that goes."""
 
+import itertools
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -145,7 +147,7 @@ def test_nothing_is_paused_while_an_uninstall_may_be_under_way_and_what_was_anno
     events = SimpleNamespace(record=lambda _event: None)
     desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=held_by)  # type: ignore[arg-type]
     desk.turn(made, seen, {told.key.uid, train.key.uid}, {}, (), NOW)
-    assert written.calls == done
+    assert sorted(written.calls) == done
 
 
 @pytest.mark.parametrize(
@@ -171,6 +173,34 @@ def test_a_pause_that_is_over_ends_without_a_place_where_the_api_server_refuses_
         desk.turn(made, seen, (), {}, (), NOW)
     assert written.calls == ["train in west.west-r1", second]
     assert told[0].reason == "ReleaseFailed"
+
+
+def announced_together(count: int, announce: Any, **others: Any) -> None:
+    """Let one turn announce pauses to many Jobs."""
+    many = [job(f"train-{i}", gpus=1, held=False, cell="west.west-r1", checkpoint="takes=5m") for i in range(count)]
+    seen = view(*many, on=nodes())
+    made = assembled(view=seen, policies=(policy(maxPausesPerDay=count),), thermal_zones=(ZONE,))
+    desk: Any = PauseDesk(
+        pauser=SimpleNamespace(announce=announce),  # type: ignore[arg-type]
+        releaser=Written(),  # type: ignore[arg-type]
+        events=SimpleNamespace(record=lambda _event: None),  # type: ignore[arg-type]
+        switch=switch(locked=False),
+        **others,
+    )
+    desk.turn(made, seen, {one.key.uid for one in many}, {}, (), NOW)
+
+
+def test_one_pause_that_gets_no_answer_keeps_no_other_waiting():
+    together = threading.Barrier(4, timeout=10.0)
+    announced_together(4, lambda *_args: together.wait() >= 0)
+    assert not together.broken
+
+
+def test_pauses_that_were_not_begun_in_time_are_left_to_the_next_turn():
+    begun: list[str] = []
+    clock = itertools.chain([0.0, 1.0], itertools.repeat(60.0))
+    announced_together(3, lambda key, *_args: begun.append(key.name) is None, monotonic=lambda: next(clock))
+    assert len(begun) == 1
 
 
 class Api:

@@ -2,14 +2,16 @@
 """Carries pauses out, and says so: the Job, its WorkloadPlan and an Event tell the same."""
 
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 
 from embellie.cluster import catalogue
 from embellie.cluster.actuate import Outcome, ReleaseOrder, Releaser
 from embellie.cluster.client import ApiError
-from embellie.cluster.events import EventRecorder
+from embellie.cluster.events import Event, EventRecorder
 from embellie.cluster.pauses import Pauser
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.plans import KnownPlan
@@ -27,12 +29,26 @@ from embellie.domain.snapshot import WorkloadKey
 
 logger = logging.getLogger(__name__)
 
+BEGIN_WITHIN_S = 5.0
+"""No write about a pause begins later in its turn, and the next one goes on: somebody's webhook that hangs must not
+keep the turn from its heartbeat [s]."""
+PARALLEL = 16
+
 
 class PauseDesk:
     """Pauses and resumes for one leader; everything it must remember stands on the Jobs."""
 
-    def __init__(self, *, pauser: Pauser, releaser: Releaser, events: EventRecorder, switch: Switch) -> None:
+    def __init__(
+        self,
+        *,
+        pauser: Pauser,
+        releaser: Releaser,
+        events: EventRecorder,
+        switch: Switch,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._switch = switch
+        self._monotonic = monotonic
         self._pauser = pauser
         self._releaser = releaser
         self._events = events
@@ -59,23 +75,36 @@ class PauseDesk:
         if wanted and not no_uninstall(self._switch):
             wanted = ()  # nobody would be left to let it go on
         pauses = step(assembly, view.workloads, view.pods, wanted, in_flight, now, releases)
-        for announced in pauses.announce:
-            write = partial(self._pauser.announce, announced.key, announced.by, announced.listeners)
-            if self._tried(announced.key, write):
-                self._events.record(catalogue.pause_announced(announced.key, announced.by))
-        for taken_back in pauses.withdraw:
-            key = taken_back.key
-            if self._tried(key, partial(self._pauser.withdraw, key, taken_back.listeners)):
-                self._events.record(catalogue.pause_withdrawn(key))
-        for suspension in pauses.suspend:
-            key = suspension.key
-            if self._tried(key, partial(self._pauser.suspend, key, suspension.announced, suspension.cell, now)):
-                message = f"Paused because {because(suspension.cell, told.get(key.uid, ''))}."
-                self._events.record(catalogue.paused(key, message, acknowledged=suspension.acknowledged))
+        self._write(pauses, told, now)
         resumed = self._resume(pauses.resume, assembly, now)
         by_key = {record.key: record for record in view.workloads} if resumed else {}
         records = self._records(pauses, resumed, by_key, known, assembly, told)
         return records, [by_key[r.key] for r in resumed], pauses.under_way
+
+    def _write(self, pauses: Pauses, told: Mapping[str, str], now: datetime) -> None:
+        """Suspend, announce and take back, and tell of what was written."""
+        acts: list[tuple[WorkloadKey, Callable[[], bool], Event]] = []
+        for due in pauses.suspend:
+            write = partial(self._pauser.suspend, due.key, due.announced, due.cell, now)
+            message = f"Paused because {because(due.cell, told.get(due.key.uid, ''))}."
+            acts.append((due.key, write, catalogue.paused(due.key, message, acknowledged=due.acknowledged)))
+        for new in pauses.announce:
+            write = partial(self._pauser.announce, new.key, new.by, new.listeners)
+            acts.append((new.key, write, catalogue.pause_announced(new.key, new.by)))
+        for back in pauses.withdraw:
+            write = partial(self._pauser.withdraw, back.key, back.listeners)
+            acts.append((back.key, write, catalogue.pause_withdrawn(back.key)))
+        if not acts:
+            return
+        begin_until = self._monotonic() + BEGIN_WITHIN_S
+
+        def carry_out(act: tuple[WorkloadKey, Callable[[], bool], Event]) -> None:
+            key, write, event = act
+            if self._monotonic() < begin_until and self._tried(key, write):
+                self._events.record(event)
+
+        with ThreadPoolExecutor(PARALLEL, thread_name_prefix="pause") as pool:
+            list(pool.map(carry_out, acts))
 
     def _tried(self, key: WorkloadKey, write: Callable[[], bool]) -> bool:
         """Make one write, and tell whether it changed something; what is refused is logged once and tried again."""
