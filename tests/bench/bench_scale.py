@@ -6,7 +6,8 @@
 What the machine itself can do is measured beside it, on the same cluster and with the same kinds of work: bare patches
 (no read, no plan, no record, no operator), sixteen at a time. That is the API server's own limit for a moment; what
 it can sustain is the rate at which that work comes to run, since whoever releases for minutes shares the machine with
-the controllers that create, bind and start the pods.
+the controllers that create, bind and start the pods. The same is measured with the operator's own writes, which are
+read afresh, guarded and placed, by no operator: what is left between that and its rate is its deciding.
 
 Decision to release is measured from outside: from the second that the release carries (`embellie.io/released-at`, cut
 to the second, so up to one second too long) to the moment that a watch shows the workload unsuspended or ungated.
@@ -19,13 +20,14 @@ import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 from scale.crowd import (
     TENANT,
+    ZONES,
     create,
     forecasts,
     held,
@@ -38,13 +40,16 @@ from scale.crowd import (
 from scale.gauges import cpu_share, mean_plan_s, metric, peak_mib, percentile, plane_cpu_s, planning
 from scale.watch import Watch
 
-from embellie.cluster.client import KubeClient
+from embellie.cluster.actuate import Outcome, ReleaseOrder, Releaser
+from embellie.cluster.client import Json, KubeClient
 from embellie.cluster.events import RATE_PER_S
+from embellie.cluster.records import parse_bare_pod, parse_job
 from embellie_testbed.controlplane import ControlPlane
 from embellie_testbed.processes import until
-from embellie_testbed.product import Program, dirty_now_clean_later, start_operator, switch_says
+from embellie_testbed.product import NAMESPACE, RELEASE, Program, dirty_now_clean_later, start_operator, switch_says
 
 IDLE_S = 90.0
+KINDS = (("/apis/batch/v1", "jobs"), ("/api/v1", "pods"))
 
 
 def say(text: str) -> None:
@@ -120,20 +125,36 @@ def measure_burst(kube: KubeClient, operator: Program, count: int) -> dict[str, 
     }
 
 
-def measure_bare_patches(plane: ControlPlane, kube: KubeClient, jobs: int, pods: int) -> dict[str, float]:
-    """Let held work go by hand, without an operator: how fast the API server, and what follows a start, can be."""
+def hold_some(plane: ControlPlane, kube: KubeClient, jobs: int, pods: int) -> tuple[list[Json], list[Json], float]:
+    """Create work that is held; return its Jobs, its pods, and how many were created each second."""
     switch_on(plane)
     until(lambda: is_held_when_created(kube), "the API server holds", 60)
     creation_s = create(kube, "Job", jobs, "bare") + create(kube, "Pod", pods, "bare")
+    selector = {"labelSelector": "embellie.io/held=true"}
+    found = [list(kube.list_all(f"{root}/{plural}", selector)) for root, plural in KINDS]
+    return found[0], found[1], (jobs + pods) / creation_s
+
+
+def clear(plane: ControlPlane, kube: KubeClient) -> None:
+    """Delete all work, and wait until it is gone."""
+    for _, plural in KINDS:
+        plane.kubectl("delete", plural, "--all", "-n", TENANT, "--wait=false", "--grace-period=0")
+    left = [f"{root}/namespaces/{TENANT}/{plural}?limit=1" for root, plural in KINDS]
+    until(lambda: not any(kube.get(path)["items"] for path in left), "the bare work is gone", 300, every_seconds=1.0)
+
+
+def measure_bare_patches(plane: ControlPlane, kube: KubeClient, jobs: int, pods: int) -> dict[str, float]:
+    """Let held work go by hand, without an operator: how fast the API server, and what follows a start, can be."""
+    *held_work, created_per_s = hold_some(plane, kube, jobs, pods)
     marker = {"op": "remove", "path": "/metadata/labels/embellie.io~1held"}
-    start = {
-        "jobs": [marker, {"op": "replace", "path": "/spec/suspend", "value": False}],
-        "pods": [marker, {"op": "remove", "path": "/spec/schedulingGates"}],
-    }
+    start = (
+        [marker, {"op": "replace", "path": "/spec/suspend", "value": False}],
+        [marker, {"op": "remove", "path": "/spec/schedulingGates"}],
+    )
     work = [
-        (f"{root}/namespaces/{TENANT}/{plural}/{raw['metadata']['name']}", start[plural])
-        for root, plural in (("/apis/batch/v1", "jobs"), ("/api/v1", "pods"))
-        for raw in kube.list_all(f"{root}/{plural}", {"labelSelector": "embellie.io/held=true"})
+        (f"{root}/namespaces/{TENANT}/{plural}/{raw['metadata']['name']}", patch)
+        for (root, plural), patch, raws in zip(KINDS, start, held_work, strict=True)
+        for raw in raws
     ]
     before_s, began = plane_cpu_s(), time.monotonic()
     with ThreadPoolExecutor(16) as pool:
@@ -141,18 +162,45 @@ def measure_bare_patches(plane: ControlPlane, kube: KubeClient, jobs: int, pods:
     took_s = time.monotonic() - began
     until(lambda: is_all_running(kube, len(work)), "the bare work runs", 300, every_seconds=0.5)
     found = {
-        "bare_created_per_s": (jobs + pods) / creation_s,
+        "bare_created_per_s": created_per_s,
         "bare_releases_per_s": len(work) / took_s,
         "bare_started_per_s": len(work) / (time.monotonic() - began),
         "bare_plane_cpu_ms": 1000.0 * (plane_cpu_s() - before_s) / len(work),
     }
-    for plural in ("jobs", "pods"):
-        plane.kubectl("delete", plural, "--all", "-n", TENANT, "--wait=false", "--grace-period=0")
-    left = [
-        f"{root}/namespaces/{TENANT}/{plural}?limit=1"
-        for root, plural in (("/api/v1", "pods"), ("/apis/batch/v1", "jobs"))
+    clear(plane, kube)
+    return found
+
+
+def measure_releases_alone(plane: ControlPlane, kube: KubeClient, jobs: int, pods: int) -> dict[str, float]:
+    """The same with the operator's own writes (read afresh, guarded, placed, with its rights), and no operator."""
+    *held_work, _ = hold_some(plane, kube, jobs, pods)
+    now = datetime.now(UTC)
+    orders = [
+        ReleaseOrder(
+            key=record.key,
+            placement_labels={"topology.kubernetes.io/zone": ZONES[0]},
+            cell=ZONES[0],
+            reason="CleanerWindow",
+            released_at=now,
+            decided_on=record,
+        )
+        for parse, raws in zip((parse_job, parse_bare_pod), held_work, strict=True)
+        for record in map(parse, raws)
+        if record is not None
     ]
-    until(lambda: not any(kube.get(path)["items"] for path in left), "the bare work is gone", 300, every_seconds=1.0)
+    releaser = Releaser(KubeClient.from_environment(plane.kubeconfig_for(NAMESPACE, f"{RELEASE}-operator")))
+    before_s, began = plane_cpu_s(), time.monotonic()
+    results = releaser.release(orders, 600.0)
+    took_s = time.monotonic() - began
+    if any(result.outcome is not Outcome.RELEASED for result in results):
+        raise RuntimeError(f"not released: {[result for result in results if result.outcome is not Outcome.RELEASED]}")
+    until(lambda: is_all_running(kube, len(orders)), "what was released runs", 300, every_seconds=0.5)
+    found = {
+        "alone_releases_per_s": len(orders) / took_s,
+        "alone_started_per_s": len(orders) / (time.monotonic() - began),
+        "alone_plane_cpu_ms": 1000.0 * (plane_cpu_s() - before_s) / len(orders),
+    }
+    clear(plane, kube)
     return found
 
 
@@ -165,6 +213,7 @@ def run_full_house(jobs: int, pods: int, nodes: int) -> dict[str, Any]:
         forecasts(exchange, dirty_now_clean_later(96))
         kube = KubeClient.from_environment(plane.kubeconfig)
         found["bare"] = measure_bare_patches(plane, kube, jobs // 5, pods // 5)
+        found["bare"] |= measure_releases_alone(plane, kube, jobs // 5, pods // 5)
         say(json.dumps(found["bare"], indent=1))
         say(f"creating {jobs} Jobs and {pods} pods on {nodes} nodes")
         found["creation_s"] = create(kube, "Job", jobs, "job") + create(kube, "Pod", pods, "pod")
@@ -252,6 +301,11 @@ def main() -> int:
             "  the same until what was let go runs",
             f"{full['bare']['bare_started_per_s']:.0f} /s",
             "(what can be sustained)",
+        ),
+        (
+            "  the operator's own writes alone, until it runs",
+            f"{full['bare']['alone_started_per_s']:.0f} /s",
+            "(read afresh, guarded, placed)",
         ),
         (f"operator memory, {full['held']} held", f"{full['rss_mib_held']:.0f} MiB", "< 400 MiB"),
         ("operator memory, peak", f"{full['rss_mib_peak']:.0f} MiB", "< 400 MiB"),
