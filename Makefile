@@ -110,6 +110,7 @@ bench-plan: setup ## the planner's proved gaps, its time in a turn, what small M
 	@$(RUN) tests/bench/bench_milp.py
 	@$(RUN) tests/bench/bench_replay.py
 	@$(RUN) tests/bench/bench_split.py
+	@$(RUN) tests/bench/bench_two_grids.py
 
 .PHONY: bench-forecast
 bench-forecast: setup ## the forecaster on ten grids by the published protocols; its feeds' false alarms; what is SIMULATED

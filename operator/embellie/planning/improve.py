@@ -15,8 +15,9 @@ from embellie.planning.place import Place, Placer
 from embellie.planning.problem import IntArray, Prices
 from embellie.planning.room import Room
 
-_STALLED = 1e-3
-"""A round that improves the objective by less than this part of it is the last."""
+_STALLED, _STALLED_OF_MANY = 1e-5, 1e-3
+"""A round that improves the objective by less than this part of it is the last: of the only plan, and of one of many,
+where another order gains more than another round."""
 _MOST_EVICTED = 1000
 _TARGETS, _FEW = 4, 64
 """So many places are tried for each job without one where these are few; else one."""
@@ -41,8 +42,9 @@ class Improver:
     def _short(self, room: Room) -> float:
         return shortfall_cost(self._placer.c.problem, room.owed)
 
-    def run(self, rounds: int, stop: Callable[[], bool]) -> None:
-        """Improve until nothing helps, `rounds` are done or `stop` says so."""
+    def run(self, rounds: int, stop: Callable[[], bool], *, one_of_many: bool = False) -> None:
+        """Improve until nothing helps, `rounds` are done or `stop` says so; `one_of_many`: until little helps."""
+        stalled = _STALLED_OF_MANY if one_of_many else _STALLED
         rng = np.random.default_rng(0)
         for number in range(rounds):
             before = self.cost
@@ -53,7 +55,7 @@ class Improver:
                 self._placer.set_prices(self._prices, share)
                 sweep(self._placer, room, places, rng.permutation(self._order.size), stop)
             self._accept(room, places)
-            if stop() or (number and before - self.cost <= _STALLED * abs(before)):
+            if stop() or (number and before - self.cost <= stalled * abs(before)):
                 return
 
     def _accept(self, room: Room, places: list[Place | None]) -> None:

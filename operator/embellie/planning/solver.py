@@ -205,7 +205,7 @@ class _Run:
         if self._best_room is None or not math.isfinite(self._best_cost):
             return
         improver = Improver(self._placer, self._best_room, self._best, prices, self._order)
-        improver.run(self._effort.rounds, stop)
+        improver.run(self._effort.rounds, stop, one_of_many=self._effort.restarts > 0)
         if improver.cost < self._best_cost:
             self._stage = Stage.IMPROVED
         self._best, self._best_room, self._best_cost = improver.places, improver.room, improver.cost
@@ -222,7 +222,7 @@ class _Run:
             self._placer.set_prices(prices)
             room, places = build(self._placer, order, stop)
             improver = Improver(self._placer, room, places, prices, order)
-            improver.run(self._effort.rounds, stop)
+            improver.run(self._effort.rounds, stop, one_of_many=self._effort.restarts > 0)
             trouble += [place is None for place in improver.places]
             self._keep(improver.room, improver.places, Stage.IMPROVED)
 

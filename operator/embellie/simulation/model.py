@@ -30,6 +30,8 @@ class SimJob:
     """None: any cell."""
     expected_duration_s: float | None = None
     """What the planner is told; None tells it the true duration."""
+    used_share: float = 1.0
+    """The part of it that such work is expected to use, 0..1."""
     minimum_saving_percent: float = 2.0
 
     @property

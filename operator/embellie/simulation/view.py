@@ -97,7 +97,7 @@ class SiteView:
             cells=cells,
             grid_zones=self._grid_zones(now, running),
             thermal_zones=tuple(self._thermal_zone(zone, now, running) for zone in self._site.thermal_zones),
-            running=tuple(self._gang(*started) for started in running),
+            running=tuple(self._gang(now, *started) for started in running),
         )
 
     def _workload(self, job: SimJob) -> Workload:
@@ -110,7 +110,7 @@ class SiteView:
             gpus_per_pod=job.gpus_per_pod,
             power_kw=job.power_kw,
             worst_power_kw=job.worst_power_kw,
-            duration_p50_s=expected,
+            duration_p50_s=expected * job.used_share,
             duration_p90_s=expected,
             flex=job.flex,
             tenant=job.tenant,
@@ -120,15 +120,15 @@ class SiteView:
             minimum_saving_percent=job.minimum_saving_percent,
         )
 
-    def _gang(self, job: SimJob, cell: str, start: datetime) -> RunningGang:
+    def _gang(self, now: datetime, job: SimJob, cell: str, start: datetime) -> RunningGang:
         expected = job.expected_duration_s if job.expected_duration_s is not None else job.duration_s
-        end = start + timedelta(seconds=expected)
+        half, end = (start + timedelta(seconds=expected * share) for share in (job.used_share, 1.0))
         return RunningGang(
             cell=cell,
             gpus=job.gpus,
             power_kw=job.power_kw,
             worst_power_kw=job.worst_power_kw,
-            expected_end_p50=end,
+            expected_end_p50=half if now < half else end,
             expected_end_p90=end,
             started_at=start,
         )
