@@ -18,7 +18,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,6 +143,23 @@ def clear(plane: ControlPlane, kube: KubeClient) -> None:
     until(lambda: not any(kube.get(path)["items"] for path in left), "the bare work is gone", 300, every_seconds=1.0)
 
 
+def rates(
+    plane: ControlPlane, kube: KubeClient, prefix: str, count: int, let_go: Callable[[], None]
+) -> dict[str, float]:
+    """Let work go, and measure how fast, how fast it comes to run, and what that costs the control plane."""
+    before_s, began = plane_cpu_s(), time.monotonic()
+    let_go()
+    took_s = time.monotonic() - began
+    until(lambda: is_all_running(kube, count), "what was let go runs", 300, every_seconds=0.5)
+    found = {
+        f"{prefix}_releases_per_s": count / took_s,
+        f"{prefix}_started_per_s": count / (time.monotonic() - began),
+        f"{prefix}_plane_cpu_ms": 1000.0 * (plane_cpu_s() - before_s) / count,
+    }
+    clear(plane, kube)
+    return found
+
+
 def measure_bare_patches(plane: ControlPlane, kube: KubeClient, jobs: int, pods: int) -> dict[str, float]:
     """Let held work go by hand, without an operator: how fast the API server, and what follows a start, can be."""
     *held_work, created_per_s = hold_some(plane, kube, jobs, pods)
@@ -156,19 +173,12 @@ def measure_bare_patches(plane: ControlPlane, kube: KubeClient, jobs: int, pods:
         for (root, plural), patch, raws in zip(KINDS, start, held_work, strict=True)
         for raw in raws
     ]
-    before_s, began = plane_cpu_s(), time.monotonic()
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda each: kube.json_patch(*each, timeout_s=60.0), work, chunksize=8))
-    took_s = time.monotonic() - began
-    until(lambda: is_all_running(kube, len(work)), "the bare work runs", 300, every_seconds=0.5)
-    found = {
-        "bare_created_per_s": created_per_s,
-        "bare_releases_per_s": len(work) / took_s,
-        "bare_started_per_s": len(work) / (time.monotonic() - began),
-        "bare_plane_cpu_ms": 1000.0 * (plane_cpu_s() - before_s) / len(work),
-    }
-    clear(plane, kube)
-    return found
+
+    def let_go() -> None:
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda each: kube.json_patch(*each, timeout_s=60.0), work, chunksize=8))
+
+    return {"bare_created_per_s": created_per_s, **rates(plane, kube, "bare", len(work), let_go)}
 
 
 def measure_releases_alone(plane: ControlPlane, kube: KubeClient, jobs: int, pods: int) -> dict[str, float]:
@@ -189,19 +199,14 @@ def measure_releases_alone(plane: ControlPlane, kube: KubeClient, jobs: int, pod
         if record is not None
     ]
     releaser = Releaser(KubeClient.from_environment(plane.kubeconfig_for(NAMESPACE, f"{RELEASE}-operator")))
-    before_s, began = plane_cpu_s(), time.monotonic()
-    results = releaser.release(orders, 600.0)
-    took_s = time.monotonic() - began
-    if any(result.outcome is not Outcome.RELEASED for result in results):
-        raise RuntimeError(f"not released: {[result for result in results if result.outcome is not Outcome.RELEASED]}")
-    until(lambda: is_all_running(kube, len(orders)), "what was released runs", 300, every_seconds=0.5)
-    found = {
-        "alone_releases_per_s": len(orders) / took_s,
-        "alone_started_per_s": len(orders) / (time.monotonic() - began),
-        "alone_plane_cpu_ms": 1000.0 * (plane_cpu_s() - before_s) / len(orders),
-    }
-    clear(plane, kube)
-    return found
+
+    def let_go() -> None:
+        results = releaser.release(orders, 600.0)
+        refused = [result for result in results if result.outcome is not Outcome.RELEASED]
+        if refused:
+            raise RuntimeError(f"not released: {refused}")
+
+    return rates(plane, kube, "alone", len(orders), let_go)
 
 
 def run_full_house(jobs: int, pods: int, nodes: int) -> dict[str, Any]:

@@ -8,23 +8,22 @@ as one pool without limits of power and heat, so that nobody can reach it. All e
 """
 
 import argparse
-import math
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from statistics import median
 
 import numpy as np
 
-from embellie.accounting import Run
+from embellie.accounting import Account, Run, ZonePower, account
 from embellie.domain.forecast import FloatArray
 from embellie.domain.snapshot import Flex
 from embellie.planning.inputs import make_jobs, make_zones
 from embellie.planning.problem import Problem, Solution
 from embellie.planning.solver import solve
 from embellie.simulation import SimJob, load_trace, simulate
-from embellie_testbed.demo.counterfactual import sim_job, sim_site
+from embellie_testbed.demo.counterfactual import signal, sim_job, sim_site
 from embellie_testbed.demo.grid import GridTruth, load_truth
 from embellie_testbed.demo.scenario import BEGIN, GPUS, ZONES, build
 
@@ -34,16 +33,6 @@ PLANNED_H = 92
 HOUR = timedelta(hours=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What one schedule comes to."""
-
-    carbon_kg: float
-    mean_delay_h: float
-    late: int
-    """Jobs that began after their latest start."""
-
-
 def with_used_share(jobs: list[SimJob]) -> list[SimJob]:
     """Tell each job what part of stated durations such jobs use, as the operator learns it."""
     shares = [j.duration_s / j.expected_duration_s for j in jobs if j.expected_duration_s is not None]
@@ -51,19 +40,11 @@ def with_used_share(jobs: list[SimJob]) -> list[SimJob]:
     return [j if j.expected_duration_s is None else replace(j, used_share=share) for j in jobs]
 
 
-def judged(runs: Iterable[Run], truths: Mapping[str, GridTruth]) -> Outcome:
-    """Add up what runs emitted above idle, and how they waited."""
-    pue = {site.name: site.pue for site in ZONES}
-    summed = {name: np.concatenate([[0.0], np.cumsum(t.carbon_g_per_kwh)]) for name, t in truths.items()}
-    grams, delays_h, late = [], [], 0
-    for run in runs:
-        truth, sums = truths[run.zone], summed[run.zone]
-        edges = [(at - truth.start) / HOUR for at in (run.start, run.end)]
-        begun, ended = np.interp(edges, np.arange(sums.size), sums)
-        grams.append(run.power_kw * pue[run.zone] * float(ended - begun))
-        delays_h.append((run.start - run.submitted_at) / HOUR)
-        late += run.latest_start is not None and run.start > run.latest_start + timedelta(seconds=1)
-    return Outcome(carbon_kg=math.fsum(grams) / 1000.0, mean_delay_h=float(np.mean(delays_h)), late=late)
+def judged(runs: Sequence[Run], truths: Mapping[str, GridTruth]) -> Account:
+    """Account runs on nodes that draw nothing while they idle: what is above idle."""
+    zones = [ZonePower(name=site.name, idle_kw=0.0, pue=site.pue) for site in ZONES]
+    signals = {name: signal(truth) for name, truth in truths.items()}
+    return account(runs, zones, signals, BEGIN, max(run.end for run in runs), tolerance_s=1.0)
 
 
 def all_known(jobs: list[SimJob], truths: Mapping[str, GridTruth], budget_s: float) -> Solution:
@@ -113,10 +94,11 @@ def main() -> None:
         fifo = judged(simulate(jobs, site, "fifo").runs, truths)
         ours = judged(simulate(with_used_share(jobs), site, "embellie", turn_s=options.turn_seconds).runs, truths)
         best = all_known(jobs, truths, budget_s=40.0)
-        kept.append((fifo.carbon_kg - ours.carbon_kg) / (fifo.carbon_kg - best.objective / 1000.0))
-        carbon = f"{fifo.carbon_kg:12.0f}{ours.carbon_kg:10.0f}{best.objective / 1000:11.0f}"
-        bound = f"{best.lower_bound / 1000:10.0f}{100 * kept[-1]:5.0f} %"
-        print(f"seed {seed:<17}{carbon}{bound}{ours.late:7} ({fifo.late}){ours.mean_delay_h:19.1f} h", flush=True)
+        fifo_kg, ours_kg, best_kg = (g / 1000 for g in (fifo.emissions.grams, ours.emissions.grams, best.objective))
+        kept.append((fifo_kg - ours_kg) / (fifo_kg - best_kg))
+        carbon = f"{fifo_kg:12.0f}{ours_kg:10.0f}{best_kg:11.0f}{best.lower_bound / 1000:10.0f}"
+        late = f"{ours.delays.past_bound:7} ({fifo.delays.past_bound})"
+        print(f"seed {seed:<17}{carbon}{100 * kept[-1]:5.0f} %{late}{ours.delays.mean_s / 3600:19.1f} h", flush=True)
     print(f"mean share of the saving of one plan with everything known: {100 * sum(kept) / len(kept):.0f} %")
 
 

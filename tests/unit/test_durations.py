@@ -40,8 +40,8 @@ def test_a_statement_is_expected_to_be_used_as_far_as_half_of_the_namespaces_own
     jobs = [finished(i, hours=3.1, DURATION="6h") for i in range(MIN_HISTORY)]
     history = History([*jobs, *(finished(50 + i, 60, DURATION="7 bananas") for i in range(30))], lambda wall: wall)
     stated = Duration(p50=10 * HOUR, p90=10 * HOUR, stated=True)
-    assert history.of("research").expected(stated) == Duration(p50=5 * HOUR, p90=10 * HOUR, stated=True)
-    assert history.of("other").expected(stated) == stated
+    assert history.of("research").expects(stated) == Duration(p50=5 * HOUR, p90=10 * HOUR, stated=True)
+    assert history.of("other").expects(stated) == stated
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_statement_is_expected_to_be_used_as_far_as_half_of_the_namespaces_own
 def test_what_was_used_of_statements_is_taken_with_care(count, hours, said, expected_h):
     history = History([finished(i, hours, DURATION="6h", **said) for i in range(count)], lambda wall: wall)
     stated = Duration(p50=10 * HOUR, p90=10 * HOUR, stated=True)
-    assert history.of("research").expected(stated).p50 == expected_h * HOUR
+    assert history.of("research").expects(stated).p50 == expected_h * HOUR
 
 
 def test_a_statement_wins_and_nonsense_raises():

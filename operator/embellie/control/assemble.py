@@ -264,11 +264,9 @@ def _running_duration(record: WorkloadRecord | None, history: History, table: Po
     """How long running work is taken to last: stated, else as its like did, else as its policy assumes."""
     if record is None:
         return assumed(_DEFAULT_POLICY.assumed_duration_seconds)
-    past, stated = history.of(record.key.namespace), readable_duration(record.annotations)
-    if stated is not None:
-        return past.expected(stated)
-    if past.took is not None:
-        return past.took
+    known = history.of(record.key.namespace).expects(readable_duration(record.annotations))
+    if known is not None:
+        return known
     policy = table.match(record)
     return assumed((policy.spec if policy else _DEFAULT_POLICY).assumed_duration_seconds)
 

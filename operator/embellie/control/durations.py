@@ -64,14 +64,16 @@ class Past:
     used_share: float = 1.0
     """The part of its stated duration that half of them used at most, 0..1; 1 with too few of them."""
 
-    def expected(self, stated: Duration) -> Duration:
-        """Return a stated duration with its P50 where that of earlier work was; its P90 stays what was stated.
+    def expects(self, stated: Duration | None) -> Duration | None:
+        """Return how long work is expected to take, stated or not; None where nothing is known of it.
+
+        What was stated stays the P90; the P50 is the part of it that earlier work used.
 
         >>> hours = timedelta(hours=1)
-        >>> Past(used_share=0.5).expected(Duration(p50=8 * hours, p90=8 * hours, stated=True)).p50 / hours
+        >>> Past(used_share=0.5).expects(Duration(p50=8 * hours, p90=8 * hours, stated=True)).p50 / hours
         4.0
         """
-        return replace(stated, p50=stated.p90 * self.used_share)
+        return self.took if stated is None else replace(stated, p50=stated.p90 * self.used_share)
 
 
 class History:

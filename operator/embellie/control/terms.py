@@ -90,9 +90,7 @@ def _duration(annotations: Mapping[str, str], past: Past, policy: EnergyPolicySp
         stated = stated_duration(annotations)
     except ValueError as error:
         problems.append(f"annotation {names.DURATION}: {error}")
-    if stated is not None:
-        return past.expected(stated)
-    return past.took or assumed(policy.assumed_duration_seconds)
+    return past.expects(stated) or assumed(policy.assumed_duration_seconds)
 
 
 def parse_deadline(text: str) -> datetime | None:
