@@ -87,7 +87,7 @@ def test_the_bound_never_moves_later_even_if_the_record_says_so(kube: KubeClient
     writer.write([plan_record(key)], NOW)
     later = plan_record(key, latest_start=NOW + timedelta(hours=48), reason=Reason.WAITING_FOR_GPUS)
     report = writer.write([later], NOW)
-    assert report.earlier_bounds == {key.uid: NOW + timedelta(hours=24)}
+    assert writer.known()[key.uid].latest_start == NOW + timedelta(hours=24)
     assert not report.failed
     assert kube.get(plan_path(key))["spec"]["latestStartTime"] == "2026-05-02T12:00:00Z"
     writer.write([plan_record(key, latest_start=NOW + timedelta(hours=2))], NOW)
@@ -100,7 +100,7 @@ def test_an_earlier_bound_that_the_writer_did_not_know_of_is_kept(kube: KubeClie
     stranger = PlanWriter(kube, time_limit_s=30.0)
     report = stranger.write([plan_record(key)], NOW)
     assert (report.written, report.failed) == (1, {})
-    assert report.earlier_bounds == {key.uid: NOW + timedelta(hours=1)}
+    assert stranger.known()[key.uid].latest_start == NOW + timedelta(hours=1)
     assert kube.get(plan_path(key))["spec"]["latestStartTime"] == "2026-05-01T13:00:00Z"
 
 
@@ -119,7 +119,7 @@ def test_the_plan_of_a_predecessor_makes_way(kube: KubeClient, namespace: str) -
     }
     kube.create(object_path(names.API_VERSION, "workloadplans", namespace=namespace), body)
     report = PlanWriter(kube, time_limit_s=30.0).write([plan_record(key)], NOW)
-    assert (report.written, report.failed, report.earlier_bounds) == (1, {}, {})
+    assert (report.written, report.failed) == (1, {})
     spec = kube.get(plan_path(key))["spec"]
     assert spec["workloadRef"]["uid"] == key.uid
     assert spec["latestStartTime"] == "2026-05-02T12:00:00Z"
@@ -142,18 +142,18 @@ def test_what_the_time_does_not_suffice_for_comes_next_turn_and_releases_come_fi
     held = [plan_record(make_job(kube, namespace, f"held-{i}")) for i in range(3)]
     released = plan_record(make_job(kube, namespace, "released"), state=State.RELEASED, reason=Reason.BEST_NOW)
     # Time is up after the first of them.
-    ticks = chain([0.0, 0.0, 0.0], repeat(9.0))
+    ticks = chain([0.0, 0.0], repeat(9.0))
     writer = PlanWriter(kube, max_parallel=1, time_limit_s=1.0, monotonic=lambda: next(ticks))
     report = writer.write([*held, released], NOW)
-    assert (report.written, report.deferred) == (1, 3)
+    assert (report.written, report.not_begun) == (1, 3)
     assert list(writer.known()) == [released.key.uid]
     patient = PlanWriter(kube, time_limit_s=30.0)
-    assert patient.write([*held, released], NOW).deferred == 0
+    assert patient.write([*held, released], NOW).not_begun == 0
 
 
 def test_a_replica_that_lost_the_lease_writes_no_plan(kube: KubeClient, namespace: str) -> None:
     key = make_job(kube, namespace)
-    assert PlanWriter(kube, may_write=lambda: False).write([plan_record(key)], NOW).deferred == 1
+    assert PlanWriter(kube, may_write=lambda: False).write([plan_record(key)], NOW).not_begun == 1
 
 
 def events_of(kube: KubeClient, namespace: str) -> list[dict[str, Any]]:

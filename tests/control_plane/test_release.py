@@ -313,8 +313,8 @@ def test_what_cannot_be_begun_in_time_stays_held_and_due(kube: KubeClient, names
     releaser = Releaser(kube, max_parallel=1, monotonic=lambda: next(ticks))
     assert outcomes(releaser.release(orders, begin_within_s=3.5)) == [
         Outcome.RELEASED,
-        Outcome.NOT_YET,
-        Outcome.NOT_YET,
+        Outcome.NOT_BEGUN,
+        Outcome.NOT_BEGUN,
     ]
     assert [kube.get(workload_path(key))["spec"]["suspend"] for key in keys] == [False, True, True]
     assert outcomes(Releaser(kube).release(orders[1:])) == [Outcome.RELEASED] * 2
@@ -356,5 +356,5 @@ def test_a_silent_api_server_ends_a_batch_soon_and_every_order_gets_an_answer(tm
     results = release(client, *keys)
     assert time.monotonic() - started < 15.0
     assert [result.key for result in results] == keys
-    assert set(outcomes(results)) == {Outcome.UNREACHABLE, Outcome.NOT_YET}
+    assert set(outcomes(results)) == {Outcome.UNREACHABLE, Outcome.NOT_BEGUN}
     client.close()

@@ -95,7 +95,7 @@ def test_an_api_server_that_does_not_answer_is_not_asked_for_everybody():
     away: Any = Away()
     results = Releaser(away).release([order(key) for key in keys])
     found = [result.outcome for result in results]
-    assert set(found) == {Outcome.UNREACHABLE, Outcome.NOT_YET}
+    assert set(found) == {Outcome.UNREACHABLE, Outcome.NOT_BEGUN}
     assert found.count(Outcome.UNREACHABLE) < 40
 
 

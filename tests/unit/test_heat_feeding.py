@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from switches import switch
 
 from embellie.api.thermalduties import Claim, LadderMeasure
 from embellie.api.thermalspec import SensorRole, SensorUnit
@@ -16,7 +17,7 @@ from embellie.cluster.node_taints import NodeTaints
 from embellie.cluster.patches import format_time
 from embellie.cluster.power_caps import Cap, PowerCaps
 from embellie.cluster.records import parse_node
-from embellie.cluster.switch import SwitchState
+from embellie.cluster.switch import Switch
 from embellie.control.heat import HeatDesk
 from embellie.control.heat_acts import HeatActs, by_node
 from embellie.control.layout import lay_out
@@ -250,44 +251,32 @@ class Caps(PowerCaps):
         self.wanted.append(dict(wanted))
 
 
-class Switch:
-    """A switch that says what it is told to."""
-
-    def __init__(self, *, locked: bool = False, fails: bool = False) -> None:
-        self.locked, self.fails = locked, fails
-
-    def read(self) -> SwitchState:
-        if self.fails:
-            raise ApiError(0, "Unreachable", "no answer")
-        return SwitchState(exists=True, enabled=True, locked=self.locked, namespaces=frozenset())
-
-
-def acts(switch: Switch) -> tuple[HeatActs, Desk, Caps]:
+def acts(held_by: Switch) -> tuple[HeatActs, Desk, Caps]:
     desk, caps = Desk(), Caps()
-    return HeatActs(caps=caps, taints=desk, switch=switch, max_taint_s=3600.0), desk, caps
+    return HeatActs(caps=caps, taints=desk, switch=held_by, max_taint_s=3600.0), desk, caps
 
 
 LAYOUT = lay_out((), (thermal_zone("west-r1"),), nodes())
 
 
 def test_a_taint_ends_after_as_long_as_a_limit_may_hold_and_may_come_again_after_that():
-    made, desk, _ = acts(Switch())
+    made, desk, _ = acts(switch())
     for hours, hot in ((0.0, ["west-r1"]), (0.9, ["west-r1"]), (1.1, ["west-r1"]), (1.2, []), (1.3, ["west-r1"])):
         made.turn(NOW + timedelta(hours=hours), LAYOUT, hot, (), (), enforced=True)
     assert [bool(wanted) for wanted in desk.wanted] == [True, True, False, False, True]
     assert desk.wanted[0] == dict.fromkeys(["west-0", "west-1", "west-2", "west-3"], "west-r1")
 
 
-@pytest.mark.parametrize("switch", [Switch(locked=True), Switch(fails=True)], ids=["locked", "unreadable"])
-def test_nothing_is_done_to_nodes_while_an_uninstall_may_be_under_way(switch: Switch):
-    made, desk, caps = acts(switch)
+@pytest.mark.parametrize("held_by", [switch(locked=True), switch(readable=False)], ids=["locked", "unreadable"])
+def test_nothing_is_done_to_nodes_while_an_uninstall_may_be_under_way(held_by: Switch):
+    made, desk, caps = acts(held_by)
     made.turn(NOW, LAYOUT, ["west-r1"], [order()], [load()], enforced=True)
     assert desk.wanted == [{}]
     assert caps.wanted == [{}]
 
 
 def test_in_shadow_nothing_is_done_to_nodes():
-    made, desk, caps = acts(Switch())
+    made, desk, caps = acts(switch())
     made.turn(NOW, LAYOUT, ["west-r1"], [order()], [load()], enforced=False)
     assert desk.wanted == [{}]
     assert caps.wanted == [{}]
@@ -316,7 +305,7 @@ def test_a_node_gets_the_highest_cap_of_its_work_and_never_less_than_any_knee():
 @pytest.mark.parametrize(("capacity_kw", "kept_w"), [(500, {}), (5, {"west-0": 430})])
 def test_a_cap_of_a_leader_before_us_goes_up_only_where_the_zone_carries_it(capacity_kw: int, kept_w: dict[str, int]):
     caps = Caps({"west-0": 430})
-    heat = HeatDesk(acts=HeatActs(caps=caps, taints=Desk(), switch=Switch(), max_taint_s=3600.0))
+    heat = HeatDesk(acts=HeatActs(caps=caps, taints=Desk(), switch=switch(), max_taint_s=3600.0))
     train = job("train", held=False)
     pods = [running_pod("train-pod", "west-0", gpus=8, job_uid=train.key.uid)]
     zone = thermal_zone("west-r1", cooling={"capacityKilowatts": capacity_kw})
@@ -360,7 +349,7 @@ def test_the_caps_that_stand_are_ours_and_have_not_ended_and_none_are_known_whil
 def test_a_load_is_capped_as_its_nodes_are_once_all_of_them_are():
     wide = replace(load(), nodes=("west-0", "west-1"))
     for standing, cap_w in (({"west-0": 430}, None), ({"west-0": 430, "west-1": 500}, 500)):
-        made = HeatActs(caps=Caps(standing), taints=Desk(), switch=Switch(), max_taint_s=3600.0)
+        made = HeatActs(caps=Caps(standing), taints=Desk(), switch=switch(), max_taint_s=3600.0)
         assert made.as_capped([wide], NOW)[0].cap_w == cap_w
 
 

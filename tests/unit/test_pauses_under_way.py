@@ -9,12 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from switches import switch
 
 from embellie.cluster.actuate import Outcome, ReleaseResult
 from embellie.cluster.client import ApiError
 from embellie.cluster.patches import format_time
 from embellie.cluster.pauses import Pauser
-from embellie.cluster.switch import SwitchState
+from embellie.cluster.switch import Switch
 from embellie.control.heat import HeatDesk
 from embellie.control.pause_desk import PauseDesk
 from embellie.control.pausing import Pauses, heat_loads, step
@@ -117,26 +118,17 @@ class Written:
         return [ReleaseResult(key=o.key, outcome=outcome) for o, outcome in zip(orders, outcomes, strict=True)]
 
 
-def switch(*, locked: bool) -> Any:
-    state = SwitchState(exists=True, enabled=not locked, locked=locked, namespaces=frozenset())
-    return SimpleNamespace(read=lambda: state)
-
-
-def unreadable() -> SwitchState:
-    raise ApiError(0, "Unreachable", "no answer")
-
-
 @pytest.mark.parametrize(
     ("held_by", "done"),
     [
-        (switch(locked=False), ["announce", "suspend"]),
+        (switch(), ["announce", "suspend"]),
         (switch(locked=True), ["withdraw"]),
-        (SimpleNamespace(read=unreadable), ["withdraw"]),
+        (switch(readable=False), ["withdraw"]),
     ],
     ids=["open", "locked", "unreadable"],
 )
 def test_nothing_is_paused_while_an_uninstall_may_be_under_way_and_what_was_announced_is_taken_back(
-    held_by: Any, done: list[str]
+    held_by: Switch, done: list[str]
 ):
     due = format_time(NOW - timedelta(minutes=1))
     told = job("told", held=False, cell="west.west-r1", checkpoint="takes=5m", pause_by=due)
@@ -168,7 +160,7 @@ def test_a_pause_that_is_over_ends_without_a_place_where_the_api_server_refuses_
     made = assembled(view=seen, policies=(policy(maxPausesPerDay=2),), thermal_zones=(thermal_zone("west-r1"),))
     written, told = Written(), []
     events = SimpleNamespace(record=told.append)
-    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=switch(locked=False))  # type: ignore[arg-type]
+    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=switch())  # type: ignore[arg-type]
     for _ in range(2):
         desk.turn(made, seen, (), {}, (), NOW)
     assert written.calls == ["train in west.west-r1", second]
@@ -184,7 +176,7 @@ def announced_together(count: int, announce: Any, **others: Any) -> None:
         pauser=SimpleNamespace(announce=announce),  # type: ignore[arg-type]
         releaser=Written(),  # type: ignore[arg-type]
         events=SimpleNamespace(record=lambda _event: None),  # type: ignore[arg-type]
-        switch=switch(locked=False),
+        switch=switch(),
         **others,
     )
     desk.turn(made, seen, {one.key.uid for one in many}, {}, (), NOW)

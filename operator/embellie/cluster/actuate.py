@@ -3,15 +3,16 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 
 from embellie.cluster import patches
 from embellie.cluster.client import ApiError, KubeClient, object_path
 from embellie.cluster.patches import Operation, Raw, clear_marker_patch, release_patch_job, release_patch_pod
 from embellie.cluster.records import WorkloadRecord, parse_bare_pod, parse_job
+from embellie.cluster.side_by_side import side_by_side
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 
@@ -54,8 +55,8 @@ class Outcome(StrEnum):
     """Refused by RBAC, an admission policy or validation."""
     UNREACHABLE = "Unreachable"
     """No usable answer."""
-    NOT_YET = "NotYet"
-    """Not begun: the time for the batch was up, or too many before it got no answer."""
+    NOT_BEGUN = "NotBegun"
+    """The time for the batch was up, or too many before it got no answer."""
 
 
 BEGIN_WITHIN_S = 60.0
@@ -113,7 +114,7 @@ class Releaser:
         self._may_write = may_write
         self._monotonic = monotonic
         self._silent = 0
-        self._begin_until = float("inf")
+        """Calls in a row without an answer. A plain int without a lock: a lost update only means one more try."""
 
     def release(self, batch: Sequence[ReleaseOrder], begin_within_s: float = BEGIN_WITHIN_S) -> list[ReleaseResult]:
         """Carry the orders out, and return a result for each, in their order.
@@ -136,18 +137,22 @@ class Releaser:
         begin_within_s: float,
     ) -> list[ReleaseResult]:
         self._silent = 0
-        self._begin_until = self._monotonic() + begin_within_s
         orders = {_key(order).uid: order for order in batch}
-        with ThreadPoolExecutor(self._max_parallel, thread_name_prefix="release") as pool:
-            results = {uid: pool.submit(self._guarded, one, order) for uid, order in orders.items()}
-        return [results[_key(order).uid].result() for order in batch]
+        results = side_by_side(
+            partial(self._guarded, one),
+            tuple(orders.values()),
+            threads=self._max_parallel,
+            begin_within_s=begin_within_s,
+            may_begin=lambda: self._silent < GIVE_UP_AFTER,
+            monotonic=self._monotonic,
+        )
+        found = dict(zip(orders, results, strict=True))
+        # What was not begun has not failed: next turn it goes before what got no answer, be that one webhook's fault.
+        return [found[_key(order).uid] or ReleaseResult(key=_key(order), outcome=Outcome.NOT_BEGUN) for order in batch]
 
     def _guarded(self, one: Callable[..., ReleaseResult], order: ReleaseOrder | WorkloadKey) -> ReleaseResult:
         """Turn every refusal of the API server into an outcome."""
         key = _key(order)
-        # What was not tried has not failed: next turn it goes before what got no answer, be that one webhook's fault.
-        if self._silent >= GIVE_UP_AFTER or self._monotonic() >= self._begin_until:
-            return ReleaseResult(key=key, outcome=Outcome.NOT_YET)
         try:
             result = self._attempt(one, order, self._cached(key))
             if result.outcome not in _SETTLED_BY_A_COPY:
@@ -156,7 +161,6 @@ class Releaser:
                 result = self._attempt(one, order, self._client.get(workload_path(key)))
         except ApiError as error:
             outcome = _outcome_of(error)
-            # A plain int without a lock: a lost update only means one more try.
             # A webhook of somebody's that fails (500) is no silence: it concerns its own objects only.
             self._silent = self._silent + 1 if error.status in _SILENCE else 0
             result = ReleaseResult(key=key, outcome=outcome, message=error.message)

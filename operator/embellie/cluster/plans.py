@@ -10,7 +10,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -19,12 +18,11 @@ from embellie.cluster.client import ApiError, KubeClient, object_path
 from embellie.cluster.patches import format_time
 from embellie.cluster.plan_objects import PlanRecord, plan_identity, plan_name, plan_object, plan_status
 from embellie.cluster.records import parse_time
+from embellie.cluster.side_by_side import side_by_side
 from embellie.domain import names
 from embellie.domain.reasons import State
 
 PLURAL = "workloadplans"
-WAVE = 16
-"""So many plans are handed to the writers at a time."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +50,10 @@ class PlanReport:
     """What became of a turn's plans."""
 
     written: int
-    deferred: int
+    not_begun: int
     """Left for the next turn."""
     failed: Mapping[str, str]
     """uid -> what the API server said."""
-    earlier_bounds: Mapping[str, datetime]
-    """uid -> the bound that stands, where it is earlier than the one that was to be written."""
 
 
 class PlanWriter:
@@ -122,30 +118,25 @@ class PlanWriter:
             (r for r in (_within(r, self._known.get(r.key.uid)) for r in records) if self._differs(r)),
             key=lambda r: _urgency(r, self._known.get(r.key.uid)),
         )
-        bounds = {record.key.uid: record.latest_start for record in records}
-        give_up_at = self._monotonic() + (self._time_limit_s if time_limit_s is None else time_limit_s)
+        outcomes = side_by_side(
+            lambda record: self._one(record, now),
+            due,
+            threads=self._max_parallel,
+            begin_within_s=self._time_limit_s if time_limit_s is None else time_limit_s,
+            may_begin=self._may_write,
+            monotonic=self._monotonic,
+        )
         failed: dict[str, str] = {}
-        earlier: dict[str, datetime] = {}
-        written = 0
-        with ThreadPoolExecutor(self._max_parallel, thread_name_prefix="plans") as pool:
-            # Wave by wave: with thousands due, asking for what the time does not suffice for would take most of it.
-            for first in range(0, len(due), WAVE):
-                if self._monotonic() >= give_up_at:
-                    break
-                wave = due[first : first + WAVE]
-                for record, outcome in zip(wave, pool.map(lambda r: self._one(r, now, give_up_at), wave), strict=True):
-                    if isinstance(outcome, str):
-                        failed[record.key.uid] = outcome
-                    elif outcome is not None:
-                        written += 1
-                        self._known[record.key.uid] = outcome
-                        if outcome.latest_start < bounds[record.key.uid].replace(microsecond=0):
-                            earlier[record.key.uid] = outcome.latest_start
+        for record, outcome in zip(due, outcomes, strict=True):
+            if isinstance(outcome, str):
+                failed[record.key.uid] = outcome
+            elif outcome is not None:
+                self._known[record.key.uid] = outcome
         for uid, message in failed.items():
             logger.debug("the plan of %s was not written: %s", uid, message)
-        return PlanReport(
-            written=written, deferred=len(due) - written - len(failed), failed=failed, earlier_bounds=earlier
-        )
+        not_begun = outcomes.count(None)
+        written = len(due) - not_begun - len(failed)
+        return PlanReport(written=written, not_begun=not_begun, failed=failed)
 
     def _differs(self, record: PlanRecord) -> bool:
         known = self._known.get(record.key.uid)
@@ -157,10 +148,8 @@ class PlanWriter:
             return False
         return known.signature != record.signature()
 
-    def _one(self, record: PlanRecord, now: datetime, give_up_at: float) -> KnownPlan | str | None:
-        """Write one plan: the new state of knowledge, what went wrong, or None for no time left."""
-        if self._monotonic() >= give_up_at or not self._may_write():
-            return None
+    def _one(self, record: PlanRecord, now: datetime) -> KnownPlan | str:
+        """Write one plan: return the new state of knowledge, or what went wrong."""
         known = self._known.get(record.key.uid)
         try:
             if known is None or _specs_differ(record, known):

@@ -4,6 +4,7 @@
 It installs off. Only a complete turn turns it on; a locked one (an uninstall is under way) is never turned on.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from embellie.cluster.client import ApiError, KubeClient, object_path
 
 _TRIES = 3
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,15 @@ class Switch:
     def disable(self) -> SwitchState:
         """Hold nothing new from now on; return what the switch says."""
         return self._write({"enabled": "false"}, even_locked=True)
+
+    def no_uninstall(self) -> bool:
+        """Tell whether no uninstall is under way, which locks the switch; what cannot be read allows nothing."""
+        try:
+            state = self.read()
+        except ApiError as error:
+            logger.warning("the switch cannot be read, so nothing is capped, tainted or paused: %s", error)
+            return False
+        return state.exists and not state.locked
 
     def _get(self) -> Mapping[str, Any] | None:
         try:

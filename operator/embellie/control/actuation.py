@@ -46,7 +46,7 @@ class Carried:
     records: tuple[PlanRecord, ...]
     conflicts: bool
     """Some releases lost a race and should be tried again at once."""
-    not_yet: bool
+    not_begun: bool
     """Some releases were not begun in time and are still due."""
 
 
@@ -126,7 +126,7 @@ class Actuation:
         return Carried(
             records=tuple(records.values()),
             conflicts=Outcome.CONFLICT in outcomes,
-            not_yet=Outcome.NOT_YET in outcomes,
+            not_begun=Outcome.NOT_BEGUN in outcomes,
         )
 
     def note(self, records: Iterable[PlanRecord], resumed: Iterable[WorkloadRecord]) -> None:
@@ -159,7 +159,7 @@ class Actuation:
                 len(report.failed),
                 next(iter(report.failed.values())),
             )
-        return report.deferred > 0
+        return report.not_begun > 0
 
     def _release(
         self,
@@ -188,12 +188,12 @@ class Actuation:
             self._settle(result, records)
             if result.outcome in _RETRIED:
                 self._refused.add(result.key.uid)
-            elif result.outcome is not Outcome.NOT_YET:
+            elif result.outcome is not Outcome.NOT_BEGUN:
                 self._refused.discard(result.key.uid)
         elapsed_s = time.monotonic() - started
         metrics.TURN_SECONDS.labels("release").observe(elapsed_s)
         outcomes = [result.outcome for result in results]
-        begun = len(outcomes) - outcomes.count(Outcome.NOT_YET)
+        begun = len(outcomes) - outcomes.count(Outcome.NOT_BEGUN)
         if begun >= MEASURED_FROM:
             self.releases_per_s = begun / elapsed_s
         return outcomes
@@ -215,7 +215,7 @@ class Actuation:
         elif result.outcome in (Outcome.GONE, Outcome.REPLACED, Outcome.RELEASED_BEFORE):
             # Gone, or about to come through the watch with the word of the release on it.
             del records[result.key]
-        elif result.outcome is Outcome.NOT_YET:
+        elif result.outcome is Outcome.NOT_BEGUN:
             records[result.key] = replace(
                 record, state=State.HELD, reason=Reason.RELEASE_RATE, message=starts_soon(record.message)
             )

@@ -6,20 +6,16 @@ has locked, the measure in the zone's ladder, and for caps an agent on the node.
 taint stands only while a fresh reading shows the zone to be hot, and never longer than a limit may hold.
 """
 
-import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from embellie.cluster.client import ApiError
 from embellie.cluster.node_taints import NodeTaints
 from embellie.cluster.power_caps import Cap, PowerCaps
 from embellie.cluster.switch import Switch
 from embellie.control.layout import Layout
 from embellie.thermal.relief import CapOrder, HeatLoad
-
-logger = logging.getLogger(__name__)
 
 
 class HeatActs:
@@ -62,7 +58,7 @@ class HeatActs:
             enforced: Whether any policy enforces; in shadow nothing is touched.
         """
         bounded = self._bounded(now, hot)
-        may = enforced and bool(bounded or orders) and no_uninstall(self._switch)
+        may = enforced and bool(bounded or orders) and self._switch.no_uninstall()
         tainted = {node.name: zone for zone in bounded for node in layout.nodes_of_thermal_zone.get(zone, ())}
         self._taints.turn(tainted if may else {}, layout.overheated)
         self._caps.turn(by_node(orders, loads) if may else {}, now)
@@ -71,16 +67,6 @@ class HeatActs:
         """Leave out the zones whose taint stood as long as a limit may hold."""
         self._since = {zone: self._since.get(zone, now) for zone in hot}
         return sorted(zone for zone, since in self._since.items() if now - since < self._max_taint)
-
-
-def no_uninstall(switch: Switch) -> bool:
-    """Tell whether no uninstall is under way, which locks the switch; what cannot be read allows nothing."""
-    try:
-        state = switch.read()
-    except ApiError as error:
-        logger.warning("the switch cannot be read, so nothing is capped, tainted or paused: %s", error)
-        return False
-    return state.exists and not state.locked
 
 
 def by_node(orders: Sequence[CapOrder], loads: Sequence[HeatLoad]) -> dict[str, Cap]:

@@ -204,7 +204,7 @@ class Loop:
         self._prices = verdicts.standing.prices or self._prices
         release_s = max(pace.RELEASE_WITHIN_S - (time.monotonic() - started), pace.RELEASE_AT_LEAST_S)
         carried = self._actuation.carry_out(verdicts, assembly, release_s)
-        more_due = verdicts.more_due or carried.not_yet
+        more_due = verdicts.more_due or carried.not_begun
         self._standing = verdicts.standing if more_due else None
         carried = replace(
             carried, records=(*carried.records, *self._pause(seen, assembly, in_flight, verdicts.releases))

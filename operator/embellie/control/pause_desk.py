@@ -4,7 +4,6 @@
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 
@@ -16,10 +15,10 @@ from embellie.cluster.pauses import Pauser
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.plans import KnownPlan
 from embellie.cluster.records import WorkloadRecord, parse_time
+from embellie.cluster.side_by_side import side_by_side
 from embellie.cluster.store import View
 from embellie.cluster.switch import Switch
 from embellie.control.assemble import Assembly
-from embellie.control.heat_acts import no_uninstall
 from embellie.control.pausing import Pauses, Resumption, because, said, step
 from embellie.control.turn import plain_record
 from embellie.domain import names
@@ -32,7 +31,7 @@ logger = logging.getLogger(__name__)
 BEGIN_WITHIN_S = 5.0
 """No write about a pause begins later in its turn, and the next one goes on: somebody's webhook that hangs must not
 keep the turn from its heartbeat [s]."""
-PARALLEL = 16
+THREADS = 16
 
 
 class PauseDesk:
@@ -72,7 +71,7 @@ class PauseDesk:
         Return what stands now, what goes on again, and the uids of what is told to pause or stays paused.
         """
         told = why or {}
-        if wanted and not no_uninstall(self._switch):
+        if wanted and not self._switch.no_uninstall():
             wanted = ()  # nobody would be left to let it go on
         pauses = step(assembly, view.workloads, view.pods, wanted, in_flight, now, releases)
         self._write(pauses, told, now)
@@ -94,17 +93,13 @@ class PauseDesk:
         for back in pauses.withdraw:
             write = partial(self._pauser.withdraw, back.key, back.listeners)
             acts.append((back.key, write, catalogue.pause_withdrawn(back.key)))
-        if not acts:
-            return
-        begin_until = self._monotonic() + BEGIN_WITHIN_S
 
         def carry_out(act: tuple[WorkloadKey, Callable[[], bool], Event]) -> None:
             key, write, event = act
-            if self._monotonic() < begin_until and self._tried(key, write):
+            if self._tried(key, write):
                 self._events.record(event)
 
-        with ThreadPoolExecutor(PARALLEL, thread_name_prefix="pause") as pool:
-            list(pool.map(carry_out, acts))
+        side_by_side(carry_out, acts, threads=THREADS, begin_within_s=BEGIN_WITHIN_S, monotonic=self._monotonic)
 
     def _tried(self, key: WorkloadKey, write: Callable[[], bool]) -> bool:
         """Make one write, and tell whether it changed something; what is refused is logged once and tried again."""
