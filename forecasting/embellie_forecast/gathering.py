@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from embellie_forecast.sources.archive import Archive
-from embellie_forecast.sources.base import Fault, Source, SourceError
+from embellie_forecast.sources.base import Fault, SourceError
 from embellie_forecast.sources.catalogue import SourceSpec, make_source
 from embellie_forecast.sources.files import Bundle, FileSource
 from embellie_forecast.sources.frame import HOUR, Readings
+from embellie_forecast.sources.source import Source
 from embellie_forecast.sources.transport import Http
 
 FIRST_WINDOW = timedelta(days=35)

@@ -18,12 +18,13 @@ from embellie_forecast.gathering import Gatherer
 from embellie_forecast.history import LEAD_DAYS, HistoryError, ZoneHistory, ahead_column
 from embellie_forecast.measured import measured_intensity
 from embellie_forecast.sources.archive import Archive
-from embellie_forecast.sources.base import Licence, Source, SourceError
+from embellie_forecast.sources.base import Licence, SourceError
 from embellie_forecast.sources.catalogue import SourceSpec
 from embellie_forecast.sources.files import Bundle
 from embellie_forecast.sources.guard import believe, believe_weather, measured_columns
 from embellie_forecast.sources.openmeteo import OpenMeteo, OpenMeteoPreviousRuns
 from embellie_forecast.sources.places import weather_points
+from embellie_forecast.sources.source import Source
 from embellie_forecast.sources.transport import Http
 from embellie_forecast.zones import Zone
 

@@ -15,8 +15,8 @@ from embellie.planning.improve import Improver
 from embellie.planning.inputs import make_jobs, make_zones, no_prices, shifted, validated
 from embellie.planning.options import Compiled
 from embellie.planning.pauses import cheapest_parts, parts_of
-from embellie.planning.place import Place, Placer
-from embellie.planning.problem import Binding, Mode, Prices, Problem, Stage
+from embellie.planning.place import Placer
+from embellie.planning.problem import Binding, Mode, Place, Prices, Problem, Stage
 from embellie.planning.room import Room
 from embellie.planning.solver import Effort, solve
 

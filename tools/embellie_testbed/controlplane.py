@@ -17,19 +17,16 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import yaml
 
 from embellie_testbed import build, components
 from embellie_testbed.components import Layout
 from embellie_testbed.credentials import make_credentials, write_kubeconfig
+from embellie_testbed.nodes import NodePool, add_nodes
 from embellie_testbed.paths import STAGES
 from embellie_testbed.processes import Processes, ProgramError, free_port, until
 from embellie_testbed.rest import ApiError, Rest
-
-if TYPE_CHECKING:
-    from embellie_testbed.nodes import NodePool
 
 _TOKEN_SECONDS = 7 * 24 * 3600
 _START_ATTEMPTS = 3
@@ -125,11 +122,9 @@ class ControlPlane:
         """Write a kubeconfig with a week-long token of a ServiceAccount, waiting for the account to appear."""
         return token_kubeconfig(self.kubeconfig, namespace, service_account, wait_seconds=wait_seconds)
 
-    def add_nodes(self, *pools: "NodePool") -> None:
+    def add_nodes(self, *pools: NodePool) -> None:
         """Create simulated GPU nodes and wait until they are Ready; needs kwok."""
-        from embellie_testbed.nodes import add_nodes
-
-        add_nodes(self, pools)
+        add_nodes(self.rest, pools)
 
     def apply(self, *paths: Path) -> None:
         """Apply manifests (files or folders) and wait until every CRD among them is served."""

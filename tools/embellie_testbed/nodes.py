@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Simulated GPU nodes: Node objects that kwok keeps Ready and whose pods it runs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from embellie_testbed.processes import until
-
-if TYPE_CHECKING:
-    from embellie_testbed.controlplane import ControlPlane
+from embellie_testbed.rest import Rest
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 ROW_LABEL = "example.com/row"
@@ -113,12 +111,12 @@ def gpu_nodes(
     )
 
 
-def add_nodes(plane: "ControlPlane", pools: Iterable[NodePool], *, wait_seconds: float = 60.0) -> None:
-    """Create the nodes over a few connections and wait until kwok has made all of them Ready."""
+def add_nodes(connect: Callable[[], Rest], pools: Iterable[NodePool], *, wait_seconds: float = 60.0) -> None:
+    """Create the nodes over a few connections, and wait until kwok has made all of them Ready."""
     manifests = [manifest for pool in pools for manifest in pool.manifests()]
 
     def create(share: list[dict[str, Any]]) -> None:
-        rest = plane.rest()
+        rest = connect()
         try:
             for manifest in share:
                 rest.request("POST", "/api/v1/nodes", manifest)
@@ -128,7 +126,7 @@ def add_nodes(plane: "ControlPlane", pools: Iterable[NodePool], *, wait_seconds:
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
         list(pool.map(create, (manifests[offset::_CONNECTIONS] for offset in range(_CONNECTIONS))))
     wanted = {manifest["metadata"]["name"] for manifest in manifests}
-    rest = plane.rest()
+    rest = connect()
     try:
         until(
             lambda: wanted <= {node["metadata"]["name"] for node in rest.objects("/api/v1/nodes") if is_ready(node)},

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from embellie_forecast.sources.base import Fault, Source, SourceError
+from embellie_forecast.sources.base import Fault, SourceError
 from embellie_forecast.sources.eco2mix import Eco2mix
 from embellie_forecast.sources.eia import Eia
 from embellie_forecast.sources.electricitymaps import ElectricityMaps
 from embellie_forecast.sources.entsoe import Entsoe
 from embellie_forecast.sources.files import Bundle, FileSource
 from embellie_forecast.sources.neso import Neso
+from embellie_forecast.sources.source import Source
 from embellie_forecast.sources.transport import Http
 
 _AREA = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")

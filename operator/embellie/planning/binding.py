@@ -7,8 +7,8 @@ from embellie.domain.forecast import FloatArray
 from embellie.planning.dual import limit_prices
 from embellie.planning.floors import by_zone, load_kw
 from embellie.planning.inputs import no_prices
-from embellie.planning.place import Place, Placer
-from embellie.planning.problem import Binding, IntArray, Prices
+from embellie.planning.place import Placer
+from embellie.planning.problem import Binding, IntArray, Place, Prices
 from embellie.planning.room import Room
 
 _SAME = 1e-6

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from embellie.planning.place import Place, Placer
-from embellie.planning.problem import BoolArray
+from embellie.planning.place import Placer
+from embellie.planning.problem import BoolArray, Place
 from embellie.planning.room import Room, open_starts
 
 _CHUNK = 64

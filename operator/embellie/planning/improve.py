@@ -11,8 +11,8 @@ import numpy as np
 
 from embellie.planning.floors import shortfall_cost
 from embellie.planning.passes import fill, sweep
-from embellie.planning.place import Place, Placer
-from embellie.planning.problem import IntArray, Prices
+from embellie.planning.place import Placer
+from embellie.planning.problem import IntArray, Place, Prices
 from embellie.planning.room import Room
 
 _STALLED, _STALLED_OF_MANY = 1e-5, 1e-3

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from embellie.planning.place import Place, Placer
-from embellie.planning.problem import IntArray
+from embellie.planning.place import Placer
+from embellie.planning.problem import IntArray, Place
 from embellie.planning.room import Room
 
 _CHUNK, _SWEEP_CHUNK = 256, 64

@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from embellie.planning.floors import by_zone, load_kw, run_worth
 from embellie.planning.inputs import most_floor_price
 from embellie.planning.options import Compiled
 from embellie.planning.pauses import as_needed, cheapest_parts
-from embellie.planning.problem import BoolArray, IntArray, Prices
+from embellie.planning.problem import BoolArray, IntArray, Place, Prices
 from embellie.planning.room import Room, open_slots, open_starts
 from embellie.planning.tally import Tally
 
@@ -21,20 +21,6 @@ _CLOSED = 1e15
 """Stands for infinity where sums must stay finite."""
 _SHORT = 256
 """Below so many slots single precision orders prices well enough, and twice as fast."""
-
-
-class Place(NamedTuple):
-    """Where one job runs."""
-
-    option: int
-    zone: int
-    where: slice | IntArray
-    """Slots whose GPUs it takes: a slice for runs, slot numbers for work in parts."""
-    limit_where: slice | IntArray
-    cost: float
-    """What it was chosen for: prices included."""
-    heat: float = 0.0
-    """What it earns there by heat that a network needs; taken off the cost."""
 
 
 class Placer:

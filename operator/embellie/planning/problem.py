@@ -16,7 +16,7 @@ its expected power, in each slot for the part of it that it runs.
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -180,6 +180,20 @@ class Binding(IntEnum):
     """Its zone's power may not rise faster."""
     FLOOR = 7
     """It runs when a heat network needs its heat."""
+
+
+class Place(NamedTuple):
+    """Where one job runs."""
+
+    option: int
+    zone: int
+    where: slice | IntArray
+    """Slots whose GPUs it takes: a slice for runs, slot numbers for work in parts."""
+    limit_where: slice | IntArray
+    cost: float
+    """What it was chosen for: prices included."""
+    heat: float = 0.0
+    """What it earns there by heat that a network needs; taken off the cost."""
 
 
 class Stage(IntEnum):

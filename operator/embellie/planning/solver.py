@@ -21,8 +21,8 @@ from embellie.planning.improve import Improver
 from embellie.planning.inputs import fitting, no_prices, validated
 from embellie.planning.options import Compiled
 from embellie.planning.passes import build, sweep
-from embellie.planning.place import Place, Placer
-from embellie.planning.problem import Binding, BoolArray, IntArray, Prices, Problem, Solution, Stage
+from embellie.planning.place import Placer
+from embellie.planning.problem import Binding, BoolArray, IntArray, Place, Prices, Problem, Solution, Stage
 from embellie.planning.room import Room
 from embellie.planning.search import Search
 from embellie.planning.tally import Tally

@@ -1,22 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What places cost and which parts they have, for many jobs at once."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.planning.options import Compiled
-from embellie.planning.problem import BoolArray, IntArray
-
-if TYPE_CHECKING:
-    from embellie.planning.place import Place
+from embellie.planning.problem import BoolArray, IntArray, Place
 
 
 class Tally:
     """Places of some jobs as arrays: one row for each job, one for each slot of work in parts."""
 
-    def __init__(self, c: Compiled, jobs: IntArray, places: "list[Place]") -> None:
+    def __init__(self, c: Compiled, jobs: IntArray, places: list[Place]) -> None:
         self._c, self._jobs = c, jobs
         self._row = np.array([p.option for p in places], dtype=np.int64)
         self._zone = np.array([p.zone for p in places], dtype=np.int64)

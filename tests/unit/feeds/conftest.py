@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from embellie_forecast.sources.base import Source
 from embellie_forecast.sources.eco2mix import Eco2mix
 from embellie_forecast.sources.eia import Eia
 from embellie_forecast.sources.electricitymaps import ElectricityMaps
@@ -19,6 +18,7 @@ from embellie_forecast.sources.files import Bundle, FileSource
 from embellie_forecast.sources.neso import Neso
 from embellie_forecast.sources.openmeteo import OpenMeteo, OpenMeteoPreviousRuns
 from embellie_forecast.sources.prometheus import PrometheusMeter
+from embellie_forecast.sources.source import Source
 from embellie_forecast.sources.transport import Http, Patience
 from embellie_testbed import providers
 from embellie_testbed.providers import FUELS, NOW, Behaviour, Server, slots, stamp, truth_at

@@ -7,7 +7,6 @@ first come, first served, whose starts are proposed to the shield, and the carry
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from embellie.simulation.drill.commission import MAX_AGE_S, worst_pue, zone_sett
 from embellie.simulation.drill.rig import Drill, Rig, Seen
 from embellie.simulation.drill.roster import Roster
 from embellie.thermal import shield
+from embellie.thermal.controller import HeatController
 from embellie.thermal.duties import share_order
 from embellie.thermal.promises import foresee
 from embellie.thermal.raising import let_up
@@ -36,9 +36,6 @@ from embellie.thermal.sensing import SensorBank, ZoneReadings, zone_readings
 from embellie.thermal.settings import MOVED_ROLES, Role, SensorSettings, ZoneSettings
 from embellie.thermal.shield import Rises, check_rise
 from embellie.thermal.weather import AmbientForecast
-
-if TYPE_CHECKING:
-    from embellie.simulation.drill.operator import OperatorPolicy
 
 _RETRY_S = 120.0
 _FORESEE_EVERY_S = 300.0
@@ -50,10 +47,16 @@ _NEAR_K = 5.0
 
 
 class Desk:
-    """One room as the operator knows it."""
+    """One room as the operator knows it.
 
-    def __init__(self, b: int, drill: Drill, rig: Rig) -> None:
+    For reruns: from `starts_until_s` on it starts nothing, with `no_forced` never what only its bound forces.
+    """
+
+    def __init__(self, b: int, drill: Drill, rig: Rig, *, starts_until_s: float, no_forced: bool) -> None:
         self.b, self.drill, self.site = b, drill, rig.sites[b]
+        self._starts_until_s, self._no_forced = starts_until_s, no_forced
+        self.blocked: set[str] = set()
+        """Jobs that the shield kept waiting at least once."""
         self.turn_s = rig.turn_s * SHIELD_EVERY
         spec = drill.designed
         self._grid = f"g{b}"
@@ -162,31 +165,29 @@ class Desk:
 
     # -- what is done ------------------------------------------------------------------------------------------------
 
-    def asks(self, now_s: float, policy: "OperatorPolicy") -> bool:
+    def asks(self, now_s: float) -> bool:
         """Tell whether anything may start, go on or be uncapped now, so that the zones' states are needed."""
-        return bool(self._starts(now_s, policy) or self.site.paused or self._capped())
+        return bool(self._starts(now_s) or self.site.paused or self._capped())
 
     def _capped(self) -> bool:
         return any(run.cap_w is not None for run in self.site.running.values())
 
-    def _starts(self, now_s: float, policy: "OperatorPolicy") -> bool:
+    def _starts(self, now_s: float) -> bool:
         changed, due = self.site.version != self._version, now_s >= self._again_s
-        return bool(self.site.waiting) and (changed or due) and policy.may_start(self.b, now_s)
+        return bool(self.site.waiting) and (changed or due) and now_s < self._starts_until_s
 
-    def start(
-        self, now_s: float, now: datetime, states: tuple[ThermalZoneState, ...], policy: "OperatorPolicy"
-    ) -> None:
+    def start(self, now_s: float, now: datetime, states: tuple[ThermalZoneState, ...]) -> None:
         """Propose waiting jobs to the shield and start what it lets through."""
         site = self.site
         self._states, self._now, self._stated_s = states, now, now_s
-        if not self._starts(now_s, policy):
+        if not self._starts(now_s):
             return
         self._again_s = now_s + _RETRY_S
         self._foresee(now_s, now)
-        self._propose(now_s, now, policy)
+        self._propose(now_s, now)
         self._version = site.version
 
-    def _propose(self, now_s: float, now: datetime, policy: "OperatorPolicy") -> None:
+    def _propose(self, now_s: float, now: datetime) -> None:
         """Let the shield judge the queue, first come, first served; what does not fit does not keep others waiting."""
         waiting = tuple(self.jobs.workload(job) for job in self.site.waiting.values())
         due = [w for w in waiting if bound_reached(w.latest_start, now, self.turn_s)]
@@ -215,10 +216,10 @@ class Desk:
                 refused[zone].append((w.worst_power_kw, run_s))
             else:
                 if seats:
-                    policy.blocked[self.b].add(w.key.name)
+                    self.blocked.add(w.key.name)
         if releases:
             checked = shield(Plan(decisions=tuple(releases), objective_g=0.0), snapshot)
-            self._carry_out(checked, snapshot, now_s, policy)
+            self._carry_out(checked, snapshot, now_s)
 
     def _foresee(self, now_s: float, now: datetime) -> None:
         """Ask which of the promised starts collide with a limit, were each to start at its bound."""
@@ -239,7 +240,7 @@ class Desk:
         for collision in foresee(self.snapshot(now_s, waiting), plan):
             self.foreseen.setdefault(collision.key.name, now_s)
 
-    def _carry_out(self, checked: Plan, snapshot: Snapshot, now_s: float, policy: "OperatorPolicy") -> None:
+    def _carry_out(self, checked: Plan, snapshot: Snapshot, now_s: float) -> None:
         site = self.site
         for decision in checked.decisions:
             job = site.waiting.get(decision.key.name)
@@ -247,7 +248,7 @@ class Desk:
                 continue
             if decision.action is Action.HOLD or decision.cell is None:
                 self._tried[job.id] = self._tried.get(job.id, 0) + 1
-                policy.blocked[self.b].add(job.id)
+                self.blocked.add(job.id)
                 continue
             zone = decision.cell.removeprefix(self._prefix)
             if not site.pools[zone].fits(job.pods, job.gpus_per_pod):
@@ -256,7 +257,7 @@ class Desk:
             if bound_reached(decision.latest_start, snapshot.now, snapshot.turn_s):
                 # Would the shield have let it through without its bound?
                 forced = check_rise(snapshot, decision.cell, self.jobs.worst_kw(job), job.stated_s) is not None
-            if forced and policy.no_forced:
+            if forced and self._no_forced:
                 continue
             if site.start(job, zone, now_s, forced=forced):
                 self._again_s = now_s
@@ -322,9 +323,7 @@ class Desk:
             for name, zone in zip(self.site.zones, self.settings, strict=True)
             if watched or levels.get(zone.name) or self._warm(zone)
         }
-        if not hot:
-            return []
-        return self.jobs.loads(hot)
+        return self.jobs.loads(hot) if hot else []
 
     def _warm(self, zone: ZoneSettings) -> bool:
         """Tell whether a zone is near a limit or out of sight."""
@@ -349,15 +348,15 @@ class Desk:
             if fresh or (watts is not None and watts < (run.cap_w or np.inf)):
                 self.site.cap(run.job.id, watts, now_s)
 
-    def resume(self, keys: list[str], now_s: float, policy: "OperatorPolicy") -> None:
+    def resume(self, keys: list[str], now_s: float, controller: HeatController) -> None:
         """Bring back what the ladder lets back, where the shield agrees."""
         for key in keys:
             run = self.site.paused.get(key)
             if run is None:
                 if key not in self.site.running:
-                    policy.controller.resumed(f"{self.b}|{key}")
+                    controller.resumed(f"{self.b}|{key}")
                 continue
-            if not policy.may_start(self.b, now_s):
+            if now_s >= self._starts_until_s:
                 continue
             for zone in sorted(self.site.zones, key=lambda z: -self.site.pools[z].free_gpus):
                 if not self.site.pools[zone].fits(run.job.pods, run.job.gpus_per_pod):
@@ -365,7 +364,7 @@ class Desk:
                 added = self.jobs.worst_kw(run.job)
                 if not self._refused(zone, added, run.left_s, now_s):
                     self.site.start(run.job, zone, now_s, forced=False)
-                    policy.controller.resumed(f"{self.b}|{key}")
+                    controller.resumed(f"{self.b}|{key}")
                     break
 
     def _fresh(self, now_s: float) -> bool:

@@ -6,9 +6,6 @@ All that decides is the code that runs in a cluster: `SensorBank`, `HeatControll
 
 import numpy as np
 
-from embellie.domain.snapshot import (
-    ThermalZoneState,
-)
 from embellie.simulation.drill.desk import SHIELD_EVERY, Desk
 from embellie.simulation.drill.rig import Rig, Seen
 from embellie.thermal.controller import HeatController
@@ -33,18 +30,15 @@ class OperatorPolicy:
         hands_off_from_s: list[float] | None = None,
     ) -> None:
         self._rig = rig
-        self._until_s = starts_until_s or [np.inf] * len(rig.sites)
-        self._no_forced = no_forced
         self._hands_off_s = hands_off_from_s or [np.inf] * len(rig.sites)
-        if hands_off_from_s is not None:
-            self._until_s = hands_off_from_s
-        self.rooms = [Desk(b, drill, rig) for b, drill in enumerate(rig.drills)]
+        until_s = hands_off_from_s or starts_until_s or [np.inf] * len(rig.sites)
+        self.rooms = [
+            Desk(b, drill, rig, starts_until_s=until_s[b], no_forced=no_forced) for b, drill in enumerate(rig.drills)
+        ]
         self.controller = HeatController([zone for room in self.rooms for zone in room.settings])
         self.bank = SensorBank()
         self._level = np.zeros((len(rig.sites), len(rig.zones)), dtype=np.int8)
-        self.blocked: list[set[str]] = [set() for _ in rig.sites]
         self._rungs: dict[str, int] = {}
-        self._states: tuple[ThermalZoneState, ...] = ()
 
     def turn(self, now_s: float, seen: Seen) -> None:
         """Read, learn, start what may start, answer heat."""
@@ -67,11 +61,11 @@ class OperatorPolicy:
         self.controller.observe(now, readings, heat, ambient)
         zones = len(self._rig.zones)
         if round(now_s / self._rig.turn_s) % SHIELD_EVERY == 0:
-            asking = [room for room in self.rooms if room.asks(now_s, self)]
+            asking = [room for room in self.rooms if room.asks(now_s)]
             only = {zone.name for room in asking for zone in room.settings}
             states = self.controller.states(ambient, worst_kw=worst, only=only)
             for k, room in enumerate(asking):
-                room.start(now_s, now, states[k * zones : (k + 1) * zones], self)
+                room.start(now_s, now, states[k * zones : (k + 1) * zones])
         loads = [room.loads(self._rungs) for room in self.rooms]
         response = self.controller.respond(now, [load for some in loads for load in some], orders)
         self._rungs = {name: int(answer.level) for name, answer in response.zones.items()}
@@ -89,7 +83,7 @@ class OperatorPolicy:
         for b, room in enumerate(self.rooms):
             if now_s < self._hands_off_s[b]:
                 room.apply_caps(caps[b], loads[b], now_s)
-            room.resume(resumes[b], now_s, self)
+            room.resume(resumes[b], now_s, self.controller)
             for k, zone in enumerate(room.settings):
                 self._level[b, k] = response.zones[zone.name].level if zone.name in response.zones else 0
 
@@ -99,20 +93,11 @@ class OperatorPolicy:
 
     def blocked_starts(self, b: int) -> int:
         """Return how many jobs the shield kept waiting at least once."""
-        return len(self.blocked[b])
+        return len(self.rooms[b].blocked)
 
     def foresaw_s(self, b: int, job: str, at_s: float) -> float:
         """Return how long before a promised start its collision with a limit was seen [s]; 0: not before."""
         return max(0.0, at_s - self.rooms[b].foreseen.get(job, np.inf))
-
-    def may_start(self, b: int, now_s: float) -> bool:
-        """Tell whether a room may start anything (a rerun without later starts may not)."""
-        return now_s < self._until_s[b]
-
-    @property
-    def no_forced(self) -> bool:
-        """Tell whether starts that only a bound forces are left out (in a rerun)."""
-        return self._no_forced
 
 
 def _split(name: str) -> tuple[int, str]:
