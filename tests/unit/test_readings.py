@@ -8,7 +8,7 @@ import pytest
 
 from embellie.domain.snapshot import Cell, Quality, Reading, RunningGang, ThermalZoneState
 from embellie.thermal.headroom import HeatBound, ZoneState, headroom, minutes_to_limit, worst_load_kw
-from embellie.thermal.power import added_power_kw, idle_power_kw, rated_watts, worst_added_power_kw
+from embellie.thermal.power import added_power_kw, worst_added_power_kw
 from embellie.thermal.readings import POWER_BOUNDS, Sample, Unit, fresh_maximum, hottest, judge, moved
 
 
@@ -87,19 +87,10 @@ def test_one_untrusted_sensor_makes_its_role_untrusted_unless_a_fresh_one_alarms
     assert fresh_maximum([stale]) is None
 
 
-@pytest.mark.parametrize(
-    ("product", "watts"),
-    [("NVIDIA-H100-80GB-HBM3", 700), ("NVIDIA-A100-SXM4-80GB", 400), ("Tesla V100-SXM2-32GB", 300), ("L4", 123)],
-)
-def test_products_have_their_rated_power(product: str, watts: float) -> None:
-    assert rated_watts(product, default_w=123) == watts
-
-
 def test_the_worst_case_is_a_tenth_over_the_rating_or_the_cap() -> None:
     assert added_power_kw(8, 640, 140, 0) == pytest.approx(4.0)
     assert added_power_kw(8, 100, 140, 0) == 0.0
     assert worst_added_power_kw(8, 700, 140, 3) == pytest.approx(8 * 630 * 1.03 / 1000)
-    assert idle_power_kw(10, 3200) == 32.0
 
 
 def zone(**changes: object) -> ThermalZoneState:

@@ -236,7 +236,7 @@ class Cooling(ApiModel):
             ge=1,
             le=1_000_000,
             description="capacityAllUnitsKilowatts is the heat that the cooling can carry away with all units running; "
-            "it is shown, starts are judged with one unit failed [kW].",
+            "a note for people, since starts are judged with one unit failed [kW].",
         ),
     ] = None
     supply_setpoint_celsius: Annotated[

@@ -89,7 +89,6 @@ def settings_of(
         ),
         cooling=CoolingSettings(
             capacity_kw=_or_none(spec.cooling.capacity_kilowatts),
-            capacity_all_kw=_or_none(spec.cooling.capacity_all_units_kilowatts),
             supply_setpoint_c=float(spec.cooling.supply_setpoint_celsius),
             supply_worst_c=float(spec.cooling.supply_worst_celsius),
             ambient_approach_k=float(spec.cooling.ambient_approach_kelvin),

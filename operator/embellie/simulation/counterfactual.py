@@ -198,10 +198,3 @@ def _gpu_hours(runs: Sequence[Run], window: Window) -> float:
         return max(0.0, (min(run.end, window.end) - max(run.start, window.start)).total_seconds())
 
     return sum(inside(run) * run.gpus for run in runs) / 3600.0
-
-
-def whole_hours(start: datetime, end: datetime) -> Window:
-    """Return the hours that cover a stretch of time."""
-    first = start.replace(minute=0, second=0, microsecond=0)
-    slots = -((first - end) // timedelta(hours=1))
-    return Window(start=first, step=timedelta(hours=1), slots=max(1, slots))

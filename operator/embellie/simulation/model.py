@@ -105,8 +105,6 @@ class SimResult:
     never_started: tuple[str, ...]
     """Jobs that fit nowhere, even on an empty site."""
     turns: int = 0
-    limit_holds: int = 0
-    """Decisions that held past a bound by a reading over a limit."""
 
     def by_thermal_zone(self, site: SimSite) -> list[Run]:
         """Return the runs with their thermal zone as the zone, for heat curves."""

@@ -74,7 +74,6 @@ class _Replay:
         self._started: list[tuple[int, str, float]] = []
         self._never: list[str] = []
         self._turns = 0
-        self._limit_holds = 0
 
     def run(self) -> SimResult:
         for index, job in enumerate(self._jobs):
@@ -163,7 +162,6 @@ class _Replay:
         snapshot = self._view.snapshot(now, held, running, free)
         for decision in shield(plan(snapshot), snapshot).decisions:
             if decision.action is Action.HOLD:
-                self._limit_holds += decision.over_limit
                 continue
             index = self._held.pop(decision.key.name)
             job = self._jobs[index]
@@ -196,5 +194,4 @@ class _Replay:
             cells=tuple(cell for _, cell, _ in self._started),
             never_started=tuple(self._never),
             turns=self._turns,
-            limit_holds=self._limit_holds,
         )

@@ -7,7 +7,7 @@ The carried file is described in `data/README.md`.
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -139,8 +139,3 @@ def shape(gpus: int, gpus_per_node: int = 8) -> tuple[int, int]:
         return 1, gpus
     per_pod = next(size for size in range(gpus_per_node, 0, -1) if gpus % size == 0)
     return gpus // per_pod, per_pod
-
-
-def offered_gpu_hours(jobs: Sequence[TraceJob]) -> float:
-    """Return the GPU-hours that jobs ask for in all."""
-    return sum(job.gpus * job.duration_s for job in jobs) / 3600.0

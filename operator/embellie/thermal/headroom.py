@@ -37,13 +37,12 @@ def worst_load_kw(zone: ThermalZoneState, cells: Sequence[Cell], running: Sequen
     return zone.base_power_kw + math.fsum(gang.worst_power_kw for gang in running if gang.cell in inside)
 
 
-def headroom(zone: ThermalZoneState, load_worst_kw: float, one_node_kw: float = 0.0) -> Headroom:
+def headroom(zone: ThermalZoneState, load_worst_kw: float) -> Headroom:
     """Return a zone's headroom at a worst-case load.
 
     Args:
         zone: The zone as it is now.
         load_worst_kw: Its heat at worst case [kW].
-        one_node_kw: Below this much room the zone counts as limited [kW].
     """
     room = heat_room_now(zone)
     left = room.limit_kw - load_worst_kw
@@ -51,7 +50,7 @@ def headroom(zone: ThermalZoneState, load_worst_kw: float, one_node_kw: float = 
         state = ZoneState.OVER_LIMIT
     elif not room.trusted:
         state = ZoneState.UNKNOWN
-    elif left <= max(0.0, one_node_kw):
+    elif left <= 0.0:
         state = ZoneState.LIMITED
     else:
         state = ZoneState.NORMAL

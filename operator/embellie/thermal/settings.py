@@ -88,8 +88,6 @@ class CoolingSettings:
 
     capacity_kw: float | None = None
     """With one unit failed (N+1) [kW]."""
-    capacity_all_kw: float | None = None
-    """With all units running [kW]."""
     supply_setpoint_c: float = 20.0
     supply_worst_c: float = 27.0
     ambient_approach_k: float = 8.0
@@ -180,8 +178,6 @@ class DeliverySettings:
     """Share of the IT power that reaches the loop (0..1)."""
     replaced_g_per_kwh: float = REPLACED_G_PER_KWH
     """What the network emits for each kWh of heat that it makes itself instead [gCO2e/kWh]."""
-    min_temperature_c: float | None = None
-    """Return temperature below which the network takes nothing [degC]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,11 +50,6 @@ class Prediction:
     temperature_c: FloatArray
     margin_c: FloatArray
 
-    @property
-    def upper_c(self) -> FloatArray:
-        """The temperatures that are exceeded in `EPS` of the cases [degC]."""
-        return self.temperature_c + self.margin_c
-
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Known:

@@ -23,7 +23,7 @@ import numpy as np
 
 from embellie.accounting import Run, Signal
 from embellie.accounting.curves import power_curve
-from embellie.accounting.savings import Range, Savings, Uncertainty, intensities, savings
+from embellie.accounting.savings import Range, Savings, Uncertainty, Window, intensities, savings
 from embellie.domain.forecast import FloatArray, Forecast
 from embellie.domain.reasons import Rung, SignalKind
 from embellie.domain.snapshot import Flex
@@ -38,7 +38,7 @@ from embellie.simulation import (
     shape,
     simulate,
 )
-from embellie.simulation.counterfactual import Observed, replay_counterfactual, whole_hours
+from embellie.simulation.counterfactual import Observed, replay_counterfactual
 from embellie_forecast.history import WEATHER_COLUMNS
 from embellie_forecast.history_files import load_carried
 
@@ -224,6 +224,13 @@ def _seen(run: Run, until: datetime, seed: int) -> Observed:
     told = np.exp(TOLD_LENGTH_ERROR * np.random.default_rng([seed, *run.job.encode()]).standard_normal())
     start = max(until, run.latest_start or until)
     return Observed(run=replace(run, start=start, end=start + (run.end - run.start) * float(told)), so_far_s=0.0)
+
+
+def whole_hours(start: datetime, end: datetime) -> Window:
+    """Return the hours that cover a stretch of time."""
+    first = start.replace(minute=0, second=0, microsecond=0)
+    slots = -((first - end) // timedelta(hours=1))
+    return Window(start=first, step=timedelta(hours=1), slots=max(1, slots))
 
 
 def _scraped(moment: datetime) -> datetime:

@@ -71,7 +71,7 @@ def zone_settings(
 ) -> tuple[ZoneSettings, ...]:
     """Return the zones of a room, in the plant's order, with names that begin with `prefix`."""
     worst, whole = commissioned(spec)
-    capacity, capacity_all = worst.capacity_kw(spec, margins=True), whole.capacity_kw(spec, margins=True)
+    capacity = worst.capacity_kw(spec, margins=True)
     design = spec.design_outdoor_c
     rows = [zone for zone in worst.zones if zone != "loop"]
     pue = tuple((float(t), float(p)) for t, p in zip(OUTDOOR_C, whole.pue[:, 8], strict=True))
@@ -91,7 +91,6 @@ def zone_settings(
                 limits=_limits(spec, liquid=liquid),
                 cooling=CoolingSettings(
                     capacity_kw=told,
-                    capacity_all_kw=max(told, float(np.interp(design, OUTDOOR_C, capacity_all[:, k]))),
                     supply_setpoint_c=setpoint,
                     supply_worst_c=max(setpoint, supply_c) + _SUPPLY_SPARE_K,
                     ambient_approach_k=approach + (wrong.approach - 1.0) * 10.0,
@@ -169,7 +168,6 @@ def _delivery(spec: PlantSpec) -> DeliverySettings:
     return DeliverySettings(
         floor=(Row(kw=spec.network.floor_kw),),
         capture_share=spec.loop.liquid_share,
-        min_temperature_c=spec.network.minimum_c,
     )
 
 

@@ -20,7 +20,6 @@ _AFTERMATH_S = 1800.0
 _REOPENED_S = 900.0
 """A measure that is taken again this soon after it was lifted flaps."""
 FLOOR_TOLERANCE = 0.99
-METERED = frozenset({"contracted power", "rejection ceiling"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

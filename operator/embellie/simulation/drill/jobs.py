@@ -5,7 +5,6 @@ The trace says nothing of power, patience, checkpoints or priority; those are dr
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -129,8 +128,3 @@ def throughput(cap_w: float, watts: float) -> float:
         return 1.0
     share = max(0.0, (cap_w / watts - 0.25) / 0.75)
     return float(share**0.45)
-
-
-def demand_gpu_hours(jobs: Sequence[DrillJob]) -> float:
-    """Return the GPU-hours that jobs ask for in all."""
-    return sum(job.gpus * job.work_s for job in jobs) / 3600.0

@@ -2,7 +2,7 @@
 """Runs drills and says what came of them: the JSON of `embellie thermal drill`."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -18,7 +18,6 @@ from embellie.simulation.plant import PlantSpec
 
 POLICIES = ("embellie", "off", "threshold")
 BATCH = 24
-Build = Callable[[Rig], Policy]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

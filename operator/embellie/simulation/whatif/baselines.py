@@ -28,7 +28,6 @@ from embellie.simulation.whatif.windows import (
     slot_starts,
 )
 
-BASELINES = ("fifo", "lowest-slot", "lowest-window", "carbon-time", "ecovisor-threshold", "wait-awhile", "threshold")
 ECOVISOR_QUANTILE = 0.3
 THRESHOLD_G_PER_KWH = 200.0
 """What compute-gardener waits for unless it is told otherwise."""
