@@ -76,14 +76,6 @@ def _body(
 ) -> dict[str, Any]:
     length_s = (known.end - known.start).total_seconds()
     rates = {machine.name: hardware_for(machine.product).g_per_gpu_hour for machine in known.machines}
-    gangs = {gang.uid: gang for gang in known.gangs}
-    rows: dict[str, dict[str, Any]] = {"namespaces": {}, "teams": {}, "workloads": {}}
-    for uid, share in allocation.gangs.items():
-        gang = gangs[uid]
-        row = _row(share, known, _embodied(gang, known, rates))
-        _add_row(rows["namespaces"], gang.namespace, row)
-        _add_row(rows["teams"], gang.team, row)
-        _add_row(rows["workloads"], uid, row)
     # Gangs of before and after are known too, for what they drew at the edges.
     there = [gang for gang in known.gangs if gang.uid in allocation.gangs]
     all_gpu_s = sum(machine.gpus for machine in known.machines) * length_s
@@ -130,9 +122,28 @@ def _body(
             },
             **_worth(allocation.facility_kwh, known.prices, known.tariff),
             "embodiedG": embodied,
-            **rows,
+            **_rows(known, allocation, rates),
         },
     }
+
+
+def _rows(known: ZoneInterval, allocation: Allocation, rates: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """Return what each workload adds, and the sums of each namespace's and each team's.
+
+    Args:
+        known: The interval.
+        allocation: Its energy, divided.
+        rates: Embodied emissions of a GPU of each node [gCO2e/h].
+    """
+    gangs = {gang.uid: gang for gang in known.gangs}
+    rows: dict[str, dict[str, Any]] = {"namespaces": {}, "teams": {}, "workloads": {}}
+    for uid, share in allocation.gangs.items():
+        gang = gangs[uid]
+        row = _row(share, known, _embodied(gang, known, rates))
+        _add_row(rows["namespaces"], gang.namespace, row)
+        _add_row(rows["teams"], gang.team, row)
+        _add_row(rows["workloads"], uid, row)
+    return rows
 
 
 def _priced_seconds(prices: Sequence[Price], length_s: float) -> dict[str, float]:

@@ -233,16 +233,6 @@ def savings(
     brought_g = _owed(brought, noisy, meter, first_day)
     grams, kwh = gained * noisy, gained
     edges_g, edges_kwh = brought_g - owed_g, brought - draws.owed
-    by_day = tuple(
-        ZoneDay(
-            day=day,
-            zone=zone,
-            saved_g=range_of(grams[:, z, part].sum(axis=1)),
-            saved_kwh=range_of(kwh[:, z, part].sum(axis=1)),
-        )
-        for day, part in draws.window.days(days_of)
-        for z, zone in enumerate(draws.zones)
-    )
     total = grams.sum(axis=(1, 2)) + edges_g.sum(axis=1)
     counterfactual = meter[None] + gained
     hours = draws.window.step.total_seconds() / 3600.0
@@ -266,7 +256,7 @@ def savings(
         cost_saved=cost,
         owed_kwh=float(draws.owed.sum(axis=1).mean()),
         brought_kwh=float(brought.sum(axis=1).mean()),
-        by_day=by_day,
+        by_day=_by_day(draws, grams, kwh, days_of),
         by_zone={
             zone: ZoneSaving(
                 saved_g=range_of(grams[:, z].sum(axis=1) + edges_g[:, z]),
@@ -277,6 +267,20 @@ def savings(
             )
             for z, zone in enumerate(draws.zones)
         },
+    )
+
+
+def _by_day(draws: Draws, grams: FloatArray, kwh: FloatArray, days_of: tzinfo) -> tuple[ZoneDay, ...]:
+    """Return what each day of a time zone saved in each zone; `grams` and `kwh` have shape (replays, zones, slots)."""
+    return tuple(
+        ZoneDay(
+            day=day,
+            zone=zone,
+            saved_g=range_of(grams[:, z, part].sum(axis=1)),
+            saved_kwh=range_of(kwh[:, z, part].sum(axis=1)),
+        )
+        for day, part in draws.window.days(days_of)
+        for z, zone in enumerate(draws.zones)
     )
 
 

@@ -3,12 +3,17 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from embellie.cli.ledger import ledger_option
 from embellie.cli.session import Where, cluster_options, parse_target
 from embellie.ledger import Kind, LedgerError, LedgerReader, unchanged
+
+if TYPE_CHECKING:
+    from embellie.accounting.footprint import Footprint
+    from embellie.cli.reporting.workload import WorkloadAccount
 
 
 @click.command()
@@ -22,7 +27,6 @@ def card(where: Where, target: str, uid: str | None, output: str, ledger: Path) 
 
     It is refused where accounts cover less than 95 % of its hours, or intensities less than 95 % of its energy.
     """
-    from embellie.accounting.footprint import METHOD
     from embellie.cli.reporting.period import ReportError
     from embellie.cli.reporting.workload import accounts_of
 
@@ -48,33 +52,39 @@ def card(where: Where, target: str, uid: str | None, output: str, ledger: Path) 
     except ReportError as error:
         raise click.ClickException(str(error)) from error
     if output == "json":
-        low, high = footprint.interval_g
-        document = {
-            "name": footprint.name,
-            "energyKwh": {
-                "dynamic": footprint.dynamic_kwh,
-                "idle": footprint.idle_kwh,
-                "overhead": footprint.overhead_kwh,
-                "estimated": footprint.estimated_kwh,
-            },
-            "emissionsG": {
-                "dynamic": footprint.dynamic_g,
-                "idle": footprint.idle_g,
-                "embodied": footprint.embodied_g,
-                "total": footprint.total_g,
-                "low": low,
-                "high": high,
-            },
-            "intensityGPerKwh": footprint.g_per_kwh,
-            "signalKind": footprint.signal_kind,
-            "hours": footprint.hours,
-            "gpuHours": footprint.gpu_hours,
-            "method": {"accounts": footprint.accounts_method, "card": METHOD},
-            "running": account.running,
-            "accountedUntil": account.until.isoformat(),
-        }
-        click.echo(json.dumps(document, indent=2))
+        click.echo(json.dumps(_document(footprint, account), indent=2))
         return
     click.echo(footprint.line())
     if account.running:
         click.echo(f"It still runs: this is what it came to until {account.until:%Y-%m-%d %H:%M} UTC.")
+
+
+def _document(footprint: "Footprint", account: "WorkloadAccount") -> dict[str, Any]:
+    """Return what `-o json` writes."""
+    from embellie.accounting.footprint import METHOD
+
+    low, high = footprint.interval_g
+    return {
+        "name": footprint.name,
+        "energyKwh": {
+            "dynamic": footprint.dynamic_kwh,
+            "idle": footprint.idle_kwh,
+            "overhead": footprint.overhead_kwh,
+            "estimated": footprint.estimated_kwh,
+        },
+        "emissionsG": {
+            "dynamic": footprint.dynamic_g,
+            "idle": footprint.idle_g,
+            "embodied": footprint.embodied_g,
+            "total": footprint.total_g,
+            "low": low,
+            "high": high,
+        },
+        "intensityGPerKwh": footprint.g_per_kwh,
+        "signalKind": footprint.signal_kind,
+        "hours": footprint.hours,
+        "gpuHours": footprint.gpu_hours,
+        "method": {"accounts": footprint.accounts_method, "card": METHOD},
+        "running": account.running,
+        "accountedUntil": account.until.isoformat(),
+    }

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -170,72 +170,73 @@ def save_png(document: "ForecastDocument", path: Path, *, zone: tzinfo | None) -
     import matplotlib as mpl
 
     mpl.use("Agg")
-    from matplotlib import dates
     from matplotlib import pyplot as plt
 
     slots = document.carbon_mean_g_per_kwh.size
     times = [(document.start + k * document.step).astimezone(zone) for k in range(slots + 1)]
-    levels = document.quantile_levels
     figure, axes = plt.subplots(
         2 if document.on_site else 1, 1, figsize=(10, 6.5 if document.on_site else 4.2), sharex=True, squeeze=False
     )
     try:
-        top = axes[0, 0]
-
-        def steps(values: FloatArray) -> FloatArray:
-            return np.append(values, values[-1])
-
-        low, high = document.carbon_g_per_kwh[0], document.carbon_g_per_kwh[-1]
-        label = f"{levels[0]:.0%} to {levels[-1]:.0%}"
-        top.fill_between(times, steps(low), steps(high), step="post", alpha=0.25, color="tab:blue", label=label)
-        middle = document.carbon_g_per_kwh[levels.index(0.5)]
-        top.step(times, steps(middle), where="post", color="tab:blue", label="median")
-        best = best_window(document)
-        if best is not None:
-            begin = document.start + best[0] * document.step
-            label = f"best {WINDOW / timedelta(hours=1):.0f} h, {best[1]:.0f} g/kWh"
-            top.axvspan(begin, begin + WINDOW, color="tab:green", alpha=0.2, label=label)
-        top.set_ylabel(LABELS[document.signal_kind])
-        top.set_title(
-            f"{document.zone}: rung {document.rung.value}, issued {_when(document.issued_at, zone)}",
-            loc="left",
-            fontsize=10,
-            pad=22,
-        )
-        right = top.twinx()
-        share = document.renewable_share[levels.index(0.5)]
-        right.step(times, 100.0 * steps(share), where="post", color="tab:green", linewidth=0.8, linestyle="--")
-        right.set_ylim(0, 100)
-        right.set_ylabel("renewable share [%], dashed", color="tab:green")
-        # Between the title and the curves: inside it would hide part of the range.
-        top.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=8, ncols=3, frameon=False)
-        for plant in document.on_site:
-            below = axes[1, 0]
-            line = below.step(
-                times,
-                steps(plant.power_kw[levels.index(0.5)]),
-                where="post",
-                label=f"{plant.name} ({plant.kind.lower()})",
-            )
-            below.fill_between(
-                times,
-                steps(plant.power_kw[0]),
-                steps(plant.power_kw[-1]),
-                step="post",
-                alpha=0.2,
-                color=line[0].get_color(),
-            )
-            below.set_ylabel("on-site power [kW]")
-            below.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=8, ncols=4, frameon=False)
-        bottom = axes[-1, 0]
-        bottom.xaxis.set_major_locator(dates.DayLocator(tz=zone))  # type: ignore[no-untyped-call]
-        bottom.xaxis.set_major_formatter(dates.DateFormatter("%a %d %b", tz=zone))  # type: ignore[no-untyped-call]
-        bottom.xaxis.set_minor_locator(dates.HourLocator(byhour=(6, 12, 18), tz=zone))  # type: ignore[no-untyped-call]
-        bottom.grid(visible=True, axis="x", alpha=0.3)
-        bottom.set_xlim(times[0], times[0] + timedelta(seconds=slots * document.step.total_seconds()))
+        _draw_grid(document, axes[0, 0], times, zone)
+        if document.on_site:
+            _draw_on_site(document, axes[1, 0], times)
+        _mark_days(axes[-1, 0], times, zone)
         if document.attribution:
             figure.text(0.01, 0.005, "Data: " + "; ".join(document.attribution), fontsize=6, color="gray")
         figure.tight_layout(rect=(0, 0.02, 1, 1))
         figure.savefig(path, dpi=130, format="png")
     finally:
         plt.close(figure)
+
+
+def _steps(values: FloatArray) -> FloatArray:
+    """Repeat the last value, which lasts until the end of its slot."""
+    return np.append(values, values[-1])
+
+
+def _draw_grid(document: "ForecastDocument", axes: Any, times: list[datetime], zone: tzinfo | None) -> None:
+    """Draw the carbon intensity with its range, the best window, and the renewable share."""
+    levels = document.quantile_levels
+    low, high = document.carbon_g_per_kwh[0], document.carbon_g_per_kwh[-1]
+    label = f"{levels[0]:.0%} to {levels[-1]:.0%}"
+    axes.fill_between(times, _steps(low), _steps(high), step="post", alpha=0.25, color="tab:blue", label=label)
+    middle = document.carbon_g_per_kwh[levels.index(0.5)]
+    axes.step(times, _steps(middle), where="post", color="tab:blue", label="median")
+    best = best_window(document)
+    if best is not None:
+        begin = document.start + best[0] * document.step
+        label = f"best {WINDOW / timedelta(hours=1):.0f} h, {best[1]:.0f} g/kWh"
+        axes.axvspan(begin, begin + WINDOW, color="tab:green", alpha=0.2, label=label)
+    axes.set_ylabel(LABELS[document.signal_kind])
+    title = f"{document.zone}: rung {document.rung.value}, issued {_when(document.issued_at, zone)}"
+    axes.set_title(title, loc="left", fontsize=10, pad=22)
+    right = axes.twinx()
+    share = document.renewable_share[levels.index(0.5)]
+    right.step(times, 100.0 * _steps(share), where="post", color="tab:green", linewidth=0.8, linestyle="--")
+    right.set_ylim(0, 100)
+    right.set_ylabel("renewable share [%], dashed", color="tab:green")
+    # Between the title and the curves: inside it would hide part of the range.
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=8, ncols=3, frameon=False)
+
+
+def _draw_on_site(document: "ForecastDocument", axes: Any, times: list[datetime]) -> None:
+    """Draw what plants on site will deliver, with its range."""
+    middle = document.quantile_levels.index(0.5)
+    for plant in document.on_site:
+        name = f"{plant.name} ({plant.kind.lower()})"
+        (line,) = axes.step(times, _steps(plant.power_kw[middle]), where="post", label=name)
+        low, high = _steps(plant.power_kw[0]), _steps(plant.power_kw[-1])
+        axes.fill_between(times, low, high, step="post", alpha=0.2, color=line.get_color())
+    axes.set_ylabel("on-site power [kW]")
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=8, ncols=4, frameon=False)
+
+
+def _mark_days(axes: Any, times: list[datetime], zone: tzinfo | None) -> None:
+    from matplotlib import dates
+
+    axes.xaxis.set_major_locator(dates.DayLocator(tz=zone))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(dates.DateFormatter("%a %d %b", tz=zone))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_minor_locator(dates.HourLocator(byhour=(6, 12, 18), tz=zone))  # type: ignore[no-untyped-call]
+    axes.grid(visible=True, axis="x", alpha=0.3)
+    axes.set_xlim(times[0], times[-1])

@@ -173,34 +173,10 @@ class Loop:
             self._mind_the_switch(self._rest.namespaces)
             self._heartbeat.beat(datetime.now(UTC))
             return self._write_the_rest(seen)
-        planned_at = time.monotonic()
-        turn_s = self._turn_length_s(seen)
         in_flight = self._actuation.in_flight(seen.view.workloads)
-        standing = self._standing if started < self._standing_until else None
-        if standing is None:
-            # Fairness is a matter of hours, and only a plan asks for it.
-            self._tenants = tenant_use(seen.view.workloads, self._actuation.known(), seen.now, self._clock.from_wall)
-        with self._store.still():
-            assembly = self._assemble(seen, turn_s, in_flight)
-            verdicts = decide(
-                assembly,
-                seen.view.workloads,
-                self._actuation.known(),
-                {*in_flight, *self._actuation.unwritten()},
-                self._batch_size(),
-                self._actuation.put_back(),
-                standing,
-                forecasts_to_come=started - self._started_at < pace.FIRST_FORECAST_S,
-                before=self._prices,
-            )
-        metrics.TURN_SECONDS.labels("plan").observe(time.monotonic() - planned_at)
+        assembly, verdicts = self._decide(seen, in_flight, started)
         if not self._elector.is_leader():
             return False
-        if started >= self._standing_until:
-            decided_at = time.monotonic()
-            self._standing_until = decided_at + max(
-                pace.PLAN_STANDS_S, pace.PLAN_STANDS_TIMES * (decided_at - planned_at)
-            )
         self._prices = verdicts.standing.prices or self._prices
         release_s = max(pace.RELEASE_WITHIN_S - (time.monotonic() - started), pace.RELEASE_AT_LEAST_S)
         carried = self._actuation.carry_out(verdicts, assembly, release_s)
@@ -227,6 +203,34 @@ class Loop:
             records=carried.records if left else (),
         )
         return again or left
+
+    def _decide(self, seen: Seen, in_flight: Mapping[str, str], started: float) -> tuple[Assembly, Verdicts]:
+        """Decide about everything, by the standing plan or by a new one, which stands for a while."""
+        planned_at = time.monotonic()
+        turn_s = self._turn_length_s(seen)
+        standing = self._standing if started < self._standing_until else None
+        if standing is None:
+            # Fairness is a matter of hours, and only a plan asks for it.
+            self._tenants = tenant_use(seen.view.workloads, self._actuation.known(), seen.now, self._clock.from_wall)
+        with self._store.still():
+            assembly = self._assemble(seen, turn_s, in_flight)
+            verdicts = decide(
+                assembly,
+                seen.view.workloads,
+                self._actuation.known(),
+                {*in_flight, *self._actuation.unwritten()},
+                self._batch_size(),
+                self._actuation.put_back(),
+                standing,
+                forecasts_to_come=started - self._started_at < pace.FIRST_FORECAST_S,
+                before=self._prices,
+            )
+        decided_at = time.monotonic()
+        metrics.TURN_SECONDS.labels("plan").observe(decided_at - planned_at)
+        if started >= self._standing_until:
+            stands_s = max(pace.PLAN_STANDS_S, pace.PLAN_STANDS_TIMES * (decided_at - planned_at))
+            self._standing_until = decided_at + stands_s
+        return assembly, verdicts
 
     def _keep_house(
         self, seen: Seen, assembly: Assembly, verdicts: Verdicts, records: Sequence[PlanRecord], write_s: float

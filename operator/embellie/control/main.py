@@ -101,85 +101,103 @@ def run(options: Options) -> int:
     ending = _Ending()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ending.on_signal)
+    return _Operator(options, client, clock, ending).serve()
 
-    store = Store()
-    elector = LeaseElector(
-        client,
-        options.namespace,
-        # A restarted container has its predecessor's name, but must not take over its lease without waiting.
-        f"{options.identity}_{uuid.uuid4().hex[:8]}",
-        name=f"{options.name}-leader",
-        on_started=store.wake.set,
-        on_lost=lambda: ending.fail("the leader lease was lost"),
-    )
-    source = PrometheusSource(options.prometheus_url) if options.prometheus_url else NoMetrics()
-    switch = Switch(client, options.namespace, f"{options.name}-switch")
+
+class _Operator:
+    """All parts of the process, which begin and end together."""
+
+    def __init__(self, options: Options, client: KubeClient, clock: Clock, ending: _Ending) -> None:
+        self._client, self._ending = client, ending
+        self._store = store = Store()
+        self._elector = elector = LeaseElector(
+            client,
+            options.namespace,
+            # A restarted container has its predecessor's name, but must not take over its lease without waiting.
+            f"{options.identity}_{uuid.uuid4().hex[:8]}",
+            name=f"{options.name}-leader",
+            on_started=store.wake.set,
+            on_lost=lambda: ending.fail("the leader lease was lost"),
+        )
+        switch = Switch(client, options.namespace, f"{options.name}-switch")
+        self._events = EventRecorder(client, instance=options.identity)
+        self._heat = _heat_desk(options, client, clock, switch)
+        self._recorder = _recorder(options, clock, elector)
+        self._loop = loop = Loop(
+            options=options,
+            client=client,
+            store=store,
+            clock=clock,
+            desk=SensorDesk(PrometheusSource(options.prometheus_url) if options.prometheus_url else NoMetrics()),
+            forecasts=ForecastDirectory(options.forecast_dir),
+            elector=elector,
+            actuation=Actuation(
+                releaser=Releaser(client, may_write=elector.is_leader),
+                plans=PlanWriter(client, may_write=elector.is_leader),
+                events=self._events,
+            ),
+            stop=ending.stop,
+            recorder=self._recorder,
+            heat=self._heat,
+            pauses=PauseDesk(
+                pauser=Pauser(client),
+                releaser=Releaser(client, may_write=elector.is_leader),
+                events=self._events,
+                switch=switch,
+            ),
+        )
+        self._synced = threading.Event()
+        self._server = Server(
+            options.metrics_port,
+            healthy=lambda: time.monotonic() - loop.alive_at < ALIVE_WITHIN_S,
+            ready=self._synced.is_set,
+        )
+        self._watcher = Watcher(store, client, on_exit=lambda: ending.fail("watching ended"))
+        logger.info("embellie %s starts as %s", __version__, options.identity)
+
+    def serve(self) -> int:
+        """Run until told to stop; return the exit code."""
+        self._server.start()
+        try:
+            if _first_lists(self._client, self._store, self._loop, self._ending):
+                self._synced.set()
+                _rest_the_collector()
+                self._go_round()
+        finally:
+            self._close()
+        return self._ending.exit_code
+
+    def _go_round(self) -> None:
+        self._heat.start()
+        self._watcher.start()
+        self._elector.start()
+        if self._recorder is not None:
+            self._recorder.start()
+        # A signal handler cannot wake a thread that waits for something else, so a helper passes the stop on.
+        threading.Thread(target=_pass_on, args=(self._ending.stop, self._store.wake), daemon=True).start()
+        self._loop.run()
+        if self._ending.exit_code == 0:
+            self._loop.shut_down()
+
+    def _close(self) -> None:
+        self._heat.stop()
+        self._watcher.stop(WATCH_STOP_S)
+        if self._recorder is not None:
+            self._recorder.stop()
+        self._events.close()
+        self._elector.stop()
+        self._server.stop()
+        self._client.close()
+
+
+def _heat_desk(options: Options, client: KubeClient, clock: Clock, switch: Switch) -> HeatDesk:
     acts = HeatActs(
         caps=PowerCaps(client),
         taints=NodeTaints(client),
         switch=switch,
         max_taint_s=options.max_limit_hold_seconds,
     )
-    heat = HeatDesk(PrometheusTables(options.prometheus_url) if options.prometheus_url else None, clock, acts)
-    events = EventRecorder(client, instance=options.identity)
-    recorder = _recorder(options, clock, elector)
-    loop = Loop(
-        options=options,
-        client=client,
-        store=store,
-        clock=clock,
-        desk=SensorDesk(source),
-        forecasts=ForecastDirectory(options.forecast_dir),
-        elector=elector,
-        actuation=Actuation(
-            releaser=Releaser(client, may_write=elector.is_leader),
-            plans=PlanWriter(client, may_write=elector.is_leader),
-            events=events,
-        ),
-        stop=ending.stop,
-        recorder=recorder,
-        heat=heat,
-        pauses=PauseDesk(
-            pauser=Pauser(client),
-            releaser=Releaser(client, may_write=elector.is_leader),
-            events=events,
-            switch=switch,
-        ),
-    )
-    synced = threading.Event()
-    server = Server(
-        options.metrics_port,
-        healthy=lambda: time.monotonic() - loop.alive_at < ALIVE_WITHIN_S,
-        ready=synced.is_set,
-    )
-    server.start()
-    logger.info("embellie %s starts as %s", __version__, options.identity)
-    watcher = Watcher(store, client, on_exit=lambda: ending.fail("watching ended"))
-    try:
-        if not _first_lists(client, store, loop, ending):
-            return ending.exit_code
-        synced.set()
-        _rest_the_collector()
-        heat.start()
-        watcher.start()
-        elector.start()
-        if recorder is not None:
-            recorder.start()
-        # A signal handler cannot wake a thread that waits for something else, so a helper passes the stop on.
-        threading.Thread(target=_pass_on, args=(ending.stop, store.wake), daemon=True).start()
-        loop.run()
-        if ending.exit_code == 0:
-            loop.shut_down()
-    finally:
-        heat.stop()
-        watcher.stop(WATCH_STOP_S)
-        if recorder is not None:
-            recorder.stop()
-        events.close()
-        elector.stop()
-        server.stop()
-        client.close()
-    return ending.exit_code
+    return HeatDesk(PrometheusTables(options.prometheus_url) if options.prometheus_url else None, clock, acts)
 
 
 def _rest_the_collector() -> None:

@@ -8,7 +8,7 @@ no price, because nobody knows their grid.
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from embellie.accounting.known import NO_ZONE, GpuMeter, Machine, Samples, ZoneInterval
+from embellie.accounting.known import NO_ZONE, Gang, GpuMeter, Machine, Samples, ZoneInterval
 from embellie.accounting.overhead import OverheadModel
 from embellie.api.gridzone import GridZone, GridZoneSpec
 from embellie.cluster.records import NodeRecord
@@ -130,20 +130,35 @@ class Metering:
         samples: EnergySamples,
         overhead: OverheadModel,
     ) -> ZoneInterval:
-        mine = {node.name: name for node in nodes}
-        machines = tuple(
-            Machine(
-                name=node.name,
-                gpus=node.gpus,
-                idle_w=float(spec.node_idle_power_watts),
-                gpu_idle_w=float(spec.gpu_idle_power_watts),
-                host_share=spec.host_overhead_percent / 100.0,
-                product=node.labels.get(names.GPU_PRODUCT_LABEL, ""),
-                power=self._clocked(samples.nodes.get(node.name)),
-            )
-            for node in nodes
+        unit_w = 1000.0 if spec.power_sensor is not None and str(spec.power_sensor.unit) == "Kilowatt" else 1.0
+        return ZoneInterval(
+            zone=name,
+            start=start,
+            end=end,
+            machines=tuple(self._machine(node, spec, samples) for node in nodes),
+            gpus=self._gpus(nodes, samples),
+            gangs=self._gangs(name, spec, nodes, scene, samples),
+            meter=self._clocked(samples.zones.get(name), unit_w),
+            ambient_c=self._prices.ambient_c(name, start),
+            overhead=overhead,
+            prices=self._prices.of(name, start, end),
+            tariff=self._prices.tariff(name, start, end),
         )
-        gpus = tuple(
+
+    def _machine(self, node: NodeRecord, spec: GridZoneSpec, samples: EnergySamples) -> Machine:
+        return Machine(
+            name=node.name,
+            gpus=node.gpus,
+            idle_w=float(spec.node_idle_power_watts),
+            gpu_idle_w=float(spec.gpu_idle_power_watts),
+            host_share=spec.host_overhead_percent / 100.0,
+            product=node.labels.get(names.GPU_PRODUCT_LABEL, ""),
+            power=self._clocked(samples.nodes.get(node.name)),
+        )
+
+    def _gpus(self, nodes: Sequence[NodeRecord], samples: EnergySamples) -> tuple[GpuMeter, ...]:
+        mine = {node.name for node in nodes}
+        return tuple(
             GpuMeter(
                 node=gpu.node,
                 samples=self._clocked_pairs(gpu.samples),
@@ -153,6 +168,10 @@ class Metering:
             for gpu in samples.gpus.values()
             if gpu.node in mine
         )
+
+    def _gangs(
+        self, zone: str, spec: GridZoneSpec, nodes: Sequence[NodeRecord], scene: Scene, samples: EnergySamples
+    ) -> tuple[Gang, ...]:
         cpu_of: dict[str, dict[str, tuple[Samples, ...]]] = {}
         for pod, series in samples.pod_cpu.items():
             uid, node = self._witness.pods.get(pod, ("", ""))
@@ -162,27 +181,13 @@ class Metering:
         team_of = (
             {n.name: n.labels.get(self._team_label, "") for n in scene.view.namespaces} if self._team_label else {}
         )
-        gangs = gangs_of(
+        return gangs_of(
             list(self._witness.tracks.values()),
-            mine,
-            name,
+            {node.name: zone for node in nodes},
+            zone,
             team_of=lambda namespace: team_of.get(namespace, ""),
             watts_of=lambda track: self._classes.watts(track, float(spec.gpu_rated_power_watts)),
             cpu_of=cpu_of,
-        )
-        unit_w = 1000.0 if spec.power_sensor is not None and str(spec.power_sensor.unit) == "Kilowatt" else 1.0
-        return ZoneInterval(
-            zone=name,
-            start=start,
-            end=end,
-            machines=machines,
-            gpus=gpus,
-            gangs=gangs,
-            meter=self._clocked(samples.zones.get(name), unit_w),
-            ambient_c=self._prices.ambient_c(name, start),
-            overhead=overhead,
-            prices=self._prices.of(name, start, end),
-            tariff=self._prices.tariff(name, start, end),
         )
 
     def _held(self, holders: Mapping[tuple[str, str], float]) -> dict[str, float]:

@@ -201,20 +201,16 @@ def step(
             continue
         if record.paused:
             rises = rises or Rises(assembly.snapshot, releases)
-            why = _may_resume(record, assembly, rises, uid in wanted, now)
-            if why:
-                bound = pause_bound(record, assembly)
-                may_roam = (bound is None or now >= bound) and not record.annotations.get(names.RESIDENCY)
-                cell = record.annotations.get(names.CELL, "")
-                resume.append(Resumption(key=record.key, cell=cell, why=why, may_roam=may_roam))
+            goes_on = _resumption(record, assembly, rises, uid in wanted, now)
+            if goes_on is not None:
+                resume.append(goes_on)
             else:
                 standing.append(record)
                 under_way.add(uid)
             continue
-        announced = record.annotations.get(names.PAUSE_BY)
         if record.waiting or record.held or record.finished:
             continue
-        checkpoint = declared(record)
+        announced, checkpoint = record.annotations.get(names.PAUSE_BY), declared(record)
         listeners = tuple(pod for pod in of_job[uid] if pod.hears)
         if announced is None:
             if uid in wanted and checkpoint is not None and allowance.allows(uid):
@@ -225,11 +221,9 @@ def step(
             withdraw.append(Withdrawal(key=record.key, listeners=listeners))
         else:
             under_way.add(uid)
-            acknowledged = _is_acknowledged(record, of_job[uid], announced)
-            by = parse_time(announced)
-            if acknowledged or by is None or now >= by:
-                cell = record.annotations.get(names.CELL) or cells.get(uid, "")
-                suspend.append(Suspension(key=record.key, announced=announced, acknowledged=acknowledged, cell=cell))
+            stops = _suspension(record, of_job[uid], announced, cells.get(uid, ""), now)
+            if stops is not None:
+                suspend.append(stops)
     return Pauses(
         announce=tuple(announce),
         suspend=tuple(suspend),
@@ -271,6 +265,17 @@ class _Allowance:
         self._left[self._policy_of[uid]] -= 1
 
 
+def _suspension(
+    record: WorkloadRecord, pods: Sequence[PodRecord], announced: str, cell: str, now: datetime
+) -> Suspension | None:
+    """Suspend a Job that has saved its work, or whose announced instant has come; None while there is time left."""
+    acknowledged, by = _is_acknowledged(record, pods, announced), parse_time(announced)
+    if not acknowledged and by is not None and now < by:
+        return None
+    cell = record.annotations.get(names.CELL) or cell
+    return Suspension(key=record.key, announced=announced, acknowledged=acknowledged, cell=cell)
+
+
 def _is_acknowledged(record: WorkloadRecord, pods: Sequence[PodRecord], announced: str) -> bool:
     if record.annotations.get(names.CHECKPOINTED) == announced:
         return True
@@ -286,7 +291,19 @@ def pause_bound(record: WorkloadRecord, assembly: Assembly) -> datetime | None:
     return paused_at + timedelta(seconds=assembly.snapshot.max_limit_hold_s)
 
 
-def _may_resume(record: WorkloadRecord, assembly: Assembly, rises: Rises, wanted: bool, now: datetime) -> str:
+def _resumption(
+    record: WorkloadRecord, assembly: Assembly, rises: Rises, wanted: bool, now: datetime
+) -> Resumption | None:
+    """Let a paused Job go on where anything allows it now; None where it stays."""
+    why = _why_it_goes_on(record, assembly, rises, wanted, now)
+    if not why:
+        return None
+    bound = pause_bound(record, assembly)
+    may_roam = (bound is None or now >= bound) and not record.annotations.get(names.RESIDENCY)
+    return Resumption(key=record.key, cell=record.annotations.get(names.CELL, ""), why=why, may_roam=may_roam)
+
+
+def _why_it_goes_on(record: WorkloadRecord, assembly: Assembly, rises: Rises, wanted: bool, now: datetime) -> str:
     """Return why a paused Job goes on now; empty where it stays."""
     bound = pause_bound(record, assembly)
     if bound is None or now >= bound:

@@ -58,12 +58,18 @@ def decide(
 ) -> Verdicts:
     """Plan, shield, and bound the number of releases. Pure.
 
-    `settled` are the uids whose standing is being written by ourselves; `put_back` those whose last release was
-    refused: they come after all others, so that a few that cannot be released never block the rest. `standing` is the
-    plan of a moment ago, of which only a part could be written: it is not made anew, but shielded anew.
-    `forecasts_to_come`: this process is so young that its forecaster may not have spoken yet. Then what an earlier
-    leader planned stands: no forecast yet is no reason to start all that is held. `before` are the prices of the last
-    plan, from which this one's search starts.
+    Args:
+        assembly: This turn's.
+        workloads: All that the store knows.
+        known: What is written, by uid.
+        settled: uids whose standing is being written by ourselves.
+        max_releases: The most urgent ones go first; the others are put off until the next turn.
+        put_back: uids whose last release was refused. They come after all others, so that a few that cannot be
+            released never block the rest.
+        standing: The plan of a moment ago, of which only a part could be written: not made anew, but shielded anew.
+        forecasts_to_come: This process is so young that its forecaster may not have spoken yet. Then what an earlier
+            leader planned stands: no forecast yet is no reason to start all that is held.
+        before: The prices of the last plan, from which this one's search starts.
     """
     snapshot = assembly.snapshot
     planned = _what_is_left(standing, snapshot) if standing is not None else None
@@ -89,9 +95,9 @@ def decide(
         )
 
     due = sorted((d for d in enforced.decisions if d.action is Action.RELEASE), key=urgency)
-    deferred = {d.key for d in due[max_releases:]}
-    if deferred:
-        enforced = replace(enforced, decisions=tuple(_defer(d) if d.key in deferred else d for d in enforced.decisions))
+    later = {d.key for d in due[max_releases:]}
+    if later:
+        enforced = replace(enforced, decisions=tuple(_put_off(d) if d.key in later else d for d in enforced.decisions))
     issues = {z.name: z.forecast.issued_at.isoformat() for z in snapshot.grid_zones if z.forecast is not None}
     collisions = foresee(snapshot, planned)
     records = records_of(enforced, assembly, issues, collisions)
@@ -103,7 +109,7 @@ def decide(
         records=tuple(records),
         hand_offs=tuple(hand_offs),
         to_unmark=tuple(to_unmark),
-        more_due=bool(deferred),
+        more_due=bool(later),
         newcomers=newcomers,
         standing=planned,
         collisions=collisions,
@@ -138,7 +144,7 @@ def _is_only_early(decision: Decision, before: KnownPlan | None) -> bool:
     )
 
 
-def _defer(decision: Decision) -> Decision:
+def _put_off(decision: Decision) -> Decision:
     return replace(
         decision,
         action=Action.HOLD,
