@@ -95,7 +95,7 @@ def test_an_independent_checker_confirms_a_certificate_with_heat_floors() -> Non
 
 def test_an_independent_checker_confirms_the_certificate(tmp_path: Path) -> None:
     out, certificate = tmp_path / "out.json", tmp_path / "certificate.json"
-    told = ["plan", "bench", "--jobs", "250", "--zones", "3", "--hours", "72", "--load", "0.5", "--future", "0.2"]
+    told = ["plan", "bench", "--jobs", "100", "--zones", "3", "--hours", "72", "--load", "0.5", "--future", "0.2"]
     told += ["--seed", "4", "--budget", "1", "--certificate", str(certificate), "--json", str(out)]
     result = CliRunner().invoke(cli, told)
     assert result.exit_code == 0, result.output
@@ -108,7 +108,7 @@ def test_an_independent_checker_confirms_the_certificate(tmp_path: Path) -> None
     assert numbers["unplaced"] <= numbers["fifo_unplaced"]
     assert {"greedy_seconds", "greedy_gap", "seconds", "peak_rss_mib"} <= numbers.keys()
     again = CliRunner().invoke(cli, ["plan", "bench", "--instance", str(certificate), "--budget", "1"])
-    assert json.loads(again.output)["jobs"] == 250
+    assert json.loads(again.output)["jobs"] == 100
 
 
 def test_an_instance_that_cannot_be_read_says_which_field(tmp_path: Path) -> None:

@@ -52,7 +52,8 @@ def render(kind: type[Resource]) -> str:
 
 def wanted() -> dict[Path, str]:
     """Return every file that follows from the types, with its text."""
-    crds = {folder / file_name(kind): render(kind) for folder in FOLDERS for kind in KINDS}
+    texts = {file_name(kind): render(kind) for kind in KINDS}
+    crds = {folder / name: text for folder in FOLDERS for name, text in texts.items()}
     return {**crds, REFERENCE: render_reference(KINDS)}
 
 
