@@ -90,6 +90,12 @@ def test_a_missing_hour_is_never_counted_as_a_clean_one() -> None:
         emissions(curve, signal(100.0, float("nan")))
 
 
+def test_what_lies_before_and_after_a_window_is_no_gap_in_it() -> None:
+    unknown = float("nan")
+    curve = power_curve([], ZonePower(name="west", idle_kw=1.0, pue=1.0), T0 + 1.5 * HOUR, T0 + 2.5 * HOUR)
+    assert emissions(curve, signal(unknown, 100.0, 300.0, unknown)).grams == pytest.approx(200.0)
+
+
 def test_two_kinds_of_signal_are_never_added_or_compared() -> None:
     curve = power_curve([], ZONE, T0, T0 + HOUR)
     parts = [emissions(curve, signal(1.0)), emissions(curve, signal(1.0, kind=SignalKind.MARGINAL))]

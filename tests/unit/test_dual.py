@@ -12,7 +12,7 @@ from embellie.planning.dual import Lagrangian
 from embellie.planning.inputs import make_jobs, make_zones, no_prices, shifted
 from embellie.planning.instances import random_instance
 from embellie.planning.options import Compiled
-from embellie.planning.problem import Prices, Problem
+from embellie.planning.problem import Mode, Prices, Problem
 from embellie.planning.search import Found, Search
 from embellie.planning.solver import Effort, solve
 
@@ -33,14 +33,17 @@ def test_work_in_one_piece_takes_the_start_that_the_proof_takes(seed: int) -> No
 
 
 @pytest.mark.parametrize("pausable", [0.0, 0.6, 1.0])
-def test_what_rows_lack_tells_how_the_value_goes_on(pausable: float) -> None:
-    problem = random_instance(jobs=80, zones=3, hours=36, load=0.6, future=0.4, seed=5, pausable=pausable)
+@pytest.mark.parametrize("modes", [(Mode(),), (Mode(), Mode(power=0.6, speed=0.9))], ids=["one way", "two ways to run"])
+def test_what_rows_lack_tells_how_the_value_goes_on(pausable: float, modes: tuple[Mode, ...]) -> None:
+    drawn_jobs = random_instance(jobs=80, zones=3, hours=36, load=0.6, future=0.4, seed=5, pausable=pausable)
+    problem = replace(drawn_jobs, modes=modes, modes_allowed=np.ones((80, len(modes)), dtype=bool))
     lagrangian = Lagrangian(Compiled(problem))
     one, other = drawn(problem, 1), drawn(problem, 2)
-    here, there = lagrangian.evaluate(one), lagrangian.evaluate(other)
-    along = ((other.gpu - one.gpu) * here.gpu_over).sum() + ((other.heat - one.heat) * here.heat_over).sum()
-    # A concave function lies below its supergradient; groups of slots of like price blur it a little.
-    assert there.value <= here.value + along + 1e-3 * abs(here.value)
+    for begin, end in ((one, other), (other, one)):
+        here, there = lagrangian.evaluate(begin), lagrangian.evaluate(end)
+        along = ((end.gpu - begin.gpu) * here.gpu_over).sum() + ((end.heat - begin.heat) * here.heat_over).sum()
+        # A concave function lies below its supergradient; groups of slots of like price blur it a little.
+        assert there.value <= here.value + along + 1e-3 * abs(here.value)
 
 
 def test_no_job_with_a_zone_or_none_at_all_is_evaluated() -> None:

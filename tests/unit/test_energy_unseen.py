@@ -10,7 +10,7 @@ from gpu_counters import IDLE_W, S0, T0, counter, gang, used
 
 from embellie.accounting.attribution import gpu_use
 from embellie.accounting.interval import account_interval
-from embellie.accounting.known import Gang, GpuMeter, Machine, ZoneInterval
+from embellie.accounting.known import Gang, GpuMeter, Machine, Samples, ZoneInterval
 from embellie.accounting.meters import power_steps
 
 SILENT = (-60.0, 0.0, 2400.0, 2460.0)
@@ -71,6 +71,13 @@ def test_what_is_divided_among_work_that_no_sample_shows_counts_as_estimated() -
     assert row["dynamicKwh"] == pytest.approx(2 * 400 * 900 / 3.6e6), "not the 700 W that are assumed of it"
     assert row["estimatedKwh"] == pytest.approx(row["dynamicKwh"] + row["idleKwh"])
     assert adds["seconds"]["gpuCovered"] == 0.0, "no telemetry says whose GPU it was"
+    node = Samples(at_s=tuple(S0 + at_s for at_s in at), values=(1600.0,) * len(at))
+    metered = account_interval(replace(known, machines=(replace(known.machines[0], power=node),)))["adds"]
+    guess = metered["workloads"]["a"]
+    assert guess["estimatedKwh"] == pytest.approx(guess["dynamicKwh"]), (
+        "whose GPUs drew it, the node's meter cannot say"
+    )
+    assert guess["dynamicKwh"] > 0.0
     labelled = tuple(replace(meter, holders=tuple({"a": 1.0} for _ in at)) for meter in meters)
     again = account_interval(replace(known, gpus=labelled))["adds"]
     assert again["workloads"]["a"]["dynamicKwh"] == pytest.approx(row["dynamicKwh"])

@@ -148,6 +148,14 @@ def test_the_objective_counts_what_the_network_burns_for_what_it_lacks() -> None
     assert found.lower_bound_g == pytest.approx(found.objective_g, rel=1e-6)
 
 
+def test_a_run_that_starts_in_the_middle_of_an_hour_serves_the_network_to_its_end() -> None:
+    snapshot = scene(work(duration_p50_s=7200.0, duration_p90_s=7200.0), zone=network(8.0, hours=slice(0, 8)))
+    found = plan(replace(snapshot, now=NOW + HOUR / 2))
+    assert found.decisions[0].action is Action.RELEASE
+    # 4 kW of what is owed for seven and a half hours, less the 8 kWh of the run.
+    assert found.objective_g == pytest.approx(800.0 + 224.0 * (30.0 - 8.0))
+
+
 @pytest.mark.parametrize("minutes", [0, 20, 59])
 def test_the_bound_holds_in_the_middle_of_an_hour_and_for_odd_durations(minutes: int) -> None:
     snapshot = scene(

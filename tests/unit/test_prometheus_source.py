@@ -15,6 +15,7 @@ from embellie.control.sensors import SensorDesk
 from embellie.control.thermal_status import thermal_zone_status
 from embellie.domain.limits import heat_room_now
 from embellie.telemetry.prometheus import NoMetrics, PrometheusSource, Query, single_value
+from embellie.telemetry.tables import MAX_POINTS, PrometheusTables
 from embellie_testbed.views import assembled, nodes, thermal_zone, view
 
 ONE = Query(key="inlet", promql="max(inlet_celsius)", max_age_s=60)
@@ -313,3 +314,31 @@ def test_a_bad_answer_puts_its_zone_at_its_worst_with_the_sensors_name_and_other
             assert str(status.state) == "Unknown"
             assert "inlet: " in told.message
             assert words in told.message
+
+
+def test_a_table_has_every_series_with_its_age_but_those_that_tell_no_number(server: Server):
+    now_s = time.time()
+    server.answer = result(
+        [
+            {"metric": {"__name__": "power", "node": "a"}, "value": [now_s - 30.0, "4.5"]},
+            {"metric": {"__name__": "power", "node": "b"}, "value": [now_s, "NaN"]},
+            {"metric": {"__name__": "power", "node": "c"}},
+        ]
+    )
+    (found,) = PrometheusTables(server.url).series("power", 60.0)
+    assert (found.metric, found.labels, found.value) == ("power", {"node": "a"}, 4.5)
+    assert 30.0 <= found.age_s < 60.0
+    assert "lookback_delta=60s" in server.asked[0]
+
+
+def test_a_long_range_is_asked_for_in_parts_that_are_put_together_in_time(server: Server):
+    parts = iter([[[15.0, "2"], [0.0, "1"]], [[15.0 * (MAX_POINTS + 1), "3"], [15.0, "x"]]])
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        result([{"metric": {"node": "a"}, "values": next(parts)}])(handler)
+
+    server.answer = answer
+    (found,) = PrometheusTables(server.url).ranges("power", 0.0, 15.0 * (MAX_POINTS + 10), 15.0)
+    assert len(server.asked) == 2
+    assert (found.labels, found.at_s) == ({"node": "a"}, (0.0, 15.0, 15.0 * (MAX_POINTS + 1)))
+    assert found.values == (1.0, 2.0, 3.0)

@@ -205,6 +205,13 @@ def test_parts_are_runs_of_slots_and_where_all_slots_are_closed_there_are_none()
     assert cheapest_parts(np.ones((1, 4)), closed, np.ones((1, 4)), np.ones(4), 2.0, 0.0) is None
 
 
+def test_of_slots_of_different_lengths_those_are_chosen_whose_hours_are_cheapest() -> None:
+    hours, rate = np.array([1.0, 4.0, 4.0, 4.0]), np.array([2.0, 1.0, 7.0, 1.0])
+    found = cheapest_parts((rate * hours)[None], np.ones((1, 4), dtype=bool), np.zeros((1, 4)), hours, 7.0, 0.0)
+    assert found is not None
+    assert (found[0], found[2].tolist()) == (pytest.approx(7.0), [1, 3])
+
+
 def test_coarse_slots_pay_for_their_own_hours_only() -> None:
     edges = np.array([0.0, 0.5, 1.0, 2.0, 4.0, 8.0])
     rate = np.array([[400.0, 400.0, 400.0, 100.0, 200.0]])
