@@ -76,17 +76,7 @@ def assemble(
     specs = {z.metadata.name: z.spec for z in inputs.grid_zones}
     table = PolicyTable(inputs.policies, inputs.view.namespaces, inputs.own_namespace)
     history = History(inputs.view.workloads, clock.from_wall)
-    occupied = occupancy(
-        inputs.view,
-        layout,
-        specs,
-        clock.from_wall,
-        now,
-        lambda record: _running_duration(record, history, table),
-        inputs.in_flight,
-        inputs.bounds,
-        inputs.learnt,
-    )
+    occupied = occupancy(inputs, layout, clock.from_wall, now, lambda record: _running_duration(record, history, table))
     places = Places(layout, specs)
     subjects: dict[WorkloadKey, Subject] = {}
     for record in inputs.view.workloads:

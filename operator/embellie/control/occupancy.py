@@ -2,18 +2,18 @@
 """Who holds which GPUs: bound pods, and work that was released and is still on its way to a node. Pure."""
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from embellie.api.gridzone import GridZoneSpec
 from embellie.cluster.records import PodRecord, WorkloadRecord, parse_time
-from embellie.cluster.store import View
 from embellie.control.durations import Duration, expected_ends
+from embellie.control.inputs import Inputs
 from embellie.control.layout import CellNodes, Layout
 from embellie.domain import names
 from embellie.domain.snapshot import Cell, RunningGang
-from embellie.thermal.job_power import WORST_SAMPLES, LearntPower
+from embellie.thermal.job_power import WORST_SAMPLES
 from embellie.thermal.power import added_power_kw, worst_added_power_kw
 
 _METERED_FOR = timedelta(minutes=WORST_SAMPLES)
@@ -54,34 +54,30 @@ def watts_or(text: str, default: float) -> float:
 
 
 def occupancy(
-    view: View,
+    inputs: Inputs,
     layout: Layout,
-    specs: Mapping[str, GridZoneSpec],
     from_wall: Callable[[datetime], datetime],
     now: datetime,
     duration_of: Callable[[WorkloadRecord | None], Duration],
-    in_flight: Mapping[str, str],
-    ours: Container[str],
-    learnt: LearntPower,
 ) -> Occupancy:
     """Count what is free and what runs, per cell; `now` and the ends are in the operator's clock.
 
     Pods of a released workload that are not bound yet are taken off the cell that the release named, so that a turn
-    never gives the same GPUs away twice. `in_flight` maps the uids of releases that the watch has not shown yet to
-    their cells; for the rest the annotation is believed only on workloads that we have planned (`ours`).
+    never gives the same GPUs away twice. Of releases that the watch has not shown yet the cells are known; for the rest
+    the annotation is believed only on workloads that we have planned.
     """
-    book = _Book(layout, specs, from_wall, now, duration_of, learnt)
-    workloads = {w.key.uid: w for w in view.workloads}
+    book = _Book(inputs, layout, from_wall, now, duration_of)
+    workloads = {w.key.uid: w for w in inputs.view.workloads}
     bound: dict[str, int] = defaultdict(int)
-    for pod in view.pods:
+    for pod in inputs.view.pods:
         if pod.node:
             bound[_owner_uid(pod)] += pod.gpus
             book.take(pod, workloads.get(_owner_uid(pod)))
-    for workload in view.workloads:
+    for workload in inputs.view.workloads:
         uid = workload.key.uid
-        if uid in in_flight:
-            book.reserve(workload, in_flight[uid], bound[uid])
-        elif uid in ours and not workload.waiting:
+        if uid in inputs.in_flight:
+            book.reserve(workload, inputs.in_flight[uid], bound[uid])
+        elif uid in inputs.bounds and not workload.waiting:
             book.reserve(workload, workload.annotations.get(names.CELL, ""), bound[uid])
     return book.result()
 
@@ -105,17 +101,16 @@ class _Book:
 
     def __init__(
         self,
+        inputs: Inputs,
         layout: Layout,
-        specs: Mapping[str, GridZoneSpec],
         from_wall: Callable[[datetime], datetime],
         now: datetime,
         duration_of: Callable[[WorkloadRecord | None], Duration],
-        learnt: LearntPower,
     ) -> None:
-        self._learnt = learnt
+        self._learnt = inputs.learnt
         self._layout = layout
         self._cells = {cell.name: cell for cell in layout.cells}
-        self._specs = specs
+        self._specs = {zone.metadata.name: zone.spec for zone in inputs.grid_zones}
         self._from_wall = from_wall
         self._now = now
         self._duration_of = duration_of
