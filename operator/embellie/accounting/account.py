@@ -16,7 +16,6 @@ class Delays:
     """How long work waited between its submission and its start [s]."""
 
     mean_s: float
-    p95_s: float
     worst_s: float
     past_bound: int
     """Runs that started after their `latest_start`."""
@@ -55,10 +54,9 @@ def delays(runs: Sequence[Run], tolerance_s: float = 0.0) -> Delays:
         if run.latest_start is not None and (run.start - run.latest_start).total_seconds() > tolerance_s
     )
     if waits.size == 0:
-        return Delays(mean_s=0.0, p95_s=0.0, worst_s=0.0, past_bound=0)
+        return Delays(mean_s=0.0, worst_s=0.0, past_bound=0)
     return Delays(
         mean_s=float(waits.mean()),
-        p95_s=float(np.percentile(waits, 95)),
         worst_s=float(waits.max()),
         past_bound=late,
     )

@@ -45,7 +45,7 @@ class Search:
     """A price search that can be stopped and continued."""
 
     def __init__(self, compiled: Compiled, lagrangian: Lagrangian, *, iterations: int, warm: Prices | None) -> None:
-        self._compiled, self._lagrangian = compiled, lagrangian
+        self._lagrangian = lagrangian
         self._planned = max(1, iterations)
         zones = compiled.problem.zones
         blank = no_prices(compiled.problem)

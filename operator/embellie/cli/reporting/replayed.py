@@ -60,7 +60,6 @@ class Saved:
     delays: tuple[Delay, ...]
     """Of work that may wait."""
     measured_kwh: FloatArray
-    intensity_g: FloatArray
     hours_filled: int
     cost: "Cost | None"
 
@@ -96,7 +95,6 @@ def replay_books(books: Books, kind: SignalKind, *, draws: int = DRAWS) -> Saved
         replayed=replayed,
         delays=_delays(books, runs, replayed),
         measured_kwh=meters,
-        intensity_g=ci,
         hours_filled=filled,
         cost=cost,
     )
