@@ -47,7 +47,7 @@ def version(kube: KubeClient, key: WorkloadKey) -> str:
 
 def test_a_plan_is_written_with_its_owner_and_only_when_it_says_something_new(kube: KubeClient, namespace: str) -> None:
     key = make_job(kube, namespace)
-    writer = PlanWriter(kube, time_limit_s=30.0)
+    writer = PlanWriter(kube)
     assert writer.write([plan_record(key)], NOW).written == 1
     plan = kube.get(plan_path(key))
     assert plan["metadata"]["ownerReferences"][0]["uid"] == key.uid
@@ -69,9 +69,9 @@ def test_after_a_restart_the_same_answer_is_not_written_again_and_the_history_go
     kube: KubeClient, namespace: str
 ) -> None:
     key = make_job(kube, namespace)
-    PlanWriter(kube, time_limit_s=30.0).write([plan_record(key)], NOW)
+    PlanWriter(kube).write([plan_record(key)], NOW)
     before = version(kube, key)
-    writer = PlanWriter(kube, time_limit_s=30.0)
+    writer = PlanWriter(kube)
     assert writer.load() >= 1
     known = writer.known()[key.uid]
     assert (known.latest_start, known.state, known.reason) == (NOW + timedelta(hours=24), "Held", "CleanerWindow")
@@ -83,7 +83,7 @@ def test_after_a_restart_the_same_answer_is_not_written_again_and_the_history_go
 
 def test_the_bound_never_moves_later_even_if_the_record_says_so(kube: KubeClient, namespace: str) -> None:
     key = make_job(kube, namespace)
-    writer = PlanWriter(kube, time_limit_s=30.0)
+    writer = PlanWriter(kube)
     writer.write([plan_record(key)], NOW)
     later = plan_record(key, latest_start=NOW + timedelta(hours=48), reason=Reason.WAITING_FOR_GPUS)
     report = writer.write([later], NOW)
@@ -96,8 +96,8 @@ def test_the_bound_never_moves_later_even_if_the_record_says_so(kube: KubeClient
 
 def test_an_earlier_bound_that_the_writer_did_not_know_of_is_kept(kube: KubeClient, namespace: str) -> None:
     key = make_job(kube, namespace)
-    PlanWriter(kube, time_limit_s=30.0).write([plan_record(key, latest_start=NOW + timedelta(hours=1))], NOW)
-    stranger = PlanWriter(kube, time_limit_s=30.0)
+    PlanWriter(kube).write([plan_record(key, latest_start=NOW + timedelta(hours=1))], NOW)
+    stranger = PlanWriter(kube)
     report = stranger.write([plan_record(key)], NOW)
     assert (report.written, report.failed) == (1, {})
     assert stranger.known()[key.uid].latest_start == NOW + timedelta(hours=1)
@@ -118,7 +118,7 @@ def test_the_plan_of_a_predecessor_makes_way(kube: KubeClient, namespace: str) -
         },
     }
     kube.create(object_path(names.API_VERSION, "workloadplans", namespace=namespace), body)
-    report = PlanWriter(kube, time_limit_s=30.0).write([plan_record(key)], NOW)
+    report = PlanWriter(kube).write([plan_record(key)], NOW)
     assert (report.written, report.failed) == (1, {})
     spec = kube.get(plan_path(key))["spec"]
     assert spec["workloadRef"]["uid"] == key.uid
@@ -127,7 +127,7 @@ def test_the_plan_of_a_predecessor_makes_way(kube: KubeClient, namespace: str) -
 
 def test_a_plan_that_somebody_deleted_comes_back(kube: KubeClient, namespace: str) -> None:
     key = make_job(kube, namespace)
-    writer = PlanWriter(kube, time_limit_s=30.0)
+    writer = PlanWriter(kube)
     writer.write([plan_record(key)], NOW)
     kube.delete(plan_path(key))
     changed = plan_record(key, reason=Reason.WAITING_FOR_GPUS)
@@ -143,11 +143,11 @@ def test_what_the_time_does_not_suffice_for_comes_next_turn_and_releases_come_fi
     released = plan_record(make_job(kube, namespace, "released"), state=State.RELEASED, reason=Reason.BEST_NOW)
     # Time is up after the first of them.
     ticks = chain([0.0, 0.0], repeat(9.0))
-    writer = PlanWriter(kube, max_parallel=1, time_limit_s=1.0, monotonic=lambda: next(ticks))
-    report = writer.write([*held, released], NOW)
+    writer = PlanWriter(kube, max_parallel=1, monotonic=lambda: next(ticks))
+    report = writer.write([*held, released], NOW, begin_within_s=1.0)
     assert (report.written, report.not_begun) == (1, 3)
     assert list(writer.known()) == [released.key.uid]
-    patient = PlanWriter(kube, time_limit_s=30.0)
+    patient = PlanWriter(kube)
     assert patient.write([*held, released], NOW).not_begun == 0
 
 

@@ -12,7 +12,7 @@ from embellie.cluster import patches
 from embellie.cluster.client import ApiError, KubeClient, object_path
 from embellie.cluster.patches import Operation, Raw, clear_marker_patch, release_patch_job, release_patch_pod
 from embellie.cluster.records import WorkloadRecord, parse_bare_pod, parse_job
-from embellie.cluster.side_by_side import side_by_side
+from embellie.cluster.side_by_side import BEGIN_WITHIN_S, side_by_side
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 
@@ -59,8 +59,6 @@ class Outcome(StrEnum):
     """The time for the batch was up, or too many before it got no answer."""
 
 
-BEGIN_WITHIN_S = 60.0
-"""What nobody gave a time for is begun within so long, or not at all [s]."""
 _SETTLED_BY_A_COPY = frozenset({Outcome.RELEASED, Outcome.ALREADY_RELEASED})
 
 

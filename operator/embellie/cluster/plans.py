@@ -18,7 +18,7 @@ from embellie.cluster.client import ApiError, KubeClient, object_path
 from embellie.cluster.patches import format_time
 from embellie.cluster.plan_objects import PlanRecord, plan_identity, plan_name, plan_object, plan_status
 from embellie.cluster.records import parse_time
-from embellie.cluster.side_by_side import side_by_side
+from embellie.cluster.side_by_side import BEGIN_WITHIN_S, side_by_side
 from embellie.domain import names
 from embellie.domain.reasons import State
 
@@ -64,7 +64,6 @@ class PlanWriter:
         client: KubeClient,
         *,
         max_parallel: int = 8,
-        time_limit_s: float = 2.0,
         may_write: Callable[[], bool] = lambda: True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -72,7 +71,6 @@ class PlanWriter:
         self._client = client
         self._max_parallel = max_parallel
         self._may_write = may_write
-        self._time_limit_s = time_limit_s
         self._monotonic = monotonic
         self._known: dict[str, KnownPlan] = {}
         self._promised: dict[str, datetime] = {}
@@ -110,8 +108,8 @@ class PlanWriter:
         self._known = {uid: known for uid, known in self._known.items() if uid in uids}
         self._promised = {uid: bound for uid, bound in self._promised.items() if uid in uids}
 
-    def write(self, records: Sequence[PlanRecord], now: datetime, time_limit_s: float | None = None) -> PlanReport:
-        """Write what changed. What the time does not suffice for is left for the next turn."""
+    def write(self, records: Sequence[PlanRecord], now: datetime, begin_within_s: float = BEGIN_WITHIN_S) -> PlanReport:
+        """Write what changed. What cannot be begun in time is left for the next turn."""
         for record in records:
             self._promise(record.key.uid, record.latest_start)
         due = sorted(
@@ -122,7 +120,7 @@ class PlanWriter:
             lambda record: self._one(record, now),
             due,
             threads=self._max_parallel,
-            begin_within_s=self._time_limit_s if time_limit_s is None else time_limit_s,
+            begin_within_s=begin_within_s,
             may_begin=self._may_write,
             monotonic=self._monotonic,
         )

@@ -9,6 +9,9 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
+BEGIN_WITHIN_S = 60.0
+"""What nobody gave a time for is begun within so long, or not at all [s]."""
+
 
 def side_by_side(
     do: Callable[[Item], Done],

@@ -138,15 +138,15 @@ class Actuation:
             self._released[workload.key.uid] = (time.monotonic(), workload.annotations.get(names.CELL, ""))
 
     def write_plans(
-        self, records: Sequence[PlanRecord], workloads: Iterable[WorkloadRecord], now: datetime, time_limit_s: float
+        self, records: Sequence[PlanRecord], workloads: Iterable[WorkloadRecord], now: datetime, begin_within_s: float
     ) -> bool:
-        """Write the WorkloadPlans that changed, as far as the time goes; return whether some are left."""
+        """Write the WorkloadPlans that changed and can be begun in time; return whether some are left."""
         if self._unwritten:
             # A successor of the same name must not find its predecessor's last words in its plan.
             alive = {w.key.uid for w in workloads if not w.deleting}
             self._unwritten = {uid: record for uid, record in self._unwritten.items() if uid in alive}
         todo = {**self._unwritten, **{record.key.uid: record for record in records}}
-        report = self._plans.write(tuple(todo.values()), now, time_limit_s)
+        report = self._plans.write(tuple(todo.values()), now, begin_within_s)
         known = self._plans.known()
         self._unwritten = {
             uid: record
