@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Carrying verdicts out: nothing that is decided once gets lost, and nobody waits behind what cannot be written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from embellie.cluster.actuate import GIVE_UP_AFTER, Outcome, ReleaseOrder, Releaser
+import pytest
+
+from embellie.cluster.actuate import GIVE_UP_AFTER, Outcome, ReleaseOrder, Releaser, ReleaseResult
 from embellie.cluster.client import ApiError
 from embellie.cluster.plans import PlanWriter
 from embellie.control.actuation import Actuation
 from embellie.control.turn import decide
+from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey
-from embellie_testbed.views import NOW, assembled, forecast, job, policy, view
+from embellie_testbed.views import NOW, ZONE, assembled, forecast, job, nodes, policy, view, with_borders
 
 CLEAN_NOW = {name: forecast(name, [100.0] * 48) for name in ("west", "east")}
 
@@ -88,6 +91,42 @@ def test_work_that_cannot_be_released_keeps_nobody_else_waiting_for_longer_than_
         made = assembled(*stuck, *free, forecasts=CLEAN_NOW)
         hand.carry_out(decide(made, (), {}, (), 100, hand.put_back()), made, 2.0)
     assert cluster.patched == ["free-0", "free-1"]
+
+
+class Orders:
+    """Keeps what is ordered, and carries nothing out."""
+
+    def __init__(self) -> None:
+        self.kept: list[ReleaseOrder] = []
+
+    def release(self, orders: Sequence[ReleaseOrder], _begin_within_s: float) -> list[ReleaseResult]:
+        self.kept += orders
+        return [ReleaseResult(key=order.key, outcome=Outcome.RELEASED) for order in orders]
+
+
+@pytest.mark.parametrize(
+    ("asked", "on", "placed"),
+    [
+        ({"residency": "FR", "pods": 5}, nodes(), {ZONE: "east"}),
+        ({"residency": "FR"}, nodes(("west",)), {ZONE: "east"}),
+        ({"residency": "FR, US", "pods": 5}, nodes(("east",), each=1) + nodes(("west",)), {ZONE: "west"}),
+        (
+            {"residency": "FR, US", "pods": 5, "pod_spec": {"nodeSelector": {ZONE: "east"}}},
+            nodes(("east",), each=1) + nodes(("west",)),
+            {ZONE: "east"},
+        ),
+        ({"residency": "DE"}, nodes(), {names.RESIDENCY: "DE"}),
+        ({"pods": 5}, nodes(), {}),
+    ],
+    ids=["too large", "no node", "the larger zone", "its own constraints", "no zone", "free"],
+)
+def test_what_gets_no_cell_goes_to_the_grid_zone_of_its_residency(asked: Any, on: Any, placed: dict[str, str]):
+    silence, orders = Silence(), Orders()
+    hand = Actuation(releaser=orders, plans=PlanWriter(Cluster()), events=silence)  # type: ignore[arg-type]
+    made = assembled(view=view(job(**asked), on=on), grid_zones=with_borders(), forecasts=CLEAN_NOW)
+    hand.carry_out(decide(made, (), {}, (), 100), made, 2.0)
+    (order,) = orders.kept
+    assert (order.cell, dict(order.placement_labels)) == (None, placed)
 
 
 def test_an_api_server_that_does_not_answer_is_not_asked_for_everybody():

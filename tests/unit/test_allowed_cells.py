@@ -63,6 +63,18 @@ def test_a_residency_that_is_met_where_the_user_excludes_every_node_is_no_zone()
     assert found.start_now is Reason.NO_ZONE
 
 
+def test_a_gang_larger_than_any_cell_is_not_kept_waiting_though_it_must_stay_in_its_residency():
+    for border in ({}, {"residency": "FR"}):
+        fits, does_not = (only(job(pods=pods, **border), grid_zones=with_borders()) for pods in (4, 5))
+        assert fits.start_now is None
+        assert (does_not.allowed_cells, does_not.start_now) == (frozenset(), Reason.NO_ZONE)
+
+
+def test_a_zone_without_nodes_still_lies_where_it_lies():
+    found = only(view=view(job(residency="FR"), on=nodes(("west",))), grid_zones=with_borders())
+    assert (found.allowed_cells, found.start_now) == (frozenset(), Reason.NO_ZONE)
+
+
 def test_the_users_own_constraints_and_the_size_of_its_pods_narrow_the_with_borders():
     on = (*nodes(("west",)), node("east-0", gpus=4))
     here = {"nodeSelector": {ZONE: "west"}}

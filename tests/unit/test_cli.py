@@ -283,6 +283,35 @@ def test_what_no_zone_may_take_is_not_called_somebody_elses_doing() -> None:
     assert "None of this" not in text
 
 
+@pytest.mark.parametrize(
+    ("annotations", "says"),
+    [
+        ({names.RELEASED_AT: at(-1), names.CELL: "west.hall-1"}, "Embellie let it start in west.hall-1 only."),
+        ({names.RELEASED_AT: at(-1), names.RESIDENCY: "FR"}, "Embellie keeps it in FR (embellie.io/residency)."),
+        ({names.GO: "ann", names.RESIDENCY: "FR"}, "Embellie keeps it in FR (embellie.io/residency)."),
+        ({names.RELEASED_AT: at(-1)}, "None of this is Embellie's doing."),
+        ({names.CELL: "copied"}, "None of this is Embellie's doing."),
+    ],
+)
+def test_where_embellie_confined_what_started_it_does_not_deny_it(annotations: dict[str, str], says: str) -> None:
+    words = say(None, job(suspend=False, annotations=annotations), [pending("0/4 nodes are available.")])[-1]
+    assert words.endswith(says)
+
+
+def test_of_a_pod_its_job_is_to_be_asked() -> None:
+    pod = pending("0/4 nodes are available.")
+    pod["metadata"] |= {"namespace": "team-a", "ownerReferences": [{"kind": "Job", "name": "train"}]}
+    text = " ".join(say(None, pod))
+    assert "belongs to Job/train" in text
+    assert "kubectl embellie why job/train -n team-a" in text
+    assert "None of this" not in text
+
+
+def test_a_start_that_was_planned_for_a_moment_ago_is_not_told_as_likely() -> None:
+    line = next(line for line in say(plan(likelyStartP50Time=at(-0.01)), job(held=True)) if "Likely start" in line)
+    assert line.startswith("Likely start: any moment (P50), by Thu 04:30 UTC in nine cases of ten (P90)")
+
+
 def test_the_version_is_printed_and_help_names_every_verb() -> None:
     assert CliRunner().invoke(cli, ["version"]).output == f"embellie {__version__}\n"
     text = CliRunner().invoke(cli, ["--help"]).output

@@ -66,6 +66,16 @@ class Case:
         """Return an annotation of the workload."""
         return str((self.meta.get("annotations") or {}).get(key) or "")
 
+    @property
+    def owner(self) -> Raw:
+        """The first owner; empty where it has none."""
+        return next(iter(self.meta.get("ownerReferences") or ()), {})
+
+    @property
+    def of_a_job(self) -> bool:
+        """Whether it is a Job's pod: where it may run was decided about its Job."""
+        return self.owner.get("kind") == "Job"
+
     def time(self, moment: datetime) -> str:
         """Write an instant."""
         return clock_time(moment, self.now, self.zone)
@@ -92,8 +102,20 @@ def explain(
     lines = [*_not_held(case), *_announced(case)]
     if not waits:
         return lines
-    whose = "" if case.status.get("reason") == Reason.RESIDENCY_UNSATISFIED else " None of this is Embellie's doing."
-    return [*lines, f"It waits for: {_listed(waits, 500)}{whose}"]
+    return [*lines, f"It waits for: {_listed(waits, 500)}{_whose(case)}"]
+
+
+def _whose(case: Case) -> str:
+    """Say whether the wait may be our doing: what we let start may run only where we said."""
+    if case.status.get("reason") == Reason.RESIDENCY_UNSATISFIED or case.of_a_job:
+        return ""
+    released = case.annotation(names.RELEASED_AT)
+    cell, residency = case.annotation(names.CELL), case.annotation(names.RESIDENCY)
+    if released and cell:
+        return f" Embellie let it start in {one_line(cell, 130)} only."
+    if residency and (released or case.annotation(names.GO)):
+        return f" Embellie keeps it in {one_line(residency, 80)} ({names.RESIDENCY})."
+    return " None of this is Embellie's doing."
 
 
 def _listed(waits: Iterable[str], longest: int = 300) -> str:
@@ -163,9 +185,10 @@ def _likely(case: Case) -> list[str]:
     if not p50:
         return []
     where = case.status.get("gridZoneName")
+    soon = f"{case.time(p50)} (P50, {in_time(p50, case.now)})" if p50 > case.now else "any moment (P50)"
     late = f", by {case.time(p90)} in nine cases of ten (P90)" if p90 else ""
     place = f", in zone {where}" if where else ""
-    return [f"Likely start: {case.time(p50)} (P50, {in_time(p50, case.now)}){late}{place}."]
+    return [f"Likely start: {soon}{late}{place}."]
 
 
 def _bound(case: Case) -> list[str]:
@@ -243,7 +266,12 @@ def _finished(case: Case) -> bool:
 
 def _never_held(case: Case) -> list[str]:
     flex = case.label(names.FLEX_LABEL)
-    owners = case.meta.get("ownerReferences") or ()
+    if case.of_a_job:
+        job = one_line(str(case.owner.get("name")), 120)
+        return [
+            f"{case.who} belongs to Job/{job}: Embellie holds only Jobs and pods without an owner.",
+            f"For its Job: kubectl embellie why job/{job} -n {case.meta.get('namespace')}",
+        ]
     if flex == "rigid":
         return [
             f"{case.who} is rigid ({names.FLEX_LABEL}: rigid): Embellie never holds it.",
@@ -255,8 +283,8 @@ def _never_held(case: Case) -> list[str]:
             f"{case.who} has not opted in{found}: Embellie never touches it.",
             f"To let the next one wait for cleaner hours, create it with the label {names.FLEX_LABEL}: patient.",
         ]
-    if owners:
-        owner = f"{owners[0].get('kind')}/{owners[0].get('name')}"
+    if case.owner:
+        owner = f"{case.owner.get('kind')}/{case.owner.get('name')}"
         return [
             f"{case.who} belongs to {one_line(owner, 120)}: Embellie holds only Jobs and pods without an owner.",
         ]
@@ -264,5 +292,5 @@ def _never_held(case: Case) -> list[str]:
         return [f"{case.who} is in a Kueue queue: Kueue decides when it starts, Embellie does not hold it."]
     return [
         f"{case.who} has opted in ({flex}) and was not held: nothing is recorded about it.",
-        "No EnergyPolicy matches it, holding was off at its creation, or no turn came yet: kubectl get energypolicies",
+        "No EnergyPolicy matches it, its label came later, holding was off or no turn came: kubectl get energypolicies",
     ]

@@ -267,8 +267,11 @@ def _placement(decision: Decision, assembly: Assembly) -> Mapping[str, str]:
     cell = assembly.cells.get(decision.cell or "")
     if cell is not None:
         return cell.placement_labels
-    residency = assembly.subjects[decision.key].record.annotations.get(names.RESIDENCY)
-    return {RESIDENCY_LABEL: _label_value(residency)} if residency else {}
+    record = assembly.subjects[decision.key].record
+    residency = record.annotations.get(names.RESIDENCY)
+    if not residency:
+        return {}
+    return assembly.places.shelter(record) or {RESIDENCY_LABEL: _label_value(residency)}
 
 
 def _label_value(residency: str) -> str:

@@ -63,6 +63,7 @@ class Assembly:
     table: PolicyTable
     learnt: LearntPower
     """What jobs draw, from what ran before."""
+    places: Places
 
 
 def assemble(
@@ -121,6 +122,7 @@ def assemble(
         occupancy=occupied,
         table=table,
         learnt=inputs.learnt,
+        places=places,
     )
 
 
@@ -168,9 +170,8 @@ def _subject(
 ) -> Subject:
     promised = inputs.bounds.get(record.key.uid)
     allowed = places.allowed(record)
-    free = not record.annotations.get(names.RESIDENCY)
-    if free and (record.unreadable or not places.seats(record, allowed)):
-        # No zone is large enough, now or ever: only without our narrowing can the scheduler spread it over several.
+    if not places.seats(record, allowed) or (record.unreadable and not record.annotations.get(names.RESIDENCY)):
+        # No cell is large enough, now or ever: only outside of one can the scheduler spread it.
         allowed = frozenset()
     grid_spec = places.spec_for(allowed)
     known = inputs.learnt.class_power(record.key.namespace, record.key.name)
@@ -241,13 +242,13 @@ def _start_now(
     if allowed:
         return None, ""
     residency = record.annotations.get(names.RESIDENCY)
-    if residency and not places.any_in(residency):
+    if residency and not places.shelter(record):
         message = (
-            f"No GridZone lies in {residency[:80]} ({names.RESIDENCY}); it is handed to the scheduler, which keeps it "
-            "Pending until a node there exists."
+            f"No GridZone lies in {residency[:80]} ({names.RESIDENCY}), so it goes to the scheduler and stays Pending. "
+            "Create it again once a zone lies there."
         )
         return Reason.RESIDENCY_UNSATISFIED, message
-    return Reason.NO_ZONE, "It starts at once: no GridZone selects enough nodes that it may use."
+    return Reason.NO_ZONE, "It starts at once: no zone has enough nodes that it may use."
 
 
 def _running_duration(record: WorkloadRecord | None, history: History, table: PolicyTable) -> Duration:

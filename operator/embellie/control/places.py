@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which cells a workload may use: by its border, its size, its own constraints and the nodes' taints. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from embellie.api.gridzone import GridZoneSpec
 from embellie.cluster.affinity import matches_node
-from embellie.cluster.records import Constraints, WorkloadRecord
+from embellie.cluster.records import NodeRecord, WorkloadRecord
 from embellie.cluster.taints import tolerated
-from embellie.control.layout import CellNodes, Layout
+from embellie.control.layout import Layout
 from embellie.control.terms import residency_allows
 from embellie.control.zone_states import DEFAULT_GRID
 from embellie.domain import names
@@ -28,13 +28,21 @@ class Places:
         """Zones that share nodes with another: their labels do not keep a workload inside one jurisdiction."""
         return frozenset(self._layout.shared_grid_nodes)
 
-    def any_in(self, residency: str) -> bool:
-        """Tell whether some zone lies inside a residency for certain."""
-        return any(
-            residency_allows(residency, self._specs[c.grid_zone].jurisdiction or "")
-            for c in self._layout.cells
-            if c.grid_zone not in self._contested
-        )
+    def shelter(self, record: WorkloadRecord) -> Mapping[str, str]:
+        """Return the labels that keep work without a cell inside its residency; empty where no zone lies there.
+
+        They are those of the GridZone that could seat most of it if it were empty, over the borders of cells.
+        """
+        residency = record.annotations.get(names.RESIDENCY, "")
+        inside = [zone for zone in sorted(self._specs) if self._inside(zone, residency)]
+        if not inside:
+            return {}
+
+        def seats(zone: str) -> int:
+            suitable = self._suitable(self._layout.nodes_of_grid_zone.get(zone, ()), record)
+            return sum(n.gpus // max(1, record.gpus_per_pod) for n in suitable)
+
+        return self._specs[max(inside, key=seats)].node_selector
 
     def spec_for(self, allowed: frozenset[str]) -> GridZoneSpec:
         """Return the power figures to plan with: the most demanding of the allowed cells."""
@@ -56,7 +64,7 @@ class Places:
                 # Its labels would also let the workload into another row's heat or another grid's power.
                 if not c.leaks
                 and (not residency or self._inside(c.grid_zone, residency))
-                and self._fits(c, record.constraints, record.gpus_per_pod)
+                and any(self._suitable(c.nodes, record))
             )
         return self._allowed[key]
 
@@ -76,12 +84,13 @@ class Places:
         )
 
     @staticmethod
-    def _fits(cell: CellNodes, constraints: Constraints, gpus_per_pod: int) -> bool:
-        pod_spec = constraints.as_pod_spec()
-        match: Callable[..., bool] = matches_node
-        return any(
-            n.gpus >= gpus_per_pod
-            and match(pod_spec, n.labels, n.name)
-            and tolerated(n.taints, constraints.tolerations, uses_gpus=gpus_per_pod > 0)
-            for n in cell.nodes
-        )
+    def _suitable(nodes: Iterable[NodeRecord], record: WorkloadRecord) -> Iterator[NodeRecord]:
+        """Yield the nodes on which a pod of it could run."""
+        pod_spec = record.constraints.as_pod_spec()
+        for node in nodes:
+            if (
+                node.gpus >= record.gpus_per_pod
+                and matches_node(pod_spec, node.labels, node.name)
+                and tolerated(node.taints, record.constraints.tolerations, uses_gpus=record.gpus_per_pod > 0)
+            ):
+                yield node
