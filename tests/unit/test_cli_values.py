@@ -70,6 +70,12 @@ def test_what_is_no_number_is_refused_wherever_a_number_is_asked(number: str) ->
         assert (done.exit_code, "Invalid value for" in done.output) == (2, True), (option, done.output)
 
 
+def test_a_seed_below_zero_is_refused_wherever_a_seed_is_asked() -> None:
+    for verb in (["plan", "bench", "--seed"], ["thermal", "drill", "--scenario", "all", "--seed"]):
+        done = CliRunner().invoke(cli, [*verb, "-1"])
+        assert (done.exit_code, "is not in the range" in done.output) == (2, True), done.output
+
+
 @pytest.mark.parametrize("option", ["--json", "--certificate"])
 def test_a_full_disk_is_a_sentence(option: str) -> None:
     done = CliRunner().invoke(cli, ["plan", "bench", "--jobs", "1", "--budget", "0.05", option, "/dev/full"])

@@ -227,6 +227,12 @@ def test_a_file_that_cannot_be_scored_says_why(change: object, said: str, tmp_pa
     assert said in judge(saved(change(grid(30)), tmp_path), request())["error"]  # type: ignore[operator]
 
 
+def test_a_grid_that_never_emits_cannot_be_scored_in_percent(tmp_path: Path) -> None:
+    clean = saved(grid(40).drop(columns="gen_natgas_mw"), tmp_path)
+    assert "no usable value of the target direct" in judge(clean, request(Target.DIRECT))["error"]
+    assert "error" not in judge(clean, request(Target.RENEWABLE_SHARE))
+
+
 def test_rows_of_a_quarter_hour_are_averaged_to_hours(tmp_path: Path) -> None:
     hours = grid(40)
     quarters = hours.loc[hours.index.repeat(4)].reset_index(drop=True)

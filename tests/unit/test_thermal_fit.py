@@ -88,6 +88,46 @@ def test_node_samples_also_give_the_law_of_the_node(tmp_path):
     assert found["parameters"]["node_power"]["gpu_share"] == pytest.approx(1.03, abs=0.02)
 
 
+def test_every_file_after_the_word_test_is_predicted(tmp_path):
+    one, two, three = (samples(tmp_path / f"{n}.csv", runs=n) for n in (3, 4, 6))
+    assert figures(tmp_path, one, "--test", two, three)["rows_test"] == 10 * 160
+    assert figures(tmp_path, one, f"--test={two}", three)["rows_test"] == 10 * 160
+    assert figures(tmp_path, one, "--test", two, "--margin-floor", "1", "--test", three)["rows_test"] == 10 * 160
+    # No file to fit came before: the next one is.
+    assert figures(tmp_path, "--test", two, one)["rows_fit"] == 3 * 160
+
+
+def test_a_machine_without_fan_speeds_or_utilisation_is_fitted_without_them(tmp_path):
+    path = samples(tmp_path / "node.csv", node=True)
+    rows = pd.read_csv(path)
+    plain = figures(tmp_path, path)
+    blank, some, full = (tmp_path / f"{name}.csv" for name in ("blank", "some", "full"))
+    fans = np.where(rows["run_id"] < "run3", 8000.0, 12000.0)
+    rows.assign(fan_sys_avg_rpm="", gpu0_util_pct="").to_csv(blank, index=False)
+    assert figures(tmp_path, blank) == plain
+    # A law with fans says nothing of runs without.
+    rows.assign(fan_sys_avg_rpm=fans, dcmi_power_w=rows["dcmi_power_w"] + fans / 10.0).to_csv(full, index=False)
+    assert figures(tmp_path, full)["node_power_rmse_w"] < 15.0
+    assert figures(tmp_path, full, "--test", path)["parameters"]["node_power"]["fan_w"] == 0.0
+    # Rows that miss theirs are predicted in temperature only.
+    rows.assign(fan_sys_avg_rpm=np.where(np.arange(len(rows)) % 3, fans, np.nan)).to_csv(some, index=False)
+    assert figures(tmp_path, some)["node_power_rmse_w"] < 15.0
+
+
+def test_hours_may_be_written_with_their_offset(tmp_path):
+    local = hourly(tmp_path / "server.csv", hours=1900)
+    found = figures(tmp_path, local)
+    rows = pd.read_csv(local)
+    times = pd.to_datetime(rows["ts"]).dt.tz_localize("UTC").dt.tz_convert("America/New_York")
+    rows.assign(ts=times.map(str)).to_csv(local, index=False)
+    assert figures(tmp_path, local) == found
+
+
+def test_files_that_are_fitted_and_predicted_are_said(tmp_path):
+    path = samples(tmp_path / "a.csv")
+    assert figures(tmp_path, path, "--test", path)["parameters"]["validation"] == "test runs, 6 of 6 fitted too"
+
+
 def test_runs_are_held_out_by_name_or_label(tmp_path):
     path = samples(tmp_path / "gpu.csv")
     assert figures(tmp_path, path, "--test-runs", "*/fp64/*")["rows_test"] == 480
@@ -149,7 +189,10 @@ def test_rows_that_no_machine_shows_are_left_out_and_counted(tmp_path):
             "run_id,t_s,gpu0_power_w,gpu0_temp_c\n" + "".join(f"r,{60 * k},100,{30 + k % 3}\n" for k in range(99)),
             "a gap of more than 30 s",
         ),
+        ("run_id,t_s,gpu0_power_w,gpu0_temp_c\n,0,100,30\n", "no row has a run_id"),
         ("ts,power_avg_w,temp_avg_c,util_avg_pct\nyesterday,1,2,3\n", "column ts holds no times"),
+        ("ts,power_avg_w,temp_avg_c,util_avg_pct\n1705744800,1,2,3\n", "column ts holds no times"),
+        ("ts,power_avg_w,temp_avg_c,util_avg_pct\n03/02/2024 10:00,1,2,3\n", "column ts holds no times"),
         ("\x00\x01", "columns are those of no known file"),
         ("", "cannot be read as CSV"),
     ],
@@ -185,7 +228,10 @@ def test_one_run_alone_is_no_test_and_a_power_that_stands_still_teaches_no_warmi
     moving, still = tmp_path / "moving.csv", tmp_path / "still.csv"
     one.to_csv(moving, index=False)
     one.assign(gpu0_power_w=198.0 + one["gpu0_power_w"] % 1, gpu1_power_w=198.0).to_csv(still, index=False)
-    for file, marked in ((moving, None), (still, ["default/gpu0", "default/gpu1"])):
+    off = tmp_path / "off.csv"
+    one.assign(gpu0_power_w=0.0, gpu1_power_w=0.0).to_csv(off, index=False)
+    both = ["default/gpu0", "default/gpu1"]
+    for file, marked in ((moving, None), (still, both), (off, both)):
         parameters = figures(tmp_path, file)["parameters"]
         assert parameters["validation"] == "one run that predicts itself, which tests nothing"
         assert parameters.get("power_hardly_moved") == marked

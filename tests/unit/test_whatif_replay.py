@@ -2,6 +2,7 @@
 """Replays by hand: what runs when, what the cluster draws, and what nobody can go below."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from embellie.simulation.whatif.jobs_file import JobRow
 from embellie.simulation.whatif.oracle import oracle
 from embellie.simulation.whatif.outlook import Noisy, Perfect
 from embellie.simulation.whatif.slack import Slack
-from embellie.simulation.whatif.study import POLICIES, How, Power, Result, Setup, make_setup, replay
+from embellie.simulation.whatif.study import POLICIES, How, Power, Result, Setup, make_setup
+from embellie.simulation.whatif.study import replay as replayed
 
 DAY = [400.0] * 18 + [100.0] * 6
 HOUR_S = 3600.0
@@ -42,7 +44,7 @@ def setup(
 
 
 def run(policy: str, case: Setup, lengths: str = "true") -> Result:
-    return replay(How(policy=policy, lengths=lengths), case, Perfect(case.case.axis))
+    return replayed(How(policy=policy, lengths=lengths), case, Perfect(case.case.axis))
 
 
 def starts_h(result: Result) -> list[float]:
@@ -69,6 +71,17 @@ def test_where_hours_are_much_alike_an_hours_wait_must_save_less(past: list[floa
     axis = setup().case.axis
     ahead = Ahead(axis, Perfect(axis), horizon_h=24.0, past=np.array(past * 24))
     assert ahead.wait_price(0.02) == pytest.approx(costs)
+
+
+@pytest.mark.parametrize("lengths", ["true", "queue-mean", "predicted"])
+@pytest.mark.parametrize("pausable", [0.0, 1.0])
+def test_nothing_waits_or_is_paused_where_all_hours_are_alike(lengths: str, pausable: float) -> None:
+    jobs = [job(f"j{i}", 0.7 * i, 0.3 + 1.9 * (i % 7)) for i in range(20)]
+    case = setup(*jobs, pausable=pausable)
+    flat = replace(case.case, axis=Axis(values=np.full(240, 250.1), tick_s=1.0, ticks_per_slot=3600))
+    for past in (np.full(168, 250.1), np.zeros(0)):
+        result = run("embellie", replace(case, case=flat, past=past), lengths)
+        assert (result.outcome.max_delay_h, result.outcome.pauses) == (0.0, 0)
 
 
 def test_a_gang_larger_than_the_cluster_is_counted_and_the_rest_runs() -> None:
@@ -143,6 +156,11 @@ def test_the_oracle_by_hand() -> None:
     assert cell.split == pytest.approx((3 + 2 + 3 + 5) / 4)
 
 
+def test_the_oracle_saves_nothing_where_nothing_is_emitted() -> None:
+    cell = oracle(np.zeros(10), 2, 3)
+    assert (cell.baseline, cell.contiguous_saving_pct, cell.split_saving_pct) == (0.0, 0.0, 0.0)
+
+
 def test_the_command_reads_a_trace_with_bad_rows_and_writes_numbers_and_a_page(tmp_path: Path) -> None:
     trace, carbon = tmp_path / "jobs.csv", tmp_path / "zone.csv"
     lines = [f"j{i},t{i % 2},{i * 900},{600 + 700 * (i % 9)},{1 + i % 4}" for i in range(30)]
@@ -167,6 +185,18 @@ def test_the_command_reads_a_trace_with_bad_rows_and_writes_numbers_and_a_page(t
     html = page.read_text()
     assert html.count("<svg") >= 3
     assert "http" not in html.replace("http-equiv", "")
+
+
+def test_a_trace_that_begins_within_a_step_of_the_history_keeps_its_minutes(tmp_path: Path) -> None:
+    trace, carbon, out = tmp_path / "jobs.csv", tmp_path / "zone.csv", tmp_path / "out.json"
+    trace.write_text("job_id,submit_time_s,duration_s,gpus\na,0,3600,1\n")
+    carbon.write_text("utc,ci_g_per_kwh\n2026-01-01T00:00Z,100\n2026-01-01T01:00Z,200\n2026-01-01T02:00Z,400\n")
+    args = ["--policy", "fifo", "--watts-per-gpu", "1000", "--pue", "1", "--json", str(out)]
+    done = CliRunner().invoke(
+        command, ["--jobs", str(trace), "--carbon", str(carbon), "--anchor", "2026-01-01T00:45Z", *args]
+    )
+    assert done.exit_code == 0, done.output
+    assert json.loads(out.read_text())["carbon_kg"] == pytest.approx(0.25 * 0.1 + 0.75 * 0.2)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def _truth(target: Target, history: ZoneHistory, issues: IntArray) -> tuple[Floa
     return target.series(history), name
 
 
-def _span(values: FloatArray, history: ZoneHistory, issues: IntArray) -> FloatArray:
+def _span(values: np.ndarray, history: ZoneHistory, issues: IntArray) -> np.ndarray:
     low = max(0, int(issues[0]) - history.first_hour)
     return values[low : max(0, int(issues[-1]) + 24 - history.first_hour)]
 
@@ -112,7 +112,9 @@ def _check(
     protocol: Protocol, target: Target, truth: FloatArray, name: str, history: ZoneHistory, issues: IntArray
 ) -> None:
     found = f". Found: {'; '.join(history.notes)}" if history.notes else ""
-    if not np.isfinite(truth).any():
+    # Hours at 0 are skipped: nobody is some percent off them.
+    usable = truth > 0.0 if target.is_carbon else np.isfinite(truth)
+    if not usable.any():
         column = "re_pct (0..100)" if target is Target.RENEWABLE_SHARE else f"{name} (over 0)"
         mix = "" if target is Target.MARGINAL else ", or generation by source (gen_<source>_mw)"
         raise ProtocolError(
@@ -128,5 +130,5 @@ def _check(
             f"the protocol {protocol.value} tests {instant_of(int(issues[0])):%Y-%m-%d} to "
             f"{instant_of(int(issues[-1])):%Y-%m-%d}, and {covered}; use --protocol rolling"
         )
-    if not np.isfinite(_span(truth, history, issues)).any():
+    if not _span(usable, history, issues).any():
         raise ProtocolError(f"{name} has no usable value in the test window{found}")

@@ -13,6 +13,7 @@ from embellie.cli.values import NewFile
 from embellie.ledger import Kind, LedgerError, LedgerReader, Verification, read_export, verify, write_export
 
 DEFAULT = "/var/lib/embellie/ledger/ledger.sqlite"
+_SQLITE = b"SQLite format 3\0"
 
 
 def ledger_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -59,9 +60,11 @@ def export(out: Path | None, ledger: Path) -> None:
 @click.option("--head", metavar="SEQ:HASH", help="A head that was kept elsewhere: finds a cut or rewritten end.")
 @ledger_option
 def verify_command(file: Path | None, head: str | None, ledger: Path) -> None:
-    """Check every record of the ledger, or of an exported FILE; the exit code is 1 when something is wrong."""
+    """Check every record of the ledger, or of FILE (an export, or a ledger); exits with 1 when something is wrong."""
     expected = _head(head)
     try:
+        if file is not None and _is_database(file):
+            ledger, file = file, None
         result = _verify_export(file, expected) if file is not None else _verify_ledger(ledger, expected)
     except LedgerError as error:
         raise click.ClickException(str(error)) from error
@@ -78,6 +81,11 @@ def verify_command(file: Path | None, head: str | None, ledger: Path) -> None:
         click.echo(f"Record {expected[0]} was compacted since, so that its hash cannot be compared: keep a newer head.")
     click.echo(_verdict(result, of_export=file is not None, expected=expected is not None))
     sys.exit(0 if result.sound else 1)
+
+
+def _is_database(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE
 
 
 def _verify_ledger(path: Path, expected: tuple[int, str] | None) -> Verification:

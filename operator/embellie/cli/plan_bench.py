@@ -30,7 +30,9 @@ _RESTARTS = 10_000
     help="GPU-hours asked for over GPU-hours there are.",
 )
 @click.option("--future", type=FiniteRange(0, 1), default=0.0, show_default=True, help="Share of jobs released later.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed gives another instance.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed gives another instance."
+)
 @click.option("--budget", type=FiniteRange(0.05, 3600), default=15.0, show_default=True, help="Seconds to use.")
 @click.option(
     "--clock",

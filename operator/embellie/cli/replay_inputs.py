@@ -3,7 +3,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -145,6 +145,10 @@ def gather(options: Options, trace: JobTrace, history: CarbonHistory, seed: int)
             job for job, t in zip(jobs, times, strict=True) if t + timedelta(seconds=job.duration_s) <= begin
         )
         jobs = tuple(job for job, t in zip(jobs, times, strict=True) if begin <= t < end)
+    if options.start_hour is None and origin is not None and axis.start is not None and origin > axis.start:
+        # The axis begins with a row of the history, and work keeps its minutes.
+        within_s = (origin - axis.start).total_seconds()
+        jobs, origin = tuple(replace(job, submit_s=job.submit_s + within_s) for job in jobs), axis.start
     setup = make_setup(
         jobs,
         axis,
@@ -172,7 +176,7 @@ def gather(options: Options, trace: JobTrace, history: CarbonHistory, seed: int)
 
 
 def _first_row(options: Options, history: CarbonHistory, anchor: datetime | None) -> int:
-    """Return the row of the history at submit time 0."""
+    """Return the row of the history that submit time 0 lies in."""
     if options.start_hour is not None:
         row = round(options.start_hour * 3600.0 / history.step.total_seconds())
         if row >= history.g_per_kwh.size:

@@ -18,9 +18,33 @@ def thermal() -> None:
     """Learn how nodes and rooms heat, and check it."""
 
 
-@thermal.command()
+class _Fit(click.Command):
+    """Takes every file that follows `--test` as one to predict, once a file to fit came."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write `--test` before each of them."""
+        spread: list[str] = []
+        option, fitted = "", False
+        rest = iter(args)
+        for word in rest:
+            if word.startswith("-"):
+                option = word.partition("=")[0] if word.startswith("--") else word[:2]
+                spread.append(word)
+                if word == option and option not in ctx.help_option_names:
+                    spread += [value for value in [next(rest, None)] if value is not None]
+            elif option == "--test" and fitted:
+                spread += [option, word]
+            else:
+                spread.append(word)
+                fitted = True
+        return super().parse_args(ctx, spread)
+
+
+@thermal.command(cls=_Fit)
 @click.argument("files", nargs=-1, type=FILES)
-@click.option("--test", "tests", multiple=True, type=FILES, help="A file to predict instead of learning from it.")
+@click.option(
+    "--test", "tests", multiple=True, type=FILES, metavar="FILE...", help="Files to predict instead of learning from."
+)
 @click.option("--test-runs", metavar="GLOB", help="Hold out the runs whose name or label matches, such as '*/fp64/*'.")
 @click.option("--zone", metavar="NAME", help="Fit a ThermalZone from Prometheus instead of files.")
 @click.option("--prometheus-url", envvar="EMBELLIE_PROMETHEUS_URL", help="Where to ask with --zone.")

@@ -117,11 +117,16 @@ def _numbers(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.Data
 def _samples(path: Path, table: pd.DataFrame, schema: Schema) -> Loaded:
     gpus = gpu_numbers(table.columns)
     columns = ["t_s", *(f"gpu{i}_{what}" for i in gpus for what in ("power_w", "temp_c"))]
-    optional = [f"gpu{i}_util_pct" for i in gpus] + ["fan_sys_avg_rpm"]
+    optional = [c for c in (*(f"gpu{i}_util_pct" for i in gpus), "fan_sys_avg_rpm") if c in table.columns]
     if schema is Schema.NODE:
         columns.append("dcmi_power_w")
-    numbers = _numbers(path, table, [*columns, *(c for c in optional if c in table.columns)])
-    good = numbers[columns].notna().all(axis=1)
+    # A blank column is as good as none.
+    known = table[optional].apply(pd.to_numeric, errors="coerce").dropna(axis="columns", how="all").astype(np.float64)
+    numbers = pd.concat([_numbers(path, table, columns), known], axis=1)
+    named = table["run_id"].notna()
+    if not named.any():
+        raise DataError(f"{path}: no row has a run_id")
+    good = named & numbers[columns].notna().all(axis=1)
     for i in gpus:
         good &= numbers[f"gpu{i}_power_w"].between(0, 5000) & numbers[f"gpu{i}_temp_c"].between(-20, 130)
     if schema is Schema.NODE:
@@ -147,7 +152,7 @@ def _samples(path: Path, table: pd.DataFrame, schema: Schema) -> Loaded:
 
 
 def _hourly(path: Path, table: pd.DataFrame) -> Loaded:
-    times = pd.to_datetime(table["ts"], errors="coerce")
+    times = pd.to_datetime(table["ts"].astype(str), errors="coerce", format="ISO8601", utc=True).dt.tz_localize(None)
     if times.isna().all():
         raise DataError(f"{path}: column ts holds no times such as 2024-01-31 15:00")
     numbers = _numbers(path, table, _HOURLY[1:]).assign(ts=times)

@@ -2,7 +2,7 @@
 """`embellie thermal fit`: how well the heat models know a machine, from files."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -79,8 +79,10 @@ def evaluate(fit: Sequence[Run], test: Sequence[Run], floor_c: float = 0.0) -> O
     schema = ",".join(sorted({run.schema for run in fit}))
     outcome = Outcome(schema=schema, rows_fit=sum(len(r.rows) for r in fit))
     alone = len({run.name for run in fit}) == 1
+    fitted = {(run.source, run.name) for run in fit}
+    both = sum((run.source, run.name) in fitted for run in test)
     outcome.parameters["validation"] = (
-        "test runs"
+        f"test runs{f', {both} of {len(test)} fitted too' if both else ''}"
         if test
         else "one run that predicts itself, which tests nothing"
         if alone
@@ -118,6 +120,8 @@ def _machine(fit: Sequence[Run], test: Sequence[Run], outcome: Outcome, floor_c:
     scores = [_die_errors(models, [run]) for run, models in crossed]
     models = DieModels(STEP_S)
     models.fit(dies)
+    if not all("fan_sys_avg_rpm" in run.rows for run in test if run.schema is Schema.NODE):
+        fit = [replace(run, rows=run.rows.drop(columns="fan_sys_avg_rpm", errors="ignore")) for run in fit]
     law = _node_law(fit)
     outcome.parameters["die"] = models.as_json()
     steady = _steady(dies)
@@ -139,7 +143,8 @@ def _machine(fit: Sequence[Run], test: Sequence[Run], outcome: Outcome, floor_c:
             outcome.die_c.append(found.pairs)
             outcome.last_c.append(found.last)
         if run_law is not None and run.schema is Schema.NODE:
-            outcome.node_w.append(_node_pairs(run, run_law))
+            pairs = _node_pairs(run, run_law)
+            outcome.node_w.append(pairs[np.isfinite(pairs).all(axis=1)])
     if not errors:
         raise DataError(
             f"no run to test lasts three steps of {STEP_S:g} s without a gap of more than {MAX_GAP_S:g} s, so no die "
@@ -166,7 +171,7 @@ def _steady(dies: Sequence[DieRun]) -> list[str]:
     for die in dies:
         found.setdefault(die.position, []).append(die.power_w)
     powers = {position: np.concatenate(parts) for position, parts in found.items()}
-    return sorted(position for position, power in powers.items() if np.ptp(power) < LEAST_SPAN * power.max())
+    return sorted(position for position, power in powers.items() if np.ptp(power) <= LEAST_SPAN * power.max())
 
 
 def _die_errors(models: DieModels, runs: Sequence[Run]) -> _Errors | None:

@@ -15,6 +15,8 @@ _LAST_HOURS = 6.0
 _MOST_OF_SPREAD = 0.06
 """An hour's wait costs at most so much of how far hours lie apart (their standard deviation): where they differ by a
 few percent, hardly anything would be worth its wait otherwise."""
+_LEAST_OF_SHARE = 1e-3
+"""It costs at least this part of what is asked: on a flat grid sums differ by their rounding, which is no saving."""
 
 
 class Ahead:
@@ -47,7 +49,8 @@ class Ahead:
         Both are of the time before the replay; without any, of the first hours known.
         """
         seen = self._history[: self._past] if self._past else self._outlook.ahead(0, self._known)
-        return min(share * float(seen.mean()), _MOST_OF_SPREAD * float(seen.std()))
+        most = share * float(seen.mean())
+        return max(_LEAST_OF_SHARE * most, min(most, _MOST_OF_SPREAD * float(seen.std())))
 
     def costs(self, slot: int) -> FloatArray:
         """Return what is expected of a slot and the next ones, shape (slots,) [g/kWh]."""

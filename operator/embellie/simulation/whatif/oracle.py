@@ -51,8 +51,8 @@ def oracle(hourly: FloatArray, job_hours: int, slack_hours: int, starts: int | N
         baseline=baseline,
         contiguous=contiguous,
         split=split,
-        contiguous_saving_pct=100.0 * (1.0 - contiguous / baseline),
-        split_saving_pct=100.0 * (1.0 - split / baseline),
+        contiguous_saving_pct=100.0 * (1.0 - contiguous / baseline) if baseline else 0.0,
+        split_saving_pct=100.0 * (1.0 - split / baseline) if baseline else 0.0,
     )
 
 

@@ -2,11 +2,12 @@
 """To run now or to wait, when nobody knows how long the work will take. Pure.
 
 Work that may be paused: a dynamic programme over slots t, the slots u that it has run and the slots b that it may still
-wait. V is the expected rest of its emissions per kW, given that it still runs:
+wait. V is the expected rest of its emissions per kW, given that it still runs, less (mean intensity) x (expected rest
+of the work), which it emits whenever it runs:
 
-    run    c[t] r(u) + p(u) V[t+1](u+1, b)      r: expected part of the slot that it fills, p: chance to outlive it
-    pause  w + V[t+1](u, b-1)                   only with b >= 1; w: the price of a slot's wait
-    V[t](u, b) = the lesser of the two;  at the end of the horizon: (mean intensity) x (expected rest of the work)
+    run    (c[t] - mean) r(u) + p(u) V[t+1](u+1, b)    r: expected part of the slot that it fills; p: to outlive it
+    pause  w + V[t+1](u, b-1)                          only with b >= 1; w: the price of a slot's wait
+    V[t](u, b) = the lesser of the two, 0 at the end of the horizon
 
 Work that may not be paused: the start s with the least w s + sum over x of S(x) c[s+x]; it is looked at anew every
 slot, so that what has become known since then counts.
@@ -43,13 +44,11 @@ class PauseTable:
         done = np.arange(self._runs + 1, dtype=np.float64) * slot_h
         fills = law.expected_run_h(done, slot_h) / slot_h
         outlives = np.minimum(1.0, law.chance(done + slot_h) / law.chance(done))
-        rest = law.rest_h(done) / slot_h
+        self._mean = float(costs.mean())
         after = np.minimum(np.arange(1, self._runs + 2), self._runs)
-        value = np.broadcast_to(
-            (float(costs.mean()) * rest)[None, :, None], (wait_costs.size, rest.size, most_wait + 1)
-        ).copy()
+        value = np.zeros((wait_costs.size, done.size, most_wait + 1))
         price = wait_costs[:, None, None]
-        for cost in costs[:0:-1]:
+        for cost in costs[:0:-1] - self._mean:
             run = (cost * fills)[None, :, None] + outlives[None, :, None] * value[:, after, :]
             run[:, :, 1:] = np.minimum(run[:, :, 1:], price + value[:, :, :-1])
             value = run
@@ -77,7 +76,7 @@ class PauseTable:
         done_h = np.minimum(done, self._runs) * self._slot_h
         fill = self._law.expected_run_h(done_h, part * self._slot_h) / self._slot_h
         outlive = np.minimum(1.0, self._law.chance(done_h + part * self._slot_h) / self._law.chance(done_h))
-        run = cost * fill + outlive * self._at(price_row, done + part, left)
+        run = (cost - self._mean) * fill + outlive * self._at(price_row, done + part, left)
         pause = wait_cost * part + self._at(price_row, done, left - part)
         result: FloatArray = np.where(left < part - 1e-9, np.inf, pause - run)
         return result
