@@ -26,6 +26,8 @@ class Server:
     def __init__(self) -> None:
         self.caps: dict[str, dict[str, Any]] = {}
         self.refuses: ApiError | None = None
+        self.guarded: tuple[str, ApiError] | None = None
+        """One node that somebody's webhook guards, by how its path ends."""
         self.asked = 0
 
     def _answer(self) -> None:
@@ -39,6 +41,8 @@ class Server:
 
     def apply(self, path: str, body: dict[str, Any]) -> None:
         self._answer()
+        if self.guarded is not None and path.endswith(self.guarded[0]):
+            raise self.guarded[1]
         self.caps[path] = body
 
     def delete(self, path: str) -> None:
@@ -116,3 +120,14 @@ def test_a_node_that_may_not_be_changed_keeps_the_taint_on_no_other(status: int,
     server = Nodes(status)
     NodeTaints(server).turn({}, dict.fromkeys("abc", "row"))  # type: ignore[arg-type]  # all that it asks
     assert server.freed == freed
+
+
+@pytest.mark.parametrize(("status", "capped"), [(400, ["b", "c"]), (403, ["b", "c"]), (0, []), (503, [])])
+def test_a_cap_that_a_webhook_refuses_keeps_no_other_node_uncapped(status: int, capped: list[str]):
+    server = Server()
+    server.guarded = ("/a", ApiError(status, "Error", "not this node"))
+    made = PowerCaps(server)  # type: ignore[arg-type]  # all that it asks
+    made.turn(dict.fromkeys("abc", cap()), NOW)
+    assert [path.rpartition("/")[2] for path in server.caps] == capped
+    made.turn({}, NOW)
+    assert not server.caps

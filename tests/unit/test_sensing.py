@@ -35,6 +35,13 @@ def test_a_frozen_inlet_is_found_out_while_the_power_moves_and_a_steady_supply_i
     assert judged(values).quality is Quality.FRESH
 
 
+def test_a_heat_meter_that_stands_still_while_the_power_moves_is_frozen_unless_nothing_is_taken():
+    power = [50.0 + k for k in range(70)]
+    meter = {"role": Role.HEAT_DELIVERED, "unit": Unit.KILOWATT}
+    assert judged([180.0] * 70, power=power, **meter).quality is Quality.FROZEN
+    assert judged([0.0] * 70, power=power, **meter).quality is Quality.FRESH
+
+
 def test_fahrenheit_where_celsius_was_said_is_absurd_and_names_the_unit():
     reading = judged([72.0, 72.0])
     assert reading.quality is Quality.ABSURD

@@ -67,10 +67,11 @@ class PowerCaps:
             step()
         except ApiError as error:
             # Read them anew next time: what was written and what was not is not known.
-            self._known, self._denied = None, error.status in (403, 404)
+            self._denied = self._known is None and error.status in (403, 404)
+            self._known = None
             if str(error) != self._trouble:
                 self._trouble = str(error)
-                logger.warning("PowerCaps cannot be written, nothing is capped by us: %s", error)
+                logger.warning("PowerCaps cannot be read or written: %s", error)
             return False
         return True
 
@@ -92,26 +93,31 @@ class PowerCaps:
 
     def _write(self, wanted: Mapping[str, Cap], now: datetime) -> None:
         known = self._known if self._known is not None else {}
-        left = _WRITES
-        for node in [node for node, cap in known.items() if node not in wanted or cap.expires <= now]:
-            if node in wanted:
-                continue  # it is written anew below
-            if left == 0:
-                return
-            self._client.delete(object_path(names.API_VERSION, PLURAL, node))
-            del known[node]
-            left -= 1
-        for node, cap in wanted.items():
-            before = known.get(node)
-            if node in self._others or (before is not None and not _is_due(before, cap, now)):
+        gone = [(node, None) for node in known if node not in wanted]
+        due = [
+            (node, cap)
+            for node, cap in wanted.items()
+            if node not in self._others and ((before := known.get(node)) is None or _is_due(before, cap, now))
+        ]
+        refused: ApiError | None = None
+        for node, cap in [*gone, *due][:_WRITES]:
+            path = object_path(names.API_VERSION, PLURAL, node)
+            try:
+                if cap is None:
+                    self._client.delete(path)
+                    del known[node]
+                    continue
+                self._client.apply(path, _body(node, cap))
+            except ApiError as error:
+                if error.unreachable:
+                    raise  # nobody answers, and the others would wait as long
+                refused = error
                 continue
-            if left == 0:
-                return
-            self._client.apply(object_path(names.API_VERSION, PLURAL, node), _body(node, cap))
-            if before is None:
+            if node not in known:
                 logger.info("GPUs of %s are capped at %d W: %s", node, cap.cap_w, cap.reason)
             known[node] = cap
-            left -= 1
+        if refused is not None:
+            raise refused
 
 
 def _is_due(before: Cap, cap: Cap, now: datetime) -> bool:

@@ -102,6 +102,8 @@ class SensorBank:
             memory.power_kw.append(power_kw)
         # A supply is controlled to stand still; only what the power moves must move with it.
         suspect = sensor.role in MOVED_ROLES and memory.alike >= len(memory.samples)
+        if sensor.role is Role.HEAT_DELIVERED and memory.samples and memory.samples[-1].value == 0.0:
+            suspect = False  # a network that takes nothing shows just that, for as long as it likes
         power_moved = suspect and moved(tuple(memory.power_kw))
         # The newest few tell all the rest; most sensors are judged many times a minute.
         newest = itertools.islice(reversed(memory.samples), 2 * JUMP_NEIGHBOURS)

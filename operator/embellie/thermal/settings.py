@@ -28,7 +28,7 @@ class Role(StrEnum):
     HEAT_DELIVERED = "HeatDelivered"
 
 
-MOVED_ROLES = frozenset({Role.INLET, Role.RETURN, Role.COOLANT_RETURN, Role.LOOP_POWER})
+MOVED_ROLES = frozenset({Role.INLET, Role.RETURN, Role.COOLANT_RETURN, Role.LOOP_POWER, Role.HEAT_DELIVERED})
 """What the zone's own power warms or shows as: a sensor here that stands still while the power moves is frozen."""
 
 
