@@ -54,7 +54,7 @@ class Desk:
 
     def __init__(self, b: int, drill: Drill, rig: Rig, *, starts_until_s: float, no_forced: bool) -> None:
         self.b, self.drill, self.site = b, drill, rig.sites[b]
-        self._starts_until_s, self._no_forced = starts_until_s, no_forced
+        self.starts_until_s, self.no_forced = starts_until_s, no_forced
         self.blocked: set[str] = set()
         """Jobs that the shield kept waiting at least once."""
         self.turn_s = rig.turn_s * SHIELD_EVERY
@@ -174,7 +174,7 @@ class Desk:
 
     def _starts(self, now_s: float) -> bool:
         changed, due = self.site.version != self._version, now_s >= self._again_s
-        return bool(self.site.waiting) and (changed or due) and now_s < self._starts_until_s
+        return bool(self.site.waiting) and (changed or due) and now_s < self.starts_until_s
 
     def start(self, now_s: float, now: datetime, states: tuple[ThermalZoneState, ...]) -> None:
         """Propose waiting jobs to the shield and start what it lets through."""
@@ -257,7 +257,7 @@ class Desk:
             if bound_reached(decision.latest_start, snapshot.now, snapshot.turn_s):
                 # Would the shield have let it through without its bound?
                 forced = check_rise(snapshot, decision.cell, self.jobs.worst_kw(job), job.stated_s) is not None
-            if forced and self._no_forced:
+            if forced and self.no_forced:
                 continue
             if site.start(job, zone, now_s, forced=forced):
                 self._again_s = now_s
@@ -356,7 +356,7 @@ class Desk:
                 if key not in self.site.running:
                     controller.resumed(f"{self.b}|{key}")
                 continue
-            if now_s >= self._starts_until_s:
+            if now_s >= self.starts_until_s:
                 continue
             for zone in sorted(self.site.zones, key=lambda z: -self.site.pools[z].free_gpus):
                 if not self.site.pools[zone].fits(run.job.pods, run.job.gpus_per_pod):
