@@ -47,7 +47,7 @@ def most_kw(zone: ThermalZoneState) -> float:
         gain = learnt if model.trusted else max(gain, learnt)
         taken += model.offset_k if model.trusted else 0.0
     free = zone.inlet_limit_c - margin - supply - zone.arriving_k - taken
-    most = [kw for kw in (zone.cooling_capacity_kw, zone.ceiling_kw, zone.order_kw, zone.barrier_kw) if kw is not None]
+    most = [kw for kw in (zone.cooling_capacity_kw, zone.ceiling_kw, zone.barrier_kw) if kw is not None]
     if free < 0 or gain > 0:
         most.append(max(0.0, free) / gain if gain > 0 else 0.0)
     return min(most, default=float("inf"))

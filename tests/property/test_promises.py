@@ -24,7 +24,6 @@ ENDLESS = dict.fromkeys(
         "air_return",
         "cooling_capacity_kw",
         "ceiling_kw",
-        "order_kw",
         "barrier_kw",
     )
 ) | {"rise_k_per_kw": 0.0, "admission_open": True}

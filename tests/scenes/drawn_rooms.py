@@ -73,7 +73,6 @@ def zone_states(draw: st.DrawFn, name: str) -> ThermalZoneState:
         air_return_limit_c=draw(st.none() | st.just(50.0)),
         arriving_k=draw(st.sampled_from([0.0, 1.5])),
         ceiling_kw=draw(limited),
-        order_kw=draw(limited),
         barrier_kw=draw(limited),
         admission_open=draw(st.integers(0, 5)) > 0,
         closed_because="it is hot",

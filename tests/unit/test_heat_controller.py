@@ -18,11 +18,13 @@ from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import (
     CoolingSettings,
     DeliverySettings,
+    LadderSettings,
     LimitSettings,
     PueSettings,
     Role,
     Row,
     SensorSettings,
+    Side,
     highest_kw,
     lowest_kw,
 )
@@ -91,6 +93,27 @@ def test_a_permit_that_hangs_on_the_river_holds_while_the_river_is_warm_and_whil
 def test_a_floor_is_handed_on_as_the_power_that_makes_its_heat():
     delivery = DeliverySettings(floor=(Row(kw=45.0),), capture_share=0.9)
     assert state_of(settings(delivery=delivery), 10.0).outlook.floor_kw == pytest.approx([50.0])
+
+
+@pytest.mark.parametrize(
+    ("order_kw", "prefer", "kept"),
+    [
+        (30.0, (Side.CEILING, Side.ORDER, Side.FLOOR), "keeps the order"),
+        (30.0, (Side.FLOOR, Side.CEILING, Side.ORDER), "keeps the floor"),
+        (45.0, (Side.CEILING, Side.ORDER, Side.FLOOR), ""),
+    ],
+)
+def test_a_cut_below_what_a_heat_network_is_owed_is_told_with_who_wins(
+    order_kw: float, prefer: tuple[Side, ...], kept: str
+):
+    # It makes 40 kW and owes 50: contracted power that leaves it 45 orders no cut.
+    zone = settings(delivery=DeliverySettings(floor=(Row(kw=50.0),)), ladder=LadderSettings(prefer=prefer))
+    controller = HeatController([zone])
+    controller.observe(NOW, {zone.name: ZoneReadings(by_role={Role.INLET: fresh(24.0)})}, {zone.name: 40.0}, {})
+    controller.respond(NOW, (), {zone.name: order_kw})
+    controller.states({zone.name: ambient(10.0)})
+    told = "; ".join(str(conflict) for conflict in controller.reports[zone.name].conflicts)
+    assert kept in told if kept else told == ""
 
 
 def test_a_kilowatt_hour_of_power_that_is_short_is_worth_the_heat_that_a_network_makes_itself():

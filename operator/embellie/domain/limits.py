@@ -27,7 +27,6 @@ class HeatBound(StrEnum):
     READING = "InletReading"
     RETURN = "CoolantReturn"
     CEILING = "HeatRejectionCeiling"
-    ORDER = "OrderToCut"
     BARRIER = "InletRising"
     LADDER = "AdmissionClosed"
     PROVEN = "OverheatedBefore"
@@ -40,7 +39,6 @@ WORDS = {
     HeatBound.READING: "its temperature stands inside the margin below its limit",
     HeatBound.RETURN: "what comes back from its machines stands inside the margin below its limit",
     HeatBound.CEILING: "a ceiling on heat allows no more",
-    HeatBound.ORDER: "an order to cut allows no more",
     HeatBound.BARRIER: "more would warm it faster than can be answered",
     HeatBound.PROVEN: "it overheated a while ago and takes back little more than it was seen to carry since",
     HeatBound.STORED: "the heat would still be in the loop when it gets too hot for its cooling",
@@ -131,7 +129,6 @@ def heat_room_now(zone: ThermalZoneState) -> HeatRoom:
     limit, bound = steady_state_limit_kw(zone, supply_c)
     for kw, what in (
         (zone.ceiling_kw, HeatBound.CEILING),
-        (zone.order_kw, HeatBound.ORDER),
         (zone.barrier_kw, HeatBound.BARRIER),
         (zone.proven_kw, HeatBound.PROVEN),
     ):

@@ -181,8 +181,6 @@ class ThermalZoneState:
     """What the neighbours' heat adds to the inlet at their worst case [K]."""
     ceiling_kw: float | None = None
     """What may be rejected now by permit [kW]; None without one."""
-    order_kw: float | None = None
-    """What an order to cut leaves [kW]; None without one."""
     barrier_kw: float | None = None
     """Most heat now with which the zone still nears its limit slowly enough to be answered [kW]; None without one."""
     proven_kw: float | None = None

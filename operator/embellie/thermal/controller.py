@@ -40,6 +40,7 @@ class HeatController:
         self._readings: Mapping[str, ZoneReadings] = {}
         self._heat_kw: dict[str, float] = {}
         self._response = Response(zones={})
+        self._orders: Mapping[str, float] = {}
         self._arriving: dict[str, float] = {}
         self._outdoor_c: dict[str, float] = {}
         self._reports: dict[str, ZoneReport] | None = None
@@ -151,7 +152,6 @@ class HeatController:
         ambient: Mapping[str, AmbientForecast],
         *,
         worst_kw: Mapping[str, float] | None = None,
-        order_kw: Mapping[str, float] | None = None,
         pue: Callable[[str, FloatArray, FloatArray], FloatArray] | None = None,
         only: Container[str] | None = None,
     ) -> tuple[ThermalZoneState, ...]:
@@ -160,7 +160,6 @@ class HeatController:
         Args:
             ambient: Outdoor forecasts by zone name.
             worst_kw: Each zone's heat with all that runs at its worst case, base included; the present heat without it.
-            order_kw: What an order to cut leaves each zone.
             pue: Learnt PUE from a zone's name, outdoor temperatures [degC] and what the settings say at them.
             only: Zones that anybody asks about; None: all.
         """
@@ -177,7 +176,6 @@ class HeatController:
             if only is not None and zone.name not in only:
                 continue
             weather = ambient.get(zone.name)
-            order = (order_kw or {}).get(zone.name)
             ahead = (
                 None
                 if weather is None
@@ -188,15 +186,14 @@ class HeatController:
                     weather,
                     float(adders[i]),
                     arriving,
-                    order,
                     None if pue is None else _pue_ahead(zone, weather.p50_c + float(adders[i]), pue),
                     partial(self._taken.allowed_kw, i),
                 )
             )
             now, answer = self._now(zone), self._response.zones.get(zone.name)
-            found.append(zone_now.snapshot_state(now, reached, ahead, order, answer))
+            found.append(zone_now.snapshot_state(now, reached, ahead, answer))
             self._to_report[zone.name] = partial(
-                zone_now.report, now, reached, ahead, answer, weather, float(adders[i])
+                zone_now.report, now, reached, ahead, self._orders.get(zone.name), answer, weather, float(adders[i])
             )
         return tuple(found)
 
@@ -210,11 +207,11 @@ class HeatController:
             loads: What runs.
             order_kw: What orders to cut leave each zone; a zone that is missing has none.
         """
+        self._orders = order_kw or {}
         zones = [
             heat
             for i, zone in enumerate(self._settings)
-            if (heat := zone_now.heat_of(self._now(zone), self._duty(i, now, (order_kw or {}).get(zone.name))))
-            is not None
+            if (heat := zone_now.heat_of(self._now(zone), self._duty(i, now, self._orders.get(zone.name)))) is not None
         ]
         self._ladder, self._response = ladder.respond(
             self._ladder, zones, loads, {z.name: z.ladder for z in self._settings}, now

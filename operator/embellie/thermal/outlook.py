@@ -11,7 +11,6 @@ import numpy as np
 from embellie.domain.forecast import FloatArray
 from embellie.domain.heat import HeatOutlook, ZoneHeatModel
 from embellie.domain.limits import HeatBound
-from embellie.thermal.conflicts import Conflict, reconcile
 from embellie.thermal.settings import Row, Side, ZoneSettings, highest_kw, lowest_kw
 from embellie.thermal.weather import AmbientForecast
 
@@ -33,12 +32,11 @@ class ReachedSupply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneAhead:
-    """One zone's outlook and what disagrees in it now."""
+    """One zone's outlook, and its ceiling and floor now."""
 
     outlook: HeatOutlook
     ceiling_kw: float | None
     floor_kw: float | None
-    conflicts: tuple[Conflict, ...]
 
 
 def look_ahead(
@@ -48,7 +46,6 @@ def look_ahead(
     ambient: AmbientForecast,
     adder_k: float,
     arriving_k: float,
-    order_kw: float | None = None,
     pue: FloatArray | None = None,
     allowed: Callable[[FloatArray, FloatArray], FloatArray] | None = None,
 ) -> ZoneAhead:
@@ -64,7 +61,6 @@ def look_ahead(
         ambient: The outdoor forecast whose slots are used.
         adder_k: How much warmer the site is than its forecast [K].
         arriving_k: What the neighbours' heat adds at their worst case [K].
-        order_kw: What an order to cut leaves [kW].
         pue: Learnt PUE for each slot; None: what the settings say.
         allowed: From permits for heat to the outside [kW] and temperatures there [degC] to the zone's heat under them
             [kW]; None: the same.
@@ -88,19 +84,9 @@ def look_ahead(
         floor = highest_kw(settings.delivery.floor, hour, p50) / max(settings.delivery.capture_share, 1e-6)
         replaced_g = settings.delivery.replaced_g_per_kwh * settings.delivery.capture_share
     rows: list[tuple[HeatBound, FloatArray]] = [
-        (HeatBound.CAPACITY, np.full(p90.shape, np.inf if capacity is None else capacity))
+        (HeatBound.CAPACITY, np.full(p90.shape, np.inf if capacity is None else capacity)),
+        (HeatBound.CEILING, _most_kw(ceiling, floor, settings.ladder.prefer)),
     ]
-    conflicts: tuple[Conflict, ...] = ()
-    if floor is not None or order_kw is not None:
-        rows.append((HeatBound.CEILING, _most_kw(ceiling, order_kw, floor, settings.ladder.prefer)))
-        conflicts = reconcile(
-            float(ceiling[0]) if np.isfinite(ceiling[0]) else None,
-            order_kw,
-            (None if floor is None else float(floor[0])) or None,
-            settings.ladder.prefer,
-        ).conflicts
-    else:
-        rows.append((HeatBound.CEILING, ceiling))
     if settings.liquid:
         physical = np.minimum(removable, np.inf if capacity is None else capacity)
         physical = np.minimum(physical, lowest_kw(_inside(settings), hour, p90))
@@ -121,7 +107,6 @@ def look_ahead(
         outlook=outlook,
         ceiling_kw=float(ceiling[0]) if np.isfinite(ceiling[0]) else None,
         floor_kw=None if floor is None else float(floor[0]),
-        conflicts=conflicts,
     )
 
 
@@ -170,17 +155,12 @@ def _inside(settings: ZoneSettings) -> tuple[Row, ...]:
     return tuple(row for row in settings.ceiling if not row.to_outside)
 
 
-def _most_kw(
-    ceiling: FloatArray, order_kw: float | None, floor: FloatArray | None, prefer: Sequence[Side]
-) -> FloatArray:
+def _most_kw(ceiling: FloatArray, floor: FloatArray | None, prefer: Sequence[Side]) -> FloatArray:
     """Return the upper end of `conflicts.reconcile`'s band for all slots at once [kW]."""
-    most, least = np.full(ceiling.shape, np.inf), np.zeros(ceiling.shape)
-    for side in (*prefer, *(s for s in Side if s not in prefer)):
-        if side is Side.FLOOR:
-            least = least if floor is None else np.minimum(floor, most)
-        else:
-            kw = ceiling if side is Side.CEILING else np.inf if order_kw is None else order_kw
-            most = np.minimum(most, np.maximum(kw, least))
+    ranked = [*prefer, *(side for side in Side if side not in prefer)]
+    if floor is None or ranked.index(Side.CEILING) < ranked.index(Side.FLOOR):
+        return ceiling
+    most: FloatArray = np.maximum(ceiling, floor)
     return most
 
 

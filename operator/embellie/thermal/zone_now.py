@@ -13,7 +13,7 @@ import numpy as np
 from embellie.domain.heat import ZoneHeatModel
 from embellie.domain.limits import fresh_value
 from embellie.domain.snapshot import Quality, Reading, ThermalZoneState
-from embellie.thermal.conflicts import Conflict
+from embellie.thermal.conflicts import Conflict, reconcile
 from embellie.thermal.duties import Duty
 from embellie.thermal.ladder import ZoneResponse
 from embellie.thermal.outlook import ReachedSupply, ZoneAhead, barrier_kw
@@ -76,7 +76,7 @@ class ZoneNow:
 
 
 def snapshot_state(
-    now: ZoneNow, reached: ReachedSupply, ahead: ZoneAhead | None, order_kw: float | None, answer: ZoneResponse | None
+    now: ZoneNow, reached: ReachedSupply, ahead: ZoneAhead | None, answer: ZoneResponse | None
 ) -> ThermalZoneState:
     """Return what the snapshot holds about a zone.
 
@@ -84,7 +84,6 @@ def snapshot_state(
         now: The zone.
         reached: What its cooling reaches.
         ahead: The hours ahead; None without a forecast of the weather.
-        order_kw: What an order to cut leaves it.
         answer: Where the ladder stands.
     """
     zone = now.settings
@@ -116,7 +115,6 @@ def snapshot_state(
         air_return_limit_c=zone.limits.return_hard_c,
         arriving_k=now.arriving_k,
         ceiling_kw=None if ahead is None else ahead.ceiling_kw,
-        order_kw=order_kw,
         barrier_kw=0.0 if now.rising else barrier,
         proven_kw=None if answer is None else answer.proven_kw,
         admission_open=not zone.fault and (answer is None or answer.admits),
@@ -130,6 +128,7 @@ def report(
     now: ZoneNow,
     reached: ReachedSupply,
     ahead: ZoneAhead | None,
+    order_kw: float | None,
     answer: ZoneResponse | None,
     weather: AmbientForecast | None,
     adder_k: float,
@@ -140,6 +139,7 @@ def report(
         now: The zone.
         reached: What its cooling reaches.
         ahead: The hours ahead.
+        order_kw: What contracted power leaves it: an order to cut, where it makes more.
         answer: Where the ladder stands.
         weather: The outdoor forecast.
         adder_k: How much warmer the site is than its forecast [K].
@@ -161,9 +161,15 @@ def report(
         peak_at=peak_at,
         ceiling_kw=None if ahead is None else ahead.ceiling_kw,
         floor_kw=None if ahead is None else ahead.floor_kw,
-        conflicts=() if ahead is None else ahead.conflicts,
+        conflicts=_conflicts(now, ahead, order_kw),
         admits=answer is None or answer.admits,
     )
+
+
+def _conflicts(now: ZoneNow, ahead: ZoneAhead | None, order_kw: float | None) -> tuple[Conflict, ...]:
+    cut = order_kw if order_kw is not None and now.heat_kw is not None and order_kw < now.heat_kw else None
+    ceiling, floor = (None, None) if ahead is None else (ahead.ceiling_kw, ahead.floor_kw or None)
+    return reconcile(ceiling, cut, floor, now.settings.ladder.prefer).conflicts
 
 
 def heat_of(now: ZoneNow, duty: Duty | None = None) -> ZoneHeat | None:
