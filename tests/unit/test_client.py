@@ -201,6 +201,13 @@ def test_a_refusal_that_names_fields_is_no_lost_race(server: Server, client: Kub
         assert (failure.value.invalid, failure.value.conflict) == (invalid, not invalid)
 
 
+def test_a_refusal_without_a_status_says_what_was_asked(server: Server, client: KubeClient) -> None:
+    server.answers = [(404, {}, b"404 page not found\n")]
+    with pytest.raises(ApiError) as failure:
+        client.request("GET", "/apis/embellie.io/v1alpha1/workloadplans", params={"limit": "5"})
+    assert failure.value.message == f"GET {server.url}/apis/embellie.io/v1alpha1/workloadplans: 404 page not found"
+
+
 def test_nobody_there_is_unreachable_and_a_write_is_not_repeated(tmp_path: Path) -> None:
     with Server() as stopped:
         url = stopped.url

@@ -281,7 +281,8 @@ class KubeClient:
             raise ApiError(0, "Unreachable", f"{type(error).__name__}: {error}") from error
         if 200 <= response.status < 300:
             return _object(data)
-        raise _failure(response.status, data, response.headers.get("Retry-After"))
+        asked = f"{method} {url.partition('?')[0]}"
+        raise _failure(response.status, data, response.headers.get("Retry-After"), asked)
 
 
 def load_configuration(kubeconfig: str | Path | None = None) -> Configuration:
@@ -325,9 +326,9 @@ def _object(data: bytes) -> Json:
     return parsed
 
 
-def _failure(status: int, data: bytes, retry_after: str | None) -> ApiError:
-    """Read a Status object; a proxy's HTML page is quoted as it is."""
-    reason, message, details = "", data[:300].decode("utf-8", "replace"), {}
+def _failure(status: int, data: bytes, retry_after: str | None, asked: str) -> ApiError:
+    """Read a Status object; a proxy's HTML page, or the 404 of a kind that is not installed, is quoted as it is."""
+    reason, message, details = "", f"{asked}: {data[:300].decode('utf-8', 'replace').strip()}", {}
     try:
         parsed = json.loads(data)
     except ValueError:

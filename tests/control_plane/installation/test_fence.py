@@ -84,9 +84,24 @@ def test_an_affinity_may_be_added_where_there_is_none(
     accounts["operator"].json_patch(path_of(obj), operations)
 
 
+@pytest.mark.parametrize("account", OURS)
+def test_a_job_that_lost_all_labels_but_the_marker_is_released(
+    accounts: dict[str, KubeClient], workloads: dict[str, Json], kube: KubeClient, account: str
+) -> None:
+    """Without labels a Job gets those of its template from the API server, in the very write that starts it."""
+    obj = workloads["Job held"]
+    settle(kube, obj)
+    kube.json_patch(path_of(obj), [add("/metadata/labels", {names.HELD_LABEL: "true"})])
+    operations = release_patch_job(kube.get(path_of(obj)), {"zone": "west"}, SystemClock().now(), "NoPolicy", None)
+    released = accounts[account].json_patch(path_of(obj), operations)
+    assert released["spec"]["suspend"] is False
+    assert names.HELD_LABEL not in released["metadata"]["labels"]
+
+
 METADATA = [
     ([add("/metadata/labels/team", "b")], "no other label"),
     ([add("/metadata/labels/new", "label")], "no other label"),
+    ([add("/metadata/labels/app", "train")], "no other label"),
     ([remove("/metadata/labels/team")], "no other label"),
     ([remove("/metadata/labels/embellie.io~1flex")], "no other label"),
     ([add(MARKER, "false")], "no other label"),
