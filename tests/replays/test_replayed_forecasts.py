@@ -22,7 +22,12 @@ DAILY = 300.0 + 80.0 * np.sin(2.0 * np.pi * HOUR / 24.0) + 20.0 * np.sin(HOUR / 
 
 
 def told(
-    folder: Path, columns: dict[str, FloatArray], *options: str, times: str = "timestamp_utc", step_h: float = 1.0
+    folder: Path,
+    columns: dict[str, FloatArray],
+    *options: str,
+    times: str = "timestamp_utc",
+    step_h: float = 1.0,
+    submit: int = SUBMIT,
 ) -> FloatArray:
     """Return the 24 h of a file that the policy is told at the job's submission, by slot; NaN is a hole."""
     rows_of_file = range(len(next(iter(columns.values()))))
@@ -36,10 +41,10 @@ def told(
     line = ["--carbon", str(carbon), "--forecast", "model", "--slack", "0h", "--anchor", f"{START:%Y-%m-%dT%H:%MZ}"]
     asked = Options(**command.make_context("replay", [*line, *options], resilient_parsing=True).params)
     history = read_carbon(carbon, asked.column, asked.time_column)
-    trace = parse_jobs(f"job_id,submit_time_s,duration_s,gpus\na,{SUBMIT * 3600},3600,1\n", "trace.csv")
+    trace = parse_jobs(f"job_id,submit_time_s,duration_s,gpus\na,{submit * 3600},3600,1\n", "trace.csv")
     setup = gather(asked, trace, history, seed=0)
     slot_h = setup.case.axis.slot_h
-    return outlook_for(asked, setup, carbon, history, 0).ahead(round(SUBMIT / slot_h), round(24 / slot_h))
+    return outlook_for(asked, setup, carbon, history, 0).ahead(round(submit / slot_h), round(24 / slot_h))
 
 
 @pytest.mark.parametrize(
@@ -104,3 +109,15 @@ def test_what_a_file_in_our_schema_knows_beside_the_intensity_is_told_too(
     truth = intensity["ci_lifecycle_g_per_kwh"][SUBMIT : SUBMIT + 24]
     with_it, without = (np.abs(told(tmp_path, columns) - truth).mean() for columns in (intensity | beside, intensity))
     assert with_it < 0.8 * without, (with_it, without)
+
+
+@pytest.mark.parametrize(("submit", "known"), [(0, []), (5, [300.0, 320.7, 340.0, 356.5])])
+def test_before_a_day_is_known_its_other_hours_are_told_as_alike(
+    tmp_path: Path, submit: int, known: list[float]
+) -> None:
+    found = told(tmp_path, {"ci_lifecycle_g_per_kwh": DAILY}, submit=submit)
+    unknown = 24 - submit
+    assert np.ptp(found[:unknown]) == 0.0
+    np.testing.assert_allclose(found[unknown:][: len(known)], known, atol=2.0)
+    if known:
+        assert min(known) < found[0] < max(found)

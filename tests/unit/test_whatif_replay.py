@@ -15,7 +15,7 @@ from embellie.simulation.whatif.axis import Axis
 from embellie.simulation.whatif.case import Site
 from embellie.simulation.whatif.jobs_file import JobRow
 from embellie.simulation.whatif.oracle import oracle
-from embellie.simulation.whatif.outlook import Noisy, Perfect
+from embellie.simulation.whatif.outlook import Issued, Noisy, Perfect
 from embellie.simulation.whatif.slack import Slack
 from embellie.simulation.whatif.study import POLICIES, How, Power, Result, Setup, make_setup
 from embellie.simulation.whatif.study import replay as replayed
@@ -82,6 +82,12 @@ def test_nothing_waits_or_is_paused_where_all_hours_are_alike(lengths: str, paus
     for past in (np.full(168, 250.1), np.zeros(0)):
         result = run("embellie", replace(case, case=flat, past=past), lengths)
         assert (result.outcome.max_delay_h, result.outcome.pauses) == (0.0, 0)
+
+
+def test_what_a_wait_must_save_is_known_though_no_forecast_was_issued_yet() -> None:
+    axis = setup().case.axis
+    nobody_knows = Issued(axis, {0: np.zeros(96)})
+    assert Ahead(axis, nobody_knows, horizon_h=24.0, past=np.zeros(0)).wait_price(0.02) == pytest.approx(0.02 * 325.0)
 
 
 def test_a_gang_larger_than_the_cluster_is_counted_and_the_rest_runs() -> None:

@@ -244,7 +244,10 @@ def _issues(path: Path, carbon: CarbonHistory, axis: Axis, first: int, last: int
     in_time = -since % hours_a_slot < 1.0
     issues: dict[int, FloatArray] = {}
     for row, point in zip(since[in_time].tolist(), issue_points(history, target, hours[in_time]), strict=True):
-        values = np.repeat(point.reshape(-1, hours_a_slot).mean(axis=1), slots_an_hour)
+        known = np.isfinite(point)
+        # On a history's first day little is known, at its beginning nothing: the other hours are as likely as these.
+        told = np.where(known, point, point[known].mean() if known.any() else 0.0)
+        values = np.repeat(told.reshape(-1, hours_a_slot).mean(axis=1), slots_an_hour)
         issues[math.ceil(row / axis.slot_h - 1e-9)] = values
     return issues
 

@@ -46,9 +46,9 @@ class Ahead:
     def wait_price(self, share: float) -> float:
         """Return what an hour's wait must save: a share of the mean intensity, where hours are much alike less [g/kWh].
 
-        Both are of the time before the replay; without any, of the first hours known.
+        Both are of the time before the replay; without any, of its first hours, which no forecast may know yet.
         """
-        seen = self._history[: self._past] if self._past else self._outlook.ahead(0, self._known)
+        seen = self._history[: self._past or self._known]
         most = share * float(seen.mean())
         return max(_LEAST_OF_SHARE * most, min(most, _MOST_OF_SPREAD * float(seen.std())))
 
