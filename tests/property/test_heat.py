@@ -16,6 +16,7 @@ from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import (
     Quality,
     Reading,
+    RunningGang,
     Snapshot,
     ThermalZoneState,
 )
@@ -66,6 +67,10 @@ def shares(snapshot: Snapshot, zone: str) -> dict[str, float]:
     return found
 
 
+def _factor(gang: RunningGang) -> float:
+    return gang.overrun if gang.expected_end_p90 > NOW else max(1.5, gang.overrun)
+
+
 @dataclass
 class Loads:
     """What all zones make at worst, as an onlooker adds it up."""
@@ -73,8 +78,8 @@ class Loads:
     snapshot: Snapshot
     heat: dict[str, float] = field(default_factory=dict)
     lasting: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    """By zone: heat [kW], and for how long it counts from now on [s]: half as long again as was said; what is a guess,
-    or starts in the same turn, for always."""
+    """By zone: heat [kW], and for how long it counts from now on [s]: as long as its like takes by what was said, half
+    as long again where it is overdue; what is a guess, or starts in the same turn, for always."""
 
     def __post_init__(self) -> None:
         for zone in self.snapshot.thermal_zones:
@@ -83,7 +88,7 @@ class Loads:
             self.lasting[zone.name] = [
                 (
                     g.worst_power_kw,
-                    (g.started_at + 1.5 * (max(NOW, g.expected_end_p90) - g.started_at) - NOW).total_seconds()
+                    (g.started_at + _factor(g) * (max(NOW, g.expected_end_p90) - g.started_at) - NOW).total_seconds()
                     if g.length_stated
                     else math.inf,
                 )

@@ -107,6 +107,7 @@ def rooms(draw: st.DrawFn) -> Snapshot:
             expected_end_p50=NOW + timedelta(hours=3),
             expected_end_p90=NOW + timedelta(hours=draw(st.sampled_from([-1, 1, 5, 12]))),
             started_at=NOW - timedelta(minutes=draw(st.integers(0, 200))), length_stated=draw(st.booleans()),
+            overrun=draw(st.sampled_from([1.0, 1.5, 2.0])),
         )
         for _ in range(draw(st.integers(0, 4)))
     )  # fmt: skip

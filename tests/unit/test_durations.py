@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from embellie.cluster.records import UNCONSTRAINED, WorkloadRecord
-from embellie.control.durations import MIN_HISTORY, Duration, History, assumed, expected_ends, stated_duration
+from embellie.control.durations import Duration, History, assumed, expected_ends, stated_duration
 from embellie.domain import names
+from embellie.domain.durations import MIN_HISTORY, OVERRUN
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -40,7 +41,7 @@ def test_a_statement_is_expected_to_be_used_as_far_as_half_of_the_namespaces_own
     jobs = [finished(i, hours=3.1, DURATION="6h") for i in range(MIN_HISTORY)]
     history = History([*jobs, *(finished(50 + i, 60, DURATION="7 bananas") for i in range(30))], lambda wall: wall)
     stated = Duration(p50=10 * HOUR, p90=10 * HOUR, stated=True)
-    assert history.of("research").expects(stated) == Duration(p50=5 * HOUR, p90=10 * HOUR, stated=True)
+    assert history.of("research").expects(stated) == Duration(p50=5 * HOUR, p90=10 * HOUR, stated=True, overrun=1.0)
     assert history.of("other").expects(stated) == stated
 
 
@@ -59,6 +60,26 @@ def test_what_was_used_of_statements_is_taken_with_care(count, hours, said, expe
     history = History([finished(i, hours, DURATION="6h", **said) for i in range(count)], lambda wall: wall)
     stated = Duration(p50=10 * HOUR, p90=10 * HOUR, stated=True)
     assert history.of("research").expects(stated).p50 == expected_h * HOUR
+
+
+@pytest.mark.parametrize(
+    ("hours", "said", "overrun"),
+    [
+        pytest.param([3.0] * 38 + [6.5, 9.0], "6h", 1.1, id="nearly all"),
+        pytest.param([3.0] * 40, "6h", 1.0, id="never less than was said"),
+        pytest.param([15.0] * 40, "6h", 2.5, id="they run much longer"),
+        pytest.param([3.0] * (MIN_HISTORY - 1), "6h", OVERRUN, id="too few"),
+        pytest.param([0.1] * 40, "30m", OVERRUN, id="too short to matter hours ahead"),
+    ],
+)
+def test_heat_is_counted_for_as_long_as_nearly_all_of_the_namespaces_own_jobs_took_of_what_they_said(
+    hours: list[float], said: str, overrun: float
+):
+    history = History([finished(i, h, DURATION=said) for i, h in enumerate(hours)], lambda wall: wall)
+    stated = Duration(p50=10 * HOUR, p90=10 * HOUR, stated=True)
+    found = history.of("research").expects(stated)
+    assert found is not None
+    assert found.overrun == pytest.approx(overrun)
 
 
 def test_a_statement_wins_and_nonsense_raises():

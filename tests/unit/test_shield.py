@@ -161,6 +161,27 @@ def test_the_hot_hours_of_a_run_are_judged_with_what_still_runs_then(
 
 
 @pytest.mark.parametrize(
+    ("overrun", "action"),
+    [
+        (1.0, Action.RELEASE),  # work like it keeps to what is said
+        (1.25, Action.RELEASE),
+        (1.5, Action.HOLD),
+        (2.0, Action.HOLD),
+    ],
+)
+def test_heat_counts_in_the_hot_hours_for_as_long_as_work_like_it_took(overrun: float, action: Action) -> None:
+    removable = np.array([90.0] * 4 + [60.0] * 20)
+    ahead = HeatOutlook(start=NOW, step=HOUR, removable_kw=removable, pue=np.ones(24))
+    running = RunningGang(
+        cell="west", gpus=8, power_kw=1.0, worst_power_kw=38.0, started_at=NOW - HOUR, expected_end_p50=NOW + HOUR,
+        expected_end_p90=NOW + 3 * HOUR, length_stated=True, overrun=overrun,
+    )  # fmt: skip
+    w = workload(duration_p50_s=600.0, duration_p90_s=6 * 3600.0, worst_power_kw=5.0)
+    (decision,) = shielded(snapshot(w, running=(running,), thermal_zones=(hall(outlook=ahead),)))
+    assert decision.action is action
+
+
+@pytest.mark.parametrize(
     ("ends_h", "stated", "cell"),
     [
         (1, True, "west"),  # over by the hot hours, half as long again included

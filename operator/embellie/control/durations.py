@@ -13,12 +13,8 @@ from statistics import median
 
 from embellie.cluster.records import WorkloadRecord
 from embellie.domain import names
-from embellie.domain.durations import MAX_DURATION, parse_duration
+from embellie.domain.durations import MAX_DURATION, MIN_HISTORY, OVERRUN, SHARE_STEP, overrun_of, parse_duration
 
-MIN_HISTORY = 20
-"""Fewer finished Jobs than this say too little about the next one."""
-SHARE_STEP = 0.05
-"""The part of stated durations that is used is known in such steps."""
 OVERDUE_FACTOR = 1.25
 """Work that has outlived its P90 is expected to go on for a quarter of what it has run."""
 
@@ -31,6 +27,8 @@ class Duration:
     p90: timedelta
     stated: bool = False
     """Written down by the user; everything else is a guess that may change."""
+    overrun: float = OVERRUN
+    """Times its stated length that nearly all work like it takes at most."""
 
 
 def stated_duration(annotations: Mapping[str, str]) -> Duration | None:
@@ -63,6 +61,8 @@ class Past:
     """How long they ran; None with too few of them."""
     used_share: float = 1.0
     """The part of its stated duration that half of them used at most, 0..1; 1 with too few of them."""
+    overrun: float = OVERRUN
+    """The same for nearly all of them, 1 or more; see `overrun_of`."""
 
     def expects(self, stated: Duration | None) -> Duration | None:
         """Return how long work is expected to take, stated or not; None where nothing is known of it.
@@ -73,7 +73,9 @@ class Past:
         >>> Past(used_share=0.5).expects(Duration(p50=8 * hours, p90=8 * hours, stated=True)).p50 / hours
         4.0
         """
-        return self.took if stated is None else replace(stated, p50=stated.p90 * self.used_share)
+        if stated is None:
+            return self.took
+        return replace(stated, p50=stated.p90 * self.used_share, overrun=self.overrun)
 
 
 class History:
@@ -81,7 +83,7 @@ class History:
 
     def __init__(self, workloads: Iterable[WorkloadRecord], from_wall: Callable[[datetime], datetime]) -> None:
         found: dict[str, list[timedelta]] = defaultdict(list)
-        shares: dict[str, list[float]] = defaultdict(list)
+        limits: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for record in workloads:
             if record.completed_at is None or record.started_at is None or names.PAUSED_AT in record.annotations:
                 continue  # of a Job that was paused the API server keeps its last start only
@@ -91,11 +93,12 @@ class History:
             found[record.key.namespace].append(ran)
             stated = readable_duration(record.annotations)
             if stated is not None:
-                shares[record.key.namespace].append(ran / stated.p90)
+                limits[record.key.namespace].append((stated.p90.total_seconds(), ran.total_seconds()))
         self._past = {
             namespace: Past(
                 took=_quantiles(ran) if len(ran) >= MIN_HISTORY else None,
-                used_share=_used_share(shares[namespace]),
+                used_share=_used_share(limits[namespace]),
+                overrun=overrun_of(limits[namespace]),
             )
             for namespace, ran in found.items()
         }
@@ -108,11 +111,12 @@ class History:
 _NOTHING = Past()
 
 
-def _used_share(shares: list[float]) -> float:
-    """Return the median in steps: one more finished Job shall not make every plan anew."""
-    if len(shares) < MIN_HISTORY:
+def _used_share(runs: list[tuple[float, float]]) -> float:
+    """Return the median in steps, from what was stated and what runs took [s]."""
+    if len(runs) < MIN_HISTORY:
         return 1.0
-    return min(max(round(median(shares) / SHARE_STEP), 1) * SHARE_STEP, 1.0)
+    share = median(took_s / stated_s for stated_s, took_s in runs)
+    return min(max(round(share / SHARE_STEP), 1) * SHARE_STEP, 1.0)
 
 
 def _quantiles(ran: list[timedelta]) -> Duration:

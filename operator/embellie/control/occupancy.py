@@ -197,6 +197,7 @@ class _Book:
             started_at=gang.started_at,
             uid=uid,
             length_stated=gang.duration.stated,
+            overrun=gang.duration.overrun,
         )
 
     def _spec(self, cell: str) -> GridZoneSpec:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Durations as people write them on a workload: `9h30m`, `45m`, `2d`, `90s`."""
 
+import math
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 from functools import lru_cache
 
@@ -10,6 +12,31 @@ _WHOLE = re.compile(r"(?:\d{1,6}[dhms])+")
 _PART = re.compile(r"(\d{1,6})([dhms])")
 
 MAX_DURATION = timedelta(days=366)
+
+MIN_HISTORY = 20
+"""Fewer finished runs than this say too little about the next one."""
+SHARE_STEP = 0.05
+"""The part of stated durations that is used is known in such steps: one more finished run shall not change it."""
+OVERRUN = 1.5
+"""Times its stated length for which a run's heat is counted, as long as too little is known of work like it."""
+_NEARLY_ALL = 0.95
+_LONG_S = 3600.0
+"""The heat of runs that were to be shorter does not reach into the hours ahead [s]."""
+
+
+def overrun_of(runs: Iterable[tuple[float, float]]) -> float:
+    """Return times their stated length that nearly all runs are over in, at least 1; `OVERRUN` with too few of them.
+
+    Args:
+        runs: Of finished runs what was stated and what they took [s].
+
+    >>> overrun_of([(3600.0, 2000.0)] * 38 + [(3600.0, 3900.0), (3600.0, 9000.0)])
+    1.1
+    """
+    used = sorted(took_s / stated_s for stated_s, took_s in runs if stated_s >= _LONG_S)
+    if len(used) < MIN_HISTORY:
+        return OVERRUN
+    return max(1.0, math.ceil(round(used[int(_NEARLY_ALL * len(used))] / SHARE_STEP, 6)) * SHARE_STEP)
 
 
 @lru_cache(maxsize=4096)

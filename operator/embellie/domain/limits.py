@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from embellie.domain.durations import OVERRUN
 from embellie.domain.snapshot import Quality, Reading, RunningGang, ThermalZoneState
 
-OVERRUN = 1.5
-"""Times its stated length for which a run is counted in the hours ahead."""
 ALWAYS = datetime.max.replace(tzinfo=UTC)
 
 
@@ -63,16 +62,22 @@ def bound_reached(latest_start: datetime, now: datetime, turn_s: float) -> bool:
 
 def overrun_end(gang: RunningGang, now: datetime) -> datetime:
     """Return when running work is over that takes half as long again as expected, or as it has run by now."""
-    return gang.started_at + OVERRUN * (max(gang.expected_end_p90, now) - gang.started_at)
+    factor = max(OVERRUN, gang.overrun)
+    return gang.started_at + factor * (max(gang.expected_end_p90, now) - gang.started_at)
 
 
 def counted_until(gang: RunningGang, now: datetime) -> datetime:
     """Return until when the heat of running work counts in the hours that an outlook tells of.
 
     A service, or work whose length is a guess, counts for always. Not everybody keeps to what was said, so a run counts
-    for half as long again, and so does one that is overdue already.
+    for as long as nearly all work like it took, measured by what was said of it, and one that is overdue already for
+    half as long again as it has run.
     """
-    return overrun_end(gang, now) if gang.length_stated else ALWAYS
+    if not gang.length_stated:
+        return ALWAYS
+    if now >= gang.expected_end_p90:
+        return overrun_end(gang, now)
+    return gang.started_at + gang.overrun * (gang.expected_end_p90 - gang.started_at)
 
 
 def fresh_value(reading: Reading | None) -> float | None:

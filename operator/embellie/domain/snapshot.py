@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from embellie.domain.durations import OVERRUN
 from embellie.domain.forecast import Forecast
 from embellie.domain.heat import HeatOutlook, ZoneHeatModel
 
@@ -219,6 +220,8 @@ class RunningGang:
     """Of the workload; empty for work that is nobody's but its pod's."""
     length_stated: bool = False
     """Its user said how long it runs; all else is a guess from other work, or from none."""
+    overrun: float = OVERRUN
+    """Times its stated length that nearly all work like it takes at most, 1 or more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

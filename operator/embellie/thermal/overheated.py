@@ -15,8 +15,6 @@ _MORE = 1.1
 """At most so much more heat at a time than was carried."""
 _COUNTS_FOR = timedelta(hours=1)
 """So long after the ladder let go and the zone was last over its leave mark; by then its model knows better."""
-_COOLER_K = 1.0
-"""A supply that is cooler by more than this carries more than it did [K]."""
 _SHOWS_S = 300.0
 """More heat takes so long to show in the temperature [s]."""
 
@@ -28,8 +26,6 @@ class Overheated:
     carried_kw: float | None = None
     """Most heat that it carried under its leave mark since without warming, and what may be added [kW]; None: it did
     not yet."""
-    supply_c: float | None
-    """The supply when it passed the mark [degC]."""
     seen: datetime
     until: datetime
     """Until when it counts."""
@@ -68,11 +64,10 @@ def felt_heat(
         leave_c: Its leave mark, where it may stand with what is added [degC].
     """
     if over:
-        return Overheated(supply_c=supply_c, seen=now, until=now + _COUNTS_FOR)
+        return Overheated(seen=now, until=now + _COUNTS_FOR)
     if known is None:
         return None
-    cooler = supply_c is not None and known.supply_c is not None and supply_c < known.supply_c - _COOLER_K
-    if not held and (cooler or now >= known.until):
+    if not held and now >= known.until:
         return None
     carried = known.carried_kw
     if cool and not rises:

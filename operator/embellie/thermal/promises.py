@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from embellie.domain.durations import OVERRUN
 from embellie.domain.forecast import FloatArray
-from embellie.domain.limits import OVERRUN, fresh_value, heat_room_now, overrun_end, steady_state_limit_kw
+from embellie.domain.limits import fresh_value, heat_room_now, overrun_end, steady_state_limit_kw
 from embellie.domain.plan import Action, Plan
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import GridZoneState, RunningGang, Snapshot, ThermalZoneState, Workload, WorkloadKey

@@ -11,10 +11,11 @@ from click.testing import CliRunner
 from embellie.cli.thermal_drill import drill as drill_command
 from embellie.simulation.drill import count
 from embellie.simulation.drill.jobs import DrillJob, throughput
+from embellie.simulation.drill.resumes import resume
 from embellie.simulation.drill.rig import Drill, Log, prepare
 from embellie.simulation.drill.run import run_drills
 from embellie.simulation.drill.scenarios import SCENARIOS, Kind, course
-from embellie.simulation.drill.site import Site
+from embellie.simulation.drill.site import DAY_S, PAUSE_S, Site
 from embellie.simulation.drill.vary import varied
 from embellie.simulation.plant import PlantSpec
 
@@ -104,6 +105,74 @@ def test_a_paused_job_goes_on_drawing_power_through_checkpoint_and_grace_and_kee
     assert site.added_kw.sum() == 0.0
     assert site.paused["j"].left_s == pytest.approx(3000.0 - 600.0)
     assert site.tally.lost_gpu_s == pytest.approx(180.0 * 8)
+
+
+def test_what_runs_took_is_kept_but_of_those_that_were_paused():
+    site = Site(PlantSpec(), [job("long", work_s=5400.0, stated_s=3600.0), job("paused", stated_s=3600.0)])
+    site.advance(0.0)
+    for name in ("long", "paused"):
+        site.start(site.waiting[name], "row-a", 0.0, forced=False)
+    site.advance(60.0)
+    site.pause("paused", 60.0)
+    site.advance(600.0)
+    site.start(site.paused["paused"].job, "row-a", 600.0, forced=False)
+    site.advance(630.0)
+    site.advance(5460.0)
+    assert not site.running
+    assert site.tally.took == [(3600.0, 5460.0)]
+
+
+class FullRoom:
+    """A desk whose shield refuses everything, and its policy."""
+
+    b, no_forced = 0, False
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.jobs, self.controller = site, self, self
+        self.back: list[str] = []
+
+    def refuses(self, zone: str, added_kw: float, run_s: float, now_s: float) -> bool:  # noqa: ARG002
+        return True
+
+    def worst_kw(self, job: DrillJob) -> float:  # noqa: ARG002
+        return 5.0
+
+    def may_start(self, b: int, now_s: float) -> bool:  # noqa: ARG002
+        return True
+
+    def resumed(self, key: str) -> None:
+        self.back.append(key)
+
+
+def test_a_pause_lasts_four_hours_at_most_and_comes_once_a_day():
+    site = Site(PlantSpec(), [job(work_s=80_000.0)])
+    site.advance(0.0)
+    site.start(site.waiting["j"], "row-a", 0.0, forced=False)
+    site.advance(60.0)
+    site.pause("j", 60.0)
+    site.advance(600.0)
+    full: Any = FullRoom(site)
+    resume(full, ["j"], 600.0, full)
+    resume(full, [], 60.0 + PAUSE_S - 30.0, full)
+    assert "j" in site.paused
+    resume(full, [], 60.0 + PAUSE_S, full)
+    run = site.running["j"]
+    assert (run.zone, full.back) == ("row-a", ["0|j"])
+    assert not run.may_pause(60.0 + PAUSE_S)
+    assert run.may_pause(60.0 + DAY_S)
+
+
+def test_without_what_bounds_force_a_pause_in_a_full_room_does_not_end():
+    site = Site(PlantSpec(), [job(work_s=80_000.0)])
+    site.advance(0.0)
+    site.start(site.waiting["j"], "row-a", 0.0, forced=False)
+    site.advance(60.0)
+    site.pause("j", 60.0)
+    site.advance(600.0)
+    full: Any = FullRoom(site)
+    full.no_forced = True
+    resume(full, [], 60.0 + 2.0 * PAUSE_S, full)
+    assert "j" in site.paused
 
 
 def test_an_eviction_without_a_checkpoint_loses_the_work_since_the_last_one():

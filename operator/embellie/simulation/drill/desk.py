@@ -26,7 +26,6 @@ from embellie.simulation.drill.commission import MAX_AGE_S, worst_pue, zone_sett
 from embellie.simulation.drill.rig import Drill, Rig, Seen
 from embellie.simulation.drill.roster import Roster
 from embellie.thermal import shield
-from embellie.thermal.controller import HeatController
 from embellie.thermal.duties import share_order
 from embellie.thermal.promises import foresee
 from embellie.thermal.raising import let_up
@@ -348,30 +347,11 @@ class Desk:
             if fresh or (watts is not None and watts < (run.cap_w or np.inf)):
                 self.site.cap(run.job.id, watts, now_s)
 
-    def resume(self, keys: list[str], now_s: float, controller: HeatController) -> None:
-        """Bring back what the ladder lets back, where the shield agrees."""
-        for key in keys:
-            run = self.site.paused.get(key)
-            if run is None:
-                if key not in self.site.running:
-                    controller.resumed(f"{self.b}|{key}")
-                continue
-            if now_s >= self.starts_until_s:
-                continue
-            for zone in sorted(self.site.zones, key=lambda z: -self.site.pools[z].free_gpus):
-                if not self.site.pools[zone].fits(run.job.pods, run.job.gpus_per_pod):
-                    continue
-                added = self.jobs.worst_kw(run.job)
-                if not self._refused(zone, added, run.left_s, now_s):
-                    self.site.start(run.job, zone, now_s, forced=False)
-                    controller.resumed(f"{self.b}|{key}")
-                    break
-
     def _fresh(self, now_s: float) -> bool:
         """Tell whether the zones' states are of this turn or the last: what makes more heat is judged on no others."""
         return now_s - self._stated_s <= self.turn_s
 
-    def _refused(self, zone: str, added_kw: float, run_s: float, now_s: float) -> bool:
+    def refuses(self, zone: str, added_kw: float, run_s: float, now_s: float) -> bool:
         """Tell whether a zone may not make more heat; what may be counts for what is asked later in the same turn."""
         if not self._fresh(now_s):
             return True

@@ -7,6 +7,7 @@ All that decides is the code that runs in a cluster: `SensorBank`, `HeatControll
 import numpy as np
 
 from embellie.simulation.drill.desk import SHIELD_EVERY, Desk
+from embellie.simulation.drill.resumes import resume
 from embellie.simulation.drill.rig import Rig, Seen
 from embellie.thermal.controller import HeatController
 from embellie.thermal.relief import CapOrder
@@ -83,7 +84,7 @@ class OperatorPolicy:
         for b, room in enumerate(self.rooms):
             if now_s < self._hands_off_s[b]:
                 room.apply_caps(caps[b], loads[b], now_s)
-            room.resume(resumes[b], now_s, self.controller)
+            resume(room, resumes[b], now_s, self.controller)
             for k, zone in enumerate(room.settings):
                 self._level[b, k] = response.zones[zone.name].level if zone.name in response.zones else 0
 

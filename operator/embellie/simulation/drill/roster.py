@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from embellie.domain.durations import OVERRUN, overrun_of
 from embellie.domain.snapshot import Flex, RunningGang, Workload, WorkloadKey, WorkloadKind
 from embellie.simulation.drill.jobs import KNEE_SHARE, DrillJob
 from embellie.simulation.drill.rig import Drill
@@ -30,7 +31,8 @@ class Roster:
         self._rng = np.random.default_rng([drill.course.seed, 23])
         self._metered_s = self._looked_s = -np.inf
         self._worst_w: dict[str, float] = {}
-        self._gangs: dict[str, tuple[tuple[float, float | None], RunningGang]] = {}
+        self._overrun = OVERRUN
+        self._gangs: dict[str, tuple[tuple[float, float | None, float], RunningGang]] = {}
         self._loads: dict[str, tuple[tuple[object, ...], HeatLoad]] = {}
         self._workloads: dict[str, Workload] = {}
         self._running: tuple[tuple[int, float], tuple[RunningGang, ...]] = ((-1, 0.0), ())
@@ -49,6 +51,7 @@ class Roster:
             self._looked_s = now_s
             found = {name: power.worst_w(name) for name in running if (power := self._power.of(name)) is not None}
             self._worst_w = {name: watts for name, watts in found.items() if watts is not None}
+            self._overrun = overrun_of(self._site.tally.took)
 
     def added_kw(self, run: Run) -> float:
         """Return what a run adds to its idle nodes now [kW]."""
@@ -66,7 +69,7 @@ class Roster:
 
     def gang(self, run: Run) -> RunningGang:
         """Return a run as the snapshot holds it."""
-        key = (run.start_s, self._worst_w.get(run.job.id))
+        key = (run.start_s, self._worst_w.get(run.job.id), self._overrun)
         kept = self._gangs.get(run.job.id)
         if kept is not None and kept[0] == key:
             return kept[1]
@@ -83,6 +86,7 @@ class Roster:
             started_at=start,
             uid=self.key(run),
             length_stated=True,
+            overrun=self._overrun,
         )
         self._gangs[run.job.id] = (key, gang)
         return gang
@@ -128,8 +132,8 @@ class Roster:
         return f"{self._b}|{run.job.id}"
 
     def _load(self, run: Run) -> HeatLoad:
-        saved_s = self._site.last_checkpoint_s(run)
-        key = (run.start_s, run.cap_w, run.pausing, saved_s, run.drawing)
+        saved_s, may_pause = self._site.last_checkpoint_s(run), run.may_pause(self._site.now_s)
+        key = (run.start_s, run.cap_w, run.pausing, may_pause, saved_s, run.drawing)
         kept = self._loads.get(run.job.id)
         if kept is not None and kept[0] == key:
             return kept[1]
@@ -140,7 +144,7 @@ class Roster:
             gpus=run.job.gpus,
             power_kw=self.added_kw(run),
             priority=run.job.priority,
-            pausable=run.job.pausable and not run.pausing,
+            pausable=may_pause,
             checkpoint_s=run.job.checkpoint_s,
             last_checkpoint=self._shared + timedelta(seconds=saved_s),
             started_at=self._shared + timedelta(seconds=run.start_s),

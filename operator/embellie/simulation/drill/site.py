@@ -13,6 +13,10 @@ from embellie.simulation.drill.jobs import DrillJob, throughput
 from embellie.simulation.nodes import NodePool
 from embellie.simulation.plant import PlantSpec, zone_names
 
+PAUSE_S = 4 * 3600.0
+"""How long a pause lasts at most; the operator's own default [s]."""
+DAY_S = 86400.0
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Run:
@@ -30,9 +34,16 @@ class Run:
     drawing: bool = False
     cap_w: float | None = None
     speed: float = 1.0
+    paused_s: float | None = None
+    """When it was last told to pause [s]; None: never."""
     done_s: float = 0.0
     """When it ends, or stops drawing after a pause, if nothing changes."""
     pausing: bool = False
+
+    def may_pause(self, now_s: float) -> bool:
+        """Tell whether it may be told to pause now: where its user allows it, once a day."""
+        rested = self.paused_s is None or now_s >= self.paused_s + DAY_S
+        return self.job.pausable and not self.pausing and rested
 
     @property
     def watts(self) -> float:
@@ -51,6 +62,8 @@ class Tally:
     pauses: int = 0
     caps: int = 0
     finished: int = 0
+    took: list[tuple[float, float]] = field(default_factory=list)
+    """Of runs that were never paused what was stated and what they took [s]."""
     forced: list[tuple[float, str, str]] = field(default_factory=list)
     """Starts that a bound forced: when, zone, job."""
 
@@ -79,13 +92,13 @@ class Site:
         self.version = 0
         """Changes whenever something starts, stops, is capped or waits."""
         self._next_s = 0.0
-        self._now_s = 0.0
+        self.now_s = 0.0
         self._kept: dict[str, float] = {}
 
     def advance(self, now_s: float) -> None:
         """Bring in what was submitted, end what is through, let starts draw."""
-        self.tally.busy_gpu_s += self.busy * (now_s - self._now_s)
-        self._now_s = now_s
+        self.tally.busy_gpu_s += self.busy * (now_s - self.now_s)
+        self.now_s = now_s
         while self.coming and self.coming[-1].submit_s <= now_s:
             job = self.coming.pop()
             if any(self._ever_fits(job, zone) for zone in self.zones):
@@ -119,6 +132,7 @@ class Site:
             left_s=before.left_s if before is not None else job.work_s,
             since_s=now_s,
             forced=forced,
+            paused_s=None if before is None else before.paused_s,
         )
         run.done_s = np.inf
         self.running[job.id] = run
@@ -160,7 +174,7 @@ class Site:
                 back = done
             run.left_s += back
             self.tally.lost_gpu_s += back * run.job.gpus
-        run.pausing, run.speed = True, 0.0
+        run.pausing, run.speed, run.paused_s = True, 0.0, now_s
         run.done_s = now_s + checkpoint_s + self.spec.control.grace_s
         self.tally.lost_gpu_s += (run.done_s - now_s) * run.job.gpus
         self.tally.pauses += 1
@@ -170,7 +184,7 @@ class Site:
     def settle(self) -> None:
         """Count what runs under a cap has lost so far too, at the end of a drill."""
         for run in self.running.values():
-            self._settle(run, self._now_s)
+            self._settle(run, self.now_s)
 
     def zone_gangs(self, zone: str) -> list[Run]:
         """Return what holds GPUs in a zone."""
@@ -179,7 +193,7 @@ class Site:
     def last_checkpoint_s(self, run: Run) -> float:
         """Return when the run last wrote a checkpoint of its own accord."""
         every = run.job.checkpoint_every_s
-        return run.start_s + (self._now_s - run.start_s) // every * every
+        return run.start_s + (self.now_s - run.start_s) // every * every
 
     def _ever_fits(self, job: DrillJob, zone: str) -> bool:
         per_node = self.spec.node.gpus
@@ -208,6 +222,8 @@ class Site:
             self.paused[run.job.id] = run
         else:
             self.tally.finished += 1
+            if run.paused_s is None:
+                self.tally.took.append((run.job.stated_s, now_s - run.start_s))
         self.version += 1
 
     def _power(self, run: Run) -> None:
