@@ -123,12 +123,12 @@ def test_what_runs_took_is_kept_but_of_those_that_were_paused():
 
 
 class FullRoom:
-    """A desk whose shield refuses everything, and its policy."""
+    """A desk whose shield refuses everything, and its controller."""
 
-    b, no_forced = 0, False
+    b, no_forced, starts_until_s = 0, False, float("inf")
 
     def __init__(self, site: Site) -> None:
-        self.site, self.jobs, self.controller = site, self, self
+        self.site, self.jobs = site, self
         self.back: list[str] = []
 
     def refuses(self, zone: str, added_kw: float, run_s: float, now_s: float) -> bool:  # noqa: ARG002
@@ -136,9 +136,6 @@ class FullRoom:
 
     def worst_kw(self, job: DrillJob) -> float:  # noqa: ARG002
         return 5.0
-
-    def may_start(self, b: int, now_s: float) -> bool:  # noqa: ARG002
-        return True
 
     def resumed(self, key: str) -> None:
         self.back.append(key)
