@@ -185,6 +185,10 @@ def test_a_pod_on_a_node_of_the_small_kubelet_really_runs_restarts_and_ends_in_o
     assert second.pid != first.pid
     log = Path(second.cwd()) / "logs" / "default_real_main.log"
 
+    given_up = {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}
+    plane.kubectl("patch", "node", "host-1", "--subresource=status", "--patch", json.dumps(given_up))
+    plane.kubectl("wait", "--for=condition=Ready", "node/host-1", "--timeout=20s")
+
     plane.kubectl("delete", "pod", "real", "--grace-period=20", "--timeout=15s")
     assert log.read_text().splitlines() == ["up", "up", "asked to go"]
     assert not second.is_running()

@@ -263,6 +263,12 @@ class Kubelet:
                 raise OSError(str(error)) from error
             lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": spec}
             self._rest.request("POST", leases, lease)
+        # A machine that slept finds its nodes given up, and a lease alone does not bring them back.
+        status = {"conditions": [condition("Ready", on=True, reason="Runs")]}
+        try:
+            self._rest.request("PATCH", f"/api/v1/nodes/{name}/status", {"status": status}, _STRATEGIC)
+        except ApiError as error:
+            raise OSError(str(error)) from error
 
 
 _STRATEGIC = "application/strategic-merge-patch+json"
