@@ -57,6 +57,13 @@ def test_a_missing_column_is_named() -> None:
         parse_jobs("job_id,submit_time_s,gpus\n", "trace.csv")
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_trace_may_come_from_a_spreadsheet(separator: str) -> None:
+    text = "gpus,job_id,note,duration_s,submit_time_s\n2,a,x,60,5\n".replace(",", separator)
+    (job,) = parse_jobs(text, "t.csv").jobs
+    assert (job.id, job.gpus, job.submit_s, job.duration_s) == ("a", 2.0, 5.0, 60.0)
+
+
 def test_the_calendar_of_a_trace_is_the_moment_of_submit_time_zero() -> None:
     trace = parse_jobs(HEADER + "a,t,3600,2022-01-01T01:00:00Z,100,1\n", "trace.csv")
     assert trace.anchor == datetime(2022, 1, 1, tzinfo=UTC)

@@ -27,7 +27,7 @@ _RESTARTS = 10_000
     type=FiniteRange(0, 10, min_open=True),
     default=0.4,
     show_default=True,
-    help="GPU-hours asked for over GPU-hours there are.",
+    help="GPU-hours asked for over GPU-hours there are; less where jobs are few: a zone has about 64 GPUs or more.",
 )
 @click.option("--future", type=FiniteRange(0, 1), default=0.0, show_default=True, help="Share of jobs released later.")
 @click.option(

@@ -29,7 +29,7 @@ def random_instance(
         jobs: How many.
         zones: How many.
         hours: Slots of an hour.
-        load: GPU-hours asked for over GPU-hours there are, above 0.
+        load: GPU-hours asked for over GPU-hours there are, above 0; zones have 64 GPUs in the mean at least.
         future: Share of jobs that are released later than now, 0..1; their windows fill the horizon evenly.
         seed: Another seed gives another instance.
         pausable: Share of jobs that may be interrupted, 0..1.

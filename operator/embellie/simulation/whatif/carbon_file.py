@@ -81,6 +81,11 @@ def read_text(path: Path) -> str:
         raise ValueError(f"{path.name} is not UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
+def delimiter_of(text: str) -> str:
+    """Return what separates a table's columns: a spreadsheet in a country with a decimal comma takes semicolons."""
+    return max(",;\t", key=text.partition("\n")[0].count)
+
+
 def read_carbon(path: Path, column: str | None = None, time_column: str = "auto") -> CarbonHistory:
     """Read a history. Raises ValueError, naming the column or line, for what cannot be used.
 
@@ -90,9 +95,7 @@ def read_carbon(path: Path, column: str | None = None, time_column: str = "auto"
         time_column: The column of times; `auto` finds it by its name.
     """
     text = read_text(path)
-    # A spreadsheet in a country with a decimal comma separates by semicolons.
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
+    delimiter = delimiter_of(text)
     reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
     names = list(reader.fieldnames or ())
     if not names:

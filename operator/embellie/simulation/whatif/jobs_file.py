@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from embellie.simulation.whatif.carbon_file import read_text
+from embellie.simulation.whatif.carbon_file import delimiter_of, read_text
 from embellie.simulation.whatif.moments import parse_utc
 
 REQUIRED = ("job_id", "submit_time_s", "duration_s", "gpus")
@@ -68,7 +68,7 @@ def read_jobs(path: Path, unit: str = "gpus") -> JobTrace:
 
 def parse_jobs(text: str, name: str, unit: str = "gpus") -> JobTrace:
     """Read a trace from its text; see `read_jobs`."""
-    reader = csv.DictReader(io.StringIO(text))
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter_of(text))
     missing = [c for c in (*REQUIRED[:-1], unit) if c not in (reader.fieldnames or ())]
     if missing:
         raise ValueError(f"{name} has no column {', '.join(missing)}; a job trace needs {', '.join(REQUIRED)}")
