@@ -25,7 +25,7 @@ from embellie_forecast.models import (
 )
 from embellie_forecast.models.blend import PRIOR, weights_for
 from embellie_forecast.models.conformal import calibrate
-from embellie_forecast.models.inputs import prepare
+from embellie_forecast.models.inputs import BACK_HOURS, prepare
 from embellie_forecast.models.series import issue_at
 from embellie_forecast.models.splice import spliced
 from embellie_forecast.models.targets import Kernel
@@ -219,6 +219,7 @@ def walk_of(kernel_error: float, persistence_error: float, issues: int = 60) -> 
     return Walk(
         issue_hours=hours,
         kernel=outcome + kernel_error * rng.normal(size=outcome.shape),
+        before=np.full((issues, BACK_HOURS), np.nan),
         persistence=outcome + persistence_error * rng.normal(size=outcome.shape),
         weekly=outcome,
         week_mean=outcome + rng.normal(size=outcome.shape),
@@ -230,8 +231,20 @@ def walk_of(kernel_error: float, persistence_error: float, issues: int = 60) -> 
 def test_the_blend_trusts_the_model_until_persistence_has_proved_better() -> None:
     settings = Settings()
     assert weights_for(walk_of(0.1, 1.0), 60 * 24, 0, settings)[:, 0].min() > 0.9
-    assert weights_for(walk_of(1.0, 0.1), 60 * 24, 0, settings)[:, 1].min() > 0.3
-    np.testing.assert_array_equal(weights_for(walk_of(1.0, 0.1), 24, 0, settings), np.tile(PRIOR, (4, 1)))
+    assert weights_for(walk_of(1.0, 0.1), 60 * 24, 0, settings)[:, 1].min() > 0.15
+    np.testing.assert_array_equal(weights_for(walk_of(1.0, 0.1), 24, 0, settings), np.tile(PRIOR, (96, 1)))
+
+
+def test_the_blend_trusts_persistence_in_the_hours_of_day_in_which_it_is_never_wrong() -> None:
+    walked = walk_of(0.5, 1.0)
+    by_night = np.arange(96) % 24 < 6
+    always_right = np.where(by_night, walked.outcome, walked.persistence)
+    weights = weights_for(replace(walked, persistence=always_right), 60 * 24, 0, Settings())
+    assert weights[by_night, 1].min() > 0.2
+    assert weights[~by_night, 1].max() < 0.2
+    # Five hours later it is still night at the same hours of day.
+    later = weights_for(replace(walked, persistence=always_right), 60 * 24 + 5, 0, Settings())
+    np.testing.assert_allclose(later, np.roll(weights.reshape(4, 24, 3), -5, axis=1).reshape(96, 3))
 
 
 def test_quantiles_cover_what_they_claim_also_after_the_errors_have_doubled() -> None:

@@ -141,8 +141,22 @@ def test_stray_readings_of_a_few_nights_do_not_make_every_night_bright() -> None
     # What nights err is not what days err.
     np.testing.assert_array_equal(stray[:, 9:16], honest[:, 9:16])
     # A lamp that burns every night is another matter.
-    every_night = learn({1: modelled}, metered.where(metered > 0.0, 2.0), 100.0).quantiles_kw(middle, 100.0)
-    assert every_night[0, :5].min() > 1.0
+    lamp = learn({1: modelled}, metered.where(metered > 0.0, 2.0), 100.0)
+    every_night = pd.Series(lamp.middle_kw(modelled.iloc[24 * 88 : 24 * 89], 100.0), index=middle.index)
+    assert lamp.quantiles_kw(every_night, 100.0)[0, :5].min() > 1.0
+
+
+def test_what_a_plant_delivers_by_night_is_taken_from_its_meter_however_good_the_weather_is_by_day() -> None:
+    index = days(START - pd.Timedelta(days=40), 40)
+    modelled = pd.Series(100.0 * np.maximum(0.0, np.sin(2 * np.pi * (index.hour - 6) / 24)), index=index)
+    # Salt that stores heat: more of it every night.
+    stored = pd.Series(np.arange(len(index)) / 48.0, index=index)
+    by_day = modelled * np.random.default_rng(3).uniform(0.9, 1.1, len(index))
+    lessons = learn({1: modelled}, by_day.where(modelled > 0.0, stored).clip(upper=100.0), peak_kw=100.0)
+    ahead = modelled.iloc[:24].set_axis(days(START, 1))
+    middle = lessons.middle_kw(ahead, 100.0)
+    np.testing.assert_allclose(middle[:6], stored.iloc[-24:-18])
+    assert np.abs(middle[8:17] - ahead.iloc[8:17]).max() < 8.0
 
 
 def test_the_future_meter_does_not_move_the_range() -> None:

@@ -76,7 +76,7 @@ def flipped(content: bytes) -> bytes:
 
 
 def other_version(content: bytes) -> bytes:
-    return content.replace(b" krr1 ", b" krr0 ", 1)
+    return content.replace(b" krr2 ", b" krr1 ", 1)
 
 
 def other_format(content: bytes) -> bytes:

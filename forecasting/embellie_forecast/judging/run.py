@@ -20,8 +20,8 @@ from embellie_forecast.models.kernels import MIN_TRAINING_ISSUES, TooLittleDataE
 from embellie_forecast.models.series import IssuedSeries, issue_at
 from embellie_forecast.models.targets import HORIZON_HOURS, QUANTILE_LEVELS, Settings, Target, WeatherUse
 from embellie_forecast.models.walk import Conditions
+from embellie_forecast.models.zone import MODEL_VERSION
 
-MODEL_FAMILY = "krr1"
 LOW, HIGH = QUANTILE_LEVELS.index(0.1), QUANTILE_LEVELS.index(0.9)
 
 
@@ -82,7 +82,7 @@ def _judge(path: Path, request: Request) -> dict[str, Any]:
         "train_seconds": round(issued.fit_seconds, 3),
         "predict_seconds_per_issue": round((spent - issued.fit_seconds) / max(1, todo.issue_hours.size), 4),
         "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0, 1),
-        "model_id": f"{MODEL_FAMILY}-{history.zone}-{request.target.value}-{weather.value}",
+        "model_id": f"{MODEL_VERSION}-{history.zone}-{request.target.value}-{weather.value}",
         "notes": [*history.notes, *_unmodelled(issued)],
     }
     return result

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Blending with persistence by recent skill, so that a grid that has just changed is not forecast from its past.
 
-Per day ahead, convex weights of the fitted model, persistence and the mean of the last week, chosen on the issues whose
-outcome is known, and drawn towards prior weights that trust the model.
+Per hour ahead, convex weights of the fitted model, persistence and the mean of the last week, chosen on the issues
+whose outcome is known, and drawn towards prior weights that trust the model.
 """
 
 import numpy as np
@@ -26,46 +26,48 @@ def known_issues(now_issue: int, day: int, issue_hours: IntArray, latency_hours:
 
 
 def weights_for(walk: Walk, at_hour: int, latency_hours: int, settings: Settings) -> FloatArray:
-    """Return the weights of (model, persistence, week's mean) per day ahead at an issue; shape (4, 3)."""
-    out = np.tile(PRIOR, (DAYS, 1))
+    """Return the weights of (model, persistence, week's mean) per hour ahead at an issue; shape (96, 3).
+
+    Each hour of day has its own: what is never wrong by night tells nothing of noon.
+    """
+    out = np.tile(PRIOR, (HORIZON_HOURS, 1))
     recent = walk.issue_hours >= at_hour - 24 * settings.blend_days
     for day in range(DAYS):
         rows = known_issues(at_hour, day, walk.issue_hours, latency_hours) & recent
         if rows.sum() < MIN_ISSUES:
             continue
         part = slice(24 * day, 24 * day + 24)
-        members = np.stack([m[rows, part].ravel() for m in (walk.kernel, walk.persistence, walk.week_mean)], axis=1)
-        errors = np.clip(members - walk.outcome[rows, part].reshape(-1, 1), -MAX_ERROR, MAX_ERROR)
-        errors = errors[np.isfinite(errors).all(axis=1)]
-        if len(errors) >= 24 * MIN_ISSUES:
-            out[day] = _convex(errors, settings.blend_shrink)
+        members = np.stack([m[rows, part] for m in (walk.kernel, walk.persistence, walk.week_mean)], axis=2)
+        errors = np.clip(members - walk.outcome[rows, part, None], -MAX_ERROR, MAX_ERROR)
+        # An issue at an hour of day without past issues of its own borrows those of another.
+        errors = np.roll(errors, int(walk.issue_hours[rows][-1] - at_hour) % 24, axis=1)
+        for hour in range(24):
+            known = errors[np.isfinite(errors[:, hour]).all(axis=1), hour]
+            if len(known) >= MIN_ISSUES:
+                out[24 * day + hour] = _convex(known, settings.blend_shrink)
     return out
 
 
 def _convex(errors: FloatArray, shrink_days: float) -> FloatArray:
     """Return the weights (sum 1, none negative) that minimise squared error plus distance from the prior."""
     size = np.sqrt(np.mean((errors @ PRIOR) ** 2)) + 1e-9
-    pull = np.sqrt(shrink_days * 24.0)
-    total = 1e4
+    total = 1e8
     # The weights sum to one, so the error of the blend is the blend of the errors.
-    matrix = np.vstack([errors / size, np.eye(PRIOR.size) * pull, np.full((1, PRIOR.size), total)])
-    wanted = np.concatenate([np.zeros(len(errors)), PRIOR * pull, [total]])
-    found = nnls(matrix.T @ matrix, matrix.T @ wanted)[0]
+    matrix = errors.T @ errors / size**2 + shrink_days * np.eye(PRIOR.size) + total
+    found = nnls(matrix, shrink_days * PRIOR + total)[0]
     return np.asarray(found / found.sum(), dtype=np.float64)
 
 
 def blend(walk: Walk, latency_hours: int, settings: Settings) -> FloatArray:
     """Return the blended forecast of every issue; shape (issues, 96)."""
-    out = np.empty((walk.issue_hours.size, HORIZON_HOURS))
-    for k, hour in enumerate(walk.issue_hours):
-        out[k] = blended(walk, k, weights_for(walk, int(hour), latency_hours, settings))
-    return out
+    return np.stack([blended(walk, row, latency_hours, settings) for row in range(walk.issue_hours.size)])
 
 
-def blended(walk: Walk, row: int, weights: FloatArray) -> FloatArray:
+def blended(walk: Walk, row: int, latency_hours: int, settings: Settings) -> FloatArray:
     """Return one issue's blend; a forecast that is missing hands its weight to the others."""
+    weights = weights_for(walk, int(walk.issue_hours[row]), latency_hours, settings)
     members = np.stack([walk.kernel[row], walk.persistence[row], walk.week_mean[row]])
-    by_hour = np.repeat(weights.T, 24, axis=1) * np.isfinite(members)
+    known = weights.T * np.isfinite(members)
     with np.errstate(invalid="ignore", divide="ignore"):
-        parts = np.where(np.isfinite(members), members, 0.0) * by_hour / by_hour.sum(axis=0)
+        parts = np.where(np.isfinite(members), members, 0.0) * known / known.sum(axis=0)
     return np.asarray(parts.sum(axis=0), dtype=np.float64)

@@ -14,7 +14,7 @@ from embellie_forecast.models.inputs import IntArray
 from embellie_forecast.models.targets import QUANTILE_LEVELS, Settings
 
 NEIGHBOUR_HOURS = 2
-"""Errors of leads this close count as errors of the same lead."""
+"""Errors of leads this close count as errors of the same lead, at its size."""
 MIN_ISSUES = 10
 INNER = (QUANTILE_LEVELS.index(0.1), QUANTILE_LEVELS.index(0.9))
 NOMINAL_MISS = 0.2
@@ -53,8 +53,7 @@ def calibrate(
                     stretch = float(np.clip(stretch, *STRETCH_LIMITS))
                 judged += 1
             rows = known & (issue_hours >= hour - 24 * settings.calibration_days)
-            errors = pooled[:, rows].reshape(-1, 24)
-            middle = _quantiles(errors, int(rows.sum()))
+            middle = _quantiles(_of_one_size(pooled[:, rows]).reshape(-1, 24), int(rows.sum()))
             out[k, :, part] = forecast[k, part] + stretch * middle
     return out
 
@@ -72,6 +71,14 @@ def _pooled(errors: FloatArray) -> FloatArray:
             moved[:] = errors
         copies.append(moved)
     return np.stack(copies)
+
+
+def _of_one_size(errors: FloatArray) -> FloatArray:
+    """Return what `_pooled` gave with the neighbours' errors drawn to the size of the hour's own: hour 1 errs less."""
+    known = np.isfinite(errors)
+    squares = np.where(known, errors, 0.0) ** 2
+    size = np.sqrt(squares.sum(axis=1) / np.maximum(known.sum(axis=1), 1))
+    return np.asarray(errors * (size[NEIGHBOUR_HOURS] / np.maximum(size, 1e-9))[:, None], dtype=np.float64)
 
 
 def _quantiles(errors: FloatArray, n_issues: int) -> FloatArray:

@@ -21,6 +21,8 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 Groups: TypeAlias = Mapping[str, FloatArray]
 
 RECENT_HOURS = 48
+BACK_HOURS = 8
+"""A model also says so many hours before its issue, most of which are known: what it misses of them carries on."""
 LEVEL_WINDOWS = ((24, 12), (72, 12), (168, 24), (672, 24), (8766, 24))
 """The level is the mean of the first window [h] with enough known hours."""
 WIND, TEMP, DEWPOINT, SUN, RAIN = range(5)
@@ -106,10 +108,10 @@ def level_at(series: Series, issue_hours: IntArray, latency_hours: int) -> Float
     return level
 
 
-def outcomes(series: Series, issue_hours: IntArray) -> FloatArray:
-    """Return what came true after each issue, shape (issues, 96); NaN where unknown."""
-    first = issue_hours - series.first_hour
-    return window(series.scaled, first, HORIZON_HOURS, np.full(first.size, series.scaled.size))
+def outcomes(series: Series, issue_hours: IntArray, back_hours: int = 0) -> FloatArray:
+    """Return what came true from `back_hours` before each issue on, shape (issues, back_hours + 96); NaN: unknown."""
+    first = issue_hours - back_hours - series.first_hour
+    return window(series.scaled, first, back_hours + HORIZON_HOURS, np.full(first.size, series.scaled.size))
 
 
 def known_day(series: Series, issue_hours: IntArray, latency_hours: int, days_back: int = 0) -> FloatArray:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernel ridge regression from one issue's inputs to all 96 hours at once.
+"""Kernel ridge regression from one issue's inputs to all 96 hours, and the last ones before it, at once.
 
-The 96 hours share one kernel, so a fit is a single linear solve (Saunders et al. 1998, "Ridge regression learning
+The hours share one kernel, so a fit is a single linear solve (Saunders et al. 1998, "Ridge regression learning
 algorithm in dual variables"; scikit-learn's `KernelRidge`). With a wide Gaussian kernel it is close to a linear model
 of some 300 inputs that is still free to bend; a narrower one beside it bends more.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.kernel_ridge import KernelRidge
 
 from embellie_forecast.factors import FloatArray
-from embellie_forecast.models.inputs import AHEAD, Groups
+from embellie_forecast.models.inputs import AHEAD, BACK_HOURS, Groups
 from embellie_forecast.models.targets import HORIZON_HOURS, Settings
 
 MIN_KNOWN_SHARE = 0.08
@@ -77,9 +77,9 @@ class KernelModel:
         each = [regression.predict(matrix) for regression in self.regressions]
         out = np.asarray(self.mean_outcome + np.mean(each, axis=0), dtype=np.float64)
         if self.first_day is not None:
-            by_quantity = (len(out), -1, HORIZON_HOURS)
+            by_quantity, near = (len(out), -1, BACK_HOURS + HORIZON_HOURS), BACK_HOURS + 24
             nearer = self.first_day.predict(groups).reshape(by_quantity)
-            out.reshape(by_quantity)[:, :, :24] = nearer[:, :, :24]
+            out.reshape(by_quantity)[:, :, :near] = nearer[:, :, :near]
         return out
 
 
@@ -88,7 +88,8 @@ def fit(groups: Groups, outcome: FloatArray, settings: Settings) -> KernelModel:
 
     Args:
         groups: Inputs, one row per issue.
-        outcome: Shape (issues, outcomes), relative to the level, 96 hours of each quantity; unknown hours are NaN.
+        outcome: Shape (issues, outcomes), relative to the level, of each quantity the BACK_HOURS before the issue and
+            the 96 hours from it on; unknown hours are NaN.
         settings: Kernels and scales.
 
     Raises:

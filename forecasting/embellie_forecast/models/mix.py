@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embellie_forecast.factors import FloatArray
-from embellie_forecast.models.inputs import IntArray, Series, mean_before, vectors, window
+from embellie_forecast.models.inputs import BACK_HOURS, IntArray, Series, mean_before, vectors, window
 from embellie_forecast.models.kernels import KernelModel, fit
 from embellie_forecast.models.targets import HORIZON_HOURS, Settings
 from embellie_forecast.models.walk import Conditions, training_hours
@@ -44,11 +44,11 @@ def fit_mix(
     hours = training_hours(series, cutoff_hour, phase, conditions, settings)
     if not sources or hours.size == 0:
         return None
-    first = hours - series.first_hour
+    first = hours - BACK_HOURS - series.first_hour
     limit = np.full(hours.size, series.scaled.size)
     outcome = np.concatenate(
         [
-            window(values, first, HORIZON_HOURS, limit) - level[:, None]
+            window(values, first, BACK_HOURS + HORIZON_HOURS, limit) - level[:, None]
             for values, level in _parts(series, sources, hours, conditions.latency_hours)
         ],
         axis=1,
@@ -69,7 +69,7 @@ def predict_mix(model: MixModel, series: Series, at_hour: int, conditions: Condi
     groups |= {
         name: np.full((1, mean.size), np.nan) for name, mean in model.kernel.scaling.mean.items() if name not in groups
     }
-    change = model.kernel.predict(groups).reshape(len(levels), HORIZON_HOURS)
+    change = model.kernel.predict(groups).reshape(len(levels), -1)[:, BACK_HOURS:]
     total = np.exp(levels[0] + np.clip(change[0], -MAX_GROWTH, MAX_GROWTH))
     shares = np.maximum(np.array(levels[1:])[:, None] + change[1:], 0.0)
     shares = shares / np.maximum(shares.sum(axis=0), 1e-9)

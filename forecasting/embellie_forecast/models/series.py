@@ -7,12 +7,13 @@ import numpy as np
 
 from embellie_forecast.factors import FloatArray
 from embellie_forecast.history import ZoneHistory
-from embellie_forecast.models.blend import blend, blended, weights_for
+from embellie_forecast.models.blend import blend, blended
+from embellie_forecast.models.carry import carried
 from embellie_forecast.models.conformal import calibrate
 from embellie_forecast.models.inputs import IntArray, Series, prepare
 from embellie_forecast.models.official import corrected
 from embellie_forecast.models.targets import HORIZON_HOURS, QUANTILE_LEVELS, Settings, Target
-from embellie_forecast.models.walk import Conditions, Walk, walk
+from embellie_forecast.models.walk import Conditions, Walk, held_in, walk
 from embellie_forecast.models.zone import usable_weather
 
 _REFIT_DAYS = 28
@@ -63,9 +64,8 @@ def issue_points(history: ZoneHistory, target: Target, hours: IntArray) -> Float
         rows = np.flatnonzero(hours % 24 == phase)
         walked = _walked(series, hours[rows], conditions, settings)
         # The issues of the warm-up come first, and only the weights look at them.
-        for row, hour in zip(range(-rows.size, 0), hours[rows].tolist(), strict=True):
-            weights = weights_for(walked, hour, conditions.latency_hours, settings)
-            points[rows[row]] = blended(walked, row, weights)
+        for row in range(-rows.size, 0):
+            points[rows[row]] = blended(walked, row, conditions.latency_hours, settings)
     return target.from_scale(points)
 
 
@@ -92,8 +92,11 @@ def issue_at(series: Series, hours: IntArray, conditions: Conditions, settings: 
 
 def _walked(series: Series, hours: IntArray, conditions: Conditions, settings: Settings) -> Walk:
     walked = walk(series, warmed_up(series, hours, settings), conditions, settings)
-    # The correction is fitted anew at each issue.
-    return corrected(walked, series, conditions.weather, conditions.latency_hours) if conditions.refit else walked
+    # The corrections are fitted anew at each issue.
+    if conditions.refit:
+        walked = corrected(walked, series, conditions.weather, conditions.latency_hours)
+        walked = carried(walked, series, conditions.latency_hours)
+    return held_in(walked, series, conditions.latency_hours)
 
 
 def warmed_up(series: Series, hours: IntArray, settings: Settings) -> IntArray:

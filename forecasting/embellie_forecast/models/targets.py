@@ -128,8 +128,8 @@ class Settings:
     warm_up_days: int = 90
     """Past issues that the blend and the quantiles learn from before the first forecast counts."""
     blend_days: int = 120
-    blend_shrink: float = 40.0
-    """How many days of evidence the prior weights of the blend are worth."""
+    blend_shrink: float = 80.0
+    """How many days of evidence the prior weights of the blend are worth, in each hour of day."""
     calibration_days: int = 60
     adapt_rate: float = 0.05
     """How fast the width of the quantiles follows the coverage of the last issues."""

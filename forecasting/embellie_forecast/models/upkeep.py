@@ -6,7 +6,7 @@ from datetime import datetime
 import numpy as np
 
 from embellie_forecast.history import ZoneHistory, hour_of
-from embellie_forecast.models.inputs import outcomes, prepare
+from embellie_forecast.models.inputs import BACK_HOURS, outcomes, prepare
 from embellie_forecast.models.splice import spliced
 from embellie_forecast.models.targets import HORIZON_HOURS
 from embellie_forecast.models.zone import BANK_PHASE_HOURS, ZoneModel
@@ -33,7 +33,7 @@ def better_on_recent(new: ZoneModel, old: ZoneModel, history: ZoneHistory, *, at
         for phase in range(0, 24, BANK_PHASE_HOURS):
             bank = model.bank(target, series, end - 24 + (phase - end) % 24)
             rows = bank.issue_hours >= end - 24 * (days + HORIZON_HOURS // 24)
-            error = np.abs(bank.kernel[rows] - outcomes(series, bank.issue_hours[rows]))
+            error = np.abs(bank.kernel[rows, BACK_HOURS:] - outcomes(series, bank.issue_hours[rows]))
             total += float(error[np.isfinite(error)].sum())
             count += int(np.isfinite(error).sum())
         errors[name] = total / count if count else np.inf

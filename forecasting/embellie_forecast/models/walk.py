@@ -11,11 +11,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from embellie_forecast.factors import FloatArray
-from embellie_forecast.models.inputs import IntArray, Series, known_day, level_at, outcomes, sees_ahead, vectors
+from embellie_forecast.models.inputs import (
+    BACK_HOURS,
+    IntArray,
+    Series,
+    known_day,
+    level_at,
+    outcomes,
+    sees_ahead,
+    vectors,
+    window,
+)
 from embellie_forecast.models.kernels import KernelModel, TooLittleDataError, fit
 from embellie_forecast.models.targets import HORIZON_HOURS, Settings, WeatherUse
 
 DAYS = HORIZON_HOURS // 24
+SEEN_DAYS = 60
+ROOM = 0.5
+"""No hour of day is forecast further outside what it has shown in SEEN_DAYS than this part of that range."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,6 +51,8 @@ class Walk:
     issue_hours: IntArray
     kernel: FloatArray
     """Shape (issues, 96): the fitted models; the naive forecasts' mean where too little data was there to fit."""
+    before: FloatArray
+    """Shape (issues, BACK_HOURS): what the fitted models say of the hours before each issue."""
     persistence: FloatArray
     """The last known 24 hours, repeated."""
     weekly: FloatArray
@@ -62,6 +77,20 @@ def naive(series: Series, issue_hours: IntArray, latency_hours: int) -> tuple[Fl
     return np.tile(days[0], (1, DAYS)), weekly, np.tile(mean, (1, DAYS))
 
 
+def held_in(walked: Walk, series: Series, latency_hours: int) -> Walk:
+    """Return the walk with its forecasts within reach of what each hour of day has shown lately.
+
+    Where an hour never varies, as the renewable share of a solar grid at night, it is forecast to stay as it is.
+    """
+    first = walked.issue_hours - 24 * SEEN_DAYS - series.first_hour
+    end = walked.issue_hours - latency_hours - series.first_hour
+    seen = window(series.scaled, first, 24 * SEEN_DAYS, end).reshape(-1, SEEN_DAYS, 24)
+    low, high = (np.tile(extreme.reduce(seen, axis=1), (1, DAYS)) for extreme in (np.fmin, np.fmax))
+    room = ROOM * (high - low)
+    # An hour that has told nothing sets no limit.
+    return replace(walked, kernel=np.fmax(np.fmin(walked.kernel, high + room), low - room))
+
+
 def training_hours(
     series: Series, cutoff_hour: int, phase: int, conditions: Conditions, settings: Settings
 ) -> IntArray:
@@ -82,7 +111,7 @@ def fit_at(series: Series, cutoff_hour: int, phase: int, conditions: Conditions,
         raise TooLittleDataError("there is no day with a known outcome to train on")
     groups = vectors(series, hours, conditions.weather, conditions.latency_hours)
     level = level_at(series, hours, conditions.latency_hours)
-    return fit(groups, outcomes(series, hours) - level[:, None], settings)
+    return fit(groups, outcomes(series, hours, BACK_HOURS) - level[:, None], settings)
 
 
 def walk(series: Series, issue_hours: IntArray, conditions: Conditions, settings: Settings) -> Walk:
@@ -99,10 +128,10 @@ def walk(series: Series, issue_hours: IntArray, conditions: Conditions, settings
     )
     groups = vectors(series, all_hours, conditions.weather, latency)
     level = level_at(series, all_hours, latency)[:, None]
-    outcome = outcomes(series, all_hours)
+    outcome = outcomes(series, all_hours, BACK_HOURS)
     where = np.searchsorted(all_hours, issue_hours)
     persistence, weekly, week_mean = naive(series, issue_hours, latency)
-    kernel = (persistence + week_mean) / 2.0
+    said = np.concatenate([np.full((issue_hours.size, BACK_HOURS), np.nan), (persistence + week_mean) / 2.0], axis=1)
     unmodelled: set[int] = set()
     fits, seconds, model = 0, 0.0, None
     for block in np.unique(cutoffs):
@@ -125,19 +154,20 @@ def walk(series: Series, issue_hours: IntArray, conditions: Conditions, settings
             unmodelled.update(issue_hours[rows].tolist())
         else:
             at = where[rows]
-            kernel[rows] = level[at] + model.predict({k: v[at] for k, v in groups.items()})
+            said[rows] = level[at] + model.predict({k: v[at] for k, v in groups.items()})
     blind = ~sees_ahead(series, issue_hours)
     if conditions.weather is not WeatherUse.NONE and blind.any():
         without = walk(series, issue_hours[blind], replace(conditions, weather=WeatherUse.NONE), settings)
-        kernel[blind] = without.kernel
+        said[blind] = np.concatenate([without.before, without.kernel], axis=1)
         fits, seconds = fits + without.fits, seconds + without.fit_seconds
     return Walk(
         issue_hours=issue_hours,
-        kernel=kernel,
+        kernel=said[:, BACK_HOURS:],
+        before=said[:, :BACK_HOURS],
         persistence=persistence,
         weekly=weekly,
         week_mean=week_mean,
-        outcome=outcome[where],
+        outcome=outcome[where, BACK_HOURS:],
         fits=fits,
         fit_seconds=seconds,
         unmodelled=frozenset(unmodelled),

@@ -14,19 +14,29 @@ import numpy as np
 
 from embellie_forecast.factors import FloatArray
 from embellie_forecast.history import ZoneHistory, hour_of, instant_of
-from embellie_forecast.models.blend import blended, weights_for
+from embellie_forecast.models.blend import blended
+from embellie_forecast.models.carry import carried
 from embellie_forecast.models.conformal import calibrate
 from embellie_forecast.models.forecasts import TargetForecast, ZoneForecast, mean_of
-from embellie_forecast.models.inputs import IntArray, Series, level_at, outcomes, prepare, sees_ahead, vectors
+from embellie_forecast.models.inputs import (
+    BACK_HOURS,
+    IntArray,
+    Series,
+    level_at,
+    outcomes,
+    prepare,
+    sees_ahead,
+    vectors,
+)
 from embellie_forecast.models.kernels import KernelModel, TooLittleDataError
 from embellie_forecast.models.mix import MixModel, fit_mix, predict_mix
 from embellie_forecast.models.official import corrected
 from embellie_forecast.models.splice import spliced
 from embellie_forecast.models.targets import HORIZON_HOURS, QUANTILE_LEVELS, Settings, Target, WeatherUse
-from embellie_forecast.models.walk import Conditions, Walk, fit_at, naive, walk
+from embellie_forecast.models.walk import Conditions, Walk, fit_at, held_in, naive, walk
 
 ALL_TARGETS = (Target.LIFECYCLE, Target.DIRECT, Target.RENEWABLE_SHARE, Target.MARGINAL)
-MODEL_VERSION = "krr1"
+MODEL_VERSION = "krr2"
 BANK_PHASE_HOURS = 6
 """Past issues are kept for every sixth hour of day; an issue uses those of the nearest one before it."""
 MAX_LEVEL_AGE_HOURS = 48
@@ -49,6 +59,7 @@ class Bank:
 
     issue_hours: IntArray
     kernel: FloatArray
+    """Shape (issues, BACK_HOURS + 96), from BACK_HOURS before each issue on."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -125,7 +136,7 @@ class ZoneModel:
         fresh = np.arange(first + (-first) % BANK_PHASE_HOURS, at_hour, BANK_PHASE_HOURS, dtype=np.int64)
         fresh = fresh[fresh >= at_hour - 24 * self.settings.warm_up_days]
         if fresh.size:
-            rows = np.full((fresh.size, HORIZON_HOURS), np.nan)
+            rows = np.full((fresh.size, BACK_HOURS + HORIZON_HOURS), np.nan)
             for phase in np.unique(fresh % 24).tolist():
                 at = np.flatnonzero(fresh % 24 == phase)
                 rows[at] = predict(self, target, series, fresh[at])
@@ -140,12 +151,12 @@ class ZoneModel:
 
 
 def predict(model: ZoneModel, target: Target, series: Series, issue_hours: IntArray) -> FloatArray:
-    """Return the fitted model's forecast of issues that share an hour of day; shape (issues, 96).
+    """Return what the fitted model says of issues that share an hour of day; shape (issues, BACK_HOURS + 96).
 
     Where the weather ahead is not known, a model says it that never looks at any.
     """
     seen = sees_ahead(series, issue_hours) | (model.weather is WeatherUse.NONE)
-    out = np.empty((issue_hours.size, HORIZON_HOURS))
+    out = np.empty((issue_hours.size, BACK_HOURS + HORIZON_HOURS))
     for blind, rows in ((False, seen), (True, ~seen)):
         if rows.any():
             out[rows] = _predict(model, target, series, issue_hours[rows], blind=blind)
@@ -230,9 +241,10 @@ def _past_issues(series: Series, cutoff_hour: int, conditions: Conditions, setti
         issues = np.arange(first + (phase - first) % 24, last + 1, 24, dtype=np.int64)
         if issues.size:
             hours.append(issues)
-            rows.append(walk(series, issues, conditions, settings).kernel)
+            walked = walk(series, issues, conditions, settings)
+            rows.append(np.concatenate([walked.before, walked.kernel], axis=1))
     if not hours:
-        return Bank(issue_hours=np.empty(0, dtype=np.int64), kernel=np.empty((0, HORIZON_HOURS)))
+        return Bank(issue_hours=np.empty(0, dtype=np.int64), kernel=np.empty((0, BACK_HOURS + HORIZON_HOURS)))
     order = np.argsort(np.concatenate(hours), kind="stable")
     return Bank(issue_hours=np.concatenate(hours)[order], kernel=np.concatenate(rows)[order])
 
@@ -290,7 +302,7 @@ def _issue_target(model: ZoneModel, target: Target, series: Series, at_hour: int
     walked = as_walk(model, series, hours, kernel)
     row = hours.size - 1
     blended_rows = np.where(np.isfinite(walked.kernel), walked.kernel, walked.week_mean)
-    blended_rows[row] = blended(walked, row, weights_for(walked, at_hour, model.latency_hours, model.settings))
+    blended_rows[row] = blended(walked, row, model.latency_hours, model.settings)
     quantiles = calibrate(hours, blended_rows, walked.outcome, model.latency_hours, model.settings)[row]
     values = np.sort(target.from_scale(quantiles), axis=0)
     if not np.isfinite(values).all():
@@ -304,18 +316,20 @@ def _issue_target(model: ZoneModel, target: Target, series: Series, at_hour: int
 
 
 def as_walk(model: ZoneModel, series: Series, hours: IntArray, kernel: FloatArray) -> Walk:
-    """Return a model's forecasts, corrected, together with the naive ones and with what came true."""
+    """Return what a model said, corrected, together with the naive ones and with what came true."""
     persistence, weekly, week_mean = naive(series, hours, model.latency_hours)
     walked = Walk(
         issue_hours=hours,
-        kernel=kernel,
+        kernel=kernel[:, BACK_HOURS:],
+        before=kernel[:, :BACK_HOURS],
         persistence=persistence,
         weekly=weekly,
         week_mean=week_mean,
         outcome=outcomes(series, hours),
         fits=0,
     )
-    return corrected(walked, series, model.weather, model.latency_hours)
+    walked = carried(corrected(walked, series, model.weather, model.latency_hours), series, model.latency_hours)
+    return held_in(walked, series, model.latency_hours)
 
 
 def _skill(target: Target, walked: Walk, point: FloatArray, at_hour: int) -> int | None:

@@ -6,7 +6,7 @@ of day. It is learned recursively, within bounds: a meter that stands still or l
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +25,9 @@ PRIOR_HOURS = 3.0
 MIN_SHARE = 0.02
 """Hours in which the model gives less than this share of the peak say nothing about the ratio."""
 MIN_DAYS = 10
+HISTORY_DAYS = 60
+RANGE = replace(Settings(), calibration_days=30)
+"""Errors of plants grow and shrink with the season, faster than those of a whole grid's mix."""
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SOFTENING = 0.03
 """Shares of the peak are stretched like log(x / (1 - x)), where errors at rest, in between and at full power are of one
@@ -45,8 +48,8 @@ class Lessons:
     """Metered over modelled by UTC hour of day, shape (24,), within RATIO_BOUNDS."""
     hours: int
     """How many metered hours it rests on."""
-    weight_by_day: Mapping[int, float]
-    """How much the weather counts against the last metered day; 1: the weather alone."""
+    weights_by_day: Mapping[int, tuple[float, float]]
+    """How much the weather counts against the last metered day, in hours that it says are dark and in others (0..1)."""
     guesses_by_day: Mapping[int, pd.DataFrame]
     """Past hours: `guess`, what would have been forecast so many days before, and `truth`, as shares of the peak."""
     last_day_kw: FloatArray
@@ -56,7 +59,8 @@ class Lessons:
         """Return the corrected power of the hours ahead, the first of which is the first hour of day 1."""
         hour = pd.DatetimeIndex(modelled_kw.index).hour
         corrected = np.clip(modelled_kw.to_numpy(dtype=np.float64) * self.ratio[hour], 0.0, peak_kw)
-        weight = np.array([_of_day(self.weight_by_day, k // 24 + 1, 1.0) for k in range(corrected.size)])
+        by_hour = [_of_day(self.weights_by_day, k // 24 + 1, (1.0, 1.0)) for k in range(corrected.size)]
+        weight = np.where(corrected < DARK_SHARE * peak_kw, *np.array(by_hour).T)
         before = self.last_day_kw[hour]
         weight = np.where(np.isfinite(before), weight, 1.0)
         return np.asarray(weight * corrected + (1.0 - weight) * np.nan_to_num(before), dtype=np.float64)
@@ -93,7 +97,7 @@ def _from_errors(past: pd.DataFrame, first: pd.Timestamp, share: FloatArray, oth
         share: The forecast, shape (24,).
         otherwise: What holds in an hour of day that the meter says nothing of, shape (levels, 24).
     """
-    n_days = min(Settings().calibration_days, -(-(first - past.index[0]) // DAY))
+    n_days = min(HISTORY_DAYS, -(-(first - past.index[0]) // DAY))
     hours = pd.date_range(first - n_days * DAY, periods=24 * n_days, freq="h")
     guess, truth = past.reindex(hours).to_numpy(dtype=np.float64).T.reshape(2, n_days, 24)
     # Only what was known at a forecast may sort its errors: sorted by outcome, one night's stray reading would be all
@@ -114,7 +118,7 @@ def _calibrated(guess: FloatArray, truth: FloatArray, share: FloatArray) -> Floa
     said = _stretched(np.vstack([guess, share]))
     came = np.vstack([_stretched(truth), np.full(24, np.nan)])
     # A day's outcome is known at the next; days ahead are already in the guesses.
-    found = calibrate(24 * np.arange(n_days + 1), said, np.where(np.isfinite(said), came, np.nan), 0, Settings())[-1]
+    found = calibrate(24 * np.arange(n_days + 1), said, np.where(np.isfinite(said), came, np.nan), 0, RANGE)[-1]
     soft = np.exp(found[[QUANTILE_LEVELS.index(level) for level in FORECAST_LEVELS]])
     return np.asarray(((1.0 + SOFTENING) * soft - SOFTENING) / (1.0 + soft), dtype=np.float64)
 
@@ -131,7 +135,7 @@ def _of_day(by_day: Mapping[int, T], day: int, otherwise: T) -> T:
 def nothing_learned() -> Lessons:
     """Return what is known about a plant without a meter."""
     unknown = np.full(24, np.nan)
-    return Lessons(ratio=np.ones(24), hours=0, weight_by_day={}, guesses_by_day={}, last_day_kw=unknown)
+    return Lessons(ratio=np.ones(24), hours=0, weights_by_day={}, guesses_by_day={}, last_day_kw=unknown)
 
 
 def learn(
@@ -149,7 +153,7 @@ def learn(
         return nothing_learned()
     nearest = modelled_kw_by_day[min(modelled_kw_by_day)]
     ratios, hours = _ratios(nearest, metered, peak_kw)
-    weights: dict[int, float] = {}
+    weights: dict[int, tuple[float, float]] = {}
     guesses: dict[int, pd.DataFrame] = {}
     for day, modelled in modelled_kw_by_day.items():
         # Each past hour is corrected by what was known so many days before it, or the errors would flatter.
@@ -161,21 +165,28 @@ def learn(
         table = pd.concat([corrected, repeated, metered], axis=1, keys=["model", "repeated", "truth"]).dropna()
         if len(table) < 24 * MIN_DAYS:
             continue
-        misses = {
-            w: (w * table["model"] + (1.0 - w) * table["repeated"] - table["truth"]).abs().mean() for w in WEIGHTS
-        }
-        weights[day] = min(misses, key=misses.__getitem__)
-        guess = weights[day] * table["model"] + (1.0 - weights[day]) * table["repeated"]
+        dark = (table["model"] < DARK_SHARE * peak_kw).to_numpy()
+        weights[day] = (_best_weight(table[dark]), _best_weight(table[~dark]))
+        weight = np.where(dark, *weights[day])
+        guess = weight * table["model"] + (1.0 - weight) * table["repeated"]
         guesses[day] = pd.DataFrame({"guess": guess, "truth": table["truth"]}) / peak_kw
     last = metered[metered.index > metered.index[-1] - 2 * DAY]
     by_hour = last.groupby(pd.DatetimeIndex(last.index).hour).last().reindex(range(24))
     return Lessons(
         ratio=ratios.iloc[-1].to_numpy(dtype=np.float64),
         hours=hours,
-        weight_by_day=weights,
+        weights_by_day=weights,
         guesses_by_day=guesses,
         last_day_kw=by_hour.to_numpy(dtype=np.float64),
     )
+
+
+def _best_weight(table: pd.DataFrame) -> float:
+    """Return how much the model should count against the day before; 1 where there is nothing to learn from."""
+    if table.empty:
+        return 1.0
+    misses = {w: (w * table["model"] + (1.0 - w) * table["repeated"] - table["truth"]).abs().mean() for w in WEIGHTS}
+    return min(misses, key=misses.__getitem__)
 
 
 def _ratios(modelled: "pd.Series[float]", metered: "pd.Series[float]", peak_kw: float) -> tuple[pd.DataFrame, int]:
