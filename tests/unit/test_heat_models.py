@@ -247,6 +247,17 @@ def test_the_approach_is_learnt_from_hours_in_which_the_setpoint_cannot_be_held(
     assert a1[0] >= 0.0
 
 
+def test_a_setpoint_that_was_stated_too_low_is_not_taken_for_the_air_outside():
+    supplies = SupplyModels([zone()])
+    stated_a0 = supplies.parameters()[1][0]
+    for k in range(24 * 60):
+        outdoor = 8.0 + 5.0 * np.sin(k / 240.0)
+        supplies.observe(k * 60.0, np.array([22.0]), np.array([outdoor]), np.array([40.0]))
+    setpoint, a0, _ = supplies.parameters()
+    assert setpoint[0] == pytest.approx(22.0, abs=0.2)
+    assert a0[0] == stated_a0
+
+
 def test_pue_falls_as_the_load_rises_and_rises_with_the_heat():
     pue = PueModel()
     random = np.random.default_rng(0)

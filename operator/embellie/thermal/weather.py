@@ -112,7 +112,9 @@ class SupplyModels:
         held = known & (np.abs(supply_c - self._said_setpoint) <= 3.0 * _CLEAR_K)
         share = np.where(held, 1.0 - np.exp(-dt / _SETPOINT_S), 0.0)
         self._setpoint = self._setpoint + share * (np.nan_to_num(supply_c) - self._setpoint)
-        clear = known & np.isfinite(outdoor_c) & (supply_c > np.maximum(self._setpoint, self._said_setpoint) + _CLEAR_K)
+        # What stands near the setpoint that was stated is held at one that is a little higher, whatever the weather.
+        above = supply_c > np.maximum(self._setpoint, self._said_setpoint) + _CLEAR_K
+        clear = known & ~held & np.isfinite(outdoor_c) & above
         x = np.stack([np.ones_like(heat_kw), np.nan_to_num(heat_kw) / self._load_kw], axis=-1)
         if clear.any():
             self._fit.update(x, np.nan_to_num(supply_c - outdoor_c), clear.astype(np.float64))
