@@ -59,6 +59,8 @@ def body(content: bytes, status: int = 200, kind: str = "application/json") -> C
         handler.send_response(status)
         handler.send_header("Content-Type", kind)
         handler.send_header("Content-Length", str(len(content)))
+        # Said, so that no second request is sent into a connection that is being closed.
+        handler.send_header("Connection", "close")
         handler.end_headers()
         handler.wfile.write(content)
 
