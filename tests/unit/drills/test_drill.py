@@ -141,14 +141,20 @@ class FullRoom:
         self.back.append(key)
 
 
-def test_a_pause_lasts_four_hours_at_most_and_comes_once_a_day():
+def full_room() -> Any:
+    """A full room that paused its job `j`, which ran on row-a, at 60 s."""
     site = Site(PlantSpec(), [job(work_s=80_000.0)])
     site.advance(0.0)
     site.start(site.waiting["j"], "row-a", 0.0, forced=False)
     site.advance(60.0)
     site.pause("j", 60.0)
     site.advance(600.0)
-    full: Any = FullRoom(site)
+    return FullRoom(site)
+
+
+def test_a_pause_lasts_four_hours_at_most_and_comes_once_a_day():
+    full = full_room()
+    site = full.site
     resume(full, ["j"], 600.0, full)
     resume(full, [], 60.0 + PAUSE_S - 30.0, full)
     assert "j" in site.paused
@@ -160,16 +166,10 @@ def test_a_pause_lasts_four_hours_at_most_and_comes_once_a_day():
 
 
 def test_without_what_bounds_force_a_pause_in_a_full_room_does_not_end():
-    site = Site(PlantSpec(), [job(work_s=80_000.0)])
-    site.advance(0.0)
-    site.start(site.waiting["j"], "row-a", 0.0, forced=False)
-    site.advance(60.0)
-    site.pause("j", 60.0)
-    site.advance(600.0)
-    full: Any = FullRoom(site)
+    full = full_room()
     full.no_forced = True
     resume(full, [], 60.0 + 2.0 * PAUSE_S, full)
-    assert "j" in site.paused
+    assert "j" in full.site.paused
 
 
 def test_an_eviction_without_a_checkpoint_loses_the_work_since_the_last_one():
