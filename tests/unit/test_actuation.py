@@ -122,7 +122,7 @@ class Orders:
 )
 def test_what_gets_no_cell_goes_to_the_grid_zone_of_its_residency(asked: Any, on: Any, placed: dict[str, str]):
     silence, orders = Silence(), Orders()
-    hand = Actuation(releaser=orders, plans=PlanWriter(Cluster()), events=silence)  # type: ignore[arg-type]
+    hand = Actuation(releaser=orders, plans=PlanWriter(Cluster()), events=silence)  # type: ignore[arg-type]  # all that it asks
     made = assembled(view=view(job(**asked), on=on), grid_zones=with_borders(), forecasts=CLEAN_NOW)
     hand.carry_out(decide(made, (), {}, (), 100), made, 2.0)
     (order,) = orders.kept

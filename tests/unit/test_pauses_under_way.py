@@ -160,7 +160,7 @@ def test_a_pause_that_is_over_ends_without_a_place_where_the_api_server_refuses_
     made = assembled(view=seen, policies=(policy(maxPausesPerDay=2),), thermal_zones=(thermal_zone("west-r1"),))
     written, told = Written(), []
     events = SimpleNamespace(record=told.append)
-    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=switch())  # type: ignore[arg-type]
+    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=switch())  # type: ignore[arg-type]  # all that it asks
     for _ in range(2):
         desk.turn(made, seen, (), {}, (), NOW)
     assert written.calls == ["train in west.west-r1", second]

@@ -235,6 +235,7 @@ def _draw_on_site(document: "ForecastDocument", axes: Any, times: list[datetime]
 def _mark_days(axes: Any, times: list[datetime], zone: tzinfo | None) -> None:
     from matplotlib import dates
 
+    # matplotlib.dates has no types.
     axes.xaxis.set_major_locator(dates.DayLocator(tz=zone))  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_formatter(dates.DateFormatter("%a %d %b", tz=zone))  # type: ignore[no-untyped-call]
     axes.xaxis.set_minor_locator(dates.HourLocator(byhour=(6, 12, 18), tz=zone))  # type: ignore[no-untyped-call]

@@ -20,6 +20,7 @@ class Places:
         self._layout = layout
         self._specs = specs
         self._allowed: dict[object, frozenset[str]] = {}
+        self._shelter: dict[object, Mapping[str, str]] = {}
         self._most_demanding: dict[frozenset[str], GridZoneSpec] = {}
         self._most_pods: dict[tuple[frozenset[str], int], int] = {}
         self._contested = self._contested_zones()
@@ -33,16 +34,17 @@ class Places:
 
         They are those of the GridZone that could seat most of it if it were empty, over the borders of cells.
         """
-        residency = record.annotations.get(names.RESIDENCY, "")
-        inside = [zone for zone in sorted(self._specs) if self._inside(zone, residency)]
-        if not inside:
-            return {}
+        key = _asked(record)
+        if key not in self._shelter:
+            residency = record.annotations.get(names.RESIDENCY, "")
+            inside = [zone for zone in sorted(self._specs) if self._inside(zone, residency)]
+            best = max(inside, key=lambda zone: self._most_seats(zone, record), default=None)
+            self._shelter[key] = {} if best is None else self._specs[best].node_selector
+        return self._shelter[key]
 
-        def seats(zone: str) -> int:
-            suitable = self._suitable(self._layout.nodes_of_grid_zone.get(zone, ()), record)
-            return sum(n.gpus // max(1, record.gpus_per_pod) for n in suitable)
-
-        return self._specs[max(inside, key=seats)].node_selector
+    def _most_seats(self, grid_zone: str, record: WorkloadRecord) -> int:
+        suitable = self._suitable(self._layout.nodes_of_grid_zone.get(grid_zone, ()), record)
+        return sum(n.gpus // max(1, record.gpus_per_pod) for n in suitable)
 
     def spec_for(self, allowed: frozenset[str]) -> GridZoneSpec:
         """Return the power figures to plan with: the most demanding of the allowed cells."""
@@ -54,10 +56,9 @@ class Places:
 
     def allowed(self, record: WorkloadRecord) -> frozenset[str]:
         """Return the cells whose border, nodes and taints suit a workload."""
-        residency = record.annotations.get(names.RESIDENCY, "")
-        # Constraints are compared by identity: unconstrained work, the common case, shares one object.
-        key = (id(record.constraints), residency, record.gpus_per_pod)
+        key = _asked(record)
         if key not in self._allowed:
+            residency = record.annotations.get(names.RESIDENCY, "")
             self._allowed[key] = frozenset(
                 c.name
                 for c in self._layout.cells
@@ -94,3 +95,9 @@ class Places:
                 and tolerated(node.taints, record.constraints.tolerations, uses_gpus=record.gpus_per_pod > 0)
             ):
                 yield node
+
+
+def _asked(record: WorkloadRecord) -> tuple[int, str, int]:
+    """Return what tells apart the questions about where work may run."""
+    # Constraints are compared by identity: unconstrained work, the common case, shares one object.
+    return id(record.constraints), record.annotations.get(names.RESIDENCY, ""), record.gpus_per_pod
