@@ -23,7 +23,7 @@ from embellie.control.sensors import Readings
 from embellie.domain.snapshot import Quality, Reading, WorkloadKey
 from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import Role
-from embellie_testbed.views import NOW, assembled, job, nodes, policy, running_pod, thermal_zone, view
+from embellie_testbed.views import NOW, assembled, job, nodes, policy, running_pod, thermal_zone, view, with_borders
 
 INLET = {"name": "inlet", "role": "Inlet", "unit": "Celsius", "query": "inlet"}
 ZONE = thermal_zone(
@@ -99,7 +99,7 @@ def test_an_announced_pause_is_taken_back_when_its_policy_goes_back_to_shadow():
 def test_a_paused_job_that_takes_its_label_off_goes_on():
     train = job(flex="", cell="west.west-r1", checkpoint="takes=5m", paused_at=format_time(NOW))
     made = assembled(view=view(train, on=nodes()), thermal_zones=(ZONE,))
-    assert names(step(made, [train], (), {train.key.uid}, (), NOW).resume) == ["train"]
+    assert [one.record for one in step(made, [train], (), {train.key.uid}, (), NOW).resume] == [train]
 
 
 class Written:
@@ -107,6 +107,7 @@ class Written:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.placements: list[dict[str, str]] = []
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_args: self.calls.append(name) is None
@@ -114,6 +115,7 @@ class Written:
     def release(self, orders: Any) -> list[ReleaseResult]:
         """Let go on what is not confined."""
         self.calls += [f"{order.key.name} in {order.cell}" for order in orders]
+        self.placements += [dict(order.placement_labels) for order in orders]
         outcomes = [Outcome.DENIED if order.placement_labels else Outcome.RELEASED for order in orders]
         return [ReleaseResult(key=o.key, outcome=outcome) for o, outcome in zip(orders, outcomes, strict=True)]
 
@@ -165,6 +167,30 @@ def test_a_pause_that_is_over_ends_without_a_place_where_the_api_server_refuses_
         desk.turn(made, seen, (), {}, (), NOW)
     assert written.calls == ["train in west.west-r1", second]
     assert told[0].reason == "ReleaseFailed"
+
+
+@pytest.mark.parametrize(
+    ("residency", "noted", "labels"),
+    [
+        ("US-CA", "east", {"topology.kubernetes.io/zone": "west"}),
+        ("US-CA", "", {"topology.kubernetes.io/zone": "west"}),
+        ("DE", "west.west-r1", {"embellie.io/residency": "DE"}),
+    ],
+    ids=["noted outside", "noted nowhere", "no zone inside"],
+)
+def test_what_goes_on_after_a_pause_stays_inside_its_border_whatever_place_is_noted_on_it(
+    residency: str, noted: str, labels: dict[str, str]
+):
+    at = format_time(NOW - timedelta(hours=9))
+    train = job(cell=noted, checkpoint="takes=5m", paused_at=at, residency=residency)
+    seen = view(train, on=nodes())
+    borders = {"grid_zones": with_borders(), "thermal_zones": (ZONE,)}
+    made = assembled(view=seen, policies=(policy(maxPausesPerDay=2),), **borders)
+    written = Written()
+    events = SimpleNamespace(record=lambda _event: None)
+    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=switch())  # type: ignore[arg-type]
+    desk.turn(made, seen, (), {}, (), NOW)
+    assert written.placements == [labels]
 
 
 def announced_together(count: int, announce: Any, **others: Any) -> None:

@@ -174,7 +174,7 @@ class Actuation:
         orders = [
             ReleaseOrder(
                 key=d.key,
-                placement_labels=_placement(d, assembly),
+                placement_labels=placement(assembly.subjects[d.key].record, d.cell, assembly),
                 cell=d.cell,
                 reason=str(d.reason),
                 released_at=now,
@@ -262,12 +262,11 @@ def _is_written(record: PlanRecord, known: KnownPlan | None) -> bool:
     return known is not None and (known.state, known.reason) == (record.state, record.reason)
 
 
-def _placement(decision: Decision, assembly: Assembly) -> Mapping[str, str]:
-    """Return the labels that confine a release to its cell; without a cell, to its residency at least."""
-    cell = assembly.cells.get(decision.cell or "")
+def placement(record: WorkloadRecord, cell_name: str | None, assembly: Assembly) -> Mapping[str, str]:
+    """Return the labels that confine a start to its cell; without a cell, to its residency at least."""
+    cell = assembly.cells.get(cell_name or "")
     if cell is not None:
         return cell.placement_labels
-    record = assembly.subjects[decision.key].record
     residency = record.annotations.get(names.RESIDENCY)
     if not residency:
         return {}

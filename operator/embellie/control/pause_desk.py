@@ -18,6 +18,7 @@ from embellie.cluster.records import WorkloadRecord, parse_time
 from embellie.cluster.side_by_side import side_by_side
 from embellie.cluster.store import View
 from embellie.cluster.switch import Switch
+from embellie.control.actuation import placement
 from embellie.control.assemble import Assembly
 from embellie.control.pausing import Pauses, Resumption, because, said, step
 from embellie.control.turn import plain_record
@@ -76,9 +77,7 @@ class PauseDesk:
         pauses = step(assembly, view.workloads, view.pods, wanted, in_flight, now, releases)
         self._write(pauses, told, now)
         resumed = self._resume(pauses.resume, assembly, now)
-        by_key = {record.key: record for record in view.workloads} if resumed else {}
-        records = self._records(pauses, resumed, by_key, known, assembly, told)
-        return records, [by_key[r.key] for r in resumed], pauses.under_way
+        return self._records(pauses, resumed, known, assembly, told), [r.record for r in resumed], pauses.under_way
 
     def _write(self, pauses: Pauses, told: Mapping[str, str], now: datetime) -> None:
         """Suspend, announce and take back, and tell of what was written."""
@@ -115,33 +114,33 @@ class PauseDesk:
 
     def _resume(self, resumptions: Sequence[Resumption], assembly: Assembly, now: datetime) -> list[Resumption]:
         """Let them go on in the cells that they ran in, whose heat was asked; without a place rather than never."""
-        cells = {
-            r.key: None if r.may_roam and r.key in self._denied else assembly.cells.get(r.cell) for r in resumptions
-        }
+        places = [(r.record, "" if r.may_roam and r.record.key in self._denied else r.cell) for r in resumptions]
         orders = [
             ReleaseOrder(
-                key=key,
-                placement_labels={} if cell is None else cell.placement_labels,
-                cell=None if cell is None else cell.name,
+                key=record.key,
+                placement_labels=placement(record, cell, assembly),
+                cell=cell if cell in assembly.cells else None,
                 reason=Reason.COOLED,
                 released_at=now,
+                decided_on=record,
             )
-            for key, cell in cells.items()
+            for record, cell in places
         ]
         results = self._releaser.release(orders)
         done = []
         self._denied = {result.key for result in results if result.outcome is Outcome.DENIED}
         for resumption, result in zip(resumptions, results, strict=True):
+            key = resumption.record.key
             if result.outcome is Outcome.RELEASED:
                 done.append(resumption)
-                self._events.record(catalogue.released(resumption.key, Reason.COOLED, _goes_on(resumption)))
+                self._events.record(catalogue.released(key, Reason.COOLED, _goes_on(resumption)))
             elif result.outcome not in (Outcome.GONE, Outcome.REPLACED, Outcome.ALREADY_RELEASED):
                 if result.outcome is Outcome.DENIED:
-                    self._events.record(catalogue.release_failed(resumption.key, result.message))
+                    self._events.record(catalogue.release_failed(key, result.message))
                 logger.warning(
                     "%s/%s could not be resumed: %s %s",
-                    resumption.key.namespace,
-                    resumption.key.name,
+                    key.namespace,
+                    key.name,
                     result.outcome,
                     result.message,
                 )
@@ -151,7 +150,6 @@ class PauseDesk:
         self,
         pauses: Pauses,
         resumed: Sequence[Resumption],
-        by_key: Mapping[WorkloadKey, WorkloadRecord],
         known: Mapping[str, KnownPlan],
         assembly: Assembly,
         why: Mapping[str, str],
@@ -162,7 +160,7 @@ class PauseDesk:
             words = said(record, assembly, why.get(record.key.uid, ""))
             found.append(plain_record(record, before, State.PAUSED, Reason.HEAT_PAUSE, words))
         for resumption in resumed:
-            record = by_key[resumption.key]
+            record = resumption.record
             before = known.get(record.key.uid) or _unplanned(record, assembly)
             found.append(plain_record(record, before, State.RELEASED, Reason.COOLED, _goes_on(resumption)))
         return found

@@ -61,8 +61,9 @@ class Suspension:
 class Resumption:
     """Let a paused Job go on, where it ran."""
 
-    key: WorkloadKey
+    record: WorkloadRecord
     cell: str
+    """Empty where what is noted lies outside of its border."""
     why: str
     may_roam: bool
     """Whether it may go on elsewhere rather than not at all: its pause is over, and it is bound to no border."""
@@ -298,9 +299,12 @@ def _resumption(
     why = _why_it_goes_on(record, assembly, rises, wanted, now)
     if not why:
         return None
-    bound = pause_bound(record, assembly)
-    may_roam = (bound is None or now >= bound) and not record.annotations.get(names.RESIDENCY)
-    return Resumption(key=record.key, cell=record.annotations.get(names.CELL, ""), why=why, may_roam=may_roam)
+    bound, bordered = pause_bound(record, assembly), bool(record.annotations.get(names.RESIDENCY))
+    cell = record.annotations.get(names.CELL, "")
+    # Its residency may have been edited since, or somebody may have written the note.
+    inside = not bordered or cell in assembly.places.allowed(record)
+    may_roam = (bound is None or now >= bound) and not bordered
+    return Resumption(record=record, cell=cell if inside else "", why=why, may_roam=may_roam)
 
 
 def _why_it_goes_on(record: WorkloadRecord, assembly: Assembly, rises: Rises, wanted: bool, now: datetime) -> str:

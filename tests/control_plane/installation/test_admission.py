@@ -325,6 +325,33 @@ def test_a_marker_that_is_added_later_is_taken_off(switched_on: None, kube: Kube
     assert not marked(kube.json_patch(path_of(stored), [add]))
 
 
+OUR_NOTES = ("cell", "go", "pause-by", "paused-at", "released-at", "release-reason")
+
+
+@pytest.mark.parametrize("kind", ["Job", "Pod"])
+def test_new_work_loses_our_notes_that_its_manifest_carries(
+    switched_on: None, kube: KubeClient, namespace: str, kind: str
+) -> None:
+    copied = {f"embellie.io/{note}": "2026-01-02T03:04:05Z" for note in OUR_NOTES}
+    obj = workload(kind, annotations={**copied, names.RESIDENCY: "FR", "note": "mine"})
+    assert created(kube, namespace, obj)["metadata"]["annotations"] == {names.RESIDENCY: "FR", "note": "mine"}
+    only_ours = created(kube, namespace, workload(kind, annotations=copied))
+    assert held(only_ours)
+    assert not only_ours["metadata"].get("annotations")
+
+
+def test_nobody_but_us_notes_on_held_work_that_it_was_paused_or_where_it_runs(
+    switched_on: None, kube: KubeClient, namespace: str
+) -> None:
+    job = kube.create(collection(workload("Job"), namespace), workload("Job", name="mine"))
+    notes = {f"embellie.io/{note}": "x" for note in OUR_NOTES}
+    changed = kube.json_patch(path_of(job), [{"op": "add", "path": "/metadata/annotations", "value": notes}])
+    kept = {f"embellie.io/{note}" for note in ("go", "released-at", "release-reason")}
+    assert set(changed["metadata"]["annotations"]) == kept, "who starts it with rights of their own says so"
+    unlabelled = created(kube, namespace, workload("Job", flex=None, annotations=notes))
+    assert unlabelled["metadata"]["annotations"] == notes, "work that did not opt in is never touched"
+
+
 def test_no_policy_of_ours_can_refuse_anybodys_work(kube: KubeClient) -> None:
     root = "/apis/admissionregistration.k8s.io/v1"
     found = {}
@@ -332,7 +359,7 @@ def test_no_policy_of_ours_can_refuse_anybodys_work(kube: KubeClient) -> None:
         for policy in kube.list_all(f"{root}/{plural}"):
             found[policy["metadata"]["name"]] = policy["spec"]["failurePolicy"]
     ours = {name: policy for name, policy in found.items() if name.startswith("embellie-")}
-    names = ("anchor", "hold-jobs", "hold-pods", "marker", "fence", "fence-nodes")
+    names = ("anchor", "hold-jobs", "hold-pods", "marker", "notes", "fence", "fence-metadata", "fence-nodes")
     assert ours == {f"embellie-{name}": "Ignore" for name in names}
     for plural in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"):
         assert list(kube.list_all(f"{root}/{plural}")) == []

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What our own ServiceAccounts may do to workloads, with RBAC out of the way: only the fence stands between."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fenced_workloads import BOTH_TERM, MARKER, OURS, USER_TERM, ZONE_TERM, Json, add, denied, path_of, remove, spec_of
+from stamping_webhook import stamping
 
 from embellie.cluster.client import ApiError, KubeClient, object_path
 from embellie.cluster.patches import release_patch_job, release_patch_pod
 from embellie.domain import names
 from embellie.domain.clock import SystemClock
+from embellie_testbed.controlplane import ControlPlane
 from embellie_testbed.processes import until
 
 pytestmark = pytest.mark.control_plane
@@ -98,16 +101,58 @@ def test_a_job_that_lost_all_labels_but_the_marker_is_released(
     assert names.HELD_LABEL not in released["metadata"]["labels"]
 
 
+@pytest.fixture
+def stamping_webhook(control_plane: ControlPlane, kube: KubeClient, workloads: dict[str, Json]) -> Iterator[None]:
+    """A customer's webhook writes on whatever is changed."""
+    with stamping(control_plane):
+        path = path_of(workloads["Pod free"])
+        touch = [add("/metadata/annotations/touched", "by-its-user")]
+        until(lambda: kube.json_patch(path, touch)["metadata"]["labels"]["team"] == "stamped", "nobody stamps", 15.0)
+        yield
+
+
+@pytest.mark.parametrize("account", OURS)
+@pytest.mark.parametrize("kind", ["Job", "Pod"])
+def test_a_release_passes_where_a_webhook_labels_and_annotates_whatever_is_changed(
+    accounts: dict[str, KubeClient],
+    workloads: dict[str, Json],
+    kube: KubeClient,
+    stamping_webhook: None,
+    kind: str,
+    account: str,
+) -> None:
+    obj = workloads[f"{kind} held"]
+    settle(kube, obj)
+    operations = RELEASE[kind](kube.get(path_of(obj)), {"zone": "west"}, SystemClock().now(), "BestNow", "west")
+    released = accounts[account].json_patch(path_of(obj), operations)["metadata"]
+    assert names.HELD_LABEL not in released["labels"]
+    assert (released["labels"]["team"], released["annotations"]["example.com/seen"]) == ("stamped", "stamped")
+
+
+PUT_BACK = [
+    [add("/metadata/labels/team", "b")],
+    [add("/metadata/labels/new", "label")],
+    [add("/metadata/labels/app", "train")],
+    [add("/metadata/annotations/note", "ours"), add("/metadata/labels/a~1b", "c")],
+    [add("/metadata/annotations/embellie.io.evil~1x", "y")],
+]
+
+
+@pytest.mark.parametrize("kind", ["Job", "Pod"])
+@pytest.mark.parametrize("operations", PUT_BACK, ids=lambda value: str(value)[:60])
+def test_what_we_write_into_others_labels_and_annotations_is_put_back(
+    accounts: dict[str, KubeClient], workloads: dict[str, Json], kind: str, operations: list[Json]
+) -> None:
+    before = workloads[f"{kind} held"]["metadata"]
+    after = accounts["operator"].json_patch(path_of(workloads[f"{kind} held"]), operations)["metadata"]
+    assert (after["labels"], after["annotations"]) == (before["labels"], before["annotations"])
+
+
 METADATA = [
-    ([add("/metadata/labels/team", "b")], "no other label"),
-    ([add("/metadata/labels/new", "label")], "no other label"),
-    ([add("/metadata/labels/app", "train")], "no other label"),
     ([remove("/metadata/labels/team")], "no other label"),
     ([remove("/metadata/labels/embellie.io~1flex")], "no other label"),
     ([add(MARKER, "false")], "no other label"),
     ([remove("/metadata/labels")], "no other label"),
-    ([add("/metadata/annotations/note", "ours")], "annotations that start with"),
-    ([add("/metadata/annotations/embellie.io.evil~1x", "y")], "annotations that start with"),
     ([remove("/metadata/annotations/note")], "annotations that start with"),
     ([remove("/metadata/annotations")], "annotations that start with"),
     ([remove("/metadata/finalizers")], "finalizers"),

@@ -34,3 +34,12 @@ spec:
     namespace: {{ .root.Release.Namespace }}
     parameterNotFoundAction: Allow
 {{- end -}}
+
+{{/* Our own ServiceAccounts, as a list in CEL. */}}
+{{- define "embellie.ourAccounts" -}}
+[
+  {{- range list "operator" "watchdog" }}
+  'system:serviceaccount:{{ $.Release.Namespace }}:{{ include "embellie.name" $ }}-{{ . }}',
+  {{- end }}
+]
+{{- end -}}
