@@ -95,12 +95,25 @@ def test_a_running_job_that_was_told_to_write_its_checkpoint_says_by_when() -> N
     )
 
 
-@pytest.mark.parametrize(("stated", "wrong"), [("7 bananas", True), ("-1h", True), ("", True), ("9h30m", False)])
-def test_a_stated_duration_that_is_none_is_told_with_how_to_write_it(stated: str, wrong: bool) -> None:
-    why = say(plan(), job(held=True, annotations={names.DURATION: stated}))[1]
-    told = f"Its annotation embellie.io/duration is not used: {stated!r} is not a duration; write it with d, h, m and s"
-    assert (told in why) is wrong
-    assert why.startswith("Why: Cleaner hours come tonight. (CleanerWindow)")
+def test_what_cannot_be_used_is_told_once_also_where_a_limit_holds() -> None:
+    unread = "annotation embellie.io/deadline: 'tomorrow' is not an instant with a time zone"
+    ready = {"type": "Ready", "status": "False", "reason": "InvalidAnnotation", "message": unread}
+    limited = plan(State.HELD_BY_LIMIT, Reason.HEAT_LIMIT, message="It is hot.", conditions=[ready])
+    assert say(limited, job(held=True))[1] == f"Why: It is hot. (HeatLimit) To mend: {unread}."
+    told = plan(message=f"It starts at once: {unread}.", conditions=[ready])
+    assert say(told, job(held=True))[1].count("tomorrow") == 1
+    fine = plan(conditions=[{**ready, "reason": "Planned", "message": "The plan is current."}])
+    assert say(fine, job(held=True))[1] == "Why: Cleaner hours come tonight. (CleanerWindow)"
+
+
+def test_a_quota_that_pods_we_hold_count_in_is_not_said_to_be_none_of_our_doing() -> None:
+    work = job(suspend=False, flex="rigid")
+    for held_pods, said in ((3, "Embellie holds 3 pods here, which count in quotas"), (0, "None of this is Embellie")):
+        last = explain(None, work, [], [QUOTA], now=NOW, zone=UTC, held_pods=held_pods)[-1]
+        assert "exceeded quota: gpus" in last
+        assert said in last
+    blocked = explain(None, work, [pending("no node matched")], [], now=NOW, zone=UTC, held_pods=3)[-1]
+    assert "None of this is Embellie's doing" in blocked, "a node's room is not in a quota"
 
 
 QUOTA = {"message": 'pods "x" is forbidden: exceeded quota: gpus, requested: 8', "lastTimestamp": at(-1)}
@@ -345,6 +358,22 @@ def test_release_without_all_does_nothing_and_says_so() -> None:
     result = CliRunner().invoke(cli, ["release"])
     assert result.exit_code == 2
     assert "--all" in result.output
+
+
+@pytest.mark.parametrize("forbidden", ["jobs", "pods"])
+def test_release_all_refuses_at_once_who_may_not_release(forbidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Api:
+        def list(self, _path: str, **_selector: str) -> list[Any]:
+            return []
+
+        def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+            assert path.endswith("/selfsubjectaccessreviews"), "nothing else is written"
+            return {"status": {"allowed": body["spec"]["resourceAttributes"]["resource"] != forbidden}}
+
+    monkeypatch.setattr("embellie.cli.session.connect", lambda *_: Api())
+    result = CliRunner().invoke(cli, ["release", "--all"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: you may not patch {forbidden} in all namespaces")
 
 
 def test_a_missing_kubeconfig_is_a_sentence_and_no_traceback() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from embellie.cli.waits import other_waits
 from embellie.cli.words import clock_time, grams, in_time, one_line
 from embellie.domain import names
-from embellie.domain.durations import parse_duration
 from embellie.domain.reasons import Reason, State
 from embellie.watchdog.api import parse_time
 
@@ -32,6 +31,8 @@ class Case:
     events: tuple[Raw, ...]
     now: datetime
     zone: tzinfo | None
+    held_pods: int
+    """Pods that we hold in its namespace."""
 
     @property
     def meta(self) -> Raw:
@@ -89,9 +90,14 @@ def explain(
     *,
     now: datetime,
     zone: tzinfo | None = UTC,
+    held_pods: int = 0,
 ) -> list[str]:
-    """Return at most six lines that say where the workload stands, why, until when, and how to start it now."""
-    case = Case(plan=plan, workload=workload, pods=tuple(pods), events=tuple(events), now=now, zone=zone)
+    """Return at most six lines that say where the workload stands, why, until when, and how to start it now.
+
+    `held_pods` are those that we hold in its namespace: they count in its quotas.
+    """
+    pods, events = tuple(pods), tuple(events)
+    case = Case(plan=plan, workload=workload, pods=pods, events=events, now=now, zone=zone, held_pods=held_pods)
     waits = other_waits(case.workload, case.pods, case.events, case.status.get("waitsOn") or (), held=case.held)
     if case.held:
         lines = _held(case)
@@ -102,11 +108,16 @@ def explain(
     lines = [*_not_held(case), *_announced(case)]
     if not waits:
         return lines
-    return [*lines, f"It waits for: {_listed(waits, 500)}{_whose(case)}"]
+    return [*lines, f"It waits for: {_listed(waits, 500)}{_whose(case, waits)}"]
 
 
-def _whose(case: Case) -> str:
-    """Say whether the wait may be our doing: what we let start may run only where we said."""
+def _whose(case: Case, waits: Iterable[str]) -> str:
+    """Say whether the wait may be our doing: held pods take quota, and what we let start may run only where we said."""
+    if case.held_pods and any(wait.startswith("quota: ") for wait in waits):
+        many = f"{case.held_pods} pods" if case.held_pods > 1 else "a pod"
+        return (
+            f" Embellie holds {many} here, which count in quotas: kubectl embellie plan -n {case.meta.get('namespace')}"
+        )
     if case.status.get("reason") == Reason.RESIDENCY_UNSATISFIED or case.of_a_job:
         return ""
     released = case.annotation(names.RELEASED_AT)
@@ -148,19 +159,15 @@ def _state_line(case: Case, text: str) -> str:
 
 def _why(case: Case) -> str:
     reason = str(case.status.get("reason") or "no reason recorded")
-    message = one_line(str(case.status.get("message") or ""))
-    return (f"Why: {message} ({reason})" if message else f"Why: {reason}") + _not_used(case)
+    message = str(case.status.get("message") or "")
+    return (f"Why: {one_line(message)} ({reason})" if message else f"Why: {reason}") + _not_used(case, message)
 
 
-def _not_used(case: Case) -> str:
-    """Say that a stated duration is none: the policy's assumption, usually far longer, counts instead."""
-    stated = (case.meta.get("annotations") or {}).get(names.DURATION)
-    try:
-        if stated is not None:
-            parse_duration(str(stated))
-    except ValueError as error:
-        return f" Its annotation {names.DURATION} is not used: {one_line(str(error))}."
-    return ""
+def _not_used(case: Case, message: str) -> str:
+    """Say what its user wrote that cannot be used, where the reason does not: a limit may hold it all the same."""
+    ready: Raw = next((c for c in case.status.get("conditions") or () if c.get("type") == "Ready"), {})
+    problems = str(ready.get("message") or "") if ready.get("reason") == "InvalidAnnotation" else ""
+    return f" To mend: {one_line(problems, 500)}." if problems and problems not in message else ""
 
 
 def _window(case: Case) -> list[str]:

@@ -9,6 +9,7 @@ import click
 from embellie.cli.session import Where, cluster_options
 from embellie.cli.values import FiniteRange
 from embellie.watchdog import commands
+from embellie.watchdog.api import Api, ApiError
 from embellie.watchdog.log import silence
 from embellie.watchdog.release import Held
 from embellie.watchdog.sweep import list_held
@@ -35,7 +36,14 @@ def release(
         raise click.UsageError("releases everything that is held; say so with --all, or use: embellie go job/NAME")
     silence()
     api = where.api()
-    list_held(api)  # whoever may not even see what is held is told so at once, before anything is switched off
+    # Whoever may not see or release what is held is told so at once, before anything is switched off.
+    list_held(api)
+    for group, plural in (("batch", "jobs"), ("", "pods")):
+        if not _may_patch(api, group, plural):
+            raise click.ClickException(
+                f"you may not patch {plural} in all namespaces, so nothing is switched off or released; "
+                "where you may, release one by one: kubectl embellie go job/NAME -n NAMESPACE"
+            )
     fault = commands.switch_off(api, install_namespace, install_name, lock=lock, until=time.monotonic() + 5.0)
     if fault:
         click.echo(f"warning: holding could not be switched off ({fault}); new work may still be held", err=True)
@@ -61,3 +69,17 @@ def release(
     if not progress.clean:
         why = "; ".join(progress.failures) or "new work was held meanwhile, or the time was up"
         raise click.ClickException(f"{progress.left} still held: {why}")
+
+
+def _may_patch(api: Api, group: str, plural: str) -> bool:
+    """Ask the API server whether the caller may change objects of a kind everywhere; True where it does not tell."""
+    attributes = {"verb": "patch", "group": group, "resource": plural}
+    kind = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+    try:
+        answer = api.create(
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            {**kind, "spec": {"resourceAttributes": attributes}},
+        )
+    except ApiError:
+        return True
+    return (answer.get("status") or {}).get("allowed") is not False

@@ -7,10 +7,11 @@ import click
 
 from embellie.cli.explain import explain
 from embellie.cli.session import Where, cluster_options, parse_target, read_plan, read_workload
+from embellie.domain import names
 from embellie.domain.clock import parse_clock
 from embellie.watchdog.api import Api, ApiError, Object, namespaced
 
-MOST_PODS = 500
+MOST = 500
 
 
 @click.command()
@@ -31,6 +32,7 @@ def why(where: Where, target: str, utc: bool, clock: str) -> None:
         _events(api, workload),
         now=parse_clock(clock).now(),
         zone=UTC if utc else None,
+        held_pods=len(_listed(api, workload, "pods", labelSelector=f"{names.HELD_LABEL}=true")),
     )
     for line in lines:
         click.echo(line)
@@ -51,22 +53,19 @@ def _pods(api: Api, workload: Object) -> list[Object]:
     if workload["kind"] == "Pod":
         return [workload]
     uid = workload["metadata"]["uid"]
-    path = namespaced("api/v1", workload["metadata"]["namespace"], "pods")
-    try:
-        answer = api.get(path, labelSelector=f"batch.kubernetes.io/controller-uid={uid}", limit=str(MOST_PODS))
-    except ApiError as error:
-        if error.status != 403:
-            raise
-        return []
-    return list(answer.get("items") or ())
+    return _listed(api, workload, "pods", labelSelector=f"batch.kubernetes.io/controller-uid={uid}")
 
 
 def _events(api: Api, workload: Object) -> list[Object]:
     """Return the events about the workload, in which a refused quota shows."""
-    path = namespaced("api/v1", workload["metadata"]["namespace"], "events")
-    selector = f"involvedObject.uid={workload['metadata']['uid']}"
+    return _listed(api, workload, "events", fieldSelector=f"involvedObject.uid={workload['metadata']['uid']}")
+
+
+def _listed(api: Api, workload: Object, plural: str, **selector: str) -> list[Object]:
+    """Return some of what is in the workload's namespace; nothing where the caller may not read it."""
+    path = namespaced("api/v1", workload["metadata"]["namespace"], plural)
     try:
-        answer = api.get(path, fieldSelector=selector, limit=str(MOST_PODS))
+        answer = api.get(path, **selector, limit=str(MOST))
     except ApiError as error:
         if error.status != 403:
             raise

@@ -203,7 +203,9 @@ class LedgerReader(_Opened):
     def __init__(self, path: Path) -> None:
         """Open the ledger at `path`; raises LedgerError where there is none, or a newer version wrote it."""
         if not path.is_file():
-            raise LedgerError(f"there is no ledger at {path}; name the operator's file (--ledger-path of the operator)")
+            raise LedgerError(
+                f"there is no ledger at {path}; name it with --ledger (the operator's: its --ledger-path)"
+            )
         self._path = path
         self._engine = schema.reading_engine(path)
         with _opening(self._engine, path):
