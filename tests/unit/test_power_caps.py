@@ -131,3 +131,26 @@ def test_a_cap_that_a_webhook_refuses_keeps_no_other_node_uncapped(status: int, 
     assert [path.rpartition("/")[2] for path in server.caps] == capped
     made.turn({}, NOW)
     assert not server.caps
+
+
+def test_a_hundred_caps_that_a_webhook_refuses_keep_the_later_nodes_uncapped_for_a_few_turns_at_most():
+    server = Server()
+    server.guarded = ("x", ApiError(403, "Error", "not this node"))
+    made = PowerCaps(server)  # type: ignore[arg-type]  # all that it asks
+    wanted = dict.fromkeys([*(f"a-{i}-x" for i in range(100)), "z"], cap())
+    for _ in range(3):
+        made.turn(wanted, NOW)
+    assert [path.rpartition("/")[2] for path in server.caps] == ["z"]
+    server.guarded = None
+    for _ in range(3):
+        made.turn(wanted, NOW)
+    assert len(server.caps) == 101
+
+
+def test_a_node_whose_cap_gets_no_answer_comes_last_in_the_next_turn():
+    server = Server()
+    server.guarded = ("/a", ApiError(500, "InternalError", "failed calling webhook"))
+    made = PowerCaps(server)  # type: ignore[arg-type]  # all that it asks
+    for _ in range(2):
+        made.turn(dict.fromkeys("abc", cap()), NOW)
+    assert [path.rpartition("/")[2] for path in server.caps] == ["b", "c"]

@@ -45,6 +45,8 @@ class PowerCaps:
         self._known: dict[str, Cap] | None = None
         """Ours as they were last read or written, by node; None before the first list."""
         self._others: frozenset[str] = frozenset()
+        self._refused: set[str] = set()
+        """Nodes whose last write was refused: they come after all others, which must not wait for them."""
         self._trouble = ""
         self._denied = False
         """Whether there is no right, or no such kind: nothing of ours can be there."""
@@ -99,19 +101,25 @@ class PowerCaps:
             for node, cap in wanted.items()
             if node not in self._others and ((before := known.get(node)) is None or _is_due(before, cap, now))
         ]
+        todo = sorted([*gone, *due], key=lambda one: one[0] in self._refused)
+        self._refused.intersection_update(node for node, _ in todo)
         refused: ApiError | None = None
-        for node, cap in [*gone, *due][:_WRITES]:
+        for node, cap in todo[:_WRITES]:
             path = object_path(names.API_VERSION, PLURAL, node)
             try:
                 if cap is None:
                     self._client.delete(path)
-                    del known[node]
-                    continue
-                self._client.apply(path, _body(node, cap))
+                else:
+                    self._client.apply(path, _body(node, cap))
             except ApiError as error:
+                self._refused.add(node)
                 if error.unreachable:
                     raise  # nobody answers, and the others would wait as long
                 refused = error
+                continue
+            self._refused.discard(node)
+            if cap is None:
+                del known[node]
                 continue
             if node not in known:
                 logger.info("GPUs of %s are capped at %d W: %s", node, cap.cap_w, cap.reason)
