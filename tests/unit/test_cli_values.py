@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What verbs take: numbers that are some, and files that can be written, else a sentence before any work."""
+"""What verbs take: numbers that are some, and files and outputs that can be written, else a sentence."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +92,17 @@ def test_a_folder_that_may_not_be_written_is_told_before_any_work(
     done = CliRunner().invoke(cli, ["plan", "bench", "--json", str(tmp_path / "out.json")])
     assert done.exit_code == 2
     assert f"you may not write in {tmp_path}" in done.output
+
+
+@pytest.mark.parametrize(
+    ("full", "said"), [(True, "Error: the output could not be written: No space left on device\n"), (False, "")]
+)
+def test_an_output_that_takes_nothing_more_ends_without_a_traceback(full: bool, said: str) -> None:
+    reader, output = os.pipe()
+    os.close(reader)
+    if full:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), output)
+    command = [sys.executable, "-c", "from embellie.cli.main import main; main()", "version"]
+    done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(output)
+    assert (done.returncode, done.stderr) == (1, said)

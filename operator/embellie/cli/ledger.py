@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from embellie.cli.values import NewFile
+from embellie.cli.values import NewFile, written
 from embellie.ledger import Kind, LedgerError, LedgerReader, Verification, read_export, verify, write_export
 
 DEFAULT = "/var/lib/embellie/ledger/ledger.sqlite"
@@ -43,16 +43,11 @@ def export(out: Path | None, ledger: Path) -> None:
             if out is None:
                 write_export(reader.entries(), sys.stdout)
                 return
-            with out.open("w", encoding="utf-8") as file:
+            with written(out), out.open("w", encoding="utf-8") as file:
                 count = write_export(reader.entries(), file)
             click.echo(f"{_count(count, 'record')} written to {out}; the head is {reader.head}")
     except LedgerError as error:
         raise click.ClickException(str(error)) from error
-    except BrokenPipeError:
-        # Whoever read it has had enough.
-        sys.stderr.close()
-    except OSError as error:
-        raise click.ClickException(f"the export cannot be written to {out}: {error.strerror}") from error
 
 
 @ledger_group.command(name="verify")

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `embellie`; installed as `kubectl-embellie` it is the plugin `kubectl embellie`."""
 
+import errno
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -26,6 +28,8 @@ VERBS = {
     "replay": "embellie.cli.replay:replay",
 }
 """Where each verb lies. It is loaded when it is asked for: `why` needs no database, and half the time without one."""
+
+_OUTPUT_ENDS = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 class Verbs(ReadableGroup):
@@ -59,7 +63,20 @@ def version() -> None:
 def main() -> None:
     """Run the command under the name that it was called by."""
     as_plugin = Path(sys.argv[0]).name.startswith("kubectl-")
-    cli(prog_name="kubectl embellie" if as_plugin else "embellie")
+    try:
+        try:
+            cli(prog_name="kubectl embellie" if as_plugin else "embellie")
+        finally:
+            if sys.stdout:  # None where the caller closed it
+                sys.stdout.flush()
+    except OSError as error:
+        # A file that cannot be written is named where it is written: this is the output, full or closed at its end.
+        if error.errno not in _OUTPUT_ENDS:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries once more as it goes
+        if error.errno != errno.EPIPE:
+            click.echo(f"Error: the output could not be written: {error.strerror}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ def _readable(command: Callable[[], None]) -> None:
     """Run; a file that cannot be used ends in a sentence."""
     try:
         command()
+    except BrokenPipeError:
+        raise  # no file of theirs: whoever read the output has had enough
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
