@@ -136,3 +136,8 @@ def test_the_longer_work_has_waited_the_less_is_kept_of_what_is_left() -> None:
     waited = held("j", hours=2.0)
     waited = replace(waited, created_at=NOW - timedelta(hours=20), latest_start=NOW + 4 * HOUR)
     assert names(site(waited)) == []
+
+
+def test_work_past_its_bound_that_can_start_at_once_does_not_go_last():
+    overdue, due = held("a", gpus=4, slack_h=-1.0), held("b", slack_h=2.0)
+    assert names(site(overdue, due)) == ["a", "b"]

@@ -114,6 +114,20 @@ def test_a_machine_without_fan_speeds_or_utilisation_is_fitted_without_them(tmp_
     assert figures(tmp_path, some)["node_power_rmse_w"] < 15.0
 
 
+def test_a_node_without_fan_speeds_says_what_that_costs_and_files_are_named_that_count_as_one_machine(tmp_path):
+    one, two = samples(tmp_path / "one.csv", node=True), samples(tmp_path / "two.csv", node=True, runs=3)
+    rows = pd.read_csv(one)
+    full = tmp_path / "full.csv"
+    known = {"fan_sys_avg_rpm": 8000.0, "gpu0_util_pct": 50.0}
+    rows.assign(**known).to_csv(full, index=False)
+    assert "node power is fitted without gpuN_util_pct: " in fit(one)[1]
+    lacks, taken = "node power is fitted without fan_sys_avg_rpm: where", "one.csv, two.csv are taken to be of one"
+    for arguments, says in (([one], lacks), ([full, "--test", two], lacks), ([one, two], taken)):
+        assert says in fit(*arguments)[1]
+    assert "fitted without" not in fit(full)[1]
+    assert "taken to be of one" not in fit(one, "--test", two)[1], "what is predicted may be another's"
+
+
 def test_hours_may_be_written_with_their_offset(tmp_path):
     local = hourly(tmp_path / "server.csv", hours=1900)
     found = figures(tmp_path, local)

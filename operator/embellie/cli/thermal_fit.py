@@ -18,6 +18,8 @@ MISS_RATES = (0.05, 0.01)
 FOLDS = 5
 LEAST_SPAN = 0.1
 """Powers that differ by less than this share of the highest teach no thermal resistance."""
+FAN_SPEED, BUSY = "fan_sys_avg_rpm", "gpuN_util_pct"
+"""Columns that the law of node power can do without."""
 NEW_SERVER_ROWS = 48
 """Rows of a server that was never fitted that are learnt before any is scored."""
 
@@ -120,14 +122,19 @@ def _machine(fit: Sequence[Run], test: Sequence[Run], outcome: Outcome, floor_c:
     scores = [_die_errors(models, [run]) for run, models in crossed]
     models = DieModels(STEP_S)
     models.fit(dies)
-    if not all("fan_sys_avg_rpm" in run.rows for run in test if run.schema is Schema.NODE):
-        fit = [replace(run, rows=run.rows.drop(columns="fan_sys_avg_rpm", errors="ignore")) for run in fit]
+    without = _missing([run for run in (*fit, *test) if run.schema is Schema.NODE])
+    if FAN_SPEED in without:
+        fit = [replace(run, rows=run.rows.drop(columns=FAN_SPEED, errors="ignore")) for run in fit]
     law = _node_law(fit)
     outcome.parameters["die"] = models.as_json()
     steady = _steady(dies)
     if steady:
         outcome.parameters["power_hardly_moved"] = steady
+    sources = sorted({run.source for run in fit})
+    if len(sources) > 1:
+        outcome.parameters["fitted_as_one_machine"] = sources
     if law is not None:
+        outcome.parameters["node_power_without"] = without
         outcome.parameters["node_power"] = {name: round(getattr(law, name), 3) for name in law.__slots__}
     if test:
         judged, warm = [(run, models, law) for run in test], [e for e in scores if e is not None]
@@ -206,12 +213,19 @@ def _left_out(runs: Sequence[Run]) -> Iterable[tuple[Run, DieModels]]:
     return [(run, found[run.name]) for run in runs if run.name in found]
 
 
+def _missing(runs: Sequence[Run]) -> list[str]:
+    """Return the columns that the law of node power could use and that some run lacks."""
+    busy = all(any(f"gpu{i}_util_pct" in run.rows for i in run.gpus) for run in runs)
+    known = {FAN_SPEED: all(FAN_SPEED in run.rows for run in runs), BUSY: busy}
+    return [column for column, everywhere in known.items() if not everywhere]
+
+
 def _node_table(run: Run) -> tuple[FloatArray, FloatArray | None, FloatArray | None, FloatArray]:
     rows = run.rows
     busy = [f"gpu{i}_util_pct" for i in run.gpus if f"gpu{i}_util_pct" in rows]
     return (
         rows[[f"gpu{i}_power_w" for i in run.gpus]].sum(axis=1).to_numpy(),
-        rows["fan_sys_avg_rpm"].to_numpy() if "fan_sys_avg_rpm" in rows else None,
+        rows[FAN_SPEED].to_numpy() if FAN_SPEED in rows else None,
         (rows[busy].mean(axis=1) / 100.0).to_numpy() if busy else None,
         rows["dcmi_power_w"].to_numpy(),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from embellie.cli.thermal_data import DataError, Loaded, Run, Schema, load
-from embellie.cli.thermal_fit import Outcome, evaluate
+from embellie.cli.thermal_fit import BUSY, FAN_SPEED, Outcome, evaluate
 from embellie.cli.thermal_learnt import learnt
 from embellie.cli.values import written
 from embellie.domain.forecast import FloatArray
@@ -21,6 +21,11 @@ _SCHEMAS = {
     str(Schema.HOURLY): "hourly averages of servers",
     "zone": "a thermal zone's past in Prometheus",
 }
+_COSTS = {
+    FAN_SPEED: "where fans run at other speeds it may be off by all that they draw, a kilowatt and more on eight GPUs",
+    BUSY: "what a host draws when it is busy counts as its GPUs'",
+}
+"""What it costs the law of node power to lack a column."""
 
 
 def fit_files(files: Sequence[Path], tests: Sequence[Path], test_runs: str | None, floor_c: float) -> Outcome:
@@ -59,6 +64,13 @@ def report(outcome: Outcome, plot: Path | None) -> str:
             f"the power of {', '.join(steady[:3])}{' and others' if len(steady) > 3 else ''} hardly moved, so what "
             "a watt warms is not known: fit runs at several powers"
         )
+    together = outcome.parameters.get("fitted_as_one_machine")
+    if together:
+        parts.append(f"{', '.join(together)} are taken to be of one machine: fit another machine on its own")
+    parts += [
+        f"node power is fitted without {column}: {_COSTS[column]}"
+        for column in outcome.parameters.get("node_power_without", ())
+    ]
     panels = _panels(outcome)
     for title, unit, pairs in panels:
         error = pairs[:, 0] - pairs[:, 1]
