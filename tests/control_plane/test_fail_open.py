@@ -175,6 +175,23 @@ def test_a_hung_operator_is_a_dead_one(site: Site):
     site.plane.processes.signal(operator.name, signal.SIGCONT)
 
 
+def test_an_operator_that_may_not_release_any_more_is_a_dead_one_until_it_may_again(site: Site):
+    role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/embellie-operator"
+    rules = site.kube.get(role)["rules"]
+    fewer = [{**r, "verbs": [v for v in r["verbs"] if v != "patch" or r["apiGroups"] != ["batch"]]} for r in rules]
+    site.start()
+    site.watchdog()
+    until(site.holds, "the API server holds")
+    for name, bound in (("soon", "5s"), ("later", "5h")):
+        site.create(name, max_delay=bound)
+    try:
+        site.kube.json_patch(role, [{"op": "replace", "path": "/rules", "value": fewer}])
+        assert_all_out_and_new_work_starts(site, 5 + DEAD_MAN_S + RELEASE_S + 15)
+    finally:
+        site.kube.json_patch(role, [{"op": "replace", "path": "/rules", "value": rules}])
+    until(site.holding, "it holds again")
+
+
 def test_the_earliest_bound_gets_out_first_and_the_releases_are_paced(site: Site):
     operator = site.start()
     site.watchdog()

@@ -136,6 +136,19 @@ def test_a_plan_that_somebody_deleted_comes_back(kube: KubeClient, namespace: st
     assert kube.get(plan_path(key))["status"]["reason"] == "WaitingForGpus"
 
 
+def test_the_plan_of_work_that_was_deleted_without_it_is_removed(kube: KubeClient, namespace: str) -> None:
+    gone, stays = make_job(kube, namespace, "gone"), make_job(kube, namespace, "stays")
+    PlanWriter(kube).write([plan_record(gone), plan_record(stays)], NOW)
+    # What `kubectl delete --cascade=orphan` makes of it; the collector itself may not know our kinds yet.
+    kube.json_patch(plan_path(gone), [{"op": "remove", "path": "/metadata/ownerReferences"}])
+    writer = PlanWriter(kube)
+    writer.load()
+    plans = kube.list_all(object_path(names.API_VERSION, "workloadplans", namespace=namespace))
+    assert [plan["metadata"]["name"] for plan in plans] == ["job-stays"]
+    assert stays.uid in writer.known()
+    assert gone.uid not in writer.known()
+
+
 def test_what_the_time_does_not_suffice_for_comes_next_turn_and_releases_come_first(
     kube: KubeClient, namespace: str
 ) -> None:

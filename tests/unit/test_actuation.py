@@ -138,6 +138,45 @@ def test_an_api_server_that_does_not_answer_is_not_asked_for_everybody():
     assert found.count(Outcome.UNREACHABLE) < 40
 
 
+class Refusing(Cluster):
+    """Refuses writes; `allowed` is what it says when it is asked about our rights, None: it does not say."""
+
+    def __init__(self, allowed: bool | None) -> None:
+        super().__init__()
+        self.allowed, self.refuses = allowed, True
+        self.placed: list[bool] = []
+
+    def json_patch(self, path: str, operations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        if self.refuses:
+            raise ApiError(403, "Forbidden", "no")
+        self.placed.append(any(o["path"].endswith("/affinity") for o in operations))
+        return super().json_patch(path)
+
+    def create(self, _path: str, _review: Mapping[str, Any]) -> dict[str, Any]:
+        if self.allowed is None:
+            raise ApiError(403, "Forbidden", "no")
+        return {"status": {"allowed": self.allowed}}
+
+
+@pytest.mark.parametrize(("allowed", "powerless"), [(True, False), (False, True), (None, False)])
+def test_only_lost_rights_make_the_operator_powerless_not_somebodys_webhook(allowed: bool | None, powerless: bool):
+    made, cluster = assembled(job(gpus=1), forecasts=CLEAN_NOW), Refusing(allowed)
+    hand, nothing_held = actuation(cluster), assembled(forecasts=CLEAN_NOW)
+    assert hand.carry_out(decide(made, (), {}, (), 100), made, 2.0).powerless is powerless
+    for cluster.allowed, still in ((allowed, powerless), (True, False)):
+        assert hand.carry_out(decide(nothing_held, (), {}, (), 100), nothing_held, 2.0).powerless is still
+
+
+@pytest.mark.parametrize("allowed", [True, False], ids=["the placement was refused", "the rights were gone"])
+def test_work_past_its_bound_goes_without_its_place_only_where_that_was_refused(allowed: bool):
+    late, cluster = job(gpus=1, created=NOW - timedelta(days=3)), Refusing(allowed)
+    hand, made = actuation(cluster), assembled(late, forecasts=CLEAN_NOW)
+    hand.carry_out(decide(made, (), {}, (), 100), made, 2.0)
+    cluster.refuses = False
+    hand.carry_out(decide(made, (), {}, (), 100), made, 2.0)
+    assert cluster.placed == [not allowed]
+
+
 def test_what_shadow_would_have_done_is_written_though_the_first_try_fails():
     watched = job(held=False, suspended=False)
     made = assembled(watched, policies=(policy(mode="shadow"),))

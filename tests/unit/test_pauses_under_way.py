@@ -251,6 +251,12 @@ def test_a_job_is_told_only_once_all_of_its_pods_that_listen_were() -> None:
 
 def test_what_was_announced_is_taken_back_from_the_pods_too() -> None:
     train, pods = job(held=False), [running_pod("one", "west-0")]
-    api: Any = Api(pause_by=format_time(NOW))
+    api: Any = Api(pause_by=format_time(NOW), checkpoint="takes=1h")
     assert Pauser(api).withdraw(train.key, pods)
     assert api.patched == ["remove one", "remove train"]
+
+
+def test_a_job_that_stopped_allowing_pauses_is_not_written_to_but_its_pods_are_told() -> None:
+    api: Any = Api(pause_by=format_time(NOW))
+    assert not Pauser(api).withdraw(job(held=False).key, [running_pod("one", "west-0")])
+    assert api.patched == ["remove one"], "the fence would refuse it, turn after turn"

@@ -98,6 +98,13 @@ def test_an_announcement_is_taken_back_when_the_zone_has_cooled():
     assert (taken_back.key, taken_back.listeners) == (train.key, (listener,))
 
 
+def test_work_that_does_not_allow_pauses_is_not_written_to_though_it_carries_an_announcement():
+    copied = running(pause_by=format_time(NOW + MINUTE))
+    assert stepped(copied, wanted="all").withdraw == () == stepped(copied).withdraw
+    told = replace(running_pod("told", "west-0", gpus=4, job_uid=copied.key.uid), hears=True)
+    assert len(stepped(copied, pods=(told,)).withdraw) == 1, "its pod may have stopped working because of it"
+
+
 def paused(minutes: int, **notes: str):
     at = format_time(NOW - minutes * MINUTE)
     released = format_time(NOW - 300 * MINUTE)

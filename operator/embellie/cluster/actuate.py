@@ -31,6 +31,7 @@ GIVE_UP_AFTER = 8
 """So many calls in a row without an answer end a batch: the rest would only wait for the same timeouts."""
 
 _RESOURCES = {WorkloadKind.JOB: ("batch/v1", "jobs"), WorkloadKind.POD: ("v1", "pods")}
+_ACCESS_REVIEWS = object_path("authorization.k8s.io/v1", "selfsubjectaccessreviews")
 _SILENCE = frozenset({0, 429, 502, 503, 504})
 _FROM_CACHE = {"resourceVersion": "0"}
 
@@ -127,6 +128,24 @@ class Releaser:
         One that is still waiting keeps its marker (CONFLICT).
         """
         return self._run(keys, self._hand_off_one, BEGIN_WITHIN_S)
+
+    def may_release(self, kind: WorkloadKind) -> bool:
+        """Tell whether our account has the rights to release such work; what nobody can tell counts as yes."""
+        api_version, plural = _RESOURCES[kind]
+        group = api_version.rpartition("/")[0]
+        for verb in ("get", "patch"):
+            review = {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": {"verb": verb, "group": group, "resource": plural}},
+            }
+            try:
+                answer = self._client.create(_ACCESS_REVIEWS, review)
+            except ApiError:
+                return True
+            if not (answer.get("status") or {}).get("allowed", True):
+                return False
+        return True
 
     def _run(
         self,

@@ -37,10 +37,13 @@ class Pauser:
     def withdraw(self, key: WorkloadKey, listeners: Sequence[PodRecord]) -> bool:
         """Take an announcement back, from the pods that listen first: they may have stopped working because of it."""
         raw = self._client.get(_path(key))
-        if names.PAUSE_BY not in (raw["metadata"].get("annotations") or {}):
+        annotations = raw["metadata"].get("annotations") or {}
+        if names.PAUSE_BY not in annotations:
             return False
         change = _drop(names.PAUSE_BY)
         self._tell(listeners, change)
+        if names.CHECKPOINT not in annotations:
+            return False  # the fence lets us write only to what allows pauses
         self._client.json_patch(_path(key), [*_guards(raw, key), change])
         return True
 

@@ -9,7 +9,7 @@ The bound of a plan only ever moves earlier; the API server refuses anything els
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -77,20 +77,26 @@ class PlanWriter:
         """The earliest bound that each workload was ever given; outlives a plan that somebody deletes."""
 
     def load(self) -> int:
-        """Read what is written already; return how many plans there are."""
-        self.seed(self._client.list_all(object_path(names.API_VERSION, PLURAL)))
-        return len(self._known)
-
-    def seed(self, plans: Iterable[Mapping[str, Any]]) -> None:
-        """Take a complete list of WorkloadPlans as what is written."""
+        """Read what is written already, and remove what nobody owns; return how many plans there are."""
         found: dict[str, KnownPlan] = {}
-        for raw in plans:
+        orphans = []
+        for raw in self._client.list_all(object_path(names.API_VERSION, PLURAL)):
             known = read_plan(raw)
-            if known is not None:
+            if not raw["metadata"].get("ownerReferences"):
+                orphans.append(raw["metadata"])
+            elif known is not None:
                 found[raw["spec"]["workloadRef"]["uid"]] = known
+            if known is not None:
+                self._promise(raw["spec"]["workloadRef"]["uid"], known.latest_start)
         self._known = found
-        for uid, known in found.items():
-            self._promise(uid, known.latest_start)
+        for meta in orphans:
+            # Its work was deleted with --cascade=orphan, and no garbage collector will come for it.
+            path = object_path(names.API_VERSION, PLURAL, meta["name"], namespace=meta["namespace"])
+            try:
+                self._client.delete(path, uid=meta["uid"])
+            except ApiError as error:
+                logger.warning("the plan %s/%s is left over: %s", meta["namespace"], meta["name"], error)
+        return len(found)
 
     def known(self) -> Mapping[str, KnownPlan]:
         """Return what is written, by the workload's uid."""

@@ -18,7 +18,7 @@ from embellie.control.turn import Verdicts, starts_soon
 from embellie.domain import names
 from embellie.domain.plan import Decision
 from embellie.domain.reasons import Reason, State
-from embellie.domain.snapshot import WorkloadKey
+from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 from embellie.telemetry import metrics
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ class Carried:
     """Some releases lost a race and should be tried again at once."""
     not_begun: bool
     """Some releases were not begun in time and are still due."""
+    powerless: bool
+    """Releases were refused, because our account lost the rights, and it has not got them back."""
 
 
 class Actuation:
@@ -63,6 +65,8 @@ class Actuation:
         """uids whose last release did not go through."""
         self._denied: set[str] = set()
         """uids whose release the API server refuses as it is."""
+        self._powerless: set[WorkloadKind] = set()
+        """What our account has lost the rights to release."""
         self._unwritten: dict[str, PlanRecord] = {}
         """Last words about workloads that the next turn does not decide about any more."""
         self.releases_per_s = FIRST_GUESS_PER_S
@@ -123,10 +127,15 @@ class Actuation:
             self._tell(record, assembly)
             if record.state in _LAST_WORDS:
                 self._unwritten[record.key.uid] = record
+        refused = {d.key.kind for d, o in zip(verdicts.releases, outcomes, strict=True) if o is Outcome.DENIED}
+        self._powerless = {kind for kind in self._powerless | refused if not self._releaser.may_release(kind)}
+        # That was nothing against the place: with the rights back they start where they are planned.
+        self._denied -= {d.key.uid for d in verdicts.releases if d.key.kind in self._powerless}
         return Carried(
             records=tuple(records.values()),
             conflicts=Outcome.CONFLICT in outcomes,
             not_begun=Outcome.NOT_BEGUN in outcomes,
+            powerless=bool(self._powerless),
         )
 
     def note(self, records: Iterable[PlanRecord], resumed: Iterable[WorkloadRecord]) -> None:

@@ -180,6 +180,9 @@ class Loop:
         self._prices = verdicts.standing.prices or self._prices
         release_s = max(pace.RELEASE_WITHIN_S - (time.monotonic() - started), pace.RELEASE_AT_LEAST_S)
         carried = self._actuation.carry_out(verdicts, assembly, release_s)
+        if carried.powerless:
+            # Only a silent heart brings the watchdog, whose rights are its own; and nothing new is to be held.
+            raise ApiError(403, "Forbidden", "our account has lost the rights to release what is held")
         more_due = verdicts.more_due or carried.not_begun
         self._standing = verdicts.standing if more_due else None
         carried = replace(

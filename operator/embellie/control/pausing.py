@@ -219,7 +219,9 @@ def step(
                 under_way.add(uid)
                 announce.append(Announcement(key=record.key, by=now + checkpoint.takes, listeners=listeners))
         elif uid not in wanted or checkpoint is None or _enforcing(record, assembly) is None:
-            withdraw.append(Withdrawal(key=record.key, listeners=listeners))
+            # What does not allow pauses may not be written to, whatever it carries; its pods may have been told.
+            if names.CHECKPOINT in record.annotations or listeners:
+                withdraw.append(Withdrawal(key=record.key, listeners=listeners))
         else:
             under_way.add(uid)
             stops = _suspension(record, of_job[uid], announced, cells.get(uid, ""), now)
