@@ -316,6 +316,15 @@ def test_a_cap_of_a_leader_before_us_goes_up_only_where_the_zone_carries_it(capa
     assert {name: cap.cap_w for name, cap in caps.wanted[0].items()} == kept_w
 
 
+def test_what_is_capped_already_counts_with_what_its_cap_leaves_it():
+    made, _, _ = acts(switch())
+    held = HeatActs(caps=Caps({"west-0": 420}), taints=Desk(), switch=switch(), max_taint_s=3600.0)
+    (found,) = held.as_capped([load()], NOW)
+    assert (found.cap_w, found.power_kw) == (420, pytest.approx(8 * 0.42))
+    assert held.capped(NOW) == {"west-0"}
+    assert made.as_capped([load()], NOW) == (load(),)
+
+
 class Listing:
     """An API server with PowerCaps, or without an answer."""
 

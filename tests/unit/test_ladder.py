@@ -300,13 +300,16 @@ def test_at_its_lower_mark_it_takes_back_no_more_than_it_was_seen_to_carry():
     assert proven_kw == pytest.approx([40.0 * 1.135, 40.0 * 1.135 * (6.5 / 6.0) ** 0.5, 40.0 * 1.135 * 1.1], rel=0.01)
 
 
-def test_a_zone_whose_heat_may_reach_one_that_overheats_takes_back_little_more_too():
-    memory, now = LadderMemory(), NOW
+class Pair:
+    """Two zones under the ladder: the heat of `far` may reach `near`."""
 
-    def shows(near_c: float, seconds: float) -> Response:
-        nonlocal memory, now
+    def __init__(self, *loads: HeatLoad) -> None:
+        self.loads, self.memory, self.now = loads, LadderMemory(), NOW
+        self.answer = Response(zones={})
+
+    def shows(self, near_c: float, seconds: float) -> Response:
         for _ in range(int(seconds // 30)):
-            now += timedelta(seconds=30)
+            self.now += timedelta(seconds=30)
             zones = [
                 ZoneHeat(
                     name=name, temperature=Reading(value=celsius, age_s=5.0, quality=Quality.FRESH), hard_c=32.0,
@@ -314,9 +317,13 @@ def test_a_zone_whose_heat_may_reach_one_that_overheats_takes_back_little_more_t
                 )
                 for name, celsius, neighbours in (("far", 25.0, ()), ("near", near_c, ("far",)))
             ]  # fmt: skip
-            memory, answer = respond(memory, zones, (), dict.fromkeys(("far", "near"), POLICY), now)
-        return answer
+            policies = dict.fromkeys(("far", "near"), POLICY)
+            self.memory, self.answer = respond(self.memory, zones, self.loads, policies, self.now)
+        return self.answer
 
+
+def test_a_zone_whose_heat_may_reach_one_that_overheats_takes_back_little_more_too():
+    shows = Pair().shows
     assert shows(26.0, 600).zones["far"].proven_kw is None
     # Warm by itself it is not, and it overheats nobody by what is known of it: it proves what it carries all the same.
     assert shows(31.0, 900).zones["near"].overheats
@@ -324,6 +331,19 @@ def test_a_zone_whose_heat_may_reach_one_that_overheats_takes_back_little_more_t
     assert (far.level, far.overheats, far.proven_kw) == (Level.NORMAL, False, pytest.approx(50.0, rel=0.01))
     assert not shows(26.0, 4800).zones["near"].overheats
     assert shows(26.0, 3900).zones["far"].proven_kw is None
+
+
+def test_what_may_warm_a_zone_takes_nothing_new_until_that_zones_work_has_its_power_back():
+    pair = Pair(load("a", zone="near", capable=True, gpus=64))
+    assert pair.shows(30.6, 360).caps
+    while pair.shows(26.0, 30).zones["near"].overheats:
+        continue
+    assert pair.answer.caps
+    while pair.answer.caps:
+        for zone in pair.answer.zones.values():
+            assert (zone.admits, zone.reason) == (False, "what runs in near gets its power back first")
+        pair.shows(26.0, 30)
+    assert all(zone.admits for zone in pair.shows(26.0, 60).zones.values())
 
 
 def test_a_supply_that_cooled_with_the_heat_that_went_does_not_prove_that_the_zone_carries_it_again():

@@ -45,3 +45,14 @@ def test_jobs_and_idle_nodes_are_learnt_from_what_exporters_say():
     assert book.class_power("lab", "other") is None
     assert book.idle_watts("b") == pytest.approx(2100.0)
     assert book.idle_watts("a") is None
+
+
+def test_what_runs_under_a_cap_teaches_nothing_of_what_it_would_draw_without():
+    book = PowerBook()
+    book.capped = frozenset({"a"})
+    for k in range(40):
+        pods = [("a", 420.0, "train-1-x7k2p"), ("b", 650.0, "train-2-x7k2p")][: 1 + (k > 3)]
+        book.take([measured("gpu_power", w, n, device="g", namespace="lab", pod=p) for n, w, p in pods])
+    found = book.class_power("lab", "train-7")
+    assert found is not None
+    assert found.mean_w == pytest.approx(650.0)

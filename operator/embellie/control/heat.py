@@ -120,7 +120,9 @@ class HeatDesk:
                 regime = {s.name: self.power.regime(self._nodes(s.name)) for s in settings}
                 self._controller.observe(now, readings.zones, heat, ambient, regime)
                 orders = contract_orders(None if self._last is None else self._last.snapshot, heat)
-                loads = self._loads if self._acts is None else self._acts.as_capped(self._loads, now)
+                loads = self._loads
+                if self._acts is not None:
+                    loads, self.power.capped = self._acts.as_capped(loads, now), self._acts.capped(now)
                 response = self._controller.respond(now, loads, orders)
                 paused = {uid for s in settings for uid in self._controller.paused(s.name)}
                 self.wanted = frozenset(paused.difference(response.resumes))

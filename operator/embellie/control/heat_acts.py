@@ -15,7 +15,7 @@ from embellie.cluster.node_taints import NodeTaints
 from embellie.cluster.power_caps import Cap, PowerCaps
 from embellie.cluster.switch import Switch
 from embellie.control.layout import Layout
-from embellie.thermal.relief import CapOrder, HeatLoad
+from embellie.thermal.relief import CapOrder, HeatLoad, worst_kw
 
 
 class HeatActs:
@@ -28,13 +28,17 @@ class HeatActs:
         self._max_taint = timedelta(seconds=max_taint_s)
         self._since: dict[str, datetime] = {}
 
+    def capped(self, now: datetime) -> frozenset[str]:
+        """Return the nodes on which a cap of ours stands."""
+        return frozenset(self._caps.standing(now))
+
     def as_capped(self, loads: Iterable[HeatLoad], now: datetime) -> tuple[HeatLoad, ...]:
         """Return the loads with the caps that stand on all their nodes: those of a leader before us too."""
         standing = self._caps.standing(now)
         found = []
         for load in loads:
             caps = [standing[node] for node in load.nodes if node in standing]
-            found.append(replace(load, cap_w=max(caps)) if caps and len(caps) == len(load.nodes) else load)
+            found.append(_under(load, max(caps)) if caps and len(caps) == len(load.nodes) else load)
         return tuple(found)
 
     def turn(
@@ -67,6 +71,11 @@ class HeatActs:
         """Leave out the zones whose taint stood as long as a limit may hold."""
         self._since = {zone: self._since.get(zone, now) for zone in hot}
         return sorted(zone for zone, since in self._since.items() if now - since < self._max_taint)
+
+
+def _under(load: HeatLoad, cap_w: float) -> HeatLoad:
+    """Return a load as it is under a cap: it draws no more than that leaves it."""
+    return replace(load, cap_w=cap_w, power_kw=min(load.power_kw, worst_kw(load, cap_w, 1.0)))
 
 
 def by_node(orders: Sequence[CapOrder], loads: Sequence[HeatLoad]) -> dict[str, Cap]:

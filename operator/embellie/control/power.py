@@ -30,6 +30,8 @@ class PowerBook:
         self.law: NodePowerLaw | None = None
         self.regimes = Regimes()
         """By node: a number that changes when its fans do, or when its GPUs are slowed down by heat."""
+        self.capped: frozenset[str] = frozenset()
+        """Nodes whose GPUs are capped: what they draw tells nothing of what their work would draw without."""
         self.refreshed = 0
         """How often all nodes were read."""
         self._idle: dict[str, Moments] = {}
@@ -106,7 +108,7 @@ class PowerBook:
         pods: dict[tuple[str, str], list[float]] = {}
         classes: dict[str, dict[str, float]] = {}
         for one in found:
-            if one.quantity == "gpu_power" and one.pod:
+            if one.quantity == "gpu_power" and one.pod and one.node not in self.capped:
                 pods.setdefault((one.namespace, one.pod), []).append(one.value)
         for (namespace, pod), watts in pods.items():
             classes.setdefault(class_of(namespace, pod), {})[pod] = float(np.mean(watts))

@@ -57,6 +57,11 @@ class LadderMemory:
         found = self.zones.get(zone)
         return found is not None and found.overheats
 
+    def capped(self, zone: str) -> bool:
+        """Tell whether caps that a zone's temperature asked for still stand."""
+        found = self.zones.get(zone)
+        return found is not None and found.cap_share < 1.0
+
     def paused(self, zone: str) -> tuple[str, ...]:
         """Return what was paused in a zone and has not been let back."""
         found = self.zones.get(zone)
@@ -87,6 +92,7 @@ def respond(
         by_zone.setdefault(load.zone, []).append(load)
     # Whose heat may reach a zone that overheats.
     pressing = {name for zone in zones if memory.overheats(zone.name) for name in zone.neighbours}
+    easing = {name: zone.name for zone in zones if memory.capped(zone.name) for name in zone.neighbours}
     for zone in zones:
         policy = settings[zone.name]
         before = memory.zones.get(zone.name) or ZoneMemory(
@@ -102,12 +108,13 @@ def respond(
         if state.level >= Level.PAUSING and Measure.PAUSE in policy.measures:
             state, chosen = pause(state, zone, inside, ordered, now)
             pauses += chosen
-        # What runs gets its power back before anything else comes in.
-        admits = admits and state.cap_share >= 1.0
+        # What runs gets its power back before anything else comes in, here or where its heat reaches here.
+        first = zone.name if state.cap_share < 1.0 else easing.get(zone.name)
+        admits = admits and first is None
         if state.level is Level.NORMAL and admits:
             resumes += state.paused
         remembered[zone.name] = state
-        answers[zone.name] = _answer(state, zone, admits=admits)
+        answers[zone.name] = _answer(state, zone, admits=admits, first=first)
     tainted = frozenset(
         name
         for name, answer in answers.items()
@@ -117,8 +124,10 @@ def respond(
     return LadderMemory(remembered), response
 
 
-def _answer(state: ZoneMemory, zone: ZoneHeat, *, admits: bool) -> ZoneResponse:
+def _answer(state: ZoneMemory, zone: ZoneHeat, *, admits: bool, first: str | None) -> ZoneResponse:
     level, reason = state.level, state.reason
+    if level is Level.NORMAL and first is not None:
+        reason = f"what runs in {first} gets its power back first"
     if state.shed.rung > level:
         level = Level(state.shed.rung)
         reason = zone.duty.why if zone.duty is not None else reason
