@@ -83,6 +83,19 @@ def test_with_gaias_information_more_is_saved_in_less_waiting() -> None:
     assert gaia("embellie", "predicted", "--interruptible", "all")["saving_pct"] >= 40.0
 
 
+@needs_data("GAIA figure 8 with the policy embellie")
+def test_told_as_much_as_lowest_window_work_in_one_piece_emits_less_in_less_waiting() -> None:
+    # Lowest-Window reads the intensity to the end of a run that starts 24 h later; the rows are its own in GAIA.
+    for lengths, carbon, wait_h, more in (
+        ("queue-mean", 0.683704, 6.6450, ("--horizon", "48h")),
+        ("true", 0.614376, 6.6050, ("--horizon", "96h", "--wait-price", "0")),
+    ):
+        found = gaia("embellie", lengths, "--interruptible", "none", *more)
+        assert found["normalised_carbon"] < carbon
+        assert found["mean_wait_gaia_h"] < wait_h
+        assert found["past_bound"] == 0
+
+
 @needs_data("the oracle table of 'On the limitations'")
 def test_the_oracle_table_is_met_to_a_hundredth_of_a_point() -> None:
     with gzip.open(data("replay/sukprasert_2022_oracle.csv.gz"), "rt") as file:

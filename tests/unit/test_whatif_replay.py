@@ -66,6 +66,23 @@ def test_work_that_may_wait_moves_into_the_clean_hours() -> None:
         assert result.share_of_bound == pytest.approx(1.0)
 
 
+def on(case: Setup, *hours: float) -> Setup:
+    return replace(case, case=replace(case.case, axis=Axis(values=np.array(hours), tick_s=1.0, ticks_per_slot=3600)))
+
+
+def test_work_that_may_not_be_paused_starts_inside_an_hour_so_that_it_ends_with_a_clean_one() -> None:
+    case = on(setup(job("a", 0, 1.5), pausable=0.0), *[400.0] * 5, 200.0, 100.0, *[400.0] * 60)
+    assert starts_h(run("embellie", case)) == [5.5]
+
+
+@pytest.mark.parametrize("lengths", ["true", "queue-mean"])
+def test_the_last_moment_that_a_job_may_wait_for_is_a_start_too(lengths: str) -> None:
+    case = on(setup(job("a", 0.2, 0.4), pausable=0.0, slack_h=2.5), 400.0, 300.0, 200.0, *[100.0] * 60)
+    result = run("embellie", case, lengths)
+    assert starts_h(result) == pytest.approx([2.7])
+    assert result.outcome.past_bound == 0
+
+
 @pytest.mark.parametrize(("past", "costs"), [([100.0, 300.0], 0.02 * 200.0), ([400.0, 404.0], 0.06 * 2.0)])
 def test_where_hours_are_much_alike_an_hours_wait_must_save_less(past: list[float], costs: float) -> None:
     axis = setup().case.axis

@@ -62,6 +62,11 @@ class Embellie(EveryJob):
         self._look(now)
         self._decide(engine.active(), now, engine)
 
+    def woken(self, job: int, now: int, engine: Engine) -> None:
+        """Look again: the start that was best lies inside a slot, and has come."""
+        if not engine.ever[job]:
+            self.arrive(job, now, engine)
+
     def ended(self, job: int, now: int, engine: Engine) -> None:
         """Learn its length."""
         del now
@@ -85,25 +90,34 @@ class Embellie(EveryJob):
         ticks = engine.done(jobs, now)
         left = engine.left_to_wait(jobs, now) / per
         pausable = work.pausable[jobs]
-        gain = np.empty(jobs.size)
+        # Where a later start is better: slots until then. What may be paused is looked at once a slot.
+        gain, wait = np.empty(jobs.size), np.full(jobs.size, np.inf)
         if self._lengths.exact:
-            rest = (work.length[jobs] - ticks) / per
-            for rows, rule in ((pausable, pause_gain_known), (~pausable, start_gain_known)):
-                if rows.any():
-                    gain[rows] = rule(self._costs, rest[rows], left[rows], part, self._wait_cost[jobs[rows]])
+            rest, price = (work.length[jobs] - ticks) / per, self._wait_cost[jobs]
+            if pausable.any():
+                rows = pausable
+                gain[rows] = pause_gain_known(self._costs, rest[rows], left[rows], part, price[rows])
+            if not pausable.all():
+                rows = ~pausable
+                found = start_gain_known(self._costs, rest[rows], left[rows], part, price[rows], within=True)
+                gain[rows], wait[rows] = found
         else:
             kinds = np.array([self._lengths.kind(int(job)) for job in jobs])
             for kind in np.unique(kinds).tolist():
                 rows = kinds == kind
-                gain[rows] = self._gain_by_law(kind, jobs[rows], ticks[rows] / per, left[rows], part)
+                gain[rows], wait[rows] = self._gain_by_law(kind, jobs[rows], ticks[rows] / per, left[rows], part)
         self.wants[jobs] = gain >= 0.0
+        for row in np.flatnonzero((gain < 0.0) & (wait < part)).tolist():
+            engine.wake(now + max(1, round(wait[row] * per)), int(jobs[row]))
         # Where room is short, those go first that lose most by waiting, per GPU.
         self.rank[jobs] = -np.minimum(gain, _MOST_GAIN) * work.power_kw[jobs] / work.gpus[jobs]
 
-    def _gain_by_law(self, kind: int, jobs: IntArray, done: FloatArray, left: FloatArray, part: float) -> FloatArray:
+    def _gain_by_law(
+        self, kind: int, jobs: IntArray, done: FloatArray, left: FloatArray, part: float
+    ) -> tuple[FloatArray, FloatArray]:
         law, slot_h = self._lengths.law(kind), self._case.axis.slot_h
         pausable = self._case.work.pausable[jobs]
-        gain = np.empty(jobs.size)
+        gain, wait = np.empty(jobs.size), np.full(jobs.size, np.inf)
         if pausable.any():
             some = jobs[pausable]
             gain[pausable] = self._table(law).gain(
@@ -116,8 +130,9 @@ class Embellie(EveryJob):
             )
         if not pausable.all():
             rows = ~pausable
-            gain[rows] = start_gain(self._costs, law, slot_h, self._wait_cost[jobs[rows]], left[rows], part)
-        return gain
+            price = self._wait_cost[jobs[rows]]
+            gain[rows], wait[rows] = start_gain(self._costs, law, slot_h, price, left[rows], part)
+        return gain, wait
 
     def _table(self, law: Law) -> PauseTable:
         found = self._tables.get(id(law))

@@ -120,11 +120,15 @@ class Planned(EveryJob):
         per_kw = np.round(work.gpus[jobs] / kw, 3)
         gain = np.zeros(jobs.size)
         for level in np.unique(per_kw).tolist():
-            for pausable, rule, paid in ((True, pause_gain_known, later), (False, start_gain_known, price)):
+            for pausable, paid in ((True, later), (False, price)):
                 rows = np.flatnonzero((per_kw == level) & (work.pausable[jobs] == pausable))
-                if rows.size:
-                    costs = self._costs * slot_h + paid * level
-                    gain[rows] = rule(costs, rest[rows], left[rows], part, self._wait_g_per_h * slot_h / kw[rows])
+                if not rows.size:
+                    continue
+                told = (rest[rows], left[rows], part, self._wait_g_per_h * slot_h / kw[rows])
+                costs = self._costs * slot_h + paid * level
+                gain[rows] = (
+                    pause_gain_known(costs, *told) if pausable else start_gain_known(costs, *told, within=False)[0]
+                )
         result: BoolArray = gain >= 0.0
         return result
 

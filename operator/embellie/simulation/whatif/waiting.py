@@ -9,8 +9,9 @@ of the work), which it emits whenever it runs:
     pause  w + V[t+1](u, b-1)                          only with b >= 1; w: the price of a slot's wait
     V[t](u, b) = the lesser of the two, 0 at the end of the horizon
 
-Work that may not be paused: the start s with the least w s + sum over x of S(x) c[s+x]; it is looked at anew every
-slot, so that what has become known since then counts.
+Work that may not be paused: the start s with the least w s + sum over x of S(x) c[s+x], inside a slot too: where the
+intensity falls after a slot and rises after the next, a run of one and a half begins best in the midst of the first. It
+is looked at anew every slot, so that what has become known since then counts.
 """
 
 import numpy as np
@@ -20,6 +21,10 @@ from embellie.simulation.whatif.lengths import Law
 
 MOST_RUN_SLOTS = 96
 """Work that has run longer counts as having run so long."""
+STARTS_PER_SLOT = 4
+"""Starts that are looked at in a slot where lengths are not known."""
+_EPS = 1e-6
+"""Less than a tick [slots]: no wait."""
 
 
 class PauseTable:
@@ -94,14 +99,11 @@ class PauseTable:
 
 
 def start_gain(
-    costs: FloatArray,
-    law: Law,
-    slot_h: float,
-    wait_cost: FloatArray,
-    left: FloatArray,
-    part: float,
-) -> FloatArray:
-    """Return what starting now saves against the best later start, for work that may not be paused [g/kW].
+    costs: FloatArray, law: Law, slot_h: float, wait_cost: FloatArray, left: FloatArray, part: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return what starting now saves against the best later start, for work that may not be paused, and its wait.
+
+    Starts are the parts of slots, so many as `STARTS_PER_SLOT`.
 
     Args:
         costs: Grams that 1 kW emits in each slot from this one on.
@@ -110,26 +112,33 @@ def start_gain(
         wait_cost: Each job's price of a slot's wait [g/kW], shape (jobs,).
         left: Slots that each job may still wait, shape (jobs,).
         part: Part of this slot that is left, 0..1.
+
+    Returns:
+        The saving [g/kW], infinite where there is no later start; slots until the best later start. Shape (jobs,).
     """
-    most = int(left.max()) if left.size else 0
-    reach = max(1, min(costs.size - most - 1, int(law.reach_h / slot_h) + 1))
-    edges = np.arange(reach + 1, dtype=np.float64) * slot_h
-    weights = law.expected_run_h(np.zeros(reach), edges[1:]) - law.expected_run_h(np.zeros(reach), edges[:-1])
-    weights = weights / slot_h
+    begin, most = 1.0 - part, int(left.max(initial=0.0)) + 1
+    reach = max(1, min(costs.size - most, int(law.reach_h / slot_h) + 1))
     padded = np.concatenate((costs, np.full(max(0, most + reach + 1 - costs.size), costs.mean())))
-    later = np.array([float(weights @ padded[s : s + reach]) for s in range(1, most + 1)])
-    first = law.expected_run_h(
-        np.zeros(reach), np.maximum(0.0, edges[1:] - (1.0 - part) * slot_h)
-    ) - law.expected_run_h(np.zeros(reach), np.maximum(0.0, edges[:-1] - (1.0 - part) * slot_h))
-    now = float((first / slot_h) @ padded[:reach])
-    result = np.full(left.size, np.inf)
-    if most < 1:
-        return result
-    waits = part + np.arange(most)
-    total = later[None, :] + wait_cost[:, None] * waits[None, :]
-    open_ = waits[None, :] <= left[:, None] + 1e-9
-    best = np.where(open_, total, np.inf).min(axis=1)
-    return np.where(np.isfinite(best), best - now, np.inf)
+    grid = np.arange(most * STARTS_PER_SLOT + 1) / STARTS_PER_SLOT
+    edges = np.arange(reach * STARTS_PER_SLOT + 1) / STARTS_PER_SLOT
+    fills = np.diff(law.expected_run_h(np.zeros(edges.size), edges * slot_h)) / slot_h
+    later = np.correlate(np.repeat(padded[: most + reach + 1], STARTS_PER_SLOT), fills)[: grid.size]
+    edges = np.clip(np.arange(reach + 2) - begin, 0.0, reach)
+    now = np.diff(law.expected_run_h(np.zeros(edges.size), edges * slot_h)) / slot_h @ padded[: reach + 1]
+    starts = np.concatenate((np.broadcast_to(grid, (left.size, grid.size)), begin + left[:, None]), axis=1)
+    return _best(np.full(left.size, now), np.interp(starts, grid, later), starts - begin, left, wait_cost)
+
+
+def _best(
+    now: FloatArray, later: FloatArray, waits: FloatArray, left: FloatArray, wait_cost: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return what a start now saves against the best of the later ones, and the wait until that."""
+    open_ = (waits > _EPS) & (waits <= left[:, None] + _EPS)
+    total = np.where(open_, later + wait_cost[:, None] * waits, np.inf)
+    best = total.argmin(axis=1)[:, None]
+    found: FloatArray = np.take_along_axis(total, best, axis=1)[:, 0]
+    wait: FloatArray = np.take_along_axis(np.broadcast_to(waits, total.shape), best, axis=1)[:, 0]
+    return found - now, wait
 
 
 def pause_gain_known(
@@ -160,21 +169,24 @@ def pause_gain_known(
 
 
 def start_gain_known(
-    costs: FloatArray, length: FloatArray, left: FloatArray, part: float, wait_cost: FloatArray
-) -> FloatArray:
-    """Return what starting now saves against the best later start, where lengths are known [g/kW]."""
+    costs: FloatArray, length: FloatArray, left: FloatArray, part: float, wait_cost: FloatArray, *, within: bool
+) -> tuple[FloatArray, FloatArray]:
+    """Return what starting now saves against the best later start, where lengths are known, and its wait, as above.
+
+    Later starts are the beginnings of slots; `within` them too: then the best run begins or ends on a slot's edge.
+    """
     most = int(left.max(initial=0.0)) + 1
     far = _long(costs, most + int(np.ceil(length.max(initial=1.0))) + 2)
     sums = np.concatenate(([0.0], np.cumsum(far)))
     grid = np.arange(sums.size, dtype=np.float64)
     begin = 1.0 - part
     now = np.interp(begin + length, grid, sums) - np.interp(begin, grid, sums)
-    waits = part + np.arange(most)
-    starts = np.arange(1, most + 1)
-    later = np.interp(starts[None, :] + length[:, None], grid, sums) - sums[starts][None, :]
-    total = np.where(waits[None, :] <= left[:, None] + 1e-9, later + wait_cost[:, None] * waits[None, :], np.inf)
-    result: FloatArray = total.min(axis=1) - now
-    return result
+    starts = np.broadcast_to(np.arange(1.0, most + 1.0), (length.size, most))
+    if within:
+        by_end = np.ceil(begin + length)[:, None] - length[:, None] + np.arange(most)
+        starts = np.concatenate((starts, by_end, begin + left[:, None]), axis=1)
+    later = np.interp(starts + length[:, None], grid, sums) - np.interp(starts, grid, sums)
+    return _best(now, later, starts - begin, left, wait_cost)
 
 
 def _long(costs: FloatArray, size: int) -> FloatArray:
