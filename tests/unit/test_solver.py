@@ -58,6 +58,13 @@ def test_restarts_never_make_a_plan_worse_and_end_where_it_is_proved_good() -> N
         assert np.array_equal(again.start, often.start)
 
 
+def test_plans_that_are_made_anew_begin_with_the_work_that_found_no_place() -> None:
+    gpus = np.array([1.0, 3.0, 8.0, 7.0])
+    problem = small(gpus=gpus, power_kw=gpus / 2.0, duration_h=[4.0, 2.0, 2.0, 4.0], latest_start=[6, 1, 4, 5])
+    assert (answer(problem).zone < 0).sum() == 1
+    assert (answer(problem, effort=replace(LIGHT, restarts=1)).zone >= 0).all()
+
+
 def test_work_that_may_pause_makes_room_for_cheaper_work_where_it_can_run_in_other_hours() -> None:
     problem = Problem(
         edges_h=np.arange(5.0),

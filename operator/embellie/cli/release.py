@@ -34,7 +34,6 @@ def release(
     """Switch holding off and release everything that is held."""
     if not everything:
         raise click.UsageError("releases everything that is held; say so with --all, or use: embellie go job/NAME")
-    silence()
     api = where.api()
     # Whoever may not see or release what is held is told so at once, before anything is switched off.
     list_held(api)
@@ -44,6 +43,7 @@ def release(
                 f"you may not patch {plural} in all namespaces, so nothing is switched off or released; "
                 "where you may, release one by one: kubectl embellie go job/NAME -n NAMESPACE"
             )
+    silence()
     fault = commands.switch_off(api, install_namespace, install_name, lock=lock, until=time.monotonic() + 5.0)
     if fault:
         click.echo(f"warning: holding could not be switched off ({fault}); new work may still be held", err=True)
