@@ -75,8 +75,8 @@ class PauseDesk:
             wanted = ()  # nobody would be left to let it go on
         pauses = step(assembly, view.workloads, view.pods, wanted, in_flight, now, releases)
         self._write(pauses, told, now)
-        resumed = self._resume(pauses.resume, assembly, now)
-        by_key = {record.key: record for record in view.workloads} if resumed else {}
+        by_key = {record.key: record for record in view.workloads} if pauses.resume else {}
+        resumed = self._resume(pauses.resume, by_key, assembly, now)
         records = self._records(pauses, resumed, by_key, known, assembly, told)
         return records, [by_key[r.key] for r in resumed], pauses.under_way
 
@@ -113,21 +113,23 @@ class PauseDesk:
         self._gave_up.discard(key)
         return wrote
 
-    def _resume(self, resumptions: Sequence[Resumption], assembly: Assembly, now: datetime) -> list[Resumption]:
+    def _resume(
+        self,
+        resumptions: Sequence[Resumption],
+        records: Mapping[WorkloadKey, WorkloadRecord],
+        assembly: Assembly,
+        now: datetime,
+    ) -> list[Resumption]:
         """Let them go on in the cells that they ran in, whose heat was asked; without a place rather than never."""
-        cells = {
-            r.key: None if r.may_roam and r.key in self._denied else assembly.cells.get(r.cell) for r in resumptions
-        }
-        orders = [
-            ReleaseOrder(
-                key=key,
-                placement_labels={} if cell is None else cell.placement_labels,
-                cell=None if cell is None else cell.name,
-                reason=Reason.COOLED,
-                released_at=now,
+        orders = []
+        for resumption in resumptions:
+            roams = resumption.may_roam and resumption.key in self._denied
+            cell, labels = (None, {}) if roams else _place(resumption, records[resumption.key], assembly)
+            orders.append(
+                ReleaseOrder(
+                    key=resumption.key, placement_labels=labels, cell=cell, reason=Reason.COOLED, released_at=now
+                )
             )
-            for key, cell in cells.items()
-        ]
         results = self._releaser.release(orders)
         done = []
         self._denied = {result.key for result in results if result.outcome is Outcome.DENIED}
@@ -166,6 +168,19 @@ class PauseDesk:
             before = known.get(record.key.uid) or _unplanned(record, assembly)
             found.append(plain_record(record, before, State.RELEASED, Reason.COOLED, _goes_on(resumption)))
         return found
+
+
+def _place(resumption: Resumption, record: WorkloadRecord, assembly: Assembly) -> tuple[str | None, Mapping[str, str]]:
+    """Return the cell that paused work goes on in, if there is one, and the labels that confine it.
+
+    Its user may have written the pause and the cell by hand, on work that was never placed: its border holds all the
+    same, where anything that suits it lies inside.
+    """
+    cell = assembly.cells.get(resumption.cell)
+    allowed = assembly.places.allowed(record) if record.annotations.get(names.RESIDENCY) else ()
+    if allowed and resumption.cell not in allowed:
+        return None, assembly.places.shelter(record)
+    return (None, {}) if cell is None else (cell.name, cell.placement_labels)
 
 
 def _unplanned(record: WorkloadRecord, assembly: Assembly) -> KnownPlan:
