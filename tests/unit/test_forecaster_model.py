@@ -30,7 +30,7 @@ from embellie_forecast.models.series import issue_at
 from embellie_forecast.models.splice import spliced
 from embellie_forecast.models.targets import Kernel
 from embellie_forecast.models.walk import Conditions, Walk, walk
-from embellie_forecast.models.zone import ZoneModel, predict, usable_weather
+from embellie_forecast.models.zone import ZoneModel, predict, same_clock, usable_weather
 
 UNTIL = datetime(2021, 7, 1, tzinfo=UTC)
 SMALL = Settings(
@@ -115,6 +115,21 @@ def test_a_feed_that_is_silent_for_two_days_is_refused(history: ZoneHistory, mod
     dead = history.known_until(hour_of(UNTIL), hour_of(UNTIL) + 10 * 24)
     with pytest.raises(CannotIssueError, match="fewer than 12 believable readings"):
         issue(model, dead, at=UNTIL + timedelta(days=3))
+
+
+def test_a_feed_later_than_in_training_is_forecast_as_of_when_it_was_on_time(
+    history: ZoneHistory, model: ZoneModel
+) -> None:
+    at, late = UNTIL + timedelta(days=3, hours=9), 5
+    now = issue(model, history, at=at, latency_hours=model.latency_hours + late)
+    then = issue(model, history, at=at - timedelta(hours=late))
+    assert now.start == at
+    ahead, repeated = np.arange(late, 96), np.arange(72, 72 + late)
+    expected = np.concatenate([ahead, repeated])
+    for target, each in now.targets.items():
+        np.testing.assert_array_equal(each.quantiles, then.targets[target].quantiles[:, expected])
+        np.testing.assert_allclose(each.mean, then.targets[target].mean[expected])
+    np.testing.assert_array_equal(now.generation_mw["solar"], then.generation_mw["solar"][expected])
 
 
 def test_missing_weather_is_answered_without_it(history: ZoneHistory, model: ZoneModel) -> None:
@@ -256,6 +271,33 @@ def test_quantiles_cover_what_they_claim_also_after_the_errors_have_doubled() ->
     inside = (bands[:, 1] <= outcome) & (outcome <= bands[:, 9])
     assert inside[60:140].mean() == pytest.approx(0.8, abs=0.03)
     assert inside[190:].mean() == pytest.approx(0.8, abs=0.06)
+
+
+def test_the_width_of_a_range_is_judged_only_by_days_whose_range_was_learnt() -> None:
+    errors = np.random.default_rng(13).normal(size=(40, 24))
+    hours = np.arange(40, dtype=np.int64) * 24
+    # Before there are errors to learn from the range is one that suits no unit.
+    small, large = (calibrate(hours, 0.0 * errors, unit * errors, 0, Settings())[-1] for unit in (0.01, 10.0))
+    np.testing.assert_allclose(large, 1000.0 * small)
+
+
+def test_past_errors_are_those_of_the_same_hours_of_day_drawn_to_how_soon_they_are() -> None:
+    walked = walk_of(1.0, 1.0, issues=400)
+    # Issued at 12 UTC, now at 15 UTC: noons err ten times as much as the other hours, and the first three hours half.
+    clock, soon = (12 + np.arange(96)) % 24, np.arange(96) < 3
+    error = (walked.kernel - walked.outcome) * np.where(clock == 16, 10.0, 1.0) * np.where(soon, 0.5, 1.0)
+    hours = walked.issue_hours + 12
+    hours[-1] += 3
+    said, came = same_clock(replace(walked, issue_hours=hours), walked.outcome + error)
+    size = np.sqrt(np.mean((said - came)[:-1] ** 2, axis=0))
+    np.testing.assert_allclose(
+        size, np.where((15 + np.arange(96)) % 24 == 16, 10.0, 1.0) * np.where(soon, 0.5, 1.0), rtol=0.2
+    )
+    np.testing.assert_array_equal(said[-1], (walked.outcome + error)[-1])
+    # At an hour of day that past issues have, theirs are as they were.
+    said, came = same_clock(replace(walked, issue_hours=walked.issue_hours), walked.kernel)
+    np.testing.assert_allclose(said, walked.kernel)
+    np.testing.assert_allclose(came, walked.outcome)
 
 
 def test_where_two_histories_overlap_the_newer_one_holds(history: ZoneHistory) -> None:

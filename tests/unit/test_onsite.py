@@ -119,7 +119,7 @@ def test_the_range_holds_four_of_five_hours_with_light_at_dawn_and_dusk_too() ->
         # What lies at and after the day is not looked at for it.
         ahead = slice(24 * day, 24 * day + 24)
         middle = pd.Series(0.65 * modelled.to_numpy()[ahead], index=index[ahead])
-        low, _, high = lessons.quantiles_kw(middle, 100.0)
+        low, _, high = lessons.quantiles_kw(middle, 100.0, 30)
         assert high[:6].max() == 0.0
         truth = (modelled * noise).to_numpy()[ahead]
         inside.append((low <= truth + 1e-9) & (truth <= high + 1e-9))
@@ -136,14 +136,14 @@ def test_stray_readings_of_a_few_nights_do_not_make_every_night_bright() -> None
     # As a real feed did: for three whole nights it said two percent of the peak.
     strayed = metered.where((metered > 0.0) | ~np.isin(np.arange(len(index)) // 24, (40, 55, 70)), 2.0)
     middle = 0.65 * modelled.iloc[24 * 88 : 24 * 89]
-    honest, stray = (learn({1: modelled}, known, 100.0).quantiles_kw(middle, 100.0) for known in (metered, strayed))
+    honest, stray = (learn({1: modelled}, known, 100.0).quantiles_kw(middle, 100.0, 30) for known in (metered, strayed))
     assert stray[:, :5].max() <= 0.5
     # What nights err is not what days err.
     np.testing.assert_array_equal(stray[:, 9:16], honest[:, 9:16])
     # A lamp that burns every night is another matter.
     lamp = learn({1: modelled}, metered.where(metered > 0.0, 2.0), 100.0)
     every_night = pd.Series(lamp.middle_kw(modelled.iloc[24 * 88 : 24 * 89], 100.0), index=middle.index)
-    assert lamp.quantiles_kw(every_night, 100.0)[0, :5].min() > 1.0
+    assert lamp.quantiles_kw(every_night, 100.0, 30)[0, :5].min() > 1.0
 
 
 def test_what_a_plant_delivers_by_night_is_taken_from_its_meter_however_good_the_weather_is_by_day() -> None:
@@ -167,8 +167,20 @@ def test_the_future_meter_does_not_move_the_range() -> None:
     past = lessons.guesses_by_day[1]
     later = past.assign(truth=past["truth"].where(past.index < index[24 * 30], 1.0))
     middle = modelled.iloc[24 * 30 : 24 * 31]
-    one, two = (replace(lessons, guesses_by_day={1: known}).quantiles_kw(middle, 100.0) for known in (past, later))
+    one, two = (replace(lessons, guesses_by_day={1: known}).quantiles_kw(middle, 100.0, 30) for known in (past, later))
     np.testing.assert_array_equal(one, two)
+
+
+def test_wind_learns_its_range_from_two_months_and_the_sun_from_one() -> None:
+    index = days(START - pd.Timedelta(days=60), 60)
+    stormy = np.arange(len(index)) < 24 * 30
+    error = np.random.default_rng(3).normal(0.0, np.where(stormy, 0.2, 0.02), len(index))
+    lessons = learn({1: pd.Series(50.0, index=index)}, pd.Series(50.0 + 0.0 * error, index=index), peak_kw=100.0)
+    past = pd.DataFrame({"guess": 0.5, "truth": np.clip(0.5 + error, 0.0, 1.0)}, index=index)
+    middle = pd.Series(50.0, index=days(START, 1))
+    known = replace(lessons, guesses_by_day={1: past})
+    wind, sun = (known.quantiles_kw(middle, 100.0, plant.alike_days) for plant in (HILL, ROOF))
+    assert (wind[-1] - wind[0]).mean() > 2.0 * (sun[-1] - sun[0]).mean()
 
 
 def test_without_weather_the_sun_still_rises_and_the_range_is_wide() -> None:

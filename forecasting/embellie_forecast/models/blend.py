@@ -58,6 +58,15 @@ def _convex(errors: FloatArray, shrink_days: float) -> FloatArray:
     return np.asarray(found / found.sum(), dtype=np.float64)
 
 
+def ridge(inputs: FloatArray, outcome: FloatArray, penalty: float) -> FloatArray:
+    """Return the coefficients of a ridge regression without intercept (Hoerl and Kennard 1970); shape (inputs,).
+
+    scikit-learn's checks cost more than so small a sum, which every past issue of a forecast asks for.
+    """
+    square = inputs.T @ inputs + penalty * np.eye(inputs.shape[1])
+    return np.asarray(np.linalg.solve(square, inputs.T @ outcome), dtype=np.float64)
+
+
 def blend(walk: Walk, latency_hours: int, settings: Settings) -> FloatArray:
     """Return the blended forecast of every issue; shape (issues, 96)."""
     return np.stack([blended(walk, row, latency_hours, settings) for row in range(walk.issue_hours.size)])

@@ -9,10 +9,9 @@ nothing where it does not help.
 from dataclasses import replace
 
 import numpy as np
-from sklearn.linear_model import Ridge
 
 from embellie_forecast.factors import FloatArray
-from embellie_forecast.models.blend import MIN_ISSUES, known_issues
+from embellie_forecast.models.blend import MIN_ISSUES, known_issues, ridge
 from embellie_forecast.models.inputs import BACK_HOURS, Series, window
 from embellie_forecast.models.walk import Walk
 
@@ -44,9 +43,8 @@ def carried(walked: Walk, series: Series, latency_hours: int) -> Walk:
         limit = LIMIT * float(np.median(np.abs(came[use])))
         seen = held[past].reshape(-1, len(FADE_HOURS))[use]
         spread = seen.std(axis=0) + 1e-9
-        ridge = Ridge(alpha=REACH_HOURS * PENALTY_DAYS, fit_intercept=False)
-        ridge.fit(seen / spread, np.clip(came[use], -limit, limit))
-        near[row] += ridge.predict(held[row] / spread)
+        weights = ridge(seen / spread, np.clip(came[use], -limit, limit), REACH_HOURS * PENALTY_DAYS)
+        near[row] += held[row] / spread @ weights
     return replace(walked, kernel=np.concatenate([near, walked.kernel[:, REACH_HOURS:]], axis=1))
 
 

@@ -40,20 +40,23 @@ def calibrate(
     for day in range(forecast.shape[1] // 24):
         part = slice(24 * day, 24 * day + 24)
         pooled = _pooled(outcome[:, part] - forecast[:, part])
-        stretch, judged = 1.0, 0
+        stretch, judged, learnt = 1.0, 0, np.zeros(issue_hours.size, dtype=bool)
         for k, hour in enumerate(issue_hours):
             known = known_issues(int(hour), day, issue_hours, latency_hours)
             while judged < k and known[judged]:
                 low, high = out[judged, INNER[0], part], out[judged, INNER[1], part]
                 truth = outcome[judged, part]
-                seen = np.isfinite(truth)
+                # What was said before there was an error to learn from tells nothing of what is learnt.
+                seen = np.isfinite(truth) & learnt[judged]
                 if seen.any():
                     miss = float(((truth < low) | (truth > high))[seen].mean())
                     stretch *= float(np.exp(settings.adapt_rate * (miss - NOMINAL_MISS)))
                     stretch = float(np.clip(stretch, *STRETCH_LIMITS))
                 judged += 1
             rows = known & (issue_hours >= hour - 24 * settings.calibration_days)
-            middle = _quantiles(_of_one_size(pooled[:, rows]).reshape(-1, 24), int(rows.sum()))
+            n_known = int(rows.sum())
+            learnt[k] = n_known >= MIN_ISSUES
+            middle = _quantiles(_of_one_size(pooled[:, rows]).reshape(-1, 24), n_known)
             out[k, :, part] = forecast[k, part] + stretch * middle
     return out
 

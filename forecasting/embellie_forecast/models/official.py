@@ -8,10 +8,9 @@ where those need a year: official forecasts may begin late. What it adds is shru
 from dataclasses import replace
 
 import numpy as np
-from sklearn.linear_model import Ridge
 
 from embellie_forecast.factors import FloatArray
-from embellie_forecast.models.blend import MAX_ERROR, MIN_ISSUES, known_issues
+from embellie_forecast.models.blend import MAX_ERROR, MIN_ISSUES, known_issues, ridge
 from embellie_forecast.models.inputs import Series, known_day, mean_before, window
 from embellie_forecast.models.kernels import CLIP_SD
 from embellie_forecast.models.targets import WeatherUse
@@ -42,9 +41,8 @@ def corrected(walked: Walk, series: Series, weather: WeatherUse, latency_hours: 
         if told.size < 2 or use.sum() < REACH_HOURS * MIN_ISSUES or not here.any():
             continue
         spread = seen[use].std(axis=0) + 1e-9
-        ridge = Ridge(alpha=REACH_HOURS * PENALTY_DAYS, fit_intercept=False)
-        ridge.fit(np.clip(seen[use] / spread, -CLIP_SD, CLIP_SD), came[use])
-        first_day[row, here] += ridge.predict(np.clip(now[here] / spread, -CLIP_SD, CLIP_SD))
+        weights = ridge(np.clip(seen[use] / spread, -CLIP_SD, CLIP_SD), came[use], REACH_HOURS * PENALTY_DAYS)
+        first_day[row, here] += np.clip(now[here] / spread, -CLIP_SD, CLIP_SD) @ weights
     return replace(walked, kernel=np.concatenate([first_day, walked.kernel[:, REACH_HOURS:]], axis=1))
 
 

@@ -33,7 +33,7 @@ from embellie_forecast.models.mix import MixModel, fit_mix, predict_mix
 from embellie_forecast.models.official import corrected
 from embellie_forecast.models.splice import spliced
 from embellie_forecast.models.targets import HORIZON_HOURS, QUANTILE_LEVELS, Settings, Target, WeatherUse
-from embellie_forecast.models.walk import Conditions, Walk, fit_at, held_in, naive, walk
+from embellie_forecast.models.walk import DAYS, Conditions, Walk, fit_at, held_in, naive, walk
 
 ALL_TARGETS = (Target.LIFECYCLE, Target.DIRECT, Target.RENEWABLE_SHARE, Target.MARGINAL)
 MODEL_VERSION = "krr2"
@@ -45,12 +45,20 @@ MAX_FITTED = 24
 """Regressions kept in memory: eight hours of day times three targets, some 80 MiB."""
 MAX_MIXES = 4
 SKILL_DAYS = 30
+NEAREST = 0.1
+"""No hour of the first day counts as erring less than this beside the same hour of later days."""
 KEEP_EXTRA_DAYS = 130
 """Days before the training window that its first inputs and the past issues' fits look back to."""
 
 
 class CannotIssueError(ValueError):
     """The model cannot forecast from what is known now; the sentence says why."""
+
+
+def hours_later(rows: FloatArray, hours: int) -> FloatArray:
+    """Return rows of 96 hours from some hours after their first on; behind their end the last day is repeated."""
+    at = np.arange(HORIZON_HOURS) + hours
+    return rows[..., np.where(at < HORIZON_HOURS, at, HORIZON_HOURS - 24 + at % 24)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -252,6 +260,9 @@ def _past_issues(series: Series, cutoff_hour: int, conditions: Conditions, setti
 def issue(model: ZoneModel, history: ZoneHistory, *, at: datetime, latency_hours: int | None = None) -> ZoneForecast:
     """Forecast the 96 hours from the hour of `at` on.
 
+    Readings that come later than those that the model was trained on are what it would have known some hours ago: the
+    forecast is the one of then, read on from `at`.
+
     Args:
         model: A trained model.
         history: What is known now, with forecast weather after `at` where there is some. Grid readings at and after
@@ -263,8 +274,9 @@ def issue(model: ZoneModel, history: ZoneHistory, *, at: datetime, latency_hours
         CannotIssueError: There is no believable reading of the last two days, or too little to fit.
     """
     at_hour = hour_of(at)
-    end = at_hour - (model.latency_hours if latency_hours is None else max(latency_hours, model.latency_hours))
-    joined = spliced(model.history, history).known_until(end, at_hour + HORIZON_HOURS)
+    late = max(0, (latency_hours or 0) - model.latency_hours)
+    as_of = at_hour - late
+    joined = spliced(model.history, history).known_until(as_of - model.latency_hours, at_hour + HORIZON_HOURS)
     forecasts: dict[Target, TargetForecast] = {}
     for target in model.targets:
         series = prepare(joined, target)
@@ -272,19 +284,20 @@ def issue(model: ZoneModel, history: ZoneHistory, *, at: datetime, latency_hours
         if np.isfinite(recent).sum() < 12:
             continue
         try:
-            forecasts[target] = _issue_target(model, target, series, at_hour)
+            forecasts[target] = _issue_target(model, target, series, as_of, late)
         except TooLittleDataError as error:
             raise CannotIssueError(f"{model.zone}: {error}") from error
     if not forecasts:
         raise CannotIssueError(
             f"{model.zone}: fewer than 12 believable readings in the {MAX_LEVEL_AGE_HOURS} h before {at:%Y-%m-%dT%HZ}"
         )
+    generation = _generation(model, joined, as_of)
     return ZoneForecast(
         zone=model.zone,
         start=instant_of(at_hour),
         model_id=model.model_id,
         targets=forecasts,
-        generation_mw=_generation(model, joined, at_hour),
+        generation_mw={name: hours_later(values, late) for name, values in generation.items()},
     )
 
 
@@ -294,7 +307,7 @@ def _generation(model: ZoneModel, joined: ZoneHistory, at_hour: int) -> dict[str
     return {} if mix is None else predict_mix(mix, series, at_hour, model.conditions())
 
 
-def _issue_target(model: ZoneModel, target: Target, series: Series, at_hour: int) -> TargetForecast:
+def _issue_target(model: ZoneModel, target: Target, series: Series, at_hour: int, late: int) -> TargetForecast:
     bank = model.bank(target, series, at_hour)
     now = np.array([at_hour], dtype=np.int64)
     hours = np.concatenate([bank.issue_hours, now])
@@ -303,8 +316,8 @@ def _issue_target(model: ZoneModel, target: Target, series: Series, at_hour: int
     row = hours.size - 1
     blended_rows = np.where(np.isfinite(walked.kernel), walked.kernel, walked.week_mean)
     blended_rows[row] = blended(walked, row, model.latency_hours, model.settings)
-    quantiles = calibrate(hours, blended_rows, walked.outcome, model.latency_hours, model.settings)[row]
-    values = np.sort(target.from_scale(quantiles), axis=0)
+    quantiles = calibrate(hours, *same_clock(walked, blended_rows), model.latency_hours, model.settings)[row]
+    values = hours_later(np.sort(target.from_scale(quantiles), axis=0), late)
     if not np.isfinite(values).all():
         raise TooLittleDataError("too many recent readings are missing to forecast from")
     return TargetForecast(
@@ -330,6 +343,26 @@ def as_walk(model: ZoneModel, series: Series, hours: IntArray, kernel: FloatArra
     )
     walked = carried(corrected(walked, series, model.weather, model.latency_hours), series, model.latency_hours)
     return held_in(walked, series, model.latency_hours)
+
+
+def same_clock(walked: Walk, forecast: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return forecasts and outcomes, those of past issues at the hours of day that the last issue speaks of.
+
+    Nights and noons err differently, and past issues were made up to five hours earlier in the day. What they missed so
+    many hours later is drawn to the size of errors that soon after an issue.
+    """
+    shift = int(walked.issue_hours[-1] - walked.issue_hours[0]) % 24
+    missed = walked.outcome - forecast
+    known = np.isfinite(missed)
+    squares = np.where(known, missed, 0.0) ** 2
+    size = np.sqrt(squares.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+    # How little each hour of the first day errs beside the same hour of day later on.
+    later = np.sqrt((size.reshape(DAYS, 24)[1:] ** 2).mean(axis=0))
+    nearness = np.concatenate([np.clip(size[:24] / (later + 1e-9), NEAREST, 1.0), np.ones(HORIZON_HOURS - 24)])
+    drawn = hours_later(missed, shift) * (nearness / hours_later(nearness, shift))
+    said = hours_later(forecast, shift)
+    said[-1] = forecast[-1]
+    return said, said + drawn
 
 
 def _skill(target: Target, walked: Walk, point: FloatArray, at_hour: int) -> int | None:

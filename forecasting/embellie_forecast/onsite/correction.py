@@ -26,8 +26,6 @@ MIN_SHARE = 0.02
 """Hours in which the model gives less than this share of the peak say nothing about the ratio."""
 MIN_DAYS = 10
 HISTORY_DAYS = 60
-RANGE = replace(Settings(), calibration_days=30)
-"""Errors of plants grow and shrink with the season, faster than those of a whole grid's mix."""
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SOFTENING = 0.03
 """Shares of the peak are stretched like log(x / (1 - x)), where errors at rest, in between and at full power are of one
@@ -65,13 +63,15 @@ class Lessons:
         weight = np.where(np.isfinite(before), weight, 1.0)
         return np.asarray(weight * corrected + (1.0 - weight) * np.nan_to_num(before), dtype=np.float64)
 
-    def quantiles_kw(self, middle_kw: "pd.Series[float]", peak_kw: float) -> FloatArray:
+    def quantiles_kw(self, middle_kw: "pd.Series[float]", peak_kw: float, alike_days: int) -> FloatArray:
         """Return the power's quantiles, rising, within 0..peak; shape (levels, hours).
 
         Args:
             middle_kw: The corrected power of the hours ahead, whole days of them.
             peak_kw: The most that the plant can deliver.
+            alike_days: How many of the last days erred as the next ones will.
         """
+        settings = replace(Settings(), calibration_days=alike_days)
         share = np.asarray(middle_kw / peak_kw, dtype=np.float64)
         # At rest and at full power there is less to err about than in between.
         room = np.clip(4.0 * share * (1.25 - share), 0.0, 1.0)
@@ -81,11 +81,13 @@ class Lessons:
             past = _of_day(self.guesses_by_day, day + 1, None)
             if past is not None:
                 part = slice(24 * day, 24 * day + 24)
-                out[:, part] = _from_errors(past, start + day * DAY, share[part], out[:, part])
+                out[:, part] = _from_errors(past, start + day * DAY, share[part], out[:, part], settings)
         return np.sort(np.clip(out, 0.0, 1.0), axis=0) * peak_kw
 
 
-def _from_errors(past: pd.DataFrame, first: pd.Timestamp, share: FloatArray, otherwise: FloatArray) -> FloatArray:
+def _from_errors(
+    past: pd.DataFrame, first: pd.Timestamp, share: FloatArray, otherwise: FloatArray, settings: Settings
+) -> FloatArray:
     """Return the quantiles of one day that begins at `first`, from what was missed on the days before it.
 
     By hour of day and its neighbours, stretched by how often the range was missed lately, as for intensities; hours
@@ -96,6 +98,7 @@ def _from_errors(past: pd.DataFrame, first: pd.Timestamp, share: FloatArray, oth
         first: The first hour.
         share: The forecast, shape (24,).
         otherwise: What holds in an hour of day that the meter says nothing of, shape (levels, 24).
+        settings: How many days to learn from.
     """
     n_days = min(HISTORY_DAYS, -(-(first - past.index[0]) // DAY))
     hours = pd.date_range(first - n_days * DAY, periods=24 * n_days, freq="h")
@@ -104,21 +107,21 @@ def _from_errors(past: pd.DataFrame, first: pd.Timestamp, share: FloatArray, oth
     # that is learnt of nights.
     dark_before, dark_now = guess < DARK_SHARE, share < DARK_SHARE
     lit_truth, dark_truth = np.where(dark_before, np.nan, truth), np.where(dark_before, truth, np.nan)
-    spread = _calibrated(guess, lit_truth, share)
+    spread = _calibrated(guess, lit_truth, share, settings)
     # Hours of night lie beside hours of dawn: what those err is not theirs.
     silent = ~np.isfinite(lit_truth).any(axis=0)
     spread = np.where(silent, np.where(dark_now, share, otherwise), spread)
     by_night = np.isfinite(dark_truth).sum(axis=0) >= MIN_DAYS
-    return np.where(dark_now & by_night, _calibrated(guess, dark_truth, share), spread)
+    return np.where(dark_now & by_night, _calibrated(guess, dark_truth, share, settings), spread)
 
 
-def _calibrated(guess: FloatArray, truth: FloatArray, share: FloatArray) -> FloatArray:
+def _calibrated(guess: FloatArray, truth: FloatArray, share: FloatArray, settings: Settings) -> FloatArray:
     """Return the quantiles of one day from the days before it, shapes (levels, 24) and (days, 24)."""
     n_days = len(guess)
     said = _stretched(np.vstack([guess, share]))
     came = np.vstack([_stretched(truth), np.full(24, np.nan)])
     # A day's outcome is known at the next; days ahead are already in the guesses.
-    found = calibrate(24 * np.arange(n_days + 1), said, np.where(np.isfinite(said), came, np.nan), 0, RANGE)[-1]
+    found = calibrate(24 * np.arange(n_days + 1), said, np.where(np.isfinite(said), came, np.nan), 0, settings)[-1]
     soft = np.exp(found[[QUANTILE_LEVELS.index(level) for level in FORECAST_LEVELS]])
     return np.asarray(((1.0 + SOFTENING) * soft - SOFTENING) / (1.0 + soft), dtype=np.float64)
 

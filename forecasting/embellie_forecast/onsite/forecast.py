@@ -42,7 +42,7 @@ def forecast_plant(
         lessons = learn(modelled_past, past.metered_kw, plant.peak_kw)
     known = modelled.notna().to_numpy()
     middle = pd.Series(lessons.middle_kw(modelled.fillna(0.0), plant.peak_kw), index=index)
-    quantiles = lessons.quantiles_kw(middle, plant.peak_kw)
+    quantiles = lessons.quantiles_kw(middle, plant.peak_kw, plant.alike_days)
     usual = _without_weather(name, plant, index).power_kw
     return OnSiteForecast(
         name=name,

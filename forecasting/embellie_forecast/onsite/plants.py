@@ -3,6 +3,7 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,8 @@ class SolarPlant:
     peak_kw: float
     tilt_deg: float = 20.0
     azimuth_deg: float = 180.0
+    alike_days: ClassVar[int] = 30
+    """Errors grow and shrink with the height of the sun: older ones say little."""
 
     def power_kw(self, weather: pd.DataFrame) -> "pd.Series[float]":
         """Return the mean power of each hour [kW]; NaN where radiation or temperature is unknown.
@@ -127,6 +130,8 @@ class WindPlant:
 
     peak_kw: float
     hub_height_m: float = 100.0
+    alike_days: ClassVar[int] = 60
+    """Weather fronts are few: a month holds too few of them to learn from."""
 
     def power_kw(self, weather: pd.DataFrame) -> "pd.Series[float]":
         """Return the mean power of each hour [kW]; NaN where the wind is unknown.
