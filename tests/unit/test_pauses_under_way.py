@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from switches import switch
 
-from embellie.cluster.actuate import Outcome, ReleaseOrder, ReleaseResult
+from embellie.cluster.actuate import Outcome, ReleaseResult
 from embellie.cluster.client import ApiError
 from embellie.cluster.patches import format_time
 from embellie.cluster.pauses import Pauser
@@ -23,31 +23,12 @@ from embellie.control.sensors import Readings
 from embellie.domain.snapshot import Quality, Reading, WorkloadKey
 from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import Role
-<<<<<<< HEAD
 from embellie_testbed.views import NOW, assembled, job, nodes, policy, running_pod, thermal_zone, view, with_borders
-=======
-from embellie_testbed.views import (
-    NOW,
-    ROW,
-    assembled,
-    job,
-    nodes,
-    policy,
-    running_pod,
-    thermal_zone,
-    view,
-    with_borders,
-)
-from embellie_testbed.views import ZONE as ZONE_LABEL
->>>>>>> soak
 
 INLET = {"name": "inlet", "role": "Inlet", "unit": "Celsius", "query": "inlet"}
 ZONE = thermal_zone(
     "west-r1", sensors=[INLET], limits={"inletHardCelsius": 32}, cooling={"riseMillikelvinPerKilowatt": 200}
 )
-
-
-IN_WEST = {"nodeSelector": {ZONE_LABEL: "west"}}
 
 
 class Row:
@@ -189,7 +170,6 @@ def test_a_pause_that_is_over_ends_without_a_place_where_the_api_server_refuses_
 
 
 @pytest.mark.parametrize(
-<<<<<<< HEAD
     ("residency", "noted", "labels"),
     [
         ("US-CA", "east", {"topology.kubernetes.io/zone": "west"}),
@@ -211,37 +191,6 @@ def test_what_goes_on_after_a_pause_stays_inside_its_border_whatever_place_is_no
     desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=switch())  # type: ignore[arg-type]
     desk.turn(made, seen, (), {}, (), NOW)
     assert written.placements == [labels]
-=======
-    ("work", "goes_to"),
-    [
-        ({"residency": "US", "cell": "west.west-r1"}, {ZONE_LABEL: "west", ROW: "west-r1"}),
-        ({"residency": "FR", "cell": "west.west-r1"}, {ZONE_LABEL: "east"}),
-        ({"residency": "FR"}, {ZONE_LABEL: "east"}),
-        ({"residency": "FR, US", "cell": "west.gone", "pod_spec": IN_WEST}, {ZONE_LABEL: "west"}),
-        ({"residency": "FR", "cell": "east.gone", "pod_spec": IN_WEST}, {}),
-        ({"cell": "west.gone"}, {}),
-    ],
-    ids=["where it ran", "a cell by hand", "a pause by hand", "its row is gone", "nothing suits", "free"],
-)
-def test_what_goes_on_stays_inside_its_border_whoever_wrote_the_pause(work: dict[str, Any], goes_to: dict[str, str]):
-    train = job(checkpoint="takes=5m", paused_at=format_time(NOW - timedelta(minutes=61)), **work)
-    seen = view(train, on=nodes())
-    made = assembled(view=seen, grid_zones=with_borders(), thermal_zones=(thermal_zone("west-r1"),))
-    placed = []
-
-    def keep(orders: list[ReleaseOrder]) -> list[ReleaseResult]:
-        placed.extend(dict(order.placement_labels) for order in orders)
-        return [ReleaseResult(key=order.key, outcome=Outcome.RELEASED) for order in orders]
-
-    desk: Any = PauseDesk(
-        pauser=Written(),  # type: ignore[arg-type]
-        releaser=SimpleNamespace(release=keep),  # type: ignore[arg-type]
-        events=SimpleNamespace(record=lambda _event: None),  # type: ignore[arg-type]
-        switch=switch(),
-    )
-    desk.turn(made, seen, (), {}, (), NOW)
-    assert placed == [goes_to]
->>>>>>> soak
 
 
 def announced_together(count: int, announce: Any, **others: Any) -> None:

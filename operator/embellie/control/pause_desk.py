@@ -76,15 +76,8 @@ class PauseDesk:
             wanted = ()  # nobody would be left to let it go on
         pauses = step(assembly, view.workloads, view.pods, wanted, in_flight, now, releases)
         self._write(pauses, told, now)
-<<<<<<< HEAD
         resumed = self._resume(pauses.resume, assembly, now)
         return self._records(pauses, resumed, known, assembly, told), [r.record for r in resumed], pauses.under_way
-=======
-        by_key = {record.key: record for record in view.workloads} if pauses.resume else {}
-        resumed = self._resume(pauses.resume, by_key, assembly, now)
-        records = self._records(pauses, resumed, by_key, known, assembly, told)
-        return records, [by_key[r.key] for r in resumed], pauses.under_way
->>>>>>> soak
 
     def _write(self, pauses: Pauses, told: Mapping[str, str], now: datetime) -> None:
         """Suspend, announce and take back, and tell of what was written."""
@@ -119,15 +112,8 @@ class PauseDesk:
         self._gave_up.discard(key)
         return wrote
 
-    def _resume(
-        self,
-        resumptions: Sequence[Resumption],
-        records: Mapping[WorkloadKey, WorkloadRecord],
-        assembly: Assembly,
-        now: datetime,
-    ) -> list[Resumption]:
+    def _resume(self, resumptions: Sequence[Resumption], assembly: Assembly, now: datetime) -> list[Resumption]:
         """Let them go on in the cells that they ran in, whose heat was asked; without a place rather than never."""
-<<<<<<< HEAD
         places = [(r.record, "" if r.may_roam and r.record.key in self._denied else r.cell) for r in resumptions]
         orders = [
             ReleaseOrder(
@@ -140,17 +126,6 @@ class PauseDesk:
             )
             for record, cell in places
         ]
-=======
-        orders = []
-        for resumption in resumptions:
-            roams = resumption.may_roam and resumption.key in self._denied
-            cell, labels = (None, {}) if roams else _place(resumption, records[resumption.key], assembly)
-            orders.append(
-                ReleaseOrder(
-                    key=resumption.key, placement_labels=labels, cell=cell, reason=Reason.COOLED, released_at=now
-                )
-            )
->>>>>>> soak
         results = self._releaser.release(orders)
         done = []
         self._denied = {result.key for result in results if result.outcome is Outcome.DENIED}
@@ -189,19 +164,6 @@ class PauseDesk:
             before = known.get(record.key.uid) or _unplanned(record, assembly)
             found.append(plain_record(record, before, State.RELEASED, Reason.COOLED, _goes_on(resumption)))
         return found
-
-
-def _place(resumption: Resumption, record: WorkloadRecord, assembly: Assembly) -> tuple[str | None, Mapping[str, str]]:
-    """Return the cell that paused work goes on in, if there is one, and the labels that confine it.
-
-    Its user may have written the pause and the cell by hand, on work that was never placed: its border holds all the
-    same, where anything that suits it lies inside.
-    """
-    cell = assembly.cells.get(resumption.cell)
-    allowed = assembly.places.allowed(record) if record.annotations.get(names.RESIDENCY) else ()
-    if allowed and resumption.cell not in allowed:
-        return None, assembly.places.shelter(record)
-    return (None, {}) if cell is None else (cell.name, cell.placement_labels)
 
 
 def _unplanned(record: WorkloadRecord, assembly: Assembly) -> KnownPlan:
