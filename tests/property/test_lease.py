@@ -205,6 +205,26 @@ def test_a_lease_that_another_took_is_lost_at_once() -> None:
     assert a.lost == ["a"]
 
 
+def test_a_renewal_that_crosses_with_a_late_one_of_its_own_is_no_loss() -> None:
+    world = World()
+    a = candidate(world, "a", 0.0)
+    a.elector.step()
+    read = a.line.get
+
+    def late(path: str, params: Mapping[str, str] | None = None, timeout_s: float = 10.0) -> dict[str, Any]:
+        lease = read(path, params, timeout_s)
+        assert world.lease is not None
+        a.line.replace(path, world.lease)
+        return lease
+
+    a.line.get = late  # type: ignore[method-assign]
+    world.pass_time(2.0)
+    assert a.elector.step()
+    a.line.get = read  # type: ignore[method-assign]
+    assert a.elector.step()
+    assert a.lost == []
+
+
 def test_a_deadline_that_is_no_shorter_than_the_lease_is_refused() -> None:
     with pytest.raises(ValueError, match="renew deadline"):
         LeaseElector(Line(World()), "n", "a", duration_s=10, renew_deadline_s=10.0)

@@ -180,7 +180,7 @@ class LeaseElector:
             logger.error("the lease %s is lost", self._name)
             self._on_lost()
 
-    def _try(self, started_at: float) -> bool:
+    def _try(self, started_at: float) -> bool | None:
         timeout_s = self._call_timeout_s()
         try:
             lease = self._client.get(self._path, timeout_s=timeout_s)
@@ -199,12 +199,13 @@ class LeaseElector:
             renewed["spec"] = self._spec(spec, taken=True)
         return self._write(lambda: self._client.replace(self._path, renewed, timeout_s=timeout_s))
 
-    def _write(self, write: Callable[[], dict[str, Any]]) -> bool:
+    def _write(self, write: Callable[[], dict[str, Any]]) -> bool | None:
         try:
             lease = write()
         except ApiError as error:
             if error.status == 409:
-                return False
+                # Perhaps a renewal of our own that timed out and came late: the next read tells who has it.
+                return None
             raise
         self._observe(lease, lease.get("spec") or {})
         return True
