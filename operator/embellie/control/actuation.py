@@ -232,7 +232,9 @@ class Actuation:
             metrics.FAILED_RELEASES.labels(str(result.outcome)).inc()
             if result.outcome is Outcome.DENIED:
                 self._denied.add(result.key.uid)
-                logger.error("release of %s/%s was refused: %s", result.key.namespace, result.key.name, result.message)
+                if result.key.uid not in self._refused:
+                    who = (result.key.namespace, result.key.name)
+                    logger.error("release of %s/%s was refused, and is tried again: %s", *who, result.message)
                 self._events.record(catalogue.release_failed(record.key, result.message))
             records[result.key] = replace(
                 record,
