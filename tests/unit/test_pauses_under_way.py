@@ -188,7 +188,7 @@ def test_what_goes_on_after_a_pause_stays_inside_its_border_whatever_place_is_no
     made = assembled(view=seen, policies=(policy(maxPausesPerDay=2),), **borders)
     written = Written()
     events = SimpleNamespace(record=lambda _event: None)
-    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=switch())  # type: ignore[arg-type]
+    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=switch())  # type: ignore[arg-type]  # all that it asks
     desk.turn(made, seen, (), {}, (), NOW)
     assert written.placements == [labels]
 

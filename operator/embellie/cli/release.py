@@ -8,6 +8,7 @@ import click
 
 from embellie.cli.session import Where, cluster_options
 from embellie.cli.values import FiniteRange
+from embellie.cluster import rights
 from embellie.watchdog import commands
 from embellie.watchdog.api import Api, ApiError
 from embellie.watchdog.log import silence
@@ -73,13 +74,7 @@ def release(
 
 def _may_patch(api: Api, group: str, plural: str) -> bool:
     """Ask the API server whether the caller may change objects of a kind everywhere; True where it does not tell."""
-    attributes = {"verb": "patch", "group": group, "resource": plural}
-    kind = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
     try:
-        answer = api.create(
-            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
-            {**kind, "spec": {"resourceAttributes": attributes}},
-        )
+        return rights.is_allowed(api.create(rights.REVIEWS, rights.review("patch", group, plural)))
     except ApiError:
         return True
-    return (answer.get("status") or {}).get("allowed") is not False

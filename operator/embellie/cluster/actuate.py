@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import partial
 
-from embellie.cluster import patches
+from embellie.cluster import patches, rights
 from embellie.cluster.client import ApiError, KubeClient, object_path
 from embellie.cluster.patches import Operation, Raw, clear_marker_patch, release_patch_job, release_patch_pod
 from embellie.cluster.records import WorkloadRecord, parse_bare_pod, parse_job
@@ -31,7 +31,6 @@ GIVE_UP_AFTER = 8
 """So many calls in a row without an answer end a batch: the rest would only wait for the same timeouts."""
 
 _RESOURCES = {WorkloadKind.JOB: ("batch/v1", "jobs"), WorkloadKind.POD: ("v1", "pods")}
-_ACCESS_REVIEWS = object_path("authorization.k8s.io/v1", "selfsubjectaccessreviews")
 _SILENCE = frozenset({0, 429, 502, 503, 504})
 _FROM_CACHE = {"resourceVersion": "0"}
 
@@ -134,16 +133,11 @@ class Releaser:
         api_version, plural = _RESOURCES[kind]
         group = api_version.rpartition("/")[0]
         for verb in ("get", "patch"):
-            review = {
-                "apiVersion": "authorization.k8s.io/v1",
-                "kind": "SelfSubjectAccessReview",
-                "spec": {"resourceAttributes": {"verb": verb, "group": group, "resource": plural}},
-            }
             try:
-                answer = self._client.create(_ACCESS_REVIEWS, review)
+                answer = self._client.create(rights.REVIEWS, rights.review(verb, group, plural))
             except ApiError:
                 return True
-            if not (answer.get("status") or {}).get("allowed", True):
+            if not rights.is_allowed(answer):
                 return False
         return True
 

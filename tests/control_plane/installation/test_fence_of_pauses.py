@@ -53,6 +53,7 @@ def test_a_job_may_not_be_paused_unannounced_nor_by_the_watchdog_nor_with_anythi
     assert denied(accounts["operator"], pausable, unannounced)
     accounts["operator"].json_patch(path_of(pausable), [add(PAUSE_BY, "2030-01-01T00:00:00Z")])
     assert "nothing else in its spec" in denied(accounts["operator"], pausable, [*PAUSE, add("/spec/parallelism", 3)])
+    assert "no other label" in denied(accounts["operator"], pausable, [*PAUSE, add("/metadata/labels/team", "b")])
     assert "no other label" in denied(accounts["operator"], pausable, [*PAUSE, remove("/metadata/labels/team")])
     # Without the marker, which its policy takes from anybody but the operator, a pause is none.
     assert denied(accounts["watchdog"], pausable, PAUSE)
