@@ -89,7 +89,7 @@ def test_work_that_cannot_be_released_keeps_nobody_else_waiting_for_longer_than_
     hand = actuation(cluster)
     for _ in range(2):
         made = assembled(*stuck, *free, forecasts=CLEAN_NOW)
-        hand.carry_out(decide(made, (), {}, (), 100, hand.put_back()), made, 2.0)
+        hand.carry_out(decide(made, (), {}, (), 100, hand.put_back()), made, NOW, 2.0)
     assert cluster.patched == ["free-0", "free-1"]
 
 
@@ -124,9 +124,17 @@ def test_what_gets_no_cell_goes_to_the_grid_zone_of_its_residency(asked: Any, on
     silence, orders = Silence(), Orders()
     hand = Actuation(releaser=orders, plans=PlanWriter(Cluster()), events=silence)  # type: ignore[arg-type]  # all that it asks
     made = assembled(view=view(job(**asked), on=on), grid_zones=with_borders(), forecasts=CLEAN_NOW)
-    hand.carry_out(decide(made, (), {}, (), 100), made, 2.0)
+    hand.carry_out(decide(made, (), {}, (), 100), made, NOW, 2.0)
     (order,) = orders.kept
     assert (order.cell, dict(order.placement_labels)) == (None, placed)
+
+
+def test_a_release_carries_the_time_of_its_decision_not_of_the_snapshot():
+    silence, orders = Silence(), Orders()
+    hand = Actuation(releaser=orders, plans=PlanWriter(Cluster()), events=silence)  # type: ignore[arg-type]  # all that it asks
+    made, decided_at = assembled(job(gpus=1), forecasts=CLEAN_NOW), NOW + timedelta(seconds=3)
+    hand.carry_out(decide(made, (), {}, (), 100), made, decided_at, 2.0)
+    assert [order.released_at for order in orders.kept] == [decided_at]
 
 
 def test_an_api_server_that_does_not_answer_is_not_asked_for_everybody():
@@ -162,18 +170,18 @@ class Refusing(Cluster):
 def test_only_lost_rights_make_the_operator_powerless_not_somebodys_webhook(allowed: bool | None, powerless: bool):
     made, cluster = assembled(job(gpus=1), forecasts=CLEAN_NOW), Refusing(allowed)
     hand, nothing_held = actuation(cluster), assembled(forecasts=CLEAN_NOW)
-    assert hand.carry_out(decide(made, (), {}, (), 100), made, 2.0).powerless is powerless
+    assert hand.carry_out(decide(made, (), {}, (), 100), made, NOW, 2.0).powerless is powerless
     for cluster.allowed, still in ((allowed, powerless), (True, False)):
-        assert hand.carry_out(decide(nothing_held, (), {}, (), 100), nothing_held, 2.0).powerless is still
+        assert hand.carry_out(decide(nothing_held, (), {}, (), 100), nothing_held, NOW, 2.0).powerless is still
 
 
 @pytest.mark.parametrize("allowed", [True, False], ids=["the placement was refused", "the rights were gone"])
 def test_work_past_its_bound_goes_without_its_place_only_where_that_was_refused(allowed: bool):
     late, cluster = job(gpus=1, created=NOW - timedelta(days=3)), Refusing(allowed)
     hand, made = actuation(cluster), assembled(late, forecasts=CLEAN_NOW)
-    hand.carry_out(decide(made, (), {}, (), 100), made, 2.0)
+    hand.carry_out(decide(made, (), {}, (), 100), made, NOW, 2.0)
     cluster.refuses = False
-    hand.carry_out(decide(made, (), {}, (), 100), made, 2.0)
+    hand.carry_out(decide(made, (), {}, (), 100), made, NOW, 2.0)
     assert cluster.placed == [not allowed]
 
 
@@ -183,7 +191,7 @@ def test_what_shadow_would_have_done_is_written_though_the_first_try_fails():
     cluster = Cluster()
     hand = actuation(cluster)
     cluster.fails = 1
-    carried = hand.carry_out(decide(made, (watched,), {}, (), 100), made, 2.0)
+    carried = hand.carry_out(decide(made, (watched,), {}, (), 100), made, NOW, 2.0)
     hand.write_plans(carried.records, (watched,), NOW, 2.0)
     assert cluster.applied == []
     # Shadow decides once: the next turn says nothing about it any more.

@@ -112,11 +112,14 @@ class Actuation:
         """Return the uids whose last decision is not written down yet."""
         return frozenset(self._unwritten)
 
-    def carry_out(self, verdicts: Verdicts, assembly: Assembly, begin_within_s: float) -> Carried:
-        """Release what can be begun in time, hand off, and tell; return the records as they stand now."""
+    def carry_out(self, verdicts: Verdicts, assembly: Assembly, decided_at: datetime, begin_within_s: float) -> Carried:
+        """Release what can be begun in time, hand off, and tell; return the records as they stand now.
+
+        A release carries the time of its decision: in a crowd the snapshot that it rests on is seconds older.
+        """
         records = {record.key: record for record in verdicts.records}
         self._events.give_way(to_releases=verdicts.more_due)
-        outcomes = self._release(verdicts.releases, assembly, records, begin_within_s)
+        outcomes = self._release(verdicts.releases, assembly, records, decided_at, begin_within_s)
         if verdicts.to_unmark:
             self._releaser.hand_off(verdicts.to_unmark)
         for record in verdicts.hand_offs:
@@ -175,18 +178,18 @@ class Actuation:
         decisions: Sequence[Decision],
         assembly: Assembly,
         records: dict[WorkloadKey, PlanRecord],
+        decided_at: datetime,
         begin_within_s: float,
     ) -> Sequence[Outcome]:
         if not decisions:
             return ()
-        now = assembly.snapshot.now
         orders = [
             ReleaseOrder(
                 key=d.key,
                 placement_labels=placement(assembly.subjects[d.key].record, d.cell, assembly),
                 cell=d.cell,
                 reason=str(d.reason),
-                released_at=now,
+                released_at=decided_at,
                 decided_on=assembly.subjects[d.key].record,
             )
             for d in (self._unconfined(d, assembly) for d in decisions)

@@ -177,9 +177,10 @@ class Loop:
         assembly, verdicts = self._decide(seen, in_flight, started)
         if not self._elector.is_leader():
             return False
+        decided_at = self._clock.now()
         self._prices = verdicts.standing.prices or self._prices
         release_s = max(pace.RELEASE_WITHIN_S - (time.monotonic() - started), pace.RELEASE_AT_LEAST_S)
-        carried = self._actuation.carry_out(verdicts, assembly, release_s)
+        carried = self._actuation.carry_out(verdicts, assembly, decided_at, release_s)
         if carried.powerless:
             # Only a silent heart brings the watchdog, whose rights are its own; and nothing new is to be held.
             raise ApiError(403, "Forbidden", "our account has lost the rights to release what is held")
