@@ -7,7 +7,7 @@ No rung needs a credential, and the way up needs nobody: every issue begins at t
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -144,15 +144,18 @@ class Ladder:
             self._usual[key] = _usual(fed.history, hour_of(now))
         return self._usual[key]
 
-    def _to_train(self, zone: Zone, now: datetime) -> ZoneHistory | None:
-        """Return what a model that is missing or old may be trained on: each source's own past, the preferred first."""
-        histories = [fed.history for fed in self._feds(zone, now)]
-        histories = [h for h in histories if hour_of(now) - _end(h) <= MAX_AGE_HOURS]
-        if not histories:
+    def _to_train(self, zone: Zone, now: datetime) -> tuple[ZoneHistory, timedelta] | None:
+        """Return what a model that is missing or old may be trained on, and how late that usually is.
+
+        Each source's own past, the preferred first.
+        """
+        found = [(fed.history, fed.usual_delay) for fed in self._feds(zone, now)]
+        found = [(history, delay) for history, delay in found if hour_of(now) - _end(history) <= MAX_AGE_HOURS]
+        if not found:
             # Without a feed only the calendar's model is of use, and that one not for ever.
             past = self._carried_past(zone, now)
-            histories = [] if past is None else [past]
-        return next((h for h in histories if self._shelf.needs_training(h.zone, now)), None)
+            found = [] if past is None else [(past, timedelta(0))]
+        return next((each for each in found if self._shelf.needs_training(each[0].zone, now)), None)
 
     def needs_training(self, zone: Zone, now: datetime) -> bool:
         """Tell whether a model could lift this zone's rung, or is old."""
@@ -160,10 +163,11 @@ class Ladder:
 
     def train(self, zone: Zone, now: datetime) -> bool:
         """Train the models of one of the zone's sources, or of its carried past; tell whether new ones are in use."""
-        history = self._to_train(zone, now)
-        if history is None:
+        found = self._to_train(zone, now)
+        if found is None:
             return False
-        return self._shelf.train(history, now, past=self._carried_past(zone, now))
+        history, usual_delay = found
+        return self._shelf.train(history, now, usual_delay=usual_delay, past=self._carried_past(zone, now))
 
     def _carried_past(self, zone: Zone, now: datetime) -> ZoneHistory | None:
         """Return the past that a model of the calendar may rest on where the feed's own is too short for one."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The models of each grid: loaded from the registry, trained when they are missing or old, kept only if better."""
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,6 @@ from embellie_forecast.models import (
 from embellie_forecast.registry import Registry, RegistryError
 
 CALENDAR_AGE_HOURS = 28 * 24
-MAX_LATENCY_HOURS = 36
 TRY_AGAIN = timedelta(days=1)
 """After a training that found too little data, or broke, this long passes before the next."""
 
@@ -87,12 +87,16 @@ class Shelf:
             return False
         return entry.model is None or (entry.model.until <= now and is_due(entry.model, now))
 
-    def train(self, history: ZoneHistory, now: datetime, *, past: ZoneHistory | None = None) -> bool:
+    def train(
+        self, history: ZoneHistory, now: datetime, *, usual_delay: timedelta, past: ZoneHistory | None = None
+    ) -> bool:
         """Train on what is known at `now`; tell whether a new model is in use.
 
         Args:
             history: What the grid's feed has said.
             now: The moment of the training.
+            usual_delay: How late the feed's newest hour usually is. One that is later right now is no reason to learn
+                without the hours that it will soon tell again: `issue` copes with a late feed.
             past: A longer past of the same grid, for the calendar's model where `history` is too short for one.
         """
         entry = self._entry(history.zone)
@@ -105,8 +109,8 @@ class Shelf:
             entry.calendar = train_calendar(known, until=until) or entry.calendar
         try:
             until = _end_of(history, now)
-            # A model learns to do without the hours that its feed is late by.
-            late = min(MAX_LATENCY_HOURS, max(1, hour_of(now) - hour_of(until)))
+            # A model learns to do without the hours that its feed is usually late by.
+            late = max(1, min(hour_of(now) - hour_of(until), math.ceil(usual_delay / timedelta(hours=1))))
             model = train_zone(history, until=until, settings=self.settings, latency_hours=late)
         except TooLittleDataError as error:
             entry.why = str(error)

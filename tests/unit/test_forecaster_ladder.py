@@ -377,3 +377,22 @@ def test_a_training_that_fails_leaves_the_lower_rung(tmp_path: Path, monkeypatch
     (tmp_path / "zones.json").write_text('{"zones":[{"name":"east","gridRegion":"US-PJM"}]}')
     assert service_in(tmp_path, None).turn() == 1
     assert forecasts_of(tmp_path, "east")[-1].rung is Rung.CLIMATOLOGY
+
+
+@pytest.mark.parametrize(("silent_h", "without_h"), [(0, 2), (20, 3)], ids=["as usual", "in an outage"])
+def test_a_model_learns_without_the_hours_that_its_feed_is_usually_late_by_also_when_trained_in_an_outage(
+    silent_h: int, without_h: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(GivenFeed):
+        def history(self, zone: Zone, now: datetime) -> Fed:
+            return replace(super().history(zone, now), usual_delay=timedelta(hours=2, minutes=10))
+
+    def change(history: ZoneHistory) -> ZoneHistory:
+        end = hour_of(NOW) - history.first_hour
+        return spoil(history, slice(end - max(2, silent_h), end), lambda values: values * np.nan)
+
+    learnt: list[int] = []
+    monkeypatch.setattr(shelf_module, "train_calendar", lambda *_, **__: None)
+    monkeypatch.setattr(shelf_module, "train_zone", lambda *_, latency_hours, **__: learnt.append(latency_hours))
+    Ladder(feed=Late(change), origin=ORIGIN, models=None, settings=TINY).train(EAST, NOW)
+    assert learnt == [without_h]
