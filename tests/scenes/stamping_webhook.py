@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A customer's mutating webhook that labels and annotates whatever is changed."""
+"""A customer's mutating webhook that writes on whatever is changed: labels, annotations, finalizers, tolerations."""
 
 import base64
 import json
@@ -8,19 +8,34 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from embellie_testbed.controlplane import ControlPlane
 
-_STAMP = [
-    {"op": "add", "path": "/metadata/labels/team", "value": "stamped"},
-    {"op": "add", "path": "/metadata/annotations/example.com~1seen", "value": "stamped"},
-]
+STAMP = {"key": "stamped", "operator": "Exists"}
+
+
+def _stamp(raw: dict[str, Any]) -> list[dict[str, Any]]:
+    is_job = raw["kind"] == "Job"
+    pod = raw["spec"]["template"]["spec"] if is_job else raw["spec"]
+    operations = [
+        {"op": "add", "path": "/metadata/labels/team", "value": "stamped"},
+        {"op": "add", "path": "/metadata/annotations/example.com~1seen", "value": "stamped"},
+    ]
+    if "note" in raw["metadata"]["annotations"]:
+        operations.append({"op": "remove", "path": "/metadata/annotations/note"})
+    if "example.com/stamped" not in raw["metadata"]["finalizers"]:
+        operations.append({"op": "add", "path": "/metadata/finalizers/-", "value": "example.com/stamped"})
+    if STAMP not in pod["tolerations"]:
+        path = f"/spec{'/template/spec' if is_job else ''}/tolerations/-"
+        operations.append({"op": "add", "path": path, "value": STAMP})
+    return operations
 
 
 class _Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        patch = base64.b64encode(json.dumps(_STAMP).encode()).decode()
+        patch = base64.b64encode(json.dumps(_stamp(asked["request"]["object"])).encode()).decode()
         answer = {"uid": asked["request"]["uid"], "allowed": True, "patchType": "JSONPatch", "patch": patch}
         body = json.dumps({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": answer}).encode()
         self.send_response(200)

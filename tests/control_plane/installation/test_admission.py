@@ -359,7 +359,7 @@ def test_no_policy_of_ours_can_refuse_anybodys_work(kube: KubeClient) -> None:
         for policy in kube.list_all(f"{root}/{plural}"):
             found[policy["metadata"]["name"]] = policy["spec"]["failurePolicy"]
     ours = {name: policy for name, policy in found.items() if name.startswith("embellie-")}
-    names = ("anchor", "hold-jobs", "hold-pods", "marker", "notes", "fence", "fence-metadata", "fence-nodes")
+    names = ("anchor", "hold-jobs", "hold-pods", "marker", "notes", "fence", "fence-marks", "fence-nodes")
     assert ours == {f"embellie-{name}": "Ignore" for name in names}
     for plural in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"):
         assert list(kube.list_all(f"{root}/{plural}")) == []

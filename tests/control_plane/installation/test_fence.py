@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from fenced_workloads import BOTH_TERM, MARKER, OURS, USER_TERM, ZONE_TERM, Json, add, denied, path_of, remove, spec_of
-from stamping_webhook import stamping
+from stamping_webhook import STAMP, stamping
 
 from embellie.cluster.client import ApiError, KubeClient, object_path
 from embellie.cluster.patches import release_patch_job, release_patch_pod
@@ -113,7 +113,7 @@ def stamping_webhook(control_plane: ControlPlane, kube: KubeClient, workloads: d
 
 @pytest.mark.parametrize("account", OURS)
 @pytest.mark.parametrize("kind", ["Job", "Pod"])
-def test_a_release_passes_where_a_webhook_labels_and_annotates_whatever_is_changed(
+def test_a_release_passes_where_a_webhook_writes_on_whatever_is_changed(
     accounts: dict[str, KubeClient],
     workloads: dict[str, Json],
     kube: KubeClient,
@@ -124,9 +124,12 @@ def test_a_release_passes_where_a_webhook_labels_and_annotates_whatever_is_chang
     obj = workloads[f"{kind} held"]
     settle(kube, obj)
     operations = RELEASE[kind](kube.get(path_of(obj)), {"zone": "west"}, SystemClock().now(), "BestNow", "west")
-    released = accounts[account].json_patch(path_of(obj), operations)["metadata"]
-    assert names.HELD_LABEL not in released["labels"]
-    assert (released["labels"]["team"], released["annotations"]["example.com/seen"]) == ("stamped", "stamped")
+    released = accounts[account].json_patch(path_of(obj), operations)
+    meta, pod = released["metadata"], released["spec"]["template"]["spec"] if kind == "Job" else released["spec"]
+    assert names.HELD_LABEL not in meta["labels"]
+    assert (meta["labels"]["team"], meta["annotations"]["example.com/seen"]) == ("stamped", "stamped")
+    assert "note" not in meta["annotations"]
+    assert STAMP in pod["tolerations"]
 
 
 METADATA = [
@@ -162,6 +165,19 @@ def test_other_metadata_is_fenced(
     accounts: dict[str, KubeClient], workloads: dict[str, Json], kind: str, operations: list[Json], words: str
 ) -> None:
     assert words in denied(accounts["operator"], workloads[f"{kind} held"], operations)
+
+
+@pytest.mark.parametrize("kind", ["Job", "Pod"])
+def test_a_mark_that_somebody_wrote_hides_no_overstep_and_stops_no_release(
+    accounts: dict[str, KubeClient], workloads: dict[str, Json], kube: KubeClient, kind: str
+) -> None:
+    obj = workloads[f"{kind} held"]
+    settle(kube, obj)
+    marked = kube.json_patch(path_of(obj), [add("/metadata/annotations/embellie.io~1overstep", "copied")])
+    assert "no other label" in denied(accounts["operator"], obj, [add("/metadata/labels/team", "b")])
+    assert denied(accounts["operator"], obj, [remove("/metadata/annotations/embellie.io~1overstep")])
+    operations = RELEASE[kind](marked, {"zone": "west"}, SystemClock().now(), "BestNow", "west")
+    accounts["operator"].json_patch(path_of(obj), operations)
 
 
 # The API server itself refuses some of them (422), before anybody's admission policy is asked: those name no words.

@@ -35,11 +35,15 @@ spec:
     parameterNotFoundAction: Allow
 {{- end -}}
 
+{{/* The operator's ServiceAccount, as CEL. */}}
+{{- define "embellie.operatorAccount" -}}
+'system:serviceaccount:{{ .Release.Namespace }}:{{ include "embellie.name" . }}-operator'
+{{- end -}}
+
 {{/* Our own ServiceAccounts, as a list in CEL. */}}
 {{- define "embellie.ourAccounts" -}}
 [
-  {{- range list "operator" "watchdog" }}
-  'system:serviceaccount:{{ $.Release.Namespace }}:{{ include "embellie.name" $ }}-{{ . }}',
-  {{- end }}
+  {{ include "embellie.operatorAccount" . }},
+  'system:serviceaccount:{{ .Release.Namespace }}:{{ include "embellie.name" . }}-watchdog',
 ]
 {{- end -}}
