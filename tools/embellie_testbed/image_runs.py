@@ -107,8 +107,8 @@ class Image:
                                    "--user=65532:65532", f"--network={container.network}",
                                    f"--name={_name(container)}"]  # fmt: skip
         if self.engine == "podman":
-            # It would mount more than a pod has.
-            flags.append("--read-only-tmpfs=false")
+            # It would mount more than a pod has, and give the user a name, which a kubelet does not.
+            flags += ["--read-only-tmpfs=false", "--passwd=false"]
         flags += [f"--env={name}={value}" for name, value in container.environment.items()]
         for path in container.writable:
             flags.append(f"--volume={volume(folder, path)}:{path}")

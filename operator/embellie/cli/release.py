@@ -2,6 +2,7 @@
 """`embellie release --all`: let everything go, in pace, earliest latest start first."""
 
 import getpass
+import os
 import time
 
 import click
@@ -61,7 +62,7 @@ def release(
 
     progress = commands.release_all(
         api,
-        identity=f"embellie-cli-{getpass.getuser()}",
+        identity=f"embellie-cli-{_user()}",
         release_seconds=release_seconds,
         timeout_seconds=release_seconds + 60.0,
         on_release=said,
@@ -70,6 +71,14 @@ def release(
     if not progress.clean:
         why = "; ".join(progress.failures) or "new work was held meanwhile, or the time was up"
         raise click.ClickException(f"{progress.left} still held: {why}")
+
+
+def _user() -> str:
+    """Return the caller's name, or their number: in a container a user often has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _may_patch(api: Api, group: str, plural: str) -> bool:

@@ -29,6 +29,8 @@ _GROUPS: dict[Resource, tuple[str, str]] = {
     Resource.THERMAL_ZONES: (names.GROUP, names.VERSION),
     Resource.ENERGY_POLICIES: (names.GROUP, names.VERSION),
 }
+# Nobody reads it, but without one kopf asks for the user's name, and the user of a container has none.
+_IDENTITY: Any = "embellie"
 logger = logging.getLogger(__name__)
 
 
@@ -147,5 +149,6 @@ class Watcher:
             clusterwide=True,
             standalone=True,
             stop_flag=self._stop_flag,
+            identity=_IDENTITY,
             settings=kopf.OperatorSettings(),
         )
