@@ -8,7 +8,7 @@ only at or over the hard limit, or when it is minutes away, may they go beyond i
 never comes down and no cap is raised in it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -66,6 +66,10 @@ class LadderMemory:
         """Return what was paused in a zone and has not been let back."""
         found = self.zones.get(zone)
         return found.paused if found else ()
+
+    def recalled(self, zone: str, keys: Collection[str], level: Level) -> "LadderMemory":
+        """Return the memory once it is known what a leader before this one paused in a zone that it has looked at."""
+        return LadderMemory({**self.zones, zone: replace(self.zones[zone], level=level, paused=tuple(sorted(keys)))})
 
     def resumed(self, key: str) -> "LadderMemory":
         """Return the memory once a paused workload runs again or is gone."""
