@@ -116,7 +116,9 @@ def respond(
         first = zone.name if state.cap_share < 1.0 else easing.get(zone.name)
         admits = admits and first is None
         if state.level is Level.NORMAL and admits:
-            resumes += state.paused
+            # What was told to pause and runs still is taken off the heat that fits: the order for it stands.
+            told = {load.key for load in inside} if state.shed.rung >= Level.PAUSING else ()
+            resumes += [key for key in state.paused if key not in told]
         remembered[zone.name] = state
         answers[zone.name] = _answer(state, zone, admits=admits, first=first)
     tainted = frozenset(
