@@ -48,7 +48,7 @@ class Row:
         pods = [running_pod(f"{j.key.name}-p", "west-0", gpus=4, job_uid=j.key.uid) for j in self.jobs]
         seen = view(*self.jobs, pods=pods, on=nodes())
         made = assembled(view=seen, policies=(policy(maxPausesPerDay=1),), thermal_zones=(ZONE,), now=self.now)
-        self.heat.remember(made, heat_loads(made, self.jobs, pods, self.now))
+        self.heat.remember(made, heat_loads(made, self.jobs, pods, self.now), self.jobs)
         pauses = step(made, self.jobs, pods, self.heat.wanted, (), self.now)
         for announced in pauses.announce:
             self._write(announced.key, {"embellie.io/pause-by": format_time(announced.by)})
@@ -75,6 +75,29 @@ def test_work_whose_pause_was_taken_back_is_not_told_again_before_the_ladder_has
         row.turn(24.0, 5.0)
     assert names(row.turn(31.2).announce) == [], "the first rung only closes admission"
     assert row.heat.wanted == frozenset()
+
+
+@pytest.mark.parametrize(("celsius", "goes_on"), [(32.5, True), (30.0, True), (25.0, False)])
+def test_a_new_leader_goes_on_with_a_pause_that_was_announced_while_the_zone_is_hot(celsius: float, goes_on: bool):
+    row = Row("train")
+    row.turn(25.0)
+    assert names(row.turn(32.5).announce) == ["train"]
+    row.heat = HeatDesk()
+    turns = [row.turn(celsius) for _ in range(4)]
+    assert not any(t.announce for t in turns), "it is told once"
+    assert [names(t.withdraw) for t in turns if t.withdraw] == ([] if goes_on else [["train"]])
+
+
+def test_what_an_earlier_leader_paused_may_go_on_under_a_new_one_once_its_zone_was_cool_for_three_dwells():
+    row = Row()
+    paused = job("train", cell="west.west-r1", checkpoint="takes=1h", paused_at=format_time(NOW), gpus=4)
+    row.jobs = [paused]
+    for celsius, minutes, stays in ((32.5, 1.0, True), (30.0, 1.0, True), (25.0, 1.0, True), (25.0, 14.0, True)):
+        row.turn(celsius, minutes)
+        assert (paused.key.uid in row.heat.wanted) is stays
+    for _ in range(4):
+        row.turn(25.0, 6.0)
+    assert not row.heat.wanted
 
 
 def test_what_may_not_be_paused_any_more_today_does_not_count_as_heat_that_goes():

@@ -147,7 +147,7 @@ def test_the_ladder_pauses_each_job_once_caps_all_and_raises_caps_step_by_step_a
             name="loop", temperature=cool, hard_c=45.0, enter_c=42.0, leave_c=40.0, target_kw=None, heat_kw=heat,
             duty=duty,
         )  # fmt: skip
-        memory, found = respond(memory, [seen], loads, policy, now)
+        memory, found = respond(memory, [seen], loads if turn < 6 else loads[1:], policy, now)
         paused += [order.key for order in found.pauses]
         watts.append(found.caps[0].watts_per_gpu if found.caps else None)
         now += timedelta(seconds=30)
@@ -160,6 +160,20 @@ def test_the_ladder_pauses_each_job_once_caps_all_and_raises_caps_step_by_step_a
     assert rising == sorted(rising)
     assert watts[-1] is None
     assert found.zones["loop"].level is Level.NORMAL
+
+
+def test_what_was_told_to_pause_for_an_order_is_not_told_otherwise_because_the_rest_fits():
+    policy, duty = {"loop": LadderSettings()}, Duty(close_kw=15.0, cap_kw=15.0, pause_kw=15.0, why="an order")
+    loads, memory = [load("a", capable=False), load("b", capable=False, pausable=False)], LadderMemory()
+    cool = Reading(value=30.0, age_s=5.0, quality=Quality.FRESH)
+    for turn, (order, resumes) in enumerate([(duty, ()), (duty, ()), (duty, ()), (None, ("a",))]):
+        seen = ZoneHeat(
+            name="loop", temperature=cool, hard_c=45.0, enter_c=42.0, leave_c=40.0, target_kw=None, heat_kw=20.0,
+            duty=order,
+        )  # fmt: skip
+        memory, found = respond(memory, [seen], loads, policy, NOW + timedelta(seconds=30 * turn))
+        assert [one.key for one in found.pauses] == (["a"] if turn == 0 else [])
+        assert found.resumes == resumes
 
 
 def test_a_paused_job_that_left_sooner_than_thought_is_not_taken_off_what_stays():

@@ -16,10 +16,12 @@ from datetime import datetime
 import numpy as np
 
 from embellie.api.thermalzone import ThermalZone
+from embellie.cluster.records import WorkloadRecord
 from embellie.control.assemble import Assembly
 from embellie.control.heat_acts import HeatActs
 from embellie.control.identify import STEP_S, ZoneHistory, read_history, read_power, replay
 from embellie.control.orders import contract_orders
+from embellie.control.pausing import noted_pauses
 from embellie.control.power import PowerBook
 from embellie.control.pue import PueBook
 from embellie.control.sensors import Readings
@@ -159,8 +161,14 @@ class HeatDesk:
         seen = replace(self._last.snapshot, now=now, grid_zones=grids, thermal_zones=tuple(states))
         return let_up(orders, loads, seen)
 
-    def remember(self, assembly: Assembly, loads: Sequence[HeatLoad] = ()) -> None:
-        """Keep what the turn knew about nodes and loads for the next."""
+    def remember(
+        self, assembly: Assembly, loads: Sequence[HeatLoad] = (), workloads: Sequence[WorkloadRecord] = ()
+    ) -> None:
+        """Keep what the turn knew about nodes and loads for the next; the first turn's pauses are another leader's."""
+        if self._last is None:
+            pauses = noted_pauses(assembly, workloads)
+            self._controller.recall(pauses)
+            self.wanted = frozenset(uid for zone in pauses for uid in self._controller.paused(zone))
         self._last = assembly
         self._loads = tuple(loads)
 

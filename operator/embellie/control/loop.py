@@ -265,7 +265,7 @@ class Loop:
             return ()
         known, now = self._actuation.known(), assembly.snapshot.now
         records, resumed, under_way = self._pauses.turn(
-            assembly, seen.view, seen.to_pause, known, in_flight, now, releases, self._heat.why
+            assembly, seen.view, self._heat.wanted, known, in_flight, now, releases, self._heat.why
         )
         self._heat.keep_pauses(under_way)
         self._actuation.note(records, resumed)
@@ -364,7 +364,8 @@ class Loop:
         )
         assembly = assemble(inputs, self._clock, seen.now, self._subjects)
         self._subjects = assembly.subjects
-        self._heat.remember(assembly, heat_loads(assembly, seen.view.workloads, seen.view.pods, seen.now))
+        loads = heat_loads(assembly, seen.view.workloads, seen.view.pods, seen.now)
+        self._heat.remember(assembly, loads, seen.view.workloads)
         self._zone_power_kw = expected_power_kw(assembly)
         self._facility_kw = expected_facility_kw(assembly)
         return assembly

@@ -149,6 +149,23 @@ def heat_loads(
     return tuple(found)
 
 
+def noted_pauses(assembly: Assembly, workloads: Iterable[WorkloadRecord]) -> dict[str, set[str]]:
+    """Return the uids of what stands as told to pause or as paused, by thermal zone."""
+    zones = {c.name: c.thermal_zone for c in assembly.snapshot.cells}
+    runs = {gang.uid: gang.cell for gang in assembly.snapshot.running}
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for record in workloads:
+        if record.paused:
+            zone = zones.get(record.annotations.get(names.CELL, ""))
+        elif names.PAUSE_BY in record.annotations:
+            zone = zones.get(runs.get(record.key.uid, ""))
+        else:
+            continue
+        if zone is not None:
+            found[zone].add(record.key.uid)
+    return dict(found)
+
+
 def _enforcing(record: WorkloadRecord, assembly: Assembly) -> EnergyPolicy | None:
     """Return the policy that enforces on work which opted in; None for all other work."""
     policy = assembly.table.match(record) if record.opted_in else None

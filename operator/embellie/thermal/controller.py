@@ -6,7 +6,7 @@ plan and shield, then carry out what `respond` orders.
 """
 
 import math
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -23,6 +23,7 @@ from embellie.thermal.ladder import LadderMemory, Response
 from embellie.thermal.outlook import ReachedSupply, look_ahead
 from embellie.thermal.relief import HeatLoad
 from embellie.thermal.rising import Rising
+from embellie.thermal.rungs import Level
 from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import Role, ZoneSettings, at_river
 from embellie.thermal.weather import AmbientForecast, SiteWeather, SupplyModels
@@ -220,13 +221,16 @@ class HeatController:
 
     def taints(self) -> frozenset[str]:
         """Return the zones whose nodes shall take nothing new: none that no fresh reading shows to be hot still."""
-        found = set()
+        return frozenset(z.name for z in self._settings if z.name in self._response.taints and self._is_hot(z))
+
+    def recall(self, paused: Mapping[str, Collection[str]]) -> None:
+        """Take over what a leader before this one told to pause or paused, by zone, in the zones that are hot still.
+
+        They begin on the first rung: what was paused waits until they have cooled, as it would have under that leader.
+        """
         for zone in self._settings:
-            heat = zone_now.heat_of(self._now(zone)) if zone.name in self._response.taints else None
-            value = None if heat is None else fresh_value(heat.temperature)
-            if heat is not None and value is not None and value > heat.leave_c:
-                found.add(zone.name)
-        return frozenset(found)
+            if zone.name in paused and self._is_hot(zone):
+                self._ladder = self._ladder.recalled(zone.name, paused[zone.name], Level.CLOSED)
 
     def resumed(self, key: str) -> None:
         """Forget a workload that we paused: it runs again, or is gone."""
@@ -235,6 +239,12 @@ class HeatController:
     def paused(self, zone: str) -> tuple[str, ...]:
         """Return what we paused in a zone."""
         return self._ladder.paused(zone)
+
+    def _is_hot(self, zone: ZoneSettings) -> bool:
+        """Tell whether a fresh reading shows a zone over its leave mark."""
+        heat = zone_now.heat_of(self._now(zone))
+        value = None if heat is None else fresh_value(heat.temperature)
+        return heat is not None and value is not None and value > heat.leave_c
 
     def _role(self, zone: ZoneSettings, role: Role) -> float:
         found = self._readings.get(zone.name)

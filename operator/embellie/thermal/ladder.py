@@ -8,7 +8,7 @@ only at or over the hard limit, or when it is minutes away, may they go beyond i
 never comes down and no cap is raised in it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -67,6 +67,10 @@ class LadderMemory:
         found = self.zones.get(zone)
         return found.paused if found else ()
 
+    def recalled(self, zone: str, keys: Collection[str], level: Level) -> "LadderMemory":
+        """Return the memory once it is known what a leader before this one paused in a zone that it has looked at."""
+        return LadderMemory({**self.zones, zone: replace(self.zones[zone], level=level, paused=tuple(sorted(keys)))})
+
     def resumed(self, key: str) -> "LadderMemory":
         """Return the memory once a paused workload runs again or is gone."""
         return LadderMemory(
@@ -112,7 +116,9 @@ def respond(
         first = zone.name if state.cap_share < 1.0 else easing.get(zone.name)
         admits = admits and first is None
         if state.level is Level.NORMAL and admits:
-            resumes += state.paused
+            # What was told to pause and runs still is taken off the heat that fits: the order for it stands.
+            told = {load.key for load in inside} if state.shed.rung >= Level.PAUSING else ()
+            resumes += [key for key in state.paused if key not in told]
         remembered[zone.name] = state
         answers[zone.name] = _answer(state, zone, admits=admits, first=first)
     tainted = frozenset(
