@@ -295,8 +295,14 @@ def _never_held(case: Case) -> list[str]:
         return [
             f"{case.who} belongs to {one_line(owner, 120)}: Embellie holds only Jobs and pods without an owner.",
         ]
-    if case.label("kueue.x-k8s.io/queue-name"):
+    if case.label(names.KUEUE_QUEUE_LABEL):
         return [f"{case.who} is in a Kueue queue: Kueue decides when it starts, Embellie does not hold it."]
+    hook = next((key for key in sorted(names.HOOKS) if case.annotation(key)), "")
+    if hook:
+        return [f"{case.who} is a hook ({hook}), whose release would hang: Embellie does not hold it."]
+    controller = str((case.workload.get("spec") or {}).get("managedBy") or names.JOB_CONTROLLER)
+    if controller != names.JOB_CONTROLLER:
+        return [f"{case.who} is run by {one_line(controller, 120)} (spec.managedBy): Embellie does not hold it."]
     return [
         f"{case.who} has opted in ({flex}) and was not held: nothing is recorded about it.",
         "No EnergyPolicy matches it, its label came later, holding was off or no turn came: kubectl get energypolicies",

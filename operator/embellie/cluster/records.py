@@ -97,8 +97,8 @@ class WorkloadRecord:
 
     @property
     def queued(self) -> bool:
-        """True for a Job in a Kueue queue: Kueue owns its suspension. A pod's gate is ours alone to remove."""
-        return bool(self.queue) and self.key.kind is WorkloadKind.JOB
+        """True in a Kueue queue: Kueue decides when it starts, and counts it against a quota once it has decided."""
+        return bool(self.queue)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,8 +117,7 @@ class Actuation:
         records = {record.key: record for record in verdicts.records}
         self._events.give_way(to_releases=verdicts.more_due)
         outcomes = self._release(verdicts.releases, assembly, records, begin_within_s)
-        if verdicts.to_unmark:
-            self._releaser.hand_off(verdicts.to_unmark)
+        handed = self._releaser.hand_off(verdicts.to_unmark) if verdicts.to_unmark else ()
         for record in verdicts.hand_offs:
             records[record.key] = record
             if record.state is State.HANDED_OFF:
@@ -128,6 +127,7 @@ class Actuation:
             if record.state in _LAST_WORDS:
                 self._unwritten[record.key.uid] = record
         refused = {d.key.kind for d, o in zip(verdicts.releases, outcomes, strict=True) if o is Outcome.DENIED}
+        refused |= {result.key.kind for result in handed if result.outcome is Outcome.DENIED}
         self._powerless = {kind for kind in self._powerless | refused if not self._releaser.may_release(kind)}
         # That was nothing against the place: with the rights back they start where they are planned.
         self._denied -= {d.key.uid for d in verdicts.releases if d.key.kind in self._powerless}
