@@ -279,17 +279,6 @@ def _never_held(case: Case) -> list[str]:
             f"{case.who} belongs to Job/{job}: Embellie holds only Jobs and pods without an owner.",
             f"For its Job: kubectl embellie why job/{job} -n {case.meta.get('namespace')}",
         ]
-    if flex == "rigid":
-        return [
-            f"{case.who} is rigid ({names.FLEX_LABEL}: rigid): Embellie never holds it.",
-            f"To let the next one wait for cleaner hours, create it with {names.FLEX_LABEL}: patient.",
-        ]
-    if flex not in OPTED_IN:
-        found = f" (its {names.FLEX_LABEL} is {flex[:40]!r}; it must be patient or bonus)" if flex else ""
-        return [
-            f"{case.who} has not opted in{found}: Embellie never touches it.",
-            f"To let the next one wait for cleaner hours, create it with the label {names.FLEX_LABEL}: patient.",
-        ]
     if case.owner:
         owner = f"{case.owner.get('kind')}/{case.owner.get('name')}"
         return [
@@ -303,6 +292,17 @@ def _never_held(case: Case) -> list[str]:
     controller = str((case.workload.get("spec") or {}).get("managedBy") or names.JOB_CONTROLLER)
     if controller != names.JOB_CONTROLLER:
         return [f"{case.who} is run by {one_line(controller, 120)} (spec.managedBy): Embellie does not hold it."]
+    if flex == "rigid":
+        return [
+            f"{case.who} is rigid ({names.FLEX_LABEL}: rigid): Embellie never holds it.",
+            f"To let the next one wait for cleaner hours, create it with {names.FLEX_LABEL}: patient.",
+        ]
+    if flex not in OPTED_IN:
+        found = f" (its {names.FLEX_LABEL} is {flex[:40]!r}; it must be patient or bonus)" if flex else ""
+        return [
+            f"{case.who} has not opted in{found}: Embellie never touches it.",
+            f"To let the next one wait for cleaner hours, create it with the label {names.FLEX_LABEL}: patient.",
+        ]
     return [
         f"{case.who} has opted in ({flex}) and was not held: nothing is recorded about it.",
         "No EnergyPolicy matches it, its label came later, holding was off or no turn came: kubectl get energypolicies",
