@@ -236,11 +236,13 @@ class Actuation:
                     who = (result.key.namespace, result.key.name)
                     logger.error("release of %s/%s was refused, and is tried again: %s", *who, result.message)
                 self._events.record(catalogue.release_failed(record.key, result.message))
+            # A conflict is over in a moment; what refuses or fails (somebody's webhook) can only be mended where it is.
+            said = f": {result.message[:300]}" if result.message and result.outcome is not Outcome.CONFLICT else ""
             records[result.key] = replace(
                 record,
                 state=State.HELD,
                 reason=Reason.WRITE_CONFLICT,
-                message=f"The release could not be written ({result.outcome}) and is tried again next turn.",
+                message=f"The release could not be written ({result.outcome}{said}) and is tried again next turn.",
             )
         else:
             message = f"Somebody else decided first: {result.message or result.outcome}."
