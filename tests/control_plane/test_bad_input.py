@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from operated_site import LIMIT_HOLD_S, MeteredSite
-from users_work import ZONE
+from users_work import ZONE, pod
 
 from embellie.cluster.client import KubeClient
 from embellie_testbed.controlplane import CommandError, ControlPlane
@@ -305,6 +305,20 @@ def test_a_held_job_that_enters_a_kueue_queue_is_handed_over_as_it_is(site: Mete
     until(lambda: "embellie.io/held" not in site.job()["metadata"]["labels"], "our marker is taken off")
     assert site.job()["spec"]["suspend"] is True
     assert "embellie.io/released-at" not in site.job()["metadata"]["annotations"]
+
+
+def test_a_held_pod_that_enters_a_kueue_queue_loses_our_gate_and_keeps_kueues(site: MeteredSite):
+    site.hold()
+    admission = {"name": "kueue.x-k8s.io/admission"}
+    site.create(pod("probe", site.namespace, spec={"schedulingGates": [admission]}, duration="1h"))
+    site.plan_when("probe", kind="pod", state="Held")
+    # As Kueue's webhook does after our policies, where a namespace has a LocalQueue named default. Held on, the pod
+    # would take Kueue's quota for hours, and be deleted where Kueue waits for its pods to be ready.
+    site.plane.kubectl("label", "pod", "probe", "-n", site.namespace, "kueue.x-k8s.io/queue-name=default")
+    plan = site.plan_when("probe", kind="pod", state="HandedOff")
+    assert "default" in plan["status"]["message"]
+    until(lambda: site.pod("probe")["spec"]["schedulingGates"] == [admission], "our gate is taken off")
+    assert site.pod("probe")["metadata"]["labels"].keys() == {"embellie.io/flex", "kueue.x-k8s.io/queue-name"}
 
 
 def test_work_deleted_or_replaced_between_plan_and_write_is_left_alone(site: MeteredSite):

@@ -13,8 +13,9 @@ from embellie.cluster.plans import PlanWriter
 from embellie.control.actuation import Actuation
 from embellie.control.turn import decide
 from embellie.domain import names
+from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import WorkloadKey
-from embellie_testbed.views import NOW, ZONE, assembled, forecast, job, nodes, policy, view, with_borders
+from embellie_testbed.views import NOW, ZONE, assembled, bare_pod, forecast, job, nodes, policy, view, with_borders
 
 CLEAN_NOW = {name: forecast(name, [100.0] * 48) for name in ("west", "east")}
 
@@ -91,6 +92,14 @@ def test_work_that_cannot_be_released_keeps_nobody_else_waiting_for_longer_than_
         made = assembled(*stuck, *free, forecasts=CLEAN_NOW)
         hand.carry_out(decide(made, (), {}, (), 100, hand.put_back()), made, NOW, 2.0)
     assert cluster.patched == ["free-0", "free-1"]
+
+
+def test_a_release_that_somebodys_webhook_stops_says_so():
+    made = assembled(job("stuck", gpus=1), forecasts=CLEAN_NOW)
+    carried = actuation(Cluster(frozenset({"stuck"}))).carry_out(decide(made, (), {}, (), 100), made, 2.0)
+    (record,) = carried.records
+    assert (record.state, record.reason) == (State.HELD, Reason.WRITE_CONFLICT)
+    assert "somebody's webhook is away" in record.message
 
 
 class Orders:
@@ -173,6 +182,12 @@ def test_only_lost_rights_make_the_operator_powerless_not_somebodys_webhook(allo
     assert hand.carry_out(decide(made, (), {}, (), 100), made, NOW, 2.0).powerless is powerless
     for cluster.allowed, still in ((allowed, powerless), (True, False)):
         assert hand.carry_out(decide(nothing_held, (), {}, (), 100), nothing_held, NOW, 2.0).powerless is still
+
+
+def test_a_pod_that_cannot_be_handed_over_for_want_of_rights_makes_the_operator_powerless_too():
+    queued = bare_pod(labels={names.KUEUE_QUEUE_LABEL: "q"})
+    made = assembled(queued)
+    assert actuation(Refusing(allowed=False)).carry_out(decide(made, (queued,), {}, (), 100), made, 2.0).powerless
 
 
 @pytest.mark.parametrize("allowed", [True, False], ids=["the placement was refused", "the rights were gone"])

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from embellie.cluster.records import parse_node
 from embellie.cluster.taints import Taint
 from embellie.control.zone_status import grid_zone_status
 from embellie.domain.reasons import Reason
@@ -146,6 +147,41 @@ def test_a_taint_of_the_gpu_resource_turns_away_only_pods_without_gpus():
     assert goes(on, gpus=0) == {"east"}
     assert goes(on, {"key": "nvidia.com/gpu", "operator": "Exists"}, gpus=0) == {"west", "east"}
     assert goes(tainted("nvidia.com/gpu", effect="NoExecute")) == {"east"}
+
+
+def asking(gpus: int = 1, init: dict[str, str] | None = None, **pod_spec: object) -> dict[str, object]:
+    """A pod with one device of a network card beside its GPUs."""
+    gpu = {"nvidia.com/gpu": str(gpus)} if gpus else {}
+    first = {"name": "first", "resources": {"requests": {"rdma/hca": "1", "cpu": "2"}, "limits": gpu}}
+    sidecar = {"name": "sidecar", "resources": {"limits": {"rdma/hca": "0"}}}
+    return {"containers": [first, sidecar], "initContainers": [{"resources": {"limits": init or {}}}], **pod_spec}
+
+
+def test_work_goes_only_where_a_node_offers_all_the_devices_that_it_asks_for():
+    on = tuple(replace(n, devices=frozenset({"rdma/hca"})) if n.labels[ZONE] == "west" else n for n in nodes())
+    a, b, c = job("a", pod_spec=asking()), job("b"), job("c", pod_spec=asking(init={"example.com/fpga": "1"}))
+    found = assembled(view=view(a, b, c, on=on)).snapshot
+    allowed = {w.key.name: set(w.allowed_cells) for w in found.workloads}
+    assert allowed == {"a": {"west"}, "b": {"west", "east"}, "c": set()}
+    nowhere = next(w for w in found.workloads if w.key.name == "c")
+    assert nowhere.start_now is Reason.NO_ZONE
+    assert nowhere.start_now_message.endswith("It asks for example.com/fpga, rdma/hca.")
+
+
+def test_a_node_offers_what_it_has_some_of():
+    amounts = {"cpu": "96", "nvidia.com/gpu": "8", "rdma/hca": "4", "hugepages-2Mi": "0", "vendor.com/gone": 0}
+    raw = {"metadata": {"name": "n"}, "status": {"allocatable": amounts}}
+    found = parse_node(raw)
+    assert found is not None
+    assert found.devices == {"rdma/hca"}
+
+
+def test_work_whose_gpus_may_be_claimed_is_not_planned_as_if_it_had_none():
+    claims = {"resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "eight"}]}
+    claimed = only(job(gpus=0, pod_spec=claims))
+    assert (claimed.allowed_cells, claimed.start_now) == (frozenset(), Reason.NO_ZONE)
+    assert claimed.start_now_message.endswith("It asks for resource claims.")
+    assert only(job(gpus=8, pod_spec=claims)).allowed_cells == {"west", "east"}
 
 
 def test_tolerations_tell_workloads_of_one_turn_apart_and_the_same_ones_share_an_object():

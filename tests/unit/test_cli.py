@@ -195,7 +195,29 @@ QUOTA = {"message": 'pods "x" is forbidden: exceeded quota: gpus, requested: 8',
             [],
             ["belongs to CronJob/nightly"],
         ),
+        (
+            None,
+            job(suspend=False, flex=None, metadata={"ownerReferences": [{"kind": "RayJob", "name": "tune"}]}),
+            [],
+            [],
+            ["belongs to RayJob/tune"],
+        ),
         (None, job(labels={"kueue.x-k8s.io/queue-name": "gpus"}), [], [], ["Kueue decides", "Kueue queue gpus"]),
+        (None, job(flex=None, labels={"kueue.x-k8s.io/queue-name": "gpus"}), [], [], ["Kueue decides"]),
+        (
+            None,
+            job(suspend=False) | {"spec": {"managedBy": "kueue.x-k8s.io/multikueue"}},
+            [],
+            [],
+            ["is run by kueue.x-k8s.io/multikueue (spec.managedBy)", "Embellie does not hold it"],
+        ),
+        (
+            None,
+            job(suspend=False, annotations={"helm.sh/hook": "post-install"}),
+            [],
+            [],
+            ["is a hook (helm.sh/hook)", "Embellie does not hold it"],
+        ),
         (plan(), job(held=True), [], [QUOTA], ["quota: pods", "exceeded quota: gpus", "embellie go"]),
         (
             None,
@@ -224,6 +246,15 @@ def test_every_case_says_what_a_person_needs(plan: Any, workload: Any, pods: Any
     text = "\n".join(say(plan, workload, pods, events))
     for part in says:
         assert part in text
+
+
+def test_what_kueue_has_let_start_waits_for_no_queue() -> None:
+    queue = {"kueue.x-k8s.io/queue-name": "gpus"}
+    assert len(say(None, job(suspend=False, labels=queue))) == 1
+    pod = job(labels=queue) | {"kind": "Pod", "spec": {}}
+    assert len(say(None, pod)) == 1
+    gated = {"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]}
+    assert "Kueue queue gpus" in say(None, pod | {"spec": gated})[-1]
 
 
 def test_a_held_pod_names_foreign_gates_once_and_not_our_own() -> None:

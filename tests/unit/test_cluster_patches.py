@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from embellie.cluster.patches import clear_marker_patch, release_patch_job, release_patch_pod
+from embellie.cluster.patches import hand_off_patch, release_patch_job, release_patch_pod
 from embellie.domain import names
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -82,4 +82,10 @@ def test_without_placement_the_affinity_is_not_written() -> None:
 
 
 def test_taking_the_marker_off_changes_nothing_else() -> None:
-    assert [op["path"] for op in clear_marker_patch(job()) if op["op"] != "test"] == [MARKER]
+    assert [op["path"] for op in hand_off_patch(job()) if op["op"] != "test"] == [MARKER]
+
+
+def test_a_pod_that_is_handed_over_loses_our_gate_with_the_marker_and_no_other_gate() -> None:
+    operations = hand_off_patch(pod("kueue.x-k8s.io/admission", names.GATE))
+    assert guards_in(operations)["/spec/schedulingGates/1"] == {"name": names.GATE}
+    assert [op["path"] for op in operations if op["op"] != "test"] == ["/spec/schedulingGates/1", MARKER]

@@ -160,21 +160,13 @@ def test_work_that_was_started_before_anything_was_written_is_unmarked_without_w
     assert verdicts.hand_offs == ()
 
 
-def test_a_held_job_that_enters_a_kueue_queue_is_handed_over_unstarted():
-    queued = job(labels=QUEUE, max_delay="1s")
+@pytest.mark.parametrize("queued", [job(labels=QUEUE, max_delay="1s"), bare_pod(labels=QUEUE, max_delay="1s")])
+def test_held_work_that_enters_a_kueue_queue_is_handed_over_unstarted(queued: WorkloadRecord):
     verdicts = decided(queued, plans={queued.key.uid: known()})
     assert verdicts.to_unmark == (queued.key,)
     assert verdicts.releases == ()
     assert verdicts.records == ()
     assert "team-queue" in verdicts.hand_offs[0].message
-
-
-def test_a_held_pod_with_a_queue_label_stays_ours_because_nobody_else_removes_our_gate():
-    queued = bare_pod(labels=QUEUE, max_delay="1s")
-    verdicts = decided(queued, plans={queued.key.uid: known()})
-    assert named(verdicts) == ["probe"]
-    assert verdicts.to_unmark == ()
-    assert verdicts.hand_offs == ()
 
 
 def test_work_released_by_the_watchdog_is_recorded_with_its_reason():

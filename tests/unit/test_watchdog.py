@@ -50,7 +50,7 @@ def zone(name: str, jurisdiction: str | None, **labels: str) -> dict[str, Any]:
 def test_its_own_constants_equal_those_of_the_domain() -> None:
     for name in (
         "GROUP", "VERSION", "HELD_LABEL", "GATE", "RESIDENCY", "RELEASED_AT", "RELEASE_REASON", "OVERHEATED",
-        "MANAGED_BY_LABEL", "FIELD_MANAGER",
+        "MANAGED_BY_LABEL", "FIELD_MANAGER", "KUEUE_QUEUE_LABEL",
     ):  # fmt: skip
         assert getattr(names, name) == getattr(domain_names, name)
     for name in ("OPERATOR_LOST", "UNINSTALLED", "RELEASED_BY_ADMIN"):
@@ -92,6 +92,20 @@ def test_only_our_own_gate_is_removed_wherever_it_stands() -> None:
 def test_what_another_hand_started_only_loses_the_marker(started: Held) -> None:
     operations = release_patch(started, {names.RELEASE_REASON: "OperatorLost"})
     assert [o["path"] for o in operations if o["op"] != "test"] == ["/metadata/labels/embellie.io~1held"]
+
+
+def test_a_job_in_a_kueue_queue_only_loses_the_marker_and_is_kueues_to_start() -> None:
+    queued = job()
+    queued.obj["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "gpus"
+    operations = release_patch(queued, {names.RELEASE_REASON: "OperatorLost"})
+    assert [o["path"] for o in operations if o["op"] != "test"] == ["/metadata/labels/embellie.io~1held"]
+
+
+def test_a_pod_in_a_kueue_queue_loses_our_gate_and_keeps_kueues() -> None:
+    queued = pod([names.GATE, "kueue.x-k8s.io/admission"])
+    queued.obj["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "gpus"
+    paths = [o["path"] for o in release_patch(queued, {}) if o["op"] == "remove"]
+    assert paths == ["/spec/schedulingGates/0", "/metadata/labels/embellie.io~1held"]
 
 
 def test_existing_annotations_are_kept() -> None:

@@ -279,6 +279,19 @@ def _never_held(case: Case) -> list[str]:
             f"{case.who} belongs to Job/{job}: Embellie holds only Jobs and pods without an owner.",
             f"For its Job: kubectl embellie why job/{job} -n {case.meta.get('namespace')}",
         ]
+    if case.owner:
+        owner = f"{case.owner.get('kind')}/{case.owner.get('name')}"
+        return [
+            f"{case.who} belongs to {one_line(owner, 120)}: Embellie holds only Jobs and pods without an owner.",
+        ]
+    if case.label(names.KUEUE_QUEUE_LABEL):
+        return [f"{case.who} is in a Kueue queue: Kueue decides when it starts, Embellie does not hold it."]
+    hook = next((key for key in sorted(names.HOOKS) if case.annotation(key)), "")
+    if hook:
+        return [f"{case.who} is a hook ({hook}), whose release would hang: Embellie does not hold it."]
+    controller = str((case.workload.get("spec") or {}).get("managedBy") or names.JOB_CONTROLLER)
+    if controller != names.JOB_CONTROLLER:
+        return [f"{case.who} is run by {one_line(controller, 120)} (spec.managedBy): Embellie does not hold it."]
     if flex == "rigid":
         return [
             f"{case.who} is rigid ({names.FLEX_LABEL}: rigid): Embellie never holds it.",
@@ -290,13 +303,6 @@ def _never_held(case: Case) -> list[str]:
             f"{case.who} has not opted in{found}: Embellie never touches it.",
             f"To let the next one wait for cleaner hours, create it with the label {names.FLEX_LABEL}: patient.",
         ]
-    if case.owner:
-        owner = f"{case.owner.get('kind')}/{case.owner.get('name')}"
-        return [
-            f"{case.who} belongs to {one_line(owner, 120)}: Embellie holds only Jobs and pods without an owner.",
-        ]
-    if case.label("kueue.x-k8s.io/queue-name"):
-        return [f"{case.who} is in a Kueue queue: Kueue decides when it starts, Embellie does not hold it."]
     return [
         f"{case.who} has opted in ({flex}) and was not held: nothing is recorded about it.",
         "No EnergyPolicy matches it, its label came later, holding was off or no turn came: kubectl get energypolicies",

@@ -80,6 +80,8 @@ def _user(api: Api) -> str:
 
 def _done(held: Held) -> str:
     what = f"{held.kind.lower()}/{held.name}"
+    if held.queue:
+        return f"{what} is left to the Kueue queue {held.queue[:80]}; only Embellie's marker was taken away"
     if not held.waits:
         return f"{what} had been started already; only Embellie's marker was taken away"
     did = "suspend is false" if held.kind == "Job" else f"the scheduling gate {names.GATE} is gone"

@@ -9,7 +9,6 @@ from embellie.cli.words import one_line
 from embellie.domain import names
 
 Raw = Mapping[str, Any]
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 LONGEST_MESSAGE = 220
 
 
@@ -20,9 +19,9 @@ def other_waits(
     is_pod = workload.get("kind") == "Pod"
     spec = workload.get("spec") or {}
     pods = list(pods) or ([workload] if is_pod else [])
-    waits = _queue(workload)
+    waits = _queue(workload) if spec.get("schedulingGates" if is_pod else "suspend") else []
     waits += _gates([*pods, workload if is_pod else (spec.get("template") or {})])
-    if not is_pod and spec.get("suspend") and not held and QUEUE_LABEL not in _labels(workload):
+    if not is_pod and spec.get("suspend") and not held and names.KUEUE_QUEUE_LABEL not in _labels(workload):
         waits.append("its own suspension (spec.suspend is true, set by its user or another controller)")
     waits += _quota(events)
     if not held:
@@ -42,7 +41,7 @@ def _labels(workload: Raw) -> Raw:
 
 
 def _queue(workload: Raw) -> list[str]:
-    queue = _labels(workload).get(QUEUE_LABEL)
+    queue = _labels(workload).get(names.KUEUE_QUEUE_LABEL)
     return [f"Kueue queue {one_line(str(queue), 70)} (kubectl get workloads.kueue.x-k8s.io)"] if queue else []
 
 

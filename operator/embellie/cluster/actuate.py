@@ -10,7 +10,7 @@ from functools import partial
 
 from embellie.cluster import patches, rights
 from embellie.cluster.client import ApiError, KubeClient, object_path
-from embellie.cluster.patches import Operation, Raw, clear_marker_patch, release_patch_job, release_patch_pod
+from embellie.cluster.patches import Operation, Raw, hand_off_patch, release_patch_job, release_patch_pod
 from embellie.cluster.records import WorkloadRecord, parse_bare_pod, parse_job
 from embellie.cluster.side_by_side import BEGIN_WITHIN_S, side_by_side
 from embellie.domain import names
@@ -21,7 +21,7 @@ __all__ = [
     "ReleaseOrder",
     "ReleaseResult",
     "Releaser",
-    "clear_marker_patch",
+    "hand_off_patch",
     "release_patch_job",
     "release_patch_pod",
     "workload_path",
@@ -48,7 +48,7 @@ class Outcome(StrEnum):
     REPLACED = "Replaced"
     """Another object has the name now."""
     NOT_OURS = "NotOurs"
-    """Without our marker, or handed to a Kueue queue: not touched."""
+    """Without our marker, or handed to a Kueue queue: not started."""
     CONFLICT = "Conflict"
     """Changed under our hands; to be tried again next turn."""
     DENIED = "Denied"
@@ -122,9 +122,9 @@ class Releaser:
         return self._run(batch, self._release_one, begin_within_s)
 
     def hand_off(self, keys: Sequence[WorkloadKey]) -> list[ReleaseResult]:
-        """Take our marker off workloads that somebody else started; ALREADY_RELEASED means that it is off.
+        """Take our marker off workloads that somebody else starts or started; ALREADY_RELEASED means that it is off.
 
-        One that is still waiting keeps its marker (CONFLICT).
+        One that still waits for us keeps its marker (CONFLICT).
         """
         return self._run(keys, self._hand_off_one, BEGIN_WITHIN_S)
 
@@ -212,8 +212,8 @@ class Releaser:
     def _release_one(self, order: ReleaseOrder, raw: Raw) -> ReleaseResult:
         if not patches.has_marker(raw):
             return _without_marker(order, raw)
-        if order.kind is WorkloadKind.JOB and patches.queue_of(raw):
-            self._patch(order.key, clear_marker_patch(raw))
+        if patches.queue_of(raw):
+            self._patch(order.key, hand_off_patch(raw))
             return ReleaseResult(
                 key=order.key,
                 outcome=Outcome.NOT_OURS,
@@ -231,9 +231,9 @@ class Releaser:
     def _hand_off_one(self, key: WorkloadKey, raw: Raw) -> ReleaseResult:
         if not patches.has_marker(raw):
             return ReleaseResult(key=key, outcome=Outcome.ALREADY_RELEASED)
-        if patches.is_waiting(raw, key.kind) and not (key.kind is WorkloadKind.JOB and patches.queue_of(raw)):
+        if patches.is_waiting(raw, key.kind) and not patches.queue_of(raw):
             return ReleaseResult(key=key, outcome=Outcome.CONFLICT, message="it waits again")
-        self._patch(key, clear_marker_patch(raw))
+        self._patch(key, hand_off_patch(raw))
         return ReleaseResult(key=key, outcome=Outcome.ALREADY_RELEASED, message="somebody else let it start")
 
     def _patch(self, key: WorkloadKey, operations: list[Operation]) -> None:

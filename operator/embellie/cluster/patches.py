@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from embellie.cluster.affinity import narrow
-from embellie.cluster.records import QUEUE_LABEL
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKind
 
@@ -53,7 +52,7 @@ def is_waiting(raw: Raw, kind: WorkloadKind) -> bool:
 
 def queue_of(raw: Raw) -> str:
     """Return the Kueue queue that the object is in; empty without one."""
-    return str((raw["metadata"].get("labels") or {}).get(QUEUE_LABEL, ""))
+    return str((raw["metadata"].get("labels") or {}).get(names.KUEUE_QUEUE_LABEL, ""))
 
 
 def release_patch_job(
@@ -78,28 +77,32 @@ def release_patch_pod(
 
     Raises ValueError when our gate is not there.
     """
-    index = _gate_index(raw)
-    if index is None:
+    gate = _ungate(raw)
+    if not gate:
         raise ValueError("the pod does not carry our gate")
-    gate = pointer("spec", "schedulingGates", str(index))
-    return [
-        *_guards(raw),
-        {"op": "test", "path": gate, "value": {"name": names.GATE}},
-        *_affinity(raw.get("spec") or {}, placement_labels, "/spec/affinity"),
-        {"op": "remove", "path": gate},
-        *_unmark(),
-        *_annotate(raw, released_at, reason, cell),
-    ]
+    affinity = _affinity(raw.get("spec") or {}, placement_labels, "/spec/affinity")
+    return [*_guards(raw), *affinity, *gate, *_unmark(), *_annotate(raw, released_at, reason, cell)]
 
 
-def clear_marker_patch(raw: Raw) -> list[Operation]:
-    """Return the patch that takes our marker off and leaves everything else: the decision is somebody else's now."""
-    return _guards(raw) + _unmark()
+def hand_off_patch(raw: Raw) -> list[Operation]:
+    """Return the patch that takes our marker and our gate off and leaves everything else.
+
+    The decision is somebody else's now. A suspension stays: it is theirs too.
+    """
+    return [*_guards(raw), *_ungate(raw), *_unmark()]
 
 
 def _gate_index(raw: Raw) -> int | None:
     gates = (raw.get("spec") or {}).get("schedulingGates") or ()
     return next((i for i, gate in enumerate(gates) if gate.get("name") == names.GATE), None)
+
+
+def _ungate(raw: Raw) -> list[Operation]:
+    index = _gate_index(raw)
+    if index is None:
+        return []
+    gate = pointer("spec", "schedulingGates", str(index))
+    return [{"op": "test", "path": gate, "value": {"name": names.GATE}}, {"op": "remove", "path": gate}]
 
 
 def _guards(raw: Raw) -> list[Operation]:

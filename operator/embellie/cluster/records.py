@@ -5,17 +5,14 @@ The raw object is dropped as soon as it is read: ten thousand held workloads mus
 here is outside data, so nothing is assumed to be present or well formed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any
 
-from embellie.cluster.taints import Taint, Toleration, overheated_zone, parse_taints, parse_tolerations
+from embellie.cluster.demands import UNCONSTRAINED, Constraints, Raw, as_int, constraints_of, devices_in, gpus_of
+from embellie.cluster.taints import Taint, overheated_zone, parse_taints
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
-
-Raw = Mapping[str, Any]
 
 _KEPT_ANNOTATIONS = (
     names.DEADLINE,
@@ -33,33 +30,8 @@ _KEPT_ANNOTATIONS = (
     names.CHECKPOINTED,
     names.PAUSED_AT,
 )
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-_HOOKS = frozenset({"helm.sh/hook", "argocd.argoproj.io/hook"})
-_JOB_CONTROLLER = "kubernetes.io/job-controller"
 _FINISHED_PHASES = frozenset({"Succeeded", "Failed"})
 _NO_ANNOTATIONS: Mapping[str, str] = {}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Constraints:
-    """The parts of a pod spec that say where it may run."""
-
-    node_selector: tuple[tuple[str, str], ...] = ()
-    node_affinity: Raw | None = None
-    """`requiredDuringSchedulingIgnoredDuringExecution` as written."""
-    tolerations: tuple[Toleration, ...] = ()
-
-    def as_pod_spec(self) -> dict[str, Any]:
-        """Return what chooses nodes by their labels, in the shape of a pod spec."""
-        spec: dict[str, Any] = {}
-        if self.node_selector:
-            spec["nodeSelector"] = dict(self.node_selector)
-        if self.node_affinity:
-            spec["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": self.node_affinity}}
-        return spec
-
-
-UNCONSTRAINED = Constraints()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +97,8 @@ class WorkloadRecord:
 
     @property
     def queued(self) -> bool:
-        """True for a Job in a Kueue queue: Kueue owns its suspension. A pod's gate is ours alone to remove."""
-        return bool(self.queue) and self.key.kind is WorkloadKind.JOB
+        """True in a Kueue queue: Kueue decides when it starts, and counts it against a quota once it has decided."""
+        return bool(self.queue)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +133,8 @@ class NodeRecord:
     """Those that last and turn pods away."""
     overheated: str = ""
     """The thermal zone that our own taint names; empty without it."""
+    devices: frozenset[str] = frozenset()
+    """What it offers besides CPU, memory and GPUs, by the names of resources."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,47 +156,6 @@ def parse_time(text: object) -> datetime | None:
         return None
 
 
-def _int(value: object, default: int) -> int:
-    try:
-        return int(str(value))
-    except ValueError:
-        return default
-
-
-def _gpus(pod_spec: Raw) -> int:
-    """GPUs that the scheduler counts for one pod: the larger of its containers' sum and any init container's."""
-
-    def of(containers: Iterable[Raw]) -> list[int]:
-        found = []
-        for container in containers:
-            resources = container.get("resources") or {}
-            wanted = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
-            found.append(max(0, _int(wanted.get(names.GPU_RESOURCE, 0), 0)))
-        return found
-
-    return max(sum(of(pod_spec.get("containers") or ())), max(of(pod_spec.get("initContainers") or ()), default=0))
-
-
-def _constraints(pod_spec: Raw) -> Constraints:
-    selector = pod_spec.get("nodeSelector") or {}
-    affinity = ((pod_spec.get("affinity") or {}).get("nodeAffinity") or {}).get(
-        "requiredDuringSchedulingIgnoredDuringExecution"
-    )
-    tolerations = parse_tolerations(pod_spec)
-    if not selector and not affinity and not tolerations:
-        return UNCONSTRAINED
-    node_selector = tuple(sorted(selector.items()))
-    if not affinity:
-        return _shared_constraints(node_selector, tolerations)
-    return Constraints(node_selector=node_selector, node_affinity=affinity, tolerations=tolerations)
-
-
-@lru_cache(maxsize=4096)
-def _shared_constraints(node_selector: tuple[tuple[str, str], ...], tolerations: tuple[Toleration, ...]) -> Constraints:
-    """Return one object for all workloads that say the same: whole clusters tolerate the same few taints."""
-    return Constraints(node_selector=node_selector, tolerations=tolerations)
-
-
 def _kept(meta: Raw) -> Mapping[str, str]:
     annotations, labels = meta.get("annotations") or {}, meta.get("labels") or {}
     kept = {k: str(annotations[k]) for k in _KEPT_ANNOTATIONS if k in annotations}
@@ -239,7 +172,11 @@ def _key(meta: Raw, kind: WorkloadKind) -> WorkloadKey:
 def _exempt(meta: Raw) -> bool:
     """Tell what the admission policies leave alone."""
     labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
-    return bool(meta.get("ownerReferences")) or QUEUE_LABEL in labels or not _HOOKS.isdisjoint(annotations)
+    return (
+        bool(meta.get("ownerReferences"))
+        or names.KUEUE_QUEUE_LABEL in labels
+        or not names.HOOKS.isdisjoint(annotations)
+    )
 
 
 def parse_job(raw: Raw) -> WorkloadRecord | None:
@@ -248,11 +185,11 @@ def parse_job(raw: Raw) -> WorkloadRecord | None:
     template = spec.get("template") or {}
     pod_spec = template.get("spec") or {}
     labels = meta.get("labels") or {}
-    flex, held, gpus = labels.get(names.FLEX_LABEL, ""), labels.get(names.HELD_LABEL) == "true", _gpus(pod_spec)
+    flex, held, gpus = labels.get(names.FLEX_LABEL, ""), labels.get(names.HELD_LABEL) == "true", gpus_of(pod_spec)
     if not (flex or held or gpus):
         return None
-    parallelism = max(0, _int(spec.get("parallelism", 1), 1))
-    completions = _int(spec.get("completions", parallelism), parallelism)
+    parallelism = max(0, as_int(spec.get("parallelism", 1), 1))
+    completions = as_int(spec.get("completions", parallelism), parallelism)
     finished = any(
         c.get("type") in ("Complete", "Failed") and c.get("status") == "True" for c in status.get("conditions") or ()
     )
@@ -270,11 +207,11 @@ def parse_job(raw: Raw) -> WorkloadRecord | None:
         gpus_per_pod=gpus,
         annotations=annotations,
         labels=dict(labels) if flex or held else {},
-        constraints=_constraints(pod_spec),
+        constraints=constraints_of(pod_spec),
         other_gates=tuple(str(g.get("name")) for g in pod_spec.get("schedulingGates") or ()),
-        queue=str(labels.get(QUEUE_LABEL, "")),
-        exempt=_exempt(meta) or (spec.get("managedBy") or _JOB_CONTROLLER) != _JOB_CONTROLLER,
-        succeeded=max(0, _int(status.get("succeeded", 0), 0)),
+        queue=str(labels.get(names.KUEUE_QUEUE_LABEL, "")),
+        exempt=_exempt(meta) or (spec.get("managedBy") or names.JOB_CONTROLLER) != names.JOB_CONTROLLER,
+        succeeded=max(0, as_int(status.get("succeeded", 0), 0)),
         started_at=parse_time(status.get("startTime")),
         completed_at=parse_time(status.get("completionTime")),
     )
@@ -297,12 +234,12 @@ def parse_bare_pod(raw: Raw) -> WorkloadRecord | None:
         finished=status.get("phase") in _FINISHED_PHASES or bool(meta.get("deletionTimestamp")),
         deleting=bool(meta.get("deletionTimestamp")),
         pods=1,
-        gpus_per_pod=_gpus(spec),
+        gpus_per_pod=gpus_of(spec),
         annotations=_kept(meta),
         labels=dict(labels),
-        constraints=_constraints(spec),
+        constraints=constraints_of(spec),
         other_gates=tuple(g for g in gates if g != names.GATE),
-        queue=str(labels.get(QUEUE_LABEL, "")),
+        queue=str(labels.get(names.KUEUE_QUEUE_LABEL, "")),
         exempt=_exempt(meta),
         started_at=parse_time(status.get("startTime")),
     )
@@ -328,7 +265,7 @@ def bare_record(raw: Raw, kind: WorkloadKind) -> WorkloadRecord | None:
         annotations={names.RESIDENCY: str(residency)} if residency else _NO_ANNOTATIONS,
         labels={},
         constraints=UNCONSTRAINED,
-        queue=str(meta["labels"].get(QUEUE_LABEL, "")),
+        queue=str(meta["labels"].get(names.KUEUE_QUEUE_LABEL, "")),
         unreadable=True,
     )
 
@@ -336,7 +273,7 @@ def bare_record(raw: Raw, kind: WorkloadKind) -> WorkloadRecord | None:
 def parse_pod(raw: Raw) -> PodRecord | None:
     """Read a pod that takes GPUs on a node or soon will; None when it has none, is gated, or has ended."""
     meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
-    gpus = _gpus(spec)
+    gpus = gpus_of(spec)
     if not gpus or spec.get("schedulingGates") or status.get("phase") in _FINISHED_PHASES:
         return None
     owner: Raw = next((o for o in meta.get("ownerReferences") or () if o.get("controller")), {})
@@ -358,7 +295,8 @@ def parse_pod(raw: Raw) -> PodRecord | None:
 def parse_node(raw: Raw) -> NodeRecord | None:
     """Read a node; None when it offers no GPUs."""
     meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
-    gpus = _int((status.get("allocatable") or {}).get(names.GPU_RESOURCE, 0), 0)
+    allocatable = status.get("allocatable") or {}
+    gpus = as_int(allocatable.get(names.GPU_RESOURCE, 0), 0)
     if gpus <= 0:
         return None
     ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or ())
@@ -370,6 +308,7 @@ def parse_node(raw: Raw) -> NodeRecord | None:
         schedulable=ready and not spec.get("unschedulable") and not overheated,
         taints=parse_taints(spec),
         overheated=overheated,
+        devices=devices_in(allocatable),
     )
 
 

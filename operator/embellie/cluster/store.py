@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from embellie.cluster.demands import Raw
 from embellie.cluster.records import (
     NamespaceRecord,
     NodeRecord,
     PodRecord,
-    Raw,
     WorkloadRecord,
     bare_record,
     parse_bare_pod,

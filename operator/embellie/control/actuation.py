@@ -120,8 +120,7 @@ class Actuation:
         records = {record.key: record for record in verdicts.records}
         self._events.give_way(to_releases=verdicts.more_due)
         outcomes = self._release(verdicts.releases, assembly, records, decided_at, begin_within_s)
-        if verdicts.to_unmark:
-            self._releaser.hand_off(verdicts.to_unmark)
+        handed = self._releaser.hand_off(verdicts.to_unmark) if verdicts.to_unmark else ()
         for record in verdicts.hand_offs:
             records[record.key] = record
             if record.state is State.HANDED_OFF:
@@ -131,6 +130,7 @@ class Actuation:
             if record.state in _LAST_WORDS:
                 self._unwritten[record.key.uid] = record
         refused = {d.key.kind for d, o in zip(verdicts.releases, outcomes, strict=True) if o is Outcome.DENIED}
+        refused |= {result.key.kind for result in handed if result.outcome is Outcome.DENIED}
         self._powerless = {kind for kind in self._powerless | refused if not self._releaser.may_release(kind)}
         # That was nothing against the place: with the rights back they start where they are planned.
         self._denied -= {d.key.uid for d in verdicts.releases if d.key.kind in self._powerless}
@@ -239,11 +239,13 @@ class Actuation:
                     who = (result.key.namespace, result.key.name)
                     logger.error("release of %s/%s was refused, and is tried again: %s", *who, result.message)
                 self._events.record(catalogue.release_failed(record.key, result.message))
+            # A conflict is over in a moment; what refuses or fails (somebody's webhook) can only be mended where it is.
+            said = f": {result.message[:300]}" if result.message and result.outcome is not Outcome.CONFLICT else ""
             records[result.key] = replace(
                 record,
                 state=State.HELD,
                 reason=Reason.WRITE_CONFLICT,
-                message=f"The release could not be written ({result.outcome}) and is tried again next turn.",
+                message=f"The release could not be written ({result.outcome}{said}) and is tried again next turn.",
             )
         else:
             message = f"Somebody else decided first: {result.message or result.outcome}."

@@ -248,7 +248,8 @@ def _start_now(
             "Create it again once a zone lies there."
         )
         return Reason.RESIDENCY_UNSATISFIED, message
-    return Reason.NO_ZONE, "It starts at once: no zone has enough nodes that it may use."
+    asks = f" It asks for {', '.join(sorted(devices))[:200]}." if (devices := record.constraints.devices) else ""
+    return Reason.NO_ZONE, f"It starts at once: no zone has enough nodes that it may use.{asks}"
 
 
 def _running_duration(record: WorkloadRecord | None, history: History, table: PolicyTable) -> Duration:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from embellie.api.energypolicy import EnergyPolicy
 from embellie.api.gridzone import GridZone
 from embellie.api.thermalzone import ThermalZone
-from embellie.cluster.records import Raw
+from embellie.cluster.demands import Raw
 
 logger = logging.getLogger(__name__)
 

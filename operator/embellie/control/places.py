@@ -91,6 +91,7 @@ class Places:
         for node in nodes:
             if (
                 node.gpus >= record.gpus_per_pod
+                and record.constraints.devices <= node.devices
                 and matches_node(pod_spec, node.labels, node.name)
                 and tolerated(node.taints, record.constraints.tolerations, uses_gpus=record.gpus_per_pod > 0)
             ):

@@ -15,6 +15,12 @@ MAX_DELAY = "embellie.io/max-delay"
 RESIDENCY = "embellie.io/residency"
 WATTS_PER_GPU = "embellie.io/watts-per-gpu"
 KUEUE_MAX_EXEC_SECONDS = "kueue.x-k8s.io/max-exec-time-seconds"
+KUEUE_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+"""Kueue decides when and where work with this label starts."""
+HOOKS = frozenset({"helm.sh/hook", "argocd.argoproj.io/hook"})
+"""Annotations of work whose release would hang if it waited."""
+JOB_CONTROLLER = "kubernetes.io/job-controller"
+"""What `spec.managedBy` of an ordinary Job says, if it says anything."""
 
 RELEASED_AT = "embellie.io/released-at"
 RELEASE_REASON = "embellie.io/release-reason"

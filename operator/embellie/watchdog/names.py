@@ -11,6 +11,7 @@ OVERHEATED = "embellie.io/overheated"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 FIELD_MANAGER = "embellie"
 
+KUEUE_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 RESIDENCY = "embellie.io/residency"
 RELEASED_AT = "embellie.io/released-at"
 RELEASE_REASON = "embellie.io/release-reason"

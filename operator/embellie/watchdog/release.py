@@ -54,10 +54,16 @@ class Held:
         return str(self.obj["metadata"].get("creationTimestamp") or "")
 
     @property
+    def queue(self) -> str:
+        """The Kueue queue of a Job that waits in one: Kueue's to start. Empty for any other, and for pods."""
+        suspended = self.kind == JOB and self.obj.get("spec", {}).get("suspend")
+        return str((self.obj["metadata"].get("labels") or {}).get(names.KUEUE_QUEUE_LABEL, "")) if suspended else ""
+
+    @property
     def waits(self) -> bool:
         """Whether our gate or the suspension still stands; False where only the marker is left."""
         if self.kind == JOB:
-            return bool(self.obj.get("spec", {}).get("suspend"))
+            return bool(self.obj.get("spec", {}).get("suspend")) and not self.queue
         return _gate_index(self.obj) is not None
 
 
@@ -87,7 +93,7 @@ def release_patch(
     if held.waits:
         operations += _start(held, zones)
     operations.append({"op": "remove", "path": f"/metadata/labels/{_escape(names.HELD_LABEL)}"})
-    if not held.waits:  # somebody else started it: only our marker is left to take away
+    if not held.waits:  # somebody else started it, or will: only our marker is left to take away
         return operations
     if not meta.get("annotations"):
         operations.append({"op": "add", "path": "/metadata/annotations", "value": {}})

@@ -205,7 +205,12 @@ def release_one(
         return False
     log("released", workload=_label(workload), uid=workload.uid, reason=order.reason)
     order.on_release(workload)
-    event = workload_event(workload, reason=order.event_reason, note=order.note, identity=order.identity)
+    note = (
+        f"Left to the Kueue queue {workload.queue[:80]}, which decides when it starts."
+        if workload.queue
+        else order.note
+    )
+    event = workload_event(workload, reason=order.event_reason, note=note, identity=order.identity)
     try:
         api.create(namespaced("apis/events.k8s.io/v1", workload.namespace, "events"), event)
     except (ApiError, UnreachableError) as error:  # an Event is a courtesy
