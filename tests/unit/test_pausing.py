@@ -108,7 +108,7 @@ def test_work_that_does_not_allow_pauses_is_not_written_to_though_it_carries_an_
 def paused(minutes: int, **notes: str):
     at = format_time(NOW - minutes * MINUTE)
     released = format_time(NOW - 300 * MINUTE)
-    return job(paused_at=at, released_at=released, cell="west.west-r1", **{**ALLOWED, **notes})
+    return job(**{"paused_at": at, "released_at": released, "cell": "west.west-r1", **ALLOWED, **notes})
 
 
 def test_a_paused_job_is_not_planned_goes_on_when_heat_allows_it_and_at_the_latest_after_the_limit_hold():
@@ -120,6 +120,7 @@ def test_a_paused_job_is_not_planned_goes_on_when_heat_allows_it_and_at_the_late
     assert stepped(work).resume[0].why == "west-r1 has room for it again"
     assert "as long as a pause may" in stepped(paused(61), wanted="all").resume[0].why
     assert "gone" in stepped(work, wanted="all", zones=()).resume[0].why
+    assert "gone" in stepped(paused(10, cell="west"), wanted="all", zones=()).resume[0].why
     assert "no enforcing policy" in stepped(work, wanted="all", policies=()).resume[0].why
     assert stepped(work, in_flight={work.key.uid}) == Pauses()
 

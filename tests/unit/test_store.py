@@ -4,7 +4,7 @@
 import contextlib
 import threading
 
-from embellie.cluster.records import parse_job
+from embellie.cluster.records import parse_bare_pod, parse_job
 from embellie.cluster.store import Resource, Store
 from embellie.domain import names
 
@@ -108,6 +108,18 @@ def test_garbage_in_foreign_fields_is_read_as_nothing():
     record = parse_job(raw)
     assert record is not None
     assert record.gpus == 0
+
+
+def test_what_carries_our_marker_stays_in_sight_whatever_else_its_user_takes_off():
+    raw = job("one", gpus="0")
+    raw["metadata"]["labels"] = {names.HELD_LABEL: "true"}
+    pod = {"metadata": raw["metadata"], "spec": {"schedulingGates": [{"name": names.GATE}]}}
+    for record in (parse_job(raw), parse_bare_pod(pod)):
+        assert record is not None
+        assert (record.held, record.waiting, record.opted_in, record.gpus) == (True, True, False, 0)
+    raw["metadata"]["labels"] = {}
+    assert parse_job(raw) is None
+    assert parse_bare_pod(pod | {"metadata": raw["metadata"]}) is None
 
 
 def test_a_pods_gpus_count_init_containers_by_their_largest():

@@ -15,6 +15,7 @@ from embellie_testbed.views import NOW, thermal_zone
     ("spec", "field"),
     [
         ({"limits": {"inletSoftCelsius": 33, "inletHardCelsius": 32}}, "spec.limits.inletSoftCelsius"),
+        ({"limits": {"inletSoftCelsius": 32, "inletHardCelsius": 32}}, "spec.limits.inletSoftCelsius"),
         ({"limits": {"equipmentClass": "W17"}, "cooling": {"supplySetpointCelsius": 16}}, "spec.limits.marginKelvin"),
         (
             {
@@ -29,6 +30,14 @@ def test_a_spec_that_contradicts_itself_is_named_with_its_mend(spec, field):
     found = fault_of(thermal_zone("row", **spec).spec)
     assert field in found
     assert ":" in found
+
+
+@pytest.mark.parametrize(("ceiling_kw", "fault"), [(50, ""), (49, "asks for 50 kW of power at 0:00 UTC")])
+def test_a_floor_asks_for_as_much_power_as_makes_its_heat(ceiling_kw, fault):
+    floors = {"floors": [{"name": "all", "heatKilowatts": 45}], "capturePercent": 90}
+    ceilings = [{"name": "all", "heatKilowatts": ceiling_kw}]
+    found = fault_of(thermal_zone("row", rejectionCeilings=ceilings, heatDelivery=floors).spec)
+    assert (fault in found, bool(found)) == (True, bool(fault))
 
 
 def test_a_cooling_capacity_of_zero_is_refused_and_where_it_gets_in_all_the_same_it_closes_the_zone():
