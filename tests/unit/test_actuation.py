@@ -2,6 +2,7 @@
 """Carrying verdicts out: nothing that is decided once gets lost, and nobody waits behind what cannot be written."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -230,6 +231,22 @@ def test_what_gets_no_cell_goes_to_the_grid_zone_of_its_residency(asked: Any, on
     hand.carry_out(decide(made, (), {}, (), 100), made, 2.0)
     (order,) = orders.kept
     assert (order.cell, dict(order.placement_labels)) == (None, placed)
+
+
+def test_a_batch_goes_on_as_long_as_some_calls_are_answered():
+    keys = [job(f"{'free' if i % GIVE_UP_AFTER == 0 else 'stuck'}-{i}", gpus=1).key for i in range(3 * GIVE_UP_AFTER)]
+    cluster: Any = Cluster(stuck=frozenset(key.name for key in keys if key.name.startswith("stuck")))
+    outcomes = [result.outcome for result in Releaser(cluster, max_parallel=1).release([order(key) for key in keys])]
+    assert outcomes.count(Outcome.RELEASED) == 3
+    assert Outcome.NOT_BEGUN not in outcomes
+
+
+def test_work_that_was_edited_since_is_decided_about_anew_unless_nothing_of_it_could_be_read():
+    cluster: Any = Cluster()
+    edited = job("train", gpus=2)
+    for record, outcome in ((edited, Outcome.CONFLICT), (replace(edited, unreadable=True), Outcome.RELEASED)):
+        (result,) = Releaser(cluster).release([replace(order(edited.key), decided_on=record)])
+        assert result.outcome is outcome
 
 
 def test_an_api_server_that_does_not_answer_is_not_asked_for_everybody():

@@ -174,6 +174,14 @@ def test_loads_say_what_may_be_paused_and_when_its_last_checkpoint_was():
     assert (pausable.zone, pausable.nodes, pausable.gpus) == ("west-r1", ("west-0",), 4)
 
 
+def test_bonus_work_is_the_first_to_be_asked():
+    found = [running(flex, flex=flex, **ALLOWED) for flex in ("patient", "bonus")]
+    pods = [running_pod(w.key.name, "west-0", gpus=4, job_uid=w.key.uid) for w in found]
+    made = assembled(view=view(*found, pods=pods, on=nodes()), policies=(PAUSES,), thermal_zones=ROOM)
+    patient, bonus = heat_loads(made, found, pods, NOW)
+    assert bonus.priority < patient.priority
+
+
 @pytest.mark.parametrize("text", ["", "5m", "every=1h", "takes=5m,takes=6m", "takes=soon", "takes=2h", "takes=-5m"])
 def test_a_checkpoint_that_cannot_be_read_is_refused_with_a_way_to_mend_it(text):
     with pytest.raises(ValueError, match=r"takes=|9h30m|shorten"):

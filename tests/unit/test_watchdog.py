@@ -348,11 +348,22 @@ def test_an_event_has_what_the_api_server_asks_for_whatever_the_name() -> None:
     assert (event["type"], len(event["note"]), len(event["reportingInstance"])) == ("Warning", 1000, 128)
 
 
-def test_nonsense_on_the_command_line_is_refused_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "--dead-man-seconds", "0"], "must be a number of seconds"),
+        (["run", "--dead-man-seconds", "a minute"], "must be a number of seconds"),
+        (["run", "--release-seconds", "86401"], "must be a number of seconds"),
+        (["release"], "--all"),
+    ],
+)
+def test_nonsense_on_the_command_line_is_refused_in_a_sentence(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(["run", "--dead-man-seconds", "0"])
+        main(arguments)
     assert stopped.value.code == 2
-    assert "must be a number of seconds" in capsys.readouterr().err
+    assert says in capsys.readouterr().err
 
 
 def test_a_missing_kubeconfig_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:

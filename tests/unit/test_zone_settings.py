@@ -49,7 +49,8 @@ def test_a_cooling_capacity_of_zero_is_refused_and_where_it_gets_in_all_the_same
 
 
 def test_a_class_gives_the_limits_that_are_not_written_and_every_number_can_be_overridden():
-    assert settings_of(thermal_zone("row", limits={"equipmentClass": "A2"})).limits.inlet_hard_c == 35.0
+    of_class = settings_of(thermal_zone("row", limits={"equipmentClass": "A2"})).limits
+    assert (of_class.inlet_soft_c, of_class.inlet_hard_c) == (31.0, 35.0)
     both = settings_of(thermal_zone("row", limits={"equipmentClass": "A2", "inletHardCelsius": 30}))
     assert both.limits.inlet_hard_c == 30.0
     assert settings_of(thermal_zone("row")).limits.inlet_hard_c == 32.0
