@@ -116,6 +116,20 @@ def test_both_alternatives_are_confined() -> None:
     assert [ours in term["matchExpressions"] for term in new_terms] == [True, True]
 
 
+def test_terms_are_alternatives_and_all_that_stands_in_one_is_asked_for() -> None:
+    gpu, hall = ({"key": key, "operator": "In", "values": ["a"]} for key in ("gpu", "hall"))
+    either = {
+        "affinity": {
+            "nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": [e]} for e in (gpu, hall)]}}
+        }
+    }
+    both = {"affinity": {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": [gpu, hall]}]}}}}
+    for labels in ({"gpu": "a"}, {"hall": "a"}):
+        assert matches_node(either, labels, "n1")
+        assert not matches_node(both, labels, "n1")
+    assert not matches_node(either, {"zone": "a"}, "n1")
+
+
 def test_a_term_without_requirements_matches_no_node_before_and_after() -> None:
     spec: dict[str, Any] = {"affinity": {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [{}]}}}}
     assert not matches_node(spec, {"zone": "west"}, "n1")

@@ -160,7 +160,9 @@ def test_a_steady_leader_stays_and_the_other_waits() -> None:
         world.pass_time(2.0)
     assert (a.started, a.lost, b.started) == (["a"], [], [])
     assert world.lease is not None
-    assert world.lease["spec"]["leaseTransitions"] == 0
+    spec = world.lease["spec"]
+    assert (spec["acquireTime"], spec["renewTime"]) == ("2026-01-01T00:00:00.000000Z", "2026-01-01T00:00:58.000000Z")
+    assert spec["leaseTransitions"] == 0
 
 
 def test_a_dead_leader_is_followed_within_the_lease_duration_and_one_retry() -> None:

@@ -2,20 +2,36 @@
 """Carrying verdicts out: nothing that is decided once gets lost, and nobody waits behind what cannot be written."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from embellie.cluster.actuate import GIVE_UP_AFTER, Outcome, ReleaseOrder, Releaser, ReleaseResult
 from embellie.cluster.client import ApiError
+from embellie.cluster.events import Event
+from embellie.cluster.patches import format_time
 from embellie.cluster.plans import PlanWriter
-from embellie.control.actuation import Actuation
+from embellie.control.actuation import ECHO_S, Actuation
 from embellie.control.turn import decide
 from embellie.domain import names
 from embellie.domain.reasons import Reason, State
-from embellie.domain.snapshot import WorkloadKey
-from embellie_testbed.views import NOW, ZONE, assembled, bare_pod, forecast, job, nodes, policy, view, with_borders
+from embellie.domain.snapshot import Quality, Reading, WorkloadKey, WorkloadKind
+from embellie_testbed.views import (
+    NOW,
+    ZONE,
+    assembled,
+    bare_pod,
+    forecast,
+    job,
+    nodes,
+    policy,
+    thermal_zone,
+    view,
+    with_borders,
+)
 
 CLEAN_NOW = {name: forecast(name, [100.0] * 48) for name in ("west", "east")}
 
@@ -55,13 +71,18 @@ class Cluster:
         return {**obj, "metadata": {**obj["metadata"], "generation": 1}}
 
 
-class Silence:
-    """An event recorder for nobody."""
+class Told:
+    """Keeps the reasons of the events that it is given."""
 
-    def record(self, *_: Any) -> bool:
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def record(self, event: Event) -> bool:
+        self.reasons.append(event.reason)
         return True
 
-    has_told = record
+    def has_told(self, *_: str) -> bool:
+        return False
 
     def give_way(self, *, to_releases: bool) -> None:
         pass
@@ -79,8 +100,8 @@ def order(key: WorkloadKey) -> ReleaseOrder:
 
 
 def actuation(cluster: Any) -> Actuation:
-    silence: Any = Silence()
-    return Actuation(releaser=Releaser(cluster, max_parallel=1), plans=PlanWriter(cluster), events=silence)
+    told: Any = Told()
+    return Actuation(releaser=Releaser(cluster, max_parallel=1), plans=PlanWriter(cluster), events=told)
 
 
 def test_work_that_cannot_be_released_keeps_nobody_else_waiting_for_longer_than_a_turn():
@@ -96,21 +117,104 @@ def test_work_that_cannot_be_released_keeps_nobody_else_waiting_for_longer_than_
 
 def test_a_release_that_somebodys_webhook_stops_says_so():
     made = assembled(job("stuck", gpus=1), forecasts=CLEAN_NOW)
-    carried = actuation(Cluster(frozenset({"stuck"}))).carry_out(decide(made, (), {}, (), 100), made, 2.0)
+    carried = actuation(Cluster(frozenset({"stuck"}))).carry_out(decide(made, (), {}, (), 100), made, NOW, 2.0)
     (record,) = carried.records
     assert (record.state, record.reason) == (State.HELD, Reason.WRITE_CONFLICT)
     assert "somebody's webhook is away" in record.message
 
 
 class Orders:
-    """Keeps what is ordered, and carries nothing out."""
+    """Keeps what is ordered, and says of each order what it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, outcome: Outcome = Outcome.RELEASED) -> None:
+        self.outcome = outcome
         self.kept: list[ReleaseOrder] = []
 
     def release(self, orders: Sequence[ReleaseOrder], _begin_within_s: float) -> list[ReleaseResult]:
         self.kept += orders
-        return [ReleaseResult(key=order.key, outcome=Outcome.RELEASED) for order in orders]
+        return [ReleaseResult(key=order.key, outcome=self.outcome) for order in orders]
+
+    def may_release(self, _kind: WorkloadKind) -> bool:
+        return True
+
+
+def ordering(orders: Orders, told: Told) -> Actuation:
+    cluster: Any = Cluster()
+    return Actuation(releaser=orders, plans=PlanWriter(cluster), events=told)  # type: ignore[arg-type]  # all that it asks
+
+
+@pytest.mark.parametrize(
+    ("outcome", "stands", "events", "put_back"),
+    [
+        (Outcome.RELEASED, (State.RELEASED, Reason.BEST_NOW), ["Released"], False),
+        (Outcome.GONE, None, [], False),
+        (Outcome.REPLACED, None, [], False),
+        (Outcome.RELEASED_BEFORE, None, [], False),
+        (Outcome.NOT_BEGUN, (State.HELD, Reason.RELEASE_RATE), [], False),
+        (Outcome.CONFLICT, (State.HELD, Reason.WRITE_CONFLICT), ["Held"], True),
+        (Outcome.UNREACHABLE, (State.HELD, Reason.WRITE_CONFLICT), ["Held"], True),
+        (Outcome.DENIED, (State.HELD, Reason.WRITE_CONFLICT), ["ReleaseFailed", "Held"], True),
+        (Outcome.ALREADY_RELEASED, (State.HANDED_OFF, Reason.STARTED_BY_OTHER), ["HandedOff"], False),
+        (Outcome.NOT_OURS, (State.HANDED_OFF, Reason.STARTED_BY_OTHER), ["HandedOff"], False),
+    ],
+)
+def test_what_became_of_a_release_is_what_its_plan_and_its_events_say(
+    outcome: Outcome, stands: tuple[State, Reason] | None, events: list[str], put_back: bool
+):
+    told = Told()
+    hand = ordering(Orders(outcome), told)
+    made = assembled(job(), forecasts=CLEAN_NOW)
+    carried = hand.carry_out(decide(made, (), {}, (), 100), made, NOW, 2.0)
+    assert [(r.state, r.reason) for r in carried.records] == ([] if stands is None else [stands])
+    assert told.reasons == events
+    assert (bool(hand.put_back()), carried.conflicts) == (put_back, outcome is Outcome.CONFLICT)
+    assert carried.not_begun is (outcome is Outcome.NOT_BEGUN)
+
+
+def test_a_release_is_on_its_way_until_the_watch_shows_it_and_no_longer_than_an_echo_takes(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    clock = SimpleNamespace(now=50.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("embellie.control.actuation.time", clock)
+    hand, train = ordering(Orders(), Told()), job()
+    made = assembled(train, forecasts=CLEAN_NOW)
+    hand.carry_out(decide(made, (), {}, (), 100), made, NOW, 2.0)
+    place = {train.key.uid: "east"}
+    clock.now += ECHO_S - 1.0
+    assert hand.in_flight([train]) == place
+    clock.now += 1.0
+    assert hand.in_flight([train]) == {}, "its echo was lost: it is decided about anew"
+    hand.note((), [job(cell="east")])
+    assert hand.in_flight([train]) == place, "what goes on after a pause is on its way too"
+    assert hand.in_flight([job(held=False)]) == {}
+
+
+def test_a_release_that_was_refused_is_forgotten_with_its_work():
+    hand = ordering(Orders(Outcome.DENIED), Told())
+    made = assembled(job(), forecasts=CLEAN_NOW)
+    hand.carry_out(decide(made, (), {}, (), 100), made, NOW, 2.0)
+    hand.forget_gone([job(), job("other")])
+    assert hand.put_back() == {job().key.uid}
+    hand.forget_gone([job("other")])
+    assert hand.put_back() == frozenset()
+
+
+def test_what_a_user_must_know_of_held_work_is_told_in_events():
+    told = Told()
+    hot = {"west-r1": Reading(value=40.0, age_s=1.0, quality=Quality.FRESH)}
+    row = {
+        "thermal_zones": (thermal_zone("west-r1"),),
+        "inlets": hot,
+        "view": view(job(max_delay="1s"), on=nodes(("west",))),
+    }
+    postponed = job("postponed", deadline=format_time(NOW + timedelta(days=3)), duration="1h")
+    for made in (
+        assembled(**row),
+        assembled(job("typo", duration="soon")),
+        assembled(postponed, bounds={postponed.key.uid: NOW + timedelta(hours=12)}),
+    ):
+        ordering(Orders(), told).carry_out(decide(made, (), {}, (), 100), made, NOW, 2.0)
+    assert told.reasons == ["HeldByLimit", "Held", "InvalidAnnotation", "Held", "DeadlineMovedBack"]
 
 
 @pytest.mark.parametrize(
@@ -130,8 +234,8 @@ class Orders:
     ids=["too large", "no node", "the larger zone", "its own constraints", "no zone", "free"],
 )
 def test_what_gets_no_cell_goes_to_the_grid_zone_of_its_residency(asked: Any, on: Any, placed: dict[str, str]):
-    silence, orders = Silence(), Orders()
-    hand = Actuation(releaser=orders, plans=PlanWriter(Cluster()), events=silence)  # type: ignore[arg-type]  # all that it asks
+    orders = Orders()
+    hand = ordering(orders, Told())
     made = assembled(view=view(job(**asked), on=on), grid_zones=with_borders(), forecasts=CLEAN_NOW)
     hand.carry_out(decide(made, (), {}, (), 100), made, NOW, 2.0)
     (order,) = orders.kept
@@ -139,11 +243,27 @@ def test_what_gets_no_cell_goes_to_the_grid_zone_of_its_residency(asked: Any, on
 
 
 def test_a_release_carries_the_time_of_its_decision_not_of_the_snapshot():
-    silence, orders = Silence(), Orders()
-    hand = Actuation(releaser=orders, plans=PlanWriter(Cluster()), events=silence)  # type: ignore[arg-type]  # all that it asks
+    orders = Orders()
+    hand = ordering(orders, Told())
     made, decided_at = assembled(job(gpus=1), forecasts=CLEAN_NOW), NOW + timedelta(seconds=3)
     hand.carry_out(decide(made, (), {}, (), 100), made, decided_at, 2.0)
     assert [order.released_at for order in orders.kept] == [decided_at]
+
+
+def test_a_batch_goes_on_as_long_as_some_calls_are_answered():
+    keys = [job(f"{'free' if i % GIVE_UP_AFTER == 0 else 'stuck'}-{i}", gpus=1).key for i in range(3 * GIVE_UP_AFTER)]
+    cluster: Any = Cluster(stuck=frozenset(key.name for key in keys if key.name.startswith("stuck")))
+    outcomes = [result.outcome for result in Releaser(cluster, max_parallel=1).release([order(key) for key in keys])]
+    assert outcomes.count(Outcome.RELEASED) == 3
+    assert Outcome.NOT_BEGUN not in outcomes
+
+
+def test_work_that_was_edited_since_is_decided_about_anew_unless_nothing_of_it_could_be_read():
+    cluster: Any = Cluster()
+    edited = job("train", gpus=2)
+    for record, outcome in ((edited, Outcome.CONFLICT), (replace(edited, unreadable=True), Outcome.RELEASED)):
+        (result,) = Releaser(cluster).release([replace(order(edited.key), decided_on=record)])
+        assert result.outcome is outcome
 
 
 def test_an_api_server_that_does_not_answer_is_not_asked_for_everybody():
@@ -187,7 +307,7 @@ def test_only_lost_rights_make_the_operator_powerless_not_somebodys_webhook(allo
 def test_a_pod_that_cannot_be_handed_over_for_want_of_rights_makes_the_operator_powerless_too():
     queued = bare_pod(labels={names.KUEUE_QUEUE_LABEL: "q"})
     made = assembled(queued)
-    assert actuation(Refusing(allowed=False)).carry_out(decide(made, (queued,), {}, (), 100), made, 2.0).powerless
+    assert actuation(Refusing(allowed=False)).carry_out(decide(made, (queued,), {}, (), 100), made, NOW, 2.0).powerless
 
 
 @pytest.mark.parametrize("allowed", [True, False], ids=["the placement was refused", "the rights were gone"])

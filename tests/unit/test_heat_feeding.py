@@ -364,14 +364,17 @@ def test_a_load_is_capped_as_its_nodes_are_once_all_of_them_are():
 
 def test_only_work_that_opted_in_on_nodes_with_an_agent_can_be_capped():
     agent = {names.POWER_CAP_AGENT_LABEL: "true"}
-    found = [node("west-0", **agent), node("west-1"), node("west-2", **agent)]
+    found = [node("west-0", **agent), node("west-1"), node("west-2", **agent), node("west-3", **agent)]
+    probe = bare_pod("probe", held=False, gpus=4)
     records = [job(n, held=False) for n in ("a", "b", "c")]
     pods = [running_pod(f"{r.key.name}-pod", f"west-{k}", gpus=4, job_uid=r.key.uid) for k, r in enumerate(records)]
+    pods.append(running_pod("probe", "west-3", gpus=4, uid=probe.key.uid))
+    records.append(probe)
     stranger = running_pod("rigid", "west-2", gpus=4)
     made = assembled(view=view(*records, pods=[*pods, stranger], on=found), thermal_zones=(thermal_zone("west-r1"),))
     loads = heat_loads(made, records, [*pods, stranger], NOW)
     assert {one.key: one.capable for one in loads} == {
-        "uid-research-a": True, "uid-research-b": False, "uid-research-c": False,
+        "uid-research-a": True, "uid-research-b": False, "uid-research-c": False, "uid-research-probe": True,
     }  # fmt: skip
 
 

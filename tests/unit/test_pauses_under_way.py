@@ -251,14 +251,18 @@ class Api:
         self.annotations = {f"embellie.io/{key.replace('_', '-')}": value for key, value in annotations.items()}
         self.patched: list[str] = []
 
+    suspended = False
+
     def get(self, path: str) -> dict[str, Any]:  # noqa: ARG002 - that of KubeClient
-        return {"metadata": {"resourceVersion": "1", "annotations": self.annotations}, "spec": {"suspend": False}}
+        meta = {"resourceVersion": "1", "annotations": self.annotations}
+        return {"metadata": meta, "spec": {"suspend": self.suspended}}
 
     def json_patch(self, path: str, operations: list[dict[str, Any]]) -> None:
         name = path.rpartition("/")[2]
         if name.startswith("lost"):
             raise ApiError(503, "ServiceUnavailable", "try later")
         self.patched.append(f"{operations[-1]['op']} {name}")
+        self.operations = operations
 
 
 def test_a_job_is_told_only_once_all_of_its_pods_that_listen_were() -> None:
@@ -283,3 +287,24 @@ def test_a_job_that_stopped_allowing_pauses_is_not_written_to_but_its_pods_are_t
     api: Any = Api(pause_by=format_time(NOW))
     assert not Pauser(api).withdraw(job(held=False).key, [running_pod("one", "west-0")])
     assert api.patched == ["remove one"], "the fence would refuse it, turn after turn"
+
+
+def test_a_job_is_suspended_as_it_was_decided_about_or_not_at_all() -> None:
+    train, by = job(held=False), format_time(NOW)
+    api: Any = Api(pause_by=by)
+    assert not Pauser(api).suspend(train.key, format_time(NOW - timedelta(minutes=1)), "west", NOW)
+    api.suspended = True
+    assert not Pauser(api).suspend(train.key, by, "west", NOW), "its user has suspended it"
+    api.suspended = False
+    assert api.patched == []
+    assert Pauser(api).suspend(train.key, by, "west", NOW)
+    written = {o["path"]: o.get("value") for o in api.operations if o["op"] in ("add", "replace")}
+    assert written == {
+        "/spec/suspend": True,
+        "/metadata/labels/embellie.io~1held": "true",
+        "/metadata/annotations/embellie.io~1paused-at": by,
+        "/metadata/annotations/embellie.io~1cell": "west",
+    }
+    assert {"op": "remove", "path": "/metadata/annotations/embellie.io~1pause-by"} in api.operations
+    guarded = {o["path"]: o["value"] for o in api.operations if o["op"] == "test"}
+    assert guarded == {"/metadata/uid": train.key.uid, "/metadata/resourceVersion": "1", "/spec/suspend": False}

@@ -108,7 +108,7 @@ def test_work_that_does_not_allow_pauses_is_not_written_to_though_it_carries_an_
 def paused(minutes: int, **notes: str):
     at = format_time(NOW - minutes * MINUTE)
     released = format_time(NOW - 300 * MINUTE)
-    return job(paused_at=at, released_at=released, cell="west.west-r1", **{**ALLOWED, **notes})
+    return job(**{"paused_at": at, "released_at": released, "cell": "west.west-r1", **ALLOWED, **notes})
 
 
 def test_a_paused_job_is_not_planned_goes_on_when_heat_allows_it_and_at_the_latest_after_the_limit_hold():
@@ -120,6 +120,7 @@ def test_a_paused_job_is_not_planned_goes_on_when_heat_allows_it_and_at_the_late
     assert stepped(work).resume[0].why == "west-r1 has room for it again"
     assert "as long as a pause may" in stepped(paused(61), wanted="all").resume[0].why
     assert "gone" in stepped(work, wanted="all", zones=()).resume[0].why
+    assert "gone" in stepped(paused(10, cell="west"), wanted="all", zones=()).resume[0].why
     assert "no enforcing policy" in stepped(work, wanted="all", policies=()).resume[0].why
     assert stepped(work, in_flight={work.key.uid}) == Pauses()
 
@@ -171,6 +172,14 @@ def test_loads_say_what_may_be_paused_and_when_its_last_checkpoint_was():
     assert not loads[plain.key.uid].pausable
     assert pausable.last_checkpoint == started + 120 * MINUTE
     assert (pausable.zone, pausable.nodes, pausable.gpus) == ("west-r1", ("west-0",), 4)
+
+
+def test_bonus_work_is_the_first_to_be_asked():
+    found = [running(flex, flex=flex, **ALLOWED) for flex in ("patient", "bonus")]
+    pods = [running_pod(w.key.name, "west-0", gpus=4, job_uid=w.key.uid) for w in found]
+    made = assembled(view=view(*found, pods=pods, on=nodes()), policies=(PAUSES,), thermal_zones=ROOM)
+    patient, bonus = heat_loads(made, found, pods, NOW)
+    assert bonus.priority < patient.priority
 
 
 @pytest.mark.parametrize("text", ["", "5m", "every=1h", "takes=5m,takes=6m", "takes=soon", "takes=2h", "takes=-5m"])

@@ -35,6 +35,9 @@ def test_a_plan_is_what_its_published_type_says() -> None:
     assert parsed.status.emissions_now_grams == 1000
     assert parsed.status.observed_generation == 3
     (reference,) = plan["metadata"]["ownerReferences"]
+    assert (reference["apiVersion"], reference["kind"]) == ("batch/v1", "Job")
+    (of_pod,) = plan_object(replace(RECORD, key=replace(KEY, kind=WorkloadKind.POD)))["metadata"]["ownerReferences"]
+    assert (of_pod["apiVersion"], of_pod["kind"]) == ("v1", "Pod")
     assert (reference["uid"], reference["blockOwnerDeletion"], reference["controller"]) == ("u1", False, False)
 
 

@@ -4,9 +4,12 @@
 import contextlib
 import threading
 
-from embellie.cluster.records import parse_job
+import pytest
+
+from embellie.cluster.records import bare_record, parse_bare_pod, parse_job
 from embellie.cluster.store import Resource, Store
 from embellie.domain import names
+from embellie.domain.snapshot import WorkloadKind
 
 
 def job(uid: str, *, held: bool = True, suspend: bool = True, gpus: str = "8", **meta) -> dict:
@@ -108,6 +111,34 @@ def test_garbage_in_foreign_fields_is_read_as_nothing():
     record = parse_job(raw)
     assert record is not None
     assert record.gpus == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "waits"),
+    [
+        (WorkloadKind.POD, "garbage", True),
+        (WorkloadKind.JOB, {"suspend": True}, True),
+        (WorkloadKind.JOB, {"suspend": False}, False),
+        (WorkloadKind.JOB, "garbage", False),
+    ],
+)
+def test_of_what_cannot_be_read_only_a_suspended_job_and_any_gated_pod_wait(kind, spec, waits):
+    record = bare_record({**job("one"), "spec": spec}, kind)
+    assert record is not None
+    assert (record.held, record.waiting) == (True, waits)
+    assert bare_record({**job("one", held=False), "spec": spec}, kind) is None
+
+
+def test_what_carries_our_marker_stays_in_sight_whatever_else_its_user_takes_off():
+    raw = job("one", gpus="0")
+    raw["metadata"]["labels"] = {names.HELD_LABEL: "true"}
+    pod = {"metadata": raw["metadata"], "spec": {"schedulingGates": [{"name": names.GATE}]}}
+    for record in (parse_job(raw), parse_bare_pod(pod)):
+        assert record is not None
+        assert (record.held, record.waiting, record.opted_in, record.gpus) == (True, True, False, 0)
+    raw["metadata"]["labels"] = {}
+    assert parse_job(raw) is None
+    assert parse_bare_pod(pod | {"metadata": raw["metadata"]}) is None
 
 
 def test_a_pods_gpus_count_init_containers_by_their_largest():

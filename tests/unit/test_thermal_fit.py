@@ -115,7 +115,7 @@ def test_a_machine_without_fan_speeds_or_utilisation_is_fitted_without_them(tmp_
 
 
 def test_a_node_without_fan_speeds_says_what_that_costs_and_files_are_named_that_count_as_one_machine(tmp_path):
-    one, two = samples(tmp_path / "one.csv", node=True), samples(tmp_path / "two.csv", node=True, runs=3)
+    one, two = (samples(tmp_path / f"{name}.csv", node=True, runs=3) for name in ("one", "two"))
     rows = pd.read_csv(one)
     full = tmp_path / "full.csv"
     known = {"fan_sys_avg_rpm": 8000.0, "gpu0_util_pct": 50.0}

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The watchdog's pure parts: names, order and pace, residency, the patch, and who counts as gone."""
 
+import copy
 import json
 import socket
-import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,11 +14,11 @@ from embellie.domain import names as domain_names
 from embellie.domain.reasons import Reason
 from embellie.watchdog import names
 from embellie.watchdog.api import Api, ApiError, NoAnswerError, UnreachableError
-from embellie.watchdog.lease import Heartbeat, micro_time
+from embellie.watchdog.lease import Election, Heartbeat, micro_time
 from embellie.watchdog.main import main
 from embellie.watchdog.release import JOB, POD, Held, is_held, release_patch, workload_event
 from embellie.watchdog.residency import narrowed_terms, parse_residency, satisfies, with_terms
-from embellie.watchdog.sweep import Order, Progress, _release_all, in_order, rate_per_second
+from embellie.watchdog.sweep import in_order, rate_per_second
 
 WALL = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 
@@ -258,6 +257,103 @@ def test_a_lease_with_an_unreadable_time_is_no_head_start() -> None:
     assert heart.silent_seconds == 0.0
 
 
+class Leases:
+    """The API server of the election's one Lease; `refuses` is the status of every answer, 0 for none at all."""
+
+    def __init__(self) -> None:
+        self.now, self.version = 0.0, 0
+        self.lease: dict[str, Any] | None = None
+        self.refuses: int | None = None
+
+    def get(self, path: str) -> dict[str, Any]:
+        self._answer(404 if self.lease is None else None, path)
+        return copy.deepcopy(self.lease or {})
+
+    def create(self, path: str, body: dict[str, Any]) -> None:
+        self._answer(409 if self.lease is not None else None, path)
+        self._keep(body)
+
+    def replace(self, path: str, body: dict[str, Any]) -> None:
+        self._answer(None if body["metadata"]["resourceVersion"] == str(self.version) else 409, path)
+        self._keep(body)
+
+    def _answer(self, fault: int | None, path: str) -> None:
+        if self.refuses == 0:
+            raise UnreachableError("connection refused")
+        if self.refuses or fault:
+            raise ApiError(self.refuses or fault or 0, "Refused", path)
+
+    def _keep(self, body: dict[str, Any]) -> None:
+        self.version += 1
+        self.lease = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self.version)}}
+
+
+def candidates(leases: Leases, *identities: str) -> list[Election]:
+    api: Any = leases
+    where = {"namespace": "n", "name": "embellie"}
+    return [Election(api, identity=i, monotonic=lambda: leases.now, **where) for i in identities]
+
+
+def test_one_watchdog_leads_for_as_long_as_it_renews() -> None:
+    leases = Leases()
+    one, other = candidates(leases, "one", "other")
+    for leases.now in range(0, 60, 2):
+        for candidate in (one, other):
+            candidate.step()
+        assert (one.leads, other.leads) == (True, False)
+    assert leases.lease is not None
+    assert leases.lease["spec"]["leaseTransitions"] == 0
+
+
+def test_a_watchdog_that_died_is_followed_once_its_lease_has_run_out_and_not_before() -> None:
+    leases = Leases()
+    one, other = candidates(leases, "one", "other")
+    one.step()
+    for leases.now in range(1, 20):
+        other.step()
+        assert other.leads is (leases.now >= 1 + 15)
+        assert one.leads is (leases.now < 10)
+
+
+@pytest.mark.parametrize("status", [0, 503])
+def test_a_watchdog_whose_renewals_get_no_answer_leads_until_they_are_overdue(status: int) -> None:
+    leases = Leases()
+    (one,) = candidates(leases, "one")
+    one.step()
+    leases.refuses = status
+    leases.now = 9.0
+    one.step()
+    assert one.leads
+    leases.now = 10.0
+    one.step()
+    assert not one.leads
+    leases.refuses = None
+    one.step()
+    assert one.leads
+
+
+def test_a_watchdog_that_leaves_lets_the_other_lead_at_once_and_takes_nothing_from_it() -> None:
+    leases = Leases()
+    one, other = candidates(leases, "one", "other")
+    one.step()
+    one.resign()
+    assert not one.leads
+    other.step()
+    assert other.leads
+    one.resign()
+    assert leases.lease is not None
+    assert leases.lease["spec"]["holderIdentity"] == "other"
+
+
+def test_of_two_that_find_no_lease_at_the_same_moment_one_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    leases = Leases()
+    one, other = candidates(leases, "one", "other")
+    monkeypatch.setattr("embellie.watchdog.lease.read_lease", lambda *_: None)
+    one.step()
+    other.step()
+    assert (one.leads, other.leads) == (True, False)
+
+
 def test_an_event_has_what_the_api_server_asks_for_whatever_the_name() -> None:
     long = job("x" * 219 + "-" + "y" * 30)
     event = workload_event(long, reason="ReleasedByWatchdog", note="n" * 2000, identity="i" * 200)
@@ -266,11 +362,22 @@ def test_an_event_has_what_the_api_server_asks_for_whatever_the_name() -> None:
     assert (event["type"], len(event["note"]), len(event["reportingInstance"])) == ("Warning", 1000, 128)
 
 
-def test_nonsense_on_the_command_line_is_refused_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "--dead-man-seconds", "0"], "must be a number of seconds"),
+        (["run", "--dead-man-seconds", "a minute"], "must be a number of seconds"),
+        (["run", "--release-seconds", "86401"], "must be a number of seconds"),
+        (["release"], "--all"),
+    ],
+)
+def test_nonsense_on_the_command_line_is_refused_in_a_sentence(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(["run", "--dead-man-seconds", "0"])
+        main(arguments)
     assert stopped.value.code == 2
-    assert "must be a number of seconds" in capsys.readouterr().err
+    assert says in capsys.readouterr().err
 
 
 def test_a_missing_kubeconfig_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
@@ -283,67 +390,6 @@ def test_a_log_line_is_json(capsys: pytest.CaptureFixture[str]) -> None:
 
     log("released", workload="job/team-a/train")
     assert json.loads(capsys.readouterr().err)["event"] == "released"
-
-
-class Cluster:
-    """Has no zone and no plan, and lets go what is held; `refuses` may raise for a path."""
-
-    def __init__(self, *held: Held, refuses: Callable[[str], None]) -> None:
-        self._held, self._refuses = {h.path: h for h in held}, refuses
-        self.released: list[str] = []
-        self._lock = threading.Lock()
-
-    def list(self, path: str) -> tuple[Any, ...]:
-        self._refuses(path)
-        return ()
-
-    def json_patch(self, path: str, _operations: object) -> None:
-        self._refuses(path)
-        with self._lock:
-            self.released.append(self._held.pop(path).name)
-
-    def create(self, *_: object) -> None:
-        pass
-
-
-def swept(*held: Held, refuses: Callable[[str], None]) -> tuple[list[str], Progress]:
-    cluster: Any = Cluster(*held, refuses=refuses)
-    progress = Progress()
-    order = Order(reason=names.OPERATOR_LOST, identity="w", release_seconds=0.01)
-    _release_all(cluster, order, list(held), 0.01, progress, lambda: True)
-    return sorted(cluster.released), progress
-
-
-def test_work_whose_release_gets_no_answer_keeps_nobody_else_held() -> None:
-    def hang(path: str) -> None:
-        if "stuck" in path:
-            raise NoAnswerError("read timed out")
-
-    released, progress = swept(job("stuck"), job("waiting"), refuses=hang)
-    assert released == ["waiting"]
-    assert progress.failures == {"the API server gave no answer": 1}
-
-
-def test_an_api_server_that_went_away_ends_the_pass() -> None:
-    def refuse(path: str) -> None:
-        if "/jobs/" in path:
-            raise UnreachableError("connection refused")
-
-    with pytest.raises(UnreachableError, match="went away"):
-        swept(job("one"), job("other"), refuses=refuse)
-
-
-@pytest.mark.parametrize(("status", "released"), [(503, ["free"]), (429, ["free"]), (403, ["free", "resident"])])
-def test_work_that_must_stay_somewhere_waits_while_zones_cannot_be_read_for_a_moment_and_nobody_waits_for_it(
-    status: int, released: list[str]
-) -> None:
-    def refuse(path: str) -> None:
-        if path.endswith("/gridzones"):
-            raise ApiError(status, "Busy", "try again")
-
-    found, progress = swept(job("free"), job("resident", annotations={names.RESIDENCY: "FR"}), refuses=refuse)
-    assert found == released
-    assert progress.released == len(released)
 
 
 def test_a_call_that_was_taken_and_not_answered_is_told_from_an_api_server_that_is_away(

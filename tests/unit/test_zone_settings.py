@@ -15,6 +15,7 @@ from embellie_testbed.views import NOW, thermal_zone
     ("spec", "field"),
     [
         ({"limits": {"inletSoftCelsius": 33, "inletHardCelsius": 32}}, "spec.limits.inletSoftCelsius"),
+        ({"limits": {"inletSoftCelsius": 32, "inletHardCelsius": 32}}, "spec.limits.inletSoftCelsius"),
         ({"limits": {"equipmentClass": "W17"}, "cooling": {"supplySetpointCelsius": 16}}, "spec.limits.marginKelvin"),
         (
             {
@@ -31,6 +32,14 @@ def test_a_spec_that_contradicts_itself_is_named_with_its_mend(spec, field):
     assert ":" in found
 
 
+@pytest.mark.parametrize(("ceiling_kw", "fault"), [(50, ""), (49, "asks for 50 kW of power at 0:00 UTC")])
+def test_a_floor_asks_for_as_much_power_as_makes_its_heat(ceiling_kw, fault):
+    floors = {"floors": [{"name": "all", "heatKilowatts": 45}], "capturePercent": 90}
+    ceilings = [{"name": "all", "heatKilowatts": ceiling_kw}]
+    found = fault_of(thermal_zone("row", rejectionCeilings=ceilings, heatDelivery=floors).spec)
+    assert (fault in found, bool(found)) == (True, bool(fault))
+
+
 def test_a_cooling_capacity_of_zero_is_refused_and_where_it_gets_in_all_the_same_it_closes_the_zone():
     with pytest.raises(ValueError, match="capacityKilowatts"):
         thermal_zone("row", cooling={"capacityKilowatts": 0})
@@ -40,7 +49,8 @@ def test_a_cooling_capacity_of_zero_is_refused_and_where_it_gets_in_all_the_same
 
 
 def test_a_class_gives_the_limits_that_are_not_written_and_every_number_can_be_overridden():
-    assert settings_of(thermal_zone("row", limits={"equipmentClass": "A2"})).limits.inlet_hard_c == 35.0
+    of_class = settings_of(thermal_zone("row", limits={"equipmentClass": "A2"})).limits
+    assert (of_class.inlet_soft_c, of_class.inlet_hard_c) == (31.0, 35.0)
     both = settings_of(thermal_zone("row", limits={"equipmentClass": "A2", "inletHardCelsius": 30}))
     assert both.limits.inlet_hard_c == 30.0
     assert settings_of(thermal_zone("row")).limits.inlet_hard_c == 32.0

@@ -252,10 +252,13 @@ def test_a_policy_that_selects_no_namespace_says_so():
     assert (str(ready.status), ready.reason, status.namespaces) == ("False", "NoNamespaces", 0)
 
 
-def test_a_policy_over_everything_says_what_it_never_includes():
+def test_a_policy_over_everything_says_so_and_what_it_never_includes():
     status = energy_policy("all", policy("all"))
     assert status.namespaces == 2
-    assert "kube-system" in condition(status, "Ready").message
+    message = condition(status, "Ready").message
+    assert message == "It applies in every namespace; kube-system and our own are never included."
+    some = energy_policy("some", policy("some", namespaceSelector={"matchNames": ["research"]}))
+    assert condition(some, "Ready").message.startswith("It applies in its namespaces;")
 
 
 def test_a_shared_node_is_named_even_among_many():

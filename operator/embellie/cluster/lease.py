@@ -193,10 +193,9 @@ class LeaseElector:
         holder = spec.get("holderIdentity") or ""
         if holder not in ("", self.identity) and not self._run_out(spec):
             return False
-        renewed = {**lease, "spec": self._spec(spec, taken=holder != self.identity)}
-        if holder == self.identity and not self._leads_since(started_at):
-            # A record with our name from an earlier life: ours to take, and counted as a new reign.
-            renewed["spec"] = self._spec(spec, taken=True)
+        # A record with our name from an earlier life is ours to take, and counted as a new reign.
+        taken = holder != self.identity or not self._leads_since(started_at)
+        renewed = {**lease, "spec": self._spec(spec, taken=taken)}
         return self._write(lambda: self._client.replace(self._path, renewed, timeout_s=timeout_s))
 
     def _write(self, write: Callable[[], dict[str, Any]]) -> bool | None:

@@ -233,7 +233,7 @@ def _start_now(
 ) -> tuple[Reason | None, str]:
     if record.unreadable:
         return Reason.INVALID_ANNOTATION, "It starts at once: the object cannot be read; the operator's log says where."
-    if record.held and not record.opted_in:
+    if not record.opted_in:
         return Reason.NO_POLICY, f"It starts at once: it no longer carries {names.FLEX_LABEL} patient or bonus."
     if policy is None or (record.held and policy.spec.mode != "enforce"):
         return Reason.NO_POLICY, "It starts at once: no EnergyPolicy in mode enforce matches it any more."

@@ -21,17 +21,14 @@ def selects_namespace(policy: EnergyPolicy, namespace: NamespaceRecord, own_name
     if namespace.name in PROTECTED_NAMESPACES or namespace.name == own_namespace:
         return False
     selector = policy.spec.namespace_selector
-    if selector is None:
-        return True
     if selector.match_names and namespace.name not in selector.match_names:
         return False
-    return _contains(namespace.labels, selector.match_labels or {})
+    return _contains(namespace.labels, selector.match_labels)
 
 
 def selects_workload(policy: EnergyPolicy, workload: WorkloadRecord) -> bool:
     """Tell whether a policy covers a workload of a namespace that it covers."""
-    selector = policy.spec.workload_selector
-    return selector is None or _contains(workload.labels, selector.match_labels or {})
+    return _contains(workload.labels, policy.spec.workload_selector.match_labels)
 
 
 def _contains(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:

@@ -55,7 +55,10 @@ def hard_limit_c(limits: Limits) -> float:
 
 
 def soft_limit_c(limits: Limits) -> float | None:
-    """Return where the ladder begins: the written limit, else the class's where its hard one holds too [degC]."""
+    """Return where the ladder begins: the written limit, else half-way between a class's two limits [degC].
+
+    None without either, and where a written hard limit takes the place of the class's.
+    """
     if limits.inlet_soft_celsius is not None:
         return float(limits.inlet_soft_celsius)
     if limits.equipment_class is None or limits.inlet_hard_celsius is not None:

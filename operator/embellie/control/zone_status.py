@@ -174,7 +174,8 @@ def policy_status(
             "Ready", False, "NoNamespaces", "spec.namespaceSelector selects no namespace that may be held in."
         )
     else:
-        scope = "every namespace but the protected ones" if policy.spec.namespace_selector is None else "its namespaces"
+        selector = policy.spec.namespace_selector
+        scope = "its namespaces" if selector.match_names or selector.match_labels else "every namespace"
         conditions.set("Ready", True, "Applied", f"It applies in {scope}; kube-system and our own are never included.")
     held = [r for r in records if r.policy == name and r.state in BOUND_STATES]
     return EnergyPolicyStatus(

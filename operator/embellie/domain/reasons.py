@@ -19,7 +19,7 @@ class State(StrEnum):
     SHADOW = "Shadow"
     """Not touched; the plan says what we would have done."""
     PAUSED = "Paused"
-    """Ran, and was suspended after its checkpoint because its zone was too hot; bounded by `maxLimitHold`."""
+    """Ran, and was suspended after its checkpoint for its zone to make less heat; bounded by `maxLimitHold`."""
     HANDED_OFF = "HandedOff"
     """Somebody else decides about it: it was started or suspended by another hand."""
 
@@ -78,7 +78,7 @@ class Reason(StrEnum):
     """An annotation that bounds the wait, or the object itself, cannot be read."""
 
     HEAT_PAUSE = "HeatPause"
-    """Paused, because its thermal zone heated in spite of everything."""
+    """Paused, because its thermal zone heats in spite of everything, or a permit or contracted power leaves it less."""
     COOLED = "Cooled"
     """Goes on after a pause."""
 
