@@ -5,13 +5,14 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from embellie.cluster.client import KubeClient
 from embellie_testbed.controlplane import ControlPlane
-from embellie_testbed.hot_row import PAUSE_BY, HotRow, hot_row
+from embellie_testbed.hot_row import PAUSE_BY, ZONE, HotRow, hot_row
 from embellie_testbed.processes import until
 from embellie_testbed.product import NAMESPACE, program
 
@@ -68,6 +69,18 @@ def test_without_an_acknowledgement_it_is_paused_when_the_announced_time_is_over
         return any(e["reason"] == "Paused" and "without an acknowledged" in e["message"] for e in events)
 
     until(warned, "an event tells that nobody acknowledged")
+
+
+def test_a_pause_that_contracted_power_asks_for_comes_at_the_instant_that_was_announced_first(room: HotRow):
+    room.run("train", checkpoint="takes=5s")
+    meter = {"query": 'max(facility_power_watts{zone="west"})', "unit": "Watt"}
+    room.apply("GridZone", "west", nodeSelector={ZONE: "west"}, contractedPowerKilowatts=28, powerSensor=meter)
+    room.exporter.misbehave(absurd={"facility_power_watts": 30_000})
+    by = room.told("train")
+    until(lambda: room.job("train")["spec"]["suspend"] is True, f"it is paused\n{room.log()}")
+    paused_at = room.job("train")["metadata"]["annotations"]["embellie.io/paused-at"]
+    assert 0 <= (datetime.fromisoformat(paused_at) - datetime.fromisoformat(by)).total_seconds() < 20
+    assert "an order to cut leaves" in room.plan_when("train", "Paused")["message"]
 
 
 def test_a_policy_that_goes_back_to_shadow_takes_the_announcement_back_from_job_and_pod(room: HotRow):

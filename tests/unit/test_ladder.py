@@ -366,6 +366,15 @@ def test_a_measure_that_the_zone_does_not_allow_is_left_out():
     assert zone.answer.taints == {"row"}
 
 
+def test_a_rung_that_the_zone_does_not_allow_any_more_is_left_once_it_cooled():
+    zone = Zone()
+    assert zone.shows(30.6) is Level.CLOSED
+    zone.policy = replace(POLICY, measures=(Measure.PAUSE,))
+    assert zone.stays(29.0, 300) is Level.CLOSED
+    assert zone.stays(26.0, 960) is Level.NORMAL
+    assert zone.answer.zones["row"].admits
+
+
 def test_a_cap_counts_a_tenth_more_than_it_says():
     assert worst_kw(load("a"), 500.0) == pytest.approx(8 * (550.0 - 70.0) / 1000.0)
     assert caps_for([load("a", capable=True)], 1e9) == 1.0

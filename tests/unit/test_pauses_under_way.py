@@ -88,6 +88,16 @@ def test_a_new_leader_goes_on_with_a_pause_that_was_announced_while_the_zone_is_
     assert [names(t.withdraw) for t in turns if t.withdraw] == ([] if goes_on else [["train"]])
 
 
+def test_a_new_leader_whose_ladder_fails_goes_on_with_its_turns_and_keeps_what_it_found_paused():
+    def fails(*_: Any) -> None:
+        raise ValueError("a defect")
+
+    row = Row()
+    row.jobs = [job("train", cell="west.west-r1", checkpoint="takes=1h", paused_at=format_time(NOW), gpus=4)]
+    row.heat._controller.respond = fails
+    assert [names(row.turn(32.5).resume) for _ in range(3)] == [[], [], []]
+
+
 def test_what_an_earlier_leader_paused_may_go_on_under_a_new_one_once_its_zone_was_cool_for_three_dwells():
     row = Row()
     paused = job("train", cell="west.west-r1", checkpoint="takes=1h", paused_at=format_time(NOW), gpus=4)

@@ -9,7 +9,7 @@ with what the sensors say.
 import logging
 import threading
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -62,6 +62,8 @@ class HeatDesk:
         """uids of what the ladder asks to be paused, or to stay so."""
         self.why: Mapping[str, str] = {}
         """Why, in words, by uid."""
+        self._noted: Mapping[str, Collection[str]] = {}
+        """What a leader before this one paused, by zone, until the ladder knows it."""
         self._zones: tuple[ThermalZone, ...] = ()
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -125,6 +127,8 @@ class HeatDesk:
                 loads = self._loads
                 if self._acts is not None:
                     loads, self.power.capped = self._acts.as_capped(loads, now), self._acts.capped(now)
+                self._controller.recall(self._noted)
+                self._noted = {}
                 response = self._controller.respond(now, loads, orders)
                 paused = {uid for s in settings for uid in self._controller.paused(s.name)}
                 self.wanted = frozenset(paused.difference(response.resumes))
@@ -166,9 +170,8 @@ class HeatDesk:
     ) -> None:
         """Keep what the turn knew about nodes and loads for the next; the first turn's pauses are another leader's."""
         if self._last is None:
-            pauses = noted_pauses(assembly, workloads)
-            self._controller.recall(pauses)
-            self.wanted = frozenset(uid for zone in pauses for uid in self._controller.paused(zone))
+            self._noted = noted_pauses(assembly, workloads)
+            self.wanted = frozenset().union(*self._noted.values())
         self._last = assembly
         self._loads = tuple(loads)
 

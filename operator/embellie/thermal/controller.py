@@ -229,7 +229,7 @@ class HeatController:
         They begin on the first rung: what was paused waits until they have cooled, as it would have under that leader.
         """
         for zone in self._settings:
-            if zone.name in paused and self._is_hot(zone):
+            if zone.name in paused and zone.name in self._response.zones and self._is_hot(zone):
                 self._ladder = self._ladder.recalled(zone.name, paused[zone.name], Level.CLOSED)
 
     def resumed(self, key: str) -> None:

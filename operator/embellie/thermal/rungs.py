@@ -141,8 +141,9 @@ def climb(state: ZoneMemory, zone: ZoneHeat, policy: LadderSettings, now: dateti
         return replace(state, level=up, since=now, reason=f"{value:.1f} °C is over {zone.enter_c:.1f} °C")
     cool_s = _EASE_DWELLS * policy.min_dwell_s
     cooled = state.cool_since is not None and (now - state.cool_since).total_seconds() >= cool_s
-    if cooled and dwelt and here > 0 and not state.trend.rises:
-        below = rungs[here - 1]
+    if cooled and dwelt and state.level > Level.NORMAL and not state.trend.rises:
+        # A rung that is not allowed any more is left for the next one that is.
+        below = rungs[here - 1] if state.level is rungs[here] else rungs[here]
         return replace(state, level=below, since=now, reason=f"under {zone.leave_c:.1f} °C for {cool_s:.0f} s")
     return state
 
