@@ -78,6 +78,24 @@ def test_work_that_did_not_opt_in_wakes_nobody_but_its_gpus_count():
     assert store.view().workloads[0].opted_in is False
 
 
+def test_a_pod_that_acknowledges_its_pause_wakes_the_loop():
+    store = Store()
+    train = {
+        "metadata": {"namespace": "research", "name": "train-0", "uid": "pod", "annotations": {}},
+        "spec": {"nodeName": "gpu-0", "containers": [{"resources": {"limits": {names.GPU_RESOURCE: "8"}}}]},
+        "status": {"phase": "Running"},
+    }
+    train["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "train", "uid": "job", "controller": True}]
+    store.apply(Resource.PODS, "ADDED", train)
+    assert not store.wake.is_set()
+    train["metadata"]["annotations"] = {names.CHECKPOINTED: "2026-01-01T00:00:00Z"}
+    store.apply(Resource.PODS, "MODIFIED", train)
+    assert store.wake.is_set()
+    store.wake.clear()
+    store.apply(Resource.PODS, "MODIFIED", train)
+    assert not store.wake.is_set()
+
+
 def test_what_comes_while_a_plan_is_made_is_there_after_it_even_after_one_that_failed():
     store, began = Store(), threading.Event()
 

@@ -203,9 +203,15 @@ class Store:
         return tuple(e.other for e in self._entries[resource].values() if isinstance(e.other, Mapping))
 
 
+def _checkpointed(entry: _Entry | None) -> str:
+    return entry.other.checkpointed if entry and isinstance(entry.other, PodRecord) else ""
+
+
 def _is_news(resource: Resource, before: _Entry | None, after: _Entry | None) -> bool:
-    """Tell whether a change should start a turn early: held work that came, went or changed, and changed zones."""
+    """Tell whether a change should start a turn early: held work, an acknowledged pause or a zone that changed."""
     if resource in (Resource.JOBS, Resource.PODS):
+        if _checkpointed(after) not in ("", _checkpointed(before)):
+            return True
         old, new = (before.workload if before else None), (after.workload if after else None)
         return old != new and bool((old and old.held) or (new and (new.held or new.opted_in)))
     if resource in (Resource.NODES, Resource.NAMESPACES):

@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """`/healthz` for the kubelet: 200 while the loop turns, 503 when it hangs."""
 
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class _Listener(ThreadingHTTPServer):
+    # Both families where there are both: on a cluster of IPv6 a pod has that address alone.
+    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    daemon_threads = True
 
 
 def serve_health(port: int, alive: Callable[[], bool]) -> ThreadingHTTPServer:
@@ -25,7 +32,6 @@ def serve_health(port: int, alive: Callable[[], bool]) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
             """Probes are not worth a line."""
 
-    server = ThreadingHTTPServer(("", port), Handler)
-    server.daemon_threads = True
+    server = _Listener(("", port), Handler)
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     return server

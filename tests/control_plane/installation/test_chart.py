@@ -138,6 +138,20 @@ def test_an_unknown_or_absurd_value_is_refused(control_plane: ControlPlane, sett
         rendered(control_plane, "--set", setting)
 
 
+def strategy(control_plane: ControlPlane, *settings: str) -> str | None:
+    options = [word for setting in settings for word in ("--set", setting)]
+    (deployment,) = of_kind(rendered(control_plane, *options), "Deployment", "embellie-operator")
+    found: str | None = deployment["spec"].get("strategy", {}).get("type")
+    return found
+
+
+@pytest.mark.parametrize("claim", ["ledger.existingClaim=disk", "forecaster.bundles.existingClaim=disk"])
+def test_one_operator_with_a_claim_goes_before_the_next_one_comes(control_plane: ControlPlane, claim: str) -> None:
+    assert strategy(control_plane, claim, "operator.replicas=1") == "Recreate"
+    assert strategy(control_plane, claim, "operator.replicas=2") is None
+    assert strategy(control_plane, "operator.replicas=1") is None
+
+
 def test_a_dead_man_that_is_shorter_than_two_turns_is_refused(control_plane: ControlPlane) -> None:
     with pytest.raises(CommandError, match="at least twice turnSeconds"):
         rendered(control_plane, "--set", "turnSeconds=61")

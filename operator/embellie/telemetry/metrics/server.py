@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,12 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from embellie.telemetry.metrics.metric import REGISTRY
+
+
+class _Listener(ThreadingHTTPServer):
+    # Both families where there are both: on a cluster of IPv6 a pod has that address alone.
+    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    daemon_threads = True
 
 
 class Server:
@@ -39,8 +46,7 @@ class Server:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
                 """Probes are not worth a log line."""
 
-        self._server = ThreadingHTTPServer(("", port), Handler)
-        self._server.daemon_threads = True
+        self._server = _Listener(("", port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
 
     @property
