@@ -6,6 +6,7 @@ One operator serves all tests that want no other clock; each has its own namespa
 come from the simulated exporter through the real Prometheus, behind a relay that can hang or be gone.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -319,6 +320,23 @@ def test_a_held_pod_that_enters_a_kueue_queue_loses_our_gate_and_keeps_kueues(si
     assert "default" in plan["status"]["message"]
     until(lambda: site.pod("probe")["spec"]["schedulingGates"] == [admission], "our gate is taken off")
     assert site.pod("probe")["metadata"]["labels"].keys() == {"embellie.io/flex", "kueue.x-k8s.io/queue-name"}
+
+
+def test_a_held_pod_that_a_controller_adopts_is_still_ours_to_start(site: MeteredSite):
+    site.hold()
+    labelled = pod("orphan", site.namespace, duration="1h", spec={"restartPolicy": "Always"})
+    labelled["metadata"]["labels"]["app"] = "adopts"
+    site.create(labelled)
+    site.plan_when("orphan", kind="pod", state="Held")
+    template = {"metadata": {"labels": {"app": "adopts"}}, "spec": labelled["spec"]}
+    spec = {"replicas": 1, "selector": {"matchLabels": {"app": "adopts"}}, "template": template}
+    meta = {"name": "adopter", "namespace": site.namespace}
+    body = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": meta, "spec": spec}
+    site.plane.kubectl("apply", "-f", "-", input=json.dumps(body))
+    until(lambda: site.pod("orphan")["metadata"].get("ownerReferences"), "the ReplicaSet has adopted it")
+    site.weather(CLEAN)
+    until(lambda: not site.pod("orphan")["spec"].get("schedulingGates"), "it is released")
+    site.plane.kubectl("delete", "replicaset", "adopter", "-n", site.namespace)
 
 
 def test_work_deleted_or_replaced_between_plan_and_write_is_left_alone(site: MeteredSite):

@@ -49,6 +49,17 @@ def test_shadow_and_pauses_leave_alone_what_admission_does(written: dict[str, An
     assert (declared(job) is None) is exempt
 
 
+def test_a_held_pod_that_a_controller_adopts_keeps_its_bound():
+    labels = {"embellie.io/flex": "patient", "embellie.io/held": "true"}
+    adopted = raw({"ownerReferences": [OWNER], "labels": labels})
+    pod = parse_bare_pod({**adopted, "spec": {**adopted["spec"], "schedulingGates": [{"name": "embellie.io/hold"}]}})
+    assert pod is not None
+    (held,) = assembled(view=view(pod, on=nodes())).snapshot.workloads
+    assert held.enforced
+    assert held.start_now is None
+    assert parse_bare_pod(raw({"ownerReferences": [OWNER]})) is None, "what was never ours has an owner to ask"
+
+
 def test_a_pod_in_a_queue_is_not_watched_either():
     pod = parse_bare_pod(raw(label="kueue.x-k8s.io/queue-name"))
     assert pod is not None

@@ -91,6 +91,11 @@ def test_a_long_message_is_cut() -> None:
     assert len(message) == MESSAGE_LENGTH
 
 
+def test_work_that_was_scaled_while_held_is_told_anew_and_the_last_gram_is_not() -> None:
+    assert replace(RECORD, gpus=24, now_g=3000.0).signature() != RECORD.signature()
+    assert replace(RECORD, now_g=1000.6).signature() == RECORD.signature()
+
+
 @pytest.mark.parametrize(("name", "expected"), [("train", "job-train"), ("n" * 249, "job-" + "n" * 249)])
 def test_a_plan_is_named_after_its_workload(name: str, expected: str) -> None:
     assert plan_name(replace(KEY, name=name)) == expected

@@ -285,7 +285,7 @@ def _never_held(case: Case) -> list[str]:
             f"{case.who} belongs to {one_line(owner, 120)}: Embellie holds only Jobs and pods without an owner.",
         ]
     if case.label(names.KUEUE_QUEUE_LABEL):
-        return [f"{case.who} is in a Kueue queue: Kueue decides when it starts, Embellie does not hold it."]
+        return [f"{case.who} is in a Kueue queue: Kueue decides when and where it starts, Embellie does not hold it."]
     hook = next((key for key in sorted(names.HOOKS) if case.annotation(key)), "")
     if hook:
         return [f"{case.who} is a hook ({hook}), whose release would hang: Embellie does not hold it."]

@@ -65,6 +65,7 @@ class PlanRecord:
             self.state,
             self.reason,
             self.cell,
+            self.gpus,
             self.planned_start and self.planned_start.replace(second=0, microsecond=0, minute=0),
             self.latest_start,
             self.policy,

@@ -218,11 +218,12 @@ def parse_job(raw: Raw) -> WorkloadRecord | None:
 
 
 def parse_bare_pod(raw: Raw) -> WorkloadRecord | None:
-    """Read a pod as a workload of its own; None unless it opted in or carries our marker, and nobody owns it."""
+    """Read a pod as a workload of its own; None unless it carries our marker, or opted in and nobody owns it."""
     meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
     labels = meta.get("labels") or {}
     flex, held = labels.get(names.FLEX_LABEL, ""), labels.get(names.HELD_LABEL) == "true"
-    if meta.get("ownerReferences") or not (flex or held):
+    if not held and (meta.get("ownerReferences") or not flex):
+        # One that we hold stays ours to start when a controller adopts it.
         return None
     gates = tuple(str(g.get("name")) for g in spec.get("schedulingGates") or ())
     return WorkloadRecord(

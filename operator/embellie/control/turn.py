@@ -186,7 +186,7 @@ def _handed_off(record: WorkloadRecord, before: KnownPlan) -> tuple[State, Reaso
         return (
             State.HANDED_OFF,
             Reason.STARTED_BY_OTHER,
-            f"Handed to the Kueue queue {record.queue[:80]}, which decides when it starts.",
+            f"Handed to the Kueue queue {record.queue[:80]}, which decides when and where it starts.",
         )
     if was_held and names.RELEASED_AT in record.annotations:
         return _released_elsewhere(record)

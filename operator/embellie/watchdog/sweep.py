@@ -206,7 +206,7 @@ def release_one(
     log("released", workload=_label(workload), uid=workload.uid, reason=order.reason)
     order.on_release(workload)
     note = (
-        f"Left to the Kueue queue {workload.queue[:80]}, which decides when it starts."
+        f"Left to the Kueue queue {workload.queue[:80]}, which decides when and where it starts."
         if workload.queue
         else order.note
     )
