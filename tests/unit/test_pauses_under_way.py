@@ -221,6 +221,13 @@ def test_pauses_that_were_not_begun_in_time_are_left_to_the_next_turn():
     assert len(begun) == 1
 
 
+def test_a_leader_that_lost_its_lease_writes_no_more_pauses():
+    begun: list[str] = []
+    leads = iter([True])
+    announced_together(3, lambda key, *_args: begun.append(key.name) is None, may_write=lambda: next(leads, False))
+    assert len(begun) == 1
+
+
 class Api:
     """Answers reads with one Job, and keeps what was patched; pods whose names begin with `lost` give no answer."""
 
