@@ -193,19 +193,21 @@ def test_what_goes_on_after_a_pause_stays_inside_its_border_whatever_place_is_no
     assert written.placements == [labels]
 
 
-def announced_together(count: int, announce: Any, **others: Any) -> None:
-    """Let one turn announce pauses to many Jobs."""
+def announced_together(count: int, announce: Any, **others: Any) -> list[str]:
+    """Let one turn announce pauses to many Jobs; return the reasons of its events."""
     many = [job(f"train-{i}", gpus=1, held=False, cell="west.west-r1", checkpoint="takes=5m") for i in range(count)]
     seen = view(*many, on=nodes())
     made = assembled(view=seen, policies=(policy(maxPausesPerDay=count),), thermal_zones=(ZONE,))
+    told: list[Any] = []
     desk: Any = PauseDesk(
         pauser=SimpleNamespace(announce=announce),  # type: ignore[arg-type]
         releaser=Written(),  # type: ignore[arg-type]
-        events=SimpleNamespace(record=lambda _event: None),  # type: ignore[arg-type]
+        events=SimpleNamespace(record=told.append),  # type: ignore[arg-type]
         switch=switch(),
         **others,
     )
     desk.turn(made, seen, {one.key.uid for one in many}, {}, (), NOW)
+    return [event.reason for event in told]
 
 
 def test_one_pause_that_gets_no_answer_keeps_no_other_waiting():
@@ -219,6 +221,15 @@ def test_pauses_that_were_not_begun_in_time_are_left_to_the_next_turn():
     clock = itertools.chain([0.0, 1.0], itertools.repeat(60.0))
     announced_together(3, lambda key, *_args: begun.append(key.name) is None, monotonic=lambda: next(clock))
     assert len(begun) == 1
+
+
+def test_only_a_pause_that_was_written_is_told_and_one_that_was_refused_stops_no_other():
+    def announce(key: WorkloadKey, *_args: Any) -> bool:
+        if key.name == "train-0":
+            raise ApiError(403, "Forbidden", "no")
+        return key.name == "train-1"
+
+    assert announced_together(3, announce) == ["PauseAnnounced"]
 
 
 def test_a_leader_that_lost_its_lease_writes_no_more_pauses():
