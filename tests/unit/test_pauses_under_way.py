@@ -20,6 +20,7 @@ from embellie.control.heat import HeatDesk
 from embellie.control.pause_desk import PauseDesk
 from embellie.control.pausing import Pauses, heat_loads, step
 from embellie.control.sensors import Readings
+from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import Quality, Reading, WorkloadKey
 from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import Role
@@ -191,6 +192,32 @@ def test_what_goes_on_after_a_pause_stays_inside_its_border_whatever_place_is_no
     desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=switch())  # type: ignore[arg-type]  # all that it asks
     desk.turn(made, seen, (), {}, (), NOW)
     assert written.placements == [labels]
+
+
+def test_what_stays_paused_and_what_goes_on_say_so_and_why():
+    both = [
+        job(name, cell="west.west-r1", checkpoint="takes=5m", paused_at=format_time(NOW - timedelta(minutes=minutes)))
+        for name, minutes in (("stays", 10), ("over", 61))
+    ]
+    seen = view(*both, on=nodes())
+    made = assembled(view=seen, policies=(policy(maxPausesPerDay=2),), thermal_zones=(ZONE,))
+    told: list[Any] = []
+    desk: Any = PauseDesk(
+        pauser=Written(),  # type: ignore[arg-type]
+        releaser=SimpleNamespace(
+            release=lambda orders: [ReleaseResult(key=o.key, outcome=Outcome.RELEASED) for o in orders]
+        ),  # type: ignore[arg-type]
+        events=SimpleNamespace(record=told.append),  # type: ignore[arg-type]
+        switch=switch(),
+    )
+    uids = {one.key.uid for one in both}
+    (stays, over), resumed, under_way = desk.turn(made, seen, uids, {}, (), NOW, why={both[0].key.uid: "33 °C"})
+    assert (stays.state, stays.reason, stays.cell) == (State.PAUSED, Reason.HEAT_PAUSE, "west.west-r1")
+    assert "because west.west-r1 has to make less heat (33 °C)" in stays.message
+    assert (over.state, over.reason) == (State.RELEASED, Reason.COOLED)
+    assert over.message == "Goes on after a pause: its pause has lasted as long as a pause may."
+    assert ([one.key.name for one in resumed], under_way) == (["over"], {both[0].key.uid})
+    assert [event.reason for event in told] == ["Released"]
 
 
 def announced_together(count: int, announce: Any, **others: Any) -> list[str]:
