@@ -89,8 +89,11 @@ def test_it_comes_down_only_after_it_was_cool_for_the_dwell():
     assert zone.stays(28.4, 120) is Level.NORMAL
 
 
-def test_at_the_hard_limit_there_is_no_time_for_one_rung_after_the_other():
-    assert Zone().shows(32.1) is Level.PAUSING
+@pytest.mark.parametrize(("target_kw", "paused"), [(50.0, 2), (None, 3)], ids=["known", "a fifth where it is not"])
+def test_at_the_hard_limit_there_is_no_time_for_rungs_and_as_much_is_paused_as_has_to_go(target_kw, paused):
+    zone = Zone(loads=tuple(load(f"job-{n}") for n in range(9)))
+    assert zone.shows(32.1, target_kw=target_kw) is Level.PAUSING
+    assert len(zone.memory.paused("row")) == paused
 
 
 def test_a_zone_that_will_pass_its_limit_in_minutes_is_paused_at_once():

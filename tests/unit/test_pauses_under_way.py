@@ -20,6 +20,7 @@ from embellie.control.heat import HeatDesk
 from embellie.control.pause_desk import PauseDesk
 from embellie.control.pausing import Pauses, heat_loads, step
 from embellie.control.sensors import Readings
+from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import Quality, Reading, WorkloadKey
 from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import Role
@@ -226,19 +227,47 @@ def test_what_goes_on_after_a_pause_stays_inside_its_border_whatever_place_is_no
     assert written.placements == [labels]
 
 
-def announced_together(count: int, announce: Any, **others: Any) -> None:
-    """Let one turn announce pauses to many Jobs."""
+def test_what_stays_paused_and_what_goes_on_say_so_and_why():
+    both = [
+        job(name, cell="west.west-r1", checkpoint="takes=5m", paused_at=format_time(NOW - timedelta(minutes=minutes)))
+        for name, minutes in (("stays", 10), ("over", 61))
+    ]
+    seen = view(*both, on=nodes())
+    made = assembled(view=seen, policies=(policy(maxPausesPerDay=2),), thermal_zones=(ZONE,))
+    told: list[Any] = []
+    desk: Any = PauseDesk(
+        pauser=Written(),  # type: ignore[arg-type]
+        releaser=SimpleNamespace(
+            release=lambda orders: [ReleaseResult(key=o.key, outcome=Outcome.RELEASED) for o in orders]
+        ),  # type: ignore[arg-type]
+        events=SimpleNamespace(record=told.append),  # type: ignore[arg-type]
+        switch=switch(),
+    )
+    uids = {one.key.uid for one in both}
+    (stays, over), resumed, under_way = desk.turn(made, seen, uids, {}, (), NOW, why={both[0].key.uid: "33 °C"})
+    assert (stays.state, stays.reason, stays.cell) == (State.PAUSED, Reason.HEAT_PAUSE, "west.west-r1")
+    assert "because west.west-r1 has to make less heat (33 °C)" in stays.message
+    assert (over.state, over.reason) == (State.RELEASED, Reason.COOLED)
+    assert over.message == "Goes on after a pause: its pause has lasted as long as a pause may."
+    assert ([one.key.name for one in resumed], under_way) == (["over"], {both[0].key.uid})
+    assert [event.reason for event in told] == ["Released"]
+
+
+def announced_together(count: int, announce: Any, **others: Any) -> list[str]:
+    """Let one turn announce pauses to many Jobs; return the reasons of its events."""
     many = [job(f"train-{i}", gpus=1, held=False, cell="west.west-r1", checkpoint="takes=5m") for i in range(count)]
     seen = view(*many, on=nodes())
     made = assembled(view=seen, policies=(policy(maxPausesPerDay=count),), thermal_zones=(ZONE,))
+    told: list[Any] = []
     desk: Any = PauseDesk(
         pauser=SimpleNamespace(announce=announce),  # type: ignore[arg-type]
         releaser=Written(),  # type: ignore[arg-type]
-        events=SimpleNamespace(record=lambda _event: None),  # type: ignore[arg-type]
+        events=SimpleNamespace(record=told.append),  # type: ignore[arg-type]
         switch=switch(),
         **others,
     )
     desk.turn(made, seen, {one.key.uid for one in many}, {}, (), NOW)
+    return [event.reason for event in told]
 
 
 def test_one_pause_that_gets_no_answer_keeps_no_other_waiting():
@@ -251,6 +280,22 @@ def test_pauses_that_were_not_begun_in_time_are_left_to_the_next_turn():
     begun: list[str] = []
     clock = itertools.chain([0.0, 1.0], itertools.repeat(60.0))
     announced_together(3, lambda key, *_args: begun.append(key.name) is None, monotonic=lambda: next(clock))
+    assert len(begun) == 1
+
+
+def test_only_a_pause_that_was_written_is_told_and_one_that_was_refused_stops_no_other():
+    def announce(key: WorkloadKey, *_args: Any) -> bool:
+        if key.name == "train-0":
+            raise ApiError(403, "Forbidden", "no")
+        return key.name == "train-1"
+
+    assert announced_together(3, announce) == ["PauseAnnounced"]
+
+
+def test_a_leader_that_lost_its_lease_writes_no_more_pauses():
+    begun: list[str] = []
+    leads = iter([True])
+    announced_together(3, lambda key, *_args: begun.append(key.name) is None, may_write=lambda: next(leads, False))
     assert len(begun) == 1
 
 

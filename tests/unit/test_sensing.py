@@ -22,6 +22,13 @@ def judged(values: list[float], *, power: list[float] | None = None, role: Role 
     return reading
 
 
+def test_only_a_fresh_value_may_be_acted_upon():
+    for quality in Quality:
+        readings = ZoneReadings(by_role={Role.INLET: replace(fresh(40.0), quality=quality)})
+        assert readings.value(Role.INLET) == (40.0 if quality is Quality.FRESH else None)
+    assert ZoneReadings().value(Role.INLET) is None
+
+
 def test_a_jumping_sensor_is_not_believed_until_a_second_sample_agrees():
     assert judged([22.0, 22.1, 22.0, 45.0]).quality is Quality.JUMPING
     assert judged([22.0, 22.1, 22.0, 45.0, 22.0]).quality is Quality.JUMPING

@@ -88,6 +88,13 @@ def test_a_heat_network_that_is_preferred_is_not_cut_below_its_floor():
     assert duty_of(zone(delivery=owed), NOW + timedelta(hours=2), 20.0, None, same).pause_kw == 60.0
 
 
+def test_nothing_comes_in_while_the_heat_of_what_left_still_shows():
+    soon = Duty(close_kw=70.0, cap_kw=math.inf, pause_kw=math.inf)
+    allowed = {"may_cap": True, "may_pause": True}
+    found = [shed(ShedMemory(), soon, 60.0, (), (), NOW, shown_kw=kw, **allowed).admits for kw in (None, 60.0, 75.0)]
+    assert found == [True, True, False]
+
+
 def test_first_the_door_then_caps_then_pauses_and_no_more_than_is_needed():
     loads = [load(f"job-{n}") for n in range(8)]
     soon = Duty(close_kw=70.0, cap_kw=math.inf, pause_kw=math.inf)

@@ -65,8 +65,13 @@ def test_a_senseless_duration_is_reported_and_the_policys_assumption_counts(dura
     assert "9h30m" in read.problems[0]
 
 
-def test_a_max_delay_that_cannot_be_read_starts_the_work_at_once():
-    assert terms(max_delay="soon").start_now is Reason.INVALID_ANNOTATION
+def test_a_max_delay_that_cannot_be_read_starts_the_work_at_once_and_says_how_to_mend_it():
+    read = terms(max_delay="soon", deadline="tomorrow")
+    assert read.start_now is Reason.INVALID_ANNOTATION
+    first, second = read.problems
+    assert names.MAX_DELAY in first
+    assert "9h30m" in first
+    assert names.DEADLINE in second
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from embellie_testbed.views import (
     job,
     known,
     nodes,
+    only,
     policy,
     running_pod,
     thermal_zone,
@@ -68,6 +69,18 @@ def test_dirty_hours_hold_and_clean_ones_release():
     clean = decided(job(duration="2h"), forecasts=CLEAN_NOW)
     assert named(clean) == ["train"]
     assert reasons(clean) == {"train": (State.RELEASED, Reason.BEST_NOW)}
+
+
+@pytest.mark.parametrize(("mode", "held"), [("enforce", True), ("shadow", False)])
+def test_a_record_says_all_that_was_decided(mode: str, held: bool):
+    (record,) = decided(job(held=held, suspended=held, duration="2h"), policies=(policy("night", mode=mode),)).records
+    assert (record.mode, record.policy, record.gpus) == (mode, "night", 8)
+    assert record.planned_start is not None
+    assert NOW < record.planned_start == record.likely_start_p50 <= record.likely_start_p90
+    assert record.grid_zone in ("west", "east")
+    assert record.cell.partition(".")[0] == record.grid_zone
+    assert record.planned_low_g < record.planned_g < record.planned_high_g < record.now_g
+    assert record.energy_wh == pytest.approx(1000.0 * only(job()).power_kw * 2.0)
 
 
 def test_no_more_are_released_than_a_turn_may_write_and_the_rest_say_so():

@@ -77,6 +77,14 @@ def test_a_good_zone_says_what_it_has_and_when_it_is_clean():
     }
 
 
+def test_a_forecast_of_hours_ago_tells_this_hour_and_no_window_that_is_over():
+    begun = NOW.replace(minute=0) - timedelta(hours=3)
+    status = grid(forecasts={"west": forecast("west", [50.0] * 3 + [400.0, 300.0] + [350.0] * 20, start=begun)})
+    assert status.carbon_intensity_grams_per_kilowatt_hour == 400
+    assert status.next_best_window is not None
+    assert status.next_best_window.start_time == begun + timedelta(hours=4)
+
+
 def test_a_zone_that_selects_no_node_says_how_to_mend_it():
     status = grid(view=view(on=()))
     ready = condition(status, "Ready")

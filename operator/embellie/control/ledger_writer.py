@@ -20,11 +20,13 @@ from embellie.cluster.store import View
 from embellie.control.account_measures import count_accounts
 from embellie.control.accountant import Accountant
 from embellie.control.assemble import Assembly
+from embellie.control.occupancy import expected_kw
 from embellie.control.people import People
 from embellie.control.prices import PROVISIONAL
 from embellie.control.records import DecisionLog, Scene
 from embellie.control.savings_desk import SavingsDesk
 from embellie.control.witness import Track, Witness, run_draft
+from embellie.control.zone_states import DEFAULT_GRID
 from embellie.domain.clock import Clock
 from embellie.ledger import (
     ChangedRecordError,
@@ -307,15 +309,12 @@ class Recorder:
     def _run_draft(self, track: Track, assembly: Assembly, now: datetime) -> Draft:
         node = next(iter(track.seats.values())).node
         zone = assembly.layout.cell_of_node.get(node, "").partition(".")[0]
-        spec = next((z.spec for z in assembly.grid_zones if z.metadata.name == zone), None)
-        idle_w, rated_w, share = (140.0, 700.0, 3) if spec is None else (
-            float(spec.gpu_idle_power_watts), float(spec.gpu_rated_power_watts), spec.host_overhead_percent
-        )  # fmt: skip
+        spec = next((z.spec for z in assembly.grid_zones if z.metadata.name == zone), DEFAULT_GRID)
         gpus = sum(seat.gpus for seat in track.seats.values() if seat.end is None) or max(
             seat.gpus for seat in track.seats.values()
         )
-        watts = self._accountant.classes.watts(track, rated_w)
-        added_kw = gpus * max(0.0, watts - idle_w) * (1.0 + share / 100.0) / 1000.0
+        watts = self._accountant.classes.watts(track, float(spec.gpu_rated_power_watts))
+        added_kw = expected_kw(gpus, watts, spec)
         metered = 0.0
         if track.ended is not None:
             kwh, estimated, gpu_hours = self._accountant.drawn(track.uid)
@@ -325,7 +324,8 @@ class Recorder:
                 # Of a long run only the last days are at hand: their power for each GPU, for the GPUs that it held.
                 held = sum(stay.gpus * (stay.end_s - stay.start_s) for stay in track.stays) / 3600.0
                 added_kw = kwh / gpu_hours * held / hours
-                watts = idle_w + 1000.0 * kwh / gpu_hours / (1.0 + share / 100.0)
+                host = 1.0 + spec.host_overhead_percent / 100.0
+                watts = spec.gpu_idle_power_watts + 1000.0 * kwh / gpu_hours / host
                 metered = gpu_hours if estimated < 0.5 * kwh else 0.0
                 self._accountant.classes.learn(track.namespace, watts, metered)
         return run_draft(track, assembly.layout, now, added_kw=added_kw, watts_per_gpu=watts, metered_gpu_hours=metered)

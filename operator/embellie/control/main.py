@@ -144,6 +144,7 @@ class _Operator:
                 releaser=Releaser(client, may_write=elector.is_leader),
                 events=self._events,
                 switch=switch,
+                may_write=elector.is_leader,
             ),
         )
         self._synced = threading.Event()

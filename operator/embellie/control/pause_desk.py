@@ -45,9 +45,12 @@ class PauseDesk:
         releaser: Releaser,
         events: EventRecorder,
         switch: Switch,
+        may_write: Callable[[], bool] = lambda: True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`may_write` is asked before each write: a leader that lost its lease must stop at once."""
         self._switch = switch
+        self._may_write = may_write
         self._monotonic = monotonic
         self._pauser = pauser
         self._releaser = releaser
@@ -98,7 +101,14 @@ class PauseDesk:
             if self._tried(key, write):
                 self._events.record(event)
 
-        side_by_side(carry_out, acts, threads=THREADS, begin_within_s=BEGIN_WITHIN_S, monotonic=self._monotonic)
+        side_by_side(
+            carry_out,
+            acts,
+            threads=THREADS,
+            begin_within_s=BEGIN_WITHIN_S,
+            may_begin=self._may_write,
+            monotonic=self._monotonic,
+        )
 
     def _tried(self, key: WorkloadKey, write: Callable[[], bool]) -> bool:
         """Make one write, and tell whether it changed something; what is refused is logged once and tried again."""

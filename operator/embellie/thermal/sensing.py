@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from embellie.domain.limits import fresh_value
 from embellie.domain.snapshot import Quality, Reading
 from embellie.thermal.readings import (
     JUMP_NEIGHBOURS,
@@ -54,8 +55,7 @@ class ZoneReadings:
 
     def value(self, role: Role) -> float | None:
         """Return a role's value where it may be acted upon."""
-        reading = self.by_role.get(role)
-        return reading.value if reading is not None and reading.quality is Quality.FRESH else None
+        return fresh_value(self.by_role.get(role))
 
 
 @dataclass(slots=True)
