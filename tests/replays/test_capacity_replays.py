@@ -86,12 +86,3 @@ def test_room_in_a_clean_hour_is_not_left_empty_because_later_hours_are_as_clean
     result = run(setup(jobs, 10.0, 1.0))
     assert result.share_of_bound > 0.75
     assert result.outcome.past_bound == 0
-
-
-def test_work_that_ends_past_the_horizon_waits_for_clean_hours_from_its_first_day_on() -> None:
-    # Plans look ahead 120 hours. Of its 24 hours of waiting a part is its first days'.
-    result = run(setup([job("long", 0.0, 150.0, 4.0)], 8.0, 1.0))
-    begun = result.schedule.start[result.schedule.start < 48.0 * HOUR_S]
-    assert begun.size > 1
-    assert result.share_of_bound > 0.99
-    assert result.outcome.past_bound == 0

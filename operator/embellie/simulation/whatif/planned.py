@@ -215,10 +215,9 @@ class Planned(EveryJob):
             pausable=work.pausable[flexible],
         )
         items, count = mine.and_then(self.coming(now)), flexible.size
-        # What would end past the horizon is planned up to there; pausable work has a like part of its waiting in it.
-        part = np.minimum(1.0, items.slots / np.maximum(1, items.deadline - items.release))
-        room = np.where(items.pausable, np.floor((size - items.release) * part + 1e-9), size - items.latest)
-        slots = np.minimum(items.slots, np.maximum(1, room))
+        # What would end past the horizon is planned up to there.
+        room = np.maximum(1, size - np.where(items.pausable, items.release, items.latest))
+        slots = np.minimum(items.slots, room)
         real = np.arange(items.gpus.size) < count
         free = self._unused(now, engine)
         dearest = max(float(np.abs(self._costs).max()), 1.0)
