@@ -83,7 +83,7 @@ def test_the_last_moment_that_a_job_may_wait_for_is_a_start_too(lengths: str) ->
     assert result.outcome.past_bound == 0
 
 
-@pytest.mark.parametrize(("past", "costs"), [([100.0, 300.0], 0.02 * 200.0), ([400.0, 404.0], 0.06 * 2.0)])
+@pytest.mark.parametrize(("past", "costs"), [([50.0, 350.0], 0.02 * 200.0), ([400.0, 404.0], 0.03 * 2.0)])
 def test_where_hours_are_much_alike_an_hours_wait_must_save_less(past: list[float], costs: float) -> None:
     axis = setup().case.axis
     ahead = Ahead(axis, Perfect(axis), horizon_h=24.0, past=np.array(past * 24))
@@ -104,7 +104,7 @@ def test_nothing_waits_or_is_paused_where_all_hours_are_alike(lengths: str, paus
 def test_what_a_wait_must_save_is_known_though_no_forecast_was_issued_yet() -> None:
     axis = setup().case.axis
     nobody_knows = Issued(axis, {0: np.zeros(96)})
-    assert Ahead(axis, nobody_knows, horizon_h=24.0, past=np.zeros(0)).wait_price(0.02) == pytest.approx(0.02 * 325.0)
+    assert Ahead(axis, nobody_knows, horizon_h=24.0, past=np.zeros(0)).wait_price(0.01) == pytest.approx(0.01 * 325.0)
 
 
 def test_a_gang_larger_than_the_cluster_is_counted_and_the_rest_runs() -> None:

@@ -98,7 +98,7 @@ def _readable(command: Callable[[], None]) -> None:
     default=WAIT_PRICE,
     show_default=True,
     help="What an hour's wait of a job must save, as a share of a mean GPU-hour's emissions (embellie); where hours "
-    "are much alike, no more than 6 % of how far they lie apart.",
+    "are much alike, no more than 3 % of how far they lie apart.",
 )
 @click.option(
     "--threshold",

@@ -12,7 +12,7 @@ _BEYOND_H = 24.0
 _WEATHER_H = 24.0
 """How long the last known hours' distance from their usual value lasts: weather passes in about a day."""
 _LAST_HOURS = 6.0
-_MOST_OF_SPREAD = 0.06
+_MOST_OF_SPREAD = 0.03
 """An hour's wait costs at most so much of how far hours lie apart (their standard deviation): where they differ by a
 few percent, hardly anything would be worth its wait otherwise."""
 _LEAST_OF_SHARE = 1e-3

@@ -41,7 +41,8 @@ POLICIES = (
     "wait-awhile",
     "threshold",
 )
-BOUND_STEPS = 80
+BOUND_STEPS = 160
+"""With half of them the most that can be saved comes out 0.6 % too high on a cluster that is used to 75 %."""
 _TAIL_H = 24.0 * 14
 
 
