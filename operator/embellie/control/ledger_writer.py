@@ -304,7 +304,8 @@ class Recorder:
         with self._witness_lock:
             drafts = [self._run_draft(track, scene.assembly, closed) for track in done]
         self._append(drafts)
-        self._ended = [track for track in self._ended if track not in done]
+        with self._witness_lock:  # a turn adds to it meanwhile
+            self._ended = [track for track in self._ended if track not in done]
 
     def _run_draft(self, track: Track, assembly: Assembly, now: datetime) -> Draft:
         node = next(iter(track.seats.values())).node
