@@ -173,7 +173,7 @@ def test_nothing_is_paused_while_an_uninstall_may_be_under_way_and_what_was_anno
     made = assembled(view=seen, policies=(policy(maxPausesPerDay=2),), thermal_zones=(ZONE,))
     written = Written()
     events = SimpleNamespace(record=lambda _event: None)
-    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=held_by)  # type: ignore[arg-type]
+    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=held_by)  # type: ignore[arg-type]  # all that it asks
     desk.turn(made, seen, {told.key.uid, train.key.uid}, {}, (), NOW)
     assert sorted(written.calls) == done
 
@@ -236,11 +236,11 @@ def test_what_stays_paused_and_what_goes_on_say_so_and_why():
     made = assembled(view=seen, policies=(policy(maxPausesPerDay=2),), thermal_zones=(ZONE,))
     told: list[Any] = []
     desk: Any = PauseDesk(
-        pauser=Written(),  # type: ignore[arg-type]
+        pauser=Written(),  # type: ignore[arg-type]  # all that it asks
         releaser=SimpleNamespace(
             release=lambda orders: [ReleaseResult(key=o.key, outcome=Outcome.RELEASED) for o in orders]
-        ),  # type: ignore[arg-type]
-        events=SimpleNamespace(record=told.append),  # type: ignore[arg-type]
+        ),  # type: ignore[arg-type]  # all that it asks
+        events=SimpleNamespace(record=told.append),  # type: ignore[arg-type]  # all that it asks
         switch=switch(),
     )
     uids = {one.key.uid for one in both}
@@ -260,9 +260,9 @@ def announced_together(count: int, announce: Any, **others: Any) -> list[str]:
     made = assembled(view=seen, policies=(policy(maxPausesPerDay=count),), thermal_zones=(ZONE,))
     told: list[Any] = []
     desk: Any = PauseDesk(
-        pauser=SimpleNamespace(announce=announce),  # type: ignore[arg-type]
-        releaser=Written(),  # type: ignore[arg-type]
-        events=SimpleNamespace(record=told.append),  # type: ignore[arg-type]
+        pauser=SimpleNamespace(announce=announce),  # type: ignore[arg-type]  # all that it asks
+        releaser=Written(),  # type: ignore[arg-type]  # all that it asks
+        events=SimpleNamespace(record=told.append),  # type: ignore[arg-type]  # all that it asks
         switch=switch(),
         **others,
     )

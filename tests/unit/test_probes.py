@@ -9,7 +9,8 @@ import pytest
 from embellie.telemetry.metrics import server
 from embellie.watchdog import health
 
-ADDRESSES = ["127.0.0.1", pytest.param("::1", marks=pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="IPv6"))]
+NEEDS_IPV6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine answers on IPv4 only")
+ADDRESSES = ["127.0.0.1", pytest.param("::1", marks=NEEDS_IPV6)]
 
 
 @pytest.mark.parametrize("listener", [server._Listener, health._Listener])

@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class _Listener(ThreadingHTTPServer):
-    # Both families where there are both: on a cluster of IPv6 a pod has that address alone.
+    # Both families where there are both: on a cluster of IPv6 a pod has that address alone. As the operator's own
+    # server has it, of which the watchdog imports nothing.
     address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
     daemon_threads = True
 
