@@ -134,7 +134,7 @@ def test_a_release_passes_where_a_webhook_writes_on_whatever_is_changed(
 
 METADATA = [
     ([add("/metadata/labels/team", "b")], "no other label"),
-    ([add("/metadata/labels/new", "label")], "no other label"),
+    ([add("/metadata/labels/new", "label")], "exempt its accounts there"),
     ([add("/metadata/labels/app", "train")], "no other label"),
     ([add("/metadata/annotations/note", "ours")], "annotations that start with"),
     ([add("/metadata/annotations/embellie.io.evil~1x", "y")], "annotations that start with"),
