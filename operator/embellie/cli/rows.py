@@ -10,7 +10,7 @@ from typing import Any
 from embellie.cli.words import clock_time, grams, one_line
 from embellie.domain import names
 from embellie.domain.durations import format_duration
-from embellie.watchdog.api import parse_time
+from embellie.domain.times import parse_time
 
 Raw = Mapping[str, Any]
 NO_PLAN = "NoPlanYet"

@@ -15,6 +15,7 @@ from embellie.cluster.records import WorkloadRecord, parse_bare_pod, parse_job
 from embellie.cluster.side_by_side import BEGIN_WITHIN_S, side_by_side
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
+from embellie.domain.times import format_time
 
 __all__ = [
     "Outcome",
@@ -265,7 +266,7 @@ def _key(order: ReleaseOrder | WorkloadKey) -> WorkloadKey:
 def _without_marker(order: ReleaseOrder, raw: Raw) -> ReleaseResult:
     """Tell our own earlier release, whose answer was lost, from an object that was never ours."""
     annotations = raw["metadata"].get("annotations") or {}
-    ours = annotations.get(names.RELEASED_AT) == patches.format_time(order.released_at)
+    ours = annotations.get(names.RELEASED_AT) == format_time(order.released_at)
     if ours and not patches.is_waiting(raw, order.kind):
         return ReleaseResult(key=order.key, outcome=Outcome.RELEASED, message="an earlier try went through")
     if annotations.get(names.RELEASED_AT):

@@ -4,9 +4,9 @@
 from datetime import datetime
 
 from embellie.cluster.events import Event, EventType, Regarding
-from embellie.cluster.patches import format_time
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
+from embellie.domain.times import format_time
 
 HELD = "Held"
 

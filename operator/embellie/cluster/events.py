@@ -17,7 +17,8 @@ from enum import StrEnum
 from typing import Any
 
 from embellie.cluster.client import ApiError, KubeClient, object_path
-from embellie.cluster.lease import micro_time, wall_now
+from embellie.cluster.lease import wall_now
+from embellie.domain.times import micro_time
 
 REPORTING_CONTROLLER = "embellie.io/operator"
 SAME_WITHIN_S = 3600.0

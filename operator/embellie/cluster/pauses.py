@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from embellie.cluster.client import ApiError, KubeClient, object_path
-from embellie.cluster.patches import Operation, Raw, format_time, pointer
+from embellie.cluster.patches import Operation, Raw, pointer
 from embellie.cluster.records import PodRecord
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey
+from embellie.domain.times import format_time
 
 
 class Pauser:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from embellie.cluster.patches import format_time
 from embellie.domain import names
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
+from embellie.domain.times import format_time
 
 HISTORY_LENGTH = 20
 MAX_MESSAGE = 1024

@@ -14,7 +14,7 @@ from embellie.cluster.events import Event, EventRecorder
 from embellie.cluster.pauses import Pauser
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.plans import KnownPlan
-from embellie.cluster.records import WorkloadRecord, parse_time
+from embellie.cluster.records import WorkloadRecord
 from embellie.cluster.side_by_side import side_by_side
 from embellie.cluster.store import View
 from embellie.cluster.switch import Switch
@@ -26,6 +26,7 @@ from embellie.domain import names
 from embellie.domain.plan import Decision
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import WorkloadKey
+from embellie.domain.times import parse_time
 
 logger = logging.getLogger(__name__)
 

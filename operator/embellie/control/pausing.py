@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from embellie.api.energypolicy import EnergyPolicy
-from embellie.cluster.patches import format_time
-from embellie.cluster.records import PodRecord, WorkloadRecord, parse_time
+from embellie.cluster.records import PodRecord, WorkloadRecord
 from embellie.control.assemble import Assembly
 from embellie.control.checkpoints import Checkpoint, read_checkpoint
 from embellie.control.occupancy import worst_kw
 from embellie.domain import names
 from embellie.domain.plan import Decision
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
+from embellie.domain.times import format_time, parse_time
 from embellie.thermal import Rises
 from embellie.thermal.relief import KNEE_SHARE, HeatLoad
 
