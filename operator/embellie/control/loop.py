@@ -165,7 +165,7 @@ class Loop:
         """Do one turn; return whether the next should follow at once."""
         if not self._actuation.loaded:
             self._actuation.load()
-        if started - self._relisted_at > self._options.relist_wall_seconds:
+        if started - self._relisted_at > pace.RELIST_S:
             self._relist()
         seen = self._gather()
         if self._rest.may_go_on(seen.key, started):
