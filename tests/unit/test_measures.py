@@ -118,8 +118,11 @@ def test_a_forecast_is_told_as_far_as_it_reaches_with_its_quantiles():
     values = turn_values(facts(forecasts={"west": short}))
     ahead = told(values, grid.CARBON_FORECAST)
     slot = int((NOW - short.start) / short.step)
-    assert ahead["west", "AverageLifecycle", "0", "0.5"] == short.quantile(0.5)[slot]
-    assert ahead["west", "AverageLifecycle", "3", "0.9"] == short.quantile(0.9)[slot + 3]
+    assert ahead["west", "AverageLifecycle", "0", "0.5"] == short.carbon_intensity_g_per_kwh[short.median, slot]
+    assert (
+        ahead["west", "AverageLifecycle", "3", "0.9"]
+        == short.carbon_intensity_g_per_kwh[short.quantile_levels.index(0.9), slot + 3]
+    )
     assert not any(labels[2] in ("6", "12", "24", "48", "72") for labels in ahead)
     assert told(values, heat.AMBIENT) == {}
 

@@ -292,13 +292,11 @@ def ambient_of(forecast: Forecast, now: datetime) -> AmbientForecast | None:
     table = forecast.ambient_temperature_c
     if table is None:
         return None
-    first = int(np.clip((now - forecast.start) // forecast.step, 0, forecast.n_slots - 1))
-    levels = np.array(forecast.quantile_levels)
-    high = int(np.argmin(np.where(levels >= HEAT_LEVEL - 1e-9, levels, np.inf))) if (levels >= HEAT_LEVEL).any() else -1
-    middle = int(np.argmin(np.abs(levels - 0.5)))
+    first = forecast.slot_of(now)
+    high = next((row for row, level in enumerate(forecast.quantile_levels) if level >= HEAT_LEVEL - 1e-9), -1)
     return AmbientForecast(
         start=forecast.start + first * forecast.step,
         step=forecast.step,
-        p50_c=table[middle, first:],
+        p50_c=table[forecast.median, first:],
         p90_c=table[high, first:],
     )

@@ -60,10 +60,9 @@ def _power_values(zone: GridZoneState, snapshot: Snapshot, reckoned_kw: float) -
 
 def _forecast_values(zone: str, forecast: Forecast, now: datetime) -> Iterator[Value]:
     kind = forecast.signal_kind
-    slot = min(max(0, (now - forecast.start) // forecast.step), forecast.n_slots - 1)
-    median = forecast.quantile_levels.index(0.5)
+    slot = forecast.slot_of(now)
     yield Value(grid.CARBON_INTENSITY, float(forecast.carbon_intensity_mean_g_per_kwh[slot]), (zone, kind))
-    yield Value(grid.RENEWABLE_SHARE, float(forecast.renewable_share[median, slot]), (zone,))
+    yield Value(grid.RENEWABLE_SHARE, float(forecast.renewable_share[forecast.median, slot]), (zone,))
     yield Value(grid.FORECAST_AGE, max(0.0, (now - forecast.issued_at).total_seconds()), (zone,))
     yield Value(grid.FORECAST_HORIZON, max(0.0, (forecast.end - now).total_seconds()), (zone,))
     if forecast.skill_percent is not None:

@@ -45,8 +45,7 @@ class Prices:
                     source=f"{forecast.model_id} ({forecast.rung})",
                 )
                 if forecast.ambient_temperature_c is not None:
-                    row = forecast.quantile_levels.index(0.5)
-                    self._ambient[zone.name, start] = float(forecast.ambient_temperature_c[row, slot])
+                    self._ambient[zone.name, start] = float(forecast.ambient_temperature_c[forecast.median, slot])
         self._nowcasts = {k: v for k, v in self._nowcasts.items() if k[1] > now - PROVISIONAL}
         self._ambient = {k: v for k, v in self._ambient.items() if k[1] > now - PROVISIONAL}
 

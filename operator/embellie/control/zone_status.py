@@ -109,8 +109,7 @@ def _because(forecast: Forecast) -> str:
 def _forecast_fields(forecast: Forecast | None, now: datetime) -> dict[str, object]:
     if forecast is None:
         return {}
-    slot = min(max(0, int((now - forecast.start) / forecast.step)), forecast.n_slots - 1)
-    median = forecast.quantile_levels.index(0.5)
+    slot, median = forecast.slot_of(now), forecast.median
     return {
         "carbon_intensity_grams_per_kilowatt_hour": round(float(forecast.carbon_intensity_mean_g_per_kwh[slot])),
         "renewable_percent": round(100 * float(forecast.renewable_share[median, slot])),
