@@ -168,7 +168,6 @@ class ZoneSaving:
 class Savings:
     """What a schedule saved against first come first served. Negative is negative."""
 
-    method: str = METHOD
     kind: SignalKind
     saved_g: Range
     saved_kwh: Range
