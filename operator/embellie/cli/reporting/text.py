@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from embellie.cli.words import in_columns
 from embellie.domain.reasons import SignalKind
 
 HEADERS = (
@@ -37,15 +38,8 @@ _LIFE, _DIRECT = "AverageLifecycle", "AverageDirect"
 
 def as_table(report: Mapping[str, Any]) -> str:
     """Write a report in plain columns, with what is refused and why under it."""
-    lines = [row_cells(row) for row in report["rows"]]
-    widths = [max(len(line[k]) for line in [HEADERS, *lines]) for k in range(len(HEADERS))]
-
-    def line(cells: tuple[str, ...]) -> str:
-        first = cells[0].ljust(widths[0])
-        return "   ".join([first, *(cell.rjust(w) for cell, w in zip(cells[1:], widths[1:], strict=True))]).rstrip()
-
-    text = [f"{period_line(report['period'])}, by {report['by']}", "", line(HEADERS)]
-    text += [line(one) for one in lines]
+    text = [f"{period_line(report['period'])}, by {report['by']}", ""]
+    text += in_columns([HEADERS, *(row_cells(row) for row in report["rows"])], numbers=True)
     text += ["", *savings_lines(report["cluster"])]
     text += [f"{line}." for line in refusals(report)]
     text += revision_lines(report)
@@ -145,7 +139,7 @@ def _owed(saving: Mapping[str, Any]) -> list[str]:
             f"What was still to be done at the end will emit {abs(owed):,.1f} kg {more} than what first come, first "
             f"served would have left ({saving['owedKwh']:+,.0f} kWh over all zones): they are {whose} its days."
         )
-    brought = sum(saving.get("broughtKg", {}).values())
+    brought = sum(saving["broughtKg"].values())
     if abs(brought) >= OWED_TOLD * saving["counterfactualKg"]:
         more, whose = ("more", "given back to") if brought > 0.0 else ("less", "taken off")
         lines.append(
@@ -153,7 +147,7 @@ def _owed(saving: Mapping[str, Any]) -> list[str]:
             f"served would have left ({saving['broughtKwh']:+,.0f} kWh over all zones), which counts in the period "
             f"before: they are {whose} the saving, and not its days."
         )
-    if left_out := saving.get("leftOut"):
+    if left_out := saving["leftOut"]:
         lines.append(f"{left_out} workloads fit on no node of the cluster as it is now: they are in neither schedule.")
     return lines
 
