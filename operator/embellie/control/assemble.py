@@ -85,7 +85,7 @@ def assemble(
         if not _is_subject(record, inputs):
             continue
         policy = table.match(record)
-        if record.held or (policy is not None and policy.spec.mode == "shadow"):
+        if record.held or (policy is not None and not policy.enforces):
             subjects[record.key] = desk.subject(record, policy)
 
     def snapshot(enforced: bool) -> Snapshot:
@@ -243,7 +243,7 @@ def _start_now(
         return Reason.INVALID_ANNOTATION, "It starts at once: the object cannot be read; the operator's log says where."
     if not record.opted_in:
         return Reason.NO_POLICY, f"It starts at once: it no longer carries {names.FLEX_LABEL} patient or bonus."
-    if policy is None or (record.held and policy.spec.mode != "enforce"):
+    if policy is None or (record.held and not policy.enforces):
         return Reason.NO_POLICY, "It starts at once: no EnergyPolicy in mode enforce matches it any more."
     if terms.start_now is not None:
         return terms.start_now, terms.message

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
+from embellie.api.energypolicy import PolicyMode
 from embellie.cluster import catalogue
 from embellie.cluster.actuate import Outcome, ReleaseOrder, Releaser
 from embellie.cluster.client import ApiError
@@ -183,7 +184,7 @@ def _unplanned(record: WorkloadRecord, assembly: Assembly) -> KnownPlan:
     return KnownPlan(
         latest_start=parse_time(record.annotations.get(names.PAUSED_AT)) or assembly.snapshot.now,
         policy=policy.metadata.name if policy is not None else "",
-        mode="enforce",
+        mode=PolicyMode.ENFORCE,
         state="",
         reason="",
         cell=record.annotations.get(names.CELL, ""),

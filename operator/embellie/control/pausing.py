@@ -169,7 +169,7 @@ def noted_pauses(assembly: Assembly, workloads: Iterable[WorkloadRecord]) -> dic
 def _enforcing(record: WorkloadRecord, assembly: Assembly) -> EnergyPolicy | None:
     """Return the policy that enforces on work which opted in; None for all other work."""
     policy = assembly.table.match(record) if record.opted_in else None
-    return policy if policy is not None and policy.spec.mode == "enforce" else None
+    return policy if policy is not None and policy.enforces else None
 
 
 def _nodes_with_agent(assembly: Assembly) -> set[str]:

@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from embellie.api.energypolicy import PolicyMode
 from embellie.api.meta import DNS_LABEL
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.plans import KnownPlan
@@ -179,7 +180,7 @@ def _hand_offs(
 
 def _handed_off(record: WorkloadRecord, before: KnownPlan) -> tuple[State, Reason, str] | None:
     # A plan whose status was never written says nothing, and was about to say Held.
-    was_held = before.state in (*BOUND_STATES, State.PAUSED, "") and before.mode != "shadow"
+    was_held = before.state in (*BOUND_STATES, State.PAUSED, "") and before.mode != PolicyMode.SHADOW
     if record.held and record.waiting and not record.queued:
         return None
     if was_held and record.queued:
