@@ -217,7 +217,7 @@ def test_lost_gpu_time_grows_with_the_clock_and_never_when_it_jumps_back(tmp_pat
     lost = work.LOST_GPU_SECONDS.labels("Choice")._value
     before = lost.get()
     for minutes in (0, 1, -60, -59):
-        measures.tell(later(found.assembly, timedelta(minutes=minutes)), found.records, found.standing, {}, {})
+        measures.tell(replace(found, assembly=later(found.assembly, timedelta(minutes=minutes))))
     assert lost.get() == before + 2 * 60 * 8
 
 
@@ -231,5 +231,5 @@ def test_a_zone_that_is_gone_is_gone_at_the_next_scrape(tmp_path: Path):
 
     for names in (("west", "east"), ("west",)):
         found = facts(grid_zones=tuple(grid_zone(n) for n in names))
-        measures.tell(found.assembly, found.records, found.standing, {}, {})
+        measures.tell(found)
         assert zones() == set(names)
