@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from embellie.cluster.actuate import Outcome, ReleaseOrder, Releaser, ReleaseResult, workload_path
-from embellie.cluster.client import ApiError, KubeClient, object_path
+from embellie.cluster.actuate import Outcome, ReleaseOrder, Releaser, ReleaseResult
+from embellie.cluster.client import ApiError, KubeClient, object_path, workload_path
 from embellie.cluster.patches import release_patch_job, release_patch_pod
 from embellie.cluster.records import parse_job
 from embellie.domain import names

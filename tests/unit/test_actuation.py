@@ -12,13 +12,13 @@ import pytest
 from embellie.cluster.actuate import GIVE_UP_AFTER, Outcome, ReleaseOrder, Releaser, ReleaseResult
 from embellie.cluster.client import ApiError
 from embellie.cluster.events import Event
-from embellie.cluster.patches import format_time
 from embellie.cluster.plans import PlanWriter
 from embellie.control.actuation import ECHO_S, Actuation
 from embellie.control.turn import decide
 from embellie.domain import names
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import Quality, Reading, WorkloadKey, WorkloadKind
+from embellie.domain.times import format_time
 from embellie_testbed.views import (
     NOW,
     ZONE,

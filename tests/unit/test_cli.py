@@ -362,15 +362,20 @@ def test_the_version_is_printed_and_help_names_every_verb() -> None:
     assert all(verb in text for verb in ("why", "plan", "go", "release", "operator", "version"))
 
 
-def test_the_operators_flags_are_the_fields_of_its_options_with_the_same_defaults() -> None:
+def test_every_option_of_the_operator_is_a_flag_with_its_default() -> None:
     options = Options()
     flags = {p.name: p for p in operator_run.params}
-    assert set(flags) <= {f.name for f in fields(Options)}
+    assert set(flags) == {f.name for f in fields(Options)}
     for name, flag in flags.items():
-        if name != "identity":
-            context = click.Context(operator_run)
-            assert flag.type_cast_value(context, flag.get_default(context)) == getattr(options, name)
-        assert flag.envvar == f"EMBELLIE_{name.upper()}"
+        context = click.Context(operator_run)
+        assert flag.type_cast_value(context, flag.get_default(context, call=True)) == getattr(options, name)
+
+
+def test_the_environment_sets_the_operators_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBELLIE_MAX_LIMIT_HOLD_SECONDS", "60")
+    monkeypatch.setenv("EMBELLIE_FORECAST_DIR", "/forecasts")
+    found = operator_run.make_context("run", []).params
+    assert (found["max_limit_hold_seconds"], found["forecast_dir"]) == (60.0, Path("/forecasts"))
 
 
 def test_a_narrow_terminal_cuts_no_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -285,3 +285,4 @@ def test_each_verb_says_what_it_sends(server: Server, client: KubeClient) -> Non
 def test_deleting_what_is_gone_is_no_error(server: Server, client: KubeClient) -> None:
     server.answers = [(404, {}, status(404, "NotFound"))]
     client.delete("/x")
+    assert [seen[:2] for seen in server.seen] == [("DELETE", "/x")]

@@ -48,9 +48,9 @@ def test_a_counter_is_read_at_the_edges_so_that_neighbours_share_them() -> None:
 
 
 def test_a_counter_reset_loses_no_energy_and_is_marked_as_a_guess() -> None:
-    found = counter_steps([0, 60, 120, 180], [50_000, 56_000, 3000, 9000], max_w=1000).between(edges(0, 180))
-    assert found.kwh[0] * 3.6e6 == pytest.approx(18_000)
-    assert found.guessed_s == pytest.approx([60.0])
+    steps = counter_steps([0, 60, 120, 180], [50_000, 56_000, 3000, 9000], max_w=1000)
+    assert steps.between(edges(0, 180)).kwh[0] * 3.6e6 == pytest.approx(18_000)
+    assert steps.guessed.tolist() == [0.0, 1.0, 0.0]
 
 
 def test_a_counter_that_runs_backwards_never_gives_negative_energy() -> None:

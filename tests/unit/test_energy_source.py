@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 
 from embellie.telemetry.energy import EnergySamples, EnergySource
+from embellie.telemetry.tables import PrometheusTables
 
 T0 = datetime(2026, 7, 1, tzinfo=UTC)
 PODS = {("ml", "train-0"): "n1", ("ml", "train-1"): "n1"}
@@ -61,7 +62,8 @@ def series(labels: dict[str, str], *values: object, at: float = 0.0) -> dict[str
 
 
 def read(server: Server, **zones: str) -> EnergySamples:
-    return EnergySource(server.url).read(T0, T0 + timedelta(minutes=15), 60, zone_queries=zones, pods=PODS)
+    source = EnergySource(PrometheusTables(server.url))
+    return source.read(T0, T0 + timedelta(minutes=15), 60, zone_queries=zones, pods=PODS)
 
 
 def test_millijoules_of_the_old_vocabulary_and_joules_of_the_new_one_are_the_same_energy(server: Server) -> None:
@@ -141,11 +143,12 @@ def test_a_zone_meter_must_be_one_series(server: Server) -> None:
 @pytest.mark.parametrize(
     "answer", ["<html>", '{"status":"error","error":"no"}', '{"status":"success","data":{"result":7}}']
 )
-def test_answers_that_are_none_become_problems_and_never_numbers(server: Server, answer: str) -> None:
+def test_an_answer_that_is_none_leaves_nothing_and_the_others_count(server: Server, answer: str) -> None:
     server.answers[NEW] = answer
+    server.answers["kepler_platform_watts"] = [series({"node_name": "n1"}, 3000)]
     found = read(server)
     assert found.gpus == {}
-    assert found.problems
+    assert found.nodes["n1"].values == [3000.0]
 
 
 def test_values_that_are_no_numbers_are_left_out(server: Server) -> None:
@@ -153,7 +156,6 @@ def test_values_that_are_no_numbers_are_left_out(server: Server) -> None:
     assert list(read(server).gpus["G1"].samples.values()) == [1000]
 
 
-def test_no_prometheus_at_all_is_a_problem_in_words() -> None:
-    found = EnergySource("http://127.0.0.1:9", timeout_s=0.5).read(T0, T0, 60, zone_queries={}, pods={})
-    assert found.problems
-    assert not found.gpus
+def test_without_a_prometheus_there_are_no_samples() -> None:
+    source = EnergySource(PrometheusTables("http://127.0.0.1:9", timeout_s=0.5))
+    assert source.read(T0, T0, 60, zone_queries={}, pods={}) == EnergySamples()

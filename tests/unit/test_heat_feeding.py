@@ -14,7 +14,6 @@ from embellie.api.thermalduties import Claim, LadderMeasure
 from embellie.api.thermalspec import SensorRole, SensorUnit
 from embellie.cluster.client import ApiError
 from embellie.cluster.node_taints import NodeTaints
-from embellie.cluster.patches import format_time
 from embellie.cluster.power_caps import Cap, PowerCaps
 from embellie.cluster.records import parse_node
 from embellie.cluster.switch import Switch
@@ -27,6 +26,7 @@ from embellie.control.pue import PueBook
 from embellie.control.sensors import Readings
 from embellie.domain import names
 from embellie.domain.snapshot import Quality, Reading
+from embellie.domain.times import format_time
 from embellie.telemetry.exporters import Measurement
 from embellie.thermal.job_power import MEMORY, WORST_SAMPLES, JobPower
 from embellie.thermal.power import WORST_CASE_FACTOR

@@ -118,8 +118,11 @@ def test_a_forecast_is_told_as_far_as_it_reaches_with_its_quantiles():
     values = turn_values(facts(forecasts={"west": short}))
     ahead = told(values, grid.CARBON_FORECAST)
     slot = int((NOW - short.start) / short.step)
-    assert ahead["west", "AverageLifecycle", "0", "0.5"] == short.quantile(0.5)[slot]
-    assert ahead["west", "AverageLifecycle", "3", "0.9"] == short.quantile(0.9)[slot + 3]
+    assert ahead["west", "AverageLifecycle", "0", "0.5"] == short.carbon_intensity_g_per_kwh[short.median, slot]
+    assert (
+        ahead["west", "AverageLifecycle", "3", "0.9"]
+        == short.carbon_intensity_g_per_kwh[short.quantile_levels.index(0.9), slot + 3]
+    )
     assert not any(labels[2] in ("6", "12", "24", "48", "72") for labels in ahead)
     assert told(values, heat.AMBIENT) == {}
 
@@ -214,7 +217,7 @@ def test_lost_gpu_time_grows_with_the_clock_and_never_when_it_jumps_back(tmp_pat
     lost = work.LOST_GPU_SECONDS.labels("Choice")._value
     before = lost.get()
     for minutes in (0, 1, -60, -59):
-        measures.tell(later(found.assembly, timedelta(minutes=minutes)), found.records, found.standing, {}, {})
+        measures.tell(replace(found, assembly=later(found.assembly, timedelta(minutes=minutes))))
     assert lost.get() == before + 2 * 60 * 8
 
 
@@ -228,5 +231,5 @@ def test_a_zone_that_is_gone_is_gone_at_the_next_scrape(tmp_path: Path):
 
     for names in (("west", "east"), ("west",)):
         found = facts(grid_zones=tuple(grid_zone(n) for n in names))
-        measures.tell(found.assembly, found.records, found.standing, {}, {})
+        measures.tell(found)
         assert zones() == set(names)

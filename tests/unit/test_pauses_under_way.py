@@ -13,7 +13,6 @@ from switches import switch
 
 from embellie.cluster.actuate import Outcome, ReleaseResult
 from embellie.cluster.client import ApiError
-from embellie.cluster.patches import format_time
 from embellie.cluster.pauses import Pauser
 from embellie.cluster.switch import Switch
 from embellie.control.heat import HeatDesk
@@ -22,6 +21,7 @@ from embellie.control.pausing import Pauses, heat_loads, step
 from embellie.control.sensors import Readings
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import Quality, Reading, WorkloadKey
+from embellie.domain.times import format_time
 from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import Role
 from embellie_testbed.views import NOW, assembled, job, nodes, policy, running_pod, thermal_zone, view, with_borders

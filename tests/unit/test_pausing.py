@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from embellie.cluster.patches import format_time
 from embellie.control.checkpoints import read_checkpoint
 from embellie.control.pausing import Pauses, heat_loads, said, step
 from embellie.control.power import PowerBook
+from embellie.domain.times import format_time
 from embellie.telemetry.exporters import Measurement
 from embellie.thermal.job_power import WORST_SAMPLES
 from embellie_testbed.views import NOW, assembled, job, nodes, policy, running_pod, thermal_zone, view

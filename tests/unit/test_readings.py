@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from embellie.domain.limits import HeatBound
 from embellie.domain.snapshot import Cell, Quality, Reading, RunningGang, ThermalZoneState
-from embellie.thermal.headroom import HeatBound, ZoneState, headroom, minutes_to_limit, worst_load_kw
+from embellie.thermal.headroom import ZoneState, headroom, worst_load_kw
 from embellie.thermal.power import added_power_kw, worst_added_power_kw
 from embellie.thermal.readings import POWER_BOUNDS, Sample, Unit, fresh_maximum, hottest, judge, moved
 
@@ -137,9 +138,3 @@ def test_a_zones_worst_load_counts_only_its_own_gangs() -> None:
         for c in ("a", "b", "gone")
     ]
     assert worst_load_kw(zone(), cells, gangs) == 25.0
-
-
-def test_the_time_to_a_limit_follows_a_first_order_rise() -> None:
-    assert minutes_to_limit(22.0, 30.0, 32.0, 10.0) == math.inf
-    assert minutes_to_limit(33.0, 30.0, 32.0, 10.0) == 0.0
-    assert minutes_to_limit(22.0, 42.0, 32.0, 10.0) == pytest.approx(10.0 * math.log(2))

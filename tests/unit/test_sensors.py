@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from embellie.control.seen import expected_facility_kw
-from embellie.control.sensors import HISTORY, Readings, SensorDesk
+from embellie.control.sensors import Readings, SensorDesk
 from embellie.domain.snapshot import Quality
 from embellie.telemetry.prometheus import Query, Sample
+from embellie.thermal.sensing import HISTORY
 from embellie_testbed.views import assembled, grid_zone, running_pod, thermal_zone, view
 
 INLET = {"name": "inlet", "role": "Inlet", "query": "max(inlet)", "unit": "Celsius", "maxAgeSeconds": 60}

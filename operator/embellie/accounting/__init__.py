@@ -2,18 +2,17 @@
 """Pure accounts: what was drawn, what it emitted, how long work waited, beside a counterfactual."""
 
 from embellie.accounting.account import Account, Comparison, Delays, account, compare, delays
-from embellie.accounting.curves import Run, StepCurve, ZonePower, add_curves, common_window, power_curve
+from embellie.accounting.curves import Run, ZonePower, add_curves, common_window, power_curve
 from embellie.accounting.emissions import (
     AverageDirect,
     AverageLifecycle,
-    Emissions,
     Marginal,
     Signal,
     emissions,
     of_kind,
     total,
 )
-from embellie.accounting.heat import HeatRecord, HeatSite, heat_record
+from embellie.accounting.heat import HeatSite, heat_record
 
 __all__ = [
     "Account",
@@ -21,13 +20,10 @@ __all__ = [
     "AverageLifecycle",
     "Comparison",
     "Delays",
-    "Emissions",
-    "HeatRecord",
     "HeatSite",
     "Marginal",
     "Run",
     "Signal",
-    "StepCurve",
     "ZonePower",
     "account",
     "add_curves",

@@ -24,16 +24,15 @@ NOTICED_S = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SlotEnergy:
-    """Energy by slot. `covered_s` is for how long of each slot it is known, `guessed_s` how much of that is a guess."""
+    """Energy by slot, and for how long of each slot it is known."""
 
     kwh: FloatArray
     covered_s: FloatArray
-    guessed_s: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Steps:
-    """What happened between consecutive samples: instants, energy [J], and whether it is known (1) or not (0)."""
+    """What happened between consecutive samples: instants, energy [J], and (1 or 0) whether it is known or a guess."""
 
     at_s: FloatArray
     joules: FloatArray
@@ -47,7 +46,6 @@ class Steps:
         return SlotEnergy(
             kwh=self._read(self.joules * part, edges_s) / J_PER_KWH,
             covered_s=self._read(length * self.known * part, edges_s),
-            guessed_s=self._read(length * self.guessed * part, edges_s),
         )
 
     def divided(self, parts: Mapping[int, tuple[Sequence[float], Sequence[float]]]) -> "Steps":

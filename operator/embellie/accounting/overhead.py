@@ -6,6 +6,7 @@ least squares on earlier hours only, so that the meter of an hour never explains
 """
 
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
@@ -67,8 +68,6 @@ def fit_overhead(
 
 
 def _fit_at(it: FloatArray, over: FloatArray, warm: FloatArray | None, point: float) -> tuple[float, OverheadModel]:
-    from itertools import combinations
-
     columns = {"fixed": np.ones_like(it), "per_it": it}
     if warm is not None:
         columns["kelvin"] = it * np.maximum(0.0, warm - point)

@@ -7,13 +7,13 @@ power, overhead without load and every error of the model that both schedules sh
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 
 import numpy as np
 
 from embellie.accounting.curves import Run, ZonePower, power_curve
-from embellie.accounting.emissions import Signal
+from embellie.accounting.emissions import Signal, emissions
 from embellie.domain.forecast import FloatArray
 from embellie.domain.reasons import SignalKind
 
@@ -168,7 +168,6 @@ class ZoneSaving:
 class Savings:
     """What a schedule saved against first come first served. Negative is negative."""
 
-    method: str = METHOD
     kind: SignalKind
     saved_g: Range
     saved_kwh: Range
@@ -340,31 +339,14 @@ def naive_sum(runs: Sequence[Run], pue: Mapping[str, float], signals: Mapping[st
         signal = signals.get(run.zone)
         if signal is None or run.end <= run.start or run.latest_start is None:
             continue
-        shift = run.start - run.submitted_at
         zone = ZonePower(name=run.zone, idle_kw=0.0, pue=pue.get(run.zone, 1.0))
-        parts = []
-        for back in (shift, timedelta(0)):
-            start, end = run.start - back, run.end - back
-            if start < signal.start or end > signal.end:
-                break
-            curve = power_curve([moved(run, back)], zone, start, end)
-            first = (start - signal.start) // signal.step
-            last = -((signal.start - end) // signal.step)
-            used = signal.values[first:last]
-            edges = np.array(
-                [((signal.start + signal.step * k) - start).total_seconds() for k in range(first, last + 1)]
-            )
-            parts.append(float(np.dot(curve.energy_between(edges), used)))
-        if len(parts) == 2 and np.isfinite(parts).all():
-            total += parts[0] - parts[1]
+        when_it_came = replace(run, start=run.submitted_at, end=run.submitted_at + (run.end - run.start))
+        curves = [power_curve([one], zone, one.start, one.end) for one in (when_it_came, run)]
+        try:
+            total += emissions(curves[0], signal).grams - emissions(curves[1], signal).grams
+        except ValueError:
+            continue
     return total
-
-
-def moved(run: Run, back: timedelta) -> Run:
-    """Return a run that was earlier by `back`."""
-    from dataclasses import replace
-
-    return replace(run, start=run.start - back, end=run.end - back)
 
 
 def why_they_differ(saved: Savings, naive_g: float) -> str:

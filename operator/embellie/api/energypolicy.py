@@ -320,3 +320,8 @@ class EnergyPolicy(Resource):
     status: Annotated[
         EnergyPolicyStatus, Field(description="status is what Embellie observed; it can be rebuilt at any time.")
     ] = Field(default_factory=EnergyPolicyStatus)
+
+    @property
+    def enforces(self) -> bool:
+        """Whether it holds work, and does not only say what it would have done."""
+        return self.spec.mode is PolicyMode.ENFORCE

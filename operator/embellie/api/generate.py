@@ -8,6 +8,7 @@ status is 1 when a file differs from the types.
 
 import argparse
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def render(kind: type[Resource]) -> str:
     return _HEADER.format(source=source) + body
 
 
+@cache
 def wanted() -> dict[Path, str]:
     """Return every file that follows from the types, with its text."""
     texts = {file_name(kind): render(kind) for kind in KINDS}

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`embellie backtest FILE...`: how good would the forecasts have been, by the protocols of the published papers?"""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from embellie.cli.values import NewFile, written
+from embellie.cli.values import NewFile, write_json
 from embellie.domain.durations import parse_duration
 
 MAX_LATENCY_HOURS = 48
@@ -73,13 +72,7 @@ def backtest(
                 click.echo(f"  {note}")
     if not quiet and any("error" not in result for result in results):
         click.echo(EXPLAINED)
-    if json_path is not None:
-        text = json.dumps(results, indent=1) + "\n"
-        if quiet:
-            click.echo(text, nl=False)
-        else:
-            with written(json_path):
-                json_path.write_text(text, encoding="utf-8")
+    write_json(results, json_path)
     if all("error" in result for result in results):
         raise click.ClickException("no file could be scored")
 

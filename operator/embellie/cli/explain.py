@@ -10,7 +10,7 @@ from embellie.cli.waits import other_waits
 from embellie.cli.words import clock_time, grams, in_time, one_line
 from embellie.domain import names
 from embellie.domain.reasons import Reason, State
-from embellie.watchdog.api import parse_time
+from embellie.domain.times import parse_time
 
 Raw = Mapping[str, Any]
 OPTED_IN = ("patient", "bonus")

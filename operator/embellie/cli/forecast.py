@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`embellie forecast ZONE`: how clean the next 96 hours are, and how sure that is. Needs no cluster and no network."""
 
-import json
 from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from embellie.cli.forecast_plot import draw, save_png
-from embellie.cli.values import NewFile, written
+from embellie.cli.values import NewFile, write_json, written
 
 if TYPE_CHECKING:
     from embellie_forecast.clock import ForecastClock
@@ -61,14 +60,9 @@ def forecast(
     if png is not None:
         with written(png):
             save_png(document, png, zone=show)
-    if json_path is not None:
-        text = json.dumps(document.to_json(), indent=1) + "\n"
-        if str(json_path) == "-":
-            click.echo(text, nl=False)
-            return
-        with written(json_path):
-            json_path.write_text(text, encoding="utf-8")
-    _print(document, utc=utc)
+    write_json(document.to_json(), json_path)
+    if str(json_path) != "-":
+        _print(document, utc=utc)
 
 
 def _print(document: "ForecastDocument", *, utc: bool) -> None:

@@ -1,15 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """`embellie operator run`: starts the operator; its libraries are loaded only here."""
 
-import importlib
-import socket
 import sys
+from collections.abc import Callable
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 import click
 
 from embellie.cli.values import FiniteRange
+from embellie.control.options import Options
+
+_DEFAULTS: dict[str, Any] = {
+    field.name: field.default_factory if field.default is MISSING else field.default for field in fields(Options)
+}
+
+
+def _flag(name: str, text: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the flag of one field of `Options`, with its default; the environment may set it too."""
+    field = name.removeprefix("--").replace("-", "_")
+    default = _DEFAULTS[field]
+    shown = bool(default) and not callable(default)
+    return click.option(
+        name, envvar=f"EMBELLIE_{field.upper()}", default=default, show_default=shown, help=text, **settings
+    )
 
 
 @click.group(name="operator")
@@ -18,124 +33,37 @@ def operator_group() -> None:
 
 
 @operator_group.command()
-@click.option(
-    "--namespace",
-    envvar="EMBELLIE_NAMESPACE",
-    default="embellie-system",
-    show_default=True,
-    help="The namespace of the installation.",
-)
-@click.option("--name", envvar="EMBELLIE_NAME", default="embellie", show_default=True, help="Its name.")
-@click.option(
-    "--identity",
-    envvar="EMBELLIE_IDENTITY",
-    default=socket.gethostname,
-    help="Who is acting, as told in Leases and Events (default: the host's name).",
-)
-@click.option(
-    "--prometheus-url",
-    envvar="EMBELLIE_PROMETHEUS_URL",
-    default="",
-    help="Where sensors are read; without it no reading counts as fresh.",
-)
-@click.option(
+@_flag("--namespace", "The namespace of the installation.")
+@_flag("--name", "Its name.")
+@_flag("--identity", "Who is acting, as told in Leases and Events (default: the host's name).")
+@_flag("--prometheus-url", "Where sensors are read; without it no reading counts as fresh.")
+@_flag(
     "--forecast-dir",
-    envvar="EMBELLIE_FORECAST_DIR",
-    default="/var/lib/embellie",
-    show_default=True,
+    "The directory shared with the forecaster.",
     type=click.Path(path_type=Path, file_okay=False),
-    help="The directory shared with the forecaster.",
 )
-@click.option(
-    "--turn-seconds",
-    envvar="EMBELLIE_TURN_SECONDS",
-    default=15.0,
-    show_default=True,
-    type=FiniteRange(0.05, 1e6),
-    help="The time between two turns, in the operator's clock.",
-)
-@click.option(
-    "--max-limit-hold-seconds",
-    envvar="EMBELLIE_MAX_LIMIT_HOLD_SECONDS",
-    default=14400.0,
-    show_default=True,
-    type=FiniteRange(0, 1e6),
-    help="How long a limit may hold past the bound.",
-)
-@click.option(
-    "--release-rate",
-    envvar="EMBELLIE_RELEASE_RATE",
-    default=400.0,
-    show_default=True,
-    type=FiniteRange(0, 10000, min_open=True),
-    help="The most releases per second.",
-)
-@click.option(
-    "--metrics-port",
-    envvar="EMBELLIE_METRICS_PORT",
-    default=8080,
-    show_default=True,
-    type=click.IntRange(0, 65535),
-    help="Where /metrics and /healthz are answered; 0: nowhere.",
-)
-@click.option(
-    "--workload-metrics",
-    envvar="EMBELLIE_WORKLOAD_METRICS",
-    is_flag=True,
-    help="Show a series for each held workload.",
-)
-@click.option(
+@_flag("--turn-seconds", "The time between two turns, in the operator's clock.", type=FiniteRange(0.05, 1e6))
+@_flag("--max-limit-hold-seconds", "How long a limit may hold past the bound.", type=FiniteRange(0, 1e6))
+@_flag("--release-rate", "The most releases per second.", type=FiniteRange(0, 10000, min_open=True))
+@_flag("--metrics-port", "Where /metrics and /healthz are answered; 0: nowhere.", type=click.IntRange(0, 65535))
+@_flag("--workload-metrics", "Show a series for each held workload.", is_flag=True)
+@_flag(
     "--ledger-path",
-    envvar="EMBELLIE_LEDGER_PATH",
-    default=None,
+    "The ledger's file; without it nothing is recorded.",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The ledger's file; without it nothing is recorded.",
 )
-@click.option(
-    "--ledger-interval-seconds",
-    envvar="EMBELLIE_LEDGER_INTERVAL_SECONDS",
-    default=900.0,
-    show_default=True,
-    type=FiniteRange(60, 3600),
-    help="Length of an account, in the operator's clock.",
-)
-@click.option(
-    "--ledger-retention-days",
-    envvar="EMBELLIE_LEDGER_RETENTION_DAYS",
-    default=400.0,
-    show_default=True,
-    type=FiniteRange(7, 36500),
-    help="Older records become daily accounts.",
-)
-@click.option(
-    "--team-label",
-    envvar="EMBELLIE_TEAM_LABEL",
-    default="",
-    help="The label of namespaces that names their team, for reports by team.",
-)
-@click.option(
+@_flag("--ledger-interval-seconds", "Length of an account, in the operator's clock.", type=FiniteRange(60, 3600))
+@_flag("--ledger-retention-days", "Older records become daily accounts.", type=FiniteRange(7, 36500))
+@_flag("--team-label", "The label of namespaces that names their team, for reports by team.")
+@_flag(
     "--log-level",
-    envvar="EMBELLIE_LOG_LEVEL",
-    default="info",
-    show_default=True,
+    "How much is logged.",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-    help="How much is logged.",
 )
-@click.option(
-    "--clock",
-    envvar="EMBELLIE_CLOCK",
-    default="system",
-    show_default=True,
-    help="system, or replay:ORIGIN,WALL_ORIGIN,FACTOR.",
-)
-@click.option(
-    "--kubeconfig",
-    envvar="EMBELLIE_KUBECONFIG",
-    default=None,
-    type=click.Path(dir_okay=False),
-    help="Instead of the pod's own token.",
-)
+@_flag("--clock", "system, or replay:ORIGIN,WALL_ORIGIN,FACTOR.")
+@_flag("--kubeconfig", "Instead of the pod's own token.", type=click.Path(dir_okay=False))
 def run(**options: Any) -> None:
     """Run the operator until it is told to stop."""
-    control = importlib.import_module("embellie.control.main")
-    sys.exit(control.run(control.Options(**options)))
+    from embellie.control.main import run as run_operator
+
+    sys.exit(run_operator(Options(**options)))

@@ -9,6 +9,7 @@ import click
 from embellie.cli.plan_bench import bench
 from embellie.cli.rows import columns, rows_of, summary
 from embellie.cli.session import RESOURCES, Where, cluster_options
+from embellie.cli.words import in_columns
 from embellie.domain import names
 from embellie.domain.clock import parse_clock
 from embellie.watchdog.api import Api, ApiError, Object, namespaced
@@ -82,7 +83,5 @@ def _print_tenants(api: Api, now: datetime) -> None:
 
 def _print_table(header: list[str], lines: list[list[str]]) -> None:
     """Write columns as kubectl does: a terminal that is too narrow breaks lines, and no name is cut."""
-    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
-    for line in [header, *lines]:
-        text = "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        click.echo(click.style(text, bold=True) if line is header else text)
+    head, *rest = in_columns([header, *lines])
+    click.echo("\n".join([click.style(head, bold=True), *rest]))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from embellie.cli.values import FiniteRange, NewFile, written
+from embellie.cli.values import FiniteRange, NewFile, write, write_json
 
 if TYPE_CHECKING:
     from embellie.planning.problem import Problem
@@ -92,13 +92,9 @@ def bench(
         "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
     if certificate is not None:
-        with written(certificate):
-            certificate.write_text(json.dumps(certificate_to_dict(problem, solution)), encoding="utf-8")
-    text = json.dumps(found, indent=2)
-    if out is not None:
-        with written(out):
-            out.write_text(text + "\n", encoding="utf-8")
-    click.echo(text)
+        write(json.dumps(certificate_to_dict(problem, solution)), certificate)
+    write_json(found, out)
+    click.echo(json.dumps(found, indent=2))
 
 
 def _gap(value: float, bound: float) -> float | None:

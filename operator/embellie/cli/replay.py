@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embellie.cli.replay_inputs import Options, gather, outlook_for, parse_seeds, parse_time
-from embellie.cli.values import FiniteRange, NewFile, written
+from embellie.cli.values import FiniteRange, NewFile, write, write_json
 from embellie.simulation.whatif.baselines import THRESHOLD_G_PER_KWH
 from embellie.simulation.whatif.lengths import LENGTHS
 from embellie.simulation.whatif.ours import WAIT_PRICE
@@ -193,14 +193,11 @@ def _replay(options: Options) -> None:
         click.echo(
             f"  left out                   {found['jobs_after_history']} jobs that the carbon history does not cover"
         )
-    if options.json_path is not None:
-        with written(options.json_path):
-            options.json_path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    write_json(found, options.json_path)
     if options.html_path is not None and result is not None and setup is not None:
         from embellie.simulation.whatif.page import page
 
-        with written(options.html_path):
-            options.html_path.write_text(page(result, setup, found), encoding="utf-8")
+        write(page(result, setup, found), options.html_path)
         click.echo(f"  page                       {options.html_path}")
 
 
@@ -253,10 +250,8 @@ def oracle(
         history = _read_history(carbon, column, time_column)
         if history.step != timedelta(hours=1):
             raise ValueError(f"the oracle needs hourly rows, and {carbon.name} has one every {history.step}")
-        text = json.dumps(asdict(compute(history.g_per_kwh, job_hours, slack_hours)), indent=2)
-        click.echo(text)
-        if json_path is not None:
-            with written(json_path):
-                json_path.write_text(text + "\n", encoding="utf-8")
+        found = asdict(compute(history.g_per_kwh, job_hours, slack_hours))
+        click.echo(json.dumps(found, indent=2))
+        write_json(found, json_path)
 
     _readable(work)

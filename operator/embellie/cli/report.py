@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from embellie.cli.ledger import ledger_option
-from embellie.cli.values import NewFile, written
+from embellie.cli.values import NewFile, write
 from embellie.ledger import LedgerError, LedgerReader, unchanged
 
 
@@ -68,11 +68,7 @@ def report(
         text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     else:
         text = {"table": as_table, "csv": as_csv, "html": as_html}[form](document)
-    if out is None:
-        click.echo(text, nl=False)
-        return
-    with written(out):
-        out.write_text(text, encoding="utf-8")
+    write(text, out)
 
 
 def _renamed(pairs: tuple[str, ...]) -> dict[str, str]:

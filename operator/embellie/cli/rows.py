@@ -8,9 +8,10 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from embellie.cli.words import clock_time, grams, one_line
+from embellie.cluster.demands import as_int, gpus_of
 from embellie.domain import names
 from embellie.domain.durations import format_duration
-from embellie.watchdog.api import parse_time
+from embellie.domain.times import parse_time
 
 Raw = Mapping[str, Any]
 NO_PLAN = "NoPlanYet"
@@ -72,24 +73,12 @@ def _row(obj: Raw, plan: Raw | None) -> PlanRow:
 
 
 def _gpus(obj: Raw) -> int:
-    """Count the GPUs that a workload asks for, from its own limits."""
+    """Count the GPUs that a workload asks for."""
     spec = obj.get("spec") or {}
-    pod_spec = spec if obj["kind"] == "Pod" else (spec.get("template") or {}).get("spec") or {}
-    pods = (
-        1
-        if obj["kind"] == "Pod"
-        else min(_number(spec.get("parallelism"), 1), _number(spec.get("completions"), 1 << 30))
-    )
-    each = sum(
-        _number(((c.get("resources") or {}).get("limits") or {}).get(names.GPU_RESOURCE), 0)
-        for c in pod_spec.get("containers") or ()
-    )
-    return pods * each
-
-
-def _number(value: object, default: int) -> int:
-    text = str(value)
-    return int(text) if text.isdecimal() else default
+    if obj["kind"] == "Pod":
+        return gpus_of(spec)
+    pods = min(as_int(spec.get("parallelism"), 1), as_int(spec.get("completions"), 1 << 30))
+    return pods * gpus_of((spec.get("template") or {}).get("spec") or {})
 
 
 def columns(

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`embellie thermal`: fit heat models to measurements."""
 
-import json
 from pathlib import Path
 
 import click
 
 from embellie.cli.session import Where, cluster_options
 from embellie.cli.thermal_drill import drill
-from embellie.cli.values import FiniteRange, NewFile, written
+from embellie.cli.values import FiniteRange, NewFile, write_json
 
 FILES = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -87,9 +86,7 @@ def fit(
         click.echo(report(outcome, plot))
     except DataError as error:
         raise click.ClickException(str(error)) from error
-    if json_file is not None:
-        with written(json_file):
-            json_file.write_text(json.dumps(outcome.as_json(), indent=2) + "\n", encoding="utf-8")
+    write_json(outcome.as_json(), json_file)
 
 
 thermal.add_command(drill)

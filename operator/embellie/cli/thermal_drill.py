@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`embellie thermal drill`: let things go wrong in a simulated machine room and count what the operator lets happen."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from embellie.cli.values import NewFile, written
+from embellie.cli.values import NewFile, write_json
 
 if TYPE_CHECKING:
     from embellie.simulation.drill.run import Outcome, Result
@@ -55,10 +54,7 @@ def drill(
         for outcome in run_drills([name], seeds, policy, room):
             results.append(outcome.result)
             click.echo(_line(outcome))
-    if json_file is not None:
-        text = json.dumps([result.as_json() for result in results], indent=2)
-        with written(json_file):
-            json_file.write_text(text + "\n", encoding="utf-8")
+    write_json([result.as_json() for result in results], json_file)
     caused = sum(result.violations_caused for result in results)
     total = sum(result.violations_total for result in results)
     click.echo(

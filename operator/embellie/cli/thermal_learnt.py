@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from embellie.cli.thermal_fit import Outcome
+from embellie.cli.words import in_columns
 from embellie.thermal.server import KNOTS
 
 Values = Mapping[str, Any]
@@ -40,7 +41,7 @@ def _dies(v: Values) -> list[str]:
     )
     head = [name for name, _, _ in columns]
     rows = {name: [f"{one[key]:.{places}f}" for _, key, places in columns] for name, one in v.items()}
-    return ["die temperature, by fan mode and GPU", *_table("", head, rows)]
+    return ["die temperature, by fan mode and GPU", *_table(head, rows)]
 
 
 def _servers(v: Values) -> list[str]:
@@ -53,7 +54,7 @@ def _servers(v: Values) -> list[str]:
             watts.append(watts[-1] + (high - low) * float(one[f"watts_per_unit_to_{round(100 * high)}_percent"]))
         rest = f"{one['t0_c']:.1f}", f"{one['r_mk_per_w']:.1f}", f"{one['memory']:.2f}"
         rows[name] = [*(f"{w:.0f}" for w in watts), *rest]
-    return ["power and temperature of one GPU of each server", *_table("", head, rows)]
+    return ["power and temperature of one GPU of each server", *_table(head, rows)]
 
 
 def _zone(v: Values) -> list[str]:
@@ -72,11 +73,6 @@ _TELL: Mapping[str, Callable[[Values], list[str]]] = {
 }
 
 
-def _table(corner: str, head: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
-    first = max(len(name) for name in (corner, *rows))
-    widths = [max(len(title), *(len(row[k]) for row in rows.values())) for k, title in enumerate(head)]
-    lines = [(corner, head), *rows.items()]
-    return [
-        f"  {name:{first}}  " + "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-        for name, cells in lines
-    ]
+def _table(head: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    lines = [("", *head), *((name, *cells) for name, cells in rows.items())]
+    return [f"  {line}" for line in in_columns(lines, numbers=True, gap=2)]

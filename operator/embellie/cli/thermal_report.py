@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from embellie.cli.thermal_data import DataError, Loaded, Run, Schema, load
+from embellie.cli.thermal_data import DataError, Run, Schema, load
 from embellie.cli.thermal_fit import BUSY, FAN_SPEED, Outcome, evaluate
 from embellie.cli.thermal_learnt import learnt
 from embellie.cli.values import written
@@ -153,6 +153,3 @@ def draw(outcome: Outcome, path: Path) -> None:
         )
         histogram.set_yscale("symlog", linthresh=1)
     figure.savefig(path, dpi=120, format="png")
-
-
-__all__ = ["Loaded", "draw", "fit_files", "picture", "report"]

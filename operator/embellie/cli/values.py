@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What verbs take: numbers that are some, and files to be written, refused before the work where they cannot be."""
 
+import json
 import math
 import os
 from collections.abc import Iterator
@@ -41,9 +42,24 @@ class NewFile(click.Path):
 
 
 @contextmanager
-def written(path: Path | None) -> Iterator[None]:
+def written(path: Path) -> Iterator[None]:
     """Say which file could not be written, and why, where that fails inside."""
     try:
         yield
     except OSError as error:
         raise click.ClickException(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def write(text: str, path: Path | None) -> None:
+    """Write a text into a file, or to the terminal where there is none or it is called `-`."""
+    if path is None or str(path) == "-":
+        click.echo(text, nl=False)
+        return
+    with written(path):
+        path.write_text(text, encoding="utf-8")
+
+
+def write_json(document: object, path: Path | None) -> None:
+    """Write a document into a file, where one is asked for."""
+    if path is not None:
+        write(json.dumps(document, indent=2) + "\n", path)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How times and amounts are written for people. Pure."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta, tzinfo
 
 from embellie.domain.durations import format_duration
@@ -41,6 +42,24 @@ def grams(value: float) -> str:
     """
     amount, unit = (value, "g") if value < 1000 else (value / 1e3, "kg") if value < 1e6 else (value / 1e6, "t")
     return f"{amount:.0f} {unit}" if amount >= 100 or unit == "g" else f"{amount:.3g} {unit}"
+
+
+def in_columns(lines: Sequence[Sequence[str]], *, numbers: bool = False, gap: int = 3) -> list[str]:
+    """Align the cells of lines: to the left, or from the second column on to the right where they are numbers.
+
+    >>> in_columns([("zone", "kWh"), ("west", "12,000.5")], numbers=True)
+    ['zone        kWh', 'west   12,000.5']
+    """
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.rjust(width) if numbers and k else cell.ljust(width)
+            for k, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return (" " * gap).join(padded).rstrip()
+
+    return [line(cells) for cells in lines]
 
 
 def one_line(text: str, longest: int = 300) -> str:

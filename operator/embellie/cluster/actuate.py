@@ -9,28 +9,17 @@ from enum import StrEnum
 from functools import partial
 
 from embellie.cluster import patches, rights
-from embellie.cluster.client import ApiError, KubeClient, object_path
+from embellie.cluster.client import ApiError, KubeClient, workload_path
 from embellie.cluster.patches import Operation, Raw, hand_off_patch, release_patch_job, release_patch_pod
 from embellie.cluster.records import WorkloadRecord, parse_bare_pod, parse_job
 from embellie.cluster.side_by_side import BEGIN_WITHIN_S, side_by_side
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
-
-__all__ = [
-    "Outcome",
-    "ReleaseOrder",
-    "ReleaseResult",
-    "Releaser",
-    "hand_off_patch",
-    "release_patch_job",
-    "release_patch_pod",
-    "workload_path",
-]
+from embellie.domain.times import format_time
 
 GIVE_UP_AFTER = 8
 """So many calls in a row without an answer end a batch: the rest would only wait for the same timeouts."""
 
-_RESOURCES = {WorkloadKind.JOB: ("batch/v1", "jobs"), WorkloadKind.POD: ("v1", "pods")}
 _SILENCE = frozenset({0, 429, 502, 503, 504})
 _FROM_CACHE = {"resourceVersion": "0"}
 
@@ -89,12 +78,6 @@ class ReleaseResult:
     message: str = ""
 
 
-def workload_path(key: WorkloadKey) -> str:
-    """Return the API path of a workload."""
-    api_version, plural = _RESOURCES[key.kind]
-    return object_path(api_version, plural, key.name, namespace=key.namespace)
-
-
 class Releaser:
     """Releases workloads through a pool of threads. Used by one turn at a time."""
 
@@ -130,11 +113,10 @@ class Releaser:
 
     def may_release(self, kind: WorkloadKind) -> bool:
         """Tell whether our account has the rights to release such work; what nobody can tell counts as yes."""
-        api_version, plural = _RESOURCES[kind]
-        group = api_version.rpartition("/")[0]
+        group = kind.api_version.rpartition("/")[0]
         for verb in ("get", "patch"):
             try:
-                answer = self._client.create(rights.REVIEWS, rights.review(verb, group, plural))
+                answer = self._client.create(rights.REVIEWS, rights.review(verb, group, kind.plural))
             except ApiError:
                 return True
             if not rights.is_allowed(answer):
@@ -265,7 +247,7 @@ def _key(order: ReleaseOrder | WorkloadKey) -> WorkloadKey:
 def _without_marker(order: ReleaseOrder, raw: Raw) -> ReleaseResult:
     """Tell our own earlier release, whose answer was lost, from an object that was never ours."""
     annotations = raw["metadata"].get("annotations") or {}
-    ours = annotations.get(names.RELEASED_AT) == patches.format_time(order.released_at)
+    ours = annotations.get(names.RELEASED_AT) == format_time(order.released_at)
     if ours and not patches.is_waiting(raw, order.kind):
         return ReleaseResult(key=order.key, outcome=Outcome.RELEASED, message="an earlier try went through")
     if annotations.get(names.RELEASED_AT):

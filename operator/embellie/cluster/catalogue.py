@@ -3,73 +3,43 @@
 
 from datetime import datetime
 
-from embellie.cluster.events import Event, EventType, Regarding
-from embellie.cluster.patches import format_time
+from embellie.cluster.events import Event, EventType
 from embellie.domain import names
-from embellie.domain.snapshot import WorkloadKey, WorkloadKind
+from embellie.domain.snapshot import WorkloadKey
+from embellie.domain.times import format_time
 
 HELD = "Held"
 
 
-def regarding_workload(key: WorkloadKey) -> Regarding:
-    """Return the reference to a workload."""
-    return Regarding(
-        api_version="batch/v1" if key.kind is WorkloadKind.JOB else "v1",
-        kind=str(key.kind),
-        name=key.name,
-        uid=key.uid,
-        namespace=key.namespace,
-    )
-
-
 def held(key: WorkloadKey, message: str) -> Event:
     """A workload waits; the message names its bound."""
-    return Event(
-        regarding=regarding_workload(key),
-        type=EventType.NORMAL,
-        reason=HELD,
-        action="Hold",
-        note=message,
-    )
+    return Event(regarding=key, reason=HELD, action="Hold", note=message)
 
 
 def would_hold(key: WorkloadKey, message: str) -> Event:
     """A policy in shadow mode would have held a workload."""
-    return Event(
-        regarding=regarding_workload(key), type=EventType.NORMAL, reason="WouldHold", action="Observe", note=message
-    )
+    return Event(regarding=key, reason="WouldHold", action="Observe", note=message)
 
 
 def released(key: WorkloadKey, reason: str, message: str) -> Event:
     """A workload was let go."""
-    return Event(
-        regarding=regarding_workload(key),
-        type=EventType.NORMAL,
-        reason="Released",
-        action="Release",
-        note=message,
-        sameness=reason,
-    )
+    return Event(regarding=key, reason="Released", action="Release", note=message, sameness=reason)
 
 
 def held_by_limit(key: WorkloadKey, message: str) -> Event:
     """A workload is past its bound, and a fresh reading stands over a hard limit."""
-    return Event(
-        regarding=regarding_workload(key), type=EventType.WARNING, reason="HeldByLimit", action="Hold", note=message
-    )
+    return Event(regarding=key, type=EventType.WARNING, reason="HeldByLimit", action="Hold", note=message)
 
 
 def handed_off(key: WorkloadKey, message: str) -> Event:
     """Somebody else decides about a workload that we held."""
-    return Event(
-        regarding=regarding_workload(key), type=EventType.NORMAL, reason="HandedOff", action="HandOff", note=message
-    )
+    return Event(regarding=key, reason="HandedOff", action="HandOff", note=message)
 
 
 def release_failed(key: WorkloadKey, message: str) -> Event:
     """A release was refused by RBAC or an admission policy."""
     return Event(
-        regarding=regarding_workload(key),
+        regarding=key,
         type=EventType.WARNING,
         reason="ReleaseFailed",
         action="Release",
@@ -80,7 +50,7 @@ def release_failed(key: WorkloadKey, message: str) -> Event:
 def invalid_annotation(key: WorkloadKey, annotation: str, problem: str) -> Event:
     """An annotation cannot be read."""
     return Event(
-        regarding=regarding_workload(key),
+        regarding=key,
         type=EventType.WARNING,
         reason="InvalidAnnotation",
         action="Read",
@@ -92,7 +62,7 @@ def invalid_annotation(key: WorkloadKey, annotation: str, problem: str) -> Event
 def deadline_moved_back(key: WorkloadKey, wanted: datetime, kept: datetime) -> Event:
     """An edit would have moved the latest start to a later time."""
     return Event(
-        regarding=regarding_workload(key),
+        regarding=key,
         type=EventType.WARNING,
         reason="DeadlineMovedBack",
         action="KeepBound",
@@ -105,8 +75,7 @@ def deadline_moved_back(key: WorkloadKey, wanted: datetime, kept: datetime) -> E
 def pause_announced(key: WorkloadKey, by: datetime) -> Event:
     """A running Job shall write its checkpoint."""
     return Event(
-        regarding=regarding_workload(key),
-        type=EventType.NORMAL,
+        regarding=key,
         reason="PauseAnnounced",
         action="Announce",
         note=f"Its thermal zone has to make less heat: it is paused once its checkpoint is acknowledged (copy the "
@@ -118,8 +87,7 @@ def pause_announced(key: WorkloadKey, by: datetime) -> Event:
 def pause_withdrawn(key: WorkloadKey) -> Event:
     """The zone has cooled before the pause came."""
     return Event(
-        regarding=regarding_workload(key),
-        type=EventType.NORMAL,
+        regarding=key,
         reason="PauseWithdrawn",
         action="Withdraw",
         note="Its thermal zone has cooled; it goes on without a pause.",
@@ -130,7 +98,7 @@ def paused(key: WorkloadKey, message: str, *, acknowledged: bool) -> Event:
     """A running Job was suspended."""
     word = "after its checkpoint was acknowledged" if acknowledged else "without an acknowledged checkpoint"
     return Event(
-        regarding=regarding_workload(key),
+        regarding=key,
         type=EventType.NORMAL if acknowledged else EventType.WARNING,
         reason="Paused",
         action="Pause",

@@ -24,6 +24,7 @@ from kubernetes.config import ConfigException, load_incluster_config, load_kube_
 
 from embellie import __version__
 from embellie.domain import names
+from embellie.domain.snapshot import WorkloadKey
 
 Json: TypeAlias = dict[str, Any]
 
@@ -88,6 +89,11 @@ def object_path(api_version: str, plural: str, name: str = "", *, namespace: str
     if name:
         path += f"/{quote(name, safe='')}"
     return f"{path}/{subresource}" if subresource else path
+
+
+def workload_path(key: WorkloadKey) -> str:
+    """Return the path of a workload."""
+    return object_path(key.kind.api_version, key.kind.plural, key.name, namespace=key.namespace)
 
 
 class Listing:

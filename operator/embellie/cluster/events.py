@@ -17,7 +17,8 @@ from enum import StrEnum
 from typing import Any
 
 from embellie.cluster.client import ApiError, KubeClient, object_path
-from embellie.cluster.lease import micro_time, wall_now
+from embellie.domain.snapshot import WorkloadKey
+from embellie.domain.times import micro_time
 
 REPORTING_CONTROLLER = "embellie.io/operator"
 SAME_WITHIN_S = 3600.0
@@ -43,25 +44,14 @@ class EventType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Regarding:
-    """The object that an event is about; cluster-scoped without a namespace."""
-
-    api_version: str
-    kind: str
-    name: str
-    uid: str
-    namespace: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """What happened. Two with the same object, reason and `sameness` within an hour are one."""
 
-    regarding: Regarding
-    type: EventType
+    regarding: WorkloadKey
     reason: str
     action: str
     note: str
+    type: EventType = EventType.NORMAL
     sameness: str = ""
     """What makes the note another one: never a number that changes by itself."""
 
@@ -147,7 +137,7 @@ class EventRecorder:
         if not self._is_new(event):
             return False
         try:
-            self._queue.put_nowait((event, wall_now()))
+            self._queue.put_nowait((event, datetime.now(UTC)))
         except queue.Full:
             # Not said, so not seen: whoever tells the same next turn is heard then.
             with self._lock:
@@ -195,7 +185,7 @@ class EventRecorder:
 
     def _write(self, event: Event, happened_at: datetime) -> None:
         body = to_object(event, happened_at, self._instance)
-        path = object_path("events.k8s.io/v1", "events", namespace=body["metadata"]["namespace"])
+        path = object_path("events.k8s.io/v1", "events", namespace=event.regarding.namespace)
         try:
             self._client.create(path, body, timeout_s=5.0)
         except ApiError as error:
@@ -207,31 +197,28 @@ class EventRecorder:
 
 
 def _identity(event: Event) -> tuple[str, str, str]:
-    return event.regarding.uid or event.regarding.name, event.reason, event.sameness
+    return event.regarding.uid, event.reason, event.sameness
 
 
 def to_object(event: Event, happened_at: datetime, instance: str) -> dict[str, Any]:
     """Return the events.k8s.io/v1 object."""
-    regarding = event.regarding
-    reference = {
-        "apiVersion": regarding.api_version,
-        "kind": regarding.kind,
-        "name": regarding.name,
-        "uid": regarding.uid,
-    }
-    if regarding.namespace:
-        reference["namespace"] = regarding.namespace
-    name = regarding.name[:200].rstrip("-.")
+    key = event.regarding
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": f"{name}.{uuid.uuid4().hex[:16]}", "namespace": regarding.namespace or "default"},
-        "eventTime": micro_time(happened_at.astimezone(UTC)),
+        "metadata": {"name": f"{key.name[:200].rstrip('-.')}.{uuid.uuid4().hex[:16]}", "namespace": key.namespace},
+        "eventTime": micro_time(happened_at),
         "reportingController": REPORTING_CONTROLLER,
         "reportingInstance": instance,
         "type": str(event.type),
         "reason": event.reason[:128],
         "action": event.action[:128],
         "note": shorten(event.note),
-        "regarding": {key: value for key, value in reference.items() if value},
+        "regarding": {
+            "apiVersion": key.kind.api_version,
+            "kind": str(key.kind),
+            "name": key.name,
+            "namespace": key.namespace,
+            "uid": key.uid,
+        },
     }

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from embellie.cluster.client import ApiError, object_path
+from embellie.domain.times import micro_time
 
 API_VERSION = "coordination.k8s.io/v1"
 LEADER_LEASE = "embellie-leader"
@@ -48,15 +49,6 @@ class ApplyClient(Protocol):
     ) -> dict[str, Any]:
         """Server-side apply."""
         ...
-
-
-def micro_time(moment: datetime) -> str:
-    """Write an instant as a Kubernetes MicroTime.
-
-    >>> micro_time(datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC))
-    '2026-01-02T03:04:05.000006Z'
-    """
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def wall_now() -> datetime:

@@ -8,12 +8,13 @@ later sweep cannot undo what its user does then.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from embellie.cluster.affinity import narrow
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKind
+from embellie.domain.times import format_time
 
 Operation: TypeAlias = dict[str, Any]
 Raw: TypeAlias = Mapping[str, Any]
@@ -26,15 +27,6 @@ def pointer(*parts: str) -> str:
     '/metadata/labels/embellie.io~1held'
     """
     return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
-
-
-def format_time(moment: datetime) -> str:
-    """Write an instant as RFC 3339 in UTC, to the second.
-
-    >>> format_time(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
-    '2026-01-02T03:04:05Z'
-    """
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def has_marker(raw: Raw) -> bool:

@@ -8,11 +8,12 @@ sets our marker, after it was announced.
 from collections.abc import Sequence
 from datetime import datetime
 
-from embellie.cluster.client import ApiError, KubeClient, object_path
-from embellie.cluster.patches import Operation, Raw, format_time, pointer
+from embellie.cluster.client import ApiError, KubeClient, object_path, workload_path
+from embellie.cluster.patches import Operation, Raw, pointer
 from embellie.cluster.records import PodRecord
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey
+from embellie.domain.times import format_time
 
 
 class Pauser:
@@ -26,17 +27,17 @@ class Pauser:
 
         What fails in between is announced again: no pod is stopped that was not told.
         """
-        raw = self._client.get(_path(key))
+        raw = self._client.get(workload_path(key))
         if names.PAUSE_BY in (raw["metadata"].get("annotations") or {}):
             return False  # announced a moment ago; the watch has not shown it yet
         change = _set(names.PAUSE_BY, format_time(by))
         self._tell(listeners, change)
-        self._client.json_patch(_path(key), [*_guards(raw, key), change])
+        self._client.json_patch(workload_path(key), [*_guards(raw, key), change])
         return True
 
     def withdraw(self, key: WorkloadKey, listeners: Sequence[PodRecord]) -> bool:
         """Take an announcement back, from the pods that listen first: they may have stopped working because of it."""
-        raw = self._client.get(_path(key))
+        raw = self._client.get(workload_path(key))
         annotations = raw["metadata"].get("annotations") or {}
         if names.PAUSE_BY not in annotations:
             return False
@@ -44,7 +45,7 @@ class Pauser:
         self._tell(listeners, change)
         if names.CHECKPOINT not in annotations:
             return False  # the fence lets us write only to what allows pauses
-        self._client.json_patch(_path(key), [*_guards(raw, key), change])
+        self._client.json_patch(workload_path(key), [*_guards(raw, key), change])
         return True
 
     def _tell(self, listeners: Sequence[PodRecord], change: Operation) -> None:
@@ -59,7 +60,7 @@ class Pauser:
 
     def suspend(self, key: WorkloadKey, announced: str, cell: str, at: datetime) -> bool:
         """Suspend a Job with our marker on it, and note its cell; False where it is not as it was decided about."""
-        raw = self._client.get(_path(key))
+        raw = self._client.get(workload_path(key))
         annotations = raw["metadata"].get("annotations") or {}
         if annotations.get(names.PAUSE_BY) != announced or (raw.get("spec") or {}).get("suspend") is True:
             return False
@@ -73,12 +74,8 @@ class Pauser:
         ]
         if cell:
             operations.append(_set(names.CELL, cell))
-        self._client.json_patch(_path(key), operations)
+        self._client.json_patch(workload_path(key), operations)
         return True
-
-
-def _path(key: WorkloadKey) -> str:
-    return object_path("batch/v1", "jobs", key.name, namespace=key.namespace)
 
 
 def _is(uid: str) -> Operation:

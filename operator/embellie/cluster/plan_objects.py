@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from embellie.cluster.patches import format_time
 from embellie.domain import names
 from embellie.domain.reasons import Reason, State
-from embellie.domain.snapshot import WorkloadKey, WorkloadKind
+from embellie.domain.snapshot import WorkloadKey
+from embellie.domain.times import format_time
 
 HISTORY_LENGTH = 20
 MAX_MESSAGE = 1024
@@ -54,11 +54,6 @@ class PlanRecord:
     foreseen: str = ""
     """What its latest start is seen to run into; part of the message too."""
 
-    @property
-    def api_version(self) -> str:
-        """ApiVersion of the workload."""
-        return "batch/v1" if self.key.kind is WorkloadKind.JOB else "v1"
-
     def signature(self) -> tuple[object, ...]:
         """What must differ for a new write to be worth its cost: not the minute, not the last gram."""
         return (
@@ -93,7 +88,7 @@ def plan_name(key: WorkloadKey) -> str:
 def plan_object(record: PlanRecord) -> dict[str, Any]:
     """Return what we own of the plan outside its status."""
     key = record.key
-    reference = {"apiVersion": record.api_version, "kind": str(key.kind), "name": key.name, "uid": key.uid}
+    reference = {"apiVersion": key.kind.api_version, "kind": str(key.kind), "name": key.name, "uid": key.uid}
     spec: dict[str, Any] = {
         "workloadRef": reference,
         "latestStartTime": format_time(record.latest_start),

@@ -15,12 +15,11 @@ from datetime import datetime
 from typing import Any
 
 from embellie.cluster.client import ApiError, KubeClient, object_path
-from embellie.cluster.patches import format_time
 from embellie.cluster.plan_objects import PlanRecord, plan_identity, plan_name, plan_object, plan_status
-from embellie.cluster.records import parse_time
 from embellie.cluster.side_by_side import BEGIN_WITHIN_S, side_by_side
 from embellie.domain import names
 from embellie.domain.reasons import State
+from embellie.domain.times import format_time, parse_time
 
 PLURAL = "workloadplans"
 

@@ -12,9 +12,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from embellie.cluster.client import ApiError, KubeClient, object_path
-from embellie.cluster.patches import format_time
-from embellie.cluster.records import parse_time
 from embellie.domain import names
+from embellie.domain.times import format_time, parse_time
 
 logger = logging.getLogger(__name__)
 

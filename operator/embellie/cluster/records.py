@@ -13,6 +13,7 @@ from embellie.cluster.demands import UNCONSTRAINED, Constraints, Raw, as_int, co
 from embellie.cluster.taints import Taint, overheated_zone, parse_taints
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
+from embellie.domain.times import parse_time
 
 _KEPT_ANNOTATIONS = (
     names.DEADLINE,
@@ -145,17 +146,6 @@ class NamespaceRecord:
     labels: Mapping[str, str]
 
 
-def parse_time(text: object) -> datetime | None:
-    """Read an API server's timestamp; None for anything else."""
-    if not isinstance(text, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC) if moment.tzinfo else None
-    except (ValueError, OverflowError):
-        return None
-
-
 def _kept(meta: Raw) -> Mapping[str, str]:
     annotations, labels = meta.get("annotations") or {}, meta.get("labels") or {}
     kept = {k: str(annotations[k]) for k in _KEPT_ANNOTATIONS if k in annotations}
@@ -167,6 +157,10 @@ def _kept(meta: Raw) -> Mapping[str, str]:
 
 def _key(meta: Raw, kind: WorkloadKind) -> WorkloadKey:
     return WorkloadKey(namespace=meta["namespace"], name=meta["name"], kind=kind, uid=meta["uid"])
+
+
+def _created(meta: Raw) -> datetime:
+    return parse_time(meta.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC)
 
 
 def _exempt(meta: Raw) -> bool:
@@ -196,7 +190,7 @@ def parse_job(raw: Raw) -> WorkloadRecord | None:
     annotations = _kept(meta)
     return WorkloadRecord(
         key=_key(meta, WorkloadKind.JOB),
-        created_at=parse_time(meta.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC),
+        created_at=_created(meta),
         flex=flex,
         held=held,
         waiting=spec.get("suspend") is True,
@@ -228,7 +222,7 @@ def parse_bare_pod(raw: Raw) -> WorkloadRecord | None:
     gates = tuple(str(g.get("name")) for g in spec.get("schedulingGates") or ())
     return WorkloadRecord(
         key=_key(meta, WorkloadKind.POD),
-        created_at=parse_time(meta.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC),
+        created_at=_created(meta),
         flex=flex,
         held=held,
         waiting=names.GATE in gates,
@@ -255,7 +249,7 @@ def bare_record(raw: Raw, kind: WorkloadKind) -> WorkloadRecord | None:
     residency = annotations.get(names.RESIDENCY) if isinstance(annotations, Mapping) else None
     return WorkloadRecord(
         key=_key(meta, kind),
-        created_at=parse_time(meta.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC),
+        created_at=_created(meta),
         flex=str(meta["labels"].get(names.FLEX_LABEL, "")),
         held=True,
         waiting=kind is WorkloadKind.POD or (isinstance(spec, Mapping) and spec.get("suspend") is True),
@@ -286,7 +280,7 @@ def parse_pod(raw: Raw) -> PodRecord | None:
         node=str(spec.get("nodeName") or ""),
         gpus=gpus,
         watts_per_gpu=str((meta.get("annotations") or {}).get(names.WATTS_PER_GPU, "")),
-        created_at=parse_time(meta.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC),
+        created_at=_created(meta),
         started_at=parse_time(status.get("startTime")),
         hears=names.CHECKPOINT in (meta.get("annotations") or {}),
         checkpointed=str((meta.get("annotations") or {}).get(names.CHECKPOINTED, "")),

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from embellie.cluster.client import ApiError, KubeClient
+from embellie.cluster.client import ApiError, KubeClient, object_path
 from embellie.domain import names
 
 NUMBERS_EVERY_S = 60.0
@@ -32,7 +32,6 @@ class StatusWriter:
             urgent = _urgent(before) != _urgent(status)
             if before == status or (not urgent and now_s - written_s < NUMBERS_EVERY_S):
                 return False
-        path = f"/apis/{names.API_VERSION}/{plural}/{name}"
         body = {
             "apiVersion": names.API_VERSION,
             "kind": kind,
@@ -40,7 +39,7 @@ class StatusWriter:
             "status": dict(status),
         }
         try:
-            self._client.apply(path, body, subresource="status")
+            self._client.apply(object_path(names.API_VERSION, plural, name), body, subresource="status")
         except ApiError as error:
             if error.status != 404:
                 logger.warning("status of %s %s could not be written: %s", kind, name, error)

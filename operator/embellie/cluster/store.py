@@ -28,6 +28,7 @@ from embellie.cluster.records import (
     parse_node,
     parse_pod,
 )
+from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKind
 
 logger = logging.getLogger(__name__)
@@ -47,16 +48,11 @@ class Resource(StrEnum):
     THERMAL_ZONES = "thermalzones"
     ENERGY_POLICIES = "energypolicies"
 
-
-PATHS: Mapping[Resource, str] = {
-    Resource.JOBS: "/apis/batch/v1/jobs",
-    Resource.PODS: "/api/v1/pods",
-    Resource.NODES: "/api/v1/nodes",
-    Resource.NAMESPACES: "/api/v1/namespaces",
-    Resource.GRID_ZONES: "/apis/embellie.io/v1alpha1/gridzones",
-    Resource.THERMAL_ZONES: "/apis/embellie.io/v1alpha1/thermalzones",
-    Resource.ENERGY_POLICIES: "/apis/embellie.io/v1alpha1/energypolicies",
-}
+    @property
+    def api_version(self) -> str:
+        """Under which the API server has its objects."""
+        core = {Resource.JOBS: "batch/v1", Resource.PODS: "v1", Resource.NODES: "v1", Resource.NAMESPACES: "v1"}
+        return core.get(self, names.API_VERSION)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

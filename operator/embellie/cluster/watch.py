@@ -15,20 +15,11 @@ from typing import Any
 
 import kopf
 
-from embellie.cluster.client import KubeClient
+from embellie.cluster.client import KubeClient, object_path
 from embellie.cluster.no_traces import NoDiffs, NoProgress
-from embellie.cluster.store import PATHS, Resource, Store
+from embellie.cluster.store import Resource, Store
 from embellie.domain import names
 
-_GROUPS: dict[Resource, tuple[str, str]] = {
-    Resource.JOBS: ("batch", "v1"),
-    Resource.PODS: ("", "v1"),
-    Resource.NODES: ("", "v1"),
-    Resource.NAMESPACES: ("", "v1"),
-    Resource.GRID_ZONES: (names.GROUP, names.VERSION),
-    Resource.THERMAL_ZONES: (names.GROUP, names.VERSION),
-    Resource.ENERGY_POLICIES: (names.GROUP, names.VERSION),
-}
 # Nobody reads it, but without one kopf asks for the user's name, and the user of a container has none.
 _IDENTITY: Any = "embellie"
 logger = logging.getLogger(__name__)
@@ -42,7 +33,7 @@ def bootstrap(client: KubeClient, store: Store) -> int:
     pruned = 0
     for resource in Resource:
         store.begin_list(resource)
-        pruned += store.replace(resource, client.list_all(PATHS[resource]))
+        pruned += store.replace(resource, client.list_all(object_path(resource.api_version, resource)))
     return pruned
 
 
@@ -86,7 +77,7 @@ def build_registry(store: Store, client: KubeClient) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
 
     def watch(resource: Resource) -> None:
-        group, version = _GROUPS[resource]
+        group, _, version = resource.api_version.rpartition("/")
 
         async def handle(event: kopf.RawEvent, **_: Any) -> None:
             store.apply(resource, event["type"], event["object"])

@@ -20,7 +20,7 @@ from embellie.accounting.overhead import MIN_HOURS, OverheadModel, fit_overhead
 from embellie.api.gridzone import GridZone
 from embellie.cluster.records import NodeRecord
 from embellie.control.metering import Metering, nodes_without_zone
-from embellie.control.prices import PROVISIONAL, Prices, floor, merged, price_of, tariff_of
+from embellie.control.prices import PROVISIONAL, Prices, merged, price_of, tariff_of
 from embellie.control.records import Scene
 from embellie.control.witness import PowerClasses, Witness
 from embellie.domain.clock import Clock
@@ -30,6 +30,7 @@ from embellie.ledger import Draft, Entry, Kind
 from embellie.telemetry.energy import EnergySamples, EnergySource, PodName
 from embellie.telemetry.intensity import IntensityFolder
 from embellie.telemetry.tariffs import TariffFolder
+from embellie.telemetry.zone_files import slot_of
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class Accountant:
     def due(self, now: datetime, settle: timedelta) -> list[tuple[datetime, datetime]]:
         """Return the intervals that have ended long enough ago, oldest first; never one that was closed before."""
         if self.cursor is None:
-            self.cursor = floor(now, self._interval)
+            self.cursor = slot_of(now, self._interval)
         found, start = [], self.cursor
         closed = {item.start for item in self._provisional.values()}
         while start + self._interval + settle <= now:
@@ -143,7 +144,7 @@ class Accountant:
         """Skip and return the stretch that nobody can account any more: the clock jumped, or it was off for days."""
         if self.cursor is None or now - self.cursor <= PROVISIONAL:
             return None
-        start, self.cursor = self.cursor, floor(now, self._interval) - self._interval
+        start, self.cursor = self.cursor, slot_of(now, self._interval) - self._interval
         return start, self.cursor
 
     def samples(

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from embellie.api.energypolicy import EnergyPolicy, EnergyPolicySpec
-from embellie.api.gridzone import GridZone
+from embellie.api.gridzone import GridZone, GridZoneSpec
 from embellie.api.thermalzone import ThermalZone
 from embellie.cluster.records import WorkloadRecord
 from embellie.cluster.store import View
-from embellie.control.durations import Duration, History, Past, assumed, readable_duration
+from embellie.control.durations import Duration, History, assumed, readable_duration
 from embellie.control.inputs import Inputs
 from embellie.control.layout import CellNodes, Layout, lay_out
 from embellie.control.occupancy import Occupancy, expected_kw, occupancy, watts_or, worst_kw
@@ -24,7 +24,7 @@ from embellie.domain.clock import Clock
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Flex, Snapshot, Weights, Workload, WorkloadKey
 from embellie.planning.bounds import tighten
-from embellie.thermal.job_power import LearntPower
+from embellie.thermal.job_power import ClassPower, LearntPower
 
 logger = logging.getLogger(__name__)
 
@@ -79,22 +79,14 @@ def assemble(
     history = History(inputs.view.workloads, clock.from_wall)
     occupied = occupancy(inputs, layout, clock.from_wall, now, lambda record: _running_duration(record, history, table))
     places = Places(layout, specs)
+    desk = _SubjectDesk(inputs, clock, places, history, before or {})
     subjects: dict[WorkloadKey, Subject] = {}
     for record in inputs.view.workloads:
         if not _is_subject(record, inputs):
             continue
         policy = table.match(record)
-        if not record.held and (policy is None or policy.spec.mode != "shadow"):
-            continue
-        subjects[record.key] = _isolated_subject(
-            record,
-            policy,
-            inputs,
-            clock.from_wall(record.created_at),
-            places,
-            history.of(record.key.namespace),
-            before.get(record.key) if before else None,
-        )
+        if record.held or (policy is not None and not policy.enforces):
+            subjects[record.key] = desk.subject(record, policy)
 
     def snapshot(enforced: bool) -> Snapshot:
         return Snapshot(
@@ -137,91 +129,107 @@ def _is_subject(record: WorkloadRecord, inputs: Inputs) -> bool:
     return new and record.opted_in and not record.exempt
 
 
-def _isolated_subject(
-    record: WorkloadRecord,
-    policy: EnergyPolicy | None,
-    inputs: Inputs,
-    created_at: datetime,
-    places: Places,
-    past: Past,
-    before: Subject | None,
-) -> Subject:
-    """Read one workload; if that fails in a way nobody thought of, it starts at once and everybody else is planned."""
-    try:
-        return _subject(record, policy, inputs, created_at, places, past, before)
-    except Exception:  # a boundary: one user's object must not end the turn, and with it everybody's
-        logger.exception("%s/%s cannot be read and starts at once", record.key.namespace, record.key.name)
-        residency = record.annotations.get(names.RESIDENCY)
-        bare = replace(record, annotations={names.RESIDENCY: residency} if residency else {})
-        subject = _subject(bare, policy, inputs, created_at, places, past)
-        message = "It starts at once: its annotations cannot be read; compare them with docs/submit-a-job.md."
-        workload = replace(subject.workload, start_now=Reason.INVALID_ANNOTATION, start_now_message=message)
-        return replace(subject, workload=workload)
+@dataclass(frozen=True, slots=True)
+class _SubjectDesk:
+    """Reads what is under decision in one turn."""
+
+    inputs: Inputs
+    clock: Clock
+    places: Places
+    history: History
+    before: Mapping[WorkloadKey, Subject]
+    """Those of the last turn."""
+
+    def subject(self, record: WorkloadRecord, policy: EnergyPolicy | None) -> Subject:
+        """Read one workload; if that fails in a way nobody thought of, it starts at once and all others are planned."""
+        try:
+            return self._read(record, policy, self.before.get(record.key))
+        except Exception:  # a boundary: one user's object must not end the turn, and with it everybody's
+            logger.exception("%s/%s cannot be read and starts at once", record.key.namespace, record.key.name)
+            residency = record.annotations.get(names.RESIDENCY)
+            bare = replace(record, annotations={names.RESIDENCY: residency} if residency else {})
+            subject = self._read(bare, policy, None)
+            message = "It starts at once: its annotations cannot be read; compare them with docs/submit-a-job.md."
+            workload = replace(subject.workload, start_now=Reason.INVALID_ANNOTATION, start_now_message=message)
+            return replace(subject, workload=workload)
+
+    def _read(self, record: WorkloadRecord, policy: EnergyPolicy | None, before: Subject | None) -> Subject:
+        created_at = self.clock.from_wall(record.created_at)
+        promised = self.inputs.bounds.get(record.key.uid)
+        past = self.history.of(record.key.namespace)
+        allowed = self._allowed(record)
+        grid_spec = self.places.spec_for(allowed)
+        known = self.inputs.learnt.class_power(record.key.namespace, record.key.name)
+        rests_on = (promised, created_at, past, known, allowed, grid_spec)
+        # Where no place is allowed, the layout says why; the rest is in the record and its policy, which never change.
+        if (
+            before is not None
+            and allowed
+            and before.record is record
+            and before.policy is policy
+            and before.rests_on == rests_on
+        ):
+            return before
+        spec = policy.spec if policy else _DEFAULT_POLICY
+        terms = read_terms(record.flex, record.annotations, created_at, spec, past)
+        start_now, message = _start_now(record, policy, terms, allowed, self.places)
+        power_kw, worst_power_kw = _power_kw(record, grid_spec, known)
+        workload = Workload(
+            key=record.key,
+            created_at=created_at,
+            latest_start=tighten(promised, terms.latest_start),
+            pods=record.pods,
+            gpus_per_pod=record.gpus_per_pod,
+            power_kw=power_kw,
+            worst_power_kw=worst_power_kw,
+            duration_p50_s=terms.duration.p50.total_seconds(),
+            duration_p90_s=terms.duration.p90.total_seconds(),
+            flex=Flex(record.flex) if record.opted_in else Flex.RIGID,
+            tenant=record.key.namespace,
+            policy=policy.metadata.name if policy else "",
+            enforced=record.held,
+            allowed_cells=allowed,
+            minimum_saving_percent=float(spec.minimum_saving_percent),
+            weights=Weights(
+                carbon=float(spec.weights.carbon_percent),
+                cost=float(spec.weights.cost_percent),
+                renewable=float(spec.weights.renewable_percent),
+            ),
+            start_now=start_now,
+            start_now_message=message,
+        )
+        return Subject(
+            record=record,
+            policy=policy,
+            terms=terms,
+            workload=workload,
+            refused_bound=_refused_bound(promised, terms),
+            rests_on=rests_on,
+        )
+
+    def _allowed(self, record: WorkloadRecord) -> frozenset[str]:
+        """Return the cells that it may use; none where no cell is large enough: only outside can it be spread."""
+        allowed = self.places.allowed(record)
+        if not self.places.seats(record, allowed) or (
+            record.unreadable and not record.annotations.get(names.RESIDENCY)
+        ):
+            return frozenset()
+        return allowed
 
 
-def _subject(
-    record: WorkloadRecord,
-    policy: EnergyPolicy | None,
-    inputs: Inputs,
-    created_at: datetime,
-    places: Places,
-    past: Past,
-    before: Subject | None = None,
-) -> Subject:
-    promised = inputs.bounds.get(record.key.uid)
-    allowed = places.allowed(record)
-    if not places.seats(record, allowed) or (record.unreadable and not record.annotations.get(names.RESIDENCY)):
-        # No cell is large enough, now or ever: only outside of one can the scheduler spread it.
-        allowed = frozenset()
-    grid_spec = places.spec_for(allowed)
-    known = inputs.learnt.class_power(record.key.namespace, record.key.name)
-    rests_on = (promised, created_at, past, known, allowed, grid_spec)
-    # Where no place is allowed, the layout says why; the rest is in the record and its policy, which never change.
-    if (
-        before is not None
-        and allowed
-        and before.record is record
-        and before.policy is policy
-        and before.rests_on == rests_on
-    ):
-        return before
-    spec = policy.spec if policy else _DEFAULT_POLICY
-    terms = read_terms(record.flex, record.annotations, created_at, spec, past)
-    bound = tighten(promised, terms.latest_start)
-    start_now, message = _start_now(record, policy, terms, allowed, places)
-    declared = watts_or(record.annotations.get(names.WATTS_PER_GPU, ""), grid_spec.gpu_rated_power_watts)
-    watts = declared if known is None else known.mean_w
+def _power_kw(record: WorkloadRecord, spec: GridZoneSpec, known: ClassPower | None) -> tuple[float, float]:
+    """Return what a workload adds, expected and at worst [kW]: as learnt, else as declared."""
+    declared = watts_or(record.annotations.get(names.WATTS_PER_GPU, ""), spec.gpu_rated_power_watts)
     cpu_kw = 0.0 if record.gpus else CPU_POD_KW * record.pods
-    workload = Workload(
-        key=record.key,
-        created_at=created_at,
-        latest_start=bound,
-        pods=record.pods,
-        gpus_per_pod=record.gpus_per_pod,
-        power_kw=expected_kw(record.gpus, watts, grid_spec) + cpu_kw,
-        worst_power_kw=worst_kw(record.gpus, grid_spec, None if known is None else known.worst_w()) + cpu_kw,
-        duration_p50_s=terms.duration.p50.total_seconds(),
-        duration_p90_s=terms.duration.p90.total_seconds(),
-        flex=Flex(record.flex) if record.flex in ("patient", "bonus") else Flex.RIGID,
-        tenant=record.key.namespace,
-        policy=policy.metadata.name if policy else "",
-        enforced=record.held,
-        allowed_cells=allowed,
-        minimum_saving_percent=float(spec.minimum_saving_percent),
-        weights=Weights(
-            carbon=float(spec.weights.carbon_percent),
-            cost=float(spec.weights.cost_percent),
-            renewable=float(spec.weights.renewable_percent),
-        ),
-        start_now=start_now,
-        start_now_message=message,
-    )
-    # A guessed duration may shrink by itself; only what its user wrote can be an edit that is refused.
+    expected = expected_kw(record.gpus, declared if known is None else known.mean_w, spec)
+    worst = worst_kw(record.gpus, spec, None if known is None else known.worst_w())
+    return expected + cpu_kw, worst + cpu_kw
+
+
+def _refused_bound(promised: datetime | None, terms: Terms) -> datetime | None:
+    """Return a later bound that an edit asks for: a guessed duration may shrink by itself, what is written may not."""
     later = promised is not None and terms.latest_start > promised + timedelta(seconds=1)
-    refused = terms.latest_start if later and terms.duration.stated else None
-    return Subject(
-        record=record, policy=policy, terms=terms, workload=workload, refused_bound=refused, rests_on=rests_on
-    )
+    return terms.latest_start if later and terms.duration.stated else None
 
 
 def _start_now(
@@ -235,7 +243,7 @@ def _start_now(
         return Reason.INVALID_ANNOTATION, "It starts at once: the object cannot be read; the operator's log says where."
     if not record.opted_in:
         return Reason.NO_POLICY, f"It starts at once: it no longer carries {names.FLEX_LABEL} patient or bonus."
-    if policy is None or (record.held and policy.spec.mode != "enforce"):
+    if policy is None or (record.held and not policy.enforces):
         return Reason.NO_POLICY, "It starts at once: no EnergyPolicy in mode enforce matches it any more."
     if terms.start_now is not None:
         return terms.start_now, terms.message

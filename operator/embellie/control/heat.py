@@ -107,41 +107,12 @@ class HeatDesk:
             forecasts: By GridZone.
         """
         try:
-            settings = self._settings(zones)
-            ambient = {
-                s.name: weather
-                for s in settings
-                if (found := forecasts.get(s.ambient_grid_zone or "")) is not None
-                and (weather := ambient_of(found, now)) is not None
-            }
-            heat = {s.name: kw for s in settings if (kw := self._heat_kw(s, expected_kw)) is not None}
-            self._pue.observe(
-                readings.grid_power_kw, self.power, self._nodes_of_grids(), self._outdoor_c(now, settings, ambient)
-            )
-            with self._lock:
-                self._zones = tuple(zones)
-                self._controller.configure(settings)
-                regime = {s.name: self.power.regime(self._nodes(s.name)) for s in settings}
-                self._controller.observe(now, readings.zones, heat, ambient, regime)
-                orders = contract_orders(None if self._last is None else self._last.snapshot, heat)
-                loads = self._loads
-                if self._acts is not None:
-                    loads, self.power.capped = self._acts.as_capped(loads, now), self._acts.capped(now)
-                self._controller.recall(self._noted)
-                self._noted = {}
-                response = self._controller.respond(now, loads, orders)
-                paused = {uid for s in settings for uid in self._controller.paused(s.name)}
-                self.wanted = frozenset(paused.difference(response.resumes))
-                asked = {**self.why, **{order.key: order.reason for order in response.pauses}}
-                self.why = {uid: asked[uid] for uid in self.wanted if uid in asked}
-                hot = self._controller.taints()
-                states = self._controller.states(ambient, worst_kw=self._worst_kw(), pue=self._pue_ahead)
-                caps = self._let_up(response.caps, loads, states, readings.grid_power_kw, now)
+            states, caps, hot = self._respond(now, zones, readings, expected_kw, forecasts)
         except Exception:  # a boundary: what is learnt is a help, and the shield stands without it
             if not self._failed:
                 logger.exception("what was learnt about heat cannot be used; each zone is judged by its spec alone")
             self._failed = True
-            caps, hot, states = (), frozenset(), ()
+            states, caps, hot = (), (), frozenset()
         else:
             self._failed = False
         if self._acts is not None and self._last is not None:
@@ -149,6 +120,47 @@ class HeatDesk:
             enforced = bool(self._last.table.enforced_namespaces())
             self._acts.turn(now, self._last.layout, hot, caps, self._loads, enforced=enforced)
         return {state.name: state for state in states}
+
+    def _respond(
+        self,
+        now: datetime,
+        zones: Sequence[ThermalZone],
+        readings: Readings,
+        expected_kw: Mapping[str, float],
+        forecasts: Mapping[str, Forecast],
+    ) -> tuple[Sequence[ThermalZoneState], Sequence[CapOrder], frozenset[str]]:
+        """Learn, and return the zones' states, the caps that are wanted, and the zones that are to be tainted."""
+        settings = self._settings(zones)
+        ambient = {
+            s.name: weather
+            for s in settings
+            if (found := forecasts.get(s.ambient_grid_zone or "")) is not None
+            and (weather := ambient_of(found, now)) is not None
+        }
+        heat = {s.name: kw for s in settings if (kw := self._heat_kw(s, expected_kw)) is not None}
+        self._pue.observe(
+            readings.grid_power_kw, self.power, self._nodes_of_grids(), self._outdoor_c(now, settings, ambient)
+        )
+        with self._lock:
+            self._zones = tuple(zones)
+            self._controller.configure(settings)
+            regime = {s.name: self.power.regime(self._nodes(s.name)) for s in settings}
+            self._controller.observe(now, readings.zones, heat, ambient, regime)
+            orders = contract_orders(None if self._last is None else self._last.snapshot, heat)
+            loads = self._loads
+            if self._acts is not None:
+                loads, self.power.capped = self._acts.as_capped(loads, now), self._acts.capped(now)
+            self._controller.recall(self._noted)
+            self._noted = {}
+            response = self._controller.respond(now, loads, orders)
+            paused = {uid for s in settings for uid in self._controller.paused(s.name)}
+            self.wanted = frozenset(paused.difference(response.resumes))
+            asked = {**self.why, **{order.key: order.reason for order in response.pauses}}
+            self.why = {uid: asked[uid] for uid in self.wanted if uid in asked}
+            hot = self._controller.taints()
+            states = self._controller.states(ambient, worst_kw=self._worst_kw(), pue=self._pue_ahead)
+            caps = self._let_up(response.caps, loads, states, readings.grid_power_kw, now)
+            return states, caps, hot
 
     def _let_up(
         self,
@@ -292,13 +304,11 @@ def ambient_of(forecast: Forecast, now: datetime) -> AmbientForecast | None:
     table = forecast.ambient_temperature_c
     if table is None:
         return None
-    first = int(np.clip((now - forecast.start) // forecast.step, 0, forecast.n_slots - 1))
-    levels = np.array(forecast.quantile_levels)
-    high = int(np.argmin(np.where(levels >= HEAT_LEVEL - 1e-9, levels, np.inf))) if (levels >= HEAT_LEVEL).any() else -1
-    middle = int(np.argmin(np.abs(levels - 0.5)))
+    first = forecast.slot_of(now)
+    high = next((row for row, level in enumerate(forecast.quantile_levels) if level >= HEAT_LEVEL - 1e-9), -1)
     return AmbientForecast(
         start=forecast.start + first * forecast.step,
         step=forecast.step,
-        p50_c=table[middle, first:],
+        p50_c=table[forecast.median, first:],
         p90_c=table[high, first:],
     )

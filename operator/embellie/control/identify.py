@@ -9,7 +9,7 @@ import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.domain.snapshot import Quality, Reading
-from embellie.telemetry.exporters import OF_THE_SCRAPE, node_of, vocabulary
+from embellie.telemetry.exporters import OF_THE_SCRAPE, node_of, words_for
 from embellie.telemetry.tables import RangeOf, TableSource
 from embellie.thermal.controller import HeatController
 from embellie.thermal.readings import TEMPERATURE_BOUNDS, in_kept_unit
@@ -76,7 +76,7 @@ def read_power(tables: TableSource, grid: FloatArray) -> dict[str, FloatArray]:
     found: dict[str, FloatArray] = {}
     for quantity in ("node_power", "gpu_power"):
         told = set(found)
-        for word in (w for w in vocabulary() if w.quantity == quantity and not w.select):
+        for word in (w for w in words_for(quantity) if not w.select):
             for series in tables.ranges(power_query(word.metric), float(grid[0]), float(grid[-1]), step_s):
                 name = node_of(series.labels)
                 if name and name not in told:

@@ -173,7 +173,8 @@ class Recorder:
 
     def _once(self) -> None:
         try:
-            if self._is_leader() and time.monotonic() >= self._retry_at and self._open():
+            if self._is_leader() and time.monotonic() >= self._retry_at:
+                self._open()
                 self._write_pending()
                 self._account()
                 self._revise()
@@ -190,19 +191,19 @@ class Recorder:
             self._tell_health()
             self._health_at = time.monotonic() + HEALTH_S
 
-    def _open(self) -> bool:
-        if self._ledger is None:
-            ledger = Ledger(self._options.path, leader=self._identity, version=__version__)
-            try:
-                self._restore()
-            except Exception:
-                # Nothing is written before it is known up to where the accounts are.
-                ledger.close()
-                raise
-            self._ledger = ledger
-            told.show_revisions(self._accountant.revision_grams())
-            logger.info("the ledger is %s", self._options.path)
-        return True
+    def _open(self) -> None:
+        if self._ledger is not None:
+            return
+        ledger = Ledger(self._options.path, leader=self._identity, version=__version__)
+        try:
+            self._restore()
+        except Exception:
+            # Nothing is written before it is known up to where the accounts are.
+            ledger.close()
+            raise
+        self._ledger = ledger
+        told.show_revisions(self._accountant.revision_grams())
+        logger.info("the ledger is %s", self._options.path)
 
     def _restore(self) -> None:
         now = self._clock.now()

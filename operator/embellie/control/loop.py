@@ -28,7 +28,7 @@ from embellie.control.assemble import Assembly, Subject, assemble
 from embellie.control.heat import HeatDesk
 from embellie.control.inputs import Inputs
 from embellie.control.ledger_writer import Recorder
-from embellie.control.measures import Measures
+from embellie.control.measures import Facts, Measures
 from embellie.control.options import Options
 from embellie.control.own_objects import OwnObjects
 from embellie.control.pause_desk import PauseDesk
@@ -165,7 +165,7 @@ class Loop:
         """Do one turn; return whether the next should follow at once."""
         if not self._actuation.loaded:
             self._actuation.load()
-        if started - self._relisted_at > self._options.relist_wall_seconds:
+        if started - self._relisted_at > pace.RELIST_S:
             self._relist()
         seen = self._gather()
         if self._rest.may_go_on(seen.key, started):
@@ -243,9 +243,15 @@ class Loop:
         self._statuses.tell(assembly, seen.readings, verdicts, self._heat.reports)
         left = self._actuation.write_plans(records, seen.view.workloads, assembly.snapshot.now, write_s)
         self._mind_the_switch(assembly.table.enforced_namespaces())
-        self._measures.tell(
-            assembly, records, verdicts.standing, seen.readings.problems, self._heat.reports, verdicts.collisions
+        facts = Facts(
+            assembly=assembly,
+            records=records,
+            standing=verdicts.standing,
+            problems=seen.readings.problems,
+            heat=self._heat.reports,
+            collisions=verdicts.collisions,
         )
+        self._measures.tell(facts)
         return left
 
     def _write_the_rest(self, seen: Seen) -> bool:

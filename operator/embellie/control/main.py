@@ -222,7 +222,7 @@ def _recorder(options: Options, clock: Clock, elector: LeaseElector) -> Recorder
             team_label=options.team_label,
         ),
         clock=clock,
-        source=EnergySource(options.prometheus_url) if options.prometheus_url else None,
+        source=EnergySource(PrometheusTables(options.prometheus_url)) if options.prometheus_url else None,
         exchange=options.forecast_dir,
         identity=options.identity,
         is_leader=elector.is_leader,

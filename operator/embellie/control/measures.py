@@ -198,27 +198,17 @@ class Measures:
         """Look for the forecaster's own report beside its forecasts."""
         self._health = ForecasterHealth(self.forecast_dir)
 
-    def tell(
-        self,
-        assembly: Assembly,
-        records: Sequence[PlanRecord],
-        standing: Plan,
-        problems: Mapping[str, str],
-        heat: Mapping[str, ZoneReport],
-        collisions: Sequence[Collision] = (),
-    ) -> None:
+    def tell(self, facts: Facts) -> None:
         """Show a turn, and count what was lost since the last one that was shown."""
-        facts = Facts(
-            assembly=assembly, records=records, standing=standing, problems=problems, heat=heat, collisions=collisions
-        )
-        held = [r for r in records if r.state in _HELD_STATES]
+        snapshot = facts.assembly.snapshot
+        held = [r for r in facts.records if r.state in _HELD_STATES]
         metrics.TABLE.replace("turn", turn_values(facts, per_workload=self.per_workload))
-        metrics.TABLE.replace("forecaster", self._health.values(assembly.snapshot.now))
+        metrics.TABLE.replace("forecaster", self._health.values(snapshot.now))
         if self.keeps_accounts:
-            accounts.expect_zones(zone.name for zone in assembly.snapshot.grid_zones)
-        now = assembly.snapshot.now
+            accounts.expect_zones(zone.name for zone in snapshot.grid_zones)
+        now = snapshot.now
         if self._told_at is not None and now > self._told_at:
-            free = sum(cell.gpus_free for cell in assembly.snapshot.cells)
+            free = sum(cell.gpus_free for cell in snapshot.cells)
             lost = lost_gpu_seconds(held, free, (now - self._told_at).total_seconds())
             for cause, seconds in lost.items():
                 work.LOST_GPU_SECONDS.labels(cause).inc(seconds)

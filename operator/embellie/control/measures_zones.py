@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from embellie.control.assemble import Assembly
+from embellie.control.seen import expected_facility_kw
 from embellie.control.thermal_status import zone_headroom
 from embellie.domain.forecast import FloatArray, Forecast
 from embellie.domain.limits import fresh_value, heat_room_now, safety_margin_k
@@ -27,8 +28,9 @@ def zone_values(assembly: Assembly, problems: Mapping[str, str]) -> Iterator[Val
     """Yield the values of all zones; `problems` are the sensors that are not trusted."""
     snapshot = assembly.snapshot
     asks_for_forecast = {z.metadata.name for z in assembly.grid_zones if z.spec.grid_region or z.spec.sources}
+    reckoned_kw = expected_facility_kw(assembly)
     for zone in snapshot.grid_zones:
-        yield from _power_values(zone, snapshot)
+        yield from _power_values(zone, snapshot, reckoned_kw[zone.name])
         if zone.name in asks_for_forecast:
             rung = zone.forecast.rung if zone.forecast is not None else NO_RUNG
             yield from (Value(grid.FORECAST_RUNG, float(r == rung), (zone.name, r)) for r in _RUNGS)
@@ -45,16 +47,10 @@ def worst_case_kw(zone: GridZoneState, snapshot: Snapshot) -> float:
     return zone.base_power_kw + sum(g.worst_power_kw * pue_of[g.cell] for g in snapshot.running if g.cell in pue_of)
 
 
-def reckoned_kw(zone: GridZoneState, snapshot: Snapshot) -> float:
-    """Facility power of a grid zone as expected from what runs in it [kW]."""
-    pue_of = {c.name: c.pue for c in snapshot.cells if c.grid_zone == zone.name}
-    return zone.base_power_kw + sum(g.power_kw * pue_of[g.cell] for g in snapshot.running if g.cell in pue_of)
-
-
-def _power_values(zone: GridZoneState, snapshot: Snapshot) -> Iterator[Value]:
+def _power_values(zone: GridZoneState, snapshot: Snapshot, reckoned_kw: float) -> Iterator[Value]:
     name = zone.name
     yield Value(grid.ZONE_WORST, 1000.0 * worst_case_kw(zone, snapshot), (name,))
-    yield Value(grid.ZONE_POWER, 1000.0 * reckoned_kw(zone, snapshot), (name, "reckoned"))
+    yield Value(grid.ZONE_POWER, 1000.0 * reckoned_kw, (name, "reckoned"))
     measured = fresh_value(zone.measured_power_kw)
     if measured is not None:
         yield Value(grid.ZONE_POWER, 1000.0 * measured, (name, "measured"))
@@ -64,10 +60,9 @@ def _power_values(zone: GridZoneState, snapshot: Snapshot) -> Iterator[Value]:
 
 def _forecast_values(zone: str, forecast: Forecast, now: datetime) -> Iterator[Value]:
     kind = forecast.signal_kind
-    slot = min(max(0, (now - forecast.start) // forecast.step), forecast.n_slots - 1)
-    median = forecast.quantile_levels.index(0.5)
+    slot = forecast.slot_of(now)
     yield Value(grid.CARBON_INTENSITY, float(forecast.carbon_intensity_mean_g_per_kwh[slot]), (zone, kind))
-    yield Value(grid.RENEWABLE_SHARE, float(forecast.renewable_share[median, slot]), (zone,))
+    yield Value(grid.RENEWABLE_SHARE, float(forecast.renewable_share[forecast.median, slot]), (zone,))
     yield Value(grid.FORECAST_AGE, max(0.0, (now - forecast.issued_at).total_seconds()), (zone,))
     yield Value(grid.FORECAST_HORIZON, max(0.0, (forecast.end - now).total_seconds()), (zone,))
     if forecast.skill_percent is not None:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from embellie.api.gridzone import GridZoneSpec
-from embellie.cluster.records import PodRecord, WorkloadRecord, parse_time
+from embellie.cluster.records import PodRecord, WorkloadRecord
 from embellie.control.durations import Duration, expected_ends
 from embellie.control.inputs import Inputs
 from embellie.control.layout import CellNodes, Layout
 from embellie.domain import names
 from embellie.domain.snapshot import Cell, RunningGang
+from embellie.domain.times import parse_time
 from embellie.thermal.job_power import WORST_SAMPLES
 from embellie.thermal.power import added_power_kw, worst_added_power_kw
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Durations are in the operator's clock, except where the name says wall."""
+    """Durations are in the operator's clock. The command line refuses what would make the loop stand still."""
 
     namespace: str = "embellie-system"
     name: str = "embellie"
@@ -31,19 +31,3 @@ class Options:
     log_level: str = "info"
     clock: str = "system"
     kubeconfig: str | None = None
-    relist_wall_seconds: float = 600.0
-
-    def __post_init__(self) -> None:
-        """Refuse what would make the loop stand still."""
-        if not 0 <= self.max_limit_hold_seconds < 1e7:
-            raise ValueError(f"--max-limit-hold-seconds must be 0 or more, got {self.max_limit_hold_seconds}")
-        for name in (
-            "turn_seconds",
-            "release_rate",
-            "relist_wall_seconds",
-            "ledger_interval_seconds",
-            "ledger_retention_days",
-        ):
-            value = getattr(self, name)
-            if not 0 < value < 1e7:
-                raise ValueError(f"--{name.replace('_', '-')} must be greater than 0, got {value}")

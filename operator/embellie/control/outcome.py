@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from embellie.api.energypolicy import PolicyMode
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.control.assemble import Assembly, Subject
 from embellie.domain.plan import Action, Decision, Plan
@@ -21,7 +22,7 @@ def record_of(decision: Decision, assembly: Assembly, issue: str, foreseen: str 
         key=decision.key,
         latest_start=workload.latest_start,
         policy=workload.policy,
-        mode="enforce" if workload.enforced else "shadow",
+        mode=PolicyMode.ENFORCE if workload.enforced else PolicyMode.SHADOW,
         state=state,
         reason=reason,
         message=f"{message} {foreseen}" if foreseen else message,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
+from embellie.api.energypolicy import PolicyMode
 from embellie.cluster import catalogue
 from embellie.cluster.actuate import Outcome, ReleaseOrder, Releaser
 from embellie.cluster.client import ApiError
@@ -14,7 +15,7 @@ from embellie.cluster.events import Event, EventRecorder
 from embellie.cluster.pauses import Pauser
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.plans import KnownPlan
-from embellie.cluster.records import WorkloadRecord, parse_time
+from embellie.cluster.records import WorkloadRecord
 from embellie.cluster.side_by_side import side_by_side
 from embellie.cluster.store import View
 from embellie.cluster.switch import Switch
@@ -26,6 +27,7 @@ from embellie.domain import names
 from embellie.domain.plan import Decision
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import WorkloadKey
+from embellie.domain.times import parse_time
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +184,7 @@ def _unplanned(record: WorkloadRecord, assembly: Assembly) -> KnownPlan:
     return KnownPlan(
         latest_start=parse_time(record.annotations.get(names.PAUSED_AT)) or assembly.snapshot.now,
         policy=policy.metadata.name if policy is not None else "",
-        mode="enforce",
+        mode=PolicyMode.ENFORCE,
         state="",
         reason="",
         cell=record.annotations.get(names.CELL, ""),

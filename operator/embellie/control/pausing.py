@@ -9,18 +9,18 @@ new leader goes on where the last one stopped.
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from embellie.api.energypolicy import EnergyPolicy
-from embellie.cluster.patches import format_time
-from embellie.cluster.records import PodRecord, WorkloadRecord, parse_time
+from embellie.cluster.records import PodRecord, WorkloadRecord
 from embellie.control.assemble import Assembly
 from embellie.control.checkpoints import Checkpoint, read_checkpoint
 from embellie.control.occupancy import worst_kw
 from embellie.domain import names
 from embellie.domain.plan import Decision
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
+from embellie.domain.times import format_time, parse_time
 from embellie.thermal import Rises
 from embellie.thermal.relief import KNEE_SHARE, HeatLoad
 
@@ -169,7 +169,7 @@ def noted_pauses(assembly: Assembly, workloads: Iterable[WorkloadRecord]) -> dic
 def _enforcing(record: WorkloadRecord, assembly: Assembly) -> EnergyPolicy | None:
     """Return the policy that enforces on work which opted in; None for all other work."""
     policy = assembly.table.match(record) if record.opted_in else None
-    return policy if policy is not None and policy.spec.mode == "enforce" else None
+    return policy if policy is not None and policy.enforces else None
 
 
 def _nodes_with_agent(assembly: Assembly) -> set[str]:
@@ -198,40 +198,66 @@ def step(
         now: In the operator's clock.
         releases: What the same turn starts: its heat counts before anything goes on.
     """
-    of_job: defaultdict[str, list[PodRecord]] = defaultdict(list)
-    # In nearly every turn nothing is asked to pause, nothing was announced and nothing is paused.
-    touched = [
+    present = [w for w in workloads if w.key.uid not in in_flight]
+    resume, standing = _of_paused([w for w in present if w.paused], assembly, wanted, now, releases)
+    running = [
         w
-        for w in workloads
-        if names.PAUSE_BY in w.annotations or names.PAUSED_AT in w.annotations or w.key.uid in wanted
+        for w in present
+        if (w.key.uid in wanted or names.PAUSE_BY in w.annotations) and not (w.held or w.waiting or w.finished)
     ]
-    concerned = workloads if wanted or any(names.PAUSE_BY in w.annotations for w in touched) else ()
-    for pod in pods if concerned else ():
+    # In nearly every turn nothing is asked to pause and nothing was announced.
+    pauses = _of_running(running, assembly, workloads, pods, wanted, now) if running else Pauses()
+    return replace(
+        pauses,
+        resume=resume,
+        standing=standing,
+        under_way=pauses.under_way | {record.key.uid for record in standing},
+    )
+
+
+def _of_paused(
+    paused: Sequence[WorkloadRecord],
+    assembly: Assembly,
+    wanted: Collection[str],
+    now: datetime,
+    releases: Iterable[Decision],
+) -> tuple[tuple[Resumption, ...], tuple[WorkloadRecord, ...]]:
+    """Return what of paused work goes on, one after the other, and what stays."""
+    if not paused:
+        return (), ()
+    resume, standing = [], []
+    rises = Rises(assembly.snapshot, releases)
+    for record in paused:
+        goes_on = _resumption(record, assembly, rises, record.key.uid in wanted, now)
+        if goes_on is not None:
+            resume.append(goes_on)
+        else:
+            standing.append(record)
+    return tuple(resume), tuple(standing)
+
+
+def _of_running(
+    running: Sequence[WorkloadRecord],
+    assembly: Assembly,
+    workloads: Sequence[WorkloadRecord],
+    pods: Iterable[PodRecord],
+    wanted: Collection[str],
+    now: datetime,
+) -> Pauses:
+    """Return what is to be done about work that runs and is asked or told to pause."""
+    of_job: defaultdict[str, list[PodRecord]] = defaultdict(list)
+    for pod in pods:
         of_job[pod.job_uid].append(pod)
-    cells = {gang.uid: gang.cell for gang in assembly.snapshot.running} if concerned else {}
-    allowance = _Allowance(assembly, concerned, now)
-    rises: Rises | None = None
-    announce, suspend, withdraw, resume, standing = [], [], [], [], []
+    cells = {gang.uid: gang.cell for gang in assembly.snapshot.running}
+    allowance = _Allowance(assembly, workloads, now)
+    announce, suspend, withdraw = [], [], []
     under_way: set[str] = set()
-    for record in touched:
+    for record in running:
         uid = record.key.uid
-        if uid in in_flight:
-            continue
-        if record.paused:
-            rises = rises or Rises(assembly.snapshot, releases)
-            goes_on = _resumption(record, assembly, rises, uid in wanted, now)
-            if goes_on is not None:
-                resume.append(goes_on)
-            else:
-                standing.append(record)
-                under_way.add(uid)
-            continue
-        if record.waiting or record.held or record.finished:
-            continue
         announced, checkpoint = record.annotations.get(names.PAUSE_BY), declared(record)
         listeners = tuple(pod for pod in of_job[uid] if pod.hears)
         if announced is None:
-            if uid in wanted and checkpoint is not None and allowance.allows(uid):
+            if checkpoint is not None and allowance.allows(uid):
                 allowance.take(uid)
                 under_way.add(uid)
                 announce.append(Announcement(key=record.key, by=now + checkpoint.takes, listeners=listeners))
@@ -245,12 +271,7 @@ def step(
             if stops is not None:
                 suspend.append(stops)
     return Pauses(
-        announce=tuple(announce),
-        suspend=tuple(suspend),
-        withdraw=tuple(withdraw),
-        resume=tuple(resume),
-        standing=tuple(standing),
-        under_way=frozenset(under_way),
+        announce=tuple(announce), suspend=tuple(suspend), withdraw=tuple(withdraw), under_way=frozenset(under_way)
     )
 
 

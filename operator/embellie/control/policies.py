@@ -79,7 +79,7 @@ class PolicyTable:
 def _enforces(policies: Iterable[EnergyPolicy]) -> bool:
     """Tell whether of some policies, winners first, one that enforces wins for any work."""
     for policy in policies:
-        if policy.spec.mode == "enforce":
+        if policy.enforces:
             return True
         if not policy.spec.workload_selector.match_labels:
             return False  # all work is its own

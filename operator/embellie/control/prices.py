@@ -2,7 +2,7 @@
 """What an interval's energy is priced with: the measured intensity, else what the forecast said of the present."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from embellie.accounting.known import Price, Tariff
@@ -10,6 +10,7 @@ from embellie.domain.reasons import SignalKind
 from embellie.domain.snapshot import Snapshot
 from embellie.telemetry.intensity import IntensityFolder
 from embellie.telemetry.tariffs import TariffFolder
+from embellie.telemetry.zone_files import slot_of
 
 PROVISIONAL = timedelta(hours=72)
 """So long late grid data may still replace estimates."""
@@ -44,14 +45,13 @@ class Prices:
                     source=f"{forecast.model_id} ({forecast.rung})",
                 )
                 if forecast.ambient_temperature_c is not None:
-                    row = forecast.quantile_levels.index(0.5)
-                    self._ambient[zone.name, start] = float(forecast.ambient_temperature_c[row, slot])
+                    self._ambient[zone.name, start] = float(forecast.ambient_temperature_c[forecast.median, slot])
         self._nowcasts = {k: v for k, v in self._nowcasts.items() if k[1] > now - PROVISIONAL}
         self._ambient = {k: v for k, v in self._ambient.items() if k[1] > now - PROVISIONAL}
 
     def ambient_c(self, zone: str, moment: datetime) -> float | None:
         """Return the outside temperature of an hour, as forecast [degC]."""
-        return self._ambient.get((zone, floor(moment, timedelta(hours=1))))
+        return self._ambient.get((zone, slot_of(moment, timedelta(hours=1))))
 
     def of(self, zone: str, start: datetime, end: datetime) -> tuple[Price, ...]:
         """Return the best that is known of an interval's intensity, by kind of signal."""
@@ -59,7 +59,7 @@ class Prices:
         middle = start + (end - start) / 2
         found: dict[SignalKind, Price] = {}
         for step in (timedelta(hours=1), timedelta(minutes=30), timedelta(minutes=15)):
-            nowcast = self._nowcasts.get((zone, floor(middle, step)))
+            nowcast = self._nowcasts.get((zone, slot_of(middle, step)))
             if nowcast is not None:
                 found[nowcast.kind] = nowcast
         if known is not None:
@@ -106,9 +106,3 @@ def merged(new: Sequence[Price], old: Sequence[Price]) -> tuple[Price, ...]:
         if price.quality == "measured" or price.kind not in best:
             best[price.kind] = price
     return tuple(best[kind] for kind in SignalKind if kind in best)
-
-
-def floor(moment: datetime, step: timedelta) -> datetime:
-    """Return the beginning of the step that holds an instant."""
-    step_s = step.total_seconds()
-    return datetime.fromtimestamp(moment.timestamp() // step_s * step_s, UTC)

@@ -10,7 +10,7 @@ from embellie.control.zone_settings import settings_of
 from embellie.domain.snapshot import Quality, Reading
 from embellie.telemetry.prometheus import MetricsSource, Query, Sample
 from embellie.thermal.readings import Unit
-from embellie.thermal.sensing import HISTORY, SensorBank, ZoneReadings, in_words, zone_readings
+from embellie.thermal.sensing import SensorBank, ZoneReadings, in_words, zone_readings
 from embellie.thermal.settings import Role, SensorSettings, ZoneSettings
 
 
@@ -111,6 +111,3 @@ def _thermal_sensors(zones: Iterable[ThermalZone], settings: Mapping[str, ZoneSe
             key = f"thermalzone/{name}/{sensor.name}"
             query = Query(key=key, promql=written.query, max_age_s=sensor.max_age_s)
             yield _Asked(query=query, sensor=sensor, zone=name, grid=False)
-
-
-__all__ = ["HISTORY", "Readings", "SensorDesk"]

@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 
 from embellie.cluster.plans import KnownPlan
-from embellie.cluster.records import WorkloadRecord, parse_time
+from embellie.cluster.records import WorkloadRecord
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import TenantUse
+from embellie.domain.times import parse_time
 
 MEMORY = timedelta(hours=24)
 """An hour that lies so far back counts 1/e of the present one."""

@@ -7,13 +7,14 @@ of a typing error. A term that only refines it (duration, watts) falls back to t
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from embellie.api.energypolicy import EnergyPolicySpec
 from embellie.control.durations import Duration, Past, assumed, stated_duration
 from embellie.domain import names
 from embellie.domain.durations import MAX_DURATION, parse_duration
 from embellie.domain.reasons import Reason
+from embellie.domain.times import parse_time
 from embellie.planning.bounds import latest_start
 
 
@@ -54,7 +55,7 @@ def read_terms(
     deadline: datetime | None = None
     stated = annotations.get(names.DEADLINE)
     if stated is not None:
-        deadline = parse_deadline(stated)
+        deadline = parse_time(stated)
         if deadline is None:
             problem = (
                 f"annotation {names.DEADLINE}: {stated[:40]!r} is not an instant with a time zone; "
@@ -91,15 +92,6 @@ def _duration(annotations: Mapping[str, str], past: Past, policy: EnergyPolicySp
     except ValueError as error:
         problems.append(f"annotation {names.DURATION}: {error}")
     return past.expects(stated) or assumed(policy.assumed_duration_seconds)
-
-
-def parse_deadline(text: str) -> datetime | None:
-    """Read an RFC 3339 instant; None when it is none or has no zone."""
-    try:
-        moment = datetime.fromisoformat(text.strip())
-        return moment.astimezone(UTC) if moment.tzinfo is not None else None
-    except (ValueError, OverflowError):
-        return None
 
 
 def residency_allows(residency: str, jurisdiction: str) -> bool:

@@ -2,10 +2,11 @@
 """The pure middle of a turn: from what is known to what shall be done."""
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from embellie.api.energypolicy import PolicyMode
 from embellie.api.meta import DNS_LABEL
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.plans import KnownPlan
@@ -81,20 +82,7 @@ def decide(
         kept = tuple(d for d in enforced.decisions if not _is_only_early(d, known.get(d.key.uid)))
         enforced = replace(enforced, decisions=kept)
     shadow = plan(assembly.shadow) if assembly.shadow.workloads else None
-    bounds = {w.key: w for w in snapshot.workloads}
-
-    def urgency(decision: Decision) -> tuple[bool, bool, datetime, datetime, WorkloadKey]:
-        workload = bounds[decision.key]
-        at_bound = bound_reached(workload.latest_start, snapshot.now, snapshot.turn_s)
-        return (
-            workload.key.uid in put_back,
-            not at_bound,
-            workload.latest_start if at_bound else workload.created_at,
-            workload.created_at,
-            workload.key,
-        )
-
-    due = sorted((d for d in enforced.decisions if d.action is Action.RELEASE), key=urgency)
+    due = _by_urgency((d for d in enforced.decisions if d.action is Action.RELEASE), snapshot, put_back)
     later = {d.key for d in due[max_releases:]}
     if later:
         enforced = replace(enforced, decisions=tuple(_put_off(d) if d.key in later else d for d in enforced.decisions))
@@ -114,6 +102,24 @@ def decide(
         standing=planned,
         collisions=collisions,
     )
+
+
+def _by_urgency(releases: Iterable[Decision], snapshot: Snapshot, put_back: Container[str]) -> list[Decision]:
+    """Sort releases: bounds that have come first, the earliest of them before the others; then the oldest work."""
+    workloads = {w.key: w for w in snapshot.workloads}
+
+    def urgency(decision: Decision) -> tuple[bool, bool, datetime, datetime, WorkloadKey]:
+        workload = workloads[decision.key]
+        at_bound = bound_reached(workload.latest_start, snapshot.now, snapshot.turn_s)
+        return (
+            workload.key.uid in put_back,
+            not at_bound,
+            workload.latest_start if at_bound else workload.created_at,
+            workload.created_at,
+            workload.key,
+        )
+
+    return sorted(releases, key=urgency)
 
 
 def _what_is_left(standing: Plan, snapshot: Snapshot) -> Plan | None:
@@ -179,7 +185,7 @@ def _hand_offs(
 
 def _handed_off(record: WorkloadRecord, before: KnownPlan) -> tuple[State, Reason, str] | None:
     # A plan whose status was never written says nothing, and was about to say Held.
-    was_held = before.state in (*BOUND_STATES, State.PAUSED, "") and before.mode != "shadow"
+    was_held = before.state in (*BOUND_STATES, State.PAUSED, "") and before.mode != PolicyMode.SHADOW
     if record.held and record.waiting and not record.queued:
         return None
     if was_held and record.queued:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from embellie.api.thermalduties import HeatRow
-from embellie.api.thermalspec import EquipmentClass, Limits
+from embellie.api.thermalduties import HeatDelivery, HeatRow, Ladder
+from embellie.api.thermalspec import Cooling, EquipmentClass, Limits, Sensor
 from embellie.api.thermalzone import ThermalZone, ThermalZoneSpec
 from embellie.thermal.readings import Unit
 from embellie.thermal.settings import (
@@ -76,62 +76,25 @@ def settings_of(
     ambient_grid_zone: str | None = None,
     default_pue: float = 1.2,
 ) -> ZoneSettings:
-    """Return a zone's settings; `fault` says in a sentence what in the spec cannot be."""
+    """Return a zone's settings; `fault` says in a sentence what in the spec cannot be.
+
+    Args:
+        zone: The object.
+        base_power_kw: What its nodes draw without work [kW].
+        topology: Changes with its nodes.
+        ambient_grid_zone: GridZone whose weather counts where the spec names none.
+        default_pue: Where the spec tells none.
+    """
     spec = zone.spec
-    ladder = spec.ladder
-    pue = tuple(sorted((float(p.outdoor_celsius), p.ratio_percent / 100.0) for p in spec.power_usage_effectiveness))
-    measures = tuple(Measure(m) for m in ladder.measures) if ladder.measures is not None else tuple(Measure)
     return ZoneSettings(
         name=zone.metadata.name,
-        limits=LimitSettings(
-            inlet_hard_c=hard_limit_c(spec.limits),
-            inlet_soft_c=soft_limit_c(spec.limits),
-            margin_k=float(spec.limits.margin_kelvin),
-            return_hard_c=_or_none(spec.limits.return_hard_celsius),
-            coolant_return_hard_c=_or_none(spec.limits.coolant_return_hard_celsius),
-        ),
-        cooling=CoolingSettings(
-            capacity_kw=_or_none(spec.cooling.capacity_kilowatts),
-            supply_setpoint_c=float(spec.cooling.supply_setpoint_celsius),
-            supply_worst_c=float(spec.cooling.supply_worst_celsius),
-            ambient_approach_k=float(spec.cooling.ambient_approach_kelvin),
-            rise_k_per_kw=spec.cooling.rise_millikelvin_per_kilowatt / 1000.0,
-            tau_s=float(spec.cooling.time_constant_seconds),
-        ),
-        sensors=tuple(
-            SensorSettings(
-                name=s.name,
-                role=Role(s.role),
-                unit=Unit(s.unit),
-                max_age_s=float(s.max_age_seconds),
-                scale=s.scale_permille / 1000.0,
-            )
-            for s in spec.sensors or ()
-        ),
-        ceiling=(
-            *_rows(spec.rejection_ceilings, to_outside=True),
-            *(
-                Row(kw=float(r.capacity_kilowatts), outdoor_from_c=float(r.outdoor_from_celsius))
-                for r in spec.cooling.deratings
-            ),
-        ),
-        delivery=None
-        if spec.heat_delivery is None
-        else DeliverySettings(
-            floor=_rows(spec.heat_delivery.floors),
-            capture_share=spec.heat_delivery.capture_percent / 100.0,
-            replaced_g_per_kwh=float(spec.heat_delivery.replaced_grams_per_kilowatt_hour),
-        ),
-        ladder=LadderSettings(
-            measures=measures,
-            enter_margin_k=float(ladder.enter_margin_kelvin),
-            leave_margin_k=float(ladder.leave_margin_kelvin),
-            min_dwell_s=float(ladder.minimum_dwell_seconds),
-            pause_burst=ladder.pause_burst,
-            pauses_per_hour=float(ladder.pauses_per_hour),
-            prefer=tuple(Side(c) for c in ladder.prefer) if ladder.prefer else tuple(Side),
-        ),
-        pue=PueSettings(points=pue or ((20.0, default_pue),)),
+        limits=_limits(spec.limits),
+        cooling=_cooling(spec.cooling),
+        sensors=tuple(_sensor(sensor) for sensor in spec.sensors or ()),
+        ceiling=(*_rows(spec.rejection_ceilings, to_outside=True), *_deratings(spec.cooling)),
+        delivery=None if spec.heat_delivery is None else _delivery(spec.heat_delivery),
+        ladder=_ladder(spec.ladder),
+        pue=_pue(spec, default_pue),
         start_ramp_kw_per_min=_or_none(spec.start_ramp_kilowatts_per_minute),
         neighbours=tuple(spec.neighbour_zone_names),
         ambient_grid_zone=spec.grid_zone_name or ambient_grid_zone,
@@ -139,6 +102,68 @@ def settings_of(
         topology=topology,
         fault=fault_of(spec),
     )
+
+
+def _limits(limits: Limits) -> LimitSettings:
+    return LimitSettings(
+        inlet_hard_c=hard_limit_c(limits),
+        inlet_soft_c=soft_limit_c(limits),
+        margin_k=float(limits.margin_kelvin),
+        return_hard_c=_or_none(limits.return_hard_celsius),
+        coolant_return_hard_c=_or_none(limits.coolant_return_hard_celsius),
+    )
+
+
+def _cooling(cooling: Cooling) -> CoolingSettings:
+    return CoolingSettings(
+        capacity_kw=_or_none(cooling.capacity_kilowatts),
+        supply_setpoint_c=float(cooling.supply_setpoint_celsius),
+        supply_worst_c=float(cooling.supply_worst_celsius),
+        ambient_approach_k=float(cooling.ambient_approach_kelvin),
+        rise_k_per_kw=cooling.rise_millikelvin_per_kilowatt / 1000.0,
+        tau_s=float(cooling.time_constant_seconds),
+    )
+
+
+def _deratings(cooling: Cooling) -> tuple[Row, ...]:
+    return tuple(
+        Row(kw=float(r.capacity_kilowatts), outdoor_from_c=float(r.outdoor_from_celsius)) for r in cooling.deratings
+    )
+
+
+def _sensor(sensor: Sensor) -> SensorSettings:
+    return SensorSettings(
+        name=sensor.name,
+        role=Role(sensor.role),
+        unit=Unit(sensor.unit),
+        max_age_s=float(sensor.max_age_seconds),
+        scale=sensor.scale_permille / 1000.0,
+    )
+
+
+def _delivery(delivery: HeatDelivery) -> DeliverySettings:
+    return DeliverySettings(
+        floor=_rows(delivery.floors),
+        capture_share=delivery.capture_percent / 100.0,
+        replaced_g_per_kwh=float(delivery.replaced_grams_per_kilowatt_hour),
+    )
+
+
+def _ladder(ladder: Ladder) -> LadderSettings:
+    return LadderSettings(
+        measures=tuple(Measure) if ladder.measures is None else tuple(Measure(m) for m in ladder.measures),
+        enter_margin_k=float(ladder.enter_margin_kelvin),
+        leave_margin_k=float(ladder.leave_margin_kelvin),
+        min_dwell_s=float(ladder.minimum_dwell_seconds),
+        pause_burst=ladder.pause_burst,
+        pauses_per_hour=float(ladder.pauses_per_hour),
+        prefer=tuple(Side(c) for c in ladder.prefer) if ladder.prefer else tuple(Side),
+    )
+
+
+def _pue(spec: ThermalZoneSpec, default: float) -> PueSettings:
+    points = sorted((float(p.outdoor_celsius), p.ratio_percent / 100.0) for p in spec.power_usage_effectiveness)
+    return PueSettings(points=tuple(points) or ((20.0, default),))
 
 
 def _or_none(value: int | None) -> float | None:

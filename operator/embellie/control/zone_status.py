@@ -47,37 +47,8 @@ def grid_zone_status(
         _leaking(conditions, leaking)
     else:
         say_exclusive(conditions, shared, "GridZone")
-    forecast = state.forecast
-    if not (zone.spec.grid_region or zone.spec.sources):
-        conditions.set(
-            "ForecastAvailable",
-            False,
-            "NoGridRegion",
-            "Neither spec.gridRegion nor spec.sources is set, so nothing waits here.",
-        )
-    elif forecast is None:
-        conditions.set(
-            "ForecastAvailable",
-            False,
-            "NoForecast",
-            f"There is no usable forecast for {zone.spec.grid_region or name}: work starts without waiting. "
-            "Look at the forecaster's log.",
-        )
-    elif forecast.rung in (Rung.LIVE, Rung.LAST_GOOD):
-        issued = f"Issued {forecast.issued_at:%Y-%m-%d %H:%M} UTC."
-        conditions.set("ForecastAvailable", True, "Forecast", issued + _because(forecast))
-    else:
-        conditions.set(
-            "ForecastAvailable",
-            True,
-            "Degraded",
-            f"No live feed: the forecast stands on rung {forecast.rung}.{_because(forecast)}",
-        )
-    if zone.spec.power_sensor is None:
-        conditions.set("PowerReadable", None, "NoSensor", "spec.powerSensor is not set; power is reckoned, not read.")
-    else:
-        problem = problems.get(f"gridzone/{name}/power")
-        conditions.set("PowerReadable", not problem, "Unreadable" if problem else "Fresh", problem or "Read this turn.")
+    _say_forecast(conditions, zone, state.forecast)
+    _say_power(conditions, zone, problems.get(f"gridzone/{name}/power"))
     say_promises(conditions, [c for c in collisions if c.reason is Reason.CONTRACTED_POWER and c.zone == name])
     say_ready(conditions, len(nodes), "GridZone")
     return GridZoneStatus.model_validate(
@@ -87,9 +58,35 @@ def grid_zone_status(
             "nodes": len(nodes),
             "gpus": sum(n.gpus for n in nodes),
             "gpus_free": sum(c.gpus_free for c in assembly.snapshot.cells if c.grid_zone == name),
-            **_forecast_fields(forecast, assembly.snapshot.now),
+            **_forecast_fields(state.forecast, assembly.snapshot.now),
         }
     )
+
+
+def _say_forecast(conditions: ConditionBook, zone: GridZone, forecast: Forecast | None) -> None:
+    what = "ForecastAvailable"
+    if not (zone.spec.grid_region or zone.spec.sources):
+        why = "Neither spec.gridRegion nor spec.sources is set, so nothing waits here."
+        conditions.set(what, False, "NoGridRegion", why)
+    elif forecast is None:
+        why = (
+            f"There is no usable forecast for {zone.spec.grid_region or zone.metadata.name}: work starts without "
+            "waiting. Look at the forecaster's log."
+        )
+        conditions.set(what, False, "NoForecast", why)
+    elif forecast.rung in (Rung.LIVE, Rung.LAST_GOOD):
+        issued = f"Issued {forecast.issued_at:%Y-%m-%d %H:%M} UTC."
+        conditions.set(what, True, "Forecast", issued + _because(forecast))
+    else:
+        why = f"No live feed: the forecast stands on rung {forecast.rung}.{_because(forecast)}"
+        conditions.set(what, True, "Degraded", why)
+
+
+def _say_power(conditions: ConditionBook, zone: GridZone, problem: str | None) -> None:
+    if zone.spec.power_sensor is None:
+        conditions.set("PowerReadable", None, "NoSensor", "spec.powerSensor is not set; power is reckoned, not read.")
+    else:
+        conditions.set("PowerReadable", not problem, "Unreadable" if problem else "Fresh", problem or "Read this turn.")
 
 
 def _leaking(conditions: ConditionBook, leaking: Sequence[CellNodes]) -> None:
@@ -112,8 +109,7 @@ def _because(forecast: Forecast) -> str:
 def _forecast_fields(forecast: Forecast | None, now: datetime) -> dict[str, object]:
     if forecast is None:
         return {}
-    slot = min(max(0, int((now - forecast.start) / forecast.step)), forecast.n_slots - 1)
-    median = forecast.quantile_levels.index(0.5)
+    slot, median = forecast.slot_of(now), forecast.median
     return {
         "carbon_intensity_grams_per_kilowatt_hour": round(float(forecast.carbon_intensity_mean_g_per_kwh[slot])),
         "renewable_percent": round(100 * float(forecast.renewable_share[median, slot])),

@@ -84,7 +84,11 @@ class Forecast:
         """The end of the last slot."""
         return self.start + self.step * self.n_slots
 
-    def quantile(self, level: float) -> FloatArray:
-        """Return the carbon intensity at a quantile level, shape (n_slots,) [g/kWh]."""
-        row: FloatArray = self.carbon_intensity_g_per_kwh[self.quantile_levels.index(level)]
-        return row
+    @property
+    def median(self) -> int:
+        """The row of the median in arrays of quantiles."""
+        return self.quantile_levels.index(0.5)
+
+    def slot_of(self, moment: datetime) -> int:
+        """Return the slot that holds an instant; the first or the last one where none does."""
+        return min(max(0, (moment - self.start) // self.step), self.n_slots - 1)

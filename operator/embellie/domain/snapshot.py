@@ -21,6 +21,16 @@ class WorkloadKind(StrEnum):
     JOB = "Job"
     POD = "Pod"
 
+    @property
+    def api_version(self) -> str:
+        """Under which the API server has its objects."""
+        return "batch/v1" if self is WorkloadKind.JOB else "v1"
+
+    @property
+    def plural(self) -> str:
+        """What the API server calls several of them."""
+        return f"{self.lower()}s"
+
 
 class Flex(StrEnum):
     """How a workload opted in (label `embellie.io/flex`)."""

@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The record of decisions and accounts: append-only, hash-chained, and readable with any SQLite (docs/ledger.md)."""
 
-from embellie.ledger.compact import Compaction, compact
+from embellie.ledger.compact import compact
 from embellie.ledger.export import read_export, write_export
 from embellie.ledger.pseudonyms import Pseudonyms
 from embellie.ledger.records import ChangedRecordError, Draft, Entry, Kind, LedgerError, LedgerUnavailableError
 from embellie.ledger.store import Ledger, LedgerReader
-from embellie.ledger.verify import Finding, Verification, unchanged, verify
+from embellie.ledger.verify import Verification, unchanged, verify
 
 __all__ = [
     "ChangedRecordError",
-    "Compaction",
     "Draft",
     "Entry",
-    "Finding",
     "Kind",
     "Ledger",
     "LedgerError",

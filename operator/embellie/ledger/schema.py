@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables, in types that SQLite and PostgreSQL share, and the engines that open them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,4 @@ def _text(stored: bytes) -> str | bytes:
 
 def _can_share(path: Path) -> bool:
     """Tell whether SQLite can keep its shared index beside the file."""
-    import os
-
     return path.with_name(path.name + "-shm").exists() or os.access(path.parent, os.W_OK)

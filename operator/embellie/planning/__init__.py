@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pure planning: a snapshot in, a plan out. No clock, no I/O, no Kubernetes."""
 
-from embellie.planning.bounds import latest_start, tighten
 from embellie.planning.planner import plan
 
-__all__ = ["latest_start", "plan", "tighten"]
+__all__ = ["plan"]

@@ -90,6 +90,11 @@ def vocabulary() -> tuple[Word, ...]:
     )
 
 
+def words_for(quantity: str) -> list[Word]:
+    """Return what exporters call a quantity, the best word first."""
+    return [word for word in vocabulary() if word.quantity == quantity]
+
+
 def selector(*quantities: str) -> str:
     """Return the PromQL that reads some quantities in every dialect; the answer is for `measurements`.
 

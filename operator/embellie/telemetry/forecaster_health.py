@@ -9,10 +9,11 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from embellie.domain.times import parse_time
 from embellie.telemetry.metrics import Value, grid
 
 SCHEMA = "embellie.io/forecaster-health/v1"
@@ -46,7 +47,7 @@ class ForecasterHealth:
             self._document = {}
             logger.warning("%s is passed over: %s", self._path, error)
             return []
-        written = _time(self._document.get("writtenAt"))
+        written = parse_time(self._document.get("writtenAt"))
         if written is None or not now - OLDEST < written < now + OLDEST:
             return []
         return [*_feeds(self._document, now), *_quality(self._document)]
@@ -75,7 +76,7 @@ def _feeds(document: Mapping[str, Any], now: datetime) -> Iterator[Value]:
             continue
         seen.add(labels)
         yield Value(grid.FEED_UP, float(row["up"]), labels)
-        last = _time(row.get("lastValueAt"))
+        last = parse_time(row.get("lastValueAt"))
         if last is not None:
             yield Value(grid.FEED_AGE, max(0.0, (now - last).total_seconds()), labels)
 
@@ -92,11 +93,3 @@ def _quality(document: Mapping[str, Any]) -> Iterator[Value]:
             value = row.get(key)
             if isinstance(value, int | float) and math.isfinite(value) and 0.0 <= value <= most:
                 yield Value(metric, float(value), labels)
-
-
-def _time(text: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return moment.astimezone(UTC) if moment.tzinfo is not None else None

@@ -70,10 +70,12 @@ class BoundedSession(requests.Session):
     Otherwise a server that sends a byte a second would keep a thread for ever.
     """
 
-    max_bytes = MAX_ANSWER_BYTES
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__()
+        self._max_bytes = max_bytes
 
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
-        """Ask, and read the answer as far as the time and `max_bytes` go; raises requests.RequestException."""
+        """Ask, and read the answer as far as the time and the size go; raises requests.RequestException."""
         give_up_at = time.monotonic() + float(kwargs["timeout"])
         response = super().request(*args, **{**kwargs, "stream": True})
         content = bytearray()
@@ -83,8 +85,8 @@ class BoundedSession(requests.Session):
                 content += chunk
                 if time.monotonic() > give_up_at:
                     raise requests.Timeout
-                if len(content) > self.max_bytes:
-                    raise requests.RequestException(f"the answer is longer than {self.max_bytes >> 20} MiB")
+                if len(content) > self._max_bytes:
+                    raise requests.RequestException(f"the answer is longer than {self._max_bytes >> 20} MiB")
         except urllib3.exceptions.ReadTimeoutError as error:
             raise requests.Timeout from error
         except urllib3.exceptions.HTTPError as error:
@@ -95,15 +97,20 @@ class BoundedSession(requests.Session):
         return response
 
 
+def connection(url: str, *, timeout_s: float, max_bytes: int) -> PrometheusConnect:
+    """Return a client whose answers end in time and size, and that tries once."""
+    session = BoundedSession(max_bytes)
+    session.headers["User-Agent"] = "embellie"
+    # The client would try four times, six seconds apart in all.
+    return PrometheusConnect(url=url, session=session, timeout=timeout_s, retry=Retry(0, read=False))
+
+
 class PrometheusSource:
     """Reads from one Prometheus, all sensors at once, within a fixed time."""
 
     def __init__(self, url: str, *, timeout_s: float = 2.0, budget_s: float = 4.0, parallel: int = 8) -> None:
-        session = BoundedSession()
-        session.headers["User-Agent"] = "embellie"
         self._budget_s = budget_s
-        # The client would try four times, six seconds apart in all; here the next turn is the next try.
-        self._prometheus = PrometheusConnect(url=url, session=session, timeout=timeout_s, retry=Retry(0, read=False))
+        self._prometheus = connection(url, timeout_s=timeout_s, max_bytes=MAX_ANSWER_BYTES)
         self._pool = ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="promql")
 
     def read(self, queries: Sequence[Query]) -> Mapping[str, Sample]:

@@ -9,12 +9,10 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import requests
-from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
-from urllib3.util.retry import Retry
 
 from embellie.telemetry.exporters import Series
-from embellie.telemetry.prometheus import BoundedSession, in_short
+from embellie.telemetry.prometheus import connection, in_short
 
 MAX_TABLE_BYTES = 64 << 20
 """All GPUs of a large cluster need less."""
@@ -51,10 +49,7 @@ class PrometheusTables:
     """Asks one Prometheus."""
 
     def __init__(self, url: str, *, timeout_s: float = 20.0) -> None:
-        session = BoundedSession()
-        session.max_bytes = MAX_TABLE_BYTES
-        session.headers["User-Agent"] = "embellie"
-        self._prometheus = PrometheusConnect(url=url, session=session, timeout=timeout_s, retry=Retry(0, read=False))
+        self._prometheus = connection(url, timeout_s=timeout_s, max_bytes=MAX_TABLE_BYTES)
 
     def series(self, promql: str, max_age_s: float) -> tuple[Series, ...]:
         """Return the newest sample of every series that a query matches; raises QueryError."""
@@ -84,7 +79,9 @@ class PrometheusTables:
 
     def _range(self, promql: str, start_s: float, end_s: float, step_s: float) -> list[dict[str, Any]]:
         start, end = (datetime.fromtimestamp(at_s, UTC) for at_s in (start_s, end_s))
-        return self._ask(lambda: self._prometheus.custom_query_range(promql, start, end, step=f"{step_s:g}s"))
+        # In plain seconds, since Prometheus takes no duration such as 0.1s.
+        step = f"{max(0.001, step_s):.3f}"
+        return self._ask(lambda: self._prometheus.custom_query_range(promql, start, end, step=step))
 
     def _ask(self, ask: Callable[[], Any]) -> list[dict[str, Any]]:
         try:

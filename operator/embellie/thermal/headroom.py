@@ -55,15 +55,3 @@ def headroom(zone: ThermalZoneState, load_worst_kw: float) -> Headroom:
     else:
         state = ZoneState.NORMAL
     return Headroom(headroom_kw=left, load_worst_kw=load_worst_kw, bound=room.bound, trusted=room.trusted, state=state)
-
-
-def minutes_to_limit(now_c: float, steady_c: float, limit_c: float, tau_min: float) -> float:
-    """Return when a first-order zone crosses its limit on the way to a steady state [min]; infinite if never."""
-    if now_c >= limit_c:
-        return 0.0
-    if steady_c <= limit_c or tau_min <= 0.0:
-        return math.inf if steady_c <= limit_c else 0.0
-    return -tau_min * math.log((steady_c - limit_c) / (steady_c - now_c))
-
-
-__all__ = ["Headroom", "HeatBound", "ZoneState", "headroom", "minutes_to_limit", "worst_load_kw"]

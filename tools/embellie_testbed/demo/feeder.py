@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Submits each job of the scenario at its time, as a user would: one `batch/v1` Job each."""
 
+import http.client
 import threading
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
-
-import requests
 
 from embellie.domain.clock import Clock
 from embellie.domain.durations import format_duration
 from embellie.domain.names import DURATION, FLEX_LABEL, GPU_RESOURCE, MAX_DELAY, WATTS_PER_GPU
-from embellie_testbed.demo.api import Api
 from embellie_testbed.demo.record import Record
 from embellie_testbed.demo.scenario import DemoJob, Flex, Scenario
+from embellie_testbed.rest import ApiError, Rest
 
 RUN_SECONDS = "testbed.embellie.io/run-seconds"
 TESTBED_WATTS = "testbed.embellie.io/watts-per-gpu"
@@ -67,12 +67,12 @@ class Feeder(threading.Thread):
     """Walks through the scenario's jobs in the order of their submission."""
 
     def __init__(
-        self, *, api: Api, scenario: Scenario, clock: Clock, factor: float, namespace: str, record: Record,
+        self, *, rest: Rest, scenario: Scenario, clock: Clock, factor: float, namespace: str, record: Record,
         failed: Callable[[str], None],
     ) -> None:  # fmt: skip
         """Prepare; `start()` begins."""
         super().__init__(name="feeder", daemon=True)
-        self._api, self._scenario, self._clock, self._factor = api, scenario, clock, factor
+        self._rest, self._scenario, self._clock, self._factor = rest, scenario, clock, factor
         self._namespace, self._record, self._failed = namespace, record, failed
         self._stop_asked = threading.Event()
         self.done = threading.Event()
@@ -83,7 +83,6 @@ class Feeder(threading.Thread):
 
     def run(self) -> None:
         """Submit each job when its time has come."""
-        session = self._api.session()
         path = f"/apis/batch/v1/namespaces/{self._namespace}/jobs"
         for job in self._scenario.jobs:
             wait_s = (self._clock.to_wall(job.submit)).timestamp() - time.time()
@@ -91,21 +90,21 @@ class Feeder(threading.Thread):
                 break
             body = manifest(job, namespace=self._namespace, factor=self._factor)
             self._record.submitted(job.name, flex=job.flex.value, watts_per_gpu=job.watts_per_gpu, now=time.time())
-            self._submit(session, path, body)
-        session.close()
+            self._submit(path, body)
+        self._rest.close()
         self.done.set()
 
-    def _submit(self, session: requests.Session, path: str, body: dict[str, Any]) -> None:
+    def _submit(self, path: str, body: dict[str, Any]) -> None:
         """Create one Job; a lost answer is asked for again, and a Job that is there already has been created."""
         problem = ""
         for _ in range(_ATTEMPTS):
             try:
-                self._api.create(session, path, body)
-            except requests.exceptions.HTTPError as error:
-                if error.response.status_code == requests.codes.conflict:
+                self._rest.request("POST", path, body)
+            except ApiError as error:
+                if error.status == HTTPStatus.CONFLICT:
                     return
                 problem = str(error)
-            except requests.exceptions.RequestException as error:
+            except (OSError, http.client.HTTPException) as error:
                 problem = str(error)
             else:
                 return

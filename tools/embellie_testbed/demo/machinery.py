@@ -41,7 +41,6 @@ class Pids:
     """Process ids of what the demo is about."""
 
     operator: int
-    forecaster: int
     watchdog: int
 
 
@@ -155,7 +154,7 @@ def start_product(
     operator_config = plane.kubeconfig_for(world.RELEASE_NAMESPACE, "embellie-operator")
     watchdog_config = plane.kubeconfig_for(world.RELEASE_NAMESPACE, "embellie-watchdog")
     start = plane.processes.start
-    forecaster = start(
+    start(
         "forecaster",
         [program("embellie-forecast"), "serve", "--dir", exchange, f"--every={FORECAST_EVERY}", clock_flag(clock)],
     )
@@ -176,7 +175,7 @@ def start_product(
             "--identity=demo-watchdog", f"--health-port={free_port()}",
         ],
     )  # fmt: skip
-    return Pids(operator=operator, forecaster=forecaster, watchdog=watchdog)
+    return Pids(operator=operator, watchdog=watchdog)
 
 
 def wait_until_holding(plane: ControlPlane, *, exchange: Path, seconds: float) -> None:

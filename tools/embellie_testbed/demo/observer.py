@@ -1,21 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watches the demo from outside: the API server, Prometheus and the forecasts, put together into a `Picture`."""
+"""Watches the demo from outside: the API server, Prometheus and the forecasts, put together into a `Picture`.
 
+It bears witness to what the operator did, so it shares no client, no cache and no parsing with the operator.
+"""
+
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from embellie.domain.clock import AcceleratedClock
 from embellie.domain.names import API_VERSION
-from embellie_testbed.demo.api import Api, Watch
 from embellie_testbed.demo.gauges import Gauges
 from embellie_testbed.demo.grid import GridTruth, newest_forecast
 from embellie_testbed.demo.picture import Counters, HeldPicture, Picture, RowPicture, Said, ZonePicture
 from embellie_testbed.demo.record import JobTrack, Record, Spoken
 from embellie_testbed.demo.scenario import GPUS_PER_NODE, NODES_PER_ZONE, ROWS, ZONES, Flex, Scenario, ZoneSite
+from embellie_testbed.rest import Rest
+from embellie_testbed.watch import follow
 
 _FLEXIBLE = {Flex.PATIENT.value, Flex.BONUS.value}
 
@@ -34,7 +40,7 @@ class Observer:
     def __init__(
         self,
         *,
-        api: Api,
+        connect: Callable[[], Rest],
         namespace: str,
         scenario: Scenario,
         clock: AcceleratedClock,
@@ -48,26 +54,39 @@ class Observer:
         self._scenario, self._clock, self._truths, self._places = scenario, clock, truths, places
         self._gauges, self._forecasts = gauges, forecasts
         self._patience = {job.name: job.max_delay for job in scenario.jobs}
-        plans = f"/apis/{API_VERSION}/namespaces/{namespace}/workloadplans"
-        self._watches = (
-            Watch(api, f"/apis/batch/v1/namespaces/{namespace}/jobs", self.record.apply_job),
-            Watch(api, f"/api/v1/namespaces/{namespace}/pods", self.record.apply_pod),
-            Watch(api, plans, self.record.apply_plan),
-        )
+        self._connect = connect
+        self._watched: dict[str, Callable[[str, dict[str, Any], float], None]] = {
+            f"/apis/batch/v1/namespaces/{namespace}/jobs": self.record.apply_job,
+            f"/api/v1/namespaces/{namespace}/pods": self.record.apply_pod,
+            f"/apis/{API_VERSION}/namespaces/{namespace}/workloadplans": self.record.apply_plan,
+        }
 
     def start(self, *, seconds: float) -> None:
         """Begin to watch, and return when every collection has been listed once."""
-        for watch in (*self._watches, self._gauges):
-            watch.start()
+        self._gauges.start()
+        listed = {path: self._watch(path) for path in self._watched}
         deadline = time.monotonic() + seconds
-        for watch in self._watches:
-            if not watch.synced.wait(max(0.0, deadline - time.monotonic())):
-                raise TimeoutError(f"{watch.name} did not begin within {seconds:.0f} s")
+        for path, begun in listed.items():
+            if not begun.wait(max(0.0, deadline - time.monotonic())):
+                raise TimeoutError(f"{path} was not listed within {seconds:.0f} s")
+
+    def _watch(self, path: str) -> threading.Event:
+        """Follow a collection as long as the process lives; return what is set once it has been listed."""
+        apply, listed = self._watched[path], threading.Event()
+
+        def on_set(found: dict[str, Any]) -> None:
+            apply("MODIFIED", found, time.time())
+
+        def on_gone(found: dict[str, Any]) -> None:
+            apply("DELETED", found, time.time())
+
+        arguments = (self._connect, path, on_set, on_gone, lambda _: None, listed)
+        threading.Thread(target=follow, args=arguments, name=f"watch {path}", daemon=True).start()
+        return listed
 
     def stop(self) -> None:
-        """End the watches."""
-        for watch in (*self._watches, self._gauges):
-            watch.stop()
+        """Read no more gauges."""
+        self._gauges.stop()
 
     def clock_time(self, wall: float) -> datetime:
         """Translate a wall-clock time of receipt to the replayed clock."""

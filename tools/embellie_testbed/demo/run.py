@@ -24,7 +24,6 @@ from embellie_testbed import build
 from embellie_testbed.controlplane import CommandError, ControlPlane
 from embellie_testbed.demo import machinery, world
 from embellie_testbed.demo.accounts import read_ledger
-from embellie_testbed.demo.api import Api
 from embellie_testbed.demo.feeder import Feeder
 from embellie_testbed.demo.gauges import Gauges
 from embellie_testbed.demo.grid import GridTruth, load_truth, write_intensity
@@ -119,11 +118,11 @@ def demonstrate(options: Options, console: Console) -> Summary:
         say("32 nodes of 8 GPUs, the chart installed by helm")
         ledger = options.ledger or plane.directory / "ledger.sqlite"
         clock, url, pids = _start_all(plane, scenario, truths, options, ledger, say)
-        with _observing(plane, scenario, clock, truths, url) as (api, observer):
+        with _observing(plane, scenario, clock, truths, url) as observer:
             shown = _Show(
                 options=options, console=console, plane=plane, observer=observer, scenario=scenario, truths=truths
             )
-            measured = _run_jobs(api, shown, clock=clock, pids=pids, began=say.began)
+            measured = _run_jobs(shown, clock=clock, pids=pids, began=say.began)
             came = observer.came()
             history = _history(observer, came, clock)
             _close_the_books(plane, truths, clock)
@@ -170,15 +169,14 @@ def _start_all(
 @contextlib.contextmanager
 def _observing(
     plane: ControlPlane, scenario: Scenario, clock: AcceleratedClock, truths: dict[str, GridTruth], url: str
-) -> Iterator[tuple[Api, Observer]]:
-    api = Api(plane.kubeconfig)
+) -> Iterator[Observer]:
     places = {
         manifest["metadata"]["name"]: Place(zone=pool.zone, row=pool.row_of(index))
         for pool in world.node_pools()
         for index, manifest in enumerate(pool.manifests())
     }
     observer = Observer(
-        api=api,
+        connect=plane.rest,
         namespace=world.NAMESPACE,
         scenario=scenario,
         clock=clock,
@@ -189,10 +187,9 @@ def _observing(
     )
     try:
         observer.start(seconds=20.0)
-        yield api, observer
+        yield observer
     finally:
         observer.stop()
-        api.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,10 +204,10 @@ class _Show:
     truths: dict[str, GridTruth]
 
 
-def _run_jobs(api: Api, shown: _Show, *, clock: AcceleratedClock, pids: Pids, began: float) -> Measured:
+def _run_jobs(shown: _Show, *, clock: AcceleratedClock, pids: Pids, began: float) -> Measured:
     failures: list[str] = []
     feeder = Feeder(
-        api=api,
+        rest=shown.plane.rest(),
         scenario=shown.scenario,
         clock=clock,
         factor=shown.options.factor,

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from embellie.domain.names import API_VERSION
-from embellie_testbed.demo.scenario import BONUS_MAX_DELAY, MAX_DELAYS, NODES_PER_ZONE, ROWS, ZONES, Row, ZoneSite
+from embellie_testbed.demo.scenario import BONUS_MAX_DELAY, MAX_DELAYS, NODES_PER_ZONE, ZONES, Row, ZoneSite
 from embellie_testbed.nodes import ROW_LABEL, ZONE_LABEL, NodePool
 
 NAMESPACE = "training"
@@ -101,11 +101,6 @@ def namespace() -> dict[str, Any]:
 def as_list(objects: list[dict[str, Any]]) -> str:
     """Write objects as one List, for `kubectl apply -f -`."""
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-
-
-def rows_of(zone: str) -> tuple[Row, ...]:
-    """Return the rows of a zone."""
-    return tuple(row for row in ROWS if row.zone == zone)
 
 
 def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:

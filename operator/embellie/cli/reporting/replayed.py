@@ -59,7 +59,6 @@ class Saved:
     replayed: Replayed
     delays: tuple[Delay, ...]
     """Of work that may wait."""
-    measured_kwh: FloatArray
     hours_filled: int
     cost: "Cost | None"
 
@@ -94,7 +93,6 @@ def replay_books(books: Books, kind: SignalKind, *, draws: int = DRAWS) -> Saved
         sentence=why_they_differ(found, naive),
         replayed=replayed,
         delays=_delays(books, runs, replayed),
-        measured_kwh=meters,
         hours_filled=filled,
         cost=cost,
     )

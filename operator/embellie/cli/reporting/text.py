@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from embellie.cli.words import in_columns
 from embellie.domain.reasons import SignalKind
 
 HEADERS = (
@@ -37,15 +38,8 @@ _LIFE, _DIRECT = "AverageLifecycle", "AverageDirect"
 
 def as_table(report: Mapping[str, Any]) -> str:
     """Write a report in plain columns, with what is refused and why under it."""
-    lines = [row_cells(row) for row in report["rows"]]
-    widths = [max(len(line[k]) for line in [HEADERS, *lines]) for k in range(len(HEADERS))]
-
-    def line(cells: tuple[str, ...]) -> str:
-        first = cells[0].ljust(widths[0])
-        return "   ".join([first, *(cell.rjust(w) for cell, w in zip(cells[1:], widths[1:], strict=True))]).rstrip()
-
-    text = [f"{period_line(report['period'])}, by {report['by']}", "", line(HEADERS)]
-    text += [line(one) for one in lines]
+    text = [f"{period_line(report['period'])}, by {report['by']}", ""]
+    text += in_columns([HEADERS, *(row_cells(row) for row in report["rows"])], numbers=True)
     text += ["", *savings_lines(report["cluster"])]
     text += [f"{line}." for line in refusals(report)]
     text += revision_lines(report)
@@ -145,7 +139,7 @@ def _owed(saving: Mapping[str, Any]) -> list[str]:
             f"What was still to be done at the end will emit {abs(owed):,.1f} kg {more} than what first come, first "
             f"served would have left ({saving['owedKwh']:+,.0f} kWh over all zones): they are {whose} its days."
         )
-    brought = sum(saving.get("broughtKg", {}).values())
+    brought = sum(saving["broughtKg"].values())
     if abs(brought) >= OWED_TOLD * saving["counterfactualKg"]:
         more, whose = ("more", "given back to") if brought > 0.0 else ("less", "taken off")
         lines.append(
@@ -153,7 +147,7 @@ def _owed(saving: Mapping[str, Any]) -> list[str]:
             f"served would have left ({saving['broughtKwh']:+,.0f} kWh over all zones), which counts in the period "
             f"before: they are {whose} the saving, and not its days."
         )
-    if left_out := saving.get("leftOut"):
+    if left_out := saving["leftOut"]:
         lines.append(f"{left_out} workloads fit on no node of the cluster as it is now: they are in neither schedule.")
     return lines
 
@@ -251,54 +245,33 @@ def row_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 def as_csv(report: Mapping[str, Any]) -> str:
     """Write one line for each row; a refused figure is an empty cell, and the last column says why."""
     out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(
-        [
-            "name",
-            "from",
-            "to",
-            "energy_kwh",
-            "emissions_lifecycle_kg",
-            "emissions_direct_kg",
-            "embodied_kg",
-            "cost",
-            "currency",
-            "gpu_hours_reserved",
-            "saved_kg",
-            "saved_low_kg",
-            "saved_high_kg",
-            "gpu_hours_lost",
-            "delay_mean_h",
-            "coverage_percent",
-            "estimated_energy_percent",
-            "refused",
-        ]
-    )
-    period = report["period"]
-    for row in report["rows"]:
-        energy, saving, delay = row["energyKwh"], row["saving"], row["delay"]
-        kg = saving["savedKg"] if saving else {}
-        writer.writerow(
-            [
-                # A name that a spreadsheet would take for a formula is written as text.
-                f"'{row['name']}" if row["name"][:1] in "=+-@" else row["name"],
-                period["from"],
-                period["to"],
-                energy["total"] if energy else None,
-                row["emissionsKg"][_LIFE],
-                row["emissionsKg"][_DIRECT],
-                row["embodiedKg"],
-                row["cost"]["total"] if row["cost"] else None,
-                row["cost"]["currency"] if row["cost"] else None,
-                row["gpuHours"]["reserved"],
-                kg.get("value"),
-                kg.get("low"),
-                kg.get("high"),
-                saving["gpuHoursLost"] if saving else None,
-                delay["meanHours"] if delay else None,
-                row.get("coveragePercent", {}).get("accounts"),
-                row["estimatedPercent"]["energy"],
-                "; ".join(f"{figure}: {why}" for figure, why in row["refused"].items()),
-            ]
-        )
+    writer = csv.DictWriter(out, fieldnames=list(_csv_row(report["cluster"], report["period"])))
+    writer.writeheader()
+    writer.writerows(_csv_row(row, report["period"]) for row in report["rows"])
     return out.getvalue()
+
+
+def _csv_row(row: Mapping[str, Any], period: Mapping[str, Any]) -> dict[str, Any]:
+    energy, saving, delay, cost = row["energyKwh"], row["saving"], row["delay"], row["cost"]
+    kg = saving["savedKg"] if saving else {}
+    return {
+        # A name that a spreadsheet would take for a formula is written as text.
+        "name": f"'{row['name']}" if row["name"][:1] in "=+-@" else row["name"],
+        "from": period["from"],
+        "to": period["to"],
+        "energy_kwh": energy["total"] if energy else None,
+        "emissions_lifecycle_kg": row["emissionsKg"][_LIFE],
+        "emissions_direct_kg": row["emissionsKg"][_DIRECT],
+        "embodied_kg": row["embodiedKg"],
+        "cost": cost["total"] if cost else None,
+        "currency": cost["currency"] if cost else None,
+        "gpu_hours_reserved": row["gpuHours"]["reserved"],
+        "saved_kg": kg.get("value"),
+        "saved_low_kg": kg.get("low"),
+        "saved_high_kg": kg.get("high"),
+        "gpu_hours_lost": saving["gpuHoursLost"] if saving else None,
+        "delay_mean_h": delay["meanHours"] if delay else None,
+        "coverage_percent": row.get("coveragePercent", {}).get("accounts"),
+        "estimated_energy_percent": row["estimatedPercent"]["energy"],
+        "refused": "; ".join(f"{figure}: {why}" for figure, why in row["refused"].items()),
+    }
