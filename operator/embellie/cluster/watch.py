@@ -10,7 +10,9 @@ not watch must not go on deciding.
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import kopf
@@ -31,6 +33,8 @@ _GROUPS: dict[Resource, tuple[str, str]] = {
 }
 # Nobody reads it, but without one kopf asks for the user's name, and the user of a container has none.
 _IDENTITY: Any = "embellie"
+CONNECTS_ANEW_S = 300
+"""At each multiple of this kopf asks how to connect: for a new token it also asks when refused, for a new CA never."""
 logger = logging.getLogger(__name__)
 
 
@@ -67,7 +71,10 @@ def _settings(settings: kopf.OperatorSettings) -> None:
 
 
 def connection_info(client: KubeClient) -> kopf.ConnectionInfo:
-    """Tell kopf how to connect, with the token as it is now; kopf asks again when it is refused."""
+    """Tell kopf how to connect, with token and CA as they are now; it asks again when refused, or when this expires.
+
+    What was refused is the same until it expires, so that kopf ends instead of trying it for ever.
+    """
     configuration = client.configuration
     scheme, _, token = (client.authorization() or "").partition(" ")
     return kopf.ConnectionInfo(
@@ -78,6 +85,7 @@ def connection_info(client: KubeClient) -> kopf.ConnectionInfo:
         private_key_path=configuration.key_file,
         scheme=scheme or None,
         token=token or None,
+        expiration=datetime.fromtimestamp((time.time() // CONNECTS_ANEW_S + 1) * CONNECTS_ANEW_S, UTC),
     )
 
 

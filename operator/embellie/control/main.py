@@ -118,6 +118,7 @@ class _Operator:
             name=f"{options.name}-leader",
             on_started=store.wake.set,
             on_lost=lambda: ending.fail("the leader lease was lost"),
+            on_rewound=lambda: ending.fail("the API server was restored from a backup, and must be watched anew"),
         )
         switch = Switch(client, options.namespace, f"{options.name}-switch")
         self._events = EventRecorder(client, instance=options.identity)

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the watch connects."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from embellie.cluster.watch import CONNECTS_ANEW_S, connection_info
+
+CLIENT: Any = SimpleNamespace(
+    host="https://10.0.0.1",
+    authorization=lambda: "Bearer token",
+    configuration=SimpleNamespace(ssl_ca_cert="/ca.crt", verify_ssl=True, cert_file=None, key_file=None),
+)
+
+
+def expires_in_s(monkeypatch: pytest.MonkeyPatch, now: float) -> float:
+    monkeypatch.setattr("time.time", lambda: now)
+    expiration = connection_info(CLIENT).expiration
+    assert expiration is not None
+    return expiration.timestamp() - now
+
+
+def test_the_watch_connects_anew_every_few_minutes_so_that_a_ca_that_was_changed_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for now in (0.0, 1.5, CONNECTS_ANEW_S - 0.5, 1.7e9):
+        assert 0 < expires_in_s(monkeypatch, now) <= CONNECTS_ANEW_S
+
+
+def test_a_connection_that_was_refused_is_not_offered_again_as_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 600.0)
+    refused = connection_info(CLIENT)
+    monkeypatch.setattr("time.time", lambda: 601.0)
+    assert connection_info(CLIENT) == refused
