@@ -80,6 +80,8 @@ def decide(
     if forecasts_to_come:
         kept = tuple(d for d in enforced.decisions if not _is_only_early(d, known.get(d.key.uid)))
         enforced = replace(enforced, decisions=kept)
+    stay = tuple(_await_zone(d, snapshot) if _lost_its_zone(d, known.get(d.key.uid)) else d for d in enforced.decisions)
+    enforced = replace(enforced, decisions=stay)
     shadow = plan(assembly.shadow) if assembly.shadow.workloads else None
     bounds = {w.key: w for w in snapshot.workloads}
 
@@ -141,6 +143,32 @@ def _is_only_early(decision: Decision, before: KnownPlan | None) -> bool:
         and decision.reason is Reason.FORECAST_UNAVAILABLE
         and before is not None
         and before.state in BOUND_STATES
+    )
+
+
+def _lost_its_zone(decision: Decision, before: KnownPlan | None) -> bool:
+    """Tell whether a start would send work to a border without a zone that was planned into a zone there before."""
+    return (
+        decision.action is Action.RELEASE
+        and decision.reason is Reason.RESIDENCY_UNSATISFIED
+        and before is not None
+        and before.state in BOUND_STATES
+        and (before.cell != "" or before.reason == Reason.RESIDENCY_UNSATISFIED)
+    )
+
+
+def _await_zone(decision: Decision, snapshot: Snapshot) -> Decision:
+    """Wait for the zone until the bound: one that is replaced is away for a moment, and what started stays Pending."""
+    bound = decision.latest_start
+    if bound_reached(bound, snapshot.now, snapshot.turn_s):
+        return decision
+    return replace(
+        decision,
+        action=Action.HOLD,
+        message=f"The GridZone is gone that lay where it must stay ({names.RESIDENCY}): it waits for another, at the "
+        f"latest until {bound:%Y-%m-%d %H:%M} UTC.",
+        start=bound,
+        likely_start_p90=bound,
     )
 
 
