@@ -89,8 +89,8 @@ def connection_info(client: KubeClient) -> kopf.ConnectionInfo:
     )
 
 
-def build_registry(store: Store, client: KubeClient) -> kopf.OperatorRegistry:
-    """Register one event handler per watched resource."""
+def build_registry(store: Store, client: KubeClient, on_end: Callable[[], None]) -> kopf.OperatorRegistry:
+    """Register one event handler per watched resource; `on_end` is called when kopf begins to end."""
     registry = kopf.OperatorRegistry()
 
     def watch(resource: Resource) -> None:
@@ -112,6 +112,10 @@ def build_registry(store: Store, client: KubeClient) -> kopf.OperatorRegistry:
     async def login(**_: Any) -> kopf.ConnectionInfo:
         return connection_info(client)
 
+    @kopf.on.cleanup(registry=registry)
+    async def end(**_: Any) -> None:
+        on_end()
+
     return registry
 
 
@@ -119,7 +123,8 @@ class Watcher:
     """Runs kopf in its own thread until stopped."""
 
     def __init__(self, store: Store, client: KubeClient, on_exit: Callable[[], None]) -> None:
-        self._registry = build_registry(store, client)
+        # When one stream fails kopf ends all, which may take for ever: tasks of its own miss that they are cancelled.
+        self._registry = build_registry(store, client, self._ended)
         self._on_exit = on_exit
         self._stopping = threading.Event()
         self._stop_flag: asyncio.Event | None = None
@@ -144,8 +149,11 @@ class Watcher:
         except Exception:  # a task boundary: whatever ended kopf, the process must learn of it
             logger.exception("watching ended with an error")
         finally:
-            if not self._stopping.is_set():
-                self._on_exit()
+            self._ended()
+
+    def _ended(self) -> None:
+        if not self._stopping.is_set():
+            self._on_exit()
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
