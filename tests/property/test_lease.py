@@ -91,22 +91,25 @@ class Candidate:
     line: Line
     started: list[str]
     lost: list[str]
+    rewound: list[str]
 
 
 def candidate(world: World, name: str, skew_s: float, rate: float = 1.0) -> Candidate:
     line = Line(world)
     started: list[str] = []
     lost: list[str] = []
+    rewound: list[str] = []
     elector = LeaseElector(
         line,
         "embellie-system",
         name,
         on_started=lambda: started.append(name),
         on_lost=lambda: lost.append(name),
+        on_rewound=lambda: rewound.append(name),
         monotonic=lambda: 1000.0 * len(name) + skew_s + world.time_s * rate,
         wall=lambda: START + timedelta(seconds=world.time_s + 100.0 * skew_s),
     )
-    return Candidate(elector, line, started, lost)
+    return Candidate(elector, line, started, lost, rewound)
 
 
 MOVES = st.lists(
@@ -149,6 +152,7 @@ def test_there_are_never_two_leaders(moves: list[tuple[int, float, float, str]],
     for who, pause_s, delay_s, luck in moves:
         act(who, delay_s, luck)
         world.pass_time(pause_s)
+    assert not any(c.rewound for c in both)
 
 
 def test_a_steady_leader_stays_and_the_other_waits() -> None:
@@ -190,6 +194,23 @@ def test_a_leader_that_cannot_renew_stops_by_itself_before_anyone_else_may_start
     assert a.lost == []
     assert not a.elector.step()
     assert a.lost == ["a"]
+
+
+@pytest.mark.parametrize("backup_has_the_lease", [True, False])
+def test_whoever_leads_or_stands_by_notices_an_api_server_that_was_restored_from_a_backup(
+    backup_has_the_lease: bool,
+) -> None:
+    world = World(version=100)
+    a, b = candidate(world, "a", 0.0), candidate(world, "b", 777.0)
+    for _ in range(3):
+        a.elector.step()
+        b.elector.step()
+    assert world.lease is not None
+    of_before = {**world.lease, "metadata": {**world.lease["metadata"], "resourceVersion": "70"}}
+    world.version, world.lease = 70, of_before if backup_has_the_lease else None
+    a.elector.step()
+    b.elector.step()
+    assert (a.rewound, b.rewound) == (["a"], ["b"])
 
 
 def test_a_lease_that_was_handed_back_is_taken_at_once() -> None:

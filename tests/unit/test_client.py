@@ -3,7 +3,10 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from kubernetes.config import incluster_config
 from embellie import __version__
 from embellie.cluster import client as client_module
 from embellie.cluster.client import ApiError, ConfigurationError, KubeClient, load_configuration
+from embellie.domain.clock import parse_clock
 
 Answer = tuple[int, dict[str, str], Any]
 
@@ -103,6 +107,29 @@ def test_a_kubeconfig_token_is_sent_with_our_user_agent(server: Server, client: 
     headers = server.seen[0][2]
     assert headers["Authorization"] == "Bearer secret-token"
     assert headers["User-Agent"] == f"embellie/{__version__}"
+
+
+def test_a_clock_behind_the_api_servers_is_set_right_and_one_that_is_ahead_counts_as_it_is(
+    server: Server, client: KubeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = parse_clock("system", client.behind)
+
+    def after_an_answer_of(seconds_from_now: float) -> float:
+        date = formatdate(time.time() + seconds_from_now, usegmt=True)
+        monkeypatch.setattr(Handler, "date_time_string", lambda *_: date)
+        server.answers = [(200, {}, {})]
+        client.get("/api/v1/nodes/a")
+        return (clock.now() - datetime.now(UTC)).total_seconds()
+
+    assert after_an_answer_of(0.0) == pytest.approx(0.0, abs=0.1)
+    assert after_an_answer_of(600.0) == pytest.approx(600.0, abs=1.5)
+    before = client.behind()
+    after_an_answer_of(597.0)
+    assert client.behind() == before, "an answer that took its time is no other clock"
+    assert after_an_answer_of(-600.0) == pytest.approx(0.0, abs=0.1)
+    monkeypatch.setattr(Handler, "date_time_string", lambda *_: "soon")
+    server.answers = [(200, {}, {"ok": True})]
+    assert client.get("/api/v1/nodes/a") == {"ok": True}
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from embellie.cluster.patches import format_time
 from embellie.cluster.plan_objects import plan_status
 from embellie.cluster.records import WorkloadRecord
 from embellie.control.seen import Rest, is_settled
@@ -54,6 +55,37 @@ def test_a_new_leader_keeps_a_promised_bound_without_a_forecast():
     due = job("due", max_delay="1h", created=NOW - HOUR)
     made = assembled(due, forecasts={})
     assert named(decide(made, (due,), {due.key.uid: known()}, (), 100, forecasts_to_come=True)) == ["due"]
+
+
+def test_what_was_planned_into_a_zone_that_is_gone_waits_for_it_until_its_bound_and_what_is_new_does_not():
+    zones = (grid_zone("west", jurisdiction="FR"),)
+    waits, new, other = (job(name, residency="US-CA") for name in ("waits", "new", "refused"))
+    due = job("due", residency="US-CA", max_delay="1h", created=NOW - HOUR)
+    planned = {waits.key.uid: known(), due.key.uid: known(bound=NOW)}
+    plans = {**planned, other.key.uid: known(reason=Reason.WRITE_CONFLICT, cell="")}
+    first = decided(waits, new, due, other, plans=plans, grid_zones=zones)
+    assert sorted(named(first)) == ["due", "new", "refused"]
+    assert reasons(first)["waits"] == (State.HELD, Reason.RESIDENCY_UNSATISFIED)
+    (record,) = (r for r in first.records if r.key == waits.key)
+    assert record.planned_start == record.latest_start
+    waiting = {waits.key.uid: known(reason=Reason.RESIDENCY_UNSATISFIED, cell="")}
+    assert named(decided(waits, plans=waiting, grid_zones=zones)) == []
+    back = decided(waits, plans=waiting)
+    assert reasons(back) == {"waits": (State.HELD, Reason.CLEANER_WINDOW)}
+
+
+def test_what_was_planned_waits_until_then_while_nodes_that_boot_offer_no_gpus_and_what_is_new_does_not():
+    waits, due, new = (job(name) for name in ("waits", "due", "new"))
+    start = NOW + 3 * HOUR
+    plans = {waits.key.uid: known(planned_start=format_time(start)), due.key.uid: known(planned_start=format_time(NOW))}
+    booting = {"view": view(waits, due, new, on=())}
+    first = decided(plans=plans, **booting)
+    assert sorted(named(first)) == ["due", "new"]
+    (record,) = (r for r in first.records if r.key == waits.key)
+    assert (record.state, record.reason, record.planned_start) == (State.HELD, Reason.NO_ZONE, start)
+    still = {waits.key.uid: known(planned_start=format_time(start), reason=Reason.NO_ZONE, cell="")}
+    assert named(decided(plans=still, view=view(waits, on=()))) == []
+    assert reasons(decided(waits, plans=still)) == {"waits": (State.HELD, Reason.CLEANER_WINDOW)}
 
 
 def named(verdicts: Verdicts) -> list[str]:

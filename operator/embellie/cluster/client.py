@@ -7,11 +7,14 @@ what the server asked to repeat (429 and 503), bounded, with its own `Retry-Afte
 """
 
 import json
+import logging
 import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
@@ -36,10 +39,13 @@ POOL_SIZE = 32
 MAX_ATTEMPTS = 4
 MIN_TIMEOUT_S = 0.5
 AUTH_CACHE_S = 15.0
+SAME_TIME_S = 5.0
+"""Times that differ by no more are the same; an answer's `Date` may be so old when it is read."""
 IN_CLUSTER_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 _RETRY_STATUSES = frozenset({429, 503})
 _JITTER = random.SystemRandom()
+logger = logging.getLogger(__name__)
 
 
 class ApiError(Exception):
@@ -151,6 +157,7 @@ class KubeClient:
         self._auth_lock = threading.Lock()
         self._auth: str | None = None
         self._auth_until = 0.0
+        self._behind_s = 0.0
 
     @classmethod
     def from_environment(cls, kubeconfig: str | Path | None = None) -> "KubeClient":
@@ -166,6 +173,10 @@ class KubeClient:
     def host(self) -> str:
         """The API server's base URL."""
         return self._host
+
+    def behind(self) -> timedelta:
+        """Return how far this machine's clock is behind the API server's, by the last answer; 0 where it is ahead."""
+        return timedelta(seconds=self._behind_s)
 
     def close(self) -> None:
         """Close the pooled connections."""
@@ -285,10 +296,20 @@ class KubeClient:
             data = response.read()
         except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
             raise ApiError(0, "Unreachable", f"{type(error).__name__}: {error}") from error
+        self._compare_clocks(response.headers.get("Date"))
         if 200 <= response.status < 300:
             return _object(data)
         asked = f"{method} {url.partition('?')[0]}"
         raise _failure(response.status, data, response.headers.get("Retry-After"), asked)
+
+    def _compare_clocks(self, date: str | None) -> None:
+        try:
+            behind_s = parsedate_to_datetime(date).timestamp() - time.time() if date else 0.0
+        except ValueError:
+            return
+        if abs(max(behind_s, 0.0) - self._behind_s) > SAME_TIME_S:
+            self._behind_s = max(behind_s, 0.0)
+            logger.warning("our clock is %.0f s behind the API server's, which counts", self._behind_s)
 
 
 def load_configuration(kubeconfig: str | Path | None = None) -> Configuration:

@@ -71,9 +71,14 @@ class LeaseElector:
         retry_period_s: float = 2.0,
         on_started: Callable[[], None] = lambda: None,
         on_lost: Callable[[], None] = lambda: None,
+        on_rewound: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], datetime] = wall_now,
     ) -> None:
+        """`on_rewound` is called when the API server knows less than it did: it was restored from a backup.
+
+        A watch that goes on from a version of before then hears nothing until as much was written again.
+        """
         if not retry_period_s < renew_deadline_s < duration_s:
             raise ValueError("a lease needs retry period < renew deadline < duration")
         self.identity = identity
@@ -87,10 +92,13 @@ class LeaseElector:
         self._retry_period_s = retry_period_s
         self._on_started = on_started
         self._on_lost = on_lost
+        self._on_rewound = on_rewound
         self._monotonic = monotonic
         self._wall = wall
         self._observed: tuple[object, ...] | None = None
         self._observed_at = 0.0
+        self._version = 0
+        """The lease's last resourceVersion; the API server counts one for all that it keeps."""
         self._lock = threading.Lock()
         self._renewed_at: float | None = None
         """Start of the last renewal that went through; None while not leading."""
@@ -210,6 +218,10 @@ class LeaseElector:
         )
         if record != self._observed:
             self._observed, self._observed_at = record, self._monotonic()
+        version = int(lease["metadata"]["resourceVersion"])
+        if version < self._version:
+            self._on_rewound()
+        self._version = version
 
     def _run_out(self, spec: Mapping[str, Any]) -> bool:
         duration_s = spec.get("leaseDurationSeconds")

@@ -10,7 +10,9 @@ not watch must not go on deciding.
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import kopf
@@ -22,6 +24,8 @@ from embellie.domain import names
 
 # Nobody reads it, but without one kopf asks for the user's name, and the user of a container has none.
 _IDENTITY: Any = "embellie"
+CONNECTS_ANEW_S = 300
+"""At each multiple of this kopf asks how to connect: for a new token it also asks when refused, for a new CA never."""
 logger = logging.getLogger(__name__)
 
 
@@ -58,7 +62,10 @@ def _settings(settings: kopf.OperatorSettings) -> None:
 
 
 def connection_info(client: KubeClient) -> kopf.ConnectionInfo:
-    """Tell kopf how to connect, with the token as it is now; kopf asks again when it is refused."""
+    """Tell kopf how to connect, with token and CA as they are now; it asks again when refused, or when this expires.
+
+    What was refused is the same until it expires, so that kopf ends instead of trying it for ever.
+    """
     configuration = client.configuration
     scheme, _, token = (client.authorization() or "").partition(" ")
     return kopf.ConnectionInfo(
@@ -69,11 +76,12 @@ def connection_info(client: KubeClient) -> kopf.ConnectionInfo:
         private_key_path=configuration.key_file,
         scheme=scheme or None,
         token=token or None,
+        expiration=datetime.fromtimestamp((time.time() // CONNECTS_ANEW_S + 1) * CONNECTS_ANEW_S, UTC),
     )
 
 
-def build_registry(store: Store, client: KubeClient) -> kopf.OperatorRegistry:
-    """Register one event handler per watched resource."""
+def build_registry(store: Store, client: KubeClient, on_end: Callable[[], None]) -> kopf.OperatorRegistry:
+    """Register one event handler per watched resource; `on_end` is called when kopf begins to end."""
     registry = kopf.OperatorRegistry()
 
     def watch(resource: Resource) -> None:
@@ -95,6 +103,10 @@ def build_registry(store: Store, client: KubeClient) -> kopf.OperatorRegistry:
     async def login(**_: Any) -> kopf.ConnectionInfo:
         return connection_info(client)
 
+    @kopf.on.cleanup(registry=registry)
+    async def end(**_: Any) -> None:
+        on_end()
+
     return registry
 
 
@@ -102,7 +114,8 @@ class Watcher:
     """Runs kopf in its own thread until stopped."""
 
     def __init__(self, store: Store, client: KubeClient, on_exit: Callable[[], None]) -> None:
-        self._registry = build_registry(store, client)
+        # When one stream fails kopf ends all, which may take for ever: tasks of its own miss that they are cancelled.
+        self._registry = build_registry(store, client, self._ended)
         self._on_exit = on_exit
         self._stopping = threading.Event()
         self._stop_flag: asyncio.Event | None = None
@@ -127,8 +140,11 @@ class Watcher:
         except Exception:  # a task boundary: whatever ended kopf, the process must learn of it
             logger.exception("watching ended with an error")
         finally:
-            if not self._stopping.is_set():
-                self._on_exit()
+            self._ended()
+
+    def _ended(self) -> None:
+        if not self._stopping.is_set():
+            self._on_exit()
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -93,8 +93,8 @@ def run(options: Options) -> int:
     """Run the operator until a signal; return the exit code."""
     set_up_logging(options.log_level)
     try:
-        clock = parse_clock(options.clock)
         client = KubeClient.from_environment(options.kubeconfig)
+        clock = parse_clock(options.clock, client.behind)
     except (ConfigurationError, ValueError) as error:
         logger.error("%s", error)  # noqa: TRY400 - a sentence for the admin, not a trace
         return 2
@@ -118,6 +118,7 @@ class _Operator:
             name=f"{options.name}-leader",
             on_started=store.wake.set,
             on_lost=lambda: ending.fail("the leader lease was lost"),
+            on_rewound=lambda: ending.fail("the API server was restored from a backup, and must be watched anew"),
         )
         switch = Switch(client, options.namespace, f"{options.name}-switch")
         self._events = EventRecorder(client, instance=options.identity)

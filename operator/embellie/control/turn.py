@@ -10,7 +10,7 @@ from embellie.api.energypolicy import PolicyMode
 from embellie.api.meta import DNS_LABEL
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.plans import KnownPlan
-from embellie.cluster.records import WorkloadRecord
+from embellie.cluster.records import WorkloadRecord, parse_time
 from embellie.control.assemble import Assembly
 from embellie.control.outcome import records_of
 from embellie.domain import names
@@ -81,6 +81,8 @@ def decide(
     if forecasts_to_come:
         kept = tuple(d for d in enforced.decisions if not _is_only_early(d, known.get(d.key.uid)))
         enforced = replace(enforced, decisions=kept)
+    waiting = tuple(_await_place(d, known.get(d.key.uid), snapshot) for d in enforced.decisions)
+    enforced = replace(enforced, decisions=waiting)
     shadow = plan(assembly.shadow) if assembly.shadow.workloads else None
     due = _by_urgency((d for d in enforced.decisions if d.action is Action.RELEASE), snapshot, put_back)
     later = {d.key for d in due[max_releases:]}
@@ -147,6 +149,31 @@ def _is_only_early(decision: Decision, before: KnownPlan | None) -> bool:
         and decision.reason is Reason.FORECAST_UNAVAILABLE
         and before is not None
         and before.state in BOUND_STATES
+    )
+
+
+def _await_place(decision: Decision, before: KnownPlan | None, snapshot: Snapshot) -> Decision:
+    """Let work wait on as it was going to when every place that it may use is gone, be it for a moment only.
+
+    Nodes that boot offer no GPUs yet, and a GridZone may be replaced. A start without a place is checked against no
+    limit, and one into a border without a zone stays Pending for good: that waits until the bound.
+    """
+    placeless = decision.action is Action.RELEASE and decision.reason in (Reason.NO_ZONE, Reason.RESIDENCY_UNSATISFIED)
+    if not placeless or before is None or before.state not in BOUND_STATES:
+        return decision
+    if not before.cell and before.reason != decision.reason:
+        return decision  # it never had a place
+    what, until = f"zone left where it must stay ({names.RESIDENCY})", decision.latest_start
+    if decision.reason is Reason.NO_ZONE:
+        what, until = "zone left with nodes that it may use", parse_time(before.planned_start) or snapshot.now
+    if until <= snapshot.now or bound_reached(decision.latest_start, snapshot.now, snapshot.turn_s):
+        return decision
+    return replace(
+        decision,
+        action=Action.HOLD,
+        message=f"There is no {what}: it waits for one, at the latest until {until:%Y-%m-%d %H:%M} UTC.",
+        start=until,
+        likely_start_p90=until,
     )
 
 

@@ -6,6 +6,7 @@ the real code at any speed. An accelerated clock also translates the API server'
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -32,11 +33,14 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The machine's own clock, set right by how far it is behind those whose times it is compared with."""
+
+    def __init__(self, behind: Callable[[], timedelta] = timedelta) -> None:
+        self._behind = behind
 
     def now(self) -> datetime:
         """Return the wall-clock time."""
-        return datetime.now(UTC)
+        return datetime.now(UTC) + self._behind()
 
     def from_wall(self, wall: datetime) -> datetime:
         """Return `wall` unchanged."""
@@ -81,14 +85,16 @@ class AcceleratedClock:
         return duration.total_seconds() / self.factor
 
 
-def parse_clock(text: str) -> Clock:
+def parse_clock(text: str, behind: Callable[[], timedelta] = timedelta) -> Clock:
     """Read a clock from `system` or `replay:ORIGIN,WALL_ORIGIN,FACTOR` (RFC 3339 instants, a number).
+
+    `behind` tells how far the system's is behind.
 
     >>> parse_clock("replay:2022-09-05T00:00:00Z,2026-01-01T00:00:00Z,600").wall_seconds(timedelta(hours=1))
     6.0
     """
     if text == "system":
-        return SystemClock()
+        return SystemClock(behind)
     kind, _, rest = text.partition(":")
     parts = rest.split(",")
     if kind != "replay" or len(parts) != 3:
