@@ -223,14 +223,17 @@ class HeatController:
         """Return the zones whose nodes shall take nothing new: none that no fresh reading shows to be hot still."""
         return frozenset(z.name for z in self._settings if z.name in self._response.taints and self._is_hot(z))
 
-    def recall(self, paused: Mapping[str, Collection[str]]) -> None:
-        """Take over what a leader before this one told to pause or paused, by zone, in the zones that are hot still.
+    def recall(self, paused: Mapping[str, Collection[str]], tainted: Collection[str]) -> None:
+        """Take over what a leader before this one told to pause or paused, by zone, and which zones it tainted.
 
-        They begin on the first rung: what was paused waits until they have cooled, as it would have under that leader.
+        Only in the zones that are hot still. They begin on the first rung, or on the last where they are tainted: what
+        was done stays until they have cooled, as it would have under that leader.
         """
         for zone in self._settings:
-            if zone.name in paused and zone.name in self._response.zones and self._is_hot(zone):
-                self._ladder = self._ladder.recalled(zone.name, paused[zone.name], Level.CLOSED)
+            name = zone.name
+            if name in {*paused, *tainted} and name in self._response.zones and self._is_hot(zone):
+                level = Level.TAINTED if name in tainted else Level.CLOSED
+                self._ladder = self._ladder.recalled(name, paused.get(name, ()), level)
 
     def resumed(self, key: str) -> None:
         """Forget a workload that we paused: it runs again, or is gone."""
