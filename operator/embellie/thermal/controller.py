@@ -19,6 +19,7 @@ from embellie.domain.snapshot import ThermalZoneState
 from embellie.thermal import ladder, zone_now
 from embellie.thermal.delivery import HeatTaken
 from embellie.thermal.duties import Duty, duty_of
+from embellie.thermal.jumps import Jumps
 from embellie.thermal.ladder import LadderMemory, Response
 from embellie.thermal.outlook import ReachedSupply, look_ahead
 from embellie.thermal.relief import HeatLoad
@@ -38,6 +39,7 @@ class HeatController:
         self._set_up(settings)
         self._ladder = LadderMemory()
         self._rising = Rising()
+        self._jumps = Jumps()
         self._readings: Mapping[str, ZoneReadings] = {}
         self._heat_kw: dict[str, float] = {}
         self._response = Response(zones={})
@@ -125,6 +127,8 @@ class HeatController:
         names, now_s = self.models.names, now.timestamp()
         self._readings, self._heat_kw = dict(readings), dict(heat_kw)
         self._rising.observe(now, self._settings, readings)
+        self._jumps.observe(now, self._settings, readings)
+        jumped = np.array([n in self._jumps.zones for n in names], dtype=bool)
         temperature = self._values(lambda zone: zone.limited_role)
         outdoor = self._values(lambda _: Role.OUTDOOR_DRY_BULB)
         forecast = np.array([ambient[n].at(now)[0] if ambient and n in ambient else math.nan for n in names])
@@ -133,7 +137,7 @@ class HeatController:
         self._outdoor_c = dict(zip(names, outdoor.tolist(), strict=True))
         heat = np.array([heat_kw.get(n, math.nan) for n in names])
         supply = self._values(lambda _: Role.SUPPLY)
-        self._supply.observe(now_s, supply, outdoor, heat)
+        self._supply.observe(now_s, np.where(jumped, math.nan, supply), outdoor, heat)
         self._taken.observe(now_s, self._values(lambda _: Role.HEAT_DELIVERED), heat, outdoor)
         reference = np.where(np.isfinite(supply), supply, self._supply.expected_c(outdoor, heat))
         # A supply that is named but not believed tells nothing about the zone either.
@@ -145,6 +149,7 @@ class HeatController:
             heat,
             np.isfinite(temperature) & believed,
             None if regime is None else np.array([regime.get(n, 0) for n in names]),
+            jumped,
         )
         self._cached = self.models.heat_models()
 
