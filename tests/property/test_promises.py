@@ -12,7 +12,7 @@ from embellie.domain.plan import Action, Decision, Plan
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import RunningGang, Snapshot
 from embellie.thermal.promises import foresee
-from embellie.thermal.shield import check_rise
+from embellie.thermal.shield import Rises
 
 ENDLESS = dict.fromkeys(
     (
@@ -66,7 +66,7 @@ def test_what_the_shield_would_refuse_at_a_bound_is_foreseen(snapshot: Snapshot,
         then = w.latest_start
         run_s = max(w.duration_p50_s, w.duration_p90_s)
         at_bound = replace(snapshot, now=then, running=tuple(g for g in running if ended_at(g, late) > then))
-        refusal = check_rise(at_bound, cell_of[w.key], w.worst_power_kw, run_s)
+        refusal = Rises(at_bound).refusal(cell_of[w.key], w.worst_power_kw, run_s)
         if refusal is not None:
             assert (w.key, Reason.CONTRACTED_POWER if "contracted" in refusal else Reason.HEAT_LIMIT) in foreseen
         running.append(

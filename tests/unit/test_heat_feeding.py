@@ -33,6 +33,7 @@ from embellie.thermal.power import WORST_CASE_FACTOR
 from embellie.thermal.readings import Unit
 from embellie.thermal.regime import Regimes
 from embellie.thermal.relief import CapOrder, HeatLoad
+from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import CoolingSettings, LimitSettings, Measure, Role, Side, ZoneSettings
 from embellie.thermal.zone_models import ZoneModels
 from embellie_testbed.views import NOW, ROW, assembled, bare_pod, job, node, nodes, running_pod, thermal_zone, view
@@ -265,6 +266,22 @@ def test_a_taint_ends_after_as_long_as_a_limit_may_hold_and_may_come_again_after
         made.turn(NOW + timedelta(hours=hours), LAYOUT, hot, (), (), enforced=True)
     assert [bool(wanted) for wanted in desk.wanted] == [True, True, False, False, True]
     assert desk.wanted[0] == dict.fromkeys(["west-0", "west-1", "west-2", "west-3"], "west-r1")
+
+
+@pytest.mark.parametrize(("celsius", "stays"), [(31.8, True), (25.0, False)])
+def test_a_new_leader_keeps_the_taint_of_the_one_before_it_while_the_zone_is_hot(celsius: float, stays: bool):
+    inlet = Reading(value=celsius, age_s=1.0, quality=Quality.FRESH)
+    seen = {"west-r1": ZoneReadings(by_role={Role.INLET: inlet})}
+    readings = Readings(grid_power_kw={}, inlets={}, supplies={}, problems={}, zones=seen)
+    sensor = {"name": "inlet", "role": "Inlet", "unit": "Celsius", "query": "inlet"}
+    zone = thermal_zone("west-r1", sensors=[sensor], limits={"inletHardCelsius": 32})
+    on = [replace(one, overheated="west-r1") for one in nodes() if one.name.startswith("west")]
+    made, desk, _ = acts(switch())
+    heat = HeatDesk(acts=made)
+    for turn in range(3):
+        heat.turn(NOW + timedelta(seconds=15 * turn), [zone], readings, {"west-r1": 20.0}, {})
+        heat.remember(assembled(view=view(on=on), thermal_zones=(zone,)))
+    assert [bool(wanted) for wanted in desk.wanted] == [stays, stays]
 
 
 @pytest.mark.parametrize("held_by", [switch(locked=True), switch(readable=False)], ids=["locked", "unreadable"])

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is written for nodes: every cap fits its kind, removals are tried again, and one node's refusal is its own."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -154,3 +155,48 @@ def test_a_node_whose_cap_gets_no_answer_comes_last_in_the_next_turn():
     for _ in range(2):
         made.turn(dict.fromkeys("abc", cap()), NOW)
     assert [path.rpartition("/")[2] for path in server.caps] == ["b", "c"]
+
+
+def while_leading(writes: int) -> Callable[[], bool]:
+    """Lead for so many more writes."""
+    left = iter([True] * writes)
+    return lambda: next(left, False)
+
+
+def test_a_leader_that_lost_its_lease_stops_in_the_middle_of_a_batch():
+    server, node_server = Server(), Nodes(0)
+    PowerCaps(server, may_write=while_leading(2)).turn(dict.fromkeys("abc", cap()), NOW)  # type: ignore[arg-type]  # all that it asks
+    assert [path.rpartition("/")[2] for path in server.caps] == ["a", "b"]
+    NodeTaints(node_server, may_write=while_leading(1)).turn({}, dict.fromkeys("bcd", "row"))  # type: ignore[arg-type]  # all that it asks
+    assert node_server.freed == ["b"]
+
+
+def test_a_cap_that_somebody_deleted_counts_as_standing_for_a_minute_at_most_and_is_written_again():
+    server = Server()
+    made = PowerCaps(server)  # type: ignore[arg-type]  # all that it asks
+    made.turn({"west-0": cap()}, NOW)
+    server.caps.clear()
+    made.turn({"west-0": cap()}, NOW + timedelta(seconds=60))
+    assert server.caps
+    server.caps.clear()
+    made.turn({}, NOW + timedelta(seconds=120))
+    assert made.standing(NOW + timedelta(seconds=120)) == {}
+
+
+def test_a_cap_that_somebody_else_wrote_before_ours_is_left_to_them():
+    server = Server()
+    made = PowerCaps(server)  # type: ignore[arg-type]  # all that it asks
+    made.turn({}, NOW)
+    theirs = {"metadata": {"name": "west-0"}, "spec": {"capWatts": 300}}
+    server.caps["theirs"] = theirs
+    made.turn({"west-0": cap()}, NOW + timedelta(hours=3))
+    assert server.caps == {"theirs": theirs}
+
+
+def test_nobody_is_asked_again_while_nothing_is_capped_and_nothing_is_to_be():
+    server = Server()
+    made = PowerCaps(server)  # type: ignore[arg-type]  # all that it asks
+    for hours in range(3):
+        made.turn({}, NOW + timedelta(hours=hours))
+        assert made.standing(NOW + timedelta(hours=hours)) == {}
+    assert server.asked == 1

@@ -12,7 +12,7 @@ from embellie.domain.heat import HeatOutlook
 from embellie.domain.limits import HeatBound
 from embellie.domain.plan import Action, Decision, Plan
 from embellie.domain.reasons import Reason
-from embellie.thermal.shield import Rises, check_rise, shield
+from embellie.thermal.shield import Rises, shield
 from embellie_testbed.views import NOW, assembled, job, thermal_zone
 
 
@@ -76,11 +76,11 @@ def test_a_zone_that_the_ladder_closed_takes_nothing_new_and_says_why():
 def test_resumes_and_raised_caps_are_judged_like_starts():
     snapshot = assembled(thermal_zones=(thermal_zone("west-r1", cooling={"capacityKilowatts": 50}),)).snapshot
     cell = next(c.name for c in snapshot.cells if c.thermal_zone == "west-r1")
-    assert check_rise(snapshot, cell, 1.0, 3600.0) is None
-    assert "west-r1" in (check_rise(snapshot, cell, 500.0, 3600.0) or "")
-    assert check_rise(snapshot, "nowhere", 500.0, 3600.0) is None
+    assert Rises(snapshot).refusal(cell, 1.0, 3600.0) is None
+    assert "west-r1" in (Rises(snapshot).refusal(cell, 500.0, 3600.0) or "")
+    assert Rises(snapshot).refusal("nowhere", 500.0, 3600.0) is None
     grids = tuple(replace(grid, contracted_power_kw=20.0, base_power_kw=15.0) for grid in snapshot.grid_zones)
-    assert "contracted" in (check_rise(replace(snapshot, grid_zones=grids), cell, 10.0, 3600.0) or "")
+    assert "contracted" in (Rises(replace(snapshot, grid_zones=grids)).refusal(cell, 10.0, 3600.0) or "")
 
 
 def test_several_resumes_of_one_turn_count_for_each_other_and_so_do_its_releases():

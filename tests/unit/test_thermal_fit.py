@@ -190,6 +190,64 @@ def test_rows_that_no_machine_shows_are_left_out_and_counted(tmp_path):
     assert "2 rows left out" in output
 
 
+def scaled(table: pd.DataFrame, what: str, by: float, plus: float = 0.0) -> pd.DataFrame:
+    """Return a table whose columns of one kind are in another unit."""
+    return table.assign(**{c: table[c] * by + plus for c in table.columns if c.endswith(what)})
+
+
+@pytest.mark.parametrize(
+    ("what", "by", "plus", "says"),
+    [
+        ("power_w", 0.001, 0.0, "column gpu0_power_w is never above 0.6 W: it seems to be in kilowatts"),
+        ("power_w", 1000.0, 0.0, "column gpu0_power_w lie outside 0 to 5000"),
+        ("temp_c", 10.0, 0.0, "column gpu0_temp_c lie outside -20 to 130"),
+        ("temp_c", 1.0, 273.0, "column gpu0_temp_c lie outside -20 to 130"),
+        ("dcmi_power_w", 0.01, 0.0, "less than the GPUs of its machine"),
+        ("t_s", 1000.0, 0.0, "t_s is in seconds"),
+    ],
+)
+def test_a_column_in_another_unit_than_its_name_says_is_named(tmp_path, what, by, plus, says):
+    path = samples(tmp_path / "node.csv", node=True)
+    scaled(pd.read_csv(path), what, by, plus).to_csv(path, index=False)
+    code, output = fit(path)
+    assert code == 1
+    assert says in output
+
+
+def test_hourly_kilowatts_are_named(tmp_path):
+    path = hourly(tmp_path / "server.csv")
+    scaled(pd.read_csv(path), "power_avg_w", 0.001).to_csv(path, index=False)
+    code, output = fit(path)
+    assert code == 1
+    assert "power_avg_w is never above 0.3 W: it seems to be in kilowatts" in output
+
+
+def test_runs_of_one_name_in_one_file_are_runs_of_their_own_and_shuffled_rows_are_put_in_order(tmp_path):
+    path = samples(tmp_path / "gpu.csv")
+    rows = pd.read_csv(path)
+    apart = figures(tmp_path, path)
+    rows.assign(run_id="run").to_csv(path, index=False)
+    glued = figures(tmp_path, path)
+    assert glued["rows_fit"] == apart["rows_fit"] == len(rows)
+    assert glued["parameters"] == apart["parameters"]
+    rows.sample(frac=1.0, random_state=1).sort_values("run_id", kind="stable").to_csv(path, index=False)
+    assert figures(tmp_path, path) == apart
+
+
+def test_a_temperature_that_never_moves_is_named(tmp_path):
+    path = samples(tmp_path / "gpu.csv")
+    assert "never moves" not in fit(path)[1]
+    pd.read_csv(path).assign(gpu1_temp_c=45.0).to_csv(path, index=False)
+    assert "the temperature of default/gpu1 never moves: its sensor is stuck" in fit(path)[1]
+
+
+def test_fans_that_are_said_to_turn_backwards_are_not_known(tmp_path, recwarn):
+    path = samples(tmp_path / "node.csv", node=True)
+    pd.read_csv(path).assign(fan_sys_avg_rpm=-5000.0).to_csv(path, index=False)
+    assert figures(tmp_path, path)["parameters"]["node_power_without"] == ["fan_sys_avg_rpm", "gpuN_util_pct"]
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize(
     ("columns", "says"),
     [

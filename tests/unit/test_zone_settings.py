@@ -18,6 +18,14 @@ from embellie_testbed.views import NOW, thermal_zone
         ({"limits": {"inletSoftCelsius": 32, "inletHardCelsius": 32}}, "spec.limits.inletSoftCelsius"),
         ({"limits": {"equipmentClass": "W17"}, "cooling": {"supplySetpointCelsius": 16}}, "spec.limits.marginKelvin"),
         (
+            {"limits": {"inletHardCelsius": 32, "inletSoftCelsius": 24}, "cooling": {"supplySetpointCelsius": 22}},
+            "spec.limits.inletSoftCelsius (24) less spec.ladder.leaveMarginKelvin (2)",
+        ),
+        (
+            {"limits": {"inletHardCelsius": 25, "marginKelvin": 2}, "cooling": {"supplySetpointCelsius": 22}},
+            "the hard limit (25) less spec.ladder.enterMarginKelvin (1) and spec.ladder.leaveMarginKelvin (2)",
+        ),
+        (
             {
                 "rejectionCeilings": [{"name": "night", "heatKilowatts": 40, "fromHour": 22, "toHour": 6}],
                 "heatDelivery": {"floors": [{"name": "all", "heatKilowatts": 50}], "capturePercent": 90},

@@ -17,6 +17,12 @@ STEP_S = 15.0
 """Steps that die temperatures are predicted by: a usual scrape interval [s]."""
 MAX_GAP_S = 30.0
 """Samples further apart than this do not belong to one unbroken series [s]."""
+MOST_OUTSIDE = 0.1
+"""A column of which more than this share lies outside what a machine shows is in another unit than its name says."""
+LEAST_W = 5.0
+"""No GPU draws so little for a whole file."""
+SHUFFLED = 0.25
+"""Rows of which more than this share come before the one above them are in no order; else their clock began anew."""
 _GPU_POWER = re.compile(r"^gpu(\d+)_power_w$")
 _HOURLY = ("ts", "power_avg_w", "temp_avg_c", "util_avg_pct")
 
@@ -120,35 +126,71 @@ def _samples(path: Path, table: pd.DataFrame, schema: Schema) -> Loaded:
     optional = [c for c in (*(f"gpu{i}_util_pct" for i in gpus), "fan_sys_avg_rpm") if c in table.columns]
     if schema is Schema.NODE:
         columns.append("dcmi_power_w")
-    # A blank column is as good as none.
-    known = table[optional].apply(pd.to_numeric, errors="coerce").dropna(axis="columns", how="all").astype(np.float64)
+    # What cannot be is not known, and a blank column is as good as none.
+    known = table[optional].apply(pd.to_numeric, errors="coerce").astype(np.float64)
+    known = known.where(known >= 0.0).dropna(axis="columns", how="all")
     numbers = pd.concat([_numbers(path, table, columns), known], axis=1)
     named = table["run_id"].notna()
     if not named.any():
         raise DataError(f"{path}: no row has a run_id")
     good = named & numbers[columns].notna().all(axis=1)
     for i in gpus:
-        good &= numbers[f"gpu{i}_power_w"].between(0, 5000) & numbers[f"gpu{i}_temp_c"].between(-20, 130)
+        good &= _power(path, numbers[f"gpu{i}_power_w"]) & _within(path, numbers[f"gpu{i}_temp_c"], -20, 130)
     if schema is Schema.NODE:
-        good &= numbers["dcmi_power_w"].between(1, 100_000)
+        good &= _within(path, numbers["dcmi_power_w"], 1, 100_000)
     if not good.any():
         raise DataError(f"{path}: no row holds powers in watts and temperatures in degrees Celsius")
+    if schema is Schema.NODE:
+        of_gpus = numbers[[f"gpu{i}_power_w" for i in gpus]].sum(axis=1)
+        if (numbers["dcmi_power_w"] - of_gpus)[good].median() < 0.0:
+            raise DataError(f"{path}: column dcmi_power_w says less than the GPUs of its machine draw; is it in watts?")
     words = {
         c: table[c].astype(str) if c in table.columns else "" for c in ("campaign", "fan_mode", "workload", "cap_w")
     }
     numbers = numbers.assign(run_id=table["run_id"].astype(str), **words)
     runs = []
-    for name, rows in numbers[good].groupby("run_id", sort=False):
-        ordered = rows.sort_values("t_s").drop_duplicates("t_s").reset_index(drop=True)
-        first = ordered.iloc[0]
-        parts = [str(first[c]) for c in ("campaign", "fan_mode", "workload", "cap_w")]
-        runs.append(
-            Run(
-                name=str(name), label="/".join([*parts, str(name)]), source=path.name, schema=schema,
-                mode=parts[1] or "any", rows=ordered,
-            )
-        )  # fmt: skip
+    for name, several in numbers[good].groupby("run_id", sort=False):
+        for again, rows in enumerate(_clocks(several)):
+            ordered = rows.sort_values("t_s").drop_duplicates("t_s").reset_index(drop=True)
+            first = ordered.iloc[0]
+            parts = [str(first[c]) for c in ("campaign", "fan_mode", "workload", "cap_w")]
+            runs.append(
+                Run(
+                    name=f"{name}#{again + 1}" if again else str(name), label="/".join([*parts, str(name)]),
+                    source=path.name, schema=schema, mode=parts[1] or "any", rows=ordered,
+                )
+            )  # fmt: skip
     return Loaded(schema=schema, runs=tuple(runs), left_out=int((~good).sum()))
+
+
+def _within(path: Path, values: pd.Series, low: float, high: float) -> pd.Series:
+    """Tell which values a machine can show; raises DataError where most likely the unit is another one."""
+    outside = values.notna() & ~values.between(low, high)
+    if outside.mean() > MOST_OUTSIDE:
+        raise DataError(
+            f"{path}: {100.0 * outside.mean():.0f} % of column {values.name} lie outside {low:g} to {high:g}, such as "
+            f"{values[outside].iloc[0]:g}; compare its unit with its name"
+        )
+    return values.between(low, high)
+
+
+def _power(path: Path, values: pd.Series) -> pd.Series:
+    """Tell which powers of a GPU can be; raises DataError where most likely the unit is another one."""
+    most_w = float(values.max())
+    if 0.0 < most_w < LEAST_W:
+        raise DataError(
+            f"{path}: column {values.name} is never above {most_w:.1f} W: it seems to be in kilowatts, but is read in "
+            "watts"
+        )
+    return _within(path, values, 0, 5000)
+
+
+def _clocks(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Part one run's rows where its clock begins anew: several runs of one name, written one after the other."""
+    step_s = rows["t_s"].diff()
+    if (step_s < 0.0).mean() > SHUFFLED:
+        return [rows]
+    return [part for _, part in rows.groupby((step_s < -MAX_GAP_S).cumsum())]
 
 
 def _hourly(path: Path, table: pd.DataFrame) -> Loaded:
@@ -158,9 +200,9 @@ def _hourly(path: Path, table: pd.DataFrame) -> Loaded:
     numbers = _numbers(path, table, _HOURLY[1:]).assign(ts=times)
     good = (
         times.notna()
-        & numbers["power_avg_w"].between(0, 5000)
-        & numbers["temp_avg_c"].between(-20, 130)
-        & numbers["util_avg_pct"].between(0, 100)
+        & _power(path, numbers["power_avg_w"])
+        & _within(path, numbers["temp_avg_c"], -20, 130)
+        & _within(path, numbers["util_avg_pct"], 0, 100)
     )
     if not good.any():
         raise DataError(f"{path}: no row holds watts, degrees Celsius and percent")

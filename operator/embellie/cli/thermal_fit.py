@@ -116,7 +116,8 @@ def _machine(fit: Sequence[Run], test: Sequence[Run], outcome: Outcome, floor_c:
     if not dies:
         raise DataError(
             f"no run lasts three steps of {STEP_S:g} s without a gap of more than {MAX_GAP_S:g} s, so no die "
-            "temperature can be learnt; samples that far apart say nothing of a die: scrape GPUs more often"
+            "temperature can be learnt; samples that far apart say nothing of a die: scrape GPUs more often (t_s is in "
+            "seconds)"
         )
     crossed = list(_left_out(fit))
     scores = [_die_errors(models, [run]) for run, models in crossed]
@@ -130,6 +131,9 @@ def _machine(fit: Sequence[Run], test: Sequence[Run], outcome: Outcome, floor_c:
     steady = _steady(dies)
     if steady:
         outcome.parameters["power_hardly_moved"] = steady
+    stuck = sorted({d.position for d in dies} - {d.position for d in dies if np.ptp(d.temperature_c) > 0.0})
+    if stuck:
+        outcome.parameters["temperature_never_moves"] = stuck
     sources = sorted({run.source for run in fit})
     if len(sources) > 1:
         outcome.parameters["fitted_as_one_machine"] = sources

@@ -61,9 +61,11 @@ def report(outcome: Outcome, plot: Path | None) -> str:
     steady = outcome.parameters.get("power_hardly_moved")
     if steady:
         parts.append(
-            f"the power of {', '.join(steady[:3])}{' and others' if len(steady) > 3 else ''} hardly moved, so what "
-            "a watt warms is not known: fit runs at several powers"
+            f"the power of {_some(steady)} hardly moved, so what a watt warms is not known: fit runs at several powers"
         )
+    stuck = outcome.parameters.get("temperature_never_moves")
+    if stuck:
+        parts.append(f"the temperature of {_some(stuck)} never moves: its sensor is stuck, and nothing is learnt of it")
     together = outcome.parameters.get("fitted_as_one_machine")
     if together:
         parts.append(f"{', '.join(together)} are taken to be of one machine: fit another machine on its own")
@@ -92,6 +94,10 @@ def report(outcome: Outcome, plot: Path | None) -> str:
             draw(outcome, plot)
         parts.append(f"drawn: {plot}")
     return "\n".join(parts)
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:3])}{' and others' if len(names) > 3 else ''}"
 
 
 def _panels(outcome: Outcome) -> list[tuple[str, str, FloatArray]]:

@@ -7,7 +7,7 @@ ours when the operator is gone.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from embellie.cluster.client import ApiError, KubeClient, object_path
 from embellie.domain import names
@@ -22,8 +22,10 @@ _WRITES = 100
 class NodeTaints:
     """Sets and removes the taint; `turn` never raises."""
 
-    def __init__(self, client: KubeClient) -> None:
+    def __init__(self, client: KubeClient, *, may_write: Callable[[], bool] = lambda: True) -> None:
+        """`may_write` is asked before each write: a leader that lost its lease must stop at once."""
         self._client = client
+        self._may_write = may_write
         self._trouble = ""
 
     def turn(self, wanted: Mapping[str, str], standing: Mapping[str, str]) -> None:
@@ -31,6 +33,8 @@ class NodeTaints:
         gone = [(node, "") for node in sorted(standing) if node not in wanted]
         due = [(node, zone) for node, zone in sorted(wanted.items()) if standing.get(node) != zone]
         for node, zone in [*gone, *due][:_WRITES]:
+            if not self._may_write():
+                return
             try:
                 if self._set(node, zone):
                     logger.info(

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 PLURAL = "powercaps"
 _RENEW_AT = timedelta(seconds=300)
 """A cap that is still wanted is written again when less than this is left."""
+_REREAD_AFTER = timedelta(seconds=60)
+"""While there are caps, or some to be written, they are read again this often: others may delete or write them too."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _WRITES = 50
 """Most writes of one turn; the rest follows in the next ones."""
@@ -39,10 +41,13 @@ class Cap:
 class PowerCaps:
     """Keeps the PowerCaps as the ladder wants them; neither `standing` nor `turn` raises."""
 
-    def __init__(self, client: KubeClient) -> None:
+    def __init__(self, client: KubeClient, *, may_write: Callable[[], bool] = lambda: True) -> None:
+        """`may_write` is asked before each write: a leader that lost its lease must stop at once."""
         self._client = client
+        self._may_write = may_write
         self._known: dict[str, Cap] | None = None
         """Ours as they were last read or written, by node; None before the first list."""
+        self._read_at = _LONG_AGO
         self._others: frozenset[str] = frozenset()
         self._refused: set[str] = set()
         """Nodes whose last write was refused: they come after all others, which must not wait for them."""
@@ -53,14 +58,17 @@ class PowerCaps:
     def standing(self, now: datetime) -> dict[str, int]:
         """Return what our caps leave each GPU now, by node [W]; none while they cannot be read."""
         if self._known is None and not self._trouble:
-            self._tried(self._list)
+            self._tried(partial(self._list, now))
         return {node: cap.cap_w for node, cap in (self._known or {}).items() if cap.expires > now}
 
     def turn(self, wanted: Mapping[str, Cap], now: datetime) -> None:
         """Write, renew and remove what differs from what is wanted, by node; `now` is in the operator's clock."""
         if self._denied and not wanted:
             return
-        if (self._known is not None or self._tried(self._list)) and self._tried(partial(self._write, wanted, now)):
+        if (self._known or wanted) and now - self._read_at >= _REREAD_AFTER:
+            self._known = None
+        read = self._known is not None or self._tried(partial(self._list, now))
+        if read and self._tried(partial(self._write, wanted, now)):
             self._trouble, self._denied = "", False
 
     def _tried(self, step: Callable[[], None]) -> bool:
@@ -76,7 +84,7 @@ class PowerCaps:
             return False
         return True
 
-    def _list(self) -> None:
+    def _list(self, now: datetime) -> None:
         known, others = {}, set()
         for raw in self._client.list_all(object_path(names.API_VERSION, PLURAL)):
             name, spec = raw["metadata"]["name"], raw.get("spec") or {}
@@ -90,7 +98,7 @@ class PowerCaps:
                 zone=str(spec.get("thermalZoneName", "")),
                 reason=str(spec.get("reason", "")),
             )
-        self._known, self._others = known, frozenset(others)
+        self._known, self._others, self._read_at = known, frozenset(others), now
 
     def _write(self, wanted: Mapping[str, Cap], now: datetime) -> None:
         known = self._known if self._known is not None else {}
@@ -104,6 +112,8 @@ class PowerCaps:
         self._refused.intersection_update(node for node, _ in todo)
         refused: ApiError | None = None
         for node, cap in todo[:_WRITES]:
+            if not self._may_write():
+                break
             path = object_path(names.API_VERSION, PLURAL, node)
             try:
                 if cap is None:

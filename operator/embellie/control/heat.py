@@ -64,6 +64,8 @@ class HeatDesk:
         """Why, in words, by uid."""
         self._noted: Mapping[str, Collection[str]] = {}
         """What a leader before this one paused, by zone, until the ladder knows it."""
+        self._tainted: frozenset[str] = frozenset()
+        """Zones whose nodes that leader tainted, until then."""
         self._zones: tuple[ThermalZone, ...] = ()
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -150,8 +152,8 @@ class HeatDesk:
             loads = self._loads
             if self._acts is not None:
                 loads, self.power.capped = self._acts.as_capped(loads, now), self._acts.capped(now)
-            self._controller.recall(self._noted)
-            self._noted = {}
+            self._controller.recall(self._noted, self._tainted)
+            self._noted, self._tainted = {}, frozenset()
             response = self._controller.respond(now, loads, orders)
             paused = {uid for s in settings for uid in self._controller.paused(s.name)}
             self.wanted = frozenset(paused.difference(response.resumes))
@@ -180,8 +182,9 @@ class HeatDesk:
     def remember(
         self, assembly: Assembly, loads: Sequence[HeatLoad] = (), workloads: Sequence[WorkloadRecord] = ()
     ) -> None:
-        """Keep what the turn knew about nodes and loads for the next; the first turn's pauses are another leader's."""
+        """Keep what the turn knew about nodes and loads for the next; what the first finds done is another leader's."""
         if self._last is None:
+            self._tainted = frozenset(assembly.layout.overheated.values())
             self._noted = noted_pauses(assembly, workloads)
             self.wanted = frozenset().union(*self._noted.values())
         self._last = assembly

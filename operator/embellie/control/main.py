@@ -122,7 +122,7 @@ class _Operator:
         )
         switch = Switch(client, options.namespace, f"{options.name}-switch")
         self._events = EventRecorder(client, instance=options.identity)
-        self._heat = _heat_desk(options, client, clock, switch)
+        self._heat = _heat_desk(options, client, clock, switch, elector)
         self._recorder = _recorder(options, clock, elector)
         self._loop = loop = Loop(
             options=options,
@@ -192,10 +192,10 @@ class _Operator:
         self._client.close()
 
 
-def _heat_desk(options: Options, client: KubeClient, clock: Clock, switch: Switch) -> HeatDesk:
+def _heat_desk(options: Options, client: KubeClient, clock: Clock, switch: Switch, elector: LeaseElector) -> HeatDesk:
     acts = HeatActs(
-        caps=PowerCaps(client),
-        taints=NodeTaints(client),
+        caps=PowerCaps(client, may_write=elector.is_leader),
+        taints=NodeTaints(client, may_write=elector.is_leader),
         switch=switch,
         max_taint_s=options.max_limit_hold_seconds,
     )

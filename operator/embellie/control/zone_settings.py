@@ -200,6 +200,18 @@ def fault_of(spec: ThermalZoneSpec) -> str:
             f"than spec.cooling.supplySetpointCelsius ({spec.cooling.supply_setpoint_celsius}), or nothing could ever "
             "start: raise the limit, reduce the margin or lower the setpoint"
         )
+    begins = hard - spec.ladder.enter_margin_kelvin if soft is None else soft
+    if begins - spec.ladder.leave_margin_kelvin <= spec.cooling.supply_setpoint_celsius:
+        mark = (
+            f"the hard limit ({hard:g}) less spec.ladder.enterMarginKelvin ({spec.ladder.enter_margin_kelvin}) and"
+            if soft is None
+            else f"spec.limits.inletSoftCelsius ({soft:g}) less"
+        )
+        return (
+            f"{mark} spec.ladder.leaveMarginKelvin ({spec.ladder.leave_margin_kelvin}) must be greater than "
+            f"spec.cooling.supplySetpointCelsius ({spec.cooling.supply_setpoint_celsius}), or a zone that was hot once "
+            "would stay closed for ever: raise the limit, reduce the margin or lower the setpoint"
+        )
     if spec.cooling.capacity_kilowatts is not None and spec.cooling.capacity_kilowatts <= 0:
         return "spec.cooling.capacityKilowatts must be greater than 0: write what the cooling carries, or leave it out"
     return _floor_over_ceiling(spec)

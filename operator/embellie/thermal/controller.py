@@ -19,6 +19,7 @@ from embellie.domain.snapshot import ThermalZoneState
 from embellie.thermal import ladder, zone_now
 from embellie.thermal.delivery import HeatTaken
 from embellie.thermal.duties import Duty, duty_of
+from embellie.thermal.jumps import Jumps
 from embellie.thermal.ladder import LadderMemory, Response
 from embellie.thermal.outlook import ReachedSupply, look_ahead
 from embellie.thermal.relief import HeatLoad
@@ -38,6 +39,7 @@ class HeatController:
         self._set_up(settings)
         self._ladder = LadderMemory()
         self._rising = Rising()
+        self._jumps = Jumps()
         self._readings: Mapping[str, ZoneReadings] = {}
         self._heat_kw: dict[str, float] = {}
         self._response = Response(zones={})
@@ -125,6 +127,8 @@ class HeatController:
         names, now_s = self.models.names, now.timestamp()
         self._readings, self._heat_kw = dict(readings), dict(heat_kw)
         self._rising.observe(now, self._settings, readings)
+        self._jumps.observe(now, self._settings, readings)
+        jumped = np.array([n in self._jumps.zones for n in names], dtype=bool)
         temperature = self._values(lambda zone: zone.limited_role)
         outdoor = self._values(lambda _: Role.OUTDOOR_DRY_BULB)
         forecast = np.array([ambient[n].at(now)[0] if ambient and n in ambient else math.nan for n in names])
@@ -133,7 +137,7 @@ class HeatController:
         self._outdoor_c = dict(zip(names, outdoor.tolist(), strict=True))
         heat = np.array([heat_kw.get(n, math.nan) for n in names])
         supply = self._values(lambda _: Role.SUPPLY)
-        self._supply.observe(now_s, supply, outdoor, heat)
+        self._supply.observe(now_s, np.where(jumped, math.nan, supply), outdoor, heat)
         self._taken.observe(now_s, self._values(lambda _: Role.HEAT_DELIVERED), heat, outdoor)
         reference = np.where(np.isfinite(supply), supply, self._supply.expected_c(outdoor, heat))
         # A supply that is named but not believed tells nothing about the zone either.
@@ -145,6 +149,7 @@ class HeatController:
             heat,
             np.isfinite(temperature) & believed,
             None if regime is None else np.array([regime.get(n, 0) for n in names]),
+            jumped,
         )
         self._cached = self.models.heat_models()
 
@@ -223,14 +228,17 @@ class HeatController:
         """Return the zones whose nodes shall take nothing new: none that no fresh reading shows to be hot still."""
         return frozenset(z.name for z in self._settings if z.name in self._response.taints and self._is_hot(z))
 
-    def recall(self, paused: Mapping[str, Collection[str]]) -> None:
-        """Take over what a leader before this one told to pause or paused, by zone, in the zones that are hot still.
+    def recall(self, paused: Mapping[str, Collection[str]], tainted: Collection[str]) -> None:
+        """Take over what a leader before this one told to pause or paused, by zone, and which zones it tainted.
 
-        They begin on the first rung: what was paused waits until they have cooled, as it would have under that leader.
+        Only in the zones that are hot still. They begin on the first rung, or on the last where they are tainted: what
+        was done stays until they have cooled, as it would have under that leader.
         """
         for zone in self._settings:
-            if zone.name in paused and zone.name in self._response.zones and self._is_hot(zone):
-                self._ladder = self._ladder.recalled(zone.name, paused[zone.name], Level.CLOSED)
+            name = zone.name
+            if name in {*paused, *tainted} and name in self._response.zones and self._is_hot(zone):
+                level = Level.TAINTED if name in tainted else Level.CLOSED
+                self._ladder = self._ladder.recalled(name, paused.get(name, ()), level)
 
     def resumed(self, key: str) -> None:
         """Forget a workload that we paused: it runs again, or is gone."""

@@ -106,11 +106,6 @@ class Rises:
         return self._guard.rise(cell, added_worst_kw, run_s)
 
 
-def check_rise(snapshot: Snapshot, cell: str, added_worst_kw: float, run_s: float) -> str | None:
-    """Return why a cell may not make more heat for so long, or None where it may; see `Rises`."""
-    return Rises(snapshot).refusal(cell, added_worst_kw, run_s)
-
-
 def _rise(zone: ThermalZoneState) -> float:
     """Return what a kilowatt of its own warms a zone's inlet by [K/kW]."""
     return zone.model.gain_k_per_kw if zone.model is not None and zone.model.trusted else zone.rise_k_per_kw

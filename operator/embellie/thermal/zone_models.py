@@ -10,8 +10,9 @@ For a fixed tau this is linear in (offset, D), so recursive least squares runs o
 one with the smallest recent error is used. Inputs are filtered and never the measured temperature, so quantisation
 and noise do not bias the gains (output error), steps may be of any length, and 0 <= a < 1 by construction.
 
-Nothing is learnt from a sample that is not fresh, that comes around a change of regime (fans, flow, throttling), or
-while the power does not move; another topology forgets the zone, drift makes it forget faster and say so.
+Nothing is learnt from a sample that is not fresh, that comes around a change of regime (fans, flow, throttling) or
+soon after its sensor jumped, or while the power does not move; another topology forgets the zone, drift makes it forget
+faster and say so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -142,6 +143,7 @@ class ZoneModels:
         heat_kw: FloatArray,
         fresh: np.ndarray,
         regime: np.ndarray | None = None,
+        jumped: np.ndarray | None = None,
     ) -> None:
         """Take what all zones show now.
 
@@ -152,6 +154,8 @@ class ZoneModels:
             heat_kw: Heat that each zone makes [kW].
             fresh: Where the temperature may be believed.
             regime: A number for each zone that changes when fans, flow or throttling do.
+            jumped: Where a sensor jumped a while ago and may jump back: how much warmer the zone is than its model says
+                counts there, and nothing else is learnt.
         """
         dt = 0.0 if self.known.at_s is None else now_s - self.known.at_s
         if dt < 0 or (self.known.at_s is not None and dt == 0):
@@ -166,11 +170,12 @@ class ZoneModels:
         y = temperature_c - self.known.reference
         error = y - np.einsum("bni,bni->bn", x, self.known.theta)
         learn = fresh & (self.known.warm_s >= 2.0 * self._prior_tau) & (now_s - self.known.settled_at_s >= _SETTLE_S)
-        self._judge(dt, error, fresh & learn)
+        sound = learn if jumped is None else learn & ~jumped
+        self._judge(dt, error, learn, sound)
         excited = np.sqrt(self.known.power_var) > np.maximum(
             self._floor_kw, 0.02 * _known_or_zero(self.known.power_mean)
         )
-        ready = learn[None] & excited[None] & (self.known.warm_s[None] >= np.minimum(2.0 * self._tau[:, None], 5400.0))
+        ready = sound[None] & excited[None] & (self.known.warm_s[None] >= np.minimum(2.0 * self._tau[:, None], 5400.0))
         sigma = np.sqrt(np.maximum(self.known.error, 0.05**2))
         huber = np.minimum(1.0, _HUBER_SIGMAS * sigma / np.maximum(np.abs(error), 1e-9))
         # Until something is learnt, nothing is an outlier.
@@ -299,19 +304,19 @@ class ZoneModels:
         x[..., 2:] = np.where(self._neighbour >= 0, near, 0.0)
         return x
 
-    def _judge(self, dt: float, error: FloatArray, fresh: np.ndarray) -> None:
-        """Score the prediction made before this sample was learnt; watch for drift."""
+    def _judge(self, dt: float, error: FloatArray, fresh: np.ndarray, sound: np.ndarray) -> None:
+        """Follow the bias; score the prediction made before this sample was learnt, and watch for drift."""
         rows = np.arange(len(self.names))
         mine = error[self.known.best, rows]
-        seen = fresh & np.isfinite(mine)
+        felt, seen = fresh & np.isfinite(mine), sound & np.isfinite(mine)
         self.scores.observe(mine - np.maximum(self.known.bias, 0.0), seen)
         square = np.where(np.isfinite(error), error**2, 0.0)
         share = 1.0 - np.exp(-dt / _ERROR_S)
         started = np.isfinite(self.known.error)
         moved = np.where(started, (1.0 - share) * self.known.error + share * square, square)
-        self.known.error = np.where(fresh[None], moved, self.known.error)
+        self.known.error = np.where(sound[None], moved, self.known.error)
         self.known.bias = np.where(
-            seen, self.known.bias + (1.0 - np.exp(-dt / _BIAS_S)) * (mine - self.known.bias), self.known.bias
+            felt, self.known.bias + (1.0 - np.exp(-dt / _BIAS_S)) * (mine - self.known.bias), self.known.bias
         )
         self.known.slow = np.where(
             seen, self.known.slow + (1.0 - np.exp(-dt / _DRIFT_S)) * (mine - self.known.slow), self.known.slow

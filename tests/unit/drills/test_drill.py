@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drills: what is counted, how orders take effect, and the command."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,17 @@ from click.testing import CliRunner
 
 from embellie.cli.thermal_drill import drill as drill_command
 from embellie.simulation.drill import count
+from embellie.simulation.drill.commission import node_base_kw, worst_pue
 from embellie.simulation.drill.jobs import DrillJob, throughput
+from embellie.simulation.drill.operator import OperatorPolicy
 from embellie.simulation.drill.resumes import resume
-from embellie.simulation.drill.rig import Drill, Log, prepare
+from embellie.simulation.drill.rig import Drill, Log, Rig, prepare
 from embellie.simulation.drill.run import run_drills
 from embellie.simulation.drill.scenarios import SCENARIOS, Kind, course
 from embellie.simulation.drill.site import DAY_S, PAUSE_S, Site
 from embellie.simulation.drill.vary import varied
 from embellie.simulation.plant import PlantSpec
+from embellie.simulation.plant.spec import HallSpec, LoopSpec
 
 
 def job(name: str = "j", **changes: Any) -> DrillJob:
@@ -170,6 +174,21 @@ def test_without_what_bounds_force_a_pause_in_a_full_room_does_not_end():
     full.no_forced = True
     resume(full, [], 60.0 + 2.0 * PAUSE_S, full)
     assert "j" in full.site.paused
+
+
+@pytest.mark.parametrize(("no_forced", "started", "forced"), [(False, 3, 2), (True, 1, 0)])
+def test_of_starts_that_are_due_in_one_turn_only_those_that_fit_beside_each_other_are_not_forced(
+    no_forced: bool, started: int, forced: int
+):
+    small = PlantSpec(hall=HallSpec(rows=1, racks_per_row=1, nodes_per_rack=4), loop=LoopSpec(nodes=0))
+    due = tuple(job(name, latest_start_s=0.0) for name in "abc")
+    drill = replace(prepare("heatwave", 0, small), jobs=due)
+    # Each of them alone would keep the contract, and no two.
+    base_kw = 4 * node_base_kw(small, liquid=False)
+    rig = Rig([replace(drill, contract_kw=(base_kw + 8.0) * worst_pue(small))])
+    rig.run(OperatorPolicy(rig, no_forced=no_forced), 240.0)
+    (site,) = rig.sites
+    assert (len(site.running), len(site.tally.forced)) == (started, forced)
 
 
 def test_an_eviction_without_a_checkpoint_loses_the_work_since_the_last_one():

@@ -68,6 +68,10 @@ def test_a_room_without_a_loop_has_rows_only():
         ({"sensors": {"delay_s": float("nan")}}, "sensors.delay_s"),
         ({"limits": {"inlet_soft_c": 33}}, "limits: limits.inlet_soft_c must be below limits.inlet_hard_c"),
         ({"hall": {"supply_setpoint_c": 31}}, "must be above hall.supply_setpoint_c"),
+        ({"limits": {"inlet_soft_c": 24}}, "limits.inlet_soft_c must be more than 2 K above hall.supply_setpoint_c"),
+        ({"hall": {"rack_airflow_kw_per_k": 0.3}}, "hall.rack_airflow_kw_per_k"),
+        ({"node": {"idle_kw": 60}}, "hall.rack_airflow_kw_per_k"),
+        ({"hall": {"structure_heat_capacity_kj_per_k": 100}}, "hall.structure_heat_capacity_kj_per_k"),
         ({"control": {"turn_s": "soon"}}, "control.turn_s"),
     ],
 )

@@ -33,7 +33,7 @@ from embellie.thermal.readings import Unit
 from embellie.thermal.relief import CapOrder, HeatLoad
 from embellie.thermal.sensing import SensorBank, ZoneReadings, zone_readings
 from embellie.thermal.settings import MOVED_ROLES, Role, SensorSettings, ZoneSettings
-from embellie.thermal.shield import Rises, check_rise
+from embellie.thermal.shield import Rises
 from embellie.thermal.weather import AmbientForecast
 
 _RETRY_S = 120.0
@@ -240,7 +240,7 @@ class Desk:
             self.foreseen.setdefault(collision.key.name, now_s)
 
     def _carry_out(self, checked: Plan, snapshot: Snapshot, now_s: float) -> None:
-        site = self.site
+        site, started = self.site, list[Decision]()
         for decision in checked.decisions:
             job = site.waiting.get(decision.key.name)
             if job is None:
@@ -254,11 +254,13 @@ class Desk:
                 continue
             forced = False
             if bound_reached(decision.latest_start, snapshot.now, snapshot.turn_s):
-                # Would the shield have let it through without its bound?
-                forced = check_rise(snapshot, decision.cell, self.jobs.worst_kw(job), job.stated_s) is not None
+                # Would the shield have let it through without its bound, beside what has just started?
+                rises = Rises(snapshot, started)
+                forced = rises.refusal(decision.cell, self.jobs.worst_kw(job), job.stated_s) is not None
             if forced and self.no_forced:
                 continue
             if site.start(job, zone, now_s, forced=forced):
+                started.append(decision)
                 self._again_s = now_s
 
     def _where(self, w: Workload, *, free: bool = True) -> list[str]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator in a drill: its own sensing, heat models, shield and ladder, turn by turn, on what the sensors say.
 
-All that decides is the code that runs in a cluster: `SensorBank`, `HeatController`, `shield`, `check_rise`.
+All that decides is the code that runs in a cluster: `SensorBank`, `HeatController`, `shield`, `Rises`.
 """
 
 import numpy as np

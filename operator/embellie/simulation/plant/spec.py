@@ -13,6 +13,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+MOST_RISE_K = 60.0
+"""No server lets its air warm further at full power."""
+LEAST_SLAB_S = 60.0
+"""A building that follows the air faster than this is none, and the integration would not follow it."""
+COOL_AGAIN_K = 2.0
+"""So far below its soft limit a row counts as cool again."""
 Positive = Annotated[float, Field(gt=0, lt=1e7, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, lt=1e7, allow_inf_nan=False)]
 Celsius = Annotated[float, Field(ge=-40, le=120, allow_inf_nan=False)]
@@ -214,6 +220,24 @@ class PlantSpec(_Part):
             raise ValueError(
                 "limits.inlet_hard_c less limits.inlet_margin_k must be above hall.supply_setpoint_c, "
                 "or nothing could ever run in the hall"
+            )
+        if self.limits.inlet_soft_c - COOL_AGAIN_K <= self.hall.supply_setpoint_c:
+            raise ValueError(
+                f"limits.inlet_soft_c must be more than {COOL_AGAIN_K:g} K above hall.supply_setpoint_c, or a row that "
+                "was over it once would never count as cool again"
+            )
+        node, hall = self.node, self.hall
+        full_kw = node.idle_kw + node.fan_full_kw
+        full_kw += node.gpus * (node.gpu_rated_w - node.gpu_idle_w) * (1.0 + node.host_share) / 1000.0
+        if hall.nodes_per_rack * full_kw > MOST_RISE_K * hall.rack_airflow_kw_per_k:
+            raise ValueError(
+                f"hall.rack_airflow_kw_per_k must be more: {hall.nodes_per_rack} nodes of {full_kw:.1f} kW would warm "
+                f"the air of their rack by more than {MOST_RISE_K:g} K"
+            )
+        if hall.structure_heat_capacity_kj_per_k < LEAST_SLAB_S * hall.structure_kw_per_k:
+            raise ValueError(
+                f"hall.structure_heat_capacity_kj_per_k must be at least {LEAST_SLAB_S:g} s times "
+                "hall.structure_kw_per_k"
             )
         if self.limits.coolant_supply_hard_c - self.limits.coolant_margin_k <= self.loop.supply_setpoint_c:
             raise ValueError(
