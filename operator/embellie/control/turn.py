@@ -44,6 +44,9 @@ class Verdicts:
     """Promised starts that the plan could only put where a limit will not carry them."""
 
 
+_COMPARES_HOURS = frozenset({Reason.FORECAST_UNAVAILABLE, Reason.BEST_NOW, Reason.MINIMUM_SAVING, Reason.TENANT_SHARE})
+
+
 def decide(
     assembly: Assembly,
     workloads: Sequence[WorkloadRecord],
@@ -67,8 +70,8 @@ def decide(
         put_back: uids whose last release was refused. They come after all others, so that a few that cannot be
             released never block the rest.
         standing: The plan of a moment ago, of which only a part could be written: not made anew, but shielded anew.
-        forecasts_to_come: This process is so young that its forecaster may not have spoken yet. Then what an earlier
-            leader planned stands: no forecast yet is no reason to start all that is held.
+        forecasts_to_come: This process is so young that its forecaster may not have spoken of all zones yet. Then what
+            an earlier leader planned stands: to know no later hour that is better is no reason to start what is held.
         before: The prices of the last plan, from which this one's search starts.
     """
     snapshot = assembly.snapshot
@@ -76,10 +79,10 @@ def decide(
     newcomers = planned is not None and len(planned.decisions) < len(snapshot.workloads)
     if planned is None:
         planned = plan(snapshot, before)
-    enforced = shield(planned, snapshot)
     if forecasts_to_come:
-        kept = tuple(d for d in enforced.decisions if not _is_only_early(d, known.get(d.key.uid)))
-        enforced = replace(enforced, decisions=kept)
+        kept = tuple(d for d in planned.decisions if not _is_only_early(d, known.get(d.key.uid)))
+        planned = replace(planned, decisions=kept)
+    enforced = shield(planned, snapshot)
     shadow = plan(assembly.shadow) if assembly.shadow.workloads else None
     bounds = {w.key: w for w in snapshot.workloads}
 
@@ -135,10 +138,10 @@ def _what_is_left(standing: Plan, snapshot: Snapshot) -> Plan | None:
 
 
 def _is_only_early(decision: Decision, before: KnownPlan | None) -> bool:
-    """Tell whether a start only means that no forecast was read yet, of something that was planned before."""
+    """Tell whether a start only means that not all forecasts were read yet, of something that was planned before."""
     return (
         decision.action is Action.RELEASE
-        and decision.reason is Reason.FORECAST_UNAVAILABLE
+        and decision.reason in _COMPARES_HOURS
         and before is not None
         and before.state in BOUND_STATES
     )
