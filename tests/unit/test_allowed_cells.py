@@ -165,7 +165,7 @@ def test_work_goes_only_where_a_node_offers_all_the_devices_that_it_asks_for():
     assert allowed == {"a": {"west"}, "b": {"west", "east"}, "c": set()}
     nowhere = next(w for w in found.workloads if w.key.name == "c")
     assert nowhere.start_now is Reason.NO_ZONE
-    assert nowhere.start_now_message.endswith("It asks for example.com/fpga, rdma/hca.")
+    assert nowhere.start_now_message.endswith("It asks for 1 GPU, example.com/fpga, rdma/hca.")
 
 
 def test_a_node_offers_what_it_has_some_of():

@@ -240,12 +240,29 @@ QUOTA = {"message": 'pods "x" is forbidden: exceeded quota: gpus, requested: 8',
             [],
             ["has finished"],
         ),
+        (None, job(), [], [], ["created suspended", "its own suspension"]),
     ],
 )
 def test_every_case_says_what_a_person_needs(plan: Any, workload: Any, pods: Any, events: Any, says: Any) -> None:
     text = "\n".join(say(plan, workload, pods, events))
     for part in says:
         assert part in text
+
+
+def test_pods_that_cannot_be_created_are_told_until_there_is_one() -> None:
+    text = 'pods "train-" is forbidden: no PriorityClass with name high was found'
+    refused = {"reason": "FailedCreate", "message": text, "lastTimestamp": at(-1)}
+    other = {"reason": "FailedMount", "message": "no such volume", "lastTimestamp": at(0)}
+    last = say(None, job(suspend=False), [], [other, refused])[-1]
+    assert f"It waits for: its pods, which are refused: {text}." in last
+    assert not any("PriorityClass" in line for line in say(None, job(), [], [refused]))
+    running = {"kind": "Pod", "metadata": {"name": "p"}, "status": {"phase": "Running"}}
+    assert not any("PriorityClass" in line for line in say(None, job(suspend=False), [running], [refused]))
+
+
+def test_what_has_finished_waits_for_nothing() -> None:
+    done = job(suspend=False, status={"conditions": [{"type": "Complete", "status": "True"}]})
+    assert not any("waits for" in line for line in say(plan(), done, [], [QUOTA]))
 
 
 def test_what_kueue_has_let_start_waits_for_no_queue() -> None:

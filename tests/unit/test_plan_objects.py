@@ -84,6 +84,8 @@ def test_ready_tells_of_annotations_that_cannot_be_read_and_its_time_moves_with_
     assert (condition["status"], condition["reason"]) == ("False", "InvalidAnnotation")
     assert "7 bananas" in condition["message"]
     assert condition["lastTransitionTime"] == "2026-05-01T13:00:00Z"
+    (condition,) = status_of(replace(broken, problems=("one is odd", "two is odd")))["conditions"]
+    assert condition["message"] == "one is odd; two is odd"
 
 
 def test_a_long_message_is_cut() -> None:

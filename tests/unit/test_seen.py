@@ -12,7 +12,7 @@ from plan_records import NOW, plan_record
 from embellie.control.seen import Seen, expected_power_kw, next_due
 from embellie.control.sensors import Readings
 from embellie.domain.reasons import Rung, State
-from embellie_testbed.views import assembled, forecast, job, nodes, running_pod, thermal_zone, view
+from embellie_testbed.views import assembled, forecast, grid_zone, job, nodes, running_pod, thermal_zone, view
 
 HOUR = timedelta(hours=1)
 
@@ -43,6 +43,12 @@ def seen(**changes: Any) -> Seen:
         "to_pause": frozenset(), "now": NOW,
     }  # fmt: skip
     return Seen(**{**found, **changes})
+
+
+def test_forecasts_are_to_come_until_each_zone_that_names_a_grid_has_one():
+    west, east, dark = grid_zone("west"), grid_zone("east"), grid_zone("dark", gridRegion=None)
+    assert seen(grid_zones=(west, east, dark)).forecasts_to_come
+    assert not seen(grid_zones=(west, dark)).forecasts_to_come
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,23 @@ def test_a_senseless_duration_is_reported_and_the_policys_assumption_counts(dura
     assert "9h30m" in read.problems[0]
 
 
+@pytest.mark.parametrize("watts", ["0.7kW", "", "nan", "9", "1e9"])
+def test_senseless_watts_are_reported_and_hold_nothing_up(watts: str):
+    read = terms(watts_per_gpu=watts)
+    assert read.start_now is None
+    (problem,) = read.problems
+    assert names.WATTS_PER_GPU in problem
+    assert "such as 650" in problem
+
+
+def test_a_checkpoint_that_cannot_be_used_is_reported():
+    read = terms(watts_per_gpu="650", checkpoint="takes=90m")
+    assert read.start_now is None
+    (problem,) = read.problems
+    assert names.CHECKPOINT in problem
+    assert "1h" in problem
+
+
 def test_a_max_delay_that_cannot_be_read_starts_the_work_at_once_and_says_how_to_mend_it():
     read = terms(max_delay="soon", deadline="tomorrow")
     assert read.start_now is Reason.INVALID_ANNOTATION

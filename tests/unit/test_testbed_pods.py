@@ -4,7 +4,10 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from embellie_testbed.pods import declared_ports, launch_of, probe_target, token_volumes
+from embellie_testbed.processes import Processes, ProgramError
 
 CONTAINER: dict[str, Any] = {
     "name": "operator",
@@ -71,3 +74,20 @@ def test_the_readiness_probe_asks_the_port_that_stands_for_the_declared_one() ->
     assert declared_ports(POD) == [8080]
     assert probe_target(CONTAINER, {8080: 20001}) == (20001, "/readyz")
     assert probe_target(FORECASTER, {}) is None
+
+
+def test_a_variable_from_elsewhere_than_a_field_is_empty() -> None:
+    source = {"configMapKeyRef": {"name": "settings", "key": "rate"}}
+    container = {"name": "train", "command": ["train"], "env": [{"name": "RATE", "valueFrom": source}]}
+    assert launch_of(POD, container, volumes={}, ports={}).environment == {"RATE": ""}
+
+
+def test_a_container_without_a_command_fails_alone() -> None:
+    processes = Processes()
+    try:
+        processes.start("other", ["sleep", "60"])
+        with pytest.raises(ProgramError, match="start image"):
+            processes.start("image", [])
+        assert processes.exit_code("other") is None
+    finally:
+        processes.close()

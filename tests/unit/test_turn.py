@@ -51,6 +51,16 @@ def test_a_new_leader_lets_earlier_plans_stand_until_its_forecaster_has_spoken()
     assert sorted(named(decide(made, (held, new), plans, (), 100))) == ["held", "new"]
 
 
+def test_a_new_leader_that_has_the_forecast_of_one_zone_starts_nothing_that_waits_for_another():
+    held = job("held")
+    plans = {held.key.uid: known()}
+    made = assembled(held, forecasts={"east": CLEAN_NOW["east"]})
+    assert "held" in named(decide(made, (held,), plans, (), 100))
+    early = decide(made, (held,), plans, (), 100, forecasts_to_come=True)
+    assert (named(early), reasons(early)) == ([], {})
+    assert named(decide(made, (held,), plans, (), 100, (), early.standing)) == []
+
+
 def test_a_new_leader_keeps_a_promised_bound_without_a_forecast():
     due = job("due", max_delay="1h", created=NOW - HOUR)
     made = assembled(due, forecasts={})

@@ -119,7 +119,7 @@ def main() -> None:
         for line in _commands(owner):
             try:
                 answer = keeper.obey(json.loads(line))
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, LookupError) as error:
                 answer = {"error": f"{type(error).__name__}: {error}"}
             print(json.dumps(answer), flush=True)
     except BrokenPipeError:

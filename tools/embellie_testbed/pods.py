@@ -76,11 +76,10 @@ def probe_target(container: Mapping[str, Any], ports: Mapping[int, int]) -> tupl
 
 
 def _value(pod: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
-    source = entry.get("valueFrom")
-    if source is None:
+    if "valueFrom" not in entry:
         return str(entry.get("value", ""))
     found: Any = pod
-    for key in source["fieldRef"]["fieldPath"].split("."):
+    for key in entry["valueFrom"].get("fieldRef", {}).get("fieldPath", "").split("."):
         found = found.get(key, {})
     return found if isinstance(found, str) else ""
 

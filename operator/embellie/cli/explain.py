@@ -106,7 +106,7 @@ def explain(
         go = f"{how}: kubectl embellie go {case.what} -n {case.meta.get('namespace')}"
         return [*lines, f"Also waits for: {_listed(waits)} {go}" if waits else go]
     lines = [*_not_held(case), *_announced(case)]
-    if not waits:
+    if not waits or _finished(case):
         return lines
     return [*lines, f"It waits for: {_listed(waits, 500)}{_whose(case, waits)}"]
 
@@ -305,5 +305,6 @@ def _never_held(case: Case) -> list[str]:
         ]
     return [
         f"{case.who} has opted in ({flex}) and was not held: nothing is recorded about it.",
-        "No EnergyPolicy matches it, its label came later, holding was off or no turn came: kubectl get energypolicies",
+        "It was created suspended, its label came later, holding was off, or no turn came.",
+        "Or no EnergyPolicy matches it: kubectl get energypolicies",
     ]

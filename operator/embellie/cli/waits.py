@@ -23,7 +23,7 @@ def other_waits(
     waits += _gates([*pods, workload if is_pod else (spec.get("template") or {})])
     if not is_pod and spec.get("suspend") and not held and names.KUEUE_QUEUE_LABEL not in _labels(workload):
         waits.append("its own suspension (spec.suspend is true, set by its user or another controller)")
-    waits += _quota(events)
+    waits += _refused(events, wanted=not (pods or held or spec.get("suspend")))
     if not held:
         waits += _unschedulable(pods)
     known = " ".join(waits)
@@ -54,14 +54,19 @@ def _gates(pods: Iterable[Raw]) -> list[str]:
     return [f"scheduling gate {gate}" for gate in found]
 
 
-def _quota(events: Iterable[Raw]) -> list[str]:
-    """Return the newest word about quota."""
+def _refused(events: Iterable[Raw], *, wanted: bool) -> list[str]:
+    """Return the newest word about pods that could not be created: quota, and whatever else while one is `wanted`."""
     refusals = [
         (str(e.get("lastTimestamp") or e.get("eventTime") or e.get("deprecatedLastTimestamp") or ""), text)
         for e in events
         if "exceeded quota" in (text := str(e.get("message") or e.get("note") or ""))
+        or (wanted and e.get("reason") == "FailedCreate")
     ]
-    return [f"quota: {one_line(max(refusals)[1], LONGEST_MESSAGE)}"] if refusals else []
+    if not refusals:
+        return []
+    text = max(refusals)[1]
+    what = "quota" if "exceeded quota" in text else "its pods, which are refused"
+    return [f"{what}: {one_line(text, LONGEST_MESSAGE)}"]
 
 
 def _unschedulable(pods: Iterable[Raw]) -> list[str]:

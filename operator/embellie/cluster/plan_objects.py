@@ -159,7 +159,7 @@ def _ready(
         "status": status,
         "lastTransitionTime": (before.get("lastTransitionTime") if before.get("status") == status else None) or written,
         "reason": "InvalidAnnotation" if record.problems else "Planned",
-        "message": (" ".join(record.problems) or "The plan is current.")[:MAX_MESSAGE],
+        "message": ("; ".join(record.problems) or "The plan is current.")[:MAX_MESSAGE],
     }
     return condition if generation is None else {**condition, "observedGeneration": generation}
 

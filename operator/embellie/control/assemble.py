@@ -256,8 +256,9 @@ def _start_now(
             "Create it again once a zone lies there."
         )
         return Reason.RESIDENCY_UNSATISFIED, message
-    asks = f" It asks for {', '.join(sorted(devices))[:200]}." if (devices := record.constraints.devices) else ""
-    return Reason.NO_ZONE, f"It starts at once: no zone has enough nodes that it may use.{asks}"
+    gpus = [f"{record.gpus} GPU{'' if record.gpus == 1 else 's'}"] if record.gpus else []
+    asks = ", ".join([*gpus, *sorted(record.constraints.devices)])[:200] or "no GPUs"
+    return Reason.NO_ZONE, f"It starts at once: no zone has enough nodes that it may use. It asks for {asks}."
 
 
 def _running_duration(record: WorkloadRecord | None, history: History, table: PolicyTable) -> Duration:

@@ -226,7 +226,7 @@ class Loop:
                 self._batch_size(),
                 self._actuation.put_back(),
                 standing,
-                forecasts_to_come=started - self._started_at < pace.FIRST_FORECAST_S,
+                forecasts_to_come=seen.forecasts_to_come and started - self._started_at < pace.FIRST_FORECAST_S,
                 before=self._prices,
             )
         decided_at = time.monotonic()

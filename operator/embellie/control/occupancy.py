@@ -11,6 +11,7 @@ from embellie.cluster.records import PodRecord, WorkloadRecord
 from embellie.control.durations import Duration, expected_ends
 from embellie.control.inputs import Inputs
 from embellie.control.layout import CellNodes, Layout
+from embellie.control.terms import read_watts
 from embellie.domain import names
 from embellie.domain.snapshot import Cell, RunningGang
 from embellie.domain.times import parse_time
@@ -48,10 +49,9 @@ def worst_kw(gpus: int, spec: GridZoneSpec, learnt_w: float | None = None) -> fl
 def watts_or(text: str, default: float) -> float:
     """Read an `embellie.io/watts-per-gpu` annotation [W]; the default for anything absurd."""
     try:
-        watts = float(text)
+        return read_watts(text)
     except ValueError:
         return default
-    return watts if 10.0 <= watts <= 5000.0 else default
 
 
 def occupancy(

@@ -32,6 +32,11 @@ class Seen:
     now: datetime
 
     @property
+    def forecasts_to_come(self) -> bool:
+        """Whether a zone that can be forecast has no usable forecast yet."""
+        return any(is_forecast(zone) and zone.metadata.name not in self.forecasts for zone in self.grid_zones)
+
+    @property
     def key(self) -> tuple[object, ...]:
         """What decisions rest on, but for the temperatures' decimals and the time of day."""
         issues = tuple((name, f.issued_at, f.rung) for name, f in sorted(self.forecasts.items()))

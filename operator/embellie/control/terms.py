@@ -2,14 +2,17 @@
 """What a workload asked for, read from its annotations and bounded by its policy.
 
 A term that bounds the wait and cannot be read (deadline, max-delay) ends the wait: nobody may miss a deadline because
-of a typing error. A term that only refines it (duration, watts) falls back to the policy's assumption and is reported.
+of a typing error. What only refines it falls back (duration and watts to what is assumed, a checkpoint to none) and is
+reported.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from embellie.api.energypolicy import EnergyPolicySpec
+from embellie.control.checkpoints import read_checkpoint
 from embellie.control.durations import Duration, Past, assumed, stated_duration
 from embellie.domain import names
 from embellie.domain.durations import MAX_DURATION, parse_duration
@@ -52,6 +55,12 @@ def read_terms(
             start_now, message = Reason.INVALID_ANNOTATION, f"It starts at once: annotation {names.MAX_DELAY}: {error}."
 
     duration = _duration(annotations, past, policy, problems)
+    for name, read in ((names.WATTS_PER_GPU, read_watts), (names.CHECKPOINT, read_checkpoint)):
+        try:
+            if name in annotations:
+                read(annotations[name])
+        except ValueError as error:
+            problems.append(f"annotation {name}: {error}")
     deadline: datetime | None = None
     stated = annotations.get(names.DEADLINE)
     if stated is not None:
@@ -92,6 +101,17 @@ def _duration(annotations: Mapping[str, str], past: Past, policy: EnergyPolicySp
     except ValueError as error:
         problems.append(f"annotation {names.DURATION}: {error}")
     return past.expects(stated) or assumed(policy.assumed_duration_seconds)
+
+
+def read_watts(text: str) -> float:
+    """Read `embellie.io/watts-per-gpu` [W]; raise ValueError that says how to mend it."""
+    try:
+        watts = float(text)
+    except ValueError:
+        watts = math.nan
+    if not 10.0 <= watts <= 5000.0:
+        raise ValueError(f"{text[:40]!r} is not a number of watts between 10 and 5000, such as 650")
+    return watts
 
 
 def residency_allows(residency: str, jurisdiction: str) -> bool:

@@ -10,7 +10,7 @@ from embellie.api.energypolicy import PolicyMode
 from embellie.api.meta import DNS_LABEL
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.plans import KnownPlan
-from embellie.cluster.records import WorkloadRecord, parse_time
+from embellie.cluster.records import WorkloadRecord
 from embellie.control.assemble import Assembly
 from embellie.control.outcome import records_of
 from embellie.domain import names
@@ -18,6 +18,7 @@ from embellie.domain.limits import bound_reached
 from embellie.domain.plan import Action, Decision, Plan, PriceBook
 from embellie.domain.reasons import BOUND_STATES, Reason, State
 from embellie.domain.snapshot import Snapshot, WorkloadKey
+from embellie.domain.times import parse_time
 from embellie.planning.planner import plan
 from embellie.thermal.promises import Collision, foresee
 from embellie.thermal.shield import shield
@@ -45,6 +46,9 @@ class Verdicts:
     """Promised starts that the plan could only put where a limit will not carry them."""
 
 
+_COMPARES_HOURS = frozenset({Reason.FORECAST_UNAVAILABLE, Reason.BEST_NOW, Reason.MINIMUM_SAVING, Reason.TENANT_SHARE})
+
+
 def decide(
     assembly: Assembly,
     workloads: Sequence[WorkloadRecord],
@@ -68,8 +72,8 @@ def decide(
         put_back: uids whose last release was refused. They come after all others, so that a few that cannot be
             released never block the rest.
         standing: The plan of a moment ago, of which only a part could be written: not made anew, but shielded anew.
-        forecasts_to_come: This process is so young that its forecaster may not have spoken yet. Then what an earlier
-            leader planned stands: no forecast yet is no reason to start all that is held.
+        forecasts_to_come: This process is so young that its forecaster may not have spoken of all zones yet. Then what
+            an earlier leader planned stands: to know no later hour that is better is no reason to start what is held.
         before: The prices of the last plan, from which this one's search starts.
     """
     snapshot = assembly.snapshot
@@ -77,10 +81,10 @@ def decide(
     newcomers = planned is not None and len(planned.decisions) < len(snapshot.workloads)
     if planned is None:
         planned = plan(snapshot, before)
-    enforced = shield(planned, snapshot)
     if forecasts_to_come:
-        kept = tuple(d for d in enforced.decisions if not _is_only_early(d, known.get(d.key.uid)))
-        enforced = replace(enforced, decisions=kept)
+        kept = tuple(d for d in planned.decisions if not _is_only_early(d, known.get(d.key.uid)))
+        planned = replace(planned, decisions=kept)
+    enforced = shield(planned, snapshot)
     waiting = tuple(_await_place(d, known.get(d.key.uid), snapshot) for d in enforced.decisions)
     enforced = replace(enforced, decisions=waiting)
     shadow = plan(assembly.shadow) if assembly.shadow.workloads else None
@@ -143,10 +147,10 @@ def _what_is_left(standing: Plan, snapshot: Snapshot) -> Plan | None:
 
 
 def _is_only_early(decision: Decision, before: KnownPlan | None) -> bool:
-    """Tell whether a start only means that no forecast was read yet, of something that was planned before."""
+    """Tell whether a start only means that not all forecasts were read yet, of something that was planned before."""
     return (
         decision.action is Action.RELEASE
-        and decision.reason is Reason.FORECAST_UNAVAILABLE
+        and decision.reason in _COMPARES_HOURS
         and before is not None
         and before.state in BOUND_STATES
     )

@@ -162,6 +162,11 @@ def test_an_uninstall_that_would_give_up_before_all_is_released_is_refused(contr
         rendered(control_plane, "--set", "uninstall.releaseSeconds=600")
 
 
+def test_bundles_from_two_places_are_refused(control_plane: ControlPlane) -> None:
+    with pytest.raises(CommandError, match="name only one of existingClaim, configMap and hostPath"):
+        rendered(control_plane, "--set", "forecaster.bundles.configMap=a,forecaster.bundles.hostPath=/b")
+
+
 def test_every_value_has_a_schema_and_no_object_lets_others_in() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())

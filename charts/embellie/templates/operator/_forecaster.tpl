@@ -29,6 +29,9 @@
 {{/* The volume that holds bundles; empty where none is named. */}}
 {{- define "embellie.bundleVolume" -}}
 {{- $bundles := .Values.forecaster.bundles -}}
+{{- if gt (len (compact (list $bundles.existingClaim $bundles.configMap $bundles.hostPath))) 1 -}}
+{{- fail "forecaster.bundles: name only one of existingClaim, configMap and hostPath, and empty the others" -}}
+{{- end -}}
 {{- if $bundles.existingClaim -}}
 persistentVolumeClaim:
   claimName: {{ $bundles.existingClaim }}
