@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from embellie_forecast.believable import without_closed
 from embellie_forecast.factors import DIRECT_EIA, LIFECYCLE_AR5, FloatArray, carbon_intensity_g_per_kwh
 from embellie_forecast.sources.frame import BOUNDS, is_forecast
 
@@ -82,6 +83,10 @@ def believe(frame: pd.DataFrame, *, now: datetime, cross: pd.DataFrame | None = 
         return Believed(frame=frame, notes=(), cross_checked=False)
     frame = frame.reindex(pd.date_range(frame.index[0], frame.index[-1], freq="h"))
     judged = np.asarray(frame.index >= pd.Timestamp(now - JUDGED))
+    told = frame[[name for name in columns if name.startswith("gen_")]]
+    mix, closed = without_closed(told)
+    frame = frame.assign(**mix)
+    closed = [name for name in closed if (told[name].isna() & mix[name].notna())[judged].any()]
     values = frame[columns].to_numpy(dtype=np.float64)
     checks = {
         "the feed is frozen": _frozen(values),
@@ -90,7 +95,7 @@ def believe(frame: pd.DataFrame, *, now: datetime, cross: pd.DataFrame | None = 
     }
     disagree, covered = _disagrees(frame, cross, now)
     checks["the second source contradicts it"] = disagree
-    notes = []
+    notes = [f"{name} is silent for days while others are told, and counts as 0" for name in closed]
     bad = np.zeros(len(frame), dtype=bool)
     for why, mask in checks.items():
         found = mask & judged

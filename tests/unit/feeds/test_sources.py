@@ -316,6 +316,52 @@ def test_quarter_hours_summed_instead_of_averaged_move_no_intensity(name: str, f
         assert np.allclose(known, want.reindex(known.index), rtol=0.01)
 
 
+def without(column: str, since: datetime) -> Callable[[list[Any]], list[Any]]:
+    return lambda r: [(m, {k: x for k, x in v.items() if k != column or m < since}) for m, v in r]
+
+
+@pytest.mark.parametrize("name", ["eco2mix", "eia", "csv"])
+def test_a_source_that_is_told_no_more_is_a_hole_for_three_days_and_then_closed(
+    name: str, feed_of: FeedOf, behaviour: Any, truth: Any
+) -> None:
+    feed = feed_of(name)
+    for days in (3, 4):
+        since = END - timedelta(days=days)
+        feed.server.behaviour = behaviour(mangle=without("gen_coal_mw", since))
+        believed = believe(long_read(feed, days=6), now=NOW)
+        told = intensity(believed.frame.drop(columns="ci_direct_g_per_kwh", errors="ignore"), direct=True)
+        assert told is not None
+        after = told.loc[since : END - HOUR]
+        if days == 3:
+            assert after.isna().all()
+            continue
+        gas, *others = (
+            truth(since, END, f"gen_{left}_mw", feed.kind.step)
+            for left in ("natgas", "nuclear", "hydro", "wind", "solar")
+        )
+        assert np.allclose(after, gas * 370.0 / (gas + sum(others)), rtol=0.01)
+        assert any("gen_coal_mw" in note for note in believed.notes)
+
+
+def test_of_two_types_that_are_added_up_one_may_be_closed_and_the_other_still_counts(
+    feed_of: FeedOf, truth_at: Any
+) -> None:
+    feed, column = feed_of("entsoe"), "gen_lignite_mw"
+    kept = ("gen_coal_mw", "gen_natgas_mw")
+    feed.server.truth = lambda m: {column: 400.0 + m.hour} | {name: truth_at(m)[name] for name in kept}
+    for days in (3, 4):
+        since = END - timedelta(days=days)
+        feed.server.behaviour.mangle = without(column, since)
+        readings = feed.source.read(since - timedelta(days=2), END, now=NOW)
+        coal = readings.hourly().frame["gen_coal_mw"]
+        assert coal[since - HOUR] == pytest.approx(truth_at(since - HOUR)["gen_coal_mw"] + 400, abs=40)
+        if days == 3:
+            assert coal.loc[since:].isna().all(), "a missing series must not look like a clean hour"
+        else:
+            assert coal[END - HOUR] == pytest.approx(truth_at(END - HOUR)["gen_coal_mw"], abs=20)
+            assert any("Brown coal" in note for note in readings.notes)
+
+
 @every_web_adapter
 def test_a_clock_that_is_wrong_by_a_day_is_told(name: str, feed_of: FeedOf) -> None:
     feed = feed_of(name)
