@@ -16,6 +16,8 @@ from embellie_forecast.sources.base import Fault, SourceError
 from embellie_forecast.sources.electricitymaps import ElectricityMaps
 from embellie_forecast.sources.files import FileSource
 from embellie_forecast.sources.guard import believe, believe_weather, intensity
+from embellie_forecast.sources.openmeteo import OpenMeteo, OpenMeteoPreviousRuns
+from embellie_forecast.sources.prometheus import PrometheusMeter
 from embellie_forecast.sources.transport import Http
 
 NOW = datetime(2026, 6, 20, 12, 10, tzinfo=UTC)
@@ -77,6 +79,37 @@ def test_a_refusal_is_one_clear_error_without_the_credential(
     assert SECRET not in str(refused.value)
     assert SECRET not in repr(refused.value.__cause__)
     assert feed.waits == []
+
+
+@pytest.mark.parametrize("source", [OpenMeteo, OpenMeteoPreviousRuns])
+def test_a_commercial_key_goes_to_the_customers_host_and_no_key_to_the_free_one(
+    source: type[OpenMeteo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def get(_self: Http, url: str, **_more: object) -> bytes:
+        asked.append(url.split("/")[2])
+        return b"{}"
+
+    monkeypatch.setattr(Http, "get", get)
+    for key in ("", SECRET):
+        monkeypatch.setenv("OPENMETEO_API_KEY", key)
+        with pytest.raises(SourceError):
+            source(Http(), [(48.9, 2.4)]).read(BEGIN, END, now=NOW)
+    free, paid = asked
+    assert not free.startswith("customer-")
+    assert paid == f"customer-{free}"
+
+
+def test_a_password_in_a_mirrors_address_is_told_to_nobody(feed_of: FeedOf, behaviour: Any) -> None:
+    feed = feed_of("prometheus")
+    source = PrometheusMeter(feed.http, "up", url=feed.server.url.replace("http://", f"http://embellie:{SECRET}@"))
+    for reply in ((401, {}, b""), (429, {"Retry-After": "600"}, b""), None):
+        feed.server.behaviour = behaviour(reply=lambda *_, reply=reply: reply)
+        with pytest.raises(SourceError) as refused:
+            source.read(BEGIN, END, now=NOW)
+        assert "127.0.0.1" in str(refused.value)
+        assert SECRET not in str(refused.value)
 
 
 @every_web_adapter
