@@ -166,6 +166,10 @@ def _absurd(frame: pd.DataFrame, now: datetime) -> Mask:
     old = np.asarray(
         (frame.index < pd.Timestamp(now - JUDGED)) & (frame.index >= pd.Timestamp(now - JUDGED - REFERENCE))
     )
+    if "known_at" in frame.columns:
+        # A feed that comes back wrong tells its last days anew: those must not be the measure of the others.
+        settled = old & np.asarray(frame["known_at"] < pd.Timestamp(now - JUDGED))
+        old = settled if int(settled.sum()) >= MIN_REFERENCE_HOURS else old
     for one in series:
         values = one.to_numpy(dtype=np.float64)
         past = values[old & np.isfinite(values) & (values > 0.0)]

@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embellie_forecast.sources.base import Fault, SourceError
+from embellie_forecast.sources.archive import Archive
+from embellie_forecast.sources.base import Fault, Licence, SourceError
 from embellie_forecast.sources.electricitymaps import ElectricityMaps
 from embellie_forecast.sources.files import FileSource
+from embellie_forecast.sources.frame import Rows
 from embellie_forecast.sources.guard import believe, believe_weather, intensity
 from embellie_forecast.sources.openmeteo import OpenMeteo, OpenMeteoPreviousRuns
 from embellie_forecast.sources.prometheus import PrometheusMeter
@@ -347,6 +349,23 @@ def test_quarter_hours_summed_instead_of_averaged_move_no_intensity(name: str, f
         known = series.dropna()
         assert len(known) >= 15 * 24
         assert np.allclose(known, want.reindex(known.index), rtol=0.01)
+
+
+@pytest.mark.parametrize("out_h", [0, 12, 90])
+@pytest.mark.parametrize("factor", [0.001, 3.0])
+def test_a_feed_that_comes_back_in_another_unit_is_no_measure_of_itself(out_h: int, factor: float) -> None:
+    column, archive = "ci_direct_g_per_kwh", Archive(None, "x")
+    for now, since, times in (
+        (END - timedelta(days=9), END - timedelta(days=44), 1.0),
+        (END, END - timedelta(days=12), 1.0),
+        (END + (out_h + 1) * HOUR, END - timedelta(days=3), factor),
+    ):
+        rows = Rows(source="x", licence=Licence(name="", url="", attribution=""), step=HOUR)
+        for moment in pd.date_range(since, now - HOUR, freq="h"):
+            rows.add(moment.to_pydatetime(), column, (200.0 + 40.0 * math.sin(moment.timestamp() / 9e4)) * times)
+        archive.add(rows.tidy(since, now, now=now), now=now)
+    believed = believe(archive.frame, now=now).frame[column]
+    assert believed.iloc[-72:].isna().all()
 
 
 def without(column: str, since: datetime) -> Callable[[list[Any]], list[Any]]:
