@@ -86,6 +86,8 @@ def test_the_range_that_is_scored_is_the_one_from_10_to_90_percent() -> None:
     levels = np.repeat(100.0 + 100.0 * np.array(QUANTILE_LEVELS)[None, :, None], 96, axis=2)
     truth = np.full((1, 96), np.nan)
     truth[0, :24], truth[0, 24:48] = 115.0, 107.0
+    # A grid whose intensity never moves is forecast exactly, but for the last digit of a logarithm.
+    truth[0, 72:] = 110.0 - 1e-12
     flat = np.full((1, 96), 150.0)
     issued = IssuedSeries(
         target=Target.LIFECYCLE, issue_hours=np.array([400_000]), point=flat, quantiles=levels, levels=QUANTILE_LEVELS,
@@ -96,7 +98,7 @@ def test_the_range_that_is_scored_is_the_one_from_10_to_90_percent() -> None:
         frozen_hour=0,
     )  # fmt: skip
     scores = _scores(issued, todo, Target.LIFECYCLE)
-    assert [scores[f"coverage80_day{day}"] for day in (1, 2, 3)] == [100.0, 0.0, None]
+    assert [scores[f"coverage80_day{day}"] for day in (1, 2, 3, 4)] == [100.0, 0.0, None, 100.0]
     assert scores["width80_day1"] == pytest.approx(80.0)
     assert scores["interval_score_day2"] == pytest.approx(80.0 + 2.0 / 0.2 * 3.0)
 
