@@ -2,6 +2,7 @@
 """Which hours of a generation mix can be believed. Pure."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -17,6 +18,12 @@ FROZEN_HOURS = 4
 """So many equal hours in every source at once are a frozen feed, not a steady grid."""
 TOTAL_RANGE = (0.2, 5.0)
 """Total generation outside this range around the median of the past 30 days is absurd."""
+
+SILENT_HOURS = 72
+"""A source that is told no more, or not yet, for longer than this while others are: no hole, there is none of it."""
+SILENT_NEAR = timedelta(days=28)
+MADE_UP_FOR = 0.75
+"""So much of the total must be left without it: what nothing replaces is missing, or was renamed."""
 
 
 class Problem(StrEnum):
@@ -52,6 +59,31 @@ def flag_problems(generation_mw: Mapping[str, FloatArray]) -> tuple[str, ...]:
     ):
         flags[mask] = problem.value
     return tuple(str(flag) for flag in flags)
+
+
+def without_closed(generation: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return generation in which a source counts as 0 while it is closed or not built yet, and the sources concerned.
+
+    Args:
+        generation: One column per source [MW], index in UTC, of any step; unknown is NaN.
+    """
+    out, concerned = generation.copy(), []
+    told = generation[generation.notna().any(axis=1)]
+    total = told.clip(0.0, MAX_SOURCE_MW).sum(axis=1)
+    for name in told.columns:
+        known = told[name].notna()
+        runs = known.cumsum()[~known] if known.any() else known.iloc[:0]
+        lengths = runs.value_counts()
+        for run in lengths.index[lengths > SILENT_HOURS]:
+            hours = runs.index[runs == run]
+            if hours.floor("h").nunique() <= SILENT_HOURS:
+                continue
+            border = hours[-1] if hours[0] == told.index[0] else hours[0]
+            near = total.loc[border - SILENT_NEAR : border + SILENT_NEAR]
+            if near[~known].median() >= MADE_UP_FOR * near[known].median():
+                out.loc[hours, name] = 0.0
+                concerned.append(str(name))
+    return out, list(dict.fromkeys(concerned))
 
 
 def _frozen(stacked: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:

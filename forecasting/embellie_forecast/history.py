@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 
-from embellie_forecast.believable import MAX_SOURCE_MW, METERING_NOISE_MW, Problem, flag_problems
+from embellie_forecast.believable import MAX_SOURCE_MW, METERING_NOISE_MW, Problem, flag_problems, without_closed
 from embellie_forecast.factors import (
     DIRECT_EIA,
     LIFECYCLE_AR5,
@@ -171,6 +171,12 @@ class ZoneHistory:
                 f"{zone}: no usable column; give {LIFECYCLE_COLUMN}, {DIRECT_COLUMN} or gen_<source>_mw with a source "
                 f"of {', '.join(SOURCES)}"
             )
+        if generation:
+            mix, closed = without_closed(pd.DataFrame(generation, index=frame.index))
+            if closed:
+                silent = ", ".join(f"gen_{name}_mw" for name in closed)
+                notes.append(f"silent for days while others are told, and counted as 0 there: {silent}")
+                generation |= {name: mix[name].to_numpy() for name in closed}
         problems = flag_problems(generation) if generation else ("",) * len(frame)
         believed = np.array([not problem for problem in problems], dtype=bool)
         doubted = Counter(problem for problem in problems if problem) if generation else Counter[str]()

@@ -88,9 +88,12 @@ def write_measured(directory: Path, zone: str, told: Iterable[pd.DataFrame], now
     frames = [frame for frame in told if not frame.empty]
     if not frames:
         return ""
-    oldest, judged = (f"{moment.astimezone(UTC):{_STAMP}}" for moment in (now - KEPT, now - JUDGED))
-    kept = [line for line in before.splitlines()[1:] if oldest <= line.partition(",")[0] < judged]
-    text = "\n".join([HEADER, *kept, *_lines(frames)]) + "\n"
+    oldest, judged, present = (f"{moment.astimezone(UTC):{_STAMP}}" for moment in (now - KEPT, now - JUDGED, now))
+    lines = before.splitlines()[1:]
+    kept = [line for line in lines if oldest <= line.partition(",")[0] < judged]
+    # Told already, and after now: the clock runs behind.
+    later = [line for line in lines if line.partition(",")[0] > present]
+    text = "\n".join([HEADER, *kept, *_lines(frames), *later]) + "\n"
     if text != before:
         write_atomically(path, text)
     return ""

@@ -167,6 +167,27 @@ def test_a_frozen_feed_is_flagged_from_its_fourth_equal_hour() -> None:
     assert flags == ("",) * 5 + (Problem.FROZEN.value,) * 7 + ("",) * 2
 
 
+def test_a_source_that_is_told_no_more_or_not_yet_costs_no_hour_and_a_hole_does() -> None:
+    data = frame().assign(gen_nuclear_mw=900.0, gen_geothermal_mw=300.0)
+    data.iloc[-200:, data.columns.get_loc("gen_nuclear_mw")] = np.nan
+    data.iloc[:300, data.columns.get_loc("gen_geothermal_mw")] = np.nan
+    data.iloc[400:472, data.columns.get_loc("gen_wind_mw")] = np.nan
+    data.iloc[500:600] = np.nan
+    history = ZoneHistory.from_frame(data, zone="test")
+    assert history.problems[399:473] == ("", *[Problem.MISSING.value] * 72, "")
+    assert history.problems[:400] == ("",) * 400, "before the geothermal plant was built"
+    assert history.problems[-200:] == ("",) * 200, "after the nuclear plant was closed"
+    assert (history.generation_mw["nuclear"][-200:] == 0.0).all()
+    assert np.isnan(history.lifecycle_g_per_kwh[500:600]).all(), "where no source is told, none counts as closed"
+    assert any("gen_nuclear_mw" in note and "gen_geothermal_mw" in note for note in history.notes)
+
+
+def test_a_large_source_that_nothing_replaces_is_missing_or_renamed_and_not_closed() -> None:
+    data = frame().assign(gen_nuclear_mw=900.0)
+    data.iloc[-200:, data.columns.get_loc("gen_natgas_mw")] = np.nan
+    assert np.isnan(ZoneHistory.from_frame(data, zone="test").lifecycle_g_per_kwh[-200:]).all()
+
+
 def test_station_use_at_night_counts_as_zero() -> None:
     data = frame().assign(gen_solar_mw=-12.0)
     assert np.isfinite(ZoneHistory.from_frame(data, zone="test").lifecycle_g_per_kwh).all()

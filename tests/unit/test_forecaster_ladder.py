@@ -21,7 +21,9 @@ from embellie_forecast import history_files
 from embellie_forecast import ladder as ladder_module
 from embellie_forecast import shelf as shelf_module
 from embellie_forecast.clock import ForecastClock, parse_clock
+from embellie_forecast.documents import build, envelope_of
 from embellie_forecast.exchange import ForecastDocument, Rung, parse_document, write_forecast
+from embellie_forecast.factors import Scope
 from embellie_forecast.feeds import Fed, FeedError, ReplayFeed, Site
 from embellie_forecast.history import ZoneHistory, hour_of
 from embellie_forecast.history_files import load_carried
@@ -102,6 +104,22 @@ def test_with_a_replayed_feed_the_forecast_is_live_and_four_days_long(models: Pa
     assert issued.document.direct_g_per_kwh is not None
     assert {"wind", "solar", "coal"} <= set(issued.document.generation_mw)
     assert issued.document.attribution
+
+
+def test_a_feed_that_lied_for_three_days_moves_a_forecast_no_further_than_one_and_a_half_times_its_past() -> None:
+    now = hour_of(NOW) - load_carried("US-PJM").first_hour
+    past = replay(None).feed.history(EAST, NOW).history.lifecycle_g_per_kwh[: now - 72]
+    bounds = (float(np.nanmin(past)) / 1.5, float(np.nanmax(past)) * 1.5)
+    for lie in (0.05, 1.0, 4.0):
+        fed = GivenFeed(lambda h, lie=lie: spoil(h, slice(now - 72, None), lambda v: v * lie)).history(EAST, NOW)
+        assert envelope_of(fed.history, Scope.LIFECYCLE, NOW) == pytest.approx(bounds)
+    said = np.full((3, 96), 1.0) * np.array([[1.0], [300.0], [5000.0]])
+    document = build(
+        zone="east", now=NOW, rung=Rung.LIVE, model_id="m", scope=Scope.LIFECYCLE, carbon=said, mean=said[2],
+        share=np.full((3, 96), 0.5), envelope=(150.0, 600.0),
+    )  # fmt: skip
+    assert document.carbon_g_per_kwh[:, 0].tolist() == [150.0, 300.0, 600.0]
+    assert document.carbon_mean_g_per_kwh.max() == 600.0
 
 
 def spoil(history: ZoneHistory, hours: slice, how: Callable[[np.ndarray], np.ndarray]) -> ZoneHistory:

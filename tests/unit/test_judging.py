@@ -14,10 +14,12 @@ from embellie_forecast.history import HistoryError, ZoneHistory, instant_of
 from embellie_forecast.history_files import read_history
 from embellie_forecast.judging import Protocol, ProtocolError, Request, judge
 from embellie_forecast.judging.placement import hours_chosen, judge_placement
-from embellie_forecast.judging.protocols import plan
+from embellie_forecast.judging.protocols import Plan, plan
+from embellie_forecast.judging.run import _scores
 from embellie_forecast.judging.scores import by_day, concordance, crps, interval_score, percentage_error
 from embellie_forecast.models import Settings, Target, WeatherUse
-from embellie_forecast.models.targets import Kernel
+from embellie_forecast.models.series import IssuedSeries
+from embellie_forecast.models.targets import QUANTILE_LEVELS, Kernel
 
 FAST = Settings(kernels=(Kernel(gamma=0.005, alpha=0.1),), max_training_days=60, refit_days=60, warm_up_days=20)
 FIELDS = {"zone", "target", "protocol", "weather", "refit", "issues", "skipped_hours", "concordance", "crps",
@@ -78,6 +80,27 @@ def test_scores_have_their_textbook_values() -> None:
     certain = np.repeat(truth[:, None, :], 3, axis=1)
     assert crps(certain, (0.1, 0.5, 0.9), truth) == 0.0
     assert crps(certain + 2.0, (0.1, 0.5, 0.9), truth) == pytest.approx(2.0)
+
+
+def test_the_range_that_is_scored_is_the_one_from_10_to_90_percent() -> None:
+    levels = np.repeat(100.0 + 100.0 * np.array(QUANTILE_LEVELS)[None, :, None], 96, axis=2)
+    truth = np.full((1, 96), np.nan)
+    truth[0, :24], truth[0, 24:48] = 115.0, 107.0
+    # A grid whose intensity never moves is forecast exactly, but for the last digit of a logarithm.
+    truth[0, 72:] = 110.0 - 1e-12
+    flat = np.full((1, 96), 150.0)
+    issued = IssuedSeries(
+        target=Target.LIFECYCLE, issue_hours=np.array([400_000]), point=flat, quantiles=levels, levels=QUANTILE_LEVELS,
+        truth=truth, persistence=flat, weekly=flat, persistence_quantiles=levels, fits=1,
+    )  # fmt: skip
+    todo = Plan(
+        issue_hours=issued.issue_hours, truth=truth[0], truth_name="", horizon_days=4, train_from_hour=None,
+        frozen_hour=0,
+    )  # fmt: skip
+    scores = _scores(issued, todo, Target.LIFECYCLE)
+    assert [scores[f"coverage80_day{day}"] for day in (1, 2, 3, 4)] == [100.0, 0.0, None, 100.0]
+    assert scores["width80_day1"] == pytest.approx(80.0)
+    assert scores["interval_score_day2"] == pytest.approx(80.0 + 2.0 / 0.2 * 3.0)
 
 
 def test_the_cheapest_hours_are_chosen_in_one_piece_or_split() -> None:

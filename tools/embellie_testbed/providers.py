@@ -33,7 +33,15 @@ FUELS = {
     "wind": "WND",
     "solar": "SUN",
 }
-PSR = {"coal": "B05", "natgas": "B04", "nuclear": "B14", "hydro": "B11", "wind": "B19", "solar": "B16"}
+PSR = {
+    "coal": "B05",
+    "natgas": "B04",
+    "nuclear": "B14",
+    "hydro": "B11",
+    "wind": "B19",
+    "solar": "B16",
+    "lignite": "B02",
+}
 GRAMS = {"coal": 760.0, "natgas": 370.0}
 
 
@@ -273,7 +281,10 @@ def entsoe(server: Server, _path: str, query: dict[str, list[str]]) -> bytes:
             f"<Point><position>{round((server.behaviour.moment(moment) - low) / step) + 1}</position>"
             f"<quantity>{server.behaviour.write(values[f'gen_{name}_mw'])}</quantity></Point>"
             for moment, values in records
+            if f"gen_{name}_mw" in values
         )
+        if not points:
+            continue
         series.append(
             "<TimeSeries><mRID>1</mRID><businessType>A01</businessType>"
             '<inBiddingZone_Domain.mRID codingScheme="A01">10YNL----------L</inBiddingZone_Domain.mRID>'

@@ -14,7 +14,7 @@ from embellie_forecast.history import HistoryError, instant_of
 from embellie_forecast.history_files import read_history
 from embellie_forecast.judging.placement import CASES, LATER, Case, judge_placement
 from embellie_forecast.judging.protocols import Plan, Protocol, ProtocolError, plan
-from embellie_forecast.judging.scores import by_day, concordance, crps, interval_score, percentage_error
+from embellie_forecast.judging.scores import TIE, by_day, concordance, crps, interval_score, percentage_error
 from embellie_forecast.models.inputs import prepare
 from embellie_forecast.models.kernels import MIN_TRAINING_ISSUES, TooLittleDataError
 from embellie_forecast.models.series import IssuedSeries, issue_at
@@ -108,7 +108,7 @@ def _scores(issued: IssuedSeries, todo: Plan, target: Target) -> dict[str, Any]:
     days = range(1, HORIZON_HOURS // 24 + 1)
     low, high = issued.quantiles[:, LOW], issued.quantiles[:, HIGH]
     naive_low, naive_high = issued.persistence_quantiles[:, LOW], issued.persistence_quantiles[:, HIGH]
-    inside = np.where(np.isfinite(truth), 100.0 * ((low <= truth) & (truth <= high)), np.nan)
+    inside = np.where(np.isfinite(truth), 100.0 * ((low <= truth + TIE) & (truth <= high + TIE)), np.nan)
     known = np.where(np.isfinite(truth), 1.0, np.nan)
     tables: dict[str, FloatArray] = {}
     for name, forecast in (("", issued.point), ("persistence_", issued.persistence), ("weekly_", issued.weekly)):

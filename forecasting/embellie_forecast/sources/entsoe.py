@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pandas as pd
 
+from embellie_forecast.believable import without_closed
 from embellie_forecast.sources.base import Fault, Licence, SourceError
 from embellie_forecast.sources.credentials import Secret, find_secret
 from embellie_forecast.sources.frame import Readings, Rows
@@ -129,7 +130,7 @@ class Entsoe:
         return found.to_frame() if isinstance(found, pd.Series) else found
 
     def _add(self, rows: Rows, table: pd.DataFrame, *, forecast: bool) -> None:
-        parts: dict[str, list[pd.Series[float]]] = {}
+        found: dict[str, pd.Series[float]] = {}
         if table.empty:
             return
         for column in table.columns:
@@ -140,11 +141,17 @@ class Entsoe:
             if source is None:
                 rows.note(f"the type {str(kind)[:40]!r} is not known and left out")
                 continue
+            found[str(kind)] = _quarters(table[column].map(number))
+        types = pd.DataFrame(found)
+        if not forecast:
+            # One that was closed must not make those that it is added up with unknown.
+            types, closed = without_closed(types)
+            for kind in closed:
+                rows.note(f"{kind} is silent for days while others are told, and counts as 0 there")
+        for source in dict.fromkeys(TYPES[kind] for kind in types.columns):
             name = f"dafc_{source}_mw" if forecast else f"gen_{source}_mw"
-            parts.setdefault(name, []).append(_quarters(table[column].map(number)))
-        for name, columns in parts.items():
             # Unknown in one type is unknown in the sum: a missing lignite series must not look like a clean hour.
-            total = pd.concat(columns, axis=1).sum(axis=1, skipna=False)
+            total = types[[kind for kind in types.columns if TYPES[kind] == source]].sum(axis=1, skipna=False)
             for moment, value in total.items():
                 begin = pd.Timestamp(moment).tz_convert("UTC").to_pydatetime()  # type: ignore[arg-type]
                 rows.add(begin, name, None if math.isnan(value) else value)

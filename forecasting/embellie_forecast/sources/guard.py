@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from embellie_forecast.believable import without_closed
 from embellie_forecast.factors import DIRECT_EIA, LIFECYCLE_AR5, FloatArray, carbon_intensity_g_per_kwh
 from embellie_forecast.sources.frame import BOUNDS, is_forecast
 
@@ -82,6 +83,10 @@ def believe(frame: pd.DataFrame, *, now: datetime, cross: pd.DataFrame | None = 
         return Believed(frame=frame, notes=(), cross_checked=False)
     frame = frame.reindex(pd.date_range(frame.index[0], frame.index[-1], freq="h"))
     judged = np.asarray(frame.index >= pd.Timestamp(now - JUDGED))
+    told = frame[[name for name in columns if name.startswith("gen_")]]
+    mix, closed = without_closed(told)
+    frame = frame.assign(**mix)
+    closed = [name for name in closed if (told[name].isna() & mix[name].notna())[judged].any()]
     values = frame[columns].to_numpy(dtype=np.float64)
     checks = {
         "the feed is frozen": _frozen(values),
@@ -90,7 +95,7 @@ def believe(frame: pd.DataFrame, *, now: datetime, cross: pd.DataFrame | None = 
     }
     disagree, covered = _disagrees(frame, cross, now)
     checks["the second source contradicts it"] = disagree
-    notes = []
+    notes = [f"{name} is silent for days while others are told, and counts as 0" for name in closed]
     bad = np.zeros(len(frame), dtype=bool)
     for why, mask in checks.items():
         found = mask & judged
@@ -161,6 +166,10 @@ def _absurd(frame: pd.DataFrame, now: datetime) -> Mask:
     old = np.asarray(
         (frame.index < pd.Timestamp(now - JUDGED)) & (frame.index >= pd.Timestamp(now - JUDGED - REFERENCE))
     )
+    if "known_at" in frame.columns:
+        # A feed that comes back wrong tells its last days anew: those must not be the measure of the others.
+        settled = old & np.asarray(frame["known_at"] < pd.Timestamp(now - JUDGED))
+        old = settled if int(settled.sum()) >= MIN_REFERENCE_HOURS else old
     for one in series:
         values = one.to_numpy(dtype=np.float64)
         past = values[old & np.isfinite(values) & (values > 0.0)]

@@ -51,7 +51,8 @@ class OpenMeteo:
         self.name = "Open-Meteo"
         self._http = http
         self._points = tuple(points)
-        self._url = (url or os.environ.get("EMBELLIE_OPENMETEO_URL") or FORECAST_URL).rstrip("/")
+        self._own_url = url or os.environ.get("EMBELLIE_OPENMETEO_URL")
+        self._free_url = FORECAST_URL
         self._suffix = ""
         self._known_before = timedelta(0)
 
@@ -73,9 +74,10 @@ class OpenMeteo:
 
     def _chunk(self, rows: Rows, begin: datetime, end: datetime, *, now: datetime) -> datetime:
         key = find_secret("OPENMETEO_API_KEY")
+        base = self._own_url or (self._free_url.replace("https://", "https://customer-") if key else self._free_url)
         names = [name + self._suffix for name in VARIABLES]
         body = self._http.get(
-            f"{self._url}/v1/forecast",
+            f"{base.rstrip('/')}/v1/forecast",
             source=self.name,
             now=now,
             params=[
@@ -148,6 +150,7 @@ class OpenMeteoPreviousRuns(OpenMeteo):
             raise SourceError(Fault.NOT_CONFIGURED, f"previous runs reach 1 to 7 days back, not {days_ahead}")
         super().__init__(http, points)
         self.name = f"Open-Meteo previous runs ({days_ahead} d ahead)"
-        self._url = (url or os.environ.get("EMBELLIE_OPENMETEO_PREVIOUS_URL") or PREVIOUS_URL).rstrip("/")
+        self._own_url = url or os.environ.get("EMBELLIE_OPENMETEO_PREVIOUS_URL")
+        self._free_url = PREVIOUS_URL
         self._suffix = f"_previous_day{days_ahead}"
         self._known_before = timedelta(days=days_ahead)

@@ -73,7 +73,7 @@ class Http:
             kept = self.cache.get(url, params, now=now, fresh_for=fresh_for)
             if kept is not None:
                 return kept
-        host = urlsplit(url).netloc
+        host = _host(url)
         quiet = self._quiet_until.get(host, 0.0) - time.monotonic()
         if quiet > 0.0:
             raise SourceError(
@@ -105,7 +105,7 @@ class Http:
                 if error.retry_after_s is not None:
                     wait = max(error.retry_after_s, 0.0)
                     if last or wait > self.patience.longest_wait_s:
-                        self._quiet_until[urlsplit(url).netloc] = time.monotonic() + min(wait, 86_400.0)
+                        self._quiet_until[_host(url)] = time.monotonic() + min(wait, 86_400.0)
                         raise
                 if last:
                     raise
@@ -113,7 +113,7 @@ class Http:
         raise AssertionError("an attempt returns or raises")
 
     def _attempt(self, url: str, query: Params, headers: Mapping[str, str], *, source: str, now: datetime) -> bytes:
-        where = f"{source} ({urlsplit(url).netloc}{urlsplit(url).path[:80]})"
+        where = f"{source} ({_host(url)}{urlsplit(url).path[:80]})"
         # Errors are told in our own words and `from None`: those of requests hold the whole query, with the key.
         try:
             with self._session.get(
@@ -145,6 +145,11 @@ class Http:
             if time.monotonic() - began > self.patience.attempt_s:
                 raise SourceError(Fault.TIMEOUT, f"{where} took longer than {self.patience.attempt_s:g} s")
         return b"".join(parts)
+
+
+def _host(url: str) -> str:
+    """Return host and port, without the user and the password that a mirror's address may hold."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def _refuse_status(response: requests.Response, where: str) -> None:

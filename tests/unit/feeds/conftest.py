@@ -106,7 +106,10 @@ class Feed:
         table = pd.DataFrame(
             {
                 "timestamp_utc": [stamp(behave.moment(moment)) for moment, _ in records],
-                **{name: [behave.write(values[name]) for _, values in records] for name in GENERATION},
+                **{
+                    name: [behave.write(values[name]) if name in values else "" for _, values in records]
+                    for name in GENERATION
+                },
             }
         )
         if self.name == "parquet":

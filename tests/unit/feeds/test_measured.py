@@ -78,6 +78,15 @@ def test_older_hours_stay_as_they_were_told_and_corrections_replace_newer_ones(t
         assert value.g_per_kwh == (110.0 if hour >= later - 72 * HOUR else 100.0)
 
 
+def test_a_clock_that_runs_behind_takes_no_hour_away_that_was_told(tmp_path: Path) -> None:
+    told = frame(ci_direct_g_per_kwh=100.0)
+    for now in (NOW, NOW - 30 * HOUR):
+        write_measured(tmp_path, "west", [measured_intensity(told, now, source="a")], now)
+    stamps = [line[:20] for line in (tmp_path / "intensity" / "west.csv").read_text().splitlines()[1:]]
+    assert stamps == sorted(set(stamps))
+    assert stamps[-1] == "2026-06-20T11:00:00Z"
+
+
 def test_a_file_that_somebody_else_writes_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "intensity" / "west.csv"
     path.parent.mkdir()

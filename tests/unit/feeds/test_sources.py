@@ -12,10 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embellie_forecast.sources.base import Fault, SourceError
+from embellie_forecast.sources.archive import Archive
+from embellie_forecast.sources.base import Fault, Licence, SourceError
 from embellie_forecast.sources.electricitymaps import ElectricityMaps
 from embellie_forecast.sources.files import FileSource
+from embellie_forecast.sources.frame import Rows
 from embellie_forecast.sources.guard import believe, believe_weather, intensity
+from embellie_forecast.sources.openmeteo import OpenMeteo, OpenMeteoPreviousRuns
+from embellie_forecast.sources.prometheus import PrometheusMeter
 from embellie_forecast.sources.transport import Http
 
 NOW = datetime(2026, 6, 20, 12, 10, tzinfo=UTC)
@@ -77,6 +81,37 @@ def test_a_refusal_is_one_clear_error_without_the_credential(
     assert SECRET not in str(refused.value)
     assert SECRET not in repr(refused.value.__cause__)
     assert feed.waits == []
+
+
+@pytest.mark.parametrize("source", [OpenMeteo, OpenMeteoPreviousRuns])
+def test_a_commercial_key_goes_to_the_customers_host_and_no_key_to_the_free_one(
+    source: type[OpenMeteo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def get(_self: Http, url: str, **_more: object) -> bytes:
+        asked.append(url.split("/")[2])
+        return b"{}"
+
+    monkeypatch.setattr(Http, "get", get)
+    for key in ("", SECRET):
+        monkeypatch.setenv("OPENMETEO_API_KEY", key)
+        with pytest.raises(SourceError):
+            source(Http(), [(48.9, 2.4)]).read(BEGIN, END, now=NOW)
+    free, paid = asked
+    assert not free.startswith("customer-")
+    assert paid == f"customer-{free}"
+
+
+def test_a_password_in_a_mirrors_address_is_told_to_nobody(feed_of: FeedOf, behaviour: Any) -> None:
+    feed = feed_of("prometheus")
+    source = PrometheusMeter(feed.http, "up", url=feed.server.url.replace("http://", f"http://embellie:{SECRET}@"))
+    for reply in ((401, {}, b""), (429, {"Retry-After": "600"}, b""), None):
+        feed.server.behaviour = behaviour(reply=lambda *_, reply=reply: reply)
+        with pytest.raises(SourceError) as refused:
+            source.read(BEGIN, END, now=NOW)
+        assert "127.0.0.1" in str(refused.value)
+        assert SECRET not in str(refused.value)
 
 
 @every_web_adapter
@@ -314,6 +349,69 @@ def test_quarter_hours_summed_instead_of_averaged_move_no_intensity(name: str, f
         known = series.dropna()
         assert len(known) >= 15 * 24
         assert np.allclose(known, want.reindex(known.index), rtol=0.01)
+
+
+@pytest.mark.parametrize("out_h", [0, 12, 90])
+@pytest.mark.parametrize("factor", [0.001, 3.0])
+def test_a_feed_that_comes_back_in_another_unit_is_no_measure_of_itself(out_h: int, factor: float) -> None:
+    column, archive = "ci_direct_g_per_kwh", Archive(None, "x")
+    for now, since, times in (
+        (END - timedelta(days=9), END - timedelta(days=44), 1.0),
+        (END, END - timedelta(days=12), 1.0),
+        (END + (out_h + 1) * HOUR, END - timedelta(days=3), factor),
+    ):
+        rows = Rows(source="x", licence=Licence(name="", url="", attribution=""), step=HOUR)
+        for moment in pd.date_range(since, now - HOUR, freq="h"):
+            rows.add(moment.to_pydatetime(), column, (200.0 + 40.0 * math.sin(moment.timestamp() / 9e4)) * times)
+        archive.add(rows.tidy(since, now, now=now), now=now)
+    believed = believe(archive.frame, now=now).frame[column]
+    assert believed.iloc[-72:].isna().all()
+
+
+def without(column: str, since: datetime) -> Callable[[list[Any]], list[Any]]:
+    return lambda r: [(m, {k: x for k, x in v.items() if k != column or m < since}) for m, v in r]
+
+
+@pytest.mark.parametrize("name", ["eco2mix", "eia", "csv"])
+def test_a_source_that_is_told_no_more_is_a_hole_for_three_days_and_then_closed(
+    name: str, feed_of: FeedOf, behaviour: Any, truth: Any
+) -> None:
+    feed = feed_of(name)
+    for days in (3, 4):
+        since = END - timedelta(days=days)
+        feed.server.behaviour = behaviour(mangle=without("gen_coal_mw", since))
+        believed = believe(long_read(feed, days=6), now=NOW)
+        told = intensity(believed.frame.drop(columns="ci_direct_g_per_kwh", errors="ignore"), direct=True)
+        assert told is not None
+        after = told.loc[since : END - HOUR]
+        if days == 3:
+            assert after.isna().all()
+            continue
+        gas, *others = (
+            truth(since, END, f"gen_{left}_mw", feed.kind.step)
+            for left in ("natgas", "nuclear", "hydro", "wind", "solar")
+        )
+        assert np.allclose(after, gas * 370.0 / (gas + sum(others)), rtol=0.01)
+        assert any("gen_coal_mw" in note for note in believed.notes)
+
+
+def test_of_two_types_that_are_added_up_one_may_be_closed_and_the_other_still_counts(
+    feed_of: FeedOf, truth_at: Any
+) -> None:
+    feed, column = feed_of("entsoe"), "gen_lignite_mw"
+    kept = ("gen_coal_mw", "gen_natgas_mw")
+    feed.server.truth = lambda m: {column: 400.0 + m.hour} | {name: truth_at(m)[name] for name in kept}
+    for days in (3, 4):
+        since = END - timedelta(days=days)
+        feed.server.behaviour.mangle = without(column, since)
+        readings = feed.source.read(since - timedelta(days=2), END, now=NOW)
+        coal = readings.hourly().frame["gen_coal_mw"]
+        assert coal[since - HOUR] == pytest.approx(truth_at(since - HOUR)["gen_coal_mw"] + 400, abs=40)
+        if days == 3:
+            assert coal.loc[since:].isna().all(), "a missing series must not look like a clean hour"
+        else:
+            assert coal[END - HOUR] == pytest.approx(truth_at(END - HOUR)["gen_coal_mw"], abs=20)
+            assert any("Brown coal" in note for note in readings.notes)
 
 
 @every_web_adapter
