@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from embellie_forecast.factors import FloatArray
+from embellie_forecast.factors import LIFECYCLE_AR5, FloatArray
 
 MAX_SOURCE_MW = 1_000_000.0
 METERING_NOISE_MW = 50.0
@@ -22,8 +22,10 @@ TOTAL_RANGE = (0.2, 5.0)
 SILENT_HOURS = 72
 """A source that is told no more, or not yet, for longer than this while others are: no hole, there is none of it."""
 SILENT_NEAR = timedelta(days=28)
-MADE_UP_FOR = 0.75
-"""So much of the total must be left without it: what nothing replaces is missing, or was renamed."""
+MADE_UP_FOR, MADE_UP_FOR_DIRTY = 0.75, 0.95
+"""So much of the total must be left without it: what nothing replaces is missing, or was renamed. Totals of four weeks
+differ by a fifth anyway; but a dirty source that is only missing must not make a grid look clean."""
+DIRTY_G_PER_KWH = 200.0
 
 
 class Problem(StrEnum):
@@ -61,16 +63,18 @@ def flag_problems(generation_mw: Mapping[str, FloatArray]) -> tuple[str, ...]:
     return tuple(str(flag) for flag in flags)
 
 
-def without_closed(generation: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Return generation in which a source counts as 0 while it is closed or not built yet, and the sources concerned.
+def without_closed(generation: pd.DataFrame, sources: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:
+    """Return generation in which a source counts as 0 while it is closed or not built yet, and the columns concerned.
 
     Args:
         generation: One column per source [MW], index in UTC, of any step; unknown is NaN.
+        sources: Which of `factors.SOURCES` each column tells.
     """
     out, concerned = generation.copy(), []
     told = generation[generation.notna().any(axis=1)]
     total = told.clip(0.0, MAX_SOURCE_MW).sum(axis=1)
     for name in told.columns:
+        dirty = LIFECYCLE_AR5.grams_per_kwh[sources[name]] > DIRTY_G_PER_KWH
         known = told[name].notna()
         runs = known.cumsum()[~known] if known.any() else known.iloc[:0]
         lengths = runs.value_counts()
@@ -80,7 +84,7 @@ def without_closed(generation: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
                 continue
             border = hours[-1] if hours[0] == told.index[0] else hours[0]
             near = total.loc[border - SILENT_NEAR : border + SILENT_NEAR]
-            if near[~known].median() >= MADE_UP_FOR * near[known].median():
+            if near[~known].median() >= (MADE_UP_FOR_DIRTY if dirty else MADE_UP_FOR) * near[known].median():
                 out.loc[hours, name] = 0.0
                 concerned.append(str(name))
     return out, list(dict.fromkeys(concerned))

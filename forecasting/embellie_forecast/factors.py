@@ -16,6 +16,8 @@ import numpy.typing as npt
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 SOURCES = ("coal", "natgas", "oil", "nuclear", "hydro", "wind", "solar", "biomass", "geothermal", "other")
+MIX_COLUMNS = {f"gen_{source}_mw": source for source in SOURCES}
+"""Columns of generation [MW] in frames of readings, and what each tells."""
 RENEWABLE_SOURCES = frozenset({"hydro", "wind", "solar", "biomass", "geothermal"})
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from embellie_forecast.believable import without_closed
 from embellie_forecast.feeds import Fed, FeedError, Site
 from embellie_forecast.gathering import Gatherer
+from embellie_forecast.factors import MIX_COLUMNS
 from embellie_forecast.history import LEAD_DAYS, HistoryError, ZoneHistory, ahead_column
 from embellie_forecast.measured import measured_intensity
 from embellie_forecast.sources.archive import Archive
@@ -242,6 +243,6 @@ def _believed_slots(fine: pd.DataFrame, hours: pd.DataFrame) -> pd.DataFrame | N
     if fine.empty:
         return None
     known = hours[measured_columns(hours)].notna().any(axis=1)
-    mix, _ = without_closed(fine[[name for name in fine.columns if name.startswith("gen_")]])
+    mix, _ = without_closed(fine[[name for name in fine.columns if name in MIX_COLUMNS]], MIX_COLUMNS)
     fine = fine.assign(**mix)
     return fine[known.reindex(fine.index.floor("h"), fill_value=False).to_numpy()]  # type: ignore[attr-defined]

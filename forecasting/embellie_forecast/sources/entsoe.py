@@ -145,7 +145,7 @@ class Entsoe:
         types = pd.DataFrame(found)
         if not forecast:
             # One that was closed must not make those that it is added up with unknown.
-            types, closed = without_closed(types)
+            types, closed = without_closed(types, TYPES)
             for kind in closed:
                 rows.note(f"{kind} is silent for days while others are told, and counts as 0 there")
         for source in dict.fromkeys(TYPES[kind] for kind in types.columns):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from embellie_forecast.believable import without_closed
-from embellie_forecast.factors import DIRECT_EIA, LIFECYCLE_AR5, FloatArray, carbon_intensity_g_per_kwh
+from embellie_forecast.factors import DIRECT_EIA, LIFECYCLE_AR5, MIX_COLUMNS, FloatArray, carbon_intensity_g_per_kwh
 from embellie_forecast.sources.frame import BOUNDS, is_forecast
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -83,10 +83,13 @@ def believe(frame: pd.DataFrame, *, now: datetime, cross: pd.DataFrame | None = 
         return Believed(frame=frame, notes=(), cross_checked=False)
     frame = frame.reindex(pd.date_range(frame.index[0], frame.index[-1], freq="h"))
     judged = np.asarray(frame.index >= pd.Timestamp(now - JUDGED))
-    told = frame[[name for name in columns if name.startswith("gen_")]]
-    mix, closed = without_closed(told)
+    told = frame[[name for name in columns if name in MIX_COLUMNS]]
+    mix, closed = without_closed(told, MIX_COLUMNS)
+    supposed = told.isna() & mix.notna()
     frame = frame.assign(**mix)
-    closed = [name for name in closed if (told[name].isna() & mix[name].notna())[judged].any()]
+    if "estimated" in frame.columns:
+        frame["estimated"] = frame["estimated"].eq(True) | supposed.any(axis=1)
+    closed = [name for name in closed if supposed[name][judged].any()]
     values = frame[columns].to_numpy(dtype=np.float64)
     checks = {
         "the feed is frozen": _frozen(values),

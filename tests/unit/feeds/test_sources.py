@@ -379,7 +379,7 @@ def test_a_source_that_is_told_no_more_is_a_hole_for_three_days_and_then_closed(
     feed = feed_of(name)
     for days in (3, 4):
         since = END - timedelta(days=days)
-        feed.server.behaviour = behaviour(mangle=without("gen_coal_mw", since))
+        feed.server.behaviour = behaviour(mangle=without("gen_wind_mw", since))
         believed = believe(long_read(feed, days=6), now=NOW)
         told = intensity(believed.frame.drop(columns="ci_direct_g_per_kwh", errors="ignore"), direct=True)
         assert told is not None
@@ -387,12 +387,22 @@ def test_a_source_that_is_told_no_more_is_a_hole_for_three_days_and_then_closed(
         if days == 3:
             assert after.isna().all()
             continue
-        gas, *others = (
-            truth(since, END, f"gen_{left}_mw", feed.kind.step)
-            for left in ("natgas", "nuclear", "hydro", "wind", "solar")
+        gas, coal, *others = (
+            truth(since, END, f"gen_{left}_mw", feed.kind.step) for left in ("natgas", "coal", "hydro", "nuclear", "solar")
         )
-        assert np.allclose(after, gas * 370.0 / (gas + sum(others)), rtol=0.01)
-        assert any("gen_coal_mw" in note for note in believed.notes)
+        assert np.allclose(after, (gas * 370.0 + coal * 760.0) / (gas + coal + sum(others)), rtol=0.01)
+        assert believed.frame["estimated"].eq(True).loc[since : END - HOUR].all(), "not to be sold as measured"
+        assert any("gen_wind_mw" in note for note in believed.notes)
+
+
+@pytest.mark.parametrize("name", ["eco2mix", "eia", "csv"])
+def test_a_dirty_source_that_vanishes_makes_no_grid_look_clean(name: str, feed_of: FeedOf, behaviour: Any) -> None:
+    feed, since = feed_of(name), END - timedelta(days=4)
+    feed.server.behaviour = behaviour(mangle=without("gen_coal_mw", since))
+    believed = believe(long_read(feed, days=6), now=NOW)
+    told = intensity(believed.frame.drop(columns="ci_direct_g_per_kwh", errors="ignore"), direct=True)
+    assert told is not None
+    assert told.loc[since : END - HOUR].isna().all()
 
 
 def test_of_two_types_that_are_added_up_one_may_be_closed_and_the_other_still_counts(
@@ -400,13 +410,13 @@ def test_of_two_types_that_are_added_up_one_may_be_closed_and_the_other_still_co
 ) -> None:
     feed, column = feed_of("entsoe"), "gen_lignite_mw"
     kept = ("gen_coal_mw", "gen_natgas_mw")
-    feed.server.truth = lambda m: {column: 400.0 + m.hour} | {name: truth_at(m)[name] for name in kept}
+    feed.server.truth = lambda m: {column: 100.0 + m.hour} | {name: truth_at(m)[name] for name in kept}
     for days in (3, 4):
         since = END - timedelta(days=days)
         feed.server.behaviour.mangle = without(column, since)
         readings = feed.source.read(since - timedelta(days=2), END, now=NOW)
         coal = readings.hourly().frame["gen_coal_mw"]
-        assert coal[since - HOUR] == pytest.approx(truth_at(since - HOUR)["gen_coal_mw"] + 400, abs=40)
+        assert coal[since - HOUR] == pytest.approx(truth_at(since - HOUR)["gen_coal_mw"] + 100, abs=40)
         if days == 3:
             assert coal.loc[since:].isna().all(), "a missing series must not look like a clean hour"
         else:
