@@ -172,7 +172,9 @@ class ZoneHistory:
                 f"of {', '.join(SOURCES)}"
             )
         if generation:
-            mix, closed = without_closed(pd.DataFrame(generation, index=frame.index), {name: name for name in generation})
+            mix, closed = without_closed(
+                pd.DataFrame(generation, index=frame.index), {name: name for name in generation}
+            )
             if closed:
                 silent = ", ".join(f"gen_{name}_mw" for name in closed)
                 notes.append(f"silent for days while others are told, and counted as 0 there: {silent}")

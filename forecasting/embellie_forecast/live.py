@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from embellie_forecast.believable import without_closed
+from embellie_forecast.factors import MIX_COLUMNS
 from embellie_forecast.feeds import Fed, FeedError, Site
 from embellie_forecast.gathering import Gatherer
-from embellie_forecast.factors import MIX_COLUMNS
 from embellie_forecast.history import LEAD_DAYS, HistoryError, ZoneHistory, ahead_column
 from embellie_forecast.measured import measured_intensity
 from embellie_forecast.sources.archive import Archive

@@ -388,7 +388,8 @@ def test_a_source_that_is_told_no_more_is_a_hole_for_three_days_and_then_closed(
             assert after.isna().all()
             continue
         gas, coal, *others = (
-            truth(since, END, f"gen_{left}_mw", feed.kind.step) for left in ("natgas", "coal", "hydro", "nuclear", "solar")
+            truth(since, END, f"gen_{left}_mw", feed.kind.step)
+            for left in ("natgas", "coal", "hydro", "nuclear", "solar")
         )
         assert np.allclose(after, (gas * 370.0 + coal * 760.0) / (gas + coal + sum(others)), rtol=0.01)
         assert believed.frame["estimated"].eq(True).loc[since : END - HOUR].all(), "not to be sold as measured"
