@@ -33,7 +33,9 @@ def unknown(believed: Believed) -> int:
     return int(believed.frame.iloc[-72:].isna().all(axis=1).sum())
 
 
-@pytest.mark.parametrize(("ours", "theirs", "factor"), [(LIFECYCLE, LIFECYCLE, 1.3), (LIFECYCLE, DIRECT, 0.8)])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "factor"), [(LIFECYCLE, LIFECYCLE, 1.3), (LIFECYCLE, DIRECT, 0.8), (DIRECT, LIFECYCLE, 1.2)]
+)
 def test_what_two_sources_usually_differ_by_is_no_contradiction_and_a_sixth_more_is(
     ours: str, theirs: str, factor: float
 ) -> None:
