@@ -249,6 +249,14 @@ def test_work_that_ran_before_its_zone_was_renamed_is_compared_like_the_other(pa
     assert joined["coveragePercent"]["accounts"] == pytest.approx(100)
 
 
+def test_a_period_before_its_zone_was_renamed_says_the_same_under_the_new_name(path: Path) -> None:
+    hours = [zone_hour(k, zone="west", g=600.0 if k % 24 < 6 else 200.0) for k in range(48)]
+    write(path, [*hours, *(ran(day, cell="west", cells=["west"]) for day in range(2))])
+    old = document(path, "2026-03-28", "2026-03-30")["cluster"]
+    new = document(path, "2026-03-28", "2026-03-30", "--rename", "west=west-1")["cluster"]
+    assert (new["saving"]["savedKg"], new["delay"]) == (old["saving"]["savedKg"], old["delay"])
+
+
 @pytest.mark.parametrize(
     ("renamed", "words"),
     [

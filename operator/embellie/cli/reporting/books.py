@@ -142,7 +142,7 @@ def _account(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) 
         interval.told, interval.recorded_as = True, str(body["zone"])
         interval.first_grams = dict(body["adds"].get("grams", {}))
         if body.get("cells"):
-            books.cells[zone] = list(body["cells"])
+            books.cells[zone] = [{**cell, "name": _cell(str(cell["name"]), renamed)} for cell in body["cells"]]
 
 
 def _daily(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) -> None:

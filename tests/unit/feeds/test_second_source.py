@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two sources about one grid: how they usually differ is no contradiction, and what is unusual is."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from embellie_forecast.sources.guard import Believed, believe
+
+NOW = datetime(2026, 6, 20, 12, 10, tzinfo=UTC)
+LIFECYCLE, DIRECT = "ci_lifecycle_g_per_kwh", "ci_direct_g_per_kwh"
+
+
+def told(column: str, times: float = 1.0, *, days: int = 20) -> pd.DataFrame:
+    index = pd.date_range(end=pd.Timestamp(NOW).floor("h") - pd.Timedelta(hours=1), periods=24 * days, freq="h")
+    hours = np.arange(24 * days)
+    return pd.DataFrame({column: times * (300.0 + 50.0 * np.sin(hours / 4.1) + hours % 7)}, index=index)
+
+
+def lie(frame: pd.DataFrame, hours: int, times: float) -> pd.DataFrame:
+    out = frame.copy()
+    out.iloc[-hours:] *= times
+    return out
+
+
+def judged(ours: pd.DataFrame, theirs: pd.DataFrame) -> Believed:
+    return believe(ours, now=NOW, cross=theirs)
+
+
+def unknown(believed: Believed) -> int:
+    return int(believed.frame.iloc[-72:].isna().all(axis=1).sum())
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "factor"), [(LIFECYCLE, LIFECYCLE, 1.3), (LIFECYCLE, DIRECT, 0.8), (DIRECT, LIFECYCLE, 1.2)]
+)
+def test_what_two_sources_usually_differ_by_is_no_contradiction_and_a_sixth_more_is(
+    ours: str, theirs: str, factor: float
+) -> None:
+    one, other = told(ours), told(theirs, factor)
+    other.iloc[100:130] = np.nan
+    agreed = judged(one, other)
+    assert (unknown(agreed), agreed.contradicted_hours, agreed.cross_checked) == (0, 0, True)
+    within = judged(lie(one, 10, 1.13), other)
+    assert (unknown(within), within.contradicted_hours) == (0, 0)
+    beyond = judged(lie(one, 10, 1.17), other)
+    assert (unknown(beyond), beyond.contradicted_hours) == (10, 10)
+    assert beyond.notes == ("the second source contradicts it in 10 of the last 72 h",)
+
+
+def test_three_days_of_lies_are_no_measure_of_what_is_usual() -> None:
+    assert unknown(judged(lie(told(DIRECT, days=8), 71, 1.4), told(DIRECT, days=8))) == 71
+
+
+def test_intensities_of_one_kind_are_compared_where_both_sources_tell_them() -> None:
+    one, other = (told(LIFECYCLE).join(told(DIRECT, 0.6)) for _ in range(2))
+    other[LIFECYCLE] = np.nan
+    one.loc[one.index[-10:], DIRECT] *= 1.4
+    assert judged(one, other).contradicted_hours == 10
+
+
+def test_before_it_is_known_how_they_usually_differ_only_a_factor_of_two_and_a_half_contradicts() -> None:
+    one = told(LIFECYCLE, days=5)
+    for times, hours in ((2.4, 0), (2.6, 24)):
+        assert judged(one, told(LIFECYCLE, times, days=5)).contradicted_hours == hours
+
+
+def test_a_second_source_that_is_silent_checks_nothing() -> None:
+    one, other = told(LIFECYCLE), told(LIFECYCLE)
+    other.iloc[-31:] = np.nan
+    assert not judged(one, other).cross_checked
+    assert judged(one, told(LIFECYCLE).iloc[:-29]).cross_checked
+    assert not judged(one, told("demand_mw")).cross_checked
