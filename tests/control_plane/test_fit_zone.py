@@ -144,7 +144,7 @@ def test_a_zones_past_in_prometheus_becomes_a_model_with_residuals_margins_and_a
     ("arguments", "says"),
     [
         (("--zone", "no-such-zone"), "there is no ThermalZone 'no-such-zone'"),
-        (("--zone", ROW, "--hours", "1"), "look further back"),
+        (("--zone", ROW, "--hours", "1"), "raise --hours"),
         (("--zone", ROW, "--prometheus-url", "http://127.0.0.1:9"), "Prometheus"),
     ],
     ids=["no such zone", "too short", "no Prometheus"],

@@ -106,3 +106,11 @@ def test_an_output_that_takes_nothing_more_ends_without_a_traceback(full: bool, 
     done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
     os.close(output)
     assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_an_output_that_has_no_such_letter_gets_a_question_mark() -> None:
+    odd = "cli.add_command(click.Command('odd', callback=lambda: click.echo('a█b')))"
+    command = [sys.executable, "-c", f"import click; from embellie.cli.main import cli, main; {odd}; main()", "odd"]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"a?b\n"), done.stderr

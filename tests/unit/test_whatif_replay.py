@@ -2,6 +2,7 @@
 """Replays by hand: what runs when, what the cluster draws, and what nobody can go below."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,6 +209,19 @@ def test_the_command_reads_a_trace_with_bad_rows_and_writes_numbers_and_a_page(t
     html = page.read_text()
     assert html.count("<svg") >= 3
     assert "http" not in html.replace("http-equiv", "")
+
+
+def test_no_amount_is_written_as_a_power_of_ten(tmp_path: Path) -> None:
+    trace, carbon, page = tmp_path / "jobs.csv", tmp_path / "zone.csv", tmp_path / "out.html"
+    trace.write_text(
+        "job_id,tenant,submit_time_s,duration_s,gpus\n" + "".join(f"j{i},t{i},0,7200,999\n" for i in range(13))
+    )
+    hours = [f"2026-01-{1 + h // 24:02d}T{h % 24:02d}:00Z,{DAY[h % 24]}" for h in range(96)]
+    carbon.write_text("utc,ci_lifecycle_g_per_kwh\n" + "\n".join(hours))
+    done = CliRunner().invoke(command, ["--jobs", str(trace), "--carbon", str(carbon), "--html", str(page)])
+    assert done.exit_code == 0, done.output
+    assert not re.search(r"\de\+\d", done.output + page.read_text())
+    assert "Mean delay of the 12 tenants with most jobs" in page.read_text()
 
 
 def test_a_trace_that_begins_within_a_step_of_the_history_keeps_its_minutes(tmp_path: Path) -> None:

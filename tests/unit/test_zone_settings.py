@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the spec of a ThermalZone to its settings: classes, deratings, and what contradicts itself."""
 
+import re
 from dataclasses import replace
 
 import pytest
+import yaml
 from cooled_row import SENSORS, state_of
 
 from embellie.control.zone_settings import fault_of, settings_of
 from embellie.thermal.duties import duty_of
+from embellie_testbed.paths import REPOSITORY
 from embellie_testbed.views import NOW, thermal_zone
 
 
@@ -38,6 +41,14 @@ def test_a_spec_that_contradicts_itself_is_named_with_its_mend(spec, field):
     found = fault_of(thermal_zone("row", **spec).spec)
     assert field in found
     assert ":" in found
+
+
+def test_the_zone_that_the_guide_builds_piece_by_piece_does_not_contradict_itself():
+    text = (REPOSITORY / "docs/thermal-setup.md").read_text()
+    pieces = re.findall(r"^```yaml\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    spec = yaml.safe_load("".join(pieces))["spec"]
+    assert {"limits", "sensors", "rejectionCeilings", "heatDelivery"} <= spec.keys()
+    assert fault_of(thermal_zone("row", **spec).spec) == ""
 
 
 @pytest.mark.parametrize(("ceiling_kw", "fault"), [(50, ""), (49, "asks for 50 kW of power at 0:00 UTC")])

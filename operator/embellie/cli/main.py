@@ -3,6 +3,7 @@
 
 import errno
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -63,6 +64,8 @@ def version() -> None:
 def main() -> None:
     """Run the command under the name that it was called by."""
     as_plugin = Path(sys.argv[0]).name.startswith("kubectl-")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a locale without our letters is no reason to say nothing
     try:
         try:
             cli(prog_name="kubectl embellie" if as_plugin else "embellie")

@@ -59,7 +59,7 @@ def fit_zone(where: Where, name: str, prometheus_url: str | None, hours: int) ->
     outcome.parameters["validation"] = "each row predicted before it is learnt"
     pairs = predicted([settings], history)[WARM_UP:]
     if not len(pairs):
-        raise DataError(f"fewer than {WARM_UP} rows have temperature, supply and power together: look further back")
+        raise DataError(f"fewer than {WARM_UP} rows have temperature, supply and power together: raise --hours")
     outcome.rows_test = len(pairs)
     outcome.die_c.append(pairs)
     _margins(outcome, pairs)

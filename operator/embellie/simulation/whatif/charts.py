@@ -63,9 +63,9 @@ def power_over_ribbon(
             f"<line x1='{_LEFT}' x2='{_WIDTH - _RIGHT}' y1='{y(k * tick):.1f}' y2='{y(k * tick):.1f}' "
             "stroke='#00000018'/>"
             f"<text x='{_LEFT - 6}' y='{y(k * tick) + 4:.1f}' text-anchor='end' font-size='12' fill='{_QUIET}'>"
-            f"{k * tick:g}</text>"
+            f"{k * tick:,.10g}</text>"
         )
-    parts.append(f"<text x='4' y='18' font-size='12' fill='{_QUIET}'>kW</text>")
+    parts.append(f"<text x='4' y='30' font-size='12' fill='{_QUIET}'>kW</text>")
     for values, shade, width in ((base_kw, _BASE, 2.0), (ours_kw, _OURS, 2.2)):
         points = "".join(
             f"{'M' if i == 0 else 'L'}{_LEFT + i * wide:.1f} {y(float(v)):.1f}H{_LEFT + (i + 1) * wide:.1f}"

@@ -10,9 +10,10 @@ from embellie.domain.forecast import FloatArray
 from embellie.simulation.whatif.case import Schedule
 from embellie.simulation.whatif.charts import bars, legend, power_over_ribbon, waits
 from embellie.simulation.whatif.outcome import power_curve, slot_power
+from embellie.simulation.whatif.report import figure
 from embellie.simulation.whatif.study import Result, Setup
 
-_MOST_DAYS = 14
+_MOST_DAYS, _MOST_TENANTS = 14, 12
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#1d2730;background:#fff;margin:0 auto;max-width:1000px;padding:24px}
 h1{font-size:26px;margin:0 0 4px}h2{font-size:19px;margin:36px 0 6px}p{margin:6px 0}small,.quiet{color:#5b6770}
@@ -124,11 +125,12 @@ def _waiting(result: Result, setup: Setup) -> str:
     groups: list[tuple[str, float, str]] = []
     tenants, counts = np.unique(names[names != ""], return_counts=True) if names.size else (np.array([]), np.array([]))
     if tenants.size > 1:
-        for tenant in tenants[np.argsort(-counts)][:12]:
+        for tenant in tenants[np.argsort(-counts)][:_MOST_TENANTS]:
             mine = names == tenant
             groups.append((str(tenant), float(delays[mine].mean()), f"{int(mine.sum()):,} jobs"))
+        whose = "by tenant" if tenants.size <= _MOST_TENANTS else f"of the {_MOST_TENANTS} tenants with most jobs"
         text += [
-            f"<p>Mean delay by tenant (Jain's fairness index {result.outcome.jain_delay:.2f}; 1 is equal for all):</p>",
+            f"<p>Mean delay {whose} (Jain's fairness index {result.outcome.jain_delay:.2f}; 1 is equal for all):</p>",
             bars(groups, "h"),
         ]
     else:
@@ -153,7 +155,7 @@ def _ledger(result: Result, found: dict[str, Any]) -> str:
         ("Emissions of making the hardware, for that time", _kg(base.embodied_kg), _kg(ours.embodied_kg)),
         ("Energy", f"{base.energy_kwh:,.0f} kWh", f"{ours.energy_kwh:,.0f} kWh"),
         ("of it idle GPUs", f"{base.idle_kwh:,.0f} kWh", f"{ours.idle_kwh:,.0f} kWh"),
-        ("Peak power", f"{base.peak_kw:,.3g} kW", f"{ours.peak_kw:,.3g} kW"),
+        ("Peak power", f"{figure(base.peak_kw)} kW", f"{figure(ours.peak_kw)} kW"),
         ("GPU-hours worked", f"{base.gpu_hours:,.0f}", f"{ours.gpu_hours:,.0f}"),
         ("GPU-hours idle", f"{base.idle_gpu_hours:,.0f}", f"{ours.idle_gpu_hours:,.0f}"),
         ("GPU-hours of work that waited", f"{base.waited_gpu_hours:,.0f}", f"{ours.waited_gpu_hours:,.0f}"),

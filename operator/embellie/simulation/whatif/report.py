@@ -61,6 +61,15 @@ def combined(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {**first, **means, "seeds": list(runs)}
 
 
+def figure(amount: float) -> str:
+    """Write an amount with four digits, or in full.
+
+    >>> figure(30.357), figure(144600.4)
+    ('30.36', '144,600')
+    """
+    return f"{amount:.4g}" if amount < 1000.0 else f"{amount:,.0f}"
+
+
 def lines(found: dict[str, Any]) -> list[str]:
     """Return what to print of a replay."""
     base = found["fifo"]
@@ -71,8 +80,8 @@ def lines(found: dict[str, Any]) -> list[str]:
             f"{found['energy_kwh']:,.0f} kWh"
         ),
         (
-            f"  emissions of the cluster   {found['carbon_kg']:,.4g} kg, {found['saving_pct']:.2f} % less than first "
-            f"come first served ({base['carbon_kg']:,.4g} kg)"
+            f"  emissions of the cluster   {figure(found['carbon_kg'])} kg, {found['saving_pct']:.2f} % less than "
+            f"first come first served ({figure(base['carbon_kg'])} kg)"
         ),
         f"  the most anybody could     {most:.2f} %: reached {100.0 * found['share_of_bound']:.1f} % of it",
         f"  added up job by job        {found['naive_saving_pct']:.2f} %",
@@ -82,7 +91,10 @@ def lines(found: dict[str, Any]) -> list[str]:
             f"their bound (first come first served: {base['past_bound']}, of which {found['past_bound_as_fifo']:.0f} "
             f"are the same jobs)"
         ),
-        f"  peak power                 {found['peak_kw']:,.4g} kW (first come first served: {base['peak_kw']:,.4g} kW)",
+        (
+            f"  peak power                 {figure(found['peak_kw'])} kW "
+            f"(first come first served: {figure(base['peak_kw'])} kW)"
+        ),
     ]
     if found["idle_kwh"]:
         text.append(f"  idle GPUs                  {found['idle_kwh']:,.0f} kWh of it")
