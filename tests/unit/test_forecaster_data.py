@@ -170,7 +170,7 @@ def test_a_frozen_feed_is_flagged_from_its_fourth_equal_hour() -> None:
 def test_a_source_that_is_told_no_more_or_not_yet_costs_no_hour_and_a_hole_does() -> None:
     data = frame().assign(gen_nuclear_mw=900.0, gen_geothermal_mw=300.0)
     data.iloc[-200:, data.columns.get_loc("gen_nuclear_mw")] = np.nan
-    data.iloc[:300, data.columns.get_loc("gen_geothermal_mw")] = np.nan
+    data.iloc[:700, data.columns.get_loc("gen_geothermal_mw")] = np.nan
     data.iloc[400:472, data.columns.get_loc("gen_wind_mw")] = np.nan
     data.iloc[500:600] = np.nan
     history = ZoneHistory.from_frame(data, zone="test")

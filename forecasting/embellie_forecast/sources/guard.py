@@ -2,7 +2,7 @@
 """Which hours of a feed can be believed: frozen, repeated, out of scale, or contradicted by a second source.
 
 Pure. Only the last three days are judged, against the weeks before them: what a grid really turned into becomes the
-measure by itself after three days, so nothing stays refused for ever.
+measure by itself after three days (how two sources differ: after four weeks), so nothing stays refused for ever.
 """
 
 from dataclasses import dataclass

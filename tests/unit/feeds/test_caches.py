@@ -91,6 +91,15 @@ def test_a_file_that_was_put_right_is_read_anew_by_the_next_process(tmp_path: Pa
         assert len(archive.frame) == 38 * 24
 
 
+@pytest.mark.parametrize(("hourly", "days"), [(True, 800), (False, 60)])
+def test_an_archive_grows_no_older_than_it_is_kept(hourly: bool, days: int) -> None:
+    archive = Archive(None, "neso", hourly=hourly)
+    newest = NOW.replace(minute=0) - HOUR
+    for age in (timedelta(days=days), timedelta(days=days) - HOUR, timedelta(0)):
+        archive.add(readings(newest - age, [10.0]), now=NOW)
+    assert list(archive.frame.index) == [newest - timedelta(days=days) + HOUR, newest]
+
+
 def test_an_archive_that_was_torn_begins_anew(tmp_path: Path) -> None:
     Archive(tmp_path, "neso").add(readings(NOW.replace(minute=0) - HOUR, [10.0]), now=NOW)
     (file,) = tmp_path.glob("*.parquet")

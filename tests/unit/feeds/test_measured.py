@@ -9,7 +9,8 @@ import pandas as pd
 
 from embellie.domain.reasons import SignalKind
 from embellie.telemetry.intensity import read_intensity
-from embellie_forecast.measured import HEADER, measured_intensity, write_measured
+from embellie_forecast.history import ZoneHistory
+from embellie_forecast.measured import HEADER, measured_intensity, measured_of_history, write_measured
 
 NOW = datetime(2026, 6, 20, 12, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -52,6 +53,15 @@ def test_generation_gives_life_cycle_and_direct_intensity(tmp_path: Path) -> Non
     assert lifecycle is not None
     assert direct is not None
     assert (lifecycle.g_per_kwh, direct.g_per_kwh) == ((490 + 3 * 11) / 4, 370 / 4)
+
+
+def test_of_a_past_that_is_replayed_the_last_three_days_are_told_when_they_were_published() -> None:
+    history = ZoneHistory.from_frame(frame(ci_direct_g_per_kwh=np.arange(96.0) + 50.0), zone="west")
+    told = measured_of_history(history, NOW, delay=2 * HOUR)
+    assert told.index[0] == pd.Timestamp(NOW.replace(minute=0) - 72 * HOUR)
+    assert list(told["ci_direct_g_per_kwh"]) == list(np.arange(24.0, 96.0) + 50.0)
+    assert ((told["known_at"] - told.index) == 3 * HOUR).all()
+    assert len(measured_of_history(history, NOW - 90 * HOUR, delay=HOUR)) == 6
 
 
 def test_of_two_sources_the_first_that_knows_an_hour_tells_it(tmp_path: Path) -> None:
