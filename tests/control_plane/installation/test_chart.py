@@ -138,18 +138,26 @@ def test_an_unknown_or_absurd_value_is_refused(control_plane: ControlPlane, sett
         rendered(control_plane, "--set", setting)
 
 
-def strategy(control_plane: ControlPlane, *settings: str) -> str | None:
+def most_beside(control_plane: ControlPlane, *settings: str) -> int | None:
     options = [word for setting in settings for word in ("--set", setting)]
     (deployment,) = of_kind(rendered(control_plane, *options), "Deployment", "embellie-operator")
-    found: str | None = deployment["spec"].get("strategy", {}).get("type")
+    found: int | None = deployment["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxSurge")
     return found
 
 
 @pytest.mark.parametrize("claim", ["ledger.existingClaim=disk", "forecaster.bundles.existingClaim=disk"])
 def test_one_operator_with_a_claim_goes_before_the_next_one_comes(control_plane: ControlPlane, claim: str) -> None:
-    assert strategy(control_plane, claim, "operator.replicas=1") == "Recreate"
-    assert strategy(control_plane, claim, "operator.replicas=2") is None
-    assert strategy(control_plane, "operator.replicas=1") is None
+    assert most_beside(control_plane, claim, "operator.replicas=1") == 0
+    assert most_beside(control_plane, claim, "operator.replicas=2") is None
+    assert most_beside(control_plane, "operator.replicas=1") is None
+
+
+def test_one_operator_can_be_given_a_claim_by_a_server_side_apply(control_plane: ControlPlane, namespace: str) -> None:
+    for options in ((), ("--set", "ledger.existingClaim=disk")):
+        found = rendered(control_plane, "--set", "operator.replicas=1", *options)
+        (deployment,) = of_kind(found, "Deployment", "embellie-operator")
+        deployment["metadata"]["namespace"] = namespace
+        control_plane.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(deployment))
 
 
 def test_a_dead_man_that_is_shorter_than_two_turns_is_refused(control_plane: ControlPlane) -> None:
