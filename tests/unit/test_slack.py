@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from embellie.planning.slack import Queue, give_way, out_of_slack
+from embellie.planning.slack import Queue, give_way, out_of_slack, slack_taken
 
 
 def queue(count: int, *, gpus: list[float] | None = None, hours: object = 2.0, **told: object) -> Queue:
@@ -51,6 +51,25 @@ def test_a_small_gang_does_not_overtake_a_large_one() -> None:
 
 def test_a_gang_larger_than_the_cluster_keeps_nobody_from_waiting() -> None:
     assert must([0.0, 9.0], gpus=[8.0, 4.0]) == [False, False]
+
+
+def taken(latest_h: list[float], **told: object) -> float:
+    return slack_taken(queue(len(latest_h), **told), np.array(latest_h), 1.0)  # type: ignore[arg-type]
+
+
+def test_slack_is_taken_by_those_before_in_the_list() -> None:
+    assert taken([]) == taken([9.0]) == taken([1.0]) == 0.0
+    assert taken([9.0, 9.0]) == pytest.approx(2.0 / 8.0)
+    assert taken([9.0, 5.0, 6.0]) == pytest.approx(4.0 / 8.0)
+    assert taken([3.0, 3.0]) == taken([1.0, 1.0]) == 1.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_slack_that_has_run_out_is_all_taken(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for hours in rng.uniform(0.1, 3.0, 20):
+        latest = rng.uniform(1.0, 20.0, 10).tolist()
+        assert any(must(latest, hours=hours)) == (taken(latest, hours=hours) == 1.0)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -84,11 +84,26 @@ def test_the_last_moment_that_a_job_may_wait_for_is_a_start_too(lengths: str) ->
     assert result.outcome.past_bound == 0
 
 
-@pytest.mark.parametrize(("past", "costs"), [([50.0, 350.0], 0.02 * 200.0), ([400.0, 404.0], 0.03 * 2.0)])
-def test_where_hours_are_much_alike_an_hours_wait_must_save_less(past: list[float], costs: float) -> None:
+@pytest.mark.parametrize(
+    ("past", "slack_taken", "costs"),
+    [([50.0, 350.0], 1.0, 0.02 * 200.0), ([400.0, 404.0], 0.0, 0.01 * 2.0), ([400.0, 404.0], 1.0, 0.05 * 2.0)],
+)
+def test_where_hours_are_much_alike_an_hours_wait_must_save_less(
+    past: list[float], slack_taken: float, costs: float
+) -> None:
     axis = setup().case.axis
     ahead = Ahead(axis, Perfect(axis), horizon_h=24.0, past=np.array(past * 24))
-    assert ahead.wait_price(0.02) == pytest.approx(costs)
+    assert ahead.wait_price(0.02, slack_taken) == pytest.approx(costs)
+
+
+@pytest.mark.parametrize(("gangs", "start"), [(0, 5.0), (1, 5.0), (2, 0.0)])
+def test_the_less_slack_is_left_the_more_a_wait_must_save(gangs: int, start: float) -> None:
+    large = [job(f"large-{i}", 0.0, 17.0, 6.0) for i in range(gangs)]
+    case = on(setup(job("small", 0.0, 1.0), *large, capacity=8.0), *[300.0] * 5, 288.0, *[300.0] * 90)
+    case = replace(case, past=np.array([200.0, 400.0] * 84))
+    result = run("embellie", case)
+    row = result.work.ids.index("small")
+    assert starts_h(result)[result.schedule.job.tolist().index(row)] == start
 
 
 @pytest.mark.parametrize("lengths", ["true", "queue-mean", "predicted"])

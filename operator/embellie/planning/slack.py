@@ -91,6 +91,21 @@ def out_of_slack(queue: Queue, latest_h: FloatArray, begin_h: float) -> BoolArra
     return must
 
 
+def slack_taken(queue: Queue, latest_h: FloatArray, begin_h: float) -> float:
+    """Return how near slack is to its end: what part of its slack the list takes from whom it takes most, 0 to 1.
+
+    Arguments as of `out_of_slack`, which is near where this is 1.
+
+    >>> none = np.zeros(0)
+    >>> two = Queue(gpus=np.ones(2), hours=np.ones(2), capacity_gpus=1.0, busy_gpus=none, busy_h=none)
+    >>> slack_taken(two, np.array([1.0, 5.0]), 1.0)
+    0.25
+    """
+    order = queue.listed(latest_h)
+    lost_h = queue.starts(order, begin_h) - begin_h
+    return float(np.clip(lost_h / np.maximum(latest_h[order] - begin_h, _EPS), 0.0, 1.0).max(initial=0.0))
+
+
 def give_way(queue: Queue, latest_h: FloatArray) -> BoolArray:
     """Return who goes last so that few are late, where all begin as soon as they can, shape (jobs,).
 

@@ -12,9 +12,10 @@ _BEYOND_H = 24.0
 _WEATHER_H = 24.0
 """How long the last known hours' distance from their usual value lasts: weather passes in about a day."""
 _LAST_HOURS = 6.0
-_MOST_OF_SPREAD = 0.03
+_MOST_OF_SPREAD, _MOST_WHEN_FULL = 0.01, 0.05
 """An hour's wait costs at most so much of how far hours lie apart (their standard deviation): where they differ by a
-few percent, hardly anything would be worth its wait otherwise."""
+few percent, hardly anything would be worth its wait otherwise. The first holds where nobody waits for GPUs, the second
+where slack has run out: the fuller the cluster, the more often what waits is in the way of work that nobody knew of."""
 _LEAST_OF_SHARE = 1e-3
 """It costs at least this part of what is asked: on a flat grid sums differ by their rounding, which is no saving."""
 
@@ -43,14 +44,19 @@ class Ahead:
         """How many slots are looked ahead."""
         return self._known + self._beyond
 
-    def wait_price(self, share: float) -> float:
+    def wait_price(self, share: float, slack_taken: float = 0.5) -> float:
         """Return what an hour's wait must save: a share of the mean intensity, where hours are much alike less [g/kWh].
 
         Both are of the time before the replay; without any, of its first hours, which no forecast may know yet.
+
+        Args:
+            share: Of the mean.
+            slack_taken: How near slack is to its end, 0 to 1 (`planning.slack`); half where no capacity is known.
         """
         seen = self._history[: self._past or self._known]
         most = share * float(seen.mean())
-        return max(_LEAST_OF_SHARE * most, min(most, _MOST_OF_SPREAD * float(seen.std())))
+        of_spread = _MOST_OF_SPREAD + slack_taken * (_MOST_WHEN_FULL - _MOST_OF_SPREAD)
+        return max(_LEAST_OF_SHARE * most, min(most, of_spread * float(seen.std())))
 
     def costs(self, slot: int) -> FloatArray:
         """Return what is expected of a slot and the next ones, shape (slots,) [g/kWh]."""

@@ -16,7 +16,7 @@ import numpy as np
 from embellie.domain.forecast import FloatArray
 from embellie.planning.inputs import make_jobs, make_zones, shifted
 from embellie.planning.problem import Prices, Problem, Solution
-from embellie.planning.slack import KEPT, KEPT_PAUSABLE, Queue, give_way, out_of_slack
+from embellie.planning.slack import KEPT, KEPT_PAUSABLE, Queue, give_way, out_of_slack, slack_taken
 from embellie.planning.solver import Effort, solve
 from embellie.simulation.whatif.ahead import Ahead
 from embellie.simulation.whatif.axis import BoolArray, IntArray
@@ -80,8 +80,8 @@ class Planned(EveryJob):
         self._per = case.axis.ticks_per_slot
         self._capacity = _KEEP_FREE * float(site.capacity_gpus or 0.0)
         self._net_kw = np.maximum(0.0, work.power_kw - work.gpus * site.idle_kw_per_gpu)
-        kw_per_gpu = float(work.power_kw.sum() / work.gpus.sum()) or 1.0
-        self._wait_g_per_h = ahead.wait_price(wait_price) * kw_per_gpu
+        self._kw_per_gpu = float(work.power_kw.sum() / work.gpus.sum()) or 1.0
+        self._wait_price, self._wait_g_per_h = wait_price, 0.0
         self._known = Known(case, lengths)
         self._warm = warm
         self._prices: Prices | None = None
@@ -139,6 +139,8 @@ class Planned(EveryJob):
         flexible = engine.active()
         queue = self._queue(flexible, now, engine)
         must = self.must_start(queue, flexible, now, engine)
+        taken = slack_taken(queue, self._latest_h(flexible, now, engine), self._case.axis.slot_h)
+        self._wait_g_per_h = self._ahead.wait_price(self._wait_price, taken) * self._kw_per_gpu
         self.last[flexible] = self._give_way(queue, flexible, now, engine) if must.any() else False
         # With slack left a large gang gets its room; without, it would make many others late.
         self.reserves = not must.any()
@@ -166,12 +168,15 @@ class Planned(EveryJob):
 
     def must_start(self, queue: Queue, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
         """Return which jobs must not be held any longer: those that unknown work might crowd out."""
-        work, tick_h = self._case.work, self._case.axis.tick_h
+        return out_of_slack(queue, self._latest_h(jobs, now, engine), self._case.axis.slot_h)
+
+    def _latest_h(self, jobs: IntArray, now: int, engine: Engine) -> FloatArray:
+        """Return the latest start of each from now, what is kept of its bound taken off [h]."""
+        work, axis = self._case.work, self._case.axis
         kept = np.where(work.pausable[jobs], KEPT_PAUSABLE, KEPT) * work.wait[jobs]
-        slot_h = self._case.axis.slot_h
         # Whose waiting ends before the next look starts then of itself.
-        latest_h = np.maximum((engine.left_to_wait(jobs, now) - kept) * tick_h, slot_h)
-        return out_of_slack(queue, latest_h, slot_h)
+        latest_h: FloatArray = np.maximum((engine.left_to_wait(jobs, now) - kept) * axis.tick_h, axis.slot_h)
+        return latest_h
 
     def _give_way(self, queue: Queue, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
         """Return which jobs go last where not all can be in time: those that are late, and the largest."""
