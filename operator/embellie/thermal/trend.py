@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from statistics import median
 
 _WINDOW = timedelta(seconds=240)
 _SHORTEST_S = 30.0
@@ -10,6 +11,8 @@ _MOVED_OVER = timedelta(seconds=120)
 _NOISE_K = 0.5
 """What a sensor moves by while nothing happens; its own resolution where that is coarser [K]."""
 _SEEN_TWICE = 2
+_FEWEST = 5
+"""So many readings tell how much a sensor moves by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +54,26 @@ class Trend:
         if not self.samples:
             return 0.0
         now, value_c = self.samples[-1]
-        noise_k = max(_NOISE_K, self.step_k)
+        noise_k = max(_NOISE_K, self.step_k, self._scatter_k)
         rises = [
             (value_c - before_c - noise_k) / seconds
             for at, before_c in self.samples
             if (seconds := (now - at).total_seconds()) >= _SHORTEST_S
         ]
         return max(0.0, max(rises, default=0.0))
+
+    @property
+    def _scatter_k(self) -> float:
+        """By how much two readings of a noisy sensor may differ while nothing happens [K]; 0 where its steps tell it.
+
+        From how far readings lie off the line between their neighbours, which no steady rise moves: half of them within
+        1.65 standard deviations of the noise, so that twice that are 2.3 of a difference.
+        """
+        values = [value_c for _, value_c in self.samples]
+        if len(values) < _FEWEST:
+            return 0.0
+        bend_k = median(abs(a - 2.0 * b + c) for a, b, c in zip(values, values[1:], values[2:], strict=False))
+        return 2.0 * bend_k if bend_k > 2.0 * self.step_k else 0.0
 
     @property
     def hottest_c(self) -> float:
