@@ -110,6 +110,9 @@ REFUSED = {
     "a thermal zone called with a dot": Refused(
         "thermalzone", "/metadata/name", "row.a", "because a place is named <gridzone>.<thermalzone>"
     ),
+    "a thermal zone that is its own neighbour": Refused(
+        "thermalzone", "neighbourZoneNames", ["row-b", "sample"], "must not name the zone itself"
+    ),
     "a thermal zone's node label that cannot exist": Refused(
         "thermalzone", "nodeSelector", {"/row": "a"}, "every key must be a label key"
     ),

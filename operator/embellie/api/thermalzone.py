@@ -41,6 +41,12 @@ class ThermalState(StrEnum):
     UNKNOWN = "Unknown"
 
 
+NOT_ITS_OWN_NEIGHBOUR = rule(
+    "!has(self.spec.neighbourZoneNames) || !(self.metadata.name in self.spec.neighbourZoneNames)",
+    "spec.neighbourZoneNames must not name the zone itself: how its own heat reaches its inlets is learnt anyway",
+)
+
+
 class ThermalZoneSpec(ApiModel):
     """Nodes that share cooling."""
 
@@ -315,7 +321,7 @@ class ThermalZone(Resource):
     No start is allowed that could take the zone over its limit.
     """
 
-    model_config = ConfigDict(json_schema_extra=rules(ZONE_NAME_RULE))
+    model_config = ConfigDict(json_schema_extra=rules(ZONE_NAME_RULE, NOT_ITS_OWN_NEIGHBOUR))
 
     definition: ClassVar[Definition] = Definition(
         kind="ThermalZone",
