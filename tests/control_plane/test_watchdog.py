@@ -53,7 +53,7 @@ def test_when_the_heartbeat_stops_all_is_released_earliest_latest_start_first(
     order = [e["regarding"]["name"] for e in events(api, namespace)]
     assert set(order[:2]) == {"without-a-plan", "pod"}
     moved = [abs(order.index(f"j{index:02d}") - (16 - index)) for index in range(15)]
-    assert max(moved) <= 1, "no further out of order than two writes that cross"
+    assert max(moved) <= 3, "only a write that stalls for a moment is overtaken by the next ones"
     job = job_of(api, namespace, "j00")
     assert job["metadata"]["annotations"][names.RELEASE_REASON] == "OperatorLost"
     assert job["spec"]["suspend"] is False

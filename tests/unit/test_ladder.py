@@ -310,15 +310,17 @@ class Pair:
         self.loads, self.memory, self.now = loads, LadderMemory(), NOW
         self.answer = Response(zones={})
 
-    def shows(self, near_c: float, seconds: float) -> Response:
+    def shows(self, near_c: float, seconds: float, *, far_kw: float = 40.0) -> Response:
         for _ in range(int(seconds // 30)):
             self.now += timedelta(seconds=30)
             zones = [
                 ZoneHeat(
                     name=name, temperature=Reading(value=celsius, age_s=5.0, quality=Quality.FRESH), hard_c=32.0,
-                    enter_c=30.5, leave_c=28.5, target_kw=30.0, heat_kw=40.0, neighbours=neighbours,
+                    enter_c=30.5, leave_c=28.5, target_kw=30.0, heat_kw=heat_kw, neighbours=neighbours,
                 )
-                for name, celsius, neighbours in (("far", 25.0, ()), ("near", near_c, ("far",)))
+                for name, celsius, heat_kw, neighbours in (
+                    ("far", 25.0, far_kw, ()), ("near", near_c, 40.0, ("far",)),
+                )
             ]  # fmt: skip
             policies = dict.fromkeys(("far", "near"), POLICY)
             self.memory, self.answer = respond(self.memory, zones, self.loads, policies, self.now)
@@ -334,6 +336,13 @@ def test_a_zone_whose_heat_may_reach_one_that_overheats_takes_back_little_more_t
     assert (far.level, far.overheats, far.proven_kw) == (Level.NORMAL, False, pytest.approx(50.0, rel=0.01))
     assert not shows(26.0, 4800).zones["near"].overheats
     assert shows(26.0, 3900).zones["far"].proven_kw is None
+
+
+def test_what_a_zone_carried_while_the_one_that_it_warms_was_hot_proves_nothing():
+    shows = Pair().shows
+    shows(31.0, 900, far_kw=60.0)
+    assert shows(29.0, 300, far_kw=60.0).zones["far"].proven_kw is None, "near is over its lower mark still"
+    assert shows(26.0, 300, far_kw=40.0).zones["far"].proven_kw == pytest.approx(50.0, rel=0.01)
 
 
 def test_what_may_warm_a_zone_takes_nothing_new_until_that_zones_work_has_its_power_back():

@@ -95,14 +95,16 @@ def respond(
     for load in loads:
         by_zone.setdefault(load.zone, []).append(load)
     # Whose heat may reach a zone that overheats.
-    pressing = {name for zone in zones if memory.overheats(zone.name) for name in zone.neighbours}
+    overheating = [zone for zone in zones if memory.overheats(zone.name)]
+    pressing = {name for zone in overheating for name in zone.neighbours}
+    too_warm = {name for zone in overheating if not zone.is_cool for name in zone.neighbours}
     easing = {name: zone.name for zone in zones if memory.capped(zone.name) for name in zone.neighbours}
     for zone in zones:
         policy = settings[zone.name]
         before = memory.zones.get(zone.name) or ZoneMemory(
             level=Level.NORMAL, since=now, tokens=float(policy.pause_burst), tokens_at=now
         )
-        state = felt(before, zone, policy, now, presses=zone.name in pressing)
+        state = felt(before, zone, policy, now, presses=zone.name in pressing, warms=zone.name in too_warm)
         state = climb(state, zone, policy, now)
         inside = by_zone.get(zone.name, [])
         state, chosen, admits = come_down(state, zone, inside, policy, now)

@@ -59,6 +59,12 @@ class ZoneHeat:
     neighbours: tuple[str, ...] = ()
     """Zones whose heat may reach it."""
 
+    @property
+    def is_cool(self) -> bool:
+        """Whether a fresh reading shows it under its leave mark."""
+        value = fresh_value(self.temperature)
+        return value is not None and value <= self.leave_c
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneMemory:
@@ -85,10 +91,13 @@ class ZoneMemory:
         return self.level > Level.NORMAL
 
 
-def felt(before: ZoneMemory, zone: ZoneHeat, policy: LadderSettings, now: datetime, *, presses: bool) -> ZoneMemory:
+def felt(
+    before: ZoneMemory, zone: ZoneHeat, policy: LadderSettings, now: datetime, *, presses: bool, warms: bool
+) -> ZoneMemory:
     """Take in the reading: its trend, for how long it has been cool, and the tokens that came back.
 
-    A zone that presses on one that overheats has to prove what it can carry like that one.
+    A zone that presses on one that overheats has to prove what it can carry like that one; what it carries while it
+    warms that one over its leave mark proves nothing.
     """
     hours = max(0.0, (now - before.tokens_at).total_seconds()) / 3600.0
     tokens = min(float(policy.pause_burst), before.tokens + hours * policy.pauses_per_hour)
@@ -103,7 +112,7 @@ def felt(before: ZoneMemory, zone: ZoneHeat, policy: LadderSettings, now: dateti
         zone.supply_c,
         now,
         over=value >= zone.enter_c or (presses and before.hot is None),
-        cool=value <= zone.leave_c,
+        cool=zone.is_cool and not warms,
         rises=trend.rises,
         held=before.overheats or presses,
         hottest_c=trend.hottest_c,
