@@ -63,14 +63,15 @@ def flag_problems(generation_mw: Mapping[str, FloatArray]) -> tuple[str, ...]:
     return tuple(str(flag) for flag in flags)
 
 
-def without_closed(generation: pd.DataFrame, sources: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:
-    """Return generation in which a source counts as 0 while it is closed or not built yet, and the columns concerned.
+def without_closed(frame: pd.DataFrame, sources: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:
+    """Return the frame in which a source counts as 0 while it is closed or not built yet, and the columns concerned.
 
     Args:
-        generation: One column per source [MW], index in UTC, of any step; unknown is NaN.
-        sources: Which of `factors.SOURCES` each column tells.
+        frame: Among others one column per source [MW], index in UTC, of any step; unknown is NaN.
+        sources: Which of `factors.SOURCES` a column tells; what is not in it is left as it is.
     """
-    out, concerned = generation.copy(), []
+    out, concerned = frame.copy(), []
+    generation = frame[[name for name in frame.columns if name in sources]]
     told = generation[generation.notna().any(axis=1)]
     total = told.clip(0.0, MAX_SOURCE_MW).sum(axis=1)
     for name in told.columns:

@@ -13,7 +13,7 @@ from embellie_forecast.factors import FloatArray, Scope, renewable_share
 from embellie_forecast.history import hour_of
 from embellie_forecast.models.targets import Target
 from embellie_forecast.models.within_hour import WithinHour, learn_within_hour, on_scale, own_step
-from embellie_forecast.sources.guard import intensity
+from embellie_forecast.sources.guard import intensity, mix_of
 
 HOUR = timedelta(hours=1)
 MARK = "+within-hour"
@@ -37,11 +37,7 @@ def quarters_of(frame: pd.DataFrame, target: Target) -> "pd.Series[float] | None
         return intensity(frame, direct=target is Target.DIRECT)
     if "re_pct" in frame.columns:
         return frame["re_pct"] / 100.0
-    generation = {
-        name[4:-3]: np.maximum(frame[name].to_numpy(dtype=np.float64), 0.0)
-        for name in frame.columns
-        if name.startswith("gen_")
-    }
+    generation = mix_of(frame)
     return pd.Series(renewable_share(generation), index=frame.index) if generation else None
 
 

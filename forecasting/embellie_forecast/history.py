@@ -16,6 +16,7 @@ from embellie_forecast.believable import MAX_SOURCE_MW, METERING_NOISE_MW, Probl
 from embellie_forecast.factors import (
     DIRECT_EIA,
     LIFECYCLE_AR5,
+    MIX_COLUMNS,
     SOURCES,
     FloatArray,
     carbon_intensity_g_per_kwh,
@@ -152,7 +153,7 @@ class ZoneHistory:
             HistoryError: The index is not hourly UTC, an hour contradicts itself, or no column is known.
         """
         frame, notes = _hourly(frame, zone)
-        generation = {name: _numbers(frame, f"gen_{name}_mw") for name in SOURCES if f"gen_{name}_mw" in frame.columns}
+        generation = {name: _numbers(frame, column) for column, name in MIX_COLUMNS.items() if column in frame.columns}
         empty = [name for name in generation if _blank(frame, f"gen_{name}_mw")]
         if empty:
             # Of a source that a grid does not have there may be a column all the same.

@@ -243,6 +243,5 @@ def _believed_slots(fine: pd.DataFrame, hours: pd.DataFrame) -> pd.DataFrame | N
     if fine.empty:
         return None
     known = hours[measured_columns(hours)].notna().any(axis=1)
-    mix, _ = without_closed(fine[[name for name in fine.columns if name in MIX_COLUMNS]], MIX_COLUMNS)
-    fine = fine.assign(**mix)
+    fine, _ = without_closed(fine, MIX_COLUMNS)
     return fine[known.reindex(fine.index.floor("h"), fill_value=False).to_numpy()]  # type: ignore[attr-defined]

@@ -1,29 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """The guard before any hold: nobody is held once the list of all known work would start somebody too late."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from embellie.planning.slack import Queue, give_way, out_of_slack, slack_taken
+from embellie.planning.slack import Queue, give_way, slack_of
 
 
-def queue(count: int, *, gpus: list[float] | None = None, hours: object = 2.0, **told: object) -> Queue:
-    basics: dict[str, object] = {
+def queue(count: int, *, gpus: list[float] | None = None, hours: object = 2.0, **told: Any) -> Queue:
+    basics: dict[str, Any] = {
         "gpus": np.array(gpus or [4.0] * count),
         "hours": np.broadcast_to(np.asarray(hours, dtype=np.float64), (count,)),
         "capacity_gpus": 4.0,
         "busy_gpus": np.zeros(0),
         "busy_h": np.zeros(0),
     }
-    return Queue(**(basics | told))  # type: ignore[arg-type]
+    return Queue(**(basics | told))
 
 
-def must(latest_h: list[float], **told: object) -> list[bool]:
-    return out_of_slack(queue(len(latest_h), **told), np.array(latest_h), 1.0).tolist()  # type: ignore[arg-type]
+def must(latest_h: list[float], **told: Any) -> list[bool]:
+    return slack_of(queue(len(latest_h), **told), np.array(latest_h), 1.0).must_start.tolist()
 
 
-def last(latest_h: list[float], **told: object) -> list[bool]:
-    return give_way(queue(len(latest_h), **told), np.array(latest_h)).tolist()  # type: ignore[arg-type]
+def last(latest_h: list[float], **told: Any) -> list[bool]:
+    return give_way(queue(len(latest_h), **told), np.array(latest_h)).tolist()
 
 
 def test_work_that_still_fits_one_after_the_other_may_be_held() -> None:
@@ -53,8 +55,8 @@ def test_a_gang_larger_than_the_cluster_keeps_nobody_from_waiting() -> None:
     assert must([0.0, 9.0], gpus=[8.0, 4.0]) == [False, False]
 
 
-def taken(latest_h: list[float], **told: object) -> float:
-    return slack_taken(queue(len(latest_h), **told), np.array(latest_h), 1.0)  # type: ignore[arg-type]
+def taken(latest_h: list[float], **told: Any) -> float:
+    return slack_of(queue(len(latest_h), **told), np.array(latest_h), 1.0).taken
 
 
 def test_slack_is_taken_by_those_before_in_the_list() -> None:

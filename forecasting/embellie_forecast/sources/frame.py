@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from embellie_forecast.factors import SOURCES
+from embellie_forecast.factors import MIX_COLUMNS
 from embellie_forecast.history import MIN_USUAL_G_PER_KWH
 from embellie_forecast.sources.base import Fault, Licence, SourceError
 from embellie_forecast.sources.values import number
@@ -19,7 +19,7 @@ HOUR = timedelta(hours=1)
 KEEP = timedelta(days=800)
 """So much of the past is kept before the newest hour: what ended long ago has a past too."""
 BOUNDS: Mapping[str, tuple[float, float]] = {
-    **{f"gen_{name}_mw": (-50.0, 300_000.0) for name in SOURCES},
+    **dict.fromkeys(MIX_COLUMNS, (-50.0, 300_000.0)),
     "demand_mw": (0.0, 1_500_000.0),
     "ci_lifecycle_g_per_kwh": (0.0, 2000.0),
     "ci_direct_g_per_kwh": (0.0, 2000.0),

@@ -55,16 +55,21 @@ def measured_columns(frame: pd.DataFrame) -> list[str]:
     return [name for name in frame.columns if name in BOUNDS and not is_forecast(name)]
 
 
+def mix_of(frame: pd.DataFrame) -> dict[str, FloatArray]:
+    """Return what each source generates, nothing below zero [MW]."""
+    return {
+        source: np.maximum(frame[column].to_numpy(dtype=np.float64), 0.0)
+        for column, source in MIX_COLUMNS.items()
+        if column in frame.columns
+    }
+
+
 def intensity(frame: pd.DataFrame, *, direct: bool = False) -> "pd.Series[float] | None":
     """Return the carbon intensity that a frame states or implies [g/kWh]; None where it does neither."""
     stated = "ci_direct_g_per_kwh" if direct else "ci_lifecycle_g_per_kwh"
     if stated in frame.columns:
         return frame[stated]
-    generation = {
-        name[4:-3]: np.maximum(frame[name].to_numpy(dtype=np.float64), 0.0)
-        for name in frame.columns
-        if name.startswith("gen_")
-    }
+    generation = mix_of(frame)
     if not generation:
         return None
     return pd.Series(carbon_intensity_g_per_kwh(generation, DIRECT_EIA if direct else LIFECYCLE_AR5), index=frame.index)
@@ -83,10 +88,9 @@ def believe(frame: pd.DataFrame, *, now: datetime, cross: pd.DataFrame | None = 
         return Believed(frame=frame, notes=(), cross_checked=False)
     frame = frame.reindex(pd.date_range(frame.index[0], frame.index[-1], freq="h"))
     judged = np.asarray(frame.index >= pd.Timestamp(now - JUDGED))
-    told = frame[[name for name in columns if name in MIX_COLUMNS]]
-    mix, closed = without_closed(told, MIX_COLUMNS)
-    supposed = told.isna() & mix.notna()
-    frame = frame.assign(**mix)
+    told = frame
+    frame, closed = without_closed(told, MIX_COLUMNS)
+    supposed = told[closed].isna() & frame[closed].notna()
     if "estimated" in frame.columns:
         frame["estimated"] = frame["estimated"].eq(True) | supposed.any(axis=1)
     closed = [name for name in closed if supposed[name][judged].any()]
@@ -160,7 +164,7 @@ def _absurd(frame: pd.DataFrame, now: datetime) -> Mask:
     """Tell the hours whose level is out of all proportion to the reference weeks."""
     bad = np.zeros(len(frame), dtype=bool)
     series = [frame[name] for name in ("ci_lifecycle_g_per_kwh", "ci_direct_g_per_kwh") if name in frame.columns]
-    generation = [name for name in frame.columns if name.startswith("gen_")]
+    generation = [name for name in frame.columns if name in MIX_COLUMNS]
     if generation:
         # Of what is known: one missing source must not make an hour's total absurd, or normal.
         series += [frame[generation].sum(axis=1, skipna=False)]

@@ -18,7 +18,7 @@ from embellie.domain.forecast import FloatArray
 from embellie.domain.limits import heat_room_now
 from embellie.domain.snapshot import Snapshot, Workload, WorkloadKey
 from embellie.planning.problem import IntArray
-from embellie.planning.slack import KEPT, Queue, give_way, out_of_slack
+from embellie.planning.slack import KEPT, Queue, give_way, slack_of
 
 _MOST_POOLS = 8
 _EPS = 1e-9
@@ -41,7 +41,7 @@ def pressing(snapshot: Snapshot, soon_h: float) -> list[WorkloadKey]:
         rows = np.array([i for i, w in enumerate(workloads) if w.allowed_cells <= cells], dtype=np.int64)
         queue = _queue(snapshot, cells, told, rows)
         latest_h = told.latest_h[rows]
-        must = out_of_slack(queue, np.maximum(latest_h - KEPT * told.allowed_h[rows], soon_h), soon_h)
+        must = slack_of(queue, np.maximum(latest_h - KEPT * told.allowed_h[rows], soon_h), soon_h).must_start
         if not must.any():
             continue
         last = give_way(queue, np.maximum(latest_h, 0.0))

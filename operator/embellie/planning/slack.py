@@ -66,8 +66,18 @@ class Queue:
         return np.array(starts, dtype=np.float64)
 
 
-def out_of_slack(queue: Queue, latest_h: FloatArray, begin_h: float) -> BoolArray:
-    """Return which jobs must start as soon as there is room, shape (jobs,).
+@dataclass(frozen=True, slots=True, eq=False)
+class Slack:
+    """How much waiting the list leaves."""
+
+    must_start: BoolArray
+    """Which jobs must start as soon as there is room, shape (jobs,)."""
+    taken: float
+    """What part of its slack the list takes from whom it takes most, 0 to 1."""
+
+
+def slack_of(queue: Queue, latest_h: FloatArray, begin_h: float) -> Slack:
+    """Return who must start, and how near that is for the others.
 
     The list does not let a small job overtake a large one, so it errs on the side of starting.
 
@@ -78,32 +88,21 @@ def out_of_slack(queue: Queue, latest_h: FloatArray, begin_h: float) -> BoolArra
 
     >>> none = np.zeros(0)
     >>> two = Queue(gpus=np.ones(2), hours=np.ones(2), capacity_gpus=1.0, busy_gpus=none, busy_h=none)
-    >>> out_of_slack(two, np.array([1.0, 2.0]), 1.0).tolist()
+    >>> slack_of(two, np.array([1.0, 2.0]), 1.0).must_start.tolist()
     [False, False]
-    >>> out_of_slack(two, np.array([1.0, 1.5]), 1.0).tolist()
+    >>> slack_of(two, np.array([1.0, 1.5]), 1.0).must_start.tolist()
     [True, True]
-    """
-    must = np.zeros(queue.gpus.size, dtype=bool)
-    order = queue.listed(latest_h)
-    late = np.flatnonzero(queue.starts(order, begin_h) > latest_h[order] + _EPS)
-    if late.size:
-        must[order[: late[-1] + 1]] = True
-    return must
-
-
-def slack_taken(queue: Queue, latest_h: FloatArray, begin_h: float) -> float:
-    """Return how near slack is to its end: what part of its slack the list takes from whom it takes most, 0 to 1.
-
-    Arguments as of `out_of_slack`, which is near where this is 1.
-
-    >>> none = np.zeros(0)
-    >>> two = Queue(gpus=np.ones(2), hours=np.ones(2), capacity_gpus=1.0, busy_gpus=none, busy_h=none)
-    >>> slack_taken(two, np.array([1.0, 5.0]), 1.0)
+    >>> slack_of(two, np.array([1.0, 5.0]), 1.0).taken
     0.25
     """
     order = queue.listed(latest_h)
-    lost_h = queue.starts(order, begin_h) - begin_h
-    return float(np.clip(lost_h / np.maximum(latest_h[order] - begin_h, _EPS), 0.0, 1.0).max(initial=0.0))
+    starts, latest = queue.starts(order, begin_h), latest_h[order]
+    must = np.zeros(queue.gpus.size, dtype=bool)
+    late = np.flatnonzero(starts > latest + _EPS)
+    if late.size:
+        must[order[: late[-1] + 1]] = True
+    taken = np.clip((starts - begin_h) / np.maximum(latest - begin_h, _EPS), 0.0, 1.0)
+    return Slack(must, float(taken.max(initial=0.0)))
 
 
 def give_way(queue: Queue, latest_h: FloatArray) -> BoolArray:

@@ -14,7 +14,6 @@ import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.domain.heat import ZoneHeatModel
-from embellie.domain.limits import fresh_value
 from embellie.domain.snapshot import ThermalZoneState
 from embellie.thermal import ladder, zone_now
 from embellie.thermal.delivery import HeatTaken
@@ -251,8 +250,7 @@ class HeatController:
     def _is_hot(self, zone: ZoneSettings) -> bool:
         """Tell whether a fresh reading shows a zone over its leave mark."""
         heat = zone_now.heat_of(self._now(zone))
-        value = None if heat is None else fresh_value(heat.temperature)
-        return heat is not None and value is not None and value > heat.leave_c
+        return heat is not None and heat.is_hot
 
     def _role(self, zone: ZoneSettings, role: Role) -> float:
         found = self._readings.get(zone.name)

@@ -75,8 +75,7 @@ def pause(
     now: datetime,
 ) -> tuple[ZoneMemory, list[PauseOrder]]:
     """Pause what caps alone do not shed, as far as the token bucket allows or the hard limit's nearness asks."""
-    value = fresh_value(zone.temperature)
-    if value is None or value <= zone.leave_c:
+    if not zone.is_hot:
         return state, []
     urgent = state.trend.to_limit_s(zone.hard_c) <= URGENT_S
     if state.going and not urgent:

@@ -65,6 +65,12 @@ class ZoneHeat:
         value = fresh_value(self.temperature)
         return value is not None and value <= self.leave_c
 
+    @property
+    def is_hot(self) -> bool:
+        """Whether a fresh reading shows it over its leave mark; one that nothing tells of is neither."""
+        value = fresh_value(self.temperature)
+        return value is not None and value > self.leave_c
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneMemory:
@@ -104,7 +110,7 @@ def felt(
     value = fresh_value(zone.temperature)
     if value is None:
         return replace(before, tokens=tokens, tokens_at=now, cool_since=None)
-    cool_since = (before.cool_since or now) if value <= zone.leave_c else None
+    cool_since = (before.cool_since or now) if zone.is_cool else None
     trend = before.trend.felt(now, value, zone.hard_c, URGENT_S)
     hot = felt_heat(
         before.hot,

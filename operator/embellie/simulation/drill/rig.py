@@ -75,7 +75,7 @@ def prepare(name: str, seed: int, plant: PlantSpec) -> Drill:
             jobs.append(gang_of(gpus, trouble.begin_s, rng, plant.node.gpu_rated_w, plant.node.gpus))
     worst_kw = worst_it_kw(plant)
     share = next((t.amount for t in drawn.troubles if t.kind is Kind.CEILING), None)
-    loop_kw = plant.loop.nodes * (plant.node.idle_kw + _added_kw(plant, 1.0)) * plant.loop.liquid_share
+    loop_kw = plant.loop.nodes * (plant.node.idle_kw + plant.node.added_kw()) * plant.loop.liquid_share
     return Drill(
         course=drawn,
         designed=plant,
@@ -90,12 +90,7 @@ def worst_it_kw(plant: PlantSpec) -> float:
     """Return what the room's machines draw at worst [kW]."""
     hall = plant.hall_nodes * node_base_kw(plant, liquid=False)
     loop = plant.loop.nodes * node_base_kw(plant, liquid=True)
-    return hall + loop + (plant.hall_nodes + plant.loop.nodes) * _added_kw(plant, _WORST)
-
-
-def _added_kw(plant: PlantSpec, share: float) -> float:
-    node = plant.node
-    return node.gpus * (share * node.gpu_rated_w - node.gpu_idle_w) * (1.0 + node.host_share) / 1000.0
+    return hall + loop + (plant.hall_nodes + plant.loop.nodes) * plant.node.added_kw(_WORST)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

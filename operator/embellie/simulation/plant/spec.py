@@ -54,6 +54,10 @@ class NodeSpec(_Part):
     slowdown_c: Celsius = 87.0
     """Die temperature at which the hardware slows itself down."""
 
+    def added_kw(self, share: float = 1.0) -> float:
+        """Return what work adds that draws so much of the GPUs' rated power, the host's part included [kW]."""
+        return self.gpus * (share * self.gpu_rated_w - self.gpu_idle_w) * (1.0 + self.host_share) / 1000.0
+
     @model_validator(mode="after")
     def _ordered(self) -> "NodeSpec":
         if self.gpu_rated_w <= self.gpu_idle_w:
@@ -227,8 +231,7 @@ class PlantSpec(_Part):
                 "was over it once would never count as cool again"
             )
         node, hall = self.node, self.hall
-        full_kw = node.idle_kw + node.fan_full_kw
-        full_kw += node.gpus * (node.gpu_rated_w - node.gpu_idle_w) * (1.0 + node.host_share) / 1000.0
+        full_kw = node.idle_kw + node.fan_full_kw + node.added_kw()
         if hall.nodes_per_rack * full_kw > MOST_RISE_K * hall.rack_airflow_kw_per_k:
             raise ValueError(
                 f"hall.rack_airflow_kw_per_k must be more: {hall.nodes_per_rack} nodes of {full_kw:.1f} kW would warm "

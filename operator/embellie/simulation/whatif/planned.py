@@ -16,7 +16,7 @@ import numpy as np
 from embellie.domain.forecast import FloatArray
 from embellie.planning.inputs import make_jobs, make_zones, shifted
 from embellie.planning.problem import Prices, Problem, Solution
-from embellie.planning.slack import KEPT, KEPT_PAUSABLE, Queue, give_way, out_of_slack, slack_taken
+from embellie.planning.slack import KEPT, KEPT_PAUSABLE, Queue, give_way, slack_of
 from embellie.planning.solver import Effort, solve
 from embellie.simulation.whatif.ahead import Ahead
 from embellie.simulation.whatif.axis import BoolArray, IntArray
@@ -138,9 +138,9 @@ class Planned(EveryJob):
         self._costs = self._ahead.costs(slot)
         flexible = engine.active()
         queue = self._queue(flexible, now, engine)
-        must = self.must_start(queue, flexible, now, engine)
-        taken = slack_taken(queue, self._latest_h(flexible, now, engine), self._case.axis.slot_h)
-        self._wait_g_per_h = self._ahead.wait_price(self._wait_price, taken) * self._kw_per_gpu
+        slack = slack_of(queue, self._latest_h(flexible, now, engine), self._case.axis.slot_h)
+        must = slack.must_start
+        self._wait_g_per_h = self._ahead.wait_price(self._wait_price, slack.taken) * self._kw_per_gpu
         self.last[flexible] = self._give_way(queue, flexible, now, engine) if must.any() else False
         # With slack left a large gang gets its room; without, it would make many others late.
         self.reserves = not must.any()
@@ -165,10 +165,6 @@ class Planned(EveryJob):
         """Return when each must begin at the latest, had it done nothing yet [slots]."""
         result: FloatArray = (self._case.work.arrival[jobs] + self._case.work.wait[jobs]) / self._per
         return result
-
-    def must_start(self, queue: Queue, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
-        """Return which jobs must not be held any longer: those that unknown work might crowd out."""
-        return out_of_slack(queue, self._latest_h(jobs, now, engine), self._case.axis.slot_h)
 
     def _latest_h(self, jobs: IntArray, now: int, engine: Engine) -> FloatArray:
         """Return the latest start of each from now, what is kept of its bound taken off [h]."""
