@@ -181,7 +181,7 @@ class Capacity:
         need[:count] = workload.gpus
         need[count:] = workload.worst_power_kw - _SLACK
         counted = self._counted[:, : width + 1]
-        np.cumsum(self._free[:, :width] < need, axis=1, out=counted[:, 1:])
+        (self._free[:, :width] < need).cumsum(axis=1, out=counted[:, 1:])
         ok = np.empty((count, last + 1), dtype=bool)
         top, low = counted[:count], counted[count:]
         ok[:, 1:] = top[:, 1 + gpu_later : last + 1 + gpu_later] == top[:, 1 : last + 1]
