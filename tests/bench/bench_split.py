@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from bench_replay import itp_capacity
 
+from embellie.domain.forecast import FloatArray
 from embellie.planning.inputs import make_jobs, make_zones
-from embellie.planning.problem import BoolArray, Problem
-from embellie.planning.slack import Queue
+from embellie.planning.problem import Problem
 from embellie.planning.solver import Effort, solve
 from embellie.simulation.whatif.ahead import Ahead
 from embellie.simulation.whatif.axis import IntArray
@@ -41,9 +41,9 @@ _PAST = timedelta(days=14)
 class AllKnown(Planned):
     """Knows every arrival of its horizon, and so keeps nothing for unknown ones."""
 
-    def must_start(self, queue: Queue, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
-        del queue, now, engine
-        return np.zeros(jobs.size, dtype=bool)
+    def _latest_h(self, jobs: IntArray, now: int, engine: Engine) -> FloatArray:
+        del now, engine
+        return np.full(jobs.size, np.inf)
 
     def coming(self, now: int) -> Items:
         work, per = self._case.work, self._per

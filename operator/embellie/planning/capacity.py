@@ -48,7 +48,6 @@ class Capacity:
             [j for j, o in enumerate(cells) if c.thermal_zone is not None and o.thermal_zone == c.thermal_zone]
             for c in cells
         ]
-        self._affected = [sorted({*g, *h}) for g, h in zip(self._same_grid, self._same_heat, strict=True)]
         self._nodes = [NodeRoom(cell.node_free_gpus) for cell in cells]
         self._untrusted = [False] * count
         self._counted = np.zeros((2 * count, n_slots + 1), dtype=np.int32)
@@ -76,6 +75,10 @@ class Capacity:
         for row, cell in enumerate(cells):
             np.minimum(self._gpus[row], max(cell.gpus_total, cell.gpus_free), out=self._gpus[row])
         np.minimum(self._power, self._heat, out=self._limit)
+        # Where no contract limits power, runs take nothing of it.
+        contracted = np.isfinite(self._power).any(axis=1)
+        self._same_contract = [same if contracted[row] else [] for row, same in enumerate(self._same_grid)]
+        self._affected = [sorted({*p, *h}) for p, h in zip(self._same_contract, self._same_heat, strict=True)]
 
     def zones(self, cost_per_kwh: FloatArray, cuts: IntArray) -> Zones:
         """Return what is free as a problem's zones, over slots between these edges of the plan's axis."""
@@ -181,7 +184,7 @@ class Capacity:
         need[:count] = workload.gpus
         need[count:] = workload.worst_power_kw - _SLACK
         counted = self._counted[:, : width + 1]
-        np.cumsum(self._free[:, :width] < need, axis=1, out=counted[:, 1:])
+        (self._free[:, :width] < need).cumsum(axis=1, out=counted[:, 1:])
         ok = np.empty((count, last + 1), dtype=bool)
         top, low = counted[:count], counted[count:]
         ok[:, 1:] = top[:, 1 + gpu_later : last + 1 + gpu_later] == top[:, 1 : last + 1]
@@ -246,7 +249,7 @@ class Capacity:
         self._gpus[row, candidate:gpu_end] -= sign * workload.gpus
         self.owed.serve(workload, row, candidate, sign)
         worst = sign * workload.worst_power_kw
-        for other in self._same_grid[row]:
+        for other in self._same_contract[row]:
             self._power[other, candidate:lim_end] -= worst * self._pue[row] / self._pue[other]
         rising = sign * min(workload.worst_power_kw, float(self._most_start[row, candidate]))
         for other in self._same_heat[row]:

@@ -77,7 +77,7 @@ class Chooser:
         now = ground.estimate(w, starts.costs, rows[now_row], 0)
         if not open_at[first]:
             return self._wait_full(w, starts, now)
-        has_forecast, hurried = all(ground.costs.known[row] for row in rows), w.key in self._hurried
+        has_forecast, hurried = rows == comparable, w.key in self._hurried
         ends = ground.worth(w, last) if has_forecast else None
         waiting = ground.waiting_per_kw(w, last)
         chosen = self._cheapest(w, starts, starts.score, first, ends, waiting)

@@ -31,6 +31,8 @@ class Starts:
 
     rows: list[int]
     """Which cells."""
+    at: list[int] | slice
+    """The same as an index of arrays of all cells: a slice, which copies nothing, where they are all of them."""
     last: int
     """Its last candidate inside its bound."""
     costs: RunCosts
@@ -73,6 +75,7 @@ class Ground:
         """Row of the cell and candidate that the joint plan proposes, for whom nothing is decided yet."""
         self.scarcity: Scarcity | None = None
         """What room is worth in the joint plan."""
+        self._every_row = list(range(len(snapshot.cells)))
         self._rows_of: dict[frozenset[str], list[int]] = {}
 
     def at_bound(self, w: Workload) -> bool:
@@ -105,12 +108,10 @@ class Ground:
         """Return what a workload may choose from in these cells."""
         costs = self.costs.run(w.duration_p50_s, w.weights)
         ok = self.capacity.open_starts(w, last, rows)
-        if rows == list(range(len(self.cells))):
-            plain = costs.score[:, : last + 1]
-        else:
-            plain, ok = costs.score[rows, : last + 1], ok[rows]
+        at = slice(None) if rows == self._every_row else rows
+        plain = costs.score[at, : last + 1]
         spared = self.capacity.owed.spared_g(w, rows, last) if w.power_kw > 0.0 else None
-        return Starts(rows, last, costs, plain, plain if spared is None else plain - spared / w.power_kw, ok)
+        return Starts(rows, at, last, costs, plain, plain if spared is None else plain - spared / w.power_kw, ok[at])
 
     def waiting_per_kw(self, w: Workload, last: int) -> FloatArray | None:
         """Return what its tenant's price asks of each start per kW of the workload [g]; None where it asks nothing."""

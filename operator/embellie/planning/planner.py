@@ -87,8 +87,11 @@ class _Turn:
 
     def run(self) -> Plan:
         ordered = sorted(self._snapshot.workloads, key=self._order)
-        free = [w for w in ordered if self._is_free(w)]
-        at_once = [w for w in ordered if w.enforced and not self._is_free(w)]
+        free: list[Workload] = []
+        settled: list[Workload] = []
+        for w in ordered:
+            (free if self._is_free(w) else settled).append(w)
+        at_once = [w for w in settled if w.enforced]
         pressed = {w.key: w for w in free if w.key in self._hurried}
         for w in (*at_once, *(pressed[key] for key in self._hurried if key in pressed)):
             self._decisions[w.key] = self._chooser.decide(w)

@@ -222,8 +222,8 @@ def cheapest_later(scores: FloatArray, first: int, base: float, spared: float = 
     if scores.shape[1] <= first + 1 or usual <= 0.0:
         return None
     part = scores[:, first + 1 :]
-    per_row = part.argmin(axis=1)
-    row, column = min(((i, int(k)) for i, k in enumerate(per_row)), key=lambda rk: (float(part[rk]), rk[1], rk[0]))
+    # Of equals the earliest start, there the first row.
+    column, row = divmod(int(part.T.argmin()), part.shape[0])
     saving = 1.0 - (float(part[row, column]) + spared) / usual
     return (row, first + 1 + column, saving) if saving > NO_SAVING else None
 

@@ -16,7 +16,7 @@ from embellie.planning.timegrid import NO_SAVING
 def likely_start(ground: Ground, w: Workload, starts: Starts, row: int, start: int) -> datetime:
     """Return the latest open start that could still turn out as good as the planned one."""
     cell = starts.rows[row]
-    low = starts.costs.low[starts.rows, : starts.last + 1]
+    low = starts.costs.low[starts.at, : starts.last + 1]
     if starts.warm:
         low = low - (starts.plain - starts.score)
     expected = float(starts.costs.mean[cell, start]) - starts.spared(row, start)
