@@ -135,7 +135,7 @@ def heat_room_now(zone: ThermalZoneState) -> HeatRoom:
     for kw, what in (
         (zone.ceiling_kw, HeatBound.CEILING),
         (zone.barrier_kw, HeatBound.BARRIER),
-        (zone.proven_kw, HeatBound.PROVEN),
+        (max((heats[zone.name] for heats in zone.proven_kw), default=None), HeatBound.PROVEN),
     ):
         if kw is not None and kw < limit:
             limit, bound = kw, what
