@@ -234,7 +234,7 @@ class Desk(NodeTaints):
     def __init__(self) -> None:
         self.wanted: list[dict[str, str]] = []
 
-    def turn(self, wanted: Any, standing: Any) -> None:  # noqa: ARG002
+    def turn(self, wanted: Any, standing: Any, now: Any) -> None:  # noqa: ARG002
         self.wanted.append(dict(wanted))
 
 
@@ -266,6 +266,15 @@ def test_a_taint_ends_after_as_long_as_a_limit_may_hold_and_may_come_again_after
         made.turn(NOW + timedelta(hours=hours), LAYOUT, hot, (), (), enforced=True)
     assert [bool(wanted) for wanted in desk.wanted] == [True, True, False, False, True]
     assert desk.wanted[0] == dict.fromkeys(["west-0", "west-1", "west-2", "west-3"], "west-r1")
+
+
+def test_a_taint_ends_when_it_would_have_under_the_leader_that_set_it():
+    on = [replace(one, overheated="west-r1", overheated_since=NOW - timedelta(minutes=50)) for one in nodes()]
+    made, desk, _ = acts(switch())
+    for minutes in (0, 9, 11):
+        layout = lay_out((), (thermal_zone("west-r1"),), on)
+        made.turn(NOW + timedelta(minutes=minutes), layout, ["west-r1"], (), (), enforced=True)
+    assert [bool(wanted) for wanted in desk.wanted] == [True, True, False]
 
 
 @pytest.mark.parametrize(("celsius", "stays"), [(31.8, True), (25.0, False)])
@@ -398,12 +407,17 @@ def test_only_work_that_opted_in_on_nodes_with_an_agent_can_be_capped():
 def test_our_own_taint_closes_a_node_for_now_and_is_no_lasting_barrier():
     raw = {
         "metadata": {"name": "west-0", "labels": {ROW: "west-r1"}},
-        "spec": {"taints": [{"key": names.OVERHEATED, "value": "west-r1", "effect": "NoSchedule"}]},
+        "spec": {
+            "taints": [
+                {"key": names.OVERHEATED, "value": "west-r1", "effect": "NoSchedule", "timeAdded": format_time(NOW)}
+            ]
+        },
         "status": {"allocatable": {"nvidia.com/gpu": "8"}, "conditions": [{"type": "Ready", "status": "True"}]},
     }
     found = parse_node(raw)
     assert found is not None
     assert (found.schedulable, found.taints, found.overheated) == (False, (), "west-r1")
+    assert found.overheated_since == NOW
     assert lay_out((), (), [found]).overheated == {"west-0": "west-r1"}
 
 

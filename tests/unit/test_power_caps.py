@@ -15,6 +15,7 @@ from embellie.cluster.power_caps import Cap, PowerCaps
 from embellie.control.heat_acts import by_node
 from embellie.control.pausing import heat_loads
 from embellie.domain import names
+from embellie.domain.times import format_time
 from embellie.thermal.relief import CapOrder
 from embellie_testbed.views import NOW, assembled, grid_zone, job, nodes, running_pod, thermal_zone, view
 
@@ -105,21 +106,31 @@ class Nodes:
     def __init__(self, status: int) -> None:
         self.status = status
         self.freed: list[str] = []
+        self.taints: list[dict[str, str]] = []
 
     def get(self, path: str) -> dict[str, Any]:
         taint = {"key": names.OVERHEATED, "value": "row", "effect": "NoSchedule"}
         return {"metadata": {"name": path, "uid": "u", "resourceVersion": "1"}, "spec": {"taints": [taint]}}
 
-    def json_patch(self, path: str, operations: Any) -> None:  # noqa: ARG002 - that of KubeClient
+    def json_patch(self, path: str, operations: Any) -> None:
         if path.endswith("/a"):
             raise ApiError(self.status, "Error", "not this node")
         self.freed.append(path.rpartition("/")[2])
+        self.taints += operations[-1].get("value", ())
+
+
+def test_a_taint_says_since_when_it_stands():
+    server = Nodes(0)
+    NodeTaints(server).turn({"b": "west-r1"}, {}, NOW)  # type: ignore[arg-type]  # all that it asks
+    assert server.taints == [
+        {"key": names.OVERHEATED, "value": "west-r1", "effect": "NoSchedule", "timeAdded": format_time(NOW)}
+    ]
 
 
 @pytest.mark.parametrize(("status", "freed"), [(403, ["b", "c"]), (400, ["b", "c"]), (0, []), (503, [])])
 def test_a_node_that_may_not_be_changed_keeps_the_taint_on_no_other(status: int, freed: list[str]):
     server = Nodes(status)
-    NodeTaints(server).turn({}, dict.fromkeys("abc", "row"))  # type: ignore[arg-type]  # all that it asks
+    NodeTaints(server).turn({}, dict.fromkeys("abc", "row"), NOW)  # type: ignore[arg-type]  # all that it asks
     assert server.freed == freed
 
 
@@ -167,7 +178,7 @@ def test_a_leader_that_lost_its_lease_stops_in_the_middle_of_a_batch():
     server, node_server = Server(), Nodes(0)
     PowerCaps(server, may_write=while_leading(2)).turn(dict.fromkeys("abc", cap()), NOW)  # type: ignore[arg-type]  # all that it asks
     assert [path.rpartition("/")[2] for path in server.caps] == ["a", "b"]
-    NodeTaints(node_server, may_write=while_leading(1)).turn({}, dict.fromkeys("bcd", "row"))  # type: ignore[arg-type]  # all that it asks
+    NodeTaints(node_server, may_write=while_leading(1)).turn({}, dict.fromkeys("bcd", "row"), NOW)  # type: ignore[arg-type]  # all that it asks
     assert node_server.freed == ["b"]
 
 

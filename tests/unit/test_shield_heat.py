@@ -34,7 +34,10 @@ def shielded(**changes) -> Decision:
     ("changes", "words"),
     [
         ({"cooling_capacity_kw": 1.0}, "its cooling carries no more with one unit failed"),
-        ({"proven_kw": 1.0}, "it overheated a while ago and takes back little more than it was seen to carry"),
+        (
+            {"proven_kw": ({"west-r1": 1.0},)},
+            "it overheated a while ago and takes back little more than it was seen to carry",
+        ),
         ({"barrier_kw": 1.0}, "more would warm it faster than can be answered"),
         ({"ceiling_kw": 1.0}, "a ceiling on heat allows no more"),
         ({"inlet": fresh(31.0)}, "its temperature stands inside the margin below its limit"),
@@ -52,6 +55,25 @@ def test_what_waits_for_heat_says_so_in_words(changes, words):
     assert words in decision.message
     assert decision.message.startswith("Waits because at worst west-r1 would carry")
     assert "(" not in decision.message
+
+
+def test_zones_that_share_their_air_take_back_together_only_what_they_were_seen_to_make_together():
+    rows = ("west-r1", "east-r1")
+    made = assembled(thermal_zones=tuple(thermal_zone(row, cooling={"capacityKilowatts": 500}) for row in rows))
+    one, other = made.snapshot.thermal_zones
+    idle = {zone.name: zone.base_power_kw for zone in (one, other)}
+
+    def beside(one_kw: float, other_kw: float) -> dict[str, float]:
+        return {one.name: idle[one.name] + one_kw, other.name: idle[other.name] + other_kw}
+
+    one = replace(one, neighbours=(other.name,), proven_kw=(beside(10.0, 2.0), beside(4.0, 6.0)))
+    rises = Rises(replace(made.snapshot, thermal_zones=(one, other)))
+    cells = {c.thermal_zone: c.name for c in made.snapshot.cells}
+    assert rises.refusal(cells[other.name], 5.0, 3600.0) is None
+    words = rises.refusal(cells[one.name], 5.0, 3600.0) or ""
+    assert "little more heat than they were seen to make together" in words, "10 kW only while the other rests"
+    assert rises.refusal(cells[one.name], 3.0, 3600.0) is None
+    assert rises.refusal(cells[other.name], 3.0, 3600.0) is not None
 
 
 def outlook(*removable: float) -> HeatOutlook:

@@ -8,9 +8,11 @@ ours when the operator is gone.
 
 import logging
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from embellie.cluster.client import ApiError, KubeClient, object_path
 from embellie.domain import names
+from embellie.domain.times import format_time
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ class NodeTaints:
         self._may_write = may_write
         self._trouble = ""
 
-    def turn(self, wanted: Mapping[str, str], standing: Mapping[str, str]) -> None:
+    def turn(self, wanted: Mapping[str, str], standing: Mapping[str, str], now: datetime) -> None:
         """Make what stands what is wanted, both by node with the zone's name; removals come first."""
         gone = [(node, "") for node in sorted(standing) if node not in wanted]
         due = [(node, zone) for node, zone in sorted(wanted.items()) if standing.get(node) != zone]
@@ -36,7 +38,7 @@ class NodeTaints:
             if not self._may_write():
                 return
             try:
-                if self._set(node, zone):
+                if self._set(node, zone, now):
                     logger.info(
                         "%s is %s", node, f"tainted, because {zone} is too hot" if zone else "free of our taint"
                     )
@@ -50,13 +52,14 @@ class NodeTaints:
                 if not 400 <= error.status < 500 or error.status == 429:
                     return  # nobody answers, and the others would wait as long
 
-    def _set(self, node: str, zone: str) -> bool:
+    def _set(self, node: str, zone: str, now: datetime) -> bool:
         path = object_path("v1", "nodes", node)
         raw = self._client.get(path)
         before = list((raw.get("spec") or {}).get("taints") or ())
         after = [taint for taint in before if taint.get("key") != names.OVERHEATED]
         if zone:
-            after.append({"key": names.OVERHEATED, "value": zone, "effect": EFFECT})
+            # How long a taint may stand is counted from here by a later leader too.
+            after.append({"key": names.OVERHEATED, "value": zone, "effect": EFFECT, "timeAdded": format_time(now)})
         if after == before:
             return False
         # Where taints stand they are compared, because heartbeats change a node's version all the time.

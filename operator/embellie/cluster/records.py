@@ -134,6 +134,8 @@ class NodeRecord:
     """Those that last and turn pods away."""
     overheated: str = ""
     """The thermal zone that our own taint names; empty without it."""
+    overheated_since: datetime | None = None
+    """Since when that taint stands; None where it does not say."""
     devices: frozenset[str] = frozenset()
     """What it offers besides CPU, memory and GPUs, by the names of resources."""
 
@@ -295,7 +297,7 @@ def parse_node(raw: Raw) -> NodeRecord | None:
     if gpus <= 0:
         return None
     ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or ())
-    overheated = overheated_zone(spec)
+    overheated, overheated_since = overheated_zone(spec)
     return NodeRecord(
         name=meta["name"],
         labels=dict(meta.get("labels") or {}),
@@ -303,6 +305,7 @@ def parse_node(raw: Raw) -> NodeRecord | None:
         schedulable=ready and not spec.get("unschedulable") and not overheated,
         taints=parse_taints(spec),
         overheated=overheated,
+        overheated_since=overheated_since,
         devices=devices_in(allocatable),
     )
 

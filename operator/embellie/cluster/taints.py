@@ -3,9 +3,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from embellie.domain import names
+from embellie.domain.times import parse_time
 
 _TURNS_AWAY = ("NoSchedule", "NoExecute")
 _MOMENTARY = ("node.kubernetes.io/", names.OVERHEATED)
@@ -52,10 +54,12 @@ def parse_taints(node_spec: Mapping[str, Any]) -> tuple[Taint, ...]:
     )
 
 
-def overheated_zone(node_spec: Mapping[str, Any]) -> str:
-    """Return the thermal zone that our taint on a node names; empty without one."""
-    found = (raw for raw in node_spec.get("taints") or () if raw.get("key") == names.OVERHEATED)
-    return next((str(raw.get("value") or "?") for raw in found), "")
+def overheated_zone(node_spec: Mapping[str, Any]) -> tuple[str, datetime | None]:
+    """Return the thermal zone that our taint on a node names and since when it stands; empty without one."""
+    for raw in node_spec.get("taints") or ():
+        if raw.get("key") == names.OVERHEATED:
+            return str(raw.get("value") or "?"), parse_time(raw.get("timeAdded"))
+    return "", None
 
 
 def parse_tolerations(pod_spec: Mapping[str, Any]) -> tuple[Toleration, ...]:

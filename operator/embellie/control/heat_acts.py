@@ -61,16 +61,21 @@ class HeatActs:
             loads: What the orders are about.
             enforced: Whether any policy enforces; in shadow nothing is touched.
         """
-        bounded = self._bounded(now, hot)
+        bounded = self._bounded(now, hot, layout)
         may = enforced and bool(bounded or orders) and self._switch.no_uninstall()
         tainted = {node.name: zone for zone in bounded for node in layout.nodes_of_thermal_zone.get(zone, ())}
-        self._taints.turn(tainted if may else {}, layout.overheated)
+        self._taints.turn(tainted if may else {}, layout.overheated, now)
         self._caps.turn(by_node(orders, loads) if may else {}, now)
 
-    def _bounded(self, now: datetime, hot: Iterable[str]) -> list[str]:
-        """Leave out the zones whose taint stood as long as a limit may hold."""
-        self._since = {zone: self._since.get(zone, now) for zone in hot}
+    def _bounded(self, now: datetime, hot: Iterable[str], layout: Layout) -> list[str]:
+        """Leave out the zones whose taint stood as long as a limit may hold, under a leader before this one too."""
+        self._since = {zone: self._since.get(zone) or min([now, *_tainted_at(layout, zone)]) for zone in hot}
         return sorted(zone for zone, since in self._since.items() if now - since < self._max_taint)
+
+
+def _tainted_at(layout: Layout, zone: str) -> list[datetime]:
+    nodes = layout.nodes_of_thermal_zone.get(zone, ())
+    return [node.overheated_since for node in nodes if node.overheated == zone and node.overheated_since is not None]
 
 
 def _under(load: HeatLoad, cap_w: float) -> HeatLoad:

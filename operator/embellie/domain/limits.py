@@ -98,7 +98,7 @@ def steady_state_limit_kw(zone: ThermalZoneState, supply_c: float) -> tuple[floa
     rise = zone.rise_k_per_kw
     if zone.model is not None:
         # A zone that is warmer than its model says stays so until it shows otherwise; a cooler one earns nothing.
-        room_k -= max(0.0, zone.model.bias_k) if zone.model.trusted or zone.model.drifted else 0.0
+        room_k -= max(0.0, zone.model.bias_k)
         if zone.model.trusted:
             room_k -= zone.model.offset_k
             rise = zone.model.gain_k_per_kw
@@ -135,7 +135,7 @@ def heat_room_now(zone: ThermalZoneState) -> HeatRoom:
     for kw, what in (
         (zone.ceiling_kw, HeatBound.CEILING),
         (zone.barrier_kw, HeatBound.BARRIER),
-        (zone.proven_kw, HeatBound.PROVEN),
+        (max((heats[zone.name] for heats in zone.proven_kw), default=None), HeatBound.PROVEN),
     ):
         if kw is not None and kw < limit:
             limit, bound = kw, what

@@ -6,6 +6,7 @@ Power has two parts: what nodes draw whether or not they work (`base_power_kw`),
 base and worst case, emissions are planned on the added part, accounts are made on all of it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -194,8 +195,9 @@ class ThermalZoneState:
     """What may be rejected now by permit [kW]; None without one."""
     barrier_kw: float | None = None
     """Most heat now with which the zone still nears its limit slowly enough to be answered [kW]; None without one."""
-    proven_kw: float | None = None
-    """Most heat that may come back after the zone overheated [kW]; None where it did not, or long ago."""
+    proven_kw: tuple[Mapping[str, float], ...] = ()
+    """Heat of the zone and its neighbours, by name, of which any may come back after it overheated [kW]; empty where it
+    did not, or long ago."""
     admission_open: bool = True
     """False: the ladder closed the zone, because it heats in spite of everything."""
     closed_because: str = ""

@@ -140,21 +140,24 @@ def _fit(runs: Sequence[DieRun], step_s: float, shared: DieModel | None) -> DieM
 
 def _fit_at(runs: Sequence[DieRun], step_s: float, tau_s: float, shared: DieModel | None) -> tuple[float, DieModel]:
     """Generalised least squares by turns: parameters with errors that remember, then how much they remember."""
-    x = [np.stack([np.ones(r.power_w.size), r.power_w, step_filter(r.power_w, step_s, tau_s)], axis=1) for r in runs]
-    y = [r.temperature_c for r in runs]
+    power = np.concatenate([r.power_w for r in runs])
+    slow = np.concatenate([step_filter(r.power_w, step_s, tau_s) for r in runs])
+    x = np.stack([np.ones(power.size), power, slow], axis=1)
+    y = np.concatenate([r.temperature_c for r in runs])
+    # Every step but the first of each run.
+    later = np.setdiff1d(np.arange(power.size), np.cumsum([0, *(r.power_w.size for r in runs)]))
     prior = np.zeros(3)
     ridge = np.array([1e-9, 1e-3, 1e-3])
     if shared is not None:
         prior = np.array([shared.t0_c, shared.r_fast_k_per_w, shared.r_slow_k_per_w])
-        mean_square = float(np.mean(np.concatenate([r.power_w for r in runs]) ** 2))
+        mean_square = float(np.mean(power**2))
         ridge = _SHARED_WEIGHT * np.array([0.1, mean_square, mean_square]) * 0.1
     memory, theta = 0.0 if shared is None else shared.memory, prior
     for _ in range(4):
-        xs = np.concatenate([a[1:] - memory * a[:-1] for a in x])
-        ys = np.concatenate([b[1:] - memory * b[:-1] for b in y])
+        xs, ys = x[later] - memory * x[later - 1], y[later] - memory * y[later - 1]
         theta = prior + fit_bounded(xs, ys - xs @ prior, np.array([LEAST_T0_C, 0.0, 0.0]) - prior, ridge=ridge)
-        before = np.concatenate([b[:-1] - a[:-1] @ theta for a, b in zip(x, y, strict=True)])
-        after = np.concatenate([b[1:] - a[1:] @ theta for a, b in zip(x, y, strict=True)])
+        errors = y - x @ theta
+        before, after = errors[later - 1], errors[later]
         memory = float(np.clip(before @ after / max(before @ before, 1e-9), 0.0, 0.98))
     error = float(np.mean((after - memory * before) ** 2))
     model = DieModel(

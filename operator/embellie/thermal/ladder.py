@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from embellie.thermal.cooling_down import come_down, lower_caps, pause
+from embellie.thermal.overheated import Heats
 from embellie.thermal.relief import CapOrder, HeatLoad, PauseOrder
 from embellie.thermal.rungs import Level, ZoneHeat, ZoneMemory, climb, felt
 from embellie.thermal.settings import LadderSettings, Measure
@@ -27,8 +28,9 @@ class ZoneResponse:
     reason: str
     admits: bool = True
     """Whether new work may come in; under a permit or an order what is allowed still bounds it."""
-    proven_kw: float | None = None
-    """Most heat that may come back after the zone overheated [kW]; None where it did not, or long ago."""
+    proven_kw: tuple[Heats, ...] = ()
+    """Heat of the zone and its neighbours of which any may come back after it overheated; empty where it did not, or
+    long ago."""
     overheats: bool = False
     """Whether its temperature holds it back, and not a permit or an order."""
 
@@ -94,6 +96,7 @@ def respond(
     by_zone: dict[str, list[HeatLoad]] = {}
     for load in loads:
         by_zone.setdefault(load.zone, []).append(load)
+    heat_kw = {zone.name: zone.heat_kw for zone in zones}
     # Whose heat may reach a zone that overheats.
     overheating = [zone for zone in zones if memory.overheats(zone.name)]
     pressing = {name for zone in overheating for name in zone.neighbours}
@@ -104,7 +107,15 @@ def respond(
         before = memory.zones.get(zone.name) or ZoneMemory(
             level=Level.NORMAL, since=now, tokens=float(policy.pause_burst), tokens_at=now
         )
-        state = felt(before, zone, policy, now, presses=zone.name in pressing, warms=zone.name in too_warm)
+        state = felt(
+            before,
+            zone,
+            policy,
+            now,
+            around_kw={name: heat_kw[name] for name in (zone.name, *zone.neighbours) if name in heat_kw},
+            presses=zone.name in pressing,
+            warms=zone.name in too_warm,
+        )
         state = climb(state, zone, policy, now)
         inside = by_zone.get(zone.name, [])
         state, chosen, admits = come_down(state, zone, inside, policy, now)
@@ -144,6 +155,6 @@ def _answer(state: ZoneMemory, zone: ZoneHeat, *, admits: bool, first: str | Non
         since=state.since,
         reason=reason,
         admits=admits and not state.overheats,
-        proven_kw=None if state.hot is None else state.hot.proven_kw,
+        proven_kw=() if state.hot is None else state.hot.proven_kw,
         overheats=state.overheats,
     )

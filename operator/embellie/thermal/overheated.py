@@ -2,10 +2,12 @@
 """How much heat may come back to a zone that overheated: little more than it was seen to carry since. Pure.
 
 Something changed there that its model does not know yet (a fan, a filter, a door), so what is admitted by reckoning
-would only drive it over its mark again, and the answer would flap.
+would only drive it over its mark again, and the answer would flap. What it carried while its neighbours rested proves
+nothing of what it carries beside them, so it is proven together with their heat; less of any of it is proven too.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -15,30 +17,33 @@ _MORE = 1.1
 """At most so much more heat at a time than was carried."""
 _COUNTS_FOR = timedelta(hours=1)
 """So long after the ladder let go and the zone was last over its leave mark; by then its model knows better."""
-_SHOWS_S = 300.0
-"""More heat takes so long to show in the temperature [s]."""
+_SHOWS = timedelta(minutes=5)
+"""More heat takes so long to show in the temperature."""
+Heats = Mapping[str, float]
+"""Heat of a zone and of each of its neighbours, by name [kW]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overheated:
     """What was seen of a zone since it passed its enter mark."""
 
-    carried_kw: float | None = None
-    """Most heat that it carried under its leave mark since without warming, and what may be added [kW]; None: it did
-    not yet."""
-    seen: datetime
+    carried_kw: tuple[Heats, ...] = ()
+    """What it carried under its leave mark without warming, and what may be added; none of them within another."""
+    bears_kw: Heats | None = None
+    """The least heat since it is under its leave mark, or since the last that it carried; None: it is over it."""
+    bears_since: datetime | None = None
     until: datetime
     """Until when it counts."""
 
     @property
-    def proven_kw(self) -> float | None:
-        """Most worst-case heat that may be there [kW]."""
-        return None if self.carried_kw is None else _WORST * self.carried_kw
+    def proven_kw(self) -> tuple[Heats, ...]:
+        """Worst-case heat that may be there; nothing before it carried any."""
+        return tuple(_times(_WORST, heats) for heats in self.carried_kw)
 
 
 def felt_heat(
     known: Overheated | None,
-    heat_kw: float,
+    heat_kw: Heats,
     supply_c: float | None,
     now: datetime,
     *,
@@ -53,7 +58,7 @@ def felt_heat(
 
     Args:
         known: What counted before.
-        heat_kw: Heat that the zone makes [kW].
+        heat_kw: Heat that the zone makes, and its neighbours.
         supply_c: What the cooling delivers [degC]; None where nobody knows.
         now: The present.
         over: Whether the zone stands at its enter mark, or one that its heat may reach has just passed its own.
@@ -64,17 +69,35 @@ def felt_heat(
         leave_c: Its leave mark, where it may stand with what is added [degC].
     """
     if over:
-        return Overheated(seen=now, until=now + _COUNTS_FOR)
+        return Overheated(until=now + _COUNTS_FOR)
     if known is None:
         return None
     if not held and now >= known.until:
         return None
-    carried = known.carried_kw
-    if cool and not rises:
-        share = 1.0 - math.exp(-max(0.0, (now - known.seen).total_seconds()) / _SHOWS_S)
-        may_kw = heat_kw * _more(supply_c, hottest_c, leave_c)
-        carried = may_kw if carried is None else carried + share * max(0.0, may_kw - carried)
-    return replace(known, carried_kw=carried, seen=now, until=now + _COUNTS_FOR if held or not cool else known.until)
+    found = replace(known, until=now + _COUNTS_FOR if held or not cool else known.until)
+    if not cool:
+        return replace(found, bears_kw=None, bears_since=None)
+    if known.bears_kw is None or known.bears_since is None:
+        return replace(found, bears_kw=heat_kw, bears_since=now)
+    bears_kw = {name: min(kw, known.bears_kw.get(name, kw)) for name, kw in heat_kw.items()}
+    if rises or now - known.bears_since < _SHOWS:
+        return replace(found, bears_kw=bears_kw)
+    carried = _with(known.carried_kw, _times(_more(supply_c, hottest_c, leave_c), bears_kw))
+    return replace(found, carried_kw=carried, bears_kw=heat_kw, bears_since=now)
+
+
+def _times(factor: float, heat_kw: Heats) -> Heats:
+    return {name: factor * kw for name, kw in heat_kw.items()}
+
+
+def _with(carried_kw: tuple[Heats, ...], more_kw: Heats) -> tuple[Heats, ...]:
+    if any(_within(more_kw, heats) for heats in carried_kw):
+        return carried_kw
+    return (*(heats for heats in carried_kw if not _within(heats, more_kw)), more_kw)
+
+
+def _within(heat_kw: Heats, most_kw: Heats) -> bool:
+    return all(heat_kw.get(name, math.inf) <= most for name, most in most_kw.items())
 
 
 def _more(supply_c: float | None, hottest_c: float, leave_c: float) -> float:

@@ -8,7 +8,7 @@ from enum import IntEnum
 from embellie.domain.limits import fresh_value
 from embellie.domain.snapshot import Reading
 from embellie.thermal.duties import Duty
-from embellie.thermal.overheated import Overheated, felt_heat
+from embellie.thermal.overheated import Heats, Overheated, felt_heat
 from embellie.thermal.settings import LadderSettings, Measure
 from embellie.thermal.shedding import ShedMemory
 from embellie.thermal.trend import Trend
@@ -98,12 +98,19 @@ class ZoneMemory:
 
 
 def felt(
-    before: ZoneMemory, zone: ZoneHeat, policy: LadderSettings, now: datetime, *, presses: bool, warms: bool
+    before: ZoneMemory,
+    zone: ZoneHeat,
+    policy: LadderSettings,
+    now: datetime,
+    *,
+    around_kw: Heats,
+    presses: bool,
+    warms: bool,
 ) -> ZoneMemory:
     """Take in the reading: its trend, for how long it has been cool, and the tokens that came back.
 
-    A zone that presses on one that overheats has to prove what it can carry like that one; what it carries while it
-    warms that one over its leave mark proves nothing.
+    It and its neighbours make `around_kw`. A zone that presses on one that overheats has to prove what it can carry
+    like that one; what it carries while it warms that one over its leave mark proves nothing.
     """
     hours = max(0.0, (now - before.tokens_at).total_seconds()) / 3600.0
     tokens = min(float(policy.pause_burst), before.tokens + hours * policy.pauses_per_hour)
@@ -114,7 +121,7 @@ def felt(
     trend = before.trend.felt(now, value, zone.hard_c, URGENT_S)
     hot = felt_heat(
         before.hot,
-        zone.heat_kw,
+        around_kw,
         zone.supply_c,
         now,
         over=value >= zone.enter_c or (presses and before.hot is None),

@@ -153,6 +153,7 @@ class _Guard:
                 self._heat_kw[cell.thermal_zone] += gang.worst_power_kw
                 starts[cell.thermal_zone].append((gang.started_at, gang.worst_power_kw))
         self._warms = warmed(snapshot.thermal_zones)
+        self._proven = [zone for zone in snapshot.thermal_zones if zone.proven_kw]
         self._debt_kw: dict[str, float] = {}
         for zone in snapshot.thermal_zones:
             ramp = zone.start_ramp_kw_per_min
@@ -287,12 +288,28 @@ class _Guard:
         )
 
     def _heat(self, zone: ThermalZoneState, added_kw: float, run_s: float) -> tuple[Reason, str] | None:
-        verdict = self._zone_heat(zone, added_kw, run_s)
+        verdict = self._zone_heat(zone, added_kw, run_s) or self._around(zone, added_kw)
         if verdict is not None:
             return verdict
         for other, share in self._warms.get(zone.name, ()):
             if self._zone_heat(other, share * added_kw, run_s) is not None:
                 return Reason.HEAT_LIMIT, f"its heat would reach {other.name}, which has no room for it"
+        return None
+
+    def _around(self, zone: ThermalZoneState, added_kw: float) -> tuple[Reason, str] | None:
+        """Return why zones that share what cools them may not make more heat together, or None."""
+        for other in self._proven:
+            if zone.name in (other.name, *other.neighbours) and not any(
+                all(
+                    self._heat_kw.get(name, 0.0) + (added_kw if name == zone.name else 0.0) <= most_kw + _SLACK_KW
+                    for name, most_kw in heats.items()
+                )
+                for heats in other.proven_kw
+            ):
+                return Reason.HEAT_LIMIT, (
+                    f"{other.name} overheated a while ago, and with its neighbours it takes back little more heat than "
+                    "they were seen to make together since"
+                )
         return None
 
     def _zone_heat(self, zone: ThermalZoneState, added_kw: float, run_s: float) -> tuple[Reason, str] | None:

@@ -116,7 +116,7 @@ def snapshot_state(
         arriving_k=now.arriving_k,
         ceiling_kw=None if ahead is None else ahead.ceiling_kw,
         barrier_kw=0.0 if now.rising else barrier,
-        proven_kw=None if answer is None else answer.proven_kw,
+        proven_kw=() if answer is None else answer.proven_kw,
         admission_open=not zone.fault and (answer is None or answer.admits),
         closed_because=_because(zone, answer),
         overheats=answer is not None and answer.overheats,
