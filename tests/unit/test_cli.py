@@ -265,6 +265,14 @@ def test_what_has_finished_waits_for_nothing() -> None:
     assert not any("waits for" in line for line in say(plan(), done, [], [QUOTA]))
 
 
+def test_held_work_that_is_being_deleted_is_not_said_to_wait_and_who_keeps_it_is_named() -> None:
+    going = {"deletionTimestamp": at(0), "finalizers": ["example.com/backup"]}
+    (line,) = say(plan(), job(held=True, metadata=going), [], [QUOTA])
+    assert line == "job/train in team-a is being deleted, and kept by example.com/backup (metadata.finalizers)."
+    (line,) = say(plan(), job(metadata={"deletionTimestamp": at(0)}))
+    assert line == "job/train in team-a is being deleted."
+
+
 def test_what_kueue_has_let_start_waits_for_no_queue() -> None:
     queue = {"kueue.x-k8s.io/queue-name": "gpus"}
     assert len(say(None, job(suspend=False, labels=queue))) == 1

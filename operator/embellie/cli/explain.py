@@ -98,6 +98,8 @@ def explain(
     """
     pods, events = tuple(pods), tuple(events)
     case = Case(plan=plan, workload=workload, pods=pods, events=events, now=now, zone=zone, held_pods=held_pods)
+    if case.meta.get("deletionTimestamp"):
+        return [_deleted(case)]
     waits = other_waits(case.workload, case.pods, case.events, case.status.get("waitsOn") or (), held=case.held)
     if case.held:
         lines = _held(case)
@@ -109,6 +111,12 @@ def explain(
     if not waits or _finished(case):
         return lines
     return [*lines, f"It waits for: {_listed(waits, 500)}{_whose(case, waits)}"]
+
+
+def _deleted(case: Case) -> str:
+    keepers = ", ".join(map(str, case.meta.get("finalizers") or ()))
+    kept = f", and kept by {one_line(keepers, 200)} (metadata.finalizers)" if keepers else ""
+    return f"{case.who} is being deleted{kept}."
 
 
 def _whose(case: Case, waits: Iterable[str]) -> str:
