@@ -42,11 +42,14 @@ class Cluster:
     def __init__(self, stuck: frozenset[str] = frozenset()) -> None:
         self.stuck = stuck
         self.fails = 0
+        self.refusal = ApiError(500, "InternalError", "etcd has a bad minute")
         self.patched: list[str] = []
         self.applied: list[str] = []
 
     def get(self, path: str, *_: Any) -> dict[str, Any]:
         name = path.rpartition("/")[2]
+        if "/workloadplans/" in path:
+            raise ApiError(404, "NotFound", "no such plan")
         meta = {
             "name": name, "namespace": "research", "uid": f"uid-research-{name}", "resourceVersion": "1",
             "labels": {"embellie.io/held": "true", "embellie.io/flex": "patient"},
@@ -65,7 +68,7 @@ class Cluster:
     def apply(self, _path: str, obj: Mapping[str, Any], *, subresource: str = "") -> dict[str, Any]:
         if self.fails:
             self.fails -= 1
-            raise ApiError(500, "InternalError", "etcd has a bad minute")
+            raise self.refusal
         if subresource:
             self.applied.append(obj["status"]["state"])
         return {**obj, "metadata": {**obj["metadata"], "generation": 1}}
@@ -318,6 +321,23 @@ def test_work_past_its_bound_goes_without_its_place_only_where_that_was_refused(
     cluster.refuses = False
     hand.carry_out(decide(made, (), {}, (), 100), made, NOW, 2.0)
     assert cluster.placed == [not allowed]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        (ApiError(403, "Forbidden", "exceeded quota"), True),
+        (ApiError(422, "Invalid", "a ValidatingAdmissionPolicy denied the request"), True),
+        (ApiError(500, "InternalError", "a bad minute"), False),
+    ],
+)
+def test_held_work_whose_plan_is_refused_is_told_so(refusal: ApiError, told: bool):
+    cluster = Cluster()
+    hand, made = actuation(cluster), assembled(job(duration="2h"))
+    cluster.fails, cluster.refusal = 1, refusal
+    carried = hand.carry_out(decide(made, (), {}, (), 100), made, NOW, 2.0)
+    hand.write_plans(carried.records, (), NOW, 2.0)
+    assert (names.PLAN_REFUSED in hand._events.reasons) is told
 
 
 def test_what_shadow_would_have_done_is_written_though_the_first_try_fails():

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from embellie.control import assemble
+from embellie.control.actuation import placement
 from embellie.control.durations import MIN_HISTORY
 from embellie.domain.clock import AcceleratedClock, SystemClock
 from embellie.domain.reasons import Reason
@@ -101,6 +102,15 @@ def test_held_work_without_its_label_or_its_policy_starts_at_once():
     assert only(job(), policies=()).start_now is Reason.NO_POLICY
     assert only(job(namespace="unheard-of")).start_now is Reason.NO_POLICY
     assert only(job()).start_now is None
+
+
+@pytest.mark.parametrize("flex", ["", "rigid"])
+def test_work_that_opts_out_while_it_is_held_is_confined_to_its_border_alone(flex: str):
+    assert only(job(flex=flex)).allowed_cells == frozenset()
+    found = assembled(job(flex=flex, residency="FR"), grid_zones=with_borders())
+    (subject,) = found.subjects.values()
+    assert subject.workload.allowed_cells == frozenset()
+    assert placement(subject.record, None, found) == {"topology.kubernetes.io/zone": "east"}
 
 
 def test_bonus_work_waits_for_the_bonus_delay():

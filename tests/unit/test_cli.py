@@ -265,6 +265,24 @@ def test_what_has_finished_waits_for_nothing() -> None:
     assert not any("waits for" in line for line in say(plan(), done, [], [QUOTA]))
 
 
+def test_held_work_whose_plan_is_refused_says_why_it_waits_and_what_refuses() -> None:
+    held = {"reason": "Held", "message": "Waits for cleaner hours in west.", "eventTime": at(-1)}
+    quota = "exceeded quota: q, requested: count/workloadplans.embellie.io=1"
+    refused = {"reason": "PlanRefused", "message": f"Its WorkloadPlan was refused: {quota}", "eventTime": at(-1)}
+    lines = say(plan(None), job(held=True), [], [held, refused])
+    assert lines[1:3] == ["Why: Waits for cleaner hours in west.", f"Its WorkloadPlan was refused: {quota}"]
+    assert lines[3].startswith("Start it now: "), "no quota of its pods stands against it"
+    assert "A decision comes within one turn" in " ".join(say(plan(None), job(held=True), [], [held]))
+
+
+def test_held_work_that_is_being_deleted_is_not_said_to_wait_and_who_keeps_it_is_named() -> None:
+    going = {"deletionTimestamp": at(0), "finalizers": ["example.com/backup"]}
+    (line,) = say(plan(), job(held=True, metadata=going), [], [QUOTA])
+    assert line == "job/train in team-a is being deleted, and kept by example.com/backup (metadata.finalizers)."
+    (line,) = say(plan(), job(metadata={"deletionTimestamp": at(0)}))
+    assert line == "job/train in team-a is being deleted."
+
+
 def test_what_kueue_has_let_start_waits_for_no_queue() -> None:
     queue = {"kueue.x-k8s.io/queue-name": "gpus"}
     assert len(say(None, job(suspend=False, labels=queue))) == 1

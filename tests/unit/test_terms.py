@@ -82,6 +82,20 @@ def test_a_checkpoint_that_cannot_be_used_is_reported():
     assert "1h" in problem
 
 
+@pytest.mark.parametrize("residency", ["Germany", "US-CA;FR", "FR, Deutschland", "USA", " , "])
+def test_a_residency_that_is_no_code_is_reported_and_starts_nothing(residency: str):
+    found = terms(residency=residency)
+    (problem,) = found.problems
+    assert "embellie.io/residency" in problem
+    assert "ISO 3166 code such as FR or US-CA" in problem
+    assert found.start_now is None
+
+
+@pytest.mark.parametrize("residency", ["FR", "us-ca, fr", "US-CA,", ""])
+def test_a_residency_of_codes_has_nothing_to_be_mended(residency: str):
+    assert terms(residency=residency).problems == ()
+
+
 def test_a_max_delay_that_cannot_be_read_starts_the_work_at_once_and_says_how_to_mend_it():
     read = terms(max_delay="soon", deadline="tomorrow")
     assert read.start_now is Reason.INVALID_ANNOTATION

@@ -7,8 +7,17 @@ from typing import Any
 
 import pytest
 
-from embellie.cluster.store import Store
-from embellie.cluster.watch import CONNECTS_ANEW_S, Watcher, connection_info
+from embellie.cluster.client import ApiError
+from embellie.cluster.store import Resource, Store
+from embellie.cluster.watch import (
+    CONNECTS_ANEW_S,
+    LISTED_WITHIN_S,
+    RELIST_AGAIN_S,
+    RELIST_S,
+    Relists,
+    Watcher,
+    connection_info,
+)
 from embellie_testbed.processes import until
 
 CLIENT: Any = SimpleNamespace(
@@ -66,3 +75,46 @@ def test_the_end_of_the_watch_is_told_as_it_begins_for_it_may_take_for_ever(
     watcher.stop(10.0)
     assert cleaned.is_set()
     assert told.is_set() is not asked_to
+
+
+class _Lists:
+    """An API server that holds one namespace, and a clock; lists of `broken` fail."""
+
+    def __init__(self) -> None:
+        self.now, self.asked, self.broken = 0.0, 0, ""
+
+    def list_all(self, path: str) -> list[dict[str, Any]]:
+        self.asked += 1
+        if self.broken and path.endswith(self.broken):
+            raise ApiError(500, "InternalError", "try later")
+        return []
+
+
+def test_a_full_list_now_and_then_prunes_what_is_gone() -> None:
+    server, store = _Lists(), Store()
+    lists = Relists(server, store, monotonic=lambda: server.now)  # type: ignore[arg-type]
+    store.apply(Resource.NAMESPACES, "ADDED", {"metadata": {"uid": "u", "name": "team"}})
+    server.now = RELIST_S - 1
+    assert lists.step() is None
+    assert not server.asked
+    server.now = RELIST_S
+    assert lists.step() == 1
+    assert store.view().namespaces == ()
+    assert lists.step() is None, "and not before it is time again"
+
+
+def test_a_list_that_fails_for_some_minutes_stops_no_turn_and_one_that_fails_for_long_does() -> None:
+    server = _Lists()
+    lists = Relists(server, Store(), monotonic=lambda: server.now)  # type: ignore[arg-type]
+    server.now, server.broken = RELIST_S, "thermalzones"
+    while server.now <= LISTED_WITHIN_S:
+        before = server.asked
+        assert lists.step() is None
+        assert server.asked > before
+        assert lists.step() is None
+        assert server.asked == before + len(Resource) - 1, "an API server that is busy is not asked again at once"
+        server.now += RELIST_AGAIN_S
+    with pytest.raises(ApiError):
+        lists.step()
+    server.broken = ""
+    assert lists.step() == 0

@@ -4,6 +4,7 @@
 import copy
 import json
 import socket
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from embellie.domain import names as domain_names
 from embellie.domain.reasons import Reason
 from embellie.watchdog import names
 from embellie.watchdog.api import Api, ApiError, NoAnswerError, UnreachableError
+from embellie.watchdog.guard import Guard, GuardOptions
 from embellie.watchdog.lease import Election, Heartbeat, micro_time
 from embellie.watchdog.main import main
 from embellie.watchdog.release import JOB, POD, Held, is_held, release_patch, workload_event
@@ -258,15 +260,19 @@ def test_a_lease_with_an_unreadable_time_is_no_head_start() -> None:
 
 
 class Leases:
-    """The API server of the election's one Lease; `refuses` is the status of every answer, 0 for none at all."""
+    """The API server of the election's one Lease.
+
+    `refuses` is the status of every answer, 0 for none at all; `full` refuses writes alone.
+    """
 
     def __init__(self) -> None:
         self.now, self.version = 0.0, 0
         self.lease: dict[str, Any] | None = None
         self.refuses: int | None = None
+        self.full = False
 
     def get(self, path: str) -> dict[str, Any]:
-        self._answer(404 if self.lease is None else None, path)
+        self._answer(404 if self.lease is None or path.endswith("heartbeat") else None, path)
         return copy.deepcopy(self.lease or {})
 
     def create(self, path: str, body: dict[str, Any]) -> None:
@@ -284,6 +290,8 @@ class Leases:
             raise ApiError(self.refuses or fault or 0, "Refused", path)
 
     def _keep(self, body: dict[str, Any]) -> None:
+        if self.full:
+            raise ApiError(500, "InternalError", "etcdserver: mvcc: database space exceeded")
         self.version += 1
         self.lease = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self.version)}}
 
@@ -330,6 +338,32 @@ def test_a_watchdog_whose_renewals_get_no_answer_leads_until_they_are_overdue(st
     leases.refuses = None
     one.step()
     assert one.leads
+
+
+def test_time_in_which_the_api_server_takes_no_writes_is_not_silence_of_the_operator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leases: Any = Leases()
+    monkeypatch.setattr("embellie.watchdog.guard.time.monotonic", lambda: leases.now)
+    options = {"namespace": "n", "name": "embellie", "dead_man_seconds": 60.0, "release_seconds": 5.0}
+    guards = [Guard(leases, GuardOptions(identity=i, **options), threading.Event()) for i in ("one", "other")]
+
+    def go_on(seconds: int) -> None:
+        for _ in range(0, seconds, 2):
+            leases.now += 2
+            for guard in guards:
+                guard._election.step()
+                guard._observe()
+
+    go_on(10)
+    leases.full = True
+    go_on(600)
+    assert max(guard._heartbeat.silent_seconds for guard in guards) < 40
+    leases.full = False
+    go_on(10)
+    assert not any(guard._heartbeat.stale for guard in guards), "the operator has a moment to come to itself"
+    go_on(60)
+    assert all(guard._heartbeat.stale for guard in guards)
 
 
 def test_a_watchdog_that_leaves_lets_the_other_lead_at_once_and_takes_nothing_from_it() -> None:

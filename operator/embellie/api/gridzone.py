@@ -9,6 +9,7 @@ from embellie.api.gridsources import GridSources, OnSitePlant, PowerUnit
 from embellie.api.gridstatus import GridZoneStatus
 from embellie.api.meta import (
     AGE_COLUMN,
+    JURISDICTION,
     LIST_SET,
     READY_COLUMN,
     ZONE_NAME_RULE,
@@ -102,7 +103,7 @@ class GridZoneSpec(ApiModel):
         Field(
             min_length=2,
             max_length=6,
-            pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$",
+            pattern=JURISDICTION,
             description="jurisdiction is the country or state whose law holds for data in the zone, as an ISO 3166 "
             "code such as FR or US-CA. Workloads with the annotation embellie.io/residency only go where it matches.",
         ),

@@ -37,6 +37,7 @@ DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 CAMEL_CASE = r"^[A-Z][A-Za-z0-9]*$"
 LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+JURISDICTION = r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$"
 
 MESSAGE_LENGTH = 1024
 

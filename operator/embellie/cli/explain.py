@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from embellie.cli.waits import other_waits
+from embellie.cli.waits import event_text, event_time, other_waits
 from embellie.cli.words import clock_time, grams, in_time, one_line
 from embellie.domain import names
 from embellie.domain.reasons import Reason, State
@@ -98,6 +98,8 @@ def explain(
     """
     pods, events = tuple(pods), tuple(events)
     case = Case(plan=plan, workload=workload, pods=pods, events=events, now=now, zone=zone, held_pods=held_pods)
+    if case.meta.get("deletionTimestamp"):
+        return [_deleted(case)]
     waits = other_waits(case.workload, case.pods, case.events, case.status.get("waitsOn") or (), held=case.held)
     if case.held:
         lines = _held(case)
@@ -109,6 +111,12 @@ def explain(
     if not waits or _finished(case):
         return lines
     return [*lines, f"It waits for: {_listed(waits, 500)}{_whose(case, waits)}"]
+
+
+def _deleted(case: Case) -> str:
+    keepers = ", ".join(map(str, case.meta.get("finalizers") or ()))
+    kept = f", and kept by {one_line(keepers, 200)} (metadata.finalizers)" if keepers else ""
+    return f"{case.who} is being deleted{kept}."
 
 
 def _whose(case: Case, waits: Iterable[str]) -> str:
@@ -138,8 +146,11 @@ def _held(case: Case) -> list[str]:
     if not case.status.get("state"):
         created = parse_time(case.meta.get("creationTimestamp"))
         since = f" since {case.time(created)}" if created else ""
+        first = f"{case.who} is held{since}, and no decision is recorded yet."
+        if refused := _told(case, names.PLAN_REFUSED):
+            return [first, *(f"Why: {why}" for why in [_told(case, State.HELD)] if why), refused]
         return [
-            f"{case.who} is held{since}, and no decision is recorded yet.",
+            first,
             "A decision comes within one turn. If none comes the operator is off, and the watchdog releases it soon.",
             "When the operator last completed a turn: kubectl get lease -n embellie-system embellie-heartbeat -o yaml",
         ]
@@ -149,6 +160,12 @@ def _held(case: Case) -> list[str]:
         return [_state_line(case, "paused"), _why(case)]
     text = "held by a limit, past its latest start," if state == State.HELD_BY_LIMIT else "held"
     return [_state_line(case, text), _why(case), *_window(case), *_likely(case), *_bound(case)]
+
+
+def _told(case: Case, reason: str) -> str:
+    """Return what our last event of a reason says; empty without one."""
+    found = [(event_time(e), event_text(e)) for e in case.events if e.get("reason") == reason]
+    return one_line(max(found)[1]) if found else ""
 
 
 def _state_line(case: Case, text: str) -> str:

@@ -31,6 +31,16 @@ def other_waits(
     return [w for i, w in enumerate(waits) if w not in waits[:i] and not _said(w, waits[:i])]
 
 
+def event_time(event: Raw) -> str:
+    """Return when an event was last seen, of either kind of events."""
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event.get("deprecatedLastTimestamp") or "")
+
+
+def event_text(event: Raw) -> str:
+    """Return what an event says, of either kind of events."""
+    return str(event.get("message") or event.get("note") or "")
+
+
 def _said(wait: str, before: list[str]) -> bool:
     """Whether a gate was already named in other words."""
     return any("scheduling gate" in b and "scheduling gate" in wait and b.rsplit(" ", 1)[-1] in wait for b in before)
@@ -57,10 +67,10 @@ def _gates(pods: Iterable[Raw]) -> list[str]:
 def _refused(events: Iterable[Raw], *, wanted: bool) -> list[str]:
     """Return the newest word about pods that could not be created: quota, and whatever else while one is `wanted`."""
     refusals = [
-        (str(e.get("lastTimestamp") or e.get("eventTime") or e.get("deprecatedLastTimestamp") or ""), text)
+        (event_time(e), text)
         for e in events
-        if "exceeded quota" in (text := str(e.get("message") or e.get("note") or ""))
-        or (wanted and e.get("reason") == "FailedCreate")
+        if e.get("reason") != names.PLAN_REFUSED
+        and ("exceeded quota" in (text := event_text(e)) or (wanted and e.get("reason") == "FailedCreate"))
     ]
     if not refusals:
         return []

@@ -31,6 +31,17 @@ def held_by_limit(key: WorkloadKey, message: str) -> Event:
     return Event(regarding=key, type=EventType.WARNING, reason="HeldByLimit", action="Hold", note=message)
 
 
+def plan_refused(key: WorkloadKey, message: str) -> Event:
+    """A workload has no WorkloadPlan, because a quota or an admission policy refuses it."""
+    return Event(
+        regarding=key,
+        type=EventType.WARNING,
+        reason=names.PLAN_REFUSED,
+        action="Record",
+        note=f"Its WorkloadPlan was refused and is tried again: {message}",
+    )
+
+
 def handed_off(key: WorkloadKey, message: str) -> Event:
     """Somebody else decides about a workload that we held."""
     return Event(regarding=key, reason="HandedOff", action="HandOff", note=message)

@@ -51,7 +51,7 @@ class PlanReport:
     written: int
     not_begun: int
     """Left for the next turn."""
-    failed: Mapping[str, str]
+    failed: Mapping[str, ApiError]
     """uid -> what the API server said."""
 
 
@@ -129,14 +129,14 @@ class PlanWriter:
             may_begin=self._may_write,
             monotonic=self._monotonic,
         )
-        failed: dict[str, str] = {}
+        failed: dict[str, ApiError] = {}
         for record, outcome in zip(due, outcomes, strict=True):
-            if isinstance(outcome, str):
+            if isinstance(outcome, ApiError):
                 failed[record.key.uid] = outcome
             elif outcome is not None:
                 self._known[record.key.uid] = outcome
-        for uid, message in failed.items():
-            logger.debug("the plan of %s was not written: %s", uid, message)
+        for uid, error in failed.items():
+            logger.debug("the plan of %s was not written: %s", uid, error)
         not_begun = outcomes.count(None)
         written = len(due) - not_begun - len(failed)
         return PlanReport(written=written, not_begun=not_begun, failed=failed)
@@ -151,7 +151,7 @@ class PlanWriter:
             return False
         return known.signature != record.signature()
 
-    def _one(self, record: PlanRecord, now: datetime) -> KnownPlan | str:
+    def _one(self, record: PlanRecord, now: datetime) -> KnownPlan | ApiError:
         """Write one plan: return the new state of knowledge, or what went wrong."""
         known = self._known.get(record.key.uid)
         try:
@@ -159,7 +159,7 @@ class PlanWriter:
                 record, known = self._write_object(record)
             return self._write_status(record, known, now)
         except ApiError as error:
-            return str(error)
+            return error
 
     def _write_object(self, record: PlanRecord) -> tuple[PlanRecord, KnownPlan]:
         path = _path(record)
@@ -179,8 +179,16 @@ class PlanWriter:
         return record, fresh
 
     def _make_way(self, record: PlanRecord, path: str) -> datetime | None:
-        """Find out what stands against a plan: an earlier bound, which is returned, or a predecessor's plan."""
-        standing = self._client.get(path)
+        """Find out what stands against a plan: an earlier bound, which is returned, or a predecessor's plan.
+
+        None where it is something else, such as a policy of the cluster's admins.
+        """
+        try:
+            standing = self._client.get(path)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
         spec = standing.get("spec") or {}
         if (spec.get("workloadRef") or {}).get("uid") != record.key.uid:
             # A workload of the same name was deleted, and its plan was not collected yet.

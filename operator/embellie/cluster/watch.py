@@ -17,7 +17,7 @@ from typing import Any
 
 import kopf
 
-from embellie.cluster.client import KubeClient, object_path
+from embellie.cluster.client import ApiError, KubeClient, object_path
 from embellie.cluster.no_traces import NoDiffs, NoProgress
 from embellie.cluster.store import Resource, Store
 from embellie.domain import names
@@ -26,6 +26,12 @@ from embellie.domain import names
 _IDENTITY: Any = "embellie"
 CONNECTS_ANEW_S = 300
 """At each multiple of this kopf asks how to connect: for a new token it also asks when refused, for a new CA never."""
+RELIST_S = 600.0
+"""So often everything is listed anew."""
+RELIST_AGAIN_S = 60.0
+"""And so soon again where a list failed."""
+LISTED_WITHIN_S = 1800.0
+"""From a store that was not listed whole for so long nothing is decided."""
 logger = logging.getLogger(__name__)
 
 
@@ -39,6 +45,38 @@ def bootstrap(client: KubeClient, store: Store) -> int:
         store.begin_list(resource)
         pruned += store.replace(resource, client.list_all(object_path(resource.api_version, resource)))
     return pruned
+
+
+class Relists:
+    """Puts right what watching missed, such as deletions, by a full list now and then.
+
+    A list that fails is no reason to stop at once, and to have the watchdog release all that is held: the API server
+    may be busy, and watching goes on, or ends the process where it cannot.
+    """
+
+    def __init__(self, client: KubeClient, store: Store, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._client, self._store, self._monotonic = client, store, monotonic
+        self._listed_at = monotonic()
+        self._due_at = self._listed_at + RELIST_S
+
+    def step(self) -> int | None:
+        """List everything if it is time; return how many stale objects were pruned, None where nothing was listed.
+
+        Raises ApiError where lists have failed for too long.
+        """
+        if self._monotonic() < self._due_at:
+            return None
+        try:
+            pruned = bootstrap(self._client, self._store)
+        except ApiError as error:
+            if self._monotonic() - self._listed_at > LISTED_WITHIN_S:
+                raise
+            logger.warning("a full list failed and is tried again in %.0f s: %s", RELIST_AGAIN_S, error)
+            self._due_at = self._monotonic() + RELIST_AGAIN_S
+            return None
+        self._listed_at = self._monotonic()
+        self._due_at = self._listed_at + RELIST_S
+        return pruned
 
 
 def _settings(settings: kopf.OperatorSettings) -> None:

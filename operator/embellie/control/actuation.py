@@ -36,6 +36,8 @@ FIRST_GUESS_PER_S = 40.0
 
 _LAST_WORDS = frozenset({State.RELEASED, State.HANDED_OFF, State.SHADOW})
 """States that no later turn decides about again; what is said about them must not be lost."""
+_REFUSED = (403, 422)
+"""What a quota or an admission policy answers."""
 _RETRIED = frozenset({Outcome.CONFLICT, Outcome.DENIED, Outcome.UNREACHABLE})
 
 
@@ -165,6 +167,9 @@ class Actuation:
             for uid, record in todo.items()
             if record.state in _LAST_WORDS and not _is_written(record, known.get(uid))
         }
+        for uid, error in report.failed.items():
+            if uid not in known and error.status in _REFUSED:
+                self._events.record(catalogue.plan_refused(todo[uid].key, error.message))
         if report.failed:
             logger.warning(
                 "%d workload plans could not be written, for example: %s",

@@ -208,7 +208,12 @@ class _SubjectDesk:
         )
 
     def _allowed(self, record: WorkloadRecord) -> frozenset[str]:
-        """Return the cells that it may use; none where no cell is large enough: only outside can it be spread."""
+        """Return the cells that it may use; none where no cell is large enough: only outside can it be spread.
+
+        None either for what opted out while it was held: it is no more confined than if it had never opted in.
+        """
+        if not record.opted_in:
+            return frozenset()
         allowed = self.places.allowed(record)
         if not self.places.seats(record, allowed) or (
             record.unreadable and not record.annotations.get(names.RESIDENCY)
@@ -253,7 +258,7 @@ def _start_now(
     if residency and not places.shelter(record):
         message = (
             f"No GridZone lies in {residency[:80]} ({names.RESIDENCY}), so it goes to the scheduler and stays Pending. "
-            "Create it again once a zone lies there."
+            "Create it again once a zone lies there, or with another residency."
         )
         return Reason.RESIDENCY_UNSATISFIED, message
     gpus = [f"{record.gpus} GPU{'' if record.gpus == 1 else 's'}"] if record.gpus else []

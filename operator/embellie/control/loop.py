@@ -21,7 +21,7 @@ from embellie.cluster.lease import Heartbeat, LeaseElector
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.store import Store
 from embellie.cluster.switch import Switch
-from embellie.cluster.watch import bootstrap
+from embellie.cluster.watch import Relists
 from embellie.control import pace
 from embellie.control.actuation import MEASURED_FROM, Actuation
 from embellie.control.assemble import Assembly, Subject, assemble
@@ -68,7 +68,6 @@ class Loop:
         pauses: PauseDesk | None = None,
     ) -> None:
         self._options = options
-        self._client = client
         self._store = store
         self._clock = clock
         self._desk = desk
@@ -96,7 +95,7 @@ class Loop:
         self._subjects: Mapping[WorkloadKey, Subject] = {}
         self._standing_until = 0.0
         self._own = OwnObjects()
-        self._relisted_at = time.monotonic()
+        self._relists = Relists(client, store)
         self._recent_s: deque[float] = deque(maxlen=pace.RECENT_TURNS)
         """Durations of the last turns [wall s]."""
         self._kept_house_at = float("-inf")
@@ -165,8 +164,9 @@ class Loop:
         """Do one turn; return whether the next should follow at once."""
         if not self._actuation.loaded:
             self._actuation.load()
-        if started - self._relisted_at > pace.RELIST_S:
-            self._relist()
+        pruned = self._relists.step()
+        if pruned is not None:
+            self._begin_anew(pruned)
         seen = self._gather()
         if self._rest.may_go_on(seen.key, started):
             # Nothing that a decision rests on has changed and nothing is due: what was decided stands.
@@ -293,10 +293,8 @@ class Loop:
         until_due_s = self._clock.wall_seconds(next_due(verdicts, snapshot.now) - margin)
         return min(pace.QUIET_TURNS * self._period_s, until_due_s)
 
-    def _relist(self) -> None:
-        """Put right what watching missed: deletions, and plans that somebody removed."""
-        pruned = bootstrap(self._client, self._store)
-        self._relisted_at = time.monotonic()
+    def _begin_anew(self, pruned: int) -> None:
+        """Decide everything anew after a full list, and see which plans somebody removed."""
         self._actuation.load()
         self._actuation.forget_gone(self._store.view().workloads)
         self._rest = Rest()

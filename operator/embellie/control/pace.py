@@ -25,7 +25,5 @@ RECENT_TURNS = 30
 """So many turns tell how long one takes."""
 BACKLOG_TURNS = 8
 """Bounds that come within so many turns count as the backlog."""
-RELIST_S = 600.0
-"""So often everything is listed anew, because a watch may have missed a deletion [wall s]."""
 QUIET_TURNS = 4
 """However quiet it is, everything is decided anew after so many turns."""

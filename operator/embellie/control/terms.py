@@ -7,11 +7,13 @@ reported.
 """
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from embellie.api.energypolicy import EnergyPolicySpec
+from embellie.api.meta import JURISDICTION
 from embellie.control.checkpoints import read_checkpoint
 from embellie.control.durations import Duration, Past, assumed, stated_duration
 from embellie.domain import names
@@ -55,7 +57,7 @@ def read_terms(
             start_now, message = Reason.INVALID_ANNOTATION, f"It starts at once: annotation {names.MAX_DELAY}: {error}."
 
     duration = _duration(annotations, past, policy, problems)
-    for name, read in ((names.WATTS_PER_GPU, read_watts), (names.CHECKPOINT, read_checkpoint)):
+    for name, read in _REFINING.items():
         try:
             if name in annotations:
                 read(annotations[name])
@@ -112,6 +114,22 @@ def read_watts(text: str) -> float:
     if not 10.0 <= watts <= 5000.0:
         raise ValueError(f"{text[:40]!r} is not a number of watts between 10 and 5000, such as 650")
     return watts
+
+
+def _check_residency(text: str) -> None:
+    """Raise ValueError that says how to mend it where a part is no code: no zone can ever lie there."""
+    wanted = [part.strip() for part in text.split(",") if part.strip()]
+    odd = [part for part in wanted if not re.fullmatch(JURISDICTION, part.upper())]
+    if odd or (text and not wanted):
+        raise ValueError(f"{(odd or [text])[0][:40]!r} is not an ISO 3166 code such as FR or US-CA")
+
+
+_REFINING: Mapping[str, Callable[[str], object]] = {
+    names.WATTS_PER_GPU: read_watts,
+    names.CHECKPOINT: read_checkpoint,
+    names.RESIDENCY: _check_residency,
+}
+"""Annotations that bound no wait, and what reads them."""
 
 
 def residency_allows(residency: str, jurisdiction: str) -> bool:

@@ -44,6 +44,9 @@ POWER_CAP_AGENT_LABEL = "embellie.io/power-cap-agent"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 """`embellie` on the PowerCaps that the operator writes and removes; those of others it leaves alone."""
 
+PLAN_REFUSED = "PlanRefused"
+"""Reason of the event that says why held work has no plan."""
+
 GPU_RESOURCE = "nvidia.com/gpu"
 GPU_PRODUCT_LABEL = "nvidia.com/gpu.product"
 

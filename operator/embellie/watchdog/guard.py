@@ -86,6 +86,8 @@ class Guard:
             self._stop.wait(every_seconds)
 
     def _observe(self) -> None:
+        if not self._election.writes_pass:
+            return
         try:
             lease = read_lease(self._api, self._options.namespace, names.heartbeat_name(self._options.name))
         except (ApiError, UnreachableError) as error:

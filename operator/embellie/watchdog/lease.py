@@ -38,7 +38,8 @@ def micro_time(moment: datetime) -> str:
 class Heartbeat:
     """How long the operator has completed no turn. Pure: it is told what was read, and when.
 
-    Only time between two readings counts as silence: while the API server is away the operator cannot renew either.
+    Only time between two readings counts as silence: while the API server is away, or takes no writes, the operator
+    cannot renew either.
     """
 
     def __init__(self, dead_man_seconds: float, longest_gap_seconds: float) -> None:
@@ -127,6 +128,11 @@ class Election:
         return self._renewed_at is not None and (
             self._monotonic() - self._renewed_at < self.times.renew_deadline_seconds
         )
+
+    @property
+    def writes_pass(self) -> bool:
+        """Whether anybody's renewal got through lately; where ours do not, the operator's cannot either."""
+        return self._monotonic() - self._seen_at < self.times.lease_seconds
 
     def step(self) -> None:
         """Renew, or take over a Lease that has not changed for its whole duration."""
