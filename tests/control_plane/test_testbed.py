@@ -168,9 +168,12 @@ def test_a_pod_on_a_node_of_the_small_kubelet_really_runs_restarts_and_ends_in_o
 ) -> None:
     plane = fresh_control_plane
     start_kubelet(plane, ("host-1",))
-    script = "trap 'echo asked to go; exit 0' TERM; echo up; while true; do sleep 0.1; done"
-    container = {"name": "main", "image": "none", "command": ["sh", "-c", script]}
-    pod = {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "real"}, "spec": {"containers": [container]}}
+    plane.kubectl("create", "configmap", "words", "--from-literal=first=up")
+    script = "trap 'echo asked to go; exit 0' TERM; echo $(cat /etc/words/first); while true; do sleep 0.1; done"
+    mounts = [{"name": "words", "mountPath": "/etc/words"}]
+    container = {"name": "main", "image": "none", "command": ["sh", "-c", script], "volumeMounts": mounts}
+    spec = {"containers": [container], "volumes": [{"name": "words", "configMap": {"name": "words"}}]}
+    pod = {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "real"}, "spec": spec}
     plane.kubectl("create", "-f", "-", input=json.dumps(pod))
     plane.kubectl("wait", "--for=condition=Ready", "pod/real", "--timeout=20s")
 

@@ -5,6 +5,7 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 import pytest
@@ -76,6 +77,15 @@ def test_a_held_job_is_explained_in_six_lines() -> None:
         "Latest start, guaranteed: Thu 10:00 UTC (in 22h).",
         "Start it now: kubectl embellie go job/train -n team-a",
     ]
+
+
+def test_all_times_of_an_answer_are_in_one_zone_and_what_the_user_wrote_stays_as_it_is() -> None:
+    paris = ZoneInfo("Europe/Paris")
+    stands = plan(message="At 2026-07-02 02:00 UTC, at the latest 2026-07-09 10:00 UTC, not '2026-07-02 02:00 UTC'.")
+    told = "At Thu 04:00 CEST, at the latest 2026-07-09 12:00 CEST, not '2026-07-02 02:00 UTC'."
+    assert explain(stands, job(held=True), now=NOW, zone=paris)[1] == f"Why: {told} (CleanerWindow)"
+    assert columns(rows_of([job(held=True)], [stands]), now=NOW, zone=paris, wide=True)[1][0][-1] == told
+    assert say(plan(message="Not before 2026-13-41 99:99 UTC."), job(held=True))[1].count("2026-13-41 99:99 UTC")
 
 
 def test_a_paused_job_is_not_said_to_be_released_in_a_moment_or_to_lack_a_forecast() -> None:

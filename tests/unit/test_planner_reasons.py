@@ -12,6 +12,7 @@ from snapshots import gang_at, thermal_zone_state, workload_at
 
 from embellie.cli.explain import explain
 from embellie.cli.plan_tenants import evenness, table, use_of
+from embellie.cli.words import grams
 from embellie.cluster.plans import KnownPlan
 from embellie.cluster.records import UNCONSTRAINED, WorkloadRecord
 from embellie.control.tenants import tenant_use
@@ -114,6 +115,13 @@ def test_waiting_for_a_cleaner_window_says_only_that() -> None:
     assert "goes to other work" not in one.message
 
 
+def test_the_sentence_and_the_plans_whole_grams_are_rounded_to_the_same_kilograms() -> None:
+    one = decisions(scene(work(), carbon=[600.0] * 6 + [3804.7 / 8] * 42))["a"]
+    assert one.best is not None
+    assert f"{one.best.expected_g:.1f}" == "3804.7"
+    assert f" {grams(round(one.best.expected_g))} (21 % less)" in one.message
+
+
 @pytest.mark.parametrize(
     ("short", "limits"),
     [
@@ -140,7 +148,7 @@ def test_no_gpus_until_names_the_hour_of_the_first_room() -> None:
     one = decisions(scene(work(), carbon=[200.0] * 48, cells=cells, running=(busy,)))["a"]
     assert one.reason is Reason.WAITING_FOR_GPUS
     assert "no allowed zone has 8 GPUs free for its whole run before 2026-07-01 16:00 UTC" in one.message
-    assert "before 2026-07-01 16:00 UTC" in why(one)
+    assert "before 16:00 UTC" in why(one)
 
 
 def test_saving_too_little_is_said() -> None:

@@ -159,6 +159,23 @@ def test_what_carries_our_marker_stays_in_sight_whatever_else_its_user_takes_off
     assert parse_bare_pod(pod | {"metadata": raw["metadata"]}) is None
 
 
+def test_terms_under_a_name_that_nobody_reads_are_named():
+    raw = job("one")
+    raw["metadata"]["annotations"] = {
+        "embellie.io/deadlines": "2030-01-01T00:00:00Z",
+        names.DURATION: "2h",
+        "a.b/c": "",
+    }
+    raw["metadata"]["labels"] |= {names.RESIDENCY: "FR", "team": "vision"}
+    told = (
+        "annotation embellie.io/deadlines: Embellie knows no such annotation",
+        "label embellie.io/residency: it is read as an annotation only",
+    )
+    pod = {"metadata": raw["metadata"], "spec": {"schedulingGates": [{"name": names.GATE}]}}
+    assert [record.strays for record in (parse_job(raw), parse_bare_pod(pod)) if record] == [told, told]
+    assert parse_job(job("one")).strays == ()
+
+
 def test_a_pods_gpus_count_init_containers_by_their_largest():
     raw = job("one", gpus="2")
     raw["spec"]["template"]["spec"]["initContainers"] = [

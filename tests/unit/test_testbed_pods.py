@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from embellie_testbed.pods import declared_ports, launch_of, probe_target, token_volumes
+from embellie_testbed.pods import declared_ports, files_of, launch_of, mounted_object, probe_target, token_volumes
 from embellie_testbed.processes import Processes, ProgramError
 
 CONTAINER: dict[str, Any] = {
@@ -91,3 +91,12 @@ def test_a_container_without_a_command_fails_alone() -> None:
         assert processes.exit_code("other") is None
     finally:
         processes.close()
+
+
+def test_a_volume_of_a_configmap_or_secret_has_its_files() -> None:
+    volumes = ({"configMap": {"name": "grid"}}, {"secret": {"secretName": "feeds"}}, {"emptyDir": {}})
+    assert [mounted_object(volume) for volume in volumes] == ["configmaps/grid", "secrets/feeds", ""]
+    grid = {"kind": "ConfigMap", "data": {"SHA256SUMS": "ab  FR.csv"}, "binaryData": {"FR.csv": "AAE="}}
+    assert files_of(grid) == {"SHA256SUMS": b"ab  FR.csv", "FR.csv": b"\x00\x01"}
+    assert files_of({"kind": "Secret", "data": {"EIA_API_KEY": "a2V5"}}) == {"EIA_API_KEY": b"key"}
+    assert files_of({}) == {}

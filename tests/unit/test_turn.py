@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pure middle of a turn: what is released and how much at once, what was handed to others, what shadow records."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -39,6 +40,17 @@ def decided(*workloads, plans=None, in_flight=(), max_releases=100, **changes) -
     bounds = {uid: plan.latest_start for uid, plan in plans.items()}
     made = assembled(*workloads, bounds=bounds, in_flight=dict.fromkeys(in_flight, "west"), **changes)
     return decide(made, changes["view"].workloads if "view" in changes else workloads, plans, in_flight, max_releases)
+
+
+def test_a_term_that_nobody_reads_is_told_in_the_plan_and_delays_nothing_more():
+    stray = "annotation embellie.io/deadlines: Embellie knows no such annotation"
+    plain, misspelt = job("plain"), replace(job("misspelt"), strays=(stray,))
+    found = {record.key.name: record for record in decided(plain, misspelt).records}
+    assert found["misspelt"].latest_start == found["plain"].latest_start
+    ready = [
+        plan_status(record, {}, NOW, None)["conditions"][0]["message"] for record in (found["plain"], found["misspelt"])
+    ]
+    assert ready == ["The plan is current.", stray]
 
 
 def test_a_new_leader_lets_earlier_plans_stand_until_its_forecaster_has_spoken():

@@ -4,7 +4,8 @@
 kwok runs no containers, so on kwok nodes an installed chart would only look alive. Pods that the real scheduler binds
 to these nodes really run: the same command, with a token of the pod's own ServiceAccount, restarted when it ends, told
 to stop with SIGTERM and its grace period. It knows what the chart uses and no more: no images, init containers, limits
-or liveness probes. `kubectl logs` works; a container's id is `process://` and the process id, for those who kill it.
+or liveness probes, and the files of a ConfigMap or Secret stay what they were when the pod came. `kubectl logs` works;
+a container's id is `process://` and the process id, for those who kill it.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from embellie_testbed.controlplane import token_kubeconfig
 from embellie_testbed.nodes import is_ready
 from embellie_testbed.paths import PACKAGE, REPOSITORY
 from embellie_testbed.podlogs import serve_logs
-from embellie_testbed.pods import Launch, declared_ports, launch_of, probe_target
+from embellie_testbed.pods import Launch, declared_ports, files_of, launch_of, mounted_object, probe_target
 from embellie_testbed.podstatus import RunningContainer, RunningPod, condition, should_start, status_of
 from embellie_testbed.processes import Processes, ProgramError, free_port
 from embellie_testbed.rest import ApiError, Rest
@@ -102,8 +103,9 @@ class Kubelet:
         meta = pod["metadata"]
         folder = self._processes.directory / meta["uid"]
         volumes = {volume["name"]: folder / volume["name"] for volume in pod["spec"].get("volumes", [])}
-        for path in volumes.values():
-            path.mkdir(parents=True, exist_ok=True)
+        for volume in pod["spec"].get("volumes", []):
+            volumes[volume["name"]].mkdir(parents=True, exist_ok=True)
+            self._fill(volumes[volume["name"]], volume, f"/api/v1/namespaces/{meta['namespace']}")
         ports = {port: free_port() for port in declared_ports(pod)}
         containers = []
         for container in pod["spec"]["containers"]:
@@ -126,6 +128,17 @@ class Kubelet:
             containers=containers,
             started=_timestamp(),
         )
+
+    def _fill(self, folder: Path, volume: Mapping[str, Any], namespace: str) -> None:
+        source = mounted_object(volume)
+        try:
+            found = self._rest.get(f"{namespace}/{source}") if source else {}
+        except ApiError as error:
+            if error.status != 404:
+                raise OSError(str(error)) from error
+            return
+        for name, content in files_of(found).items():
+            (folder / name).write_bytes(content)
 
     def _environment(self, pod: Mapping[str, Any], launch: Launch) -> dict[str, str]:
         # Never the kubeconfig of whoever started this: a container without a token has no way in.

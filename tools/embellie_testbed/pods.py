@@ -6,6 +6,7 @@ the folder that the volume really is. A declared container port becomes a free p
 share this machine.
 """
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,6 +57,24 @@ def token_volumes(pod: Mapping[str, Any]) -> set[str]:
         volume["name"]
         for volume in pod["spec"].get("volumes", [])
         if any("serviceAccountToken" in source for source in volume.get("projected", {}).get("sources", []))
+    }
+
+
+def mounted_object(volume: Mapping[str, Any]) -> str:
+    """Return the path of the ConfigMap or Secret that a volume holds, within its namespace; empty for other volumes."""
+    if name := volume.get("configMap", {}).get("name"):
+        return f"configmaps/{name}"
+    name = volume.get("secret", {}).get("secretName")
+    return f"secrets/{name}" if name else ""
+
+
+def files_of(found: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the files that a ConfigMap or a Secret mounts, by name."""
+    text, binary = (found.get("data") or {}, found.get("binaryData") or {})
+    if found.get("kind") == "Secret":
+        text, binary = {}, text
+    return {name: value.encode() for name, value in text.items()} | {
+        name: base64.b64decode(value) for name, value in binary.items()
     }
 
 

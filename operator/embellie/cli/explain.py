@@ -7,7 +7,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from embellie.cli.waits import event_text, event_time, other_waits
-from embellie.cli.words import clock_time, grams, in_time, one_line
+from embellie.cli.words import clock_time, grams, in_time, one_line, with_clock_times
 from embellie.domain import names
 from embellie.domain.reasons import Reason, State
 from embellie.domain.times import parse_time
@@ -177,7 +177,8 @@ def _state_line(case: Case, text: str) -> str:
 def _why(case: Case) -> str:
     reason = str(case.status.get("reason") or "no reason recorded")
     message = str(case.status.get("message") or "")
-    return (f"Why: {one_line(message)} ({reason})" if message else f"Why: {reason}") + _not_used(case, message)
+    told = one_line(with_clock_times(message, case.now, case.zone))
+    return (f"Why: {told} ({reason})" if message else f"Why: {reason}") + _not_used(case, message)
 
 
 def _not_used(case: Case, message: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, tzinfo
 from typing import Any
 
-from embellie.cli.words import clock_time, grams, one_line
+from embellie.cli.words import clock_time, grams, one_line, with_clock_times
 from embellie.cluster.demands import as_int, gpus_of
 from embellie.domain import names
 from embellie.domain.durations import format_duration
@@ -101,7 +101,8 @@ def columns(
         if wide:
             age = format_duration(now - r.created) if r.created else "-"
             line += [age, r.flex or "-", r.policy or "-", when(r.likely_start_p90)]
-            line += [mass(r.emissions_now_grams), mass(r.emissions_planned_grams), r.message or "-"]
+            line += [mass(r.emissions_now_grams), mass(r.emissions_planned_grams)]
+            line.append(with_clock_times(r.message, now, zone) or "-")
         lines.append(line)
     return (header + more if wide else header), lines
 

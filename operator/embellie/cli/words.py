@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """How times and amounts are written for people. Pure."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta, tzinfo
 
 from embellie.domain.durations import format_duration
+from embellie.domain.times import parse_time
+
+_INSTANT = re.compile(r"(?<!')\b(\d{4}-\d\d-\d\d \d\d:\d\d) UTC\b")
+"""An instant in a decision's sentence; what a user wrote is quoted there."""
 
 
 def clock_time(moment: datetime, now: datetime, zone: tzinfo | None = None) -> str:
@@ -20,6 +25,21 @@ def clock_time(moment: datetime, now: datetime, zone: tzinfo | None = None) -> s
     if abs(here - today) < timedelta(days=6):
         return f"{here:%a %H:%M} {here.tzname()}"
     return f"{here:%Y-%m-%d %H:%M} {here.tzname()}"
+
+
+def with_clock_times(sentence: str, now: datetime, zone: tzinfo | None = None) -> str:
+    """Write the instants in a decision's sentence as `clock_time` does.
+
+    >>> from datetime import UTC
+    >>> with_clock_times("Starts 2026-07-02 02:00 UTC.", datetime(2026, 7, 1, 12, tzinfo=UTC), UTC)
+    'Starts Thu 02:00 UTC.'
+    """
+
+    def written(found: re.Match[str]) -> str:
+        moment = parse_time(f"{found.group(1)}Z")
+        return clock_time(moment, now, zone) if moment else found.group()
+
+    return _INSTANT.sub(written, sentence)
 
 
 def in_time(moment: datetime, now: datetime) -> str:

@@ -15,24 +15,28 @@ from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 from embellie.domain.times import parse_time
 
-_KEPT_ANNOTATIONS = (
+_TERMS = (
     names.DEADLINE,
     names.DURATION,
     names.MAX_DELAY,
     names.RESIDENCY,
     names.WATTS_PER_GPU,
+    names.CHECKPOINT,
+)
+_KEPT_ANNOTATIONS = (
+    *_TERMS,
     names.KUEUE_MAX_EXEC_SECONDS,
     names.RELEASED_AT,
     names.RELEASE_REASON,
     names.CELL,
     names.GO,
-    names.CHECKPOINT,
     names.PAUSE_BY,
     names.CHECKPOINTED,
     names.PAUSED_AT,
 )
 _FINISHED_PHASES = frozenset({"Succeeded", "Failed"})
 _NO_ANNOTATIONS: Mapping[str, str] = {}
+_OURS = f"{names.GROUP}/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,8 @@ class WorkloadRecord:
     labels: Mapping[str, str]
     """Only for opted-in workloads: policies select on them."""
     constraints: Constraints
+    strays: tuple[str, ...] = ()
+    """One sentence for each key under our name that its user wrote where nobody reads it."""
     other_gates: tuple[str, ...] = ()
     queue: str = ""
     exempt: bool = False
@@ -157,6 +163,15 @@ def _kept(meta: Raw) -> Mapping[str, str]:
     return kept or _NO_ANNOTATIONS
 
 
+def _strays(meta: Raw) -> tuple[str, ...]:
+    """Name what looks like a term and is none: a deadline that nobody reads would be missed without a word."""
+    unknown = (k for k in meta.get("annotations") or {} if k.startswith(_OURS) and k not in _KEPT_ANNOTATIONS)
+    return (
+        *(f"annotation {k[:80]}: Embellie knows no such annotation" for k in sorted(unknown)),
+        *(f"label {k}: it is read as an annotation only" for k in _TERMS if k in (meta.get("labels") or {})),
+    )
+
+
 def _key(meta: Raw, kind: WorkloadKind) -> WorkloadKey:
     return WorkloadKey(namespace=meta["namespace"], name=meta["name"], kind=kind, uid=meta["uid"])
 
@@ -204,6 +219,7 @@ def parse_job(raw: Raw) -> WorkloadRecord | None:
         annotations=annotations,
         labels=dict(labels) if flex or held else {},
         constraints=constraints_of(pod_spec),
+        strays=_strays(meta) if flex or held else (),
         other_gates=tuple(str(g.get("name")) for g in pod_spec.get("schedulingGates") or ()),
         queue=str(labels.get(names.KUEUE_QUEUE_LABEL, "")),
         exempt=_exempt(meta) or (spec.get("managedBy") or names.JOB_CONTROLLER) != names.JOB_CONTROLLER,
@@ -235,6 +251,7 @@ def parse_bare_pod(raw: Raw) -> WorkloadRecord | None:
         annotations=_kept(meta),
         labels=dict(labels),
         constraints=constraints_of(spec),
+        strays=_strays(meta),
         other_gates=tuple(g for g in gates if g != names.GATE),
         queue=str(labels.get(names.KUEUE_QUEUE_LABEL, "")),
         exempt=_exempt(meta),

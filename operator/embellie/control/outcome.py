@@ -38,7 +38,7 @@ def record_of(decision: Decision, assembly: Assembly, issue: str, foreseen: str 
         energy_wh=workload.power_kw * workload.duration_p50_s / 3.6,
         gpus=workload.gpus,
         waits_on=_waits_on(subject),
-        problems=subject.terms.problems,
+        problems=(*subject.terms.problems, *subject.record.strays),
         forecast_issue=issue,
         foreseen=foreseen,
     )

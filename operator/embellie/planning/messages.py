@@ -44,8 +44,8 @@ def cleaner_window(
     saving = round(100.0 * (now_g - best_g) / now_g) if now_g > 0 else 0
     hours = "cleaner hours" if w.weights.carbon_only else f"hours that its policy prefers ({_weighed(w)})"
     return (
-        f"Waits for {hours} in {cell}: starting now would emit {mass(now.expected_g)} CO2e, "
-        f"starting {moment(start)} {mass(best.expected_g)} ({abs(saving)} % {'less' if saving >= 0 else 'more'}); "
+        f"Waits for {hours} in {cell}: starting now would emit {mass(now_g)} CO2e, "
+        f"starting {moment(start)} {mass(best_g)} ({abs(saving)} % {'less' if saving >= 0 else 'more'}); "
         f"starts at the latest {moment(w.latest_start)}."
         f"{_taken(*taken) if taken else ''}"
     )
