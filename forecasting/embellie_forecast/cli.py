@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from embellie_forecast.clock import ForecastClock, parse_clock
-from embellie_forecast.folders import cache_folder
+from embellie_forecast.folders import cache_folder, models_folder, sweep
 
 DEFAULT_DIRECTORY = "/var/lib/embellie"
 MIN_EVERY_SECONDS = 60
@@ -85,7 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(options: argparse.Namespace) -> int:
     from embellie_forecast.service import Service, make_ladder, stop_on_signals
 
-    ladder = make_ladder(options.clock, options.cache or cache_folder(), own_step=options.step == "source")
+    cache = options.cache or cache_folder()
+    for folder in (options.dir, cache, models_folder(cache)):
+        sweep(folder)
+    ladder = make_ladder(options.clock, cache, own_step=options.step == "source")
     service = Service(directory=options.dir, clock=options.clock, ladder=ladder, every=options.every)
     stop_on_signals(service)
     service.run()

@@ -68,8 +68,6 @@ class Service:
     def run(self) -> None:
         """Issue until `stop` is set."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        for left in (self._directory / "forecasts").glob("*/.*.tmp"):
-            left.unlink(missing_ok=True)
         while not self.stop.is_set():
             self.turn()
             self.stop.wait(POLL_WALL_SECONDS)

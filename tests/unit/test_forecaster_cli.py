@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line of the forecaster."""
 
+import os
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from embellie.domain.clock import parse_clock as operator_clock
 from embellie_forecast.cli import main
 from embellie_forecast.clock import parse_clock
+from embellie_forecast.service import Service
 
 REPLAY = "replay:2022-09-05T00:00:00Z,2026-01-01T00:00:00Z,600"
 
@@ -58,3 +61,20 @@ def test_train_says_when_there_is_nothing_to_train(capsys: pytest.CaptureFixture
 def test_an_unknown_region_is_named_and_nothing_is_trained(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["train", "--region", "XX", "--cache", str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith("XX: nothing to train")
+
+
+def test_serve_sweeps_what_killed_writers_left_and_nothing_that_is_being_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Service, "run", lambda _: None)
+    monkeypatch.setenv("EMBELLIE_MODELS", str(tmp_path / "models"))
+    places = ("dir/forecasts/west", "dir/track", "cache/archives", "cache/responses", "models")
+    for place in places:
+        folder = tmp_path / place
+        folder.mkdir(parents=True)
+        for name, age_s in ((".left.tmp", 90.0), (".fresh.tmp", 30.0), ("kept.json", 90.0)):
+            (folder / name).write_text("x")
+            os.utime(folder / name, (time.time() - age_s,) * 2)
+    assert main(["serve", "--dir", str(tmp_path / "dir"), "--cache", str(tmp_path / "cache")]) == 0
+    for place in places:
+        assert sorted(file.name for file in (tmp_path / place).iterdir()) == [".fresh.tmp", "kept.json"], place

@@ -18,6 +18,8 @@ class DiskCache:
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
+        self._bytes = max_bytes
+        """How much lies there: counted at the first write, and again whenever it may be too much."""
         self.problem = ""
         """Why the last write failed; empty while all is well."""
 
@@ -48,7 +50,9 @@ class DiskCache:
             with os.fdopen(handle, "wb") as file:
                 file.write(head + b"\n" + body)
             Path(name).replace(path)
-            self._shrink()
+            self._bytes += len(head) + 1 + len(body)
+            if self._bytes > self._max_bytes:
+                self._shrink()
             self.problem = ""
         except OSError as error:
             self.problem = f"the cache {self._folder} cannot be written ({error.strerror or error})"
@@ -60,10 +64,13 @@ class DiskCache:
         self._path(url, params).unlink(missing_ok=True)
 
     def _shrink(self) -> None:
+        """Count what lies there; where it is too much the oldest go, and some more, so that it lasts for a while."""
         files = sorted((file.stat().st_mtime, file.stat().st_size, file) for file in self._folder.glob("*.body"))
-        total = sum(size for _, size, _ in files)
+        self._bytes = sum(size for _, size, _ in files)
+        if self._bytes <= self._max_bytes:
+            return
         for _, size, file in files:
-            if total <= self._max_bytes:
+            if self._bytes <= 0.75 * self._max_bytes:
                 return
             file.unlink(missing_ok=True)
-            total -= size
+            self._bytes -= size

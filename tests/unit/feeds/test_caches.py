@@ -56,6 +56,16 @@ def test_the_oldest_bodies_go_when_there_are_too_many(tmp_path: Path) -> None:
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 5_000
 
 
+def test_a_cache_that_is_full_is_not_counted_at_every_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    glob = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: counted.append(1) or glob(folder, pattern))
+    cache = DiskCache(tmp_path, max_bytes=50_000)
+    for k in range(150):
+        cache.put(f"http://a/{k}", (), b"x" * 1_000, now=NOW)
+    assert len(counted) < 20
+
+
 def readings(first: datetime, values: list[float]) -> Any:
     rows = Rows(source="t", licence=WHO, step=HOUR)
     for k, value in enumerate(values):
