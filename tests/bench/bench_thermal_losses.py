@@ -84,7 +84,7 @@ class Watched(OperatorPolicy):
         super().turn(now_s, seen)
         step = min(self.steps - 1, int(now_s / STEP_S))
         for b, desk in enumerate(self.rooms):
-            if desk._stated_s == now_s:
+            if desk.stated_s == now_s:
                 self._last[b] = blocked(desk)
             elif not desk.site.waiting:
                 self._last[b] = {}
@@ -112,7 +112,7 @@ def blocked(desk: Desk) -> dict[str, float]:
     site = desk.site
     free = sum(pool.free_gpus for pool in site.pools.values())
     found: dict[str, float] = defaultdict(float)
-    rises = Rises(desk.snapshot(desk._stated_s))
+    rises = Rises(desk.snapshot(desk.stated_s))
     for job in [*site.waiting.values(), *(run.job for run in site.paused.values())]:
         gpus = min(free, job.gpus)
         if gpus <= 0:
@@ -139,8 +139,8 @@ _EASE = (NOTHING, RAMP, CLASS, CONTRACT, AHEAD, DERATED, STORED, NEIGHBOUR, NOW,
 
 
 def _in_zone(desk: Desk, rises: Rises, job: DrillJob, zone: str) -> str:
-    name = desk._prefix + zone
-    state = next(s for s in desk._states if s.name == name)
+    name = desk.prefix + zone
+    state = next(s for s in desk.states if s.name == name)
     worst_kw = desk.jobs.worst_kw(job)
     words = rises.refusal(name, worst_kw, job.stated_s)
     if words is None:
@@ -183,8 +183,8 @@ def _ahead(
     desk: Desk, state: ThermalZoneState, outlook: HeatOutlook, zone: str, power_kw: Mapping[str, float]
 ) -> LoadAhead:
     gangs = desk.site.zone_gangs(zone)
-    loads = [(counted_until(desk.jobs.gang(run), desk._now), power_kw[run.job.id]) for run in gangs]
-    return LoadAhead(outlook, state.base_power_kw, loads, desk._now)
+    loads = [(counted_until(desk.jobs.gang(run), desk.now), power_kw[run.job.id]) for run in gangs]
+    return LoadAhead(outlook, state.base_power_kw, loads, desk.now)
 
 
 def losses(names: list[str], seed: int) -> dict[str, dict[str, float]]:

@@ -251,7 +251,7 @@ class ZoneModels:
                 own_sd_k_per_kw=sd,
                 neighbours_k_per_kw=neighbours if sure else {},
                 offset_k=float(theta[i, 0]),
-                bias_k=float((self.known.bias if trusted else self.known.said_bias)[i]),
+                bias_k=self._bias_k(i, trusted=trusted),
                 tau_s=float(self._tau[self.known.best[i]]),
                 margin_k=float(margins[i]),
                 trusted=trusted,
@@ -259,6 +259,12 @@ class ZoneModels:
                 samples=float(weight[i]),
             )
         return models
+
+    def _bias_k(self, i: int, *, trusted: bool) -> float:
+        """Return how much warmer a zone is than what counts of it: its model, else its settings where they say it."""
+        if trusted or (self.known.drifted[i] and self._rise_k_per_kw[i] == 0.0):
+            return float(self.known.bias[i])
+        return float(self.known.said_bias[i]) if self._rise_k_per_kw[i] > 0.0 else 0.0
 
     def transplant(self, old: "ZoneModels") -> None:
         """Take over what another set learnt about zones that are still the same (settings changed elsewhere)."""

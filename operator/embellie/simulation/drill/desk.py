@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One drilled room as the operator sees it, and how its orders reach the room's cluster.
+"""One drilled room as the operator sees it, and how its orders about heat reach the room's cluster.
 
-What the API server and the telemetry do in a cluster: zones from a commissioning, judged readings, a snapshot, a queue,
-first come, first served, whose starts are proposed to the shield, and the carrying out of what was ordered.
+What the API server and the telemetry do in a cluster: zones from a commissioning, judged readings, a snapshot, and the
+carrying out of what was ordered. What starts is in `starts`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,7 @@ from datetime import datetime
 
 import numpy as np
 
-from embellie.domain.limits import bound_reached, fresh_value, heat_room_now
-from embellie.domain.plan import Action, Decision, Plan
-from embellie.domain.reasons import Reason
+from embellie.domain.limits import fresh_value
 from embellie.domain.snapshot import (
     Cell,
     GridZoneState,
@@ -25,9 +23,7 @@ from embellie.simulation.drill.ahead import RegionalForecast, permit_rows
 from embellie.simulation.drill.commission import MAX_AGE_S, worst_pue, zone_settings
 from embellie.simulation.drill.rig import Drill, Rig, Seen
 from embellie.simulation.drill.roster import Roster
-from embellie.thermal import shield
 from embellie.thermal.duties import share_order
-from embellie.thermal.promises import foresee
 from embellie.thermal.raising import let_up
 from embellie.thermal.readings import Unit
 from embellie.thermal.relief import CapOrder, HeatLoad
@@ -36,10 +32,6 @@ from embellie.thermal.settings import MOVED_ROLES, Role, SensorSettings, ZoneSet
 from embellie.thermal.shield import Rises
 from embellie.thermal.weather import AmbientForecast
 
-_RETRY_S = 120.0
-_FORESEE_EVERY_S = 300.0
-_FORESEE_NEAR_S = 1800.0
-"""Promised starts that are nearer than this are looked at whenever anything may start [s]."""
 SHIELD_EVERY = 2
 """Starts are looked at every so many turns, heat every turn."""
 _NEAR_K = 5.0
@@ -54,16 +46,14 @@ class Desk:
     def __init__(self, b: int, drill: Drill, rig: Rig, *, starts_until_s: float, no_forced: bool) -> None:
         self.b, self.drill, self.site = b, drill, rig.sites[b]
         self.starts_until_s, self.no_forced = starts_until_s, no_forced
-        self.blocked: set[str] = set()
-        """Jobs that the shield kept waiting at least once."""
         self.turn_s = rig.turn_s * SHIELD_EVERY
         spec = drill.designed
         self._grid = f"g{b}"
-        self._prefix = f"{b}-"
+        self.prefix = f"{b}-"
         course = drill.course
         ceiling = permit_rows(drill, rig.drills[b].course.weather.start)
         self.settings: tuple[ZoneSettings, ...] = zone_settings(
-            spec, self._prefix, self._grid, wrong=course.wrong, ceiling=ceiling
+            spec, self.prefix, self._grid, wrong=course.wrong, ceiling=ceiling
         )
         self.readings: dict[str, ZoneReadings] = {}
         self.heat_kw: dict[str, float] = {}
@@ -74,22 +64,16 @@ class Desk:
         self._node = spec.node
         self._pue = worst_pue(spec)
         self._base_kw = {zone: z.base_power_kw for zone, z in zip(self.site.zones, self.settings, strict=True)}
-        self._tried: dict[str, int] = {}
-        self._ordered: tuple[int, tuple[str, ...], dict[tuple[int, int], tuple[str, ...]]] = (-1, (), {})
-        self._version, self._again_s = -1, 0.0
         self._worst: dict[str, float] = {}
         self._worst_version = -1
         self._forecast = RegionalForecast(course, rig.clock(0, 0.0))
         self._under_order = False
-        self._foresaw_s = -np.inf
-        self.foreseen: dict[str, float] = {}
-        """Jobs whose promised start was seen to collide with a limit, and when that was seen first [s]."""
-        self._states: tuple[ThermalZoneState, ...] = ()
-        self._now = rig.clock(0, 0.0)
+        self.states: tuple[ThermalZoneState, ...] = ()
+        self.now = rig.clock(0, 0.0)
         self._shared = rig.clock(0, 0.0)
         self.jobs = Roster(b, drill, self.site, self._shared)
         self._rises: tuple[float, Rises] | None = None
-        self._stated_s = -np.inf
+        self.stated_s = -np.inf
 
     # -- what is seen ------------------------------------------------------------------------------------------------
 
@@ -140,7 +124,7 @@ class Desk:
         if self._worst_version != self.site.version:
             found = {zone.name: zone.base_power_kw for zone in self.settings}
             for run in self.site.running.values():
-                found[self._prefix + run.zone] += self.jobs.gang(run).worst_power_kw
+                found[self.prefix + run.zone] += self.jobs.gang(run).worst_power_kw
             self._worst, self._worst_version = found, self.site.version
         return self._worst
 
@@ -164,135 +148,26 @@ class Desk:
 
     # -- what is done ------------------------------------------------------------------------------------------------
 
-    def asks(self, now_s: float) -> bool:
-        """Tell whether anything may start, go on or be uncapped now, so that the zones' states are needed."""
-        return bool(self._starts(now_s) or self.site.paused or self._capped())
+    def know(self, now_s: float, now: datetime, states: tuple[ThermalZoneState, ...]) -> None:
+        """Keep the zones' states of this turn."""
+        self.states, self.now, self.stated_s = states, now, now_s
+
+    @property
+    def eases(self) -> bool:
+        """Whether anything may go on or be uncapped, so that the zones' states are needed."""
+        return bool(self.site.paused or self._capped())
 
     def _capped(self) -> bool:
         return any(run.cap_w is not None for run in self.site.running.values())
-
-    def _starts(self, now_s: float) -> bool:
-        changed, due = self.site.version != self._version, now_s >= self._again_s
-        return bool(self.site.waiting) and (changed or due) and now_s < self.starts_until_s
-
-    def start(self, now_s: float, now: datetime, states: tuple[ThermalZoneState, ...]) -> None:
-        """Propose waiting jobs to the shield and start what it lets through."""
-        site = self.site
-        self._states, self._now, self._stated_s = states, now, now_s
-        if not self._starts(now_s):
-            return
-        self._again_s = now_s + _RETRY_S
-        self._foresee(now_s, now)
-        self._propose(now_s, now)
-        self._version = site.version
-
-    def _propose(self, now_s: float, now: datetime) -> None:
-        """Let the shield judge the queue, first come, first served; what does not fit does not keep others waiting."""
-        waiting = tuple(self.jobs.workload(job) for job in self.site.waiting.values())
-        due = [w for w in waiting if bound_reached(w.latest_start, now, self.turn_s)]
-        releases = [_decided(w, seats[0], now) for w in due if (seats := self._where(w))]
-        snapshot = self.snapshot(now_s, waiting)
-        rises = Rises(snapshot, releases)
-        room = {
-            z: heat_room_now(s).limit_kw - self.worst_kw()[s.name]
-            for z, s in zip(self.site.zones, self._states, strict=True)
-        }
-        refused: dict[str, list[tuple[float, float]]] = {zone: [] for zone in self.site.zones}
-        for w in waiting:
-            if bound_reached(w.latest_start, now, self.turn_s):
-                continue
-            run_s = max(w.duration_p50_s, w.duration_p90_s)
-            for zone in (seats := self._where(w)):
-                # What the zone takes now spares most questions; less, for a shorter time, was refused before: others.
-                if w.worst_power_kw > room[zone] or any(
-                    kw <= w.worst_power_kw and least_s <= run_s for kw, least_s in refused[zone]
-                ):
-                    continue
-                if rises.refusal(self._prefix + zone, w.worst_power_kw, run_s) is None:
-                    releases.append(_decided(w, zone, now))
-                    room[zone] -= w.worst_power_kw
-                    break
-                refused[zone].append((w.worst_power_kw, run_s))
-            else:
-                if seats:
-                    self.blocked.add(w.key.name)
-        if releases:
-            checked = shield(Plan(decisions=tuple(releases), objective_g=0.0), snapshot)
-            self._carry_out(checked, snapshot, now_s)
-
-    def _foresee(self, now_s: float, now: datetime) -> None:
-        """Ask which of the promised starts collide with a limit, were each to start at its bound."""
-        until_s = now_s + _FORESEE_NEAR_S
-        if now_s >= self._foresaw_s + _FORESEE_EVERY_S:
-            self._foresaw_s, until_s = now_s, np.inf
-        # What comes later takes nothing from what comes before it.
-        due = [job for job in self.site.waiting.values() if job.latest_start_s <= until_s]
-        if not due:
-            return
-        waiting = tuple(self.jobs.workload(job) for job in due)
-        holds = []
-        for w in waiting:
-            fits = self._where(w, free=False)
-            if fits:
-                holds.append(_decided(w, fits[0], now, Action.HOLD, w.latest_start))
-        plan = Plan(decisions=tuple(holds), objective_g=0.0)
-        for collision in foresee(self.snapshot(now_s, waiting), plan):
-            self.foreseen.setdefault(collision.key.name, now_s)
-
-    def _carry_out(self, checked: Plan, snapshot: Snapshot, now_s: float) -> None:
-        site, started = self.site, list[Decision]()
-        for decision in checked.decisions:
-            job = site.waiting.get(decision.key.name)
-            if job is None:
-                continue
-            if decision.action is Action.HOLD or decision.cell is None:
-                self._tried[job.id] = self._tried.get(job.id, 0) + 1
-                self.blocked.add(job.id)
-                continue
-            zone = decision.cell.removeprefix(self._prefix)
-            if not site.pools[zone].fits(job.pods, job.gpus_per_pod):
-                continue
-            forced = False
-            if bound_reached(decision.latest_start, snapshot.now, snapshot.turn_s):
-                # Would the shield have let it through without its bound, beside what has just started?
-                rises = Rises(snapshot, started)
-                forced = rises.refusal(decision.cell, self.jobs.worst_kw(job), job.stated_s) is not None
-            if forced and self.no_forced:
-                continue
-            if site.start(job, zone, now_s, forced=forced):
-                started.append(decision)
-                self._again_s = now_s
-
-    def _where(self, w: Workload, *, free: bool = True) -> list[str]:
-        """Return the zones to try: with free seats for the gang (or any), another one first after each no."""
-        found = self._seats(w.pods, w.gpus_per_pod) if free else self._by_room()
-        first = self._tried.get(w.key.name, 0) % len(found) if found else 0
-        return [*found[first:], *found[:first]]
-
-    def _by_room(self) -> tuple[str, ...]:
-        """Return all zones, the emptiest first."""
-        site = self.site
-        if self._ordered[0] != site.version:
-            order = sorted(site.zones, key=lambda z: -site.pools[z].free_gpus / max(1, site.nodes[z]))
-            self._ordered = (site.version, tuple(order), {})
-        return self._ordered[1]
-
-    def _seats(self, pods: int, gpus_per_pod: int) -> tuple[str, ...]:
-        """Return the zones with free seats for a gang, the emptiest first."""
-        zones, key = self._by_room(), (pods, gpus_per_pod)
-        known = self._ordered[2]
-        if key not in known:
-            known[key] = tuple(z for z in zones if self.site.pools[z].fits(pods, gpus_per_pod))
-        return known[key]
 
     def snapshot(self, now_s: float, proposed: tuple[Workload, ...] = ()) -> Snapshot:
         """Return the room as the operator sees it."""
         site = self.site
         cells = tuple(
             Cell(
-                name=self._prefix + zone,
+                name=self.prefix + zone,
                 grid_zone=self._grid,
-                thermal_zone=self._prefix + zone,
+                thermal_zone=self.prefix + zone,
                 gpus_total=site.nodes[zone] * self._node.gpus,
                 node_free_gpus=site.pools[zone].node_free_gpus,
                 pue=self._pue,
@@ -307,12 +182,12 @@ class Desk:
             forecast=None,
         )
         return Snapshot(
-            now=self._now,
+            now=self.now,
             turn_s=self.turn_s,
             workloads=proposed,
             cells=cells,
             grid_zones=(grid,),
-            thermal_zones=self._states,
+            thermal_zones=self.states,
             running=self.jobs.gangs(),
         )
 
@@ -351,7 +226,7 @@ class Desk:
 
     def _fresh(self, now_s: float) -> bool:
         """Tell whether the zones' states are of this turn or the last: what makes more heat is judged on no others."""
-        return now_s - self._stated_s <= self.turn_s
+        return now_s - self.stated_s <= self.turn_s
 
     def refuses(self, zone: str, added_kw: float, run_s: float, now_s: float) -> bool:
         """Tell whether a zone may not make more heat; what may be counts for what is asked later in the same turn."""
@@ -359,22 +234,4 @@ class Desk:
             return True
         if self._rises is None or self._rises[0] != now_s:
             self._rises = (now_s, Rises(self.snapshot(now_s)))
-        return self._rises[1].refusal(self._prefix + zone, added_kw, run_s) is not None
-
-
-def _decided(
-    w: Workload, zone: str, now: datetime, action: Action = Action.RELEASE, start: datetime | None = None
-) -> Decision:
-    prefix = next(iter(w.allowed_cells)).partition("-")[0]
-    return Decision(
-        key=w.key,
-        action=action,
-        reason=Reason.BOUND_REACHED if w.latest_start <= now else Reason.BEST_NOW,
-        message="Starts now.",
-        cell=f"{prefix}-{zone}",
-        start=start or now,
-        likely_start_p90=now,
-        latest_start=w.latest_start,
-        now=None,
-        best=None,
-    )
+        return self._rises[1].refusal(self.prefix + zone, added_kw, run_s) is not None

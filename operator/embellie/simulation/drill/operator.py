@@ -9,6 +9,7 @@ import numpy as np
 from embellie.simulation.drill.desk import SHIELD_EVERY, Desk
 from embellie.simulation.drill.resumes import resume
 from embellie.simulation.drill.rig import Rig, Seen
+from embellie.simulation.drill.starts import Starts
 from embellie.thermal.controller import HeatController
 from embellie.thermal.relief import CapOrder
 from embellie.thermal.sensing import SensorBank, ZoneReadings
@@ -36,6 +37,7 @@ class OperatorPolicy:
         self.rooms = [
             Desk(b, drill, rig, starts_until_s=until_s[b], no_forced=no_forced) for b, drill in enumerate(rig.drills)
         ]
+        self._starts = [Starts(room) for room in self.rooms]
         self.controller = HeatController([zone for room in self.rooms for zone in room.settings])
         self.bank = SensorBank()
         self._level = np.zeros((len(rig.sites), len(rig.zones)), dtype=np.int8)
@@ -62,11 +64,12 @@ class OperatorPolicy:
         self.controller.observe(now, readings, heat, ambient)
         zones = len(self._rig.zones)
         if round(now_s / self._rig.turn_s) % SHIELD_EVERY == 0:
-            asking = [room for room in self.rooms if room.asks(now_s)]
-            only = {zone.name for room in asking for zone in room.settings}
+            asking = [b for b, room in enumerate(self.rooms) if room.eases or self._starts[b].ask(now_s)]
+            only = {zone.name for b in asking for zone in self.rooms[b].settings}
             states = self.controller.states(ambient, worst_kw=worst, only=only)
-            for k, room in enumerate(asking):
-                room.start(now_s, now, states[k * zones : (k + 1) * zones])
+            for k, b in enumerate(asking):
+                self.rooms[b].know(now_s, now, states[k * zones : (k + 1) * zones])
+                self._starts[b].turn(now_s)
         loads = [room.loads(self._rungs) for room in self.rooms]
         response = self.controller.respond(now, [load for some in loads for load in some], orders)
         self._rungs = {name: int(answer.level) for name, answer in response.zones.items()}
@@ -94,11 +97,11 @@ class OperatorPolicy:
 
     def blocked_starts(self, b: int) -> int:
         """Return how many jobs the shield kept waiting at least once."""
-        return len(self.rooms[b].blocked)
+        return len(self._starts[b].blocked)
 
     def foresaw_s(self, b: int, job: str, at_s: float) -> float:
         """Return how long before a promised start its collision with a limit was seen [s]; 0: not before."""
-        return max(0.0, at_s - self.rooms[b].foreseen.get(job, np.inf))
+        return max(0.0, at_s - self._starts[b].foreseen.get(job, np.inf))
 
 
 def _split(name: str) -> tuple[int, str]:
