@@ -435,6 +435,11 @@ def test_what_others_wrote_moves_no_cursor() -> None:
     assert said[1] == "Why: soon?[2J? ?no (CleanerWindow)"
 
 
+def test_the_tenants_are_not_printed_as_a_table_where_json_was_asked_for() -> None:
+    refused = CliRunner().invoke(cli, ["plan", "--tenants", "-o", "json"])
+    assert (refused.exit_code, "leave -o out" in refused.output) == (2, True)
+
+
 def test_release_without_all_does_nothing_and_says_so() -> None:
     result = CliRunner().invoke(cli, ["release"])
     assert result.exit_code == 2

@@ -31,6 +31,8 @@ def plan(
     """Show everything that is held, oldest first, with its reason, planned and latest start."""
     if context.invoked_subcommand is not None:
         return
+    if tenants and output != "table":
+        raise click.UsageError("--tenants is a table of its own: leave -o out")
     api = where.api()
     if tenants:
         _print_tenants(api, parse_clock(clock).now())
