@@ -308,7 +308,9 @@ def _carbon(frame: pd.DataFrame, column: str, generation: Mapping[str, FloatArra
     with np.errstate(invalid="ignore"):
         bad = (values <= 0.0) | (values > MAX_CARBON_G_PER_KWH)
     if bad.any():
-        notes.append(f"{column}: {int(bad.sum())} values outside 0..{MAX_CARBON_G_PER_KWH:g} count as unknown")
+        notes.append(
+            f"{column}: {int(bad.sum())} values at 0, below it, or over {MAX_CARBON_G_PER_KWH:g} count as unknown"
+        )
     values = np.where(bad, np.nan, values)
     if column == LIFECYCLE_COLUMN and np.isfinite(values).any() and float(np.nanmedian(values)) < MIN_USUAL_G_PER_KWH:
         notes.append(f"{column} has a median of {float(np.nanmedian(values)):.3g} g/kWh: is it in another unit?")

@@ -45,7 +45,7 @@ def read_history(path: Path, zone: str | None = None) -> ZoneHistory:
     except pd.errors.EmptyDataError as error:
         raise HistoryError(f"{path}: the file is empty") from error
     except Exception as error:  # the parsers raise many kinds on a broken file, and each means the same to the caller
-        raise HistoryError(f"{path}: cannot be read as {path.suffix or 'CSV'}: {error}") from error
+        raise HistoryError(f"{path}: cannot be read as {path.suffix or 'CSV'}: {str(error).strip()}") from error
     frame.columns = _plain(frame.columns)
     notes = _no_numbers(frame)
     frame, averaged = hours_of(indexed(frame, zone))

@@ -250,6 +250,24 @@ def test_the_blend_trusts_the_model_until_persistence_has_proved_better() -> Non
     np.testing.assert_array_equal(weights_for(walk_of(1.0, 0.1), 24, 0, settings), np.tile(PRIOR, (96, 1)))
 
 
+def test_persistence_takes_a_day_over_within_weeks_of_doing_better_and_gives_it_back_as_soon() -> None:
+    walked = walk_of(0.1, 1.0, 150)
+    # From issue 80 to issue 119 the third day is the other way round: a drought, and its end.
+    turned = (np.arange(150)[:, None] // 40 == 2) & (np.arange(96) // 24 == 2)
+    kernel, persistence = walked.kernel.copy(), walked.persistence.copy()
+    kernel[turned], persistence[turned] = walked.persistence[turned], walked.kernel[turned]
+    walked = replace(walked, kernel=kernel, persistence=persistence)
+
+    def persistence_at(issue: int) -> np.ndarray:
+        return weights_for(walked, 24 * issue, 0, Settings())[:, 1].reshape(4, 24)
+
+    for at in (82, 138, 149):
+        assert persistence_at(at).max() < 0.3, at
+    for at in range(101, 122, 5):
+        assert persistence_at(at)[2].min() > 0.8, at
+        assert persistence_at(at)[[0, 1, 3]].max() < 0.1, at
+
+
 def test_the_blend_trusts_persistence_in_the_hours_of_day_in_which_it_is_never_wrong() -> None:
     walked = walk_of(0.5, 1.0)
     by_night = np.arange(96) % 24 < 6

@@ -236,7 +236,10 @@ def test_an_imperfect_file_still_gives_finite_scores(change: object, tmp_path: P
         (lambda f: f.iloc[:10], "too little data"),
         (lambda f: f[["timestamp_utc", "wxfc_temp_c"]], "no usable column"),
         (lambda _: grid(366).assign(gen_natgas_mw=0.0, gen_wind_mw=0.0), "no usable value"),
-        (lambda _: grid(366)[["timestamp_utc"]].assign(ci_lifecycle_g_per_kwh=0.0), "no usable value"),
+        (
+            lambda _: grid(366)[["timestamp_utc"]].assign(ci_lifecycle_g_per_kwh=0.0),
+            "8784 values at 0, below it, or over",
+        ),
         (lambda f: f[["timestamp_utc"]].assign(ci_lifecycle_g_per_kwh=-1.0), "no usable value"),
         (
             lambda _: grid(420)[["timestamp_utc"]].assign(gen_coal_mw=9.0),
@@ -334,6 +337,7 @@ def test_the_command_scores_the_good_file_and_names_the_bad_one(tmp_path: Path) 
     results = json.loads(out.read_text())
     assert [set(result) == {"file", "error"} for result in results] == [False, True, True]
     assert results[0]["weather"] == "optimistic"
+    assert f"\n{tmp_path / 'none.csv'}: there is no such file\n" in done.output
     assert CliRunner().invoke(cli, ["backtest", str(bad)]).exit_code == 1
 
 

@@ -42,7 +42,7 @@ def judge(path: Path, request: Request) -> dict[str, Any]:
     try:
         return _judge(path, request)
     except (HistoryError, ProtocolError, TooLittleDataError) as error:
-        return {"file": str(path), "error": str(error)}
+        return {"file": str(path), "error": str(error).removeprefix(f"{path}: ")}
 
 
 def _judge(path: Path, request: Request) -> dict[str, Any]:

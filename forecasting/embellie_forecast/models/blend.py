@@ -2,7 +2,8 @@
 """Blending with persistence by recent skill, so that a grid that has just changed is not forecast from its past.
 
 Per hour ahead, convex weights of the fitted model, persistence and the mean of the last week, chosen on the issues
-whose outcome is known, and drawn towards prior weights that trust the model.
+whose outcome is known, and drawn towards prior weights that trust the model. Where persistence has lately done better
+day after day, it takes that day ahead over.
 """
 
 import numpy as np
@@ -15,9 +16,16 @@ from embellie_forecast.models.targets import HORIZON_HOURS, Settings
 from embellie_forecast.models.walk import DAYS, Walk
 
 PRIOR = np.array([0.94, 0.03, 0.03])
+ONLY_PERSISTENCE = np.array([0.0, 1.0, 0.0])
 MIN_ISSUES = 14
 MAX_ERROR = 1.5
 """Errors beyond this on the modelled scale count as this much: one broken day must not decide the weights."""
+FADING = 0.5 ** (1.0 / 30.0)
+"""What an issue tells of who does better counts so much less than what the next one tells: half of it after a month."""
+MOST_EVIDENCE = 5.0
+"""No more is remembered either way, in issues in which one of the two made no error: so it can turn within weeks."""
+ODDS, RATE = 8.0, 2.0
+"""Logarithm of the odds that persistence should not take over before there is evidence, and what evidence adds."""
 
 
 def known_issues(now_issue: int, day: int, issue_hours: IntArray, latency_hours: int) -> npt.NDArray[np.bool_]:
@@ -45,7 +53,26 @@ def weights_for(walk: Walk, at_hour: int, latency_hours: int, settings: Settings
             known = errors[np.isfinite(errors[:, hour]).all(axis=1), hour]
             if len(known) >= MIN_ISSUES:
                 out[24 * day + hour] = _convex(known, settings.blend_shrink)
+        taken = taken_over(errors)
+        out[part] = (1.0 - taken) * out[part] + taken * ONLY_PERSISTENCE
     return out
+
+
+def taken_over(errors: FloatArray) -> float:
+    """Return how much of a day ahead persistence takes over, by who erred less lately.
+
+    Exponential weights of two forecasters (Cesa-Bianchi and Lugosi 2006, "Prediction, learning, and games", section
+    2.2), on how much larger one's error was than the other's, which fades and is bounded.
+
+    Args:
+        errors: Of (model, persistence, ...) on the modelled scale, shape (issues, 24, members), the newest issue last.
+    """
+    size = np.abs(errors[:, :, :2])
+    model, naive = np.where(np.isfinite(size).all(axis=2, keepdims=True), size, 0.0).sum(axis=1).T
+    evidence = 0.0
+    for better in ((naive - model) / (naive + model + 1e-9)).tolist():
+        evidence = min(max(FADING * evidence + better, -MOST_EVIDENCE), MOST_EVIDENCE)
+    return float(1.0 / (1.0 + np.exp(ODDS + RATE * evidence)))
 
 
 def _convex(errors: FloatArray, shrink_days: float) -> FloatArray:

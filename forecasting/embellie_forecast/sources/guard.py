@@ -2,7 +2,7 @@
 """Which hours of a feed can be believed: frozen, repeated, out of scale, or contradicted by a second source.
 
 Pure. Only the last three days are judged, against the weeks before them: what a grid really turned into becomes the
-measure by itself after three days (how two sources differ: after four weeks), so nothing stays refused for ever.
+measure by itself after three days (how two sources differ: after nine), so nothing stays refused for ever.
 """
 
 from dataclasses import dataclass
@@ -34,6 +34,11 @@ CROSS_MIN_HOURS = 72
 CROSS_SPREADS = 5.0
 CROSS_TOLERANCE = float(np.log(1.15))
 """Two sources that count alike may differ by so much more or less than they usually do."""
+CROSS_SETTLING_HOURS = 7 * 24
+"""Where they have differed alike for so long, that is usual too."""
+CROSS_DRIFT = 1.0 / 8.0
+"""Alike: from one half of those hours to the other it moved by less than this part of what they may differ by. What
+drifts faster would be beyond that within four weeks."""
 CROSS_TOLERANCE_UNKNOWN = float(np.log(2.5))
 """The same while it is not known how they usually differ: one may count imports or the life cycle, the other not."""
 
@@ -215,10 +220,14 @@ def _disagrees(frame: pd.DataFrame, cross: pd.DataFrame | None, now: datetime) -
     covered = int(np.isfinite(ratio[last_day]).sum()) >= 6
     usual = ratio[np.asarray(frame.index < pd.Timestamp(now - JUDGED)) & np.isfinite(ratio)]
     if usual.size >= CROSS_MIN_HOURS:
-        centre = float(np.median(usual))
-        spread = 1.4826 * float(np.median(np.abs(usual - centre)))
+        centres = [float(np.median(usual))]
+        spread = 1.4826 * float(np.median(np.abs(usual - centres[0])))
         limit = max(CROSS_TOLERANCE, CROSS_SPREADS * spread)
+        lately = usual[-CROSS_SETTLING_HOURS:]
+        before, after = (float(np.median(half)) for half in np.array_split(lately, 2))
+        if abs(after - before) < CROSS_DRIFT * limit:
+            centres.append(float(np.median(lately)))
     else:
-        centre, limit = 0.0, CROSS_TOLERANCE_UNKNOWN
+        centres, limit = [0.0], CROSS_TOLERANCE_UNKNOWN
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.abs(ratio - centre) > limit), covered
+        return np.all([np.abs(ratio - centre) > limit for centre in centres], axis=0), covered

@@ -54,6 +54,26 @@ def test_three_days_of_lies_are_no_measure_of_what_is_usual() -> None:
     assert unknown(judged(lie(told(DIRECT, days=8), 71, 1.4), told(DIRECT, days=8))) == 71
 
 
+@pytest.mark.parametrize(("since_days", "refused"), [(7, 24), (9, 0)])
+def test_a_level_that_has_changed_for_good_is_usual_after_nine_days(since_days: int, refused: int) -> None:
+    moved = lie(told(DIRECT, days=60), 24 * since_days, 1.4)
+    for ours, theirs in ((moved, told(DIRECT, days=60)), (told(DIRECT, days=60), moved)):
+        assert judged(ours, theirs).contradicted_hours == refused
+
+
+def test_once_it_is_back_at_its_old_level_it_is_believed_at_once() -> None:
+    there_and_back = told(DIRECT, days=60)
+    there_and_back.iloc[-24 * 15 : -48] *= 1.4
+    assert judged(there_and_back, told(DIRECT, days=60)).contradicted_hours == 0
+
+
+@pytest.mark.parametrize("percent_a_day", [1.0, 2.0])
+def test_what_drifts_away_from_the_second_source_is_no_new_level(percent_a_day: float) -> None:
+    drifting = told(DIRECT, days=60)
+    drifting.iloc[-24 * 20 :, 0] *= 1.0 + 0.01 * percent_a_day * np.arange(24 * 20) / 24.0
+    assert judged(drifting, told(DIRECT, days=60)).contradicted_hours == 24
+
+
 def test_intensities_of_one_kind_are_compared_where_both_sources_tell_them() -> None:
     one, other = (told(LIFECYCLE).join(told(DIRECT, 0.6)) for _ in range(2))
     other[LIFECYCLE] = np.nan
