@@ -148,6 +148,11 @@ def carried_digest() -> str:
     return hashlib.sha256("".join(manifest()[zone]["sha256"] for zone in carried_zones()).encode()).hexdigest()
 
 
+def carried_file(zone: str) -> Path:
+    """Return the file of a carried zone."""
+    return Path(str(resources.files("embellie_forecast") / "data" / str(manifest()[zone]["file"])))
+
+
 def load_carried(zone: str) -> ZoneHistory:
     """Load a carried zone.
 
@@ -157,7 +162,7 @@ def load_carried(zone: str) -> ZoneHistory:
     entry = manifest().get(zone)
     if entry is None:
         raise HistoryError(f"no data is carried for grid region {zone!r}; carried: {', '.join(carried_zones())}")
-    packed = (resources.files("embellie_forecast") / "data" / str(entry["file"])).read_bytes()
+    packed = carried_file(zone).read_bytes()
     if hashlib.sha256(packed).hexdigest() != entry["sha256"]:
         raise HistoryError(f"{zone}: the carried file differs from its manifest; reinstall the package")
     frame = pd.read_csv(io.BytesIO(gzip.decompress(packed)))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from embellie.cli.grid_history import GridFile, read_grid
 from embellie.simulation.whatif.carbon_file import make_axis, read_carbon
 from embellie.simulation.whatif.jobs_file import parse_jobs
 from embellie.simulation.whatif.sacct import parse_sacct
@@ -206,3 +207,30 @@ def test_slurms_other_shapes_are_understood_or_named() -> None:
     assert "9 fields, and the header has 8" in why[4]
     assert why[7] == "job_id came before in the file"
     assert why[8] == why[9] == "Submit is not a time"
+
+
+def test_the_intensity_of_a_file_of_generation_by_source_is_computed(tmp_path: Path) -> None:
+    path = tmp_path / "mix.csv"
+    rows = [f"2026-03-01T{h:02}:00Z,{500 if h < 6 else 0},{500 if h < 6 else 1000}" for h in range(12)]
+    path.write_text("\n".join(["timestamp_utc,gen_coal_mw,gen_wind_mw", *rows]), encoding="utf-8")
+    for column, of_coal, of_wind in ((None, 820.0, 11.0), ("ci_direct_g_per_kwh", 760.0, 0.0)):
+        history = read_grid(path, column, "auto")
+        assert history.g_per_kwh[7] == pytest.approx(of_wind, abs=1.0)
+        assert history.g_per_kwh[0] == pytest.approx((of_coal + of_wind) / 2, rel=0.1)
+        assert "computed from its generation by source" in history.notes[0]
+    with pytest.raises(ValueError, match="leave --column out"):
+        read_grid(path, "gen_coal_mw", "auto")
+
+
+def test_an_intensity_that_a_file_tells_is_read_though_it_tells_its_generation_too(tmp_path: Path) -> None:
+    path = tmp_path / "both.csv"
+    rows = [f"2026-03-01T{h:02}:00Z,500,{h}" for h in range(12)]
+    path.write_text("\n".join(["timestamp_utc,gen_coal_mw,ci_lifecycle_g_per_kwh", *rows]), encoding="utf-8")
+    assert read_grid(path, None, "auto").g_per_kwh.tolist() == list(range(12))
+
+
+def test_a_grid_that_the_product_carries_needs_no_file(tmp_path: Path) -> None:
+    path = GridFile().convert("US-CISO", None, None)
+    history = read_grid(path, None, "auto")
+    assert str(history.start).startswith("2019-01-01")
+    assert 100.0 < float(history.g_per_kwh.mean()) < 400.0

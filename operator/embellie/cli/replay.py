@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from embellie.cli.grid_history import GridFile, read_grid
 from embellie.cli.replay_inputs import Options, gather, outlook_for, parse_seeds, parse_time
 from embellie.cli.values import FiniteRange, NewFile, write, write_json
 from embellie.simulation.whatif.baselines import THRESHOLD_G_PER_KWH
@@ -60,7 +61,11 @@ def _readable(command: Callable[[], None]) -> None:
 @click.group(invoke_without_command=True)
 @click.option("--jobs", type=FILE, help="The job trace: CSV with job_id, submit_time_s, duration_s and gpus.")
 @click.option("--sacct", type=FILE, help="Slurm's accounting instead of --jobs: the output of sacct --parsable2.")
-@click.option("--carbon", type=FILE, help="The grid's history: CSV with a column of times (UTC) and one of g/kWh.")
+@click.option(
+    "--carbon",
+    type=GridFile(),
+    help="The grid's history: CSV with a column of times (UTC) and one of g/kWh; or a carried grid: US-CISO, US-PJM.",
+)
 @click.option("--column", help="Column of the carbon file; without it the life-cycle intensity.")
 @click.option("--time-column", default="auto", show_default=True, help="Its column of times.")
 @click.option("--start-hour", type=click.IntRange(0), help="Hour of the carbon file where the trace begins.")
@@ -203,9 +208,7 @@ def _replay(options: Options) -> None:
 
 def _read_history(carbon: Path, column: str | None, time_column: str) -> "CarbonHistory":
     """Read the grid's history, and say what a reader must know of it."""
-    from embellie.simulation.whatif.carbon_file import read_carbon
-
-    history = read_carbon(carbon, column, time_column)
+    history = read_grid(carbon, column, time_column)
     for note in history.notes:
         click.echo(f"{carbon.name}: {note}", err=True)
     return history
@@ -234,7 +237,7 @@ def _read_trace(options: Options) -> "JobTrace":
 
 
 @replay.command()
-@click.option("--carbon", type=FILE, required=True, help="The grid's history.")
+@click.option("--carbon", type=GridFile(), required=True, help="The grid's history.")
 @click.option("--column", help="Column of the carbon file.")
 @click.option("--time-column", default="auto", show_default=True, help="Its column of times.")
 @click.option("--job-hours", type=click.IntRange(1), required=True, help="Length of the job [h].")

@@ -18,7 +18,7 @@ from embellie.simulation.whatif.axis import Axis
 from embellie.simulation.whatif.moments import parse_utc
 
 _TIME_WORDS = ("timestamp", "time", "utc", "date")
-_VALUE_NAMES = ("ci_lifecycle_g_per_kwh", "ci_g_per_kwh", "ci_direct_g_per_kwh")
+VALUE_NAMES = ("ci_lifecycle_g_per_kwh", "ci_g_per_kwh", "ci_direct_g_per_kwh")
 _MOST_G_PER_KWH = 3000.0
 _LEAST_MEAN_G_PER_KWH = 2.0
 """A whole history below it is more likely in kilograms."""
@@ -41,6 +41,8 @@ class CarbonHistory:
     g_per_kwh: FloatArray
     known: np.ndarray
     """Which steps had a usable value; the others were bridged from their neighbours."""
+    origin: str = ""
+    """What it was computed from, where it was not read."""
 
     @property
     def filled(self) -> int:
@@ -50,7 +52,7 @@ class CarbonHistory:
     @property
     def notes(self) -> list[str]:
         """Return what a reader must know of it, one sentence each."""
-        notes = []
+        notes = [f"{self.column} was computed from its {self.origin}"] if self.origin else []
         holes = np.flatnonzero(~self.known)
         if holes.size:
             hours = self.step.total_seconds() / 3600.0
@@ -145,7 +147,7 @@ def _value_column(names: list[str], wanted: str | None, path: Path) -> str:
         if wanted not in names:
             raise ValueError(f"{path.name} has no column {wanted!r}; it has {', '.join(names[:12])}")
         return wanted
-    known = next((name for name in _VALUE_NAMES if name in names), None)
+    known = next((name for name in VALUE_NAMES if name in names), None)
     if not names:
         raise ValueError(f"{path.name} has no column of g/kWh beside its times; is it a CSV with commas?")
     if known is None and len(names) != 1:

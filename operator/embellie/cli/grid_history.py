@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The grid's history of a replay: intensities or generation by source in a file, or a grid that the product carries."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from embellie.simulation.whatif.carbon_file import VALUE_NAMES, CarbonHistory, delimiter_of, read_carbon, read_text
+
+_COMPUTED = ("ci_lifecycle_g_per_kwh", "ci_direct_g_per_kwh")
+
+
+class GridFile(click.Path):
+    """A file, or the region of a grid that the product carries."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False, exists=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the file, the carried one for a region."""
+        if not Path(value).exists():
+            from embellie_forecast.history_files import carried_file, carried_zones
+
+            if value in carried_zones():
+                value = carried_file(value)
+        return super().convert(value, param, ctx)
+
+
+def read_grid(path: Path, column: str | None, time_column: str) -> CarbonHistory:
+    """Read a history; ValueError says what cannot be used. Of generation by source the intensity is computed.
+
+    Args:
+        path: The file.
+        column: The column of g/kWh; None takes the life-cycle intensity, or the only column of numbers.
+        time_column: The column of times; `auto` finds it by its name.
+    """
+    if column and _is_source(column):
+        raise ValueError(
+            f"{column} is what a source gave, not g/kWh: leave --column out, and the intensity is computed"
+        )
+    text = read_text(path)
+    names = [name.strip().strip('"') for name in text.partition("\n")[0].split(delimiter_of(text))]
+    wanted = column or _COMPUTED[0]
+    told = {column} if column else VALUE_NAMES
+    if wanted not in _COMPUTED or not any(_is_source(name) for name in names) or any(name in told for name in names):
+        return read_carbon(path, column, time_column)
+
+    from embellie_forecast.history import instant_of
+    from embellie_forecast.history_files import TIME_COLUMN, read_history
+
+    history = read_history(path)
+    g_per_kwh = history.lifecycle_g_per_kwh if wanted == _COMPUTED[0] else history.direct_g_per_kwh
+    known = np.isfinite(g_per_kwh)
+    if known.sum() < 2:
+        raise ValueError(f"{path.name}: its generation by source tells no intensity")
+    return CarbonHistory(
+        column=wanted,
+        time_column=TIME_COLUMN,
+        start=instant_of(history.first_hour),
+        step=timedelta(hours=1),
+        g_per_kwh=np.interp(np.arange(known.size), np.flatnonzero(known), g_per_kwh[known]),
+        known=known,
+        origin="generation by source",
+    )
+
+
+def _is_source(column: str) -> bool:
+    return column.startswith("gen_") and column.endswith("_mw")
