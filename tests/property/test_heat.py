@@ -42,10 +42,8 @@ def most_kw(zone: ThermalZoneState) -> float:
     if supply is None or any(r.quality is not Quality.FRESH for r in named):
         supply = max(zone.supply_worst_c, zone.supply_setpoint_c)
     gain, taken, margin, model = zone.rise_k_per_kw, 0.0, zone.margin_c, zone.model
-    if model is not None:
-        taken = max(0.0, model.bias_k)
     if model is not None and (model.trusted or model.drifted):
-        margin = max(margin, model.margin_k)
+        margin, taken = max(margin, model.margin_k), max(0.0, model.bias_k)
         learnt = model.own_k_per_kw + 2 * model.own_sd_k_per_kw
         gain = learnt if model.trusted else max(gain, learnt)
         taken += model.offset_k if model.trusted else 0.0

@@ -142,8 +142,6 @@ def test_a_trusted_model_replaces_the_spec_on_the_safe_side_and_a_warm_bias_coun
     assert steady_state_limit_kw(warm, 20.0)[0] == pytest.approx((32 - 4 - 20 - 1.0 - 2.0) / 0.06)
     learning = replace(learnt, model=replace(model, trusted=False))
     assert steady_state_limit_kw(learning, 20.0)[0] == pytest.approx(90.0)
-    learning = replace(learnt, model=replace(model, trusted=False, bias_k=3.0))
-    assert steady_state_limit_kw(learning, 20.0)[0] == pytest.approx(60.0)
 
 
 def test_what_neighbours_send_takes_room():

@@ -23,8 +23,7 @@ class ZoneHeatModel:
     neighbours_k_per_kw: Mapping[str, float] = field(default_factory=dict)
     offset_k: float = 0.0
     bias_k: float = 0.0
-    """How much warmer the zone is just now than the model says, or than its settings do while the model is not trusted
-    [K]; negative when cooler."""
+    """How much warmer the zone is just now than the model says [K]; negative when cooler."""
     tau_s: float
     margin_k: float
     """What predictions may be wrong by: conformal, never below the configured floor [K]."""

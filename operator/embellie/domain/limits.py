@@ -98,7 +98,7 @@ def steady_state_limit_kw(zone: ThermalZoneState, supply_c: float) -> tuple[floa
     rise = zone.rise_k_per_kw
     if zone.model is not None:
         # A zone that is warmer than its model says stays so until it shows otherwise; a cooler one earns nothing.
-        room_k -= max(0.0, zone.model.bias_k)
+        room_k -= max(0.0, zone.model.bias_k) if zone.model.trusted or zone.model.drifted else 0.0
         if zone.model.trusted:
             room_k -= zone.model.offset_k
             rise = zone.model.gain_k_per_kw

@@ -132,7 +132,7 @@ def _safe(settings: ZoneSettings, model: ZoneHeatModel) -> tuple[float, float, f
     if model.drifted:
         gain = max(settings.cooling.rise_k_per_kw, model.gain_k_per_kw)
         return gain, max(0.0, model.bias_k), max(margin, model.margin_k)
-    return settings.cooling.rise_k_per_kw, max(0.0, model.bias_k), margin
+    return settings.cooling.rise_k_per_kw, 0.0, margin
 
 
 def ceiling_kw(

@@ -70,8 +70,6 @@ class _Known:
     power_var: FloatArray
     bias: FloatArray
     """How much warmer the zone has been for minutes than its model says [K]."""
-    said_bias: FloatArray
-    """The same beside what its settings say."""
     slow: FloatArray
     """The same over half an hour, which tells drift [K]."""
     drifted: np.ndarray
@@ -102,8 +100,7 @@ class ZoneModels:
         self._tau = np.array(BANK_S)
         self._settings = tuple(settings)
         prior = np.zeros((n, 2 + most))
-        self._rise_k_per_kw = np.array([z.cooling.rise_k_per_kw for z in settings])
-        prior[:, 1] = self._rise_k_per_kw
+        prior[:, 1] = [z.cooling.rise_k_per_kw for z in settings]
         scale_kw = np.array([max(1.0, z.cooling.capacity_kw or z.base_power_kw or 10.0) for z in settings])
         weight = np.empty((n, 2 + most))
         # A prior counts as few samples; neighbours need more evidence than the zone's own heat (ridge).
@@ -112,7 +109,6 @@ class ZoneModels:
         lower[:, 0] = -20.0
         self.fit = RecursiveFit((bank, n), prior, weight, lower)
         self._prior_tau = np.array([z.cooling.tau_s for z in settings])
-        self._said_best = np.argmin(np.abs(np.log(self._tau[:, None] / self._prior_tau)), axis=0)
         self._floor_kw = 0.02 * scale_kw
         self.scores = AdaptiveMargins(n, EPS, floor=np.array([z.limits.margin_k for z in settings]))
         self._regime: np.ndarray | None = None
@@ -128,11 +124,10 @@ class ZoneModels:
             power_mean=np.full(n, np.nan),
             power_var=np.zeros(n),
             bias=np.zeros(n),
-            said_bias=np.zeros(n),
             slow=np.zeros(n),
             drifted=np.zeros(n, dtype=bool),
             settled_at_s=np.full(n, -np.inf),
-            best=self._said_best.copy(),
+            best=np.argmin(np.abs(np.log(self._tau[:, None] / self._prior_tau)), axis=0),
         )
 
     @property
@@ -176,8 +171,7 @@ class ZoneModels:
         error = y - np.einsum("bni,bni->bn", x, self.known.theta)
         learn = fresh & (self.known.warm_s >= 2.0 * self._prior_tau) & (now_s - self.known.settled_at_s >= _SETTLE_S)
         sound = learn if jumped is None else learn & ~jumped
-        said = y - self._rise_k_per_kw * self.known.heat
-        self._judge(dt, error, said[self._said_best, np.arange(len(self.names))], learn, sound)
+        self._judge(dt, error, learn, sound)
         excited = np.sqrt(self.known.power_var) > np.maximum(
             self._floor_kw, 0.02 * _known_or_zero(self.known.power_mean)
         )
@@ -245,26 +239,19 @@ class ZoneModels:
                 for k, j in enumerate(self._neighbour[i])
                 if j >= 0 and theta[i, 2 + k] > 2.0 * errors[i, 2 + k]
             }
-            trusted = bool(sure and not self.known.drifted[i])
             models[name] = ZoneHeatModel(
                 own_k_per_kw=own,
                 own_sd_k_per_kw=sd,
                 neighbours_k_per_kw=neighbours if sure else {},
                 offset_k=float(theta[i, 0]),
-                bias_k=self._bias_k(i, trusted=trusted),
+                bias_k=float(self.known.bias[i]),
                 tau_s=float(self._tau[self.known.best[i]]),
                 margin_k=float(margins[i]),
-                trusted=trusted,
+                trusted=bool(sure and not self.known.drifted[i]),
                 drifted=bool(self.known.drifted[i]),
                 samples=float(weight[i]),
             )
         return models
-
-    def _bias_k(self, i: int, *, trusted: bool) -> float:
-        """Return how much warmer a zone is than what counts of it: its model, else its settings where they say it."""
-        if trusted or (self.known.drifted[i] and self._rise_k_per_kw[i] == 0.0):
-            return float(self.known.bias[i])
-        return float(self.known.said_bias[i]) if self._rise_k_per_kw[i] > 0.0 else 0.0
 
     def transplant(self, old: "ZoneModels") -> None:
         """Take over what another set learnt about zones that are still the same (settings changed elsewhere)."""
@@ -317,8 +304,8 @@ class ZoneModels:
         x[..., 2:] = np.where(self._neighbour >= 0, near, 0.0)
         return x
 
-    def _judge(self, dt: float, error: FloatArray, said: FloatArray, fresh: np.ndarray, sound: np.ndarray) -> None:
-        """Follow the biases; score the prediction made before this sample was learnt, and watch for drift."""
+    def _judge(self, dt: float, error: FloatArray, fresh: np.ndarray, sound: np.ndarray) -> None:
+        """Follow the bias; score the prediction made before this sample was learnt, and watch for drift."""
         rows = np.arange(len(self.names))
         mine = error[self.known.best, rows]
         felt, seen = fresh & np.isfinite(mine), sound & np.isfinite(mine)
@@ -328,9 +315,9 @@ class ZoneModels:
         started = np.isfinite(self.known.error)
         moved = np.where(started, (1.0 - share) * self.known.error + share * square, square)
         self.known.error = np.where(sound[None], moved, self.known.error)
-        share = np.where(felt, 1.0 - np.exp(-dt / _BIAS_S), 0.0)
-        self.known.bias = self.known.bias + share * (_known_or_zero(mine) - self.known.bias)
-        self.known.said_bias = self.known.said_bias + share * (_known_or_zero(said) - self.known.said_bias)
+        self.known.bias = np.where(
+            felt, self.known.bias + (1.0 - np.exp(-dt / _BIAS_S)) * (mine - self.known.bias), self.known.bias
+        )
         self.known.slow = np.where(
             seen, self.known.slow + (1.0 - np.exp(-dt / _DRIFT_S)) * (mine - self.known.slow), self.known.slow
         )
