@@ -166,9 +166,9 @@ def _moments(values: pd.Series, *, source: str, zone: str | None) -> pd.Datetime
         else:
             texts = values.astype(str)
             zoned = texts.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", regex=True)
-            moments = pd.DatetimeIndex(pd.to_datetime(texts, utc=bool(zoned.all()), format="ISO8601"))
             if zoned.any() and not zoned.all():
                 raise SourceError(Fault.MALFORMED, f"{source}: some values of {TIME} have a zone and some have none")
+            moments = pd.DatetimeIndex(pd.to_datetime(texts, utc=bool(zoned.all()), format="ISO8601"))
         if moments.tz is None:
             if zone is None:
                 raise SourceError(
