@@ -181,6 +181,7 @@ def test_every_event_of_the_catalogue_is_accepted(kube: KubeClient, namespace: s
         catalogue.would_hold(key, "It would have waited."),
         catalogue.released(key, "BestNow", "Starts now."),
         catalogue.held_by_limit(key, "Inlet at 34 °C."),
+        catalogue.plan_refused(key, "exceeded quota: plans"),
         catalogue.handed_off(key, "Somebody set suspend: false."),
         catalogue.release_failed(key, "forbidden"),
         catalogue.invalid_annotation(key, "embellie.io/duration", "ü" * 3000),
