@@ -82,12 +82,22 @@ class _Lists:
 
     def __init__(self) -> None:
         self.now, self.asked, self.broken = 0.0, 0, ""
+        self.may_answer = threading.Event()
+        self.may_answer.set()
 
     def list_all(self, path: str) -> list[dict[str, Any]]:
+        assert self.may_answer.wait(10.0)
         self.asked += 1
         if self.broken and path.endswith(self.broken):
             raise ApiError(500, "InternalError", "try later")
         return []
+
+
+def stepped(lists: Relists) -> int | None:
+    """What a step says once the list that it began, if it began one, has ended."""
+    said = lists.step()
+    until(lambda: all(thread.name != "relist" for thread in threading.enumerate()), "a list never ends", 10.0)
+    return lists.step() if said is None else said
 
 
 def test_a_full_list_now_and_then_prunes_what_is_gone() -> None:
@@ -95,12 +105,24 @@ def test_a_full_list_now_and_then_prunes_what_is_gone() -> None:
     lists = Relists(server, store, monotonic=lambda: server.now)  # type: ignore[arg-type]
     store.apply(Resource.NAMESPACES, "ADDED", {"metadata": {"uid": "u", "name": "team"}})
     server.now = RELIST_S - 1
-    assert lists.step() is None
+    assert stepped(lists) is None
     assert not server.asked
     server.now = RELIST_S
-    assert lists.step() == 1
+    assert stepped(lists) == 1
     assert store.view().namespaces == ()
-    assert lists.step() is None, "and not before it is time again"
+    assert stepped(lists) is None, "and not before it is time again"
+
+
+def test_a_list_that_takes_long_keeps_no_turn_waiting() -> None:
+    server = _Lists()
+    lists = Relists(server, Store(), monotonic=lambda: server.now)  # type: ignore[arg-type]
+    server.now = RELIST_S
+    server.may_answer.clear()
+    assert lists.step() is None
+    assert lists.step() is None, "nor is a second one begun"
+    server.may_answer.set()
+    assert stepped(lists) == 0
+    assert server.asked == len(Resource)
 
 
 def test_a_list_that_fails_for_some_minutes_stops_no_turn_and_one_that_fails_for_long_does() -> None:
@@ -109,12 +131,12 @@ def test_a_list_that_fails_for_some_minutes_stops_no_turn_and_one_that_fails_for
     server.now, server.broken = RELIST_S, "thermalzones"
     while server.now <= LISTED_WITHIN_S:
         before = server.asked
-        assert lists.step() is None
+        assert stepped(lists) is None
         assert server.asked > before
-        assert lists.step() is None
+        assert stepped(lists) is None
         assert server.asked == before + len(Resource) - 1, "an API server that is busy is not asked again at once"
         server.now += RELIST_AGAIN_S
     with pytest.raises(ApiError):
-        lists.step()
+        stepped(lists)
     server.broken = ""
-    assert lists.step() == 0
+    assert stepped(lists) == 0

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,7 +49,7 @@ def bootstrap(client: KubeClient, store: Store) -> int:
 
 
 class Relists:
-    """Puts right what watching missed, such as deletions, by a full list now and then.
+    """Puts right what watching missed, such as deletions, by a full list now and then, beside the turns.
 
     A list that fails is no reason to stop at once, and to have the watchdog release all that is held: the API server
     may be busy, and watching goes on, or ends the process where it cannot.
@@ -58,16 +59,22 @@ class Relists:
         self._client, self._store, self._monotonic = client, store, monotonic
         self._listed_at = monotonic()
         self._due_at = self._listed_at + RELIST_S
+        self._under_way: Future[int] | None = None
 
     def step(self) -> int | None:
-        """List everything if it is time; return how many stale objects were pruned, None where nothing was listed.
+        """Begin a list if it is time. Return how many stale objects one that has ended pruned, None where none has.
 
         Raises ApiError where lists have failed for too long.
         """
-        if self._monotonic() < self._due_at:
+        if self._under_way is None and self._monotonic() >= self._due_at:
+            self._under_way = Future()
+            # Whoever ends does not wait for it.
+            threading.Thread(target=self._list, args=(self._under_way,), name="relist", daemon=True).start()
+        if self._under_way is None or not self._under_way.done():
             return None
+        ended, self._under_way = self._under_way, None
         try:
-            pruned = bootstrap(self._client, self._store)
+            pruned = ended.result()
         except ApiError as error:
             if self._monotonic() - self._listed_at > LISTED_WITHIN_S:
                 raise
@@ -77,6 +84,12 @@ class Relists:
         self._listed_at = self._monotonic()
         self._due_at = self._listed_at + RELIST_S
         return pruned
+
+    def _list(self, under_way: "Future[int]") -> None:
+        try:
+            under_way.set_result(bootstrap(self._client, self._store))
+        except Exception as error:  # noqa: BLE001 - told to the turn that asks for it
+            under_way.set_exception(error)
 
 
 def _settings(settings: kopf.OperatorSettings) -> None:
