@@ -267,6 +267,7 @@ def test_a_lease_passes_within_twenty_seconds_and_two_operators_never_act_twice(
     first = site.start()
     second = site.operator()
     site.hold_fifty()
+    until(lambda: "complete snapshot" in second.log(), "the second stands by", 60)
     killed_at = datetime.now(UTC)
     first.stop(number=signal.SIGKILL)
     site.create("urgent", max_delay="5s")
