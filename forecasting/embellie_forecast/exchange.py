@@ -18,6 +18,7 @@ import numpy as np
 
 from embellie_forecast.clock import parse_instant
 from embellie_forecast.factors import FloatArray
+from embellie_forecast.folders import UNFINISHED
 
 SCHEMA = "embellie.io/forecast/v1"
 KEEP_FILES = 8
@@ -213,7 +214,7 @@ def parse_document(text: str) -> ForecastDocument:
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old one or the whole new one, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED, suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)

@@ -6,6 +6,8 @@ import os
 import time
 from pathlib import Path
 
+UNFINISHED = ".embellie-"
+"""How names of files begin that are not written whole yet."""
 UNDER_WAY_S = 60.0
 """What was written so lately may belong to another process that is about to finish it."""
 
@@ -27,7 +29,7 @@ def models_folder(cache: Path) -> Path:
 def sweep(folder: Path) -> None:
     """Delete what writers that were killed have left in a folder."""
     before = time.time() - UNDER_WAY_S
-    for left in folder.rglob(".*.tmp"):
+    for left in folder.rglob(f"{UNFINISHED}*.tmp"):
         with contextlib.suppress(OSError):
             if left.stat().st_mtime < before:
                 left.unlink()

@@ -72,9 +72,18 @@ def test_serve_sweeps_what_killed_writers_left_and_nothing_that_is_being_written
     for place in places:
         folder = tmp_path / place
         folder.mkdir(parents=True)
-        for name, age_s in ((".left.tmp", 90.0), (".fresh.tmp", 30.0), ("kept.json", 90.0)):
+        for name, age_s in (
+            (".embellie-left.tmp", 90.0),
+            (".embellie-fresh.tmp", 30.0),
+            ("kept.json", 90.0),
+            (".theirs.tmp", 90.0),
+        ):
             (folder / name).write_text("x")
             os.utime(folder / name, (time.time() - age_s,) * 2)
     assert main(["serve", "--dir", str(tmp_path / "dir"), "--cache", str(tmp_path / "cache")]) == 0
     for place in places:
-        assert sorted(file.name for file in (tmp_path / place).iterdir()) == [".fresh.tmp", "kept.json"], place
+        assert sorted(file.name for file in (tmp_path / place).iterdir()) == [
+            ".embellie-fresh.tmp",
+            ".theirs.tmp",
+            "kept.json",
+        ], place

@@ -10,6 +10,7 @@ import pytest
 from embellie.domain.snapshot import Quality, Reading
 from embellie.thermal.conflicts import reconcile
 from embellie.thermal.ladder import LadderMemory, Response, respond
+from embellie.thermal.overheated import Overheated, felt_heat
 from embellie.thermal.relief import HeatLoad, caps_for, pauses_for, worst_kw
 from embellie.thermal.rungs import Level, ZoneHeat
 from embellie.thermal.settings import LadderSettings, Measure, Side
@@ -306,6 +307,29 @@ def test_at_its_lower_mark_it_takes_back_no_more_than_it_was_seen_to_carry():
         proven_kw.append(zone.proven_kw)
     # Worst case over measured, and at most a tenth more: 4 K over the supply may become 6.5 K, by far.
     assert proven_kw == pytest.approx([40.0 * 1.135, 40.0 * 1.135 * (6.5 / 6.0) ** 0.5, 40.0 * 1.135 * 1.1], rel=0.01)
+
+
+def borne(known: Overheated, heat_kw: dict[str, float], seconds: float) -> Overheated:
+    """What is known of a cool zone that makes so much heat for so long."""
+    felt = felt_heat(
+        known, heat_kw, None, NOW + timedelta(seconds=seconds),
+        over=False, cool=True, rises=False, held=True, hottest_c=26.0, leave_c=28.5,
+    )  # fmt: skip
+    assert felt is not None
+    return felt
+
+
+def test_until_it_was_seen_for_minutes_what_it_carries_a_zone_takes_back_no_more_than_it_bears_now():
+    felt = borne(Overheated(until=NOW + timedelta(hours=1)), {"row": 40.0}, 0.0)
+    assert felt.proven_kw == (pytest.approx({"row": 40.0 * 1.135}),)
+
+
+def test_of_what_neighbours_carried_together_the_newest_few_are_kept():
+    known = Overheated(until=NOW + timedelta(hours=1))
+    for i in range(80):
+        known = borne(known, {"row": 100.0 + i, "other": 200.0 - i}, 400.0 * i)
+    assert len(known.proven_kw) == 32
+    assert known.proven_kw[-1]["row"] == max(heats["row"] for heats in known.proven_kw)
 
 
 class Pair:

@@ -127,6 +127,12 @@ def test_a_taint_says_since_when_it_stands():
     ]
 
 
+def test_a_taint_that_stands_is_not_written_again_before_the_watch_shows_it():
+    server = Nodes(0)
+    NodeTaints(server).turn({"b": "row"}, {}, NOW + timedelta(minutes=1))  # type: ignore[arg-type]  # all that it asks
+    assert server.freed == server.taints == []
+
+
 @pytest.mark.parametrize(("status", "freed"), [(403, ["b", "c"]), (400, ["b", "c"]), (0, []), (503, [])])
 def test_a_node_that_may_not_be_changed_keeps_the_taint_on_no_other(status: int, freed: list[str]):
     server = Nodes(status)

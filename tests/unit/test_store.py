@@ -176,6 +176,14 @@ def test_terms_under_a_name_that_nobody_reads_are_named():
     assert parse_job(job("one")).strays == ()
 
 
+def test_of_thousands_of_stray_terms_a_few_are_named():
+    raw = job("one")
+    raw["metadata"]["annotations"] = {f"embellie.io/x{i:05}": "" for i in range(15_000)}
+    record = parse_job(raw)
+    assert record is not None
+    assert len(record.strays) == 4
+
+
 def test_a_pods_gpus_count_init_containers_by_their_largest():
     raw = job("one", gpus="2")
     raw["spec"]["template"]["spec"]["initContainers"] = [

@@ -6,12 +6,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from embellie.cli.grid_history import GridFile, read_grid
+from embellie.cli.replay import replay
 from embellie.simulation.whatif.carbon_file import make_axis, read_carbon
 from embellie.simulation.whatif.jobs_file import parse_jobs
 from embellie.simulation.whatif.sacct import parse_sacct
 from embellie.simulation.whatif.slack import Slack, next_workday, parse_slack, parse_wait, semi_weekly
+from embellie_forecast.history_files import carried_zones
 from embellie_testbed.paths import REPOSITORY
 
 HEADER = "job_id,tenant,submit_time_s,submit_time_utc,duration_s,gpus\n"
@@ -220,6 +223,16 @@ def test_the_intensity_of_a_file_of_generation_by_source_is_computed(tmp_path: P
         assert "computed from its generation by source" in history.notes[0]
     with pytest.raises(ValueError, match="leave --column out"):
         read_grid(path, "gen_coal_mw", "auto")
+    with pytest.raises(ValueError, match="leave --time-column out"):
+        read_grid(path, None, "hour")
+
+
+def test_generation_by_source_that_says_little_is_refused_and_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "frozen.csv"
+    rows = [f"2026-03-01T{h:02}:00Z,500,1000" for h in range(24)]
+    path.write_text("\n".join(["timestamp_utc,Gen_Coal_MW,gen_wind_mw", *rows]), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"of 24 hours only.*frozen"):
+        read_grid(path, None, "auto")
 
 
 def test_an_intensity_that_a_file_tells_is_read_though_it_tells_its_generation_too(tmp_path: Path) -> None:
@@ -229,7 +242,9 @@ def test_an_intensity_that_a_file_tells_is_read_though_it_tells_its_generation_t
     assert read_grid(path, None, "auto").g_per_kwh.tolist() == list(range(12))
 
 
-def test_a_grid_that_the_product_carries_needs_no_file(tmp_path: Path) -> None:
+def test_a_grid_that_the_product_carries_needs_no_file() -> None:
+    says = CliRunner().invoke(replay, ["--help"], terminal_width=300, max_content_width=300).output
+    assert all(zone in says for zone in carried_zones())
     path = GridFile().convert("US-CISO", None, None)
     history = read_grid(path, None, "auto")
     assert str(history.start).startswith("2019-01-01")

@@ -5,10 +5,12 @@ import os
 import tempfile
 from pathlib import Path
 
+from embellie_forecast.folders import UNFINISHED
+
 
 def replace_bytes(path: Path, content: bytes) -> None:
     """Replace a file in one step; on any failure the old one stays and nothing is left behind."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

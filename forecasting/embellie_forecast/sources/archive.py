@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from embellie_forecast.folders import UNFINISHED
 from embellie_forecast.sources.frame import BOUNDS, KEEP, Readings
 from embellie_forecast.sources.guard import measured_columns
 
@@ -103,7 +104,7 @@ class Archive:
         name = ""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".", suffix=".tmp")
+            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=UNFINISHED, suffix=".tmp")
             os.close(handle)
             self.frame.to_parquet(name)
             Path(name).replace(self._path)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from embellie_forecast.folders import UNFINISHED
+
 MAX_BYTES = 48 << 20
 
 
@@ -46,7 +48,7 @@ class DiskCache:
         path, name = self._path(url, params), ""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._folder, prefix=".", suffix=".tmp")
+            handle, name = tempfile.mkstemp(dir=self._folder, prefix=UNFINISHED, suffix=".tmp")
             with os.fdopen(handle, "wb") as file:
                 file.write(head + b"\n" + body)
             Path(name).replace(path)

@@ -35,7 +35,7 @@ CROSS_SPREADS = 5.0
 CROSS_TOLERANCE = float(np.log(1.15))
 """Two sources that count alike may differ by so much more or less than they usually do."""
 CROSS_SETTLING_HOURS = 7 * 24
-"""Where they have differed alike for so long, that is usual too."""
+"""Where they have differed alike for so many hours that both told, that is usual too."""
 CROSS_DRIFT = 1.0 / 8.0
 """Alike: from one half of those hours to the other it moved by less than this part of what they may differ by. What
 drifts faster would be beyond that within four weeks."""

@@ -8,7 +8,14 @@ from typing import Any
 import click
 import numpy as np
 
-from embellie.simulation.whatif.carbon_file import VALUE_NAMES, CarbonHistory, delimiter_of, read_carbon, read_text
+from embellie.simulation.whatif.carbon_file import (
+    LEAST_USABLE,
+    VALUE_NAMES,
+    CarbonHistory,
+    delimiter_of,
+    read_carbon,
+    read_text,
+)
 
 _COMPUTED = ("ci_lifecycle_g_per_kwh", "ci_direct_g_per_kwh")
 
@@ -42,7 +49,7 @@ def read_grid(path: Path, column: str | None, time_column: str) -> CarbonHistory
             f"{column} is what a source gave, not g/kWh: leave --column out, and the intensity is computed"
         )
     text = read_text(path)
-    names = [name.strip().strip('"') for name in text.partition("\n")[0].split(delimiter_of(text))]
+    names = [name.strip().strip('"').lower() for name in text.partition("\n")[0].split(delimiter_of(text))]
     wanted = column or _COMPUTED[0]
     told = {column} if column else VALUE_NAMES
     if wanted not in _COMPUTED or not any(_is_source(name) for name in names) or any(name in told for name in names):
@@ -51,11 +58,16 @@ def read_grid(path: Path, column: str | None, time_column: str) -> CarbonHistory
     from embellie_forecast.history import instant_of
     from embellie_forecast.history_files import TIME_COLUMN, read_history
 
+    if time_column not in ("auto", TIME_COLUMN):
+        raise ValueError(f"the times of generation by source are in {TIME_COLUMN}: leave --time-column out")
     history = read_history(path)
     g_per_kwh = history.lifecycle_g_per_kwh if wanted == _COMPUTED[0] else history.direct_g_per_kwh
     known = np.isfinite(g_per_kwh)
-    if known.sum() < 2:
-        raise ValueError(f"{path.name}: its generation by source tells no intensity")
+    if known.mean() < LEAST_USABLE:
+        raise ValueError(
+            f"{path.name}: its generation by source tells {int(known.sum())} of {known.size} hours only. "
+            + "; ".join(history.notes)
+        )
     return CarbonHistory(
         column=wanted,
         time_column=TIME_COLUMN,
@@ -63,7 +75,7 @@ def read_grid(path: Path, column: str | None, time_column: str) -> CarbonHistory
         step=timedelta(hours=1),
         g_per_kwh=np.interp(np.arange(known.size), np.flatnonzero(known), g_per_kwh[known]),
         known=known,
-        origin="generation by source",
+        told=(f"{wanted} was computed from its generation by source", *history.notes),
     )
 
 

@@ -56,12 +56,13 @@ class NodeTaints:
         path = object_path("v1", "nodes", node)
         raw = self._client.get(path)
         before = list((raw.get("spec") or {}).get("taints") or ())
-        after = [taint for taint in before if taint.get("key") != names.OVERHEATED]
+        ours = [taint for taint in before if taint.get("key") == names.OVERHEATED]
+        if [(taint.get("value"), taint.get("effect")) for taint in ours] == ([(zone, EFFECT)] if zone else []):
+            return False
+        after = [taint for taint in before if taint not in ours]
         if zone:
             # How long a taint may stand is counted from here by a later leader too.
             after.append({"key": names.OVERHEATED, "value": zone, "effect": EFFECT, "timeAdded": format_time(now)})
-        if after == before:
-            return False
         # Where taints stand they are compared, because heartbeats change a node's version all the time.
         version = {"op": "test", "path": "/metadata/resourceVersion", "value": raw["metadata"]["resourceVersion"]}
         guard = {"op": "test", "path": "/spec/taints", "value": before} if before else version

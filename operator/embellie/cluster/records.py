@@ -37,6 +37,8 @@ _KEPT_ANNOTATIONS = (
 _FINISHED_PHASES = frozenset({"Succeeded", "Failed"})
 _NO_ANNOTATIONS: Mapping[str, str] = {}
 _OURS = f"{names.GROUP}/"
+_MOST_STRAYS = 4
+"""So many are named: each becomes an event, and nobody's thousands may crowd out those of others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +169,7 @@ def _strays(meta: Raw) -> tuple[str, ...]:
     """Name what looks like a term and is none: a deadline that nobody reads would be missed without a word."""
     unknown = (k for k in meta.get("annotations") or {} if k.startswith(_OURS) and k not in _KEPT_ANNOTATIONS)
     return (
-        *(f"annotation {k[:80]}: Embellie knows no such annotation" for k in sorted(unknown)),
+        *(f"annotation {k[:80]}: Embellie knows no such annotation" for k in sorted(unknown)[:_MOST_STRAYS]),
         *(f"label {k}: it is read as an annotation only" for k in _TERMS if k in (meta.get("labels") or {})),
     )
 

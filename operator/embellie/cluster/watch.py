@@ -64,22 +64,27 @@ class Relists:
     def step(self) -> int | None:
         """Begin a list if it is time. Return how many stale objects one that has ended pruned, None where none has.
 
-        Raises ApiError where lists have failed for too long.
+        Raises ApiError while the last whole list is too long ago.
         """
         if self._under_way is None and self._monotonic() >= self._due_at:
-            self._under_way = Future()
+            under_way: Future[int] = Future()
             # Whoever ends does not wait for it.
-            threading.Thread(target=self._list, args=(self._under_way,), name="relist", daemon=True).start()
+            threading.Thread(target=self._list, args=(under_way,), name="relist", daemon=True).start()
+            self._under_way = under_way
+        pruned = self._ended()
+        if pruned is None and self._monotonic() - self._listed_at > LISTED_WITHIN_S:
+            raise ApiError(0, "Stale", f"nothing was listed whole for {LISTED_WITHIN_S:.0f} s")
+        return pruned
+
+    def _ended(self) -> int | None:
         if self._under_way is None or not self._under_way.done():
             return None
         ended, self._under_way = self._under_way, None
+        self._due_at = self._monotonic() + RELIST_AGAIN_S
         try:
             pruned = ended.result()
         except ApiError as error:
-            if self._monotonic() - self._listed_at > LISTED_WITHIN_S:
-                raise
             logger.warning("a full list failed and is tried again in %.0f s: %s", RELIST_AGAIN_S, error)
-            self._due_at = self._monotonic() + RELIST_AGAIN_S
             return None
         self._listed_at = self._monotonic()
         self._due_at = self._listed_at + RELIST_S

@@ -162,11 +162,12 @@ class Loop:
 
     def _turn(self, started: float) -> bool:
         """Do one turn; return whether the next should follow at once."""
-        if not self._actuation.loaded:
-            self._actuation.load()
         pruned = self._relists.step()
         if pruned is not None:
             self._begin_anew(pruned)
+        if not self._actuation.loaded:
+            self._actuation.load()
+            self._actuation.forget_gone(self._store.view().workloads)
         seen = self._gather()
         if self._rest.may_go_on(seen.key, started):
             # Nothing that a decision rests on has changed and nothing is due: what was decided stands.
@@ -295,8 +296,7 @@ class Loop:
 
     def _begin_anew(self, pruned: int) -> None:
         """Decide everything anew after a full list, and see which plans somebody removed."""
-        self._actuation.load()
-        self._actuation.forget_gone(self._store.view().workloads)
+        self._actuation.loaded = False
         self._rest = Rest()
         if pruned:
             logger.info("a full list pruned %d objects whose deletion was missed", pruned)

@@ -19,6 +19,8 @@ _COUNTS_FOR = timedelta(hours=1)
 """So long after the ladder let go and the zone was last over its leave mark; by then its model knows better."""
 _SHOWS = timedelta(minutes=5)
 """More heat takes so long to show in the temperature."""
+_KEPT = 32
+"""So many that none of the others holds are kept, the newest."""
 Heats = Mapping[str, float]
 """Heat of a zone and of each of its neighbours, by name [kW]."""
 
@@ -37,8 +39,9 @@ class Overheated:
 
     @property
     def proven_kw(self) -> tuple[Heats, ...]:
-        """Worst-case heat that may be there; nothing before it carried any."""
-        return tuple(_times(_WORST, heats) for heats in self.carried_kw)
+        """Worst-case heat that may be there: what it carried, or bears until then; nothing while it is too warm."""
+        carried_kw = self.carried_kw or (() if self.bears_kw is None else (self.bears_kw,))
+        return tuple(_times(_WORST, heats) for heats in carried_kw)
 
 
 def felt_heat(
@@ -93,7 +96,7 @@ def _times(factor: float, heat_kw: Heats) -> Heats:
 def _with(carried_kw: tuple[Heats, ...], more_kw: Heats) -> tuple[Heats, ...]:
     if any(_within(more_kw, heats) for heats in carried_kw):
         return carried_kw
-    return (*(heats for heats in carried_kw if not _within(heats, more_kw)), more_kw)
+    return (*(heats for heats in carried_kw if not _within(heats, more_kw)), more_kw)[-_KEPT:]
 
 
 def _within(heat_kw: Heats, most_kw: Heats) -> bool:

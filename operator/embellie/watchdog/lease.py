@@ -132,7 +132,7 @@ class Election:
     @property
     def writes_pass(self) -> bool:
         """Whether anybody's renewal got through lately; where ours do not, the operator's cannot either."""
-        return self._monotonic() - self._seen_at < self.times.lease_seconds
+        return self._monotonic() - self._seen_at < 3.0 * self.times.retry_seconds
 
     def step(self) -> None:
         """Renew, or take over a Lease that has not changed for its whole duration."""

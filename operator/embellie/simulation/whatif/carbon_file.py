@@ -24,7 +24,7 @@ _LEAST_MEAN_G_PER_KWH = 2.0
 """A whole history below it is more likely in kilograms."""
 _EPOCH = re.compile(r"\d{9,10}(?:\.\d+)?|\d{12,13}")
 _DECIMAL_COMMA = re.compile(r"\d+,(?:\d\d?|\d{4,})")
-_LEAST_USABLE = 0.5
+LEAST_USABLE = 0.5
 _SHORT_STEP_S = 60.0
 """Steps shorter than this are ticks for jobs; the intensity keeps its own step."""
 
@@ -41,8 +41,8 @@ class CarbonHistory:
     g_per_kwh: FloatArray
     known: np.ndarray
     """Which steps had a usable value; the others were bridged from their neighbours."""
-    origin: str = ""
-    """What it was computed from, where it was not read."""
+    told: tuple[str, ...] = ()
+    """What its reader found, one sentence each."""
 
     @property
     def filled(self) -> int:
@@ -52,7 +52,7 @@ class CarbonHistory:
     @property
     def notes(self) -> list[str]:
         """Return what a reader must know of it, one sentence each."""
-        notes = [f"{self.column} was computed from its {self.origin}"] if self.origin else []
+        notes = list(self.told)
         holes = np.flatnonzero(~self.known)
         if holes.size:
             hours = self.step.total_seconds() / 3600.0
@@ -108,7 +108,7 @@ def read_carbon(path: Path, column: str | None = None, time_column: str = "auto"
     numbers = np.array([_number(row.get(value), delimiter == ";") for row in rows])
     said = [(row.get(value) or "").strip() for row in rows]
     unusable = [i for i, text in enumerate(said) if text and not math.isfinite(numbers[i])]
-    if len(unusable) > (1.0 - _LEAST_USABLE) * len(rows):
+    if len(unusable) > (1.0 - LEAST_USABLE) * len(rows):
         raise ValueError(
             f"column {value} of {path.name}: {len(unusable)} of {len(rows)} values are no numbers between 0 and "
             f"{_MOST_G_PER_KWH:g} g/kWh, the first on line {unusable[0] + 2}: {said[unusable[0]]!r}"
