@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 from bench_replay import itp_capacity
 
+from embellie.cli.grid_history import read_grid
 from embellie.domain.forecast import FloatArray
 from embellie.planning.inputs import make_jobs, make_zones
 from embellie.planning.problem import Problem
 from embellie.planning.solver import Effort, solve
 from embellie.simulation.whatif.ahead import Ahead
 from embellie.simulation.whatif.axis import IntArray
-from embellie.simulation.whatif.carbon_file import make_axis, read_carbon
+from embellie.simulation.whatif.carbon_file import make_axis
 from embellie.simulation.whatif.case import Case, Schedule, Site
 from embellie.simulation.whatif.engine import Engine
 from embellie.simulation.whatif.jobs_file import read_jobs
@@ -67,7 +68,7 @@ class AllKnown(Planned):
 def set_up(zone: str, days: int, utilisation: float) -> Setup:
     """Return the case, on as many GPUs as make its work such a utilisation."""
     trace = read_jobs(DATA / "jobs/itp2021.csv.gz")
-    history = read_carbon(DATA / f"grid/{zone}.csv.gz", "ci_lifecycle_g_per_kwh")
+    history = read_grid(DATA / f"grid/{zone}.csv.gz", "ci_lifecycle_g_per_kwh")
     if trace.anchor is None or history.start is None:
         raise SystemExit("the trace and the grid's history must have a calendar")
     first_s, last_s = ((t - trace.anchor).total_seconds() for t in (BEGIN, BEGIN + timedelta(days=days)))

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from embellie.cli.grid_history import read_grid
 from embellie.cli.replay import replay
-from embellie.simulation.whatif.carbon_file import read_carbon
 from embellie.simulation.whatif.oracle import oracle
 
 DATA = os.environ.get("EMBELLIE_DATA", "")
@@ -134,7 +134,7 @@ def test_the_oracle_table_is_met_to_a_hundredth_of_a_point() -> None:
     ],
 )
 def test_the_oracle_of_the_history_as_it_is_agrees_too(zone: str, contiguous: float, split: float) -> None:
-    cell = oracle(read_carbon(data("replay/ci_2022.csv.gz"), zone).g_per_kwh, 24, 24)
+    cell = oracle(read_grid(data("replay/ci_2022.csv.gz"), zone).g_per_kwh, 24, 24)
     assert cell.n_starts == 8736
     assert cell.contiguous_saving_pct == pytest.approx(contiguous, abs=0.01)
     assert cell.split_saving_pct == pytest.approx(split, abs=0.01)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embellie.cli.grid_history import read_grid
 from embellie.cli.replay import replay as command
 from embellie.cli.replay_inputs import Options, gather, outlook_for
 from embellie.domain.forecast import FloatArray
-from embellie.simulation.whatif.carbon_file import read_carbon
 from embellie.simulation.whatif.jobs_file import parse_jobs
 
 START = datetime(2022, 3, 1, tzinfo=UTC)
@@ -40,7 +40,7 @@ def told(
     carbon.write_text("\n".join([",".join([times, *columns]), *rows]) + "\n")
     line = ["--carbon", str(carbon), "--forecast", "model", "--slack", "0h", "--anchor", f"{START:%Y-%m-%dT%H:%MZ}"]
     asked = Options(**command.make_context("replay", [*line, *options], resilient_parsing=True).params)
-    history = read_carbon(carbon, asked.column, asked.time_column)
+    history = read_grid(carbon, asked.column, asked.time_column)
     trace = parse_jobs(f"job_id,submit_time_s,duration_s,gpus\na,{submit * 3600},3600,1\n", "trace.csv")
     setup = gather(asked, trace, history, seed=0)
     slot_h = setup.case.axis.slot_h

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from embellie.cli.grid_history import GridFile, read_grid
 from embellie.cli.replay import replay
-from embellie.simulation.whatif.carbon_file import make_axis, read_carbon
+from embellie.simulation.whatif.carbon_file import make_axis
 from embellie.simulation.whatif.jobs_file import parse_jobs
 from embellie.simulation.whatif.sacct import parse_sacct
 from embellie.simulation.whatif.slack import Slack, next_workday, parse_slack, parse_wait, semi_weekly
@@ -83,7 +83,7 @@ def test_gaps_twice_told_hours_and_absurd_values_of_a_history_are_bridged_and_co
         "2022-01-01T04:00Z,500",
     ]
     path.write_bytes(gzip.compress(("utc,ci_lifecycle_g_per_kwh\n" + "\n".join(rows)).encode()))
-    history = read_carbon(path)
+    history = read_grid(path)
     assert history.g_per_kwh.tolist() == [100.0, 200.0, 300.0, 400.0, 500.0]
     assert history.filled == 2
 
@@ -92,19 +92,19 @@ def test_a_damaged_history_and_a_wrong_column_say_what_to_do(tmp_path: Path) -> 
     cut = tmp_path / "cut.csv.gz"
     cut.write_bytes(gzip.compress(b"utc,a\n" + b"2022-01-01T00:00Z,1\n" * 500)[:-20])
     with pytest.raises(ValueError, match="cut off or damaged"):
-        read_carbon(cut)
+        read_grid(cut)
     plain = tmp_path / "plain.csv"
     plain.write_text("utc,AU,DE\n2022-01-01T00:00Z,1,2\n2022-01-01T01:00Z,1,2\n")
     with pytest.raises(ValueError, match="no column 'FR'"):
-        read_carbon(plain, "FR")
+        read_grid(plain, "FR")
     with pytest.raises(ValueError, match="choose one with --column"):
-        read_carbon(plain)
+        read_grid(plain)
 
 
 def test_steps_under_a_minute_are_ticks_and_longer_ones_slots(tmp_path: Path) -> None:
     path = tmp_path / "zone.csv"
     path.write_text("utc,DE\n" + "".join(f"2022-01-01T{h:02d}:00Z,{100 + h}\n" for h in range(4)))
-    history = read_carbon(path, "DE")
+    history = read_grid(path, "DE")
     fine = make_axis(history, step=timedelta(seconds=5))
     assert (fine.tick_s, fine.ticks_per_slot, fine.n_slots) == (5.0, 720, 4)
     halves = make_axis(history, step=timedelta(minutes=30), first_row=1)
@@ -162,7 +162,7 @@ def test_a_history_may_come_from_a_spreadsheet_or_with_seconds_since_1970(tmp_pa
     }  # fmt: skip
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-        history = read_carbon(tmp_path / name, "g")
+        history = read_grid(tmp_path / name, "g")
         assert history.start == datetime(2024, 3, 1, tzinfo=UTC)
         assert history.g_per_kwh.tolist() == wanted
         assert history.notes == []
@@ -171,7 +171,7 @@ def test_a_history_may_come_from_a_spreadsheet_or_with_seconds_since_1970(tmp_pa
 def test_a_history_says_what_was_bridged_and_that_its_unit_looks_wrong(tmp_path: Path) -> None:
     path = tmp_path / "zone.csv"
     path.write_text("time,g\n" + "".join(f"{t}Z,{'' if 3 <= k < 9 or k == 12 else 0.3}\n" for k, t in enumerate(HOURS)))
-    bridged, unit = read_carbon(path).notes
+    bridged, unit = read_grid(path).notes
     assert bridged.startswith("7 of 20 steps of g have no usable value")
     assert "6 h at once" in bridged
     assert "another unit" in unit
@@ -181,10 +181,10 @@ def test_a_column_that_is_mostly_no_intensity_is_refused_with_its_line(tmp_path:
     path = tmp_path / "zone.csv"
     path.write_text("time,g\n" + "".join(f"{t}Z,{300 if k < 8 else 'high'}\n" for k, t in enumerate(HOURS)))
     with pytest.raises(ValueError, match=r"12 of 20 values .* line 10: 'high'"):
-        read_carbon(path)
+        read_grid(path)
     path.write_text("time\n" + "".join(f"{t}Z\n" for t in HOURS))
     with pytest.raises(ValueError, match="no column of g/kWh beside its times"):
-        read_carbon(path)
+        read_grid(path)
 
 
 def test_slurms_other_shapes_are_understood_or_named() -> None:

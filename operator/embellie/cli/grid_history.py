@@ -12,8 +12,8 @@ from embellie.simulation.whatif.carbon_file import (
     LEAST_USABLE,
     VALUE_NAMES,
     CarbonHistory,
-    delimiter_of,
-    read_carbon,
+    columns_of,
+    parse_carbon,
     read_text,
 )
 
@@ -36,7 +36,7 @@ class GridFile(click.Path):
         return super().convert(value, param, ctx)
 
 
-def read_grid(path: Path, column: str | None, time_column: str) -> CarbonHistory:
+def read_grid(path: Path, column: str | None = None, time_column: str = "auto") -> CarbonHistory:
     """Read a history; ValueError says what cannot be used. Of generation by source the intensity is computed.
 
     Args:
@@ -49,33 +49,34 @@ def read_grid(path: Path, column: str | None, time_column: str) -> CarbonHistory
             f"{column} is what a source gave, not g/kWh: leave --column out, and the intensity is computed"
         )
     text = read_text(path)
-    names = [name.strip().strip('"').lower() for name in text.partition("\n")[0].split(delimiter_of(text))]
-    wanted = column or _COMPUTED[0]
-    told = {column} if column else VALUE_NAMES
-    if wanted not in _COMPUTED or not any(_is_source(name) for name in names) or any(name in told for name in names):
-        return read_carbon(path, column, time_column)
+    names = {name.strip().lower() for name in columns_of(text)}
+    is_told = names.intersection({column} if column else VALUE_NAMES)
+    if column in (None, *_COMPUTED) and any(map(_is_source, names)) and not is_told:
+        return _computed(path, column or _COMPUTED[0], time_column)
+    return parse_carbon(text, path.name, column, time_column)
 
+
+def _computed(path: Path, column: str, time_column: str) -> CarbonHistory:
     from embellie_forecast.history import instant_of
     from embellie_forecast.history_files import TIME_COLUMN, read_history
 
     if time_column not in ("auto", TIME_COLUMN):
         raise ValueError(f"the times of generation by source are in {TIME_COLUMN}: leave --time-column out")
     history = read_history(path)
-    g_per_kwh = history.lifecycle_g_per_kwh if wanted == _COMPUTED[0] else history.direct_g_per_kwh
+    g_per_kwh = history.lifecycle_g_per_kwh if column == _COMPUTED[0] else history.direct_g_per_kwh
     known = np.isfinite(g_per_kwh)
     if known.mean() < LEAST_USABLE:
         raise ValueError(
             f"{path.name}: its generation by source tells {int(known.sum())} of {known.size} hours only. "
             + "; ".join(history.notes)
         )
-    return CarbonHistory(
-        column=wanted,
+    return CarbonHistory.bridged(
+        g_per_kwh,
+        column=column,
         time_column=TIME_COLUMN,
         start=instant_of(history.first_hour),
         step=timedelta(hours=1),
-        g_per_kwh=np.interp(np.arange(known.size), np.flatnonzero(known), g_per_kwh[known]),
-        known=known,
-        told=(f"{wanted} was computed from its generation by source", *history.notes),
+        told=(f"{column} was computed from its generation by source", *history.notes),
     )
 
 

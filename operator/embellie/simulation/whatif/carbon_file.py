@@ -44,6 +44,24 @@ class CarbonHistory:
     told: tuple[str, ...] = ()
     """What its reader found, one sentence each."""
 
+    @classmethod
+    def bridged(
+        cls,
+        g_per_kwh: FloatArray,
+        *,
+        column: str,
+        time_column: str | None,
+        start: datetime | None,
+        step: timedelta,
+        told: tuple[str, ...] = (),
+    ) -> "CarbonHistory":
+        """Return a history of which steps without a value are bridged from their neighbours."""
+        known = np.isfinite(g_per_kwh)
+        filled = np.interp(np.arange(known.size), np.flatnonzero(known), g_per_kwh[known])
+        return cls(
+            column=column, time_column=time_column, start=start, step=step, g_per_kwh=filled, known=known, told=told
+        )
+
     @property
     def filled(self) -> int:
         """How many steps were bridged."""
@@ -88,29 +106,34 @@ def delimiter_of(text: str) -> str:
     return max(",;\t", key=text.partition("\n")[0].count)
 
 
-def read_carbon(path: Path, column: str | None = None, time_column: str = "auto") -> CarbonHistory:
+def columns_of(text: str) -> list[str]:
+    """Return the names in a table's header."""
+    return next(csv.reader(io.StringIO(text), delimiter=delimiter_of(text)), [])
+
+
+def parse_carbon(text: str, file: str, column: str | None = None, time_column: str = "auto") -> CarbonHistory:
     """Read a history. Raises ValueError, naming the column or line, for what cannot be used.
 
     Args:
-        path: The file.
+        text: The table.
+        file: The name of its file.
         column: The column of g/kWh; None takes the life-cycle intensity, or the only column of numbers.
         time_column: The column of times; `auto` finds it by its name.
     """
-    text = read_text(path)
     delimiter = delimiter_of(text)
     reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
     names = list(reader.fieldnames or ())
     if not names:
-        raise ValueError(f"{path.name} is empty: a CSV with a header row is needed")
+        raise ValueError(f"{file} is empty: a CSV with a header row is needed")
     rows = list(reader)
-    times = _time_column(names, time_column, path, rows[0] if rows else {})
-    value = _value_column([name for name in names if name != times], column, path)
+    times = _time_column(names, time_column, file, rows[0] if rows else {})
+    value = _value_column([name for name in names if name != times], column, file)
     numbers = np.array([_number(row.get(value), delimiter == ";") for row in rows])
     said = [(row.get(value) or "").strip() for row in rows]
     unusable = [i for i, text in enumerate(said) if text and not math.isfinite(numbers[i])]
     if len(unusable) > (1.0 - LEAST_USABLE) * len(rows):
         raise ValueError(
-            f"column {value} of {path.name}: {len(unusable)} of {len(rows)} values are no numbers between 0 and "
+            f"column {value} of {file}: {len(unusable)} of {len(rows)} values are no numbers between 0 and "
             f"{_MOST_G_PER_KWH:g} g/kWh, the first on line {unusable[0] + 2}: {said[unusable[0]]!r}"
         )
     start, step = None, timedelta(hours=1)
@@ -120,15 +143,14 @@ def read_carbon(path: Path, column: str | None = None, time_column: str = "auto"
         )
     known = np.isfinite(numbers)
     if known.sum() < 2:
-        raise ValueError(f"column {value} of {path.name} holds no usable numbers: choose another with --column")
-    filled = np.interp(np.arange(numbers.size), np.flatnonzero(known), numbers[known])
-    return CarbonHistory(column=value, time_column=times, start=start, step=step, g_per_kwh=filled, known=known)
+        raise ValueError(f"column {value} of {file} holds no usable numbers: choose another with --column")
+    return CarbonHistory.bridged(numbers, column=value, time_column=times, start=start, step=step)
 
 
-def _time_column(names: list[str], wanted: str, path: Path, row: dict[str, str | None]) -> str | None:
+def _time_column(names: list[str], wanted: str, file: str, row: dict[str, str | None]) -> str | None:
     if wanted != "auto":
         if wanted not in names:
-            raise ValueError(f"{path.name} has no column {wanted!r}; it has {', '.join(names[:8])}")
+            raise ValueError(f"{file} has no column {wanted!r}; it has {', '.join(names[:8])}")
         return wanted
     called = [n for n in names if any(word in n.lower() for word in _TIME_WORDS)]
     return next((n for n in [*called, *names] if _is_moment(row.get(n))), called[0] if called else None)
@@ -142,16 +164,16 @@ def _is_moment(text: str | None) -> bool:
     return True
 
 
-def _value_column(names: list[str], wanted: str | None, path: Path) -> str:
+def _value_column(names: list[str], wanted: str | None, file: str) -> str:
     if wanted is not None:
         if wanted not in names:
-            raise ValueError(f"{path.name} has no column {wanted!r}; it has {', '.join(names[:12])}")
+            raise ValueError(f"{file} has no column {wanted!r}; it has {', '.join(names[:12])}")
         return wanted
     known = next((name for name in VALUE_NAMES if name in names), None)
     if not names:
-        raise ValueError(f"{path.name} has no column of g/kWh beside its times; is it a CSV with commas?")
+        raise ValueError(f"{file} has no column of g/kWh beside its times; is it a CSV with commas?")
     if known is None and len(names) != 1:
-        raise ValueError(f"{path.name} has several columns: choose one with --column: {', '.join(names[:12])}")
+        raise ValueError(f"{file} has several columns: choose one with --column: {', '.join(names[:12])}")
     return known or names[0]
 
 
