@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from embellie.cli.waits import event_text, event_time, other_waits
+from embellie.cli.waits import newest_text, other_waits
 from embellie.cli.words import clock_time, grams, in_time, one_line, with_clock_times
 from embellie.domain import names
 from embellie.domain.reasons import Reason, State
@@ -164,8 +164,7 @@ def _held(case: Case) -> list[str]:
 
 def _told(case: Case, reason: str) -> str:
     """Return what our last event of a reason says; empty without one."""
-    found = [(event_time(e), event_text(e)) for e in case.events if e.get("reason") == reason]
-    return one_line(max(found)[1]) if found else ""
+    return one_line(newest_text(event for event in case.events if event.get("reason") == reason))
 
 
 def _state_line(case: Case, text: str) -> str:

@@ -31,13 +31,16 @@ def other_waits(
     return [w for i, w in enumerate(waits) if w not in waits[:i] and not _said(w, waits[:i])]
 
 
-def event_time(event: Raw) -> str:
-    """Return when an event was last seen, of either kind of events."""
+def newest_text(events: Iterable[Raw]) -> str:
+    """Return what the newest of some events says, of either kind of events; empty without one."""
+    return max(((_time(event), _text(event)) for event in events), default=("", ""))[1]
+
+
+def _time(event: Raw) -> str:
     return str(event.get("lastTimestamp") or event.get("eventTime") or event.get("deprecatedLastTimestamp") or "")
 
 
-def event_text(event: Raw) -> str:
-    """Return what an event says, of either kind of events."""
+def _text(event: Raw) -> str:
     return str(event.get("message") or event.get("note") or "")
 
 
@@ -66,15 +69,14 @@ def _gates(pods: Iterable[Raw]) -> list[str]:
 
 def _refused(events: Iterable[Raw], *, wanted: bool) -> list[str]:
     """Return the newest word about pods that could not be created: quota, and whatever else while one is `wanted`."""
-    refusals = [
-        (event_time(e), text)
+    text = newest_text(
+        e
         for e in events
         if e.get("reason") != names.PLAN_REFUSED
-        and ("exceeded quota" in (text := event_text(e)) or (wanted and e.get("reason") == "FailedCreate"))
-    ]
-    if not refusals:
+        and ("exceeded quota" in _text(e) or (wanted and e.get("reason") == "FailedCreate"))
+    )
+    if not text:
         return []
-    text = max(refusals)[1]
     what = "quota" if "exceeded quota" in text else "its pods, which are refused"
     return [f"{what}: {one_line(text, LONGEST_MESSAGE)}"]
 

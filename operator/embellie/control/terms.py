@@ -118,8 +118,8 @@ def read_watts(text: str) -> float:
 
 def _check_residency(text: str) -> None:
     """Raise ValueError that says how to mend it where a part is no code: no zone can ever lie there."""
-    wanted = [part.strip() for part in text.split(",") if part.strip()]
-    odd = [part for part in wanted if not re.fullmatch(JURISDICTION, part.upper())]
+    wanted = _codes(text)
+    odd = [code for code in wanted if not re.fullmatch(JURISDICTION, code.upper())]
     if odd or (text and not wanted):
         raise ValueError(f"{(odd or [text])[0][:40]!r} is not an ISO 3166 code such as FR or US-CA")
 
@@ -142,5 +142,9 @@ def residency_allows(residency: str, jurisdiction: str) -> bool:
     (True, False, False)
     """
     here = jurisdiction.upper()
-    wanted = [w.strip().upper() for w in residency.split(",") if w.strip()]
+    wanted = [code.upper() for code in _codes(residency)]
     return bool(here) and any(here == w or here.startswith(w + "-") for w in wanted)
+
+
+def _codes(residency: str) -> list[str]:
+    return [part.strip() for part in residency.split(",") if part.strip()]
