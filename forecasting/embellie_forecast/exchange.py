@@ -5,8 +5,6 @@ Whatever is read is hostile until parsed; whatever is written is valid and appea
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,7 +16,7 @@ import numpy as np
 
 from embellie_forecast.clock import parse_instant
 from embellie_forecast.factors import FloatArray
-from embellie_forecast.folders import UNFINISHED
+from embellie_forecast.folders import replace_bytes
 
 SCHEMA = "embellie.io/forecast/v1"
 KEEP_FILES = 8
@@ -214,18 +212,8 @@ def parse_document(text: str) -> ForecastDocument:
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old one or the whole new one, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # The operator may run as another user of the same pod.
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    # The operator may run as another user of the same pod.
+    replace_bytes(path, text.encode(), mode=0o644)
 
 
 def write_forecast(directory: Path, document: ForecastDocument) -> Path:

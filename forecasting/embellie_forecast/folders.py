@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the forecaster keeps what it can make again: models, archives of readings, responses of feeds."""
+"""Where the forecaster keeps what it can make again (models, archives, responses), and how it replaces files."""
 
 import contextlib
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -33,3 +34,18 @@ def sweep(folder: Path) -> None:
         with contextlib.suppress(OSError):
             if left.stat().st_mtime < before:
                 left.unlink()
+
+
+def replace_bytes(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Replace a file in one step, also after a crash; on any failure the old one stays and nothing is left behind."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

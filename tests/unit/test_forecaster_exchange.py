@@ -65,7 +65,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path, monkey
     def refuse(_handle: int) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("embellie_forecast.exchange.os.fsync", refuse)
+    monkeypatch.setattr("embellie_forecast.folders.os.fsync", refuse)
     with pytest.raises(OSError, match="disk full"):
         write_atomically(path, "new")
     assert path.read_text() == "old"

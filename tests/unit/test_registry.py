@@ -13,11 +13,12 @@ import pytest
 from click.testing import CliRunner
 
 from embellie.cli.main import cli
+from embellie_forecast import folders
 from embellie_forecast.history import ZoneHistory, hour_of
 from embellie_forecast.history_files import load_carried
 from embellie_forecast.models import Settings, Target, ZoneModel, issue, train_calendar, train_zone
 from embellie_forecast.models.targets import Kernel, WeatherUse
-from embellie_forecast.registry import Registry, RegistryError, files
+from embellie_forecast.registry import Registry, RegistryError
 from embellie_forecast.registry.store import FORMAT, KEY_FILE
 
 UNTIL = datetime(2021, 7, 1, tzinfo=UTC)
@@ -152,7 +153,7 @@ def test_a_full_disk_keeps_the_old_model(model: ZoneModel, stored: Path, monkeyp
     def full(_handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(folders.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         Registry(stored.parent).save(replace(model, latency_hours=3))
     monkeypatch.undo()

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from embellie_forecast.exchange import write_atomically
-from embellie_forecast.folders import cache_folder, models_folder
+from embellie_forecast.folders import cache_folder, models_folder, replace_bytes
 from embellie_forecast.history import ZoneHistory
 from embellie_forecast.models.calendar import CalendarModel
 from embellie_forecast.models.upkeep import better_on_recent
 from embellie_forecast.models.zone import MODEL_VERSION, ZoneModel
 from embellie_forecast.registry.card import card_of
-from embellie_forecast.registry.files import replace_bytes
 from embellie_forecast.registry.packing import pack, unpack
 
 FORMAT = 1
