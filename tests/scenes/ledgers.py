@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ledgers of a node that works twelve hours a day, and the commands that read them."""
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -70,6 +73,18 @@ def ran(day: int, **changes: Any) -> Draft:
 def write(path: Path, drafts: list[Draft]) -> None:
     with Ledger(path, leader="a", version="1") as ledger:
         ledger.append(drafts)
+
+
+@contextmanager
+def by_hand(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a ledger's file past the product, as somebody who bends it would."""
+    connection = sqlite3.connect(path)
+    try:
+        with connection:
+            yield connection
+    finally:
+        # Its own `with` ends the transaction only.
+        connection.close()
 
 
 def swinging(hours: int) -> list[Draft]:

@@ -4,7 +4,7 @@
 import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from embellie.api.energypolicy import EnergyPolicy
 from embellie.api.gridzone import GridZone
@@ -108,6 +108,9 @@ def record(state: State = State.HELD, reason: Reason = Reason.CLEANER_WINDOW, ui
 class Desk:
     """A recorder on a clock that is moved by hand, run step by step instead of on its thread."""
 
+    opened: ClassVar[list["Desk"]] = []
+    """What a test opened; closed behind it."""
+
     def __init__(self, folder: Path, clock: Hand, meters: Meters, **options: Any) -> None:
         self.path = folder / "ledger.sqlite"
         self.clock, self.leads, self.unit = clock, True, "Watt"
@@ -117,6 +120,7 @@ class Desk:
         )  # fmt: skip
         # Reports of savings come by real time, from processes of their own: never here, however slow the machine is.
         self.recorder._savings._next_at = math.inf
+        self.opened.append(self)
 
     def turn(
         self,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from ledgers import by_hand
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
@@ -74,10 +75,8 @@ def checked(path: Path, known: tuple[int, str] | None = None) -> Verification:
 
 
 def change(path: Path, statement: str) -> None:
-    connection = sqlite3.connect(path)
-    connection.execute(statement)
-    connection.commit()
-    connection.close()
+    with by_hand(path) as connection:
+        connection.execute(statement)
 
 
 def test_an_untouched_ledger_is_whole(filled: Path) -> None:
@@ -275,9 +274,8 @@ def test_a_ledger_that_became_read_only_says_so_and_can_be_written_later(filled:
 
 @pytest.fixture
 def read_only(filled: Path) -> Iterator[Path]:
-    with sqlite3.connect(filled) as connection:
+    with by_hand(filled) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
     for beside in ("-wal", "-shm"):
         filled.with_name(filled.name + beside).unlink(missing_ok=True)
     filled.chmod(0o400)

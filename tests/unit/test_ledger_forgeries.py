@@ -3,7 +3,6 @@
 
 import hashlib
 import json
-import sqlite3
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledgers import run
+from ledgers import by_hand, run
 
 from embellie.ledger import (
     ChangedRecordError,
@@ -77,7 +76,7 @@ def test_a_byte_that_makes_a_record_no_text_is_found_and_the_record_named(path: 
     assert "WRONG: record 5 (decision, " in of_export.output
     export.write_bytes(b"".join([*lines[:4], lines[4].replace(b'"seq":', b'"s\xb3q":'), *lines[5:]]))
     assert "line 5, after record 4, is not a record" in run("ledger", "verify", str(export)).output
-    with sqlite3.connect(path) as connection:
+    with by_hand(path) as connection:
         connection.execute("UPDATE records SET body = CAST(X'7B226B223AB37D' AS TEXT) WHERE seq = 5")
     of_ledger = run("ledger", "verify", "--ledger", str(path))
     assert of_ledger.exit_code == 1
@@ -154,7 +153,7 @@ def test_a_check_beside_a_writer_sees_the_ledger_as_it_was_when_it_began(path: P
 @pytest.mark.parametrize("hashed_anew", [False, True])
 def test_what_was_changed_is_never_compacted_away(path: Path, *, hashed_anew: bool) -> None:
     entry = forged(entries(path)[4], body='{"k":7}')
-    with sqlite3.connect(path) as connection:
+    with by_hand(path) as connection:
         if hashed_anew:
             connection.execute("UPDATE records SET hash = ? WHERE seq = 5", (entry.hash,))
         connection.execute("UPDATE records SET body = ? WHERE seq = 5", (entry.body,))
@@ -210,11 +209,10 @@ def test_flushing_brings_the_log_to_the_disk(path: Path, monkeypatch: pytest.Mon
     with Ledger(path, leader="d", version="1") as ledger:
         ledger.append([Draft(kind=Kind.DECISION, at=T0, body={})])
         # A reader of an older state keeps the checkpoint from passing: the log itself has to be safe.
-        with sqlite3.connect(path) as reader:
+        with by_hand(path) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM records").fetchone()
             ledger.flush()
-        reader.close()
     assert len(synced) == 1
 
 

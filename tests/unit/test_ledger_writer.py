@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The recorder: decisions reach the ledger once each, with no name that a policy hides, over full disks and changes."""
 
-import sqlite3
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ledgers import by_hand
 from recorder import NOTHING, T0, Desk, Hand, Meters, assembly, pod, record, view
 
 from embellie.api.energypolicy import EnergyPolicy
@@ -166,9 +166,8 @@ def test_a_changed_record_keeps_old_records_from_being_compacted_and_nothing_fro
     desk = Desk(tmp_path, Hand(T0), Meters(), interval=timedelta(hours=6), retention=timedelta(days=1))
     desk.turn(record())
     desk.stop()
-    with sqlite3.connect(desk.path) as ledger:
+    with by_hand(desk.path) as ledger:
         ledger.execute("update records set body = replace(body, 'Held', 'Gone') where kind = 'decision'")
-    ledger.close()
     desk = Desk(tmp_path, desk.clock, Meters(), interval=timedelta(hours=6), retention=timedelta(days=1))
     desk.turns(9, timedelta(hours=6))
     assert "old records are not made into daily accounts: record 2 (decision" in caplog.text

@@ -4,14 +4,13 @@
 import csv
 import io
 import json
-import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from ledgers import HOUR, T0, ran, report, run, swinging, write, zone_hour
+from ledgers import HOUR, T0, by_hand, ran, report, run, swinging, write, zone_hour
 
 from embellie.accounting.embodied import hardware_for
 from embellie.accounting.footprint import Footprint
@@ -223,7 +222,7 @@ def test_a_card_is_a_line_for_a_paper(path: Path) -> None:
 @pytest.mark.parametrize("bent", ["replace(body, '6', '7')", "CAST(X'7BB3' AS TEXT)"], ids=["a digit", "no text"])
 def test_nothing_is_told_from_a_ledger_of_which_a_record_was_changed(path: Path, bent: str) -> None:
     write(path, [*swinging(48), ran(0), ran(1)])
-    with sqlite3.connect(path) as connection:
+    with by_hand(path) as connection:
         connection.execute(f"UPDATE records SET body = {bent} WHERE seq = 5")  # noqa: S608 - our own words
     card = run("card", "job/train", "-n", "ml", "--uid", "u0", "--ledger", str(path))
     for done in (report(path, "2026-03-28", "2026-03-30"), card):
