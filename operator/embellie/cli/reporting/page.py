@@ -21,7 +21,10 @@ from embellie.cli.reporting.text import (
 )
 
 BLUE, ORANGE, GREEN, GREY, DARK = "#0072B2", "#E69F00", "#009E73", "#BBBBBB", "#333333"
+ZONES = (BLUE, ORANGE, GREEN, GREY, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 """Okabe and Ito's palette, which colour-blind people can tell apart."""
+HATCHES = ("", "///", "xxx", "ooo")
+"""What tells zones apart beyond the palette."""
 _STYLE = """
 :root{color-scheme:light}
 body{font:16px/1.5 system-ui,sans-serif;color:#1b1b1b;max-width:62rem;margin:2rem auto;padding:0 1rem}
@@ -160,12 +163,20 @@ def _saving_chart(report: Mapping[str, Any]) -> str:
             values.append(kg_of.get(zone, 0.0))
             for side in errors:
                 side.append(0.0)
-        colour = (BLUE, ORANGE, GREEN, GREY)[z % 4]
-        axes.bar(at, values, width=width * 0.92, color=colour, label=zone, yerr=errors, ecolor=DARK, capsize=2)
+        axes.bar(at, values, width=width * 0.92, label=zone, yerr=errors, ecolor=DARK, capsize=2, **zone_style(z))
     axes.axhline(0.0, color=DARK, linewidth=0.8)
     axes.set_ylabel("kg CO2e saved")
     axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     return _svg(figure, axes, labels)
+
+
+def zone_style(z: int) -> dict[str, str]:
+    """Return how the bars of the z-th zone are drawn.
+
+    >>> zone_style(0), zone_style(9)["hatch"]
+    ({'color': '#0072B2', 'hatch': ''}, '///')
+    """
+    return {"color": ZONES[z % len(ZONES)], "hatch": HATCHES[z // len(ZONES) % len(HATCHES)]}
 
 
 def _axes(bars: int) -> tuple[Any, Any]:

@@ -101,10 +101,7 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
     lines = [_verdict(saving, kg, percent)]
     lines.append(f"The sum over jobs would say {saving['naiveKg']:,.1f} kg. {saving['whyTheyDiffer']}")
     delayed, lost = saving["gpuHoursDelayed"], saving["gpuHoursLost"]
-    worked = (
-        f"{abs(lost):,.0f} GPU-hours {'less' if lost >= 0.0 else 'more'} had been worked than first come, first served"
-    )
-    lines.append(f"It cost {delayed:,.0f} GPU-hours of delay, and by the end {worked}.")
+    lines.append(f"It cost {delayed:,.0f} GPU-hours of delay, and by the end {_worked(lost)}.")
     lines.append(
         f"{saving['shiftedKwh']['value']:,.0f} kWh ({span(saving['shiftedKwh'])}) moved to other hours or zones."
     )
@@ -121,6 +118,13 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
         for zone, change in sorted(saving["peakChangeKw"].items())
     )
     return [*lines, f"Highest hourly mean of the power, against first come, first served: {peaks}."]
+
+
+def _worked(lost_gpu_h: float) -> str:
+    less = f"{abs(lost_gpu_h):,.0f}"
+    if less == "0":
+        return "as much had been worked as first come, first served"
+    return f"{less} GPU-hours {'less' if lost_gpu_h > 0.0 else 'more'} had been worked than first come, first served"
 
 
 def span(found: Mapping[str, float], digits: int = 0) -> str:
