@@ -86,6 +86,13 @@ def test_no_two_zones_of_a_chart_look_alike() -> None:
     assert len({tuple(zone_style(z).items()) for z in range(32)}) == 32
 
 
+def test_without_a_meter_nothing_is_said_of_what_no_part_explains(path: Path) -> None:
+    write(path, swinging(24))
+    said = report(path, "2026-03-28", "2026-03-29").output
+    assert "No zone's meter told anything" in said
+    assert "- %" not in said
+
+
 def test_what_was_lost_by_the_end_is_told_as_nothing_where_it_is_nothing(path: Path) -> None:
     write(path, [*swinging(48), ran(0), ran(1)])
     assert (

@@ -31,7 +31,7 @@ body{font:16px/1.5 system-ui,sans-serif;color:#1b1b1b;max-width:62rem;margin:2re
 h1{font-size:1.7rem;margin:0 0 .2rem}h2{font-size:1.15rem;margin:2rem 0 .4rem}p{margin:.4rem 0}.sub{color:#555}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 th,td{padding:.35rem .6rem;text-align:right;border-bottom:1px solid #ddd}
-th:first-child,td:first-child{text-align:left;white-space:nowrap}th{color:#444;font-weight:600}
+td{white-space:nowrap}th:first-child,td:first-child{text-align:left}th{color:#444;font-weight:600}.wide{overflow-x:auto}
 .head{font-size:.85rem;overflow-wrap:anywhere}
 figure{margin:1rem 0}svg{width:100%;height:auto}figcaption{color:#555;font-size:.9rem}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(14rem,1fr));gap:1rem;margin:1.2rem 0}
@@ -106,7 +106,7 @@ def _refused(report: Mapping[str, Any]) -> str:
 def _table(report: Mapping[str, Any]) -> str:
     head = "".join(f"<th>{_e(name)}</th>" for name in HEADERS)
     rows = "".join("<tr>" + "".join(f"<td>{_e(c)}</td>" for c in row_cells(row)) + "</tr>" for row in report["rows"])
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
 
 
 def _trust(cluster: Mapping[str, Any]) -> str:

@@ -202,7 +202,9 @@ def trust_lines(cluster: Mapping[str, Any]) -> list[str]:
 
 
 def _unexplained(percent: float | None) -> str:
-    if percent is not None and percent < 0.0:
+    if percent is None:
+        return "No zone's meter told anything to hold the parts (work, idle, overhead) against."
+    if percent < 0.0:
         return f"The parts (work, idle, overhead) come to {-percent:.2f} % more than the zones' meters say."
     return f"{number(percent, 2)} % of the metered energy is explained by no part."
 
