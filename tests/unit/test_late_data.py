@@ -218,6 +218,12 @@ def test_an_intensity_file_that_cannot_be_used_says_how_to_mend_it(tmp_path: Pat
         read_intensity(path)
 
 
+def test_a_file_that_a_spreadsheet_wrote_is_read_in_spite_of_its_mark(tmp_path: Path) -> None:
+    path = tmp_path / "west.csv"
+    path.write_text("timestamp_utc,price_eur_per_mwh\n2026-07-01T00:00:00Z,84.2\n", encoding="utf-8-sig")
+    assert read_tariffs(path).at(T0) == 84.2
+
+
 def test_holes_and_absurd_values_of_a_grid_series_are_holes_and_kinds_stay_apart(tmp_path: Path) -> None:
     path = tmp_path / "west.csv"
     path.write_text(

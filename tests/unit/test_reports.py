@@ -18,6 +18,7 @@ from embellie.accounting.interval import account_interval
 from embellie.accounting.known import NO_ZONE, Machine, Tariff, ZoneInterval
 from embellie.accounting.overhead import OverheadModel
 from embellie.cli.main import cli
+from embellie.cli.reporting.page import zone_style
 from embellie.cli.reporting.period import ReportError, parse_period
 from embellie.ledger import Draft, Kind
 from embellie_testbed.paths import REPOSITORY
@@ -78,6 +79,25 @@ def test_a_day_that_accounts_do_not_cover_has_no_energy_of_its_own(path: Path) -
     assert (second["energyKwh"], second["emissionsKg"], second["zoneHours"]) == (None, {}, 12)
     page = report(path, "2026-03-28", "2026-03-30", "--format", "html")
     assert page.exit_code == 0, page.output
+
+
+def test_no_two_zones_of_a_chart_look_alike() -> None:
+    assert len({tuple(zone_style(z).items()) for z in range(32)}) == 32
+
+
+def test_without_a_meter_nothing_is_said_of_what_no_part_explains(path: Path) -> None:
+    write(path, swinging(24))
+    said = report(path, "2026-03-28", "2026-03-29").output
+    assert "No zone's meter told anything" in said
+    assert "- %" not in said
+
+
+def test_what_was_lost_by_the_end_is_told_as_nothing_where_it_is_nothing(path: Path) -> None:
+    write(path, [*swinging(48), ran(0), ran(1)])
+    assert (
+        "and by the end as much had been worked as first come, first served."
+        in report(path, "2026-03-28", "2026-03-30").output
+    )
 
 
 def test_without_intensity_energy_is_told_and_emissions_are_refused(path: Path) -> None:

@@ -277,6 +277,15 @@ def test_a_file_that_cannot_be_used_is_named_with_what_is_wrong(tmp_path, column
     assert says in output
 
 
+def test_a_packed_file_that_was_damaged_is_named(tmp_path):
+    path = samples(tmp_path / "gpu.csv.gz")
+    packed = path.read_bytes()
+    path.write_bytes(packed[:200] + bytes(8) + packed[208:])
+    code, output = fit(path)
+    assert code == 1
+    assert "gpu.csv.gz: cannot be read as CSV" in output
+
+
 def test_kinds_that_do_not_go_together_are_refused(tmp_path):
     code, output = fit(samples(tmp_path / "gpu.csv"), hourly(tmp_path / "server.csv"))
     assert code == 1

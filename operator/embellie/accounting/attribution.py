@@ -72,18 +72,11 @@ def gpu_use(
     for gang in gangs:
         for stay in gang.stays:
             stays.setdefault(stay.node, {}).setdefault(gang.uid, []).append(stay)
-    metered = []
-    for gpu in gpus:
-        if gpu.node not in edges_s:
-            continue
-        steps = _steps(gpu, longest_s)
-        if steps.joules.size == 0:
-            continue
-        by_time = dict(zip(gpu.samples.at_s, gpu.holders, strict=False))
-        held = [by_time.get(at_s, {}) for at_s in steps.at_s.tolist()]
-        of_node = stays.get(gpu.node, {})
-        found = _presences(steps.at_s.tolist(), held, {uid: of_node.get(uid, []) for h in held for uid in h})
-        metered.append((gpu, steps, found))
+    metered = [
+        (gpu, steps, _presences(gpu, steps, stays.get(gpu.node, {})))
+        for gpu in gpus
+        if gpu.node in edges_s and (steps := _steps(gpu, longest_s)).joules.size
+    ]
     seen = {(one.uid, gpu.node) for gpu, _, found in metered for one in found}
     unseen = {
         node: {uid: mine for uid, mine in of_node.items() if (uid, node) not in seen} for node, of_node in stays.items()
@@ -128,12 +121,13 @@ def _steps(gpu: GpuMeter, longest_s: float, changes_s: Sequence[float] = ()) -> 
     return power_steps(samples.at_s, samples.values, max_w=GPU_MAX_W, longest_s=longest_s, changes_s=changes_s)
 
 
-def _presences(
-    at_s: Sequence[float], held: Sequence[Mapping[str, float]], stays: Mapping[str, Sequence[Stay]]
-) -> list[_Presence]:
-    """Return who held the GPU when."""
+def _presences(gpu: GpuMeter, steps: Steps, stays: Mapping[str, Sequence[Stay]]) -> list[_Presence]:
+    """Return who held a GPU when; `stays` are those of its node, by gang."""
+    by_time = dict(zip(gpu.samples.at_s, gpu.holders, strict=False))
+    at_s = steps.at_s.tolist()
+    held = [by_time.get(moment_s, {}) for moment_s in at_s]
     found = []
-    for uid, mine in stays.items():
+    for uid in {uid: None for holders in held for uid in holders}:
         k = 0
         while k < len(held):
             if uid not in held[k]:
@@ -142,7 +136,7 @@ def _presences(
             first = k
             while k + 1 < len(held) and uid in held[k + 1]:
                 k += 1
-            found.append(_presence(uid, held[first][uid], at_s, first, k, mine))
+            found.append(_presence(uid, held[first][uid], at_s, first, k, stays.get(uid, ())))
             k += 1
     for one in found:
         # A late label is put right only over time in which nobody else was there.

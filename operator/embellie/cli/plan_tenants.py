@@ -40,7 +40,7 @@ def effect(excess: float) -> str:
     """Say what an excess does to a tenant's plans.
 
     >>> effect(-0.5), effect(0.0)
-    ('an hour of waiting must save 2.5% of what an hour of work emits', 'nothing')
+    ('an hour of waiting must save 2.5 % of what an hour of work emits', 'nothing')
     """
     if excess > 0.0:
         return "others go first where room is short"

@@ -150,9 +150,9 @@ def replay(context: click.Context, /, **values: Any) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    given = click.core.ParameterSource.DEFAULT
+    not_given = click.core.ParameterSource.DEFAULT
     for name, value in PRESETS.get(values["preset"] or "", {}).items():
-        if context.get_parameter_source(name) is given and not (name == "wait" and _says_slack(values)):
+        if context.get_parameter_source(name) is not_given and not (name == "wait" and _says_slack(values)):
             values[name] = value
     _readable(lambda: _replay(Options(**values)))
 

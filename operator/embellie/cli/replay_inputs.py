@@ -15,7 +15,7 @@ from embellie.domain.forecast import FloatArray
 from embellie.simulation.whatif.axis import Axis
 from embellie.simulation.whatif.carbon_file import CarbonHistory, make_axis
 from embellie.simulation.whatif.case import Site
-from embellie.simulation.whatif.jobs_file import JobTrace
+from embellie.simulation.whatif.jobs_file import JobRow, JobTrace
 from embellie.simulation.whatif.moments import parse_utc
 from embellie.simulation.whatif.outlook import Issued, Noisy, Outlook, Perfect
 from embellie.simulation.whatif.slack import Slack, parse_slack, parse_wait
@@ -130,21 +130,7 @@ def gather(options: Options, trace: JobTrace, history: CarbonHistory, seed: int)
     step = parse_time(options.step, "--step")
     axis = make_axis(history, step=step, first_row=first_row, hours=options.hours)
     origin = anchor or axis.start
-    jobs, earlier = trace.jobs, trace.jobs[:0]
-    if options.submitted_from is not None or options.submitted_until is not None:
-        if origin is None:
-            raise ValueError("--from and --until need the calendar: give --anchor, the moment of submit time 0")
-        begin = parse_moment(options.submitted_from, "--from") if options.submitted_from else origin
-        end = (
-            parse_moment(options.submitted_until, "--until")
-            if options.submitted_until
-            else datetime.max.replace(tzinfo=UTC)
-        )
-        times = [origin + timedelta(seconds=job.submit_s) for job in jobs]
-        earlier = tuple(
-            job for job, t in zip(jobs, times, strict=True) if t + timedelta(seconds=job.duration_s) <= begin
-        )
-        jobs = tuple(job for job, t in zip(jobs, times, strict=True) if begin <= t < end)
+    jobs, earlier = _submitted(options, trace.jobs, origin)
     if options.start_hour is None and origin is not None and axis.start is not None and origin > axis.start:
         # The axis begins with a row of the history, and work keeps its minutes.
         within_s = (origin - axis.start).total_seconds()
@@ -173,6 +159,22 @@ def gather(options: Options, trace: JobTrace, history: CarbonHistory, seed: int)
             "see --start-hour, --anchor and --hours"
         )
     return setup
+
+
+def _submitted(
+    options: Options, jobs: tuple[JobRow, ...], origin: datetime | None
+) -> tuple[tuple[JobRow, ...], tuple[JobRow, ...]]:
+    """Return the jobs that --from and --until let in, and those that had ended before, of which lengths are learnt."""
+    if options.submitted_from is None and options.submitted_until is None:
+        return jobs, ()
+    if origin is None:
+        raise ValueError("--from and --until need the calendar: give --anchor, the moment of submit time 0")
+    begin = parse_moment(options.submitted_from, "--from") if options.submitted_from else origin
+    until = options.submitted_until
+    end = parse_moment(until, "--until") if until else datetime.max.replace(tzinfo=UTC)
+    times = [origin + timedelta(seconds=job.submit_s) for job in jobs]
+    earlier = tuple(job for job, t in zip(jobs, times, strict=True) if t + timedelta(seconds=job.duration_s) <= begin)
+    return tuple(job for job, t in zip(jobs, times, strict=True) if begin <= t < end), earlier
 
 
 def _first_row(options: Options, history: CarbonHistory, anchor: datetime | None) -> int:

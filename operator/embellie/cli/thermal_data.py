@@ -3,6 +3,7 @@
 
 import fnmatch
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -103,7 +104,7 @@ def load(path: Path) -> Loaded:
     """Read a CSV file (also .gz); raises DataError that says what is wrong with it."""
     try:
         table = pd.read_csv(path)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read as CSV: {str(error)[:200]}") from error
     schema = recognise(table.columns, str(path))
     if table.empty:

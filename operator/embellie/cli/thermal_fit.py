@@ -127,16 +127,7 @@ def _machine(fit: Sequence[Run], test: Sequence[Run], outcome: Outcome, floor_c:
     if FAN_SPEED in without:
         fit = [replace(run, rows=run.rows.drop(columns=FAN_SPEED, errors="ignore")) for run in fit]
     law = _node_law(fit)
-    outcome.parameters["die"] = models.as_json()
-    steady = _steady(dies)
-    if steady:
-        outcome.parameters["power_hardly_moved"] = steady
-    stuck = sorted({d.position for d in dies} - {d.position for d in dies if np.ptp(d.temperature_c) > 0.0})
-    if stuck:
-        outcome.parameters["temperature_never_moves"] = stuck
-    sources = sorted({run.source for run in fit})
-    if len(sources) > 1:
-        outcome.parameters["fitted_as_one_machine"] = sources
+    outcome.parameters |= {"die": models.as_json(), **_weak_points(fit, dies)}
     if law is not None:
         outcome.parameters["node_power_without"] = without
         outcome.parameters["node_power"] = {name: round(getattr(law, name), 3) for name in law.__slots__}
@@ -145,27 +136,43 @@ def _machine(fit: Sequence[Run], test: Sequence[Run], outcome: Outcome, floor_c:
     else:
         laws = {run.name: found for run, found in _laws_left_out(fit)}
         judged, warm = [(run, found, laws.get(run.name)) for run, found in crossed], []
+    _margins(outcome, [m for e in warm for m in e.moments], _judge(outcome, judged), floor_c)
+    outcome.parameters["die_q999_end_of_step_c"] = round(
+        float(np.quantile(np.abs(np.diff(np.concatenate(outcome.last_c), axis=1)), 0.999)), 3
+    )
+
+
+def _weak_points(fit: Sequence[Run], dies: Sequence[DieRun]) -> dict[str, list[str]]:
+    """Return what makes a fit worth less than it looks, by what it is called in the outcome."""
+    moving = {die.position for die in dies if np.ptp(die.temperature_c) > 0.0}
+    sources = sorted({run.source for run in fit})
+    found = {
+        "power_hardly_moved": _steady(dies),
+        "temperature_never_moves": sorted({die.position for die in dies} - moving),
+        "fitted_as_one_machine": sources if len(sources) > 1 else [],
+    }
+    return {name: told for name, told in found.items() if told}
+
+
+def _judge(outcome: Outcome, judged: Sequence[tuple[Run, DieModels, NodePowerLaw | None]]) -> list[FloatArray]:
+    """Put the predictions of each run beside what was measured; return the dies' errors, step by step."""
     outcome.rows_test = sum(len(run.rows) for run, _, _ in judged)
-    errors = []
-    for run, run_models, run_law in judged:
-        found = _die_errors(run_models, [run])
+    errors: list[_Errors] = []
+    for run, models, law in judged:
+        found = _die_errors(models, [run])
         if found is not None:
             errors.append(found)
             outcome.die_c.append(found.pairs)
             outcome.last_c.append(found.last)
-        if run_law is not None and run.schema is Schema.NODE:
-            pairs = _node_pairs(run, run_law)
+        if law is not None and run.schema is Schema.NODE:
+            pairs = _node_pairs(run, law)
             outcome.node_w.append(pairs[np.isfinite(pairs).all(axis=1)])
     if not errors:
         raise DataError(
             f"no run to test lasts three steps of {STEP_S:g} s without a gap of more than {MAX_GAP_S:g} s, so no die "
             "temperature can be predicted"
         )
-    moments = [m for e in warm for m in e.moments], [m for e in errors for m in e.moments]
-    _margins(outcome, *moments, floor_c)
-    outcome.parameters["die_q999_end_of_step_c"] = round(
-        float(np.quantile(np.abs(np.diff(np.concatenate(outcome.last_c), axis=1)), 0.999)), 3
-    )
+    return [moment for one in errors for moment in one.moments]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from embellie.telemetry.tables import PrometheusTables, QueryError
 from embellie.thermal.conformal import AdaptiveMargins
 from embellie.thermal.controller import HeatController
 from embellie.thermal.settings import Role
-from embellie.watchdog.api import ApiError
+from embellie.watchdog.api import Api, ApiError
 
 WARM_UP = 240
 """Rows that the model learns from before it is judged: hours, as a zone needs."""
@@ -27,16 +27,8 @@ def fit_zone(where: Where, name: str, prometheus_url: str | None, hours: int) ->
     """Learn one zone from its sensors' past; raises DataError in words."""
     if not prometheus_url:
         raise DataError("--zone needs --prometheus-url (or EMBELLIE_PROMETHEUS_URL): the sensors' past is there")
-    api = where.api()
-    try:
-        zone = ThermalZone.parse(api.get(f"/apis/{names.API_VERSION}/thermalzones/{name}"))
-    except ApiError as error:
-        if error.status != 404:
-            raise
-        raise click.ClickException(f"there is no ThermalZone {name!r}; see kubectl get thermalzones") from error
+    zone, nodes = _read_zone(where.api(), name)
     settings = settings_of(zone)
-    selector = ",".join(f"{k}={v}" for k, v in sorted(zone.spec.node_selector.items()))
-    nodes = [item["metadata"]["name"] for item in api.list("/api/v1/nodes", labelSelector=selector)]
     end = time.time() // STEP_S * STEP_S
     grid = np.arange(end - hours * 3600.0, end + 1.0, STEP_S)
     tables = PrometheusTables(prometheus_url)
@@ -65,17 +57,32 @@ def fit_zone(where: Where, name: str, prometheus_url: str | None, hours: int) ->
     _margins(outcome, pairs)
     learnt = HeatController([settings])
     replay(learnt, {name: history})
+    outcome.parameters["zone"] = _parameters(learnt, name) | {"supply_known": float(Role.SUPPLY in history.roles)}
+    return outcome
+
+
+def _read_zone(api: Api, name: str) -> tuple[ThermalZone, list[str]]:
+    """Return a zone and the names of its nodes."""
+    try:
+        zone = ThermalZone.parse(api.get(f"/apis/{names.API_VERSION}/thermalzones/{name}"))
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        raise click.ClickException(f"there is no ThermalZone {name!r}; see kubectl get thermalzones") from error
+    selector = ",".join(f"{k}={v}" for k, v in sorted(zone.spec.node_selector.items()))
+    return zone, [item["metadata"]["name"] for item in api.list("/api/v1/nodes", labelSelector=selector)]
+
+
+def _parameters(learnt: HeatController, name: str) -> dict[str, float]:
     model = learnt.models.heat_models()[name]
-    outcome.parameters["zone"] = {
+    return {
         "rise_mk_per_kw": round(1e3 * model.own_k_per_kw, 2),
         "rise_se_mk_per_kw": round(1e3 * model.own_sd_k_per_kw, 2),
         "offset_k": round(model.offset_k, 2),
         "tau_s": model.tau_s,
         "margin_k": round(model.margin_k, 2),
         "trusted": float(model.trusted),
-        "supply_known": float(Role.SUPPLY in history.roles),
     }
-    return outcome
 
 
 def _margins(outcome: Outcome, pairs: np.ndarray) -> None:

@@ -75,6 +75,7 @@ class PlanRecord:
 def plan_name(key: WorkloadKey) -> str:
     """Return the name of a workload's plan.
 
+    >>> from embellie.domain.snapshot import WorkloadKind
     >>> plan_name(WorkloadKey(namespace="team-a", name="train", kind=WorkloadKind.JOB, uid="1"))
     'job-train'
     """

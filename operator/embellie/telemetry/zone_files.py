@@ -5,7 +5,6 @@ What is common to measured carbon intensities (`intensity`) and electricity pric
 """
 
 import csv
-import gzip
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -38,7 +37,7 @@ class Table:
 
 
 def read_table(path: Path, wanted: Callable[[frozenset[str]], bool], hint: str) -> Table:
-    """Read a file, packed by gzip or not.
+    """Read a file.
 
     Args:
         path: The file.
@@ -53,16 +52,15 @@ def read_table(path: Path, wanted: Callable[[frozenset[str]], bool], hint: str) 
             raise ZoneFileError(
                 f"{path}: the file is larger than {MAX_FILE_BYTES >> 20} MiB; cut it to the years needed"
             )
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-    except (OSError, UnicodeDecodeError, EOFError) as error:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
         raise ZoneFileError(f"{path}: cannot be read: {error}") from error
     lines = csv.DictReader(text.splitlines())
     try:
         fields = frozenset(lines.fieldnames or ())
         if TIME_COLUMN not in fields or not wanted(fields):
             raise ZoneFileError(f"{path}: the columns {TIME_COLUMN} and {hint} are needed, got {sorted(fields)}")
-        rows = tuple((_time(row[TIME_COLUMN], path, number), row) for number, row in enumerate(lines, start=2))
+        rows = tuple((_time(row[TIME_COLUMN], path, line), row) for line, row in enumerate(lines, start=2))
     except csv.Error as error:
         raise ZoneFileError(f"{path}: near line {lines.line_num}: {error}; look for a stray quotation mark") from error
     return Table(fields, rows, _step([moment for moment, _ in rows], path))

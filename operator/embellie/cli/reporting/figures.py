@@ -304,14 +304,8 @@ def _share_kwh(part: Mapping[str, Any]) -> float:
     return float(part["dynamicKwh"] + part["idleKwh"] + part["overheadKwh"])
 
 
-def _notes(
-    books: Books,
-    whole: Mapping[str, Any],
-    expected_s: float,
-    saved: Saved | None,
-    by: str,
-    refused: Mapping[str, str],
-) -> list[str]:
+def _zone_notes(books: Books) -> list[str]:
+    """Name zones whose accounts begin or end within the period: one that was renamed looks so."""
     notes = []
     period = books.period
     begin, end = min(a for a, _ in books.seen.values()), max(b for _, b in books.seen.values())
@@ -324,6 +318,18 @@ def _notes(
             notes.append(
                 f"Zone {zone} has accounts only {when} UTC. If it was renamed, join its names with --rename OLD=NEW."
             )
+    return notes
+
+
+def _notes(
+    books: Books,
+    whole: Mapping[str, Any],
+    expected_s: float,
+    saved: Saved | None,
+    by: str,
+    refused: Mapping[str, str],
+) -> list[str]:
+    notes = _zone_notes(books)
     if whole["kwh"]["estimated"] > 0.5 * (whole["kwh"]["jobs"] + whole["kwh"]["idle"]):
         notes.append("More than half of the energy is estimated: no node or GPU telemetry covered it.")
     if not whole.get("cost"):

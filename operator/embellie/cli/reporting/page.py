@@ -21,14 +21,17 @@ from embellie.cli.reporting.text import (
 )
 
 BLUE, ORANGE, GREEN, GREY, DARK = "#0072B2", "#E69F00", "#009E73", "#BBBBBB", "#333333"
+ZONES = (BLUE, ORANGE, GREEN, GREY, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 """Okabe and Ito's palette, which colour-blind people can tell apart."""
+HATCHES = ("", "///", "xxx", "ooo")
+"""What tells zones apart beyond the palette."""
 _STYLE = """
 :root{color-scheme:light}
 body{font:16px/1.5 system-ui,sans-serif;color:#1b1b1b;max-width:62rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.7rem;margin:0 0 .2rem}h2{font-size:1.15rem;margin:2rem 0 .4rem}p{margin:.4rem 0}.sub{color:#555}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 th,td{padding:.35rem .6rem;text-align:right;border-bottom:1px solid #ddd}
-th:first-child,td:first-child{text-align:left;white-space:nowrap}th{color:#444;font-weight:600}
+td{white-space:nowrap}th:first-child,td:first-child{text-align:left}th{color:#444;font-weight:600}.wide{overflow-x:auto}
 .head{font-size:.85rem;overflow-wrap:anywhere}
 figure{margin:1rem 0}svg{width:100%;height:auto}figcaption{color:#555;font-size:.9rem}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(14rem,1fr));gap:1rem;margin:1.2rem 0}
@@ -103,7 +106,7 @@ def _refused(report: Mapping[str, Any]) -> str:
 def _table(report: Mapping[str, Any]) -> str:
     head = "".join(f"<th>{_e(name)}</th>" for name in HEADERS)
     rows = "".join("<tr>" + "".join(f"<td>{_e(c)}</td>" for c in row_cells(row)) + "</tr>" for row in report["rows"])
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
 
 
 def _trust(cluster: Mapping[str, Any]) -> str:
@@ -160,12 +163,20 @@ def _saving_chart(report: Mapping[str, Any]) -> str:
             values.append(kg_of.get(zone, 0.0))
             for side in errors:
                 side.append(0.0)
-        colour = (BLUE, ORANGE, GREEN, GREY)[z % 4]
-        axes.bar(at, values, width=width * 0.92, color=colour, label=zone, yerr=errors, ecolor=DARK, capsize=2)
+        axes.bar(at, values, width=width * 0.92, label=zone, yerr=errors, ecolor=DARK, capsize=2, **zone_style(z))
     axes.axhline(0.0, color=DARK, linewidth=0.8)
     axes.set_ylabel("kg CO2e saved")
     axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     return _svg(figure, axes, labels)
+
+
+def zone_style(z: int) -> dict[str, str]:
+    """Return how the bars of the z-th zone are drawn.
+
+    >>> zone_style(0), zone_style(9)["hatch"]
+    ({'color': '#0072B2', 'hatch': ''}, '///')
+    """
+    return {"color": ZONES[z % len(ZONES)], "hatch": HATCHES[z // len(ZONES) % len(HATCHES)]}
 
 
 def _axes(bars: int) -> tuple[Any, Any]:

@@ -101,10 +101,7 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
     lines = [_verdict(saving, kg, percent)]
     lines.append(f"The sum over jobs would say {saving['naiveKg']:,.1f} kg. {saving['whyTheyDiffer']}")
     delayed, lost = saving["gpuHoursDelayed"], saving["gpuHoursLost"]
-    worked = (
-        f"{abs(lost):,.0f} GPU-hours {'less' if lost >= 0.0 else 'more'} had been worked than first come, first served"
-    )
-    lines.append(f"It cost {delayed:,.0f} GPU-hours of delay, and by the end {worked}.")
+    lines.append(f"It cost {delayed:,.0f} GPU-hours of delay, and by the end {_worked(lost)}.")
     lines.append(
         f"{saving['shiftedKwh']['value']:,.0f} kWh ({span(saving['shiftedKwh'])}) moved to other hours or zones."
     )
@@ -121,6 +118,13 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
         for zone, change in sorted(saving["peakChangeKw"].items())
     )
     return [*lines, f"Highest hourly mean of the power, against first come, first served: {peaks}."]
+
+
+def _worked(lost_gpu_h: float) -> str:
+    less = f"{abs(lost_gpu_h):,.0f}"
+    if less == "0":
+        return "as much had been worked as first come, first served"
+    return f"{less} GPU-hours {'less' if lost_gpu_h > 0.0 else 'more'} had been worked than first come, first served"
 
 
 def span(found: Mapping[str, float], digits: int = 0) -> str:
@@ -198,7 +202,9 @@ def trust_lines(cluster: Mapping[str, Any]) -> list[str]:
 
 
 def _unexplained(percent: float | None) -> str:
-    if percent is not None and percent < 0.0:
+    if percent is None:
+        return "No zone's meter told anything to hold the parts (work, idle, overhead) against."
+    if percent < 0.0:
         return f"The parts (work, idle, overhead) come to {-percent:.2f} % more than the zones' meters say."
     return f"{number(percent, 2)} % of the metered energy is explained by no part."
 
