@@ -4,6 +4,7 @@
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -81,6 +82,10 @@ class Actuation:
         count = self._plans.load()
         self.loaded = True
         logger.info("read %d workload plans", count)
+
+    def still(self) -> AbstractContextManager[None]:
+        """Let events wait while a turn decides."""
+        return self._events.still()
 
     def read_plans(self) -> PlanList:
         """Read all plans again, beside the turns."""

@@ -217,7 +217,7 @@ class Loop:
         if standing is None:
             # Fairness is a matter of hours, and only a plan asks for it.
             self._tenants = tenant_use(seen.view.workloads, self._actuation.known(), seen.now, self._clock.from_wall)
-        with self._store.still():
+        with self._store.still(), self._actuation.still():
             assembly = self._assemble(seen, turn_s, in_flight)
             verdicts = decide(
                 assembly,
