@@ -54,8 +54,9 @@ class Shelf:
         if not found.looked_up and self.folder is not None:
             registry = Registry(self.folder)
             try:
-                found.model = registry.load(key)
-                found.calendar = registry.load_calendar(key)
+                if key in registry.zones():
+                    found.model = registry.load(key)
+                    found.calendar = registry.load_calendar(key)
             except RegistryError as error:
                 found.why = str(error)
         found.looked_up = True

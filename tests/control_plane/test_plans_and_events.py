@@ -136,6 +136,23 @@ def test_a_plan_that_somebody_deleted_comes_back(kube: KubeClient, namespace: st
     assert kube.get(plan_path(key))["status"]["reason"] == "WaitingForGpus"
 
 
+def test_a_list_that_was_made_beside_a_turn_forgets_what_was_removed_and_nothing_that_was_written_since(
+    kube: KubeClient, namespace: str
+) -> None:
+    removed, stands = make_job(kube, namespace, "removed"), make_job(kube, namespace, "stands")
+    writer = PlanWriter(kube)
+    writer.write([plan_record(removed), plan_record(stands)], NOW)
+    kube.delete(plan_path(removed))
+    listed = writer.read()
+    new, changed = make_job(kube, namespace, "new"), plan_record(stands, reason=Reason.WAITING_FOR_GPUS)
+    writer.write([changed, plan_record(new)], NOW)
+    writer.take(listed)
+    assert removed.uid not in writer.known()
+    report = writer.write([plan_record(removed), changed, plan_record(new)], NOW)
+    assert (report.written, report.failed) == (1, {}), "only what was removed is written again"
+    assert writer.promised()[removed.uid] == plan_record(removed).latest_start
+
+
 def test_the_plan_of_work_that_was_deleted_without_it_is_removed(kube: KubeClient, namespace: str) -> None:
     gone, stays = make_job(kube, namespace, "gone"), make_job(kube, namespace, "stays")
     PlanWriter(kube).write([plan_record(gone), plan_record(stays)], NOW)

@@ -20,6 +20,7 @@ from embellie_forecast.models import Settings, Target, ZoneModel, issue, train_c
 from embellie_forecast.models.targets import Kernel, WeatherUse
 from embellie_forecast.registry import Registry, RegistryError
 from embellie_forecast.registry.store import FORMAT, KEY_FILE
+from embellie_forecast.shelf import Shelf
 
 UNTIL = datetime(2021, 7, 1, tzinfo=UTC)
 SMALL = Settings(kernels=(Kernel(gamma=0.005, alpha=0.1),), max_training_days=60, warm_up_days=20, refit_days=30)
@@ -202,3 +203,12 @@ def test_what_only_some_grids_have_is_kept_too(history: ZoneHistory, tmp_path: P
     assert (again.targets, again.weather) == ((Target.MARGINAL,), WeatherUse.LEADS)
     one, two = (issue(m, told, at=UNTIL).targets[Target.MARGINAL].quantiles for m in (model, again))
     np.testing.assert_array_equal(one, two)
+
+
+def test_a_grid_whose_first_training_is_still_to_come_is_told_no_command_that_trains_it(tmp_path: Path) -> None:
+    assert Shelf(tmp_path, None).why_no_model("US-PJM", UNTIL) == "its model is not trained yet"
+
+
+def test_a_stored_model_that_cannot_be_used_is_said_to_be_there(stored: Path) -> None:
+    stored.write_bytes(b"something else")
+    assert "is not a model file" in Shelf(stored.parent, None).why_no_model("US-PJM", UNTIL)

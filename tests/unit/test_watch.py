@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from embellie.cluster.client import ApiError
+from embellie.cluster.plans import PlanList
 from embellie.cluster.store import Resource, Store
 from embellie.cluster.watch import (
     CONNECTS_ANEW_S,
@@ -77,6 +78,10 @@ def test_the_end_of_the_watch_is_told_as_it_begins_for_it_may_take_for_ever(
     assert told.is_set() is not asked_to
 
 
+LISTS = len(Resource) + 1
+"""WorkloadPlans are listed, and not watched."""
+
+
 class _Lists:
     """An API server that holds one namespace, and a clock; lists of `broken` fail."""
 
@@ -92,17 +97,25 @@ class _Lists:
             raise ApiError(500, "InternalError", "try later")
         return []
 
+    def relists(self, store: Store) -> Relists:
+        client: Any = self
+        return Relists(client, store, self.read_plans, monotonic=lambda: self.now)
+
+    def read_plans(self) -> PlanList:
+        return PlanList(before={}, found={}, bounds={}, orphans=tuple(self.list_all("workloadplans")))
+
 
 def stepped(lists: Relists) -> int | None:
     """What a step says once the list that it began, if it began one, has ended."""
     said = lists.step()
     until(lambda: all(thread.name != "relist" for thread in threading.enumerate()), "a list never ends", 10.0)
-    return lists.step() if said is None else said
+    said = said or lists.step()
+    return None if said is None else said.pruned
 
 
 def test_a_full_list_now_and_then_prunes_what_is_gone() -> None:
     server, store = _Lists(), Store()
-    lists = Relists(server, store, monotonic=lambda: server.now)  # type: ignore[arg-type]
+    lists = server.relists(store)
     store.apply(Resource.NAMESPACES, "ADDED", {"metadata": {"uid": "u", "name": "team"}})
     server.now = RELIST_S - 1
     assert stepped(lists) is None
@@ -115,26 +128,28 @@ def test_a_full_list_now_and_then_prunes_what_is_gone() -> None:
 
 def test_a_list_that_takes_long_keeps_no_turn_waiting() -> None:
     server = _Lists()
-    lists = Relists(server, Store(), monotonic=lambda: server.now)  # type: ignore[arg-type]
+    lists = server.relists(Store())
     server.now = RELIST_S
     server.may_answer.clear()
     assert lists.step() is None
     assert lists.step() is None, "nor is a second one begun"
     server.may_answer.set()
     assert stepped(lists) == 0
-    assert server.asked == len(Resource)
+    assert server.asked == LISTS
 
 
-def test_a_list_that_fails_for_some_minutes_stops_no_turn_and_one_that_fails_for_long_does() -> None:
+@pytest.mark.parametrize("broken", ["thermalzones", "workloadplans"])
+def test_a_list_that_fails_for_some_minutes_stops_no_turn_and_one_that_fails_for_long_does(broken: str) -> None:
     server = _Lists()
-    lists = Relists(server, Store(), monotonic=lambda: server.now)  # type: ignore[arg-type]
-    server.now, server.broken = RELIST_S, "thermalzones"
+    lists = server.relists(Store())
+    server.now, server.broken = RELIST_S, broken
     while server.now <= LISTED_WITHIN_S:
         before = server.asked
         assert stepped(lists) is None
-        assert server.asked > before
+        asked = server.asked
+        assert asked > before
         assert stepped(lists) is None
-        assert server.asked == before + len(Resource) - 1, "an API server that is busy is not asked again at once"
+        assert server.asked == asked, "an API server that is busy is not asked again at once"
         server.now += RELIST_AGAIN_S
     for _ in range(3):
         with pytest.raises(ApiError):
@@ -145,4 +160,4 @@ def test_a_list_that_fails_for_some_minutes_stops_no_turn_and_one_that_fails_for
         lists.step()  # nor is anything decided while the next list is under way
     server.may_answer.set()
     until(lambda: all(thread.name != "relist" for thread in threading.enumerate()), "a list never ends", 10.0)
-    assert lists.step() == 0
+    assert stepped(lists) == 0

@@ -148,7 +148,8 @@ def _held(case: Case) -> list[str]:
         since = f" since {case.time(created)}" if created else ""
         first = f"{case.who} is held{since}, and no decision is recorded yet."
         if refused := _told(case, names.PLAN_REFUSED):
-            return [first, *(f"Why: {why}" for why in [_told(case, State.HELD)] if why), refused]
+            started = "Embellie starts it all the same, and if the operator is lost the watchdog does."
+            return [first, *(f"Why: {why}." for why in [_told(case, State.HELD)] if why), f"{refused}. {started}"]
         return [
             first,
             "A decision comes within one turn. If none comes the operator is off, and the watchdog releases it soon.",
@@ -163,8 +164,9 @@ def _held(case: Case) -> list[str]:
 
 
 def _told(case: Case, reason: str) -> str:
-    """Return what our last event of a reason says; empty without one."""
-    return one_line(newest_text(event for event in case.events if event.get("reason") == reason))
+    """Return what our last event of a reason says, without a full stop; empty without one."""
+    told = newest_text(event for event in case.events if event.get("reason") == reason)
+    return one_line(with_clock_times(told.rstrip("."), case.now, case.zone))
 
 
 def _state_line(case: Case, text: str) -> str:
@@ -223,7 +225,9 @@ def _bound(case: Case) -> list[str]:
         return [f"Latest start was {case.time(latest)}; only a fresh reading over a limit holds it now."]
     if latest <= case.now:
         return [f"Latest start was {case.time(latest)}: it is being released."]
-    return [f"Latest start, guaranteed: {case.time(latest)} ({in_time(latest, case.now)})."]
+    kept = _told(case, names.DEADLINE_MOVED_BACK)
+    more = f" {kept}." if kept else ""
+    return [f"Latest start, guaranteed: {case.time(latest)} ({in_time(latest, case.now)}).{more}"]
 
 
 def _not_held(case: Case) -> list[str]:

@@ -75,10 +75,10 @@ def deadline_moved_back(key: WorkloadKey, wanted: datetime, kept: datetime) -> E
     return Event(
         regarding=key,
         type=EventType.WARNING,
-        reason="DeadlineMovedBack",
+        reason=names.DEADLINE_MOVED_BACK,
         action="KeepBound",
-        note=f"The latest start only ever moves earlier: {format_time(kept)} stays, {format_time(wanted)} is refused. "
-        "To wait longer, create the workload again.",
+        note=f"The latest start only ever moves earlier: {kept:%Y-%m-%d %H:%M} UTC stays, {wanted:%Y-%m-%d %H:%M} UTC "
+        "is refused. To wait longer, create the workload again.",
         sameness=format_time(wanted),
     )
 

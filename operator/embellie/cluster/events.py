@@ -10,7 +10,8 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -131,6 +132,17 @@ class EventRecorder:
             self._may_go.clear()
         else:
             self._may_go.set()
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Let events wait meanwhile: whoever decides needs the interpreter, and the processor of a small machine."""
+        went = self._may_go.is_set()
+        self._may_go.clear()
+        try:
+            yield
+        finally:
+            if went or self._stopping.is_set():
+                self._may_go.set()
 
     def record(self, event: Event) -> bool:
         """Queue an event; False when it is a repetition or the queue is full. Never blocks."""

@@ -45,6 +45,19 @@ class KnownPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanList:
+    """All plans, as a list told them."""
+
+    before: Mapping[str, KnownPlan]
+    """What was known when the list began, by uid: what is known otherwise by now was written since."""
+    found: Mapping[str, KnownPlan]
+    bounds: Mapping[str, datetime]
+    """Of what nobody owns, too."""
+    orphans: tuple[Mapping[str, Any], ...]
+    """Metadata of plans that nobody owns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanReport:
     """What became of a turn's plans."""
 
@@ -76,8 +89,14 @@ class PlanWriter:
         """The earliest bound that each workload was ever given; outlives a plan that somebody deletes."""
 
     def load(self) -> int:
-        """Read what is written already, and remove what nobody owns; return how many plans there are."""
+        """Read what is written already; return how many plans there are."""
+        return self.take(self.read())
+
+    def read(self) -> PlanList:
+        """Read what the API server holds, beside whatever a turn writes meanwhile; `take` makes it ours."""
+        before = dict(self._known)
         found: dict[str, KnownPlan] = {}
+        bounds: dict[str, datetime] = {}
         orphans = []
         for raw in self._client.list_all(object_path(names.API_VERSION, PLURAL)):
             known = read_plan(raw)
@@ -86,16 +105,26 @@ class PlanWriter:
             elif known is not None:
                 found[raw["spec"]["workloadRef"]["uid"]] = known
             if known is not None:
-                self._promise(raw["spec"]["workloadRef"]["uid"], known.latest_start)
-        self._known = found
-        for meta in orphans:
+                bounds[raw["spec"]["workloadRef"]["uid"]] = known.latest_start
+        return PlanList(before=before, found=found, bounds=bounds, orphans=tuple(orphans))
+
+    def take(self, listed: PlanList) -> int:
+        """Take over what was read, but for what was written since; remove what nobody owns. Return how many are known.
+
+        A plan that somebody removed is forgotten, and so written again.
+        """
+        for uid, bound in listed.bounds.items():
+            self._promise(uid, bound)
+        written = {uid: known for uid, known in self._known.items() if listed.before.get(uid) is not known}
+        self._known = {**listed.found, **written}
+        for meta in listed.orphans:
             # Its work was deleted with --cascade=orphan, and no garbage collector will come for it.
             path = object_path(names.API_VERSION, PLURAL, meta["name"], namespace=meta["namespace"])
             try:
                 self._client.delete(path, uid=meta["uid"])
             except ApiError as error:
                 logger.warning("the plan %s/%s is left over: %s", meta["namespace"], meta["name"], error)
-        return len(found)
+        return len(self._known)
 
     def known(self) -> Mapping[str, KnownPlan]:
         """Return what is written, by the workload's uid."""

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,7 @@ import kopf
 
 from embellie.cluster.client import ApiError, KubeClient, object_path
 from embellie.cluster.no_traces import NoDiffs, NoProgress
+from embellie.cluster.plans import PlanList
 from embellie.cluster.store import Resource, Store
 from embellie.domain import names
 
@@ -48,6 +50,15 @@ def bootstrap(client: KubeClient, store: Store) -> int:
     return pruned
 
 
+@dataclass(frozen=True, slots=True)
+class Relisted:
+    """What a full list found."""
+
+    pruned: int
+    """Stale objects."""
+    plans: PlanList
+
+
 class Relists:
     """Puts right what watching missed, such as deletions, by a full list now and then, beside the turns.
 
@@ -55,44 +66,52 @@ class Relists:
     may be busy, and watching goes on, or ends the process where it cannot.
     """
 
-    def __init__(self, client: KubeClient, store: Store, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._client, self._store, self._monotonic = client, store, monotonic
+    def __init__(
+        self,
+        client: KubeClient,
+        store: Store,
+        read_plans: Callable[[], PlanList],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`read_plans` lists the WorkloadPlans, which are not watched."""
+        self._client, self._store, self._read_plans, self._monotonic = client, store, read_plans, monotonic
         self._listed_at = monotonic()
         self._due_at = self._listed_at + RELIST_S
-        self._under_way: Future[int] | None = None
+        self._under_way: Future[Relisted] | None = None
 
-    def step(self) -> int | None:
-        """Begin a list if it is time. Return how many stale objects one that has ended pruned, None where none has.
+    def step(self) -> Relisted | None:
+        """Begin a list if it is time. Return what one that has ended found, None where none has.
 
         Raises ApiError while the last whole list is too long ago.
         """
         if self._under_way is None and self._monotonic() >= self._due_at:
-            under_way: Future[int] = Future()
+            under_way: Future[Relisted] = Future()
             # Whoever ends does not wait for it.
             threading.Thread(target=self._list, args=(under_way,), name="relist", daemon=True).start()
             self._under_way = under_way
-        pruned = self._ended()
-        if pruned is None and self._monotonic() - self._listed_at > LISTED_WITHIN_S:
+        found = self._ended()
+        if found is None and self._monotonic() - self._listed_at > LISTED_WITHIN_S:
             raise ApiError(0, "Stale", f"nothing was listed whole for {LISTED_WITHIN_S:.0f} s")
-        return pruned
+        return found
 
-    def _ended(self) -> int | None:
+    def _ended(self) -> Relisted | None:
         if self._under_way is None or not self._under_way.done():
             return None
         ended, self._under_way = self._under_way, None
         self._due_at = self._monotonic() + RELIST_AGAIN_S
         try:
-            pruned = ended.result()
+            found = ended.result()
         except ApiError as error:
             logger.warning("a full list failed and is tried again in %.0f s: %s", RELIST_AGAIN_S, error)
             return None
         self._listed_at = self._monotonic()
         self._due_at = self._listed_at + RELIST_S
-        return pruned
+        return found
 
-    def _list(self, under_way: "Future[int]") -> None:
+    def _list(self, under_way: "Future[Relisted]") -> None:
         try:
-            under_way.set_result(bootstrap(self._client, self._store))
+            under_way.set_result(Relisted(bootstrap(self._client, self._store), self._read_plans()))
         except Exception as error:  # noqa: BLE001 - told to the turn that asks for it
             under_way.set_exception(error)
 

@@ -93,11 +93,14 @@ class Accountant:
         """Nodes without a zone, as last told in the log."""
         self.cursor: datetime | None = None
         """Everything before it is accounted."""
+        self.began: dict[str, datetime] = {}
+        """When gangs first started, by uid: a restart forgets the pods of what was paused."""
 
     def restore(self, entries: Iterable[Entry], now: datetime) -> None:
         """Take in the account records of the last days, in the place of all that was known."""
         self._provisional, self._hours, self.cursor = {}, {}, None
         self.classes.sums.clear()
+        self.began.clear()
         for entry in entries:
             body = entry.content
             if entry.kind == Kind.RUN:
@@ -294,6 +297,8 @@ class Accountant:
         hours.ambient_c.append(float("nan") if ambient is None else float(ambient))
 
     def _learn(self, run: Mapping[str, Any]) -> None:
+        uid, start = str(run["uid"]), datetime.fromisoformat(run["start"])
+        self.began[uid] = min(start, self.began.get(uid, start))
         watts, hours = float(run.get("wattsPerGpu") or 0.0), float(run.get("meteredGpuHours") or 0.0)
         self.classes.learn(str(run.get("namespace", "")), watts, hours)
 

@@ -4,6 +4,7 @@
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -11,7 +12,7 @@ from embellie.cluster import catalogue
 from embellie.cluster.actuate import Outcome, ReleaseOrder, Releaser, ReleaseResult
 from embellie.cluster.events import EventRecorder
 from embellie.cluster.plan_objects import PlanRecord
-from embellie.cluster.plans import KnownPlan, PlanWriter
+from embellie.cluster.plans import KnownPlan, PlanList, PlanWriter
 from embellie.cluster.records import WorkloadRecord
 from embellie.control.assemble import Assembly
 from embellie.control.turn import Verdicts, starts_soon
@@ -81,6 +82,18 @@ class Actuation:
         count = self._plans.load()
         self.loaded = True
         logger.info("read %d workload plans", count)
+
+    def still(self) -> AbstractContextManager[None]:
+        """Let events wait while a turn decides."""
+        return self._events.still()
+
+    def read_plans(self) -> PlanList:
+        """Read all plans again, beside the turns."""
+        return self._plans.read()
+
+    def take_plans(self, listed: PlanList) -> None:
+        """See which plans somebody removed or changed."""
+        self._plans.take(listed)
 
     def promised(self) -> Mapping[str, datetime]:
         """Return the latest start that each workload was promised, by uid."""

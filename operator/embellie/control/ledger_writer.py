@@ -318,14 +318,15 @@ class Recorder:
         watts = self._accountant.classes.watts(track, float(spec.gpu_rated_power_watts))
         added_kw = expected_kw(gpus, watts, spec)
         metered = 0.0
+        track.began = self._accountant.began.get(track.uid)
         if track.ended is not None:
             kwh, estimated, gpu_hours = self._accountant.drawn(track.uid)
-            start = min(seat.start for seat in track.seats.values())
-            hours = (track.ended - start).total_seconds() / 3600.0
+            hours = (track.ended - track.start).total_seconds() / 3600.0
             if hours > 0.0 and gpu_hours > 0.0:
-                # Of a long run only the last days are at hand: their power for each GPU, for the GPUs that it held.
+                # Of a long run only the last days are at hand: their power for each GPU, for the GPUs that it held. Of
+                # one that was paused before a restart, the accounts know more than the pods.
                 held = sum(stay.gpus * (stay.end_s - stay.start_s) for stay in track.stays) / 3600.0
-                added_kw = kwh / gpu_hours * held / hours
+                added_kw = kwh / gpu_hours * max(held, gpu_hours) / hours
                 host = 1.0 + spec.host_overhead_percent / 100.0
                 watts = spec.gpu_idle_power_watts + 1000.0 * kwh / gpu_hours / host
                 metered = gpu_hours if estimated < 0.5 * kwh else 0.0

@@ -21,7 +21,7 @@ from embellie.cluster.lease import Heartbeat, LeaseElector
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.store import Store
 from embellie.cluster.switch import Switch
-from embellie.cluster.watch import Relists
+from embellie.cluster.watch import Relisted, Relists
 from embellie.control import pace
 from embellie.control.actuation import MEASURED_FROM, Actuation
 from embellie.control.assemble import Assembly, Subject, assemble
@@ -95,7 +95,7 @@ class Loop:
         self._subjects: Mapping[WorkloadKey, Subject] = {}
         self._standing_until = 0.0
         self._own = OwnObjects()
-        self._relists = Relists(client, store)
+        self._relists = Relists(client, store, actuation.read_plans)
         self._recent_s: deque[float] = deque(maxlen=pace.RECENT_TURNS)
         """Durations of the last turns [wall s]."""
         self._kept_house_at = float("-inf")
@@ -162,9 +162,9 @@ class Loop:
 
     def _turn(self, started: float) -> bool:
         """Do one turn; return whether the next should follow at once."""
-        pruned = self._relists.step()
-        if pruned is not None:
-            self._begin_anew(pruned)
+        relisted = self._relists.step()
+        if relisted is not None:
+            self._begin_anew(relisted)
         if not self._actuation.loaded:
             self._actuation.load()
             self._actuation.forget_gone(self._store.view().workloads)
@@ -217,7 +217,7 @@ class Loop:
         if standing is None:
             # Fairness is a matter of hours, and only a plan asks for it.
             self._tenants = tenant_use(seen.view.workloads, self._actuation.known(), seen.now, self._clock.from_wall)
-        with self._store.still():
+        with self._store.still(), self._actuation.still():
             assembly = self._assemble(seen, turn_s, in_flight)
             verdicts = decide(
                 assembly,
@@ -294,12 +294,13 @@ class Loop:
         until_due_s = self._clock.wall_seconds(next_due(verdicts, snapshot.now) - margin)
         return min(pace.QUIET_TURNS * self._period_s, until_due_s)
 
-    def _begin_anew(self, pruned: int) -> None:
+    def _begin_anew(self, relisted: Relisted) -> None:
         """Decide everything anew after a full list, and see which plans somebody removed."""
-        self._actuation.loaded = False
+        self._actuation.take_plans(relisted.plans)
+        self._actuation.forget_gone(self._store.view().workloads)
         self._rest = Rest()
-        if pruned:
-            logger.info("a full list pruned %d objects whose deletion was missed", pruned)
+        if relisted.pruned:
+            logger.info("a full list pruned %d objects whose deletion was missed", relisted.pruned)
 
     @property
     def _releases_per_s(self) -> float:

@@ -37,8 +37,16 @@ class Track:
     stated_watts: str
     class_watts: float | None = None
     """What a GPU of jobs of this name draws, as learnt from telemetry; None until enough ran [W]."""
+    began: datetime | None = None
+    """When it first started, where that was told before a restart; None where nobody told."""
     seats: dict[str, _Seat] = field(default_factory=dict)
     """By pod uid."""
+
+    @property
+    def start(self) -> datetime:
+        """When its first pod started."""
+        first = min(seat.start for seat in self.seats.values())
+        return first if self.began is None else min(first, self.began)
 
     @property
     def ended(self) -> datetime | None:
@@ -136,7 +144,7 @@ def run_draft(
     """
     seats = list(track.seats.values())
     cells = sorted({layout.cell_of_node.get(seat.node, "") for seat in seats})
-    start, end = min(seat.start for seat in seats), track.ended or now
+    start, end = track.start, track.ended or now
     # Each pod is one seat; pods that were made anew after a failure are further seats of the same size.
     at_once = max(sum(s.gpus for s in seats if s.start <= seat.start < (s.end or now)) for seat in seats)
     return Draft(

@@ -46,6 +46,8 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 
 PLAN_REFUSED = "PlanRefused"
 """Reason of the event that says why held work has no plan."""
+DEADLINE_MOVED_BACK = "DeadlineMovedBack"
+"""Reason of the event that says that a later deadline is refused."""
 
 GPU_RESOURCE = "nvidia.com/gpu"
 GPU_PRODUCT_LABEL = "nvidia.com/gpu.product"
