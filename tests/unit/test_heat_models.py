@@ -9,6 +9,7 @@ from embellie.thermal.die import DieModels, DieRun, step_filter
 from embellie.thermal.job_power import MIN_SAMPLES, JobPower, class_of
 from embellie.thermal.node_power import fit_node_power
 from embellie.thermal.recursive import RecursiveFit, fit_bounded
+from embellie.thermal.server import ServerModel
 from embellie.thermal.settings import CoolingSettings, LimitSettings, ZoneSettings
 from embellie.thermal.weather import PueModel, SiteWeather, SupplyModels, wet_bulb_c
 from embellie.thermal.zone_models import ZoneModels
@@ -172,6 +173,20 @@ def test_bounded_least_squares_keeps_its_bounds_and_finds_the_rest():
     found = fit_bounded(x, y, np.array([0.0, 0.0, 0.0]))
     assert found[1] == 0.0
     assert found[0] == pytest.approx(2.0, abs=0.2)
+
+
+def test_rows_of_a_server_teach_the_same_together_as_one_by_one():
+    rng = np.random.default_rng(3)
+    utilisation = rng.uniform(0.0, 1.0, 500)
+    power_w = 60.0 + 200.0 * utilisation + rng.normal(0.0, 5.0, 500)
+    rows = np.stack([utilisation, power_w, 25.0 + 0.12 * power_w + rng.normal(0.0, 1.0, 500)], axis=1)
+    contiguous = rng.random(500) > 0.1
+    together, alone = ServerModel(), ServerModel()
+    expected = together.follow(rows, contiguous)
+    one_by_one = [alone.follow(rows[k : k + 1], contiguous[k : k + 1]) for k in range(500)]
+    assert expected == pytest.approx(np.concatenate(one_by_one), rel=1e-9)
+    assert together.memory == pytest.approx(alone.memory)
+    assert together.temperature_parameters()[1] == pytest.approx(0.12, rel=0.1)
 
 
 def test_recursive_least_squares_forgets_only_where_it_learns():
