@@ -217,7 +217,7 @@ def test_a_node_power_law_needs_no_fans_and_refuses_too_few_rows():
         fit_node_power(gpu[:5], None, None, gpu[:5])
 
 
-def test_a_die_is_known_one_step_ahead_and_its_power_for_a_limit_follows():
+def test_a_die_is_known_one_step_ahead():
     random = np.random.default_rng(2)
     power = np.repeat(random.uniform(100, 700, 60), 6)
     clean = 30.0 + 0.02 * power + 0.015 * step_filter(power, 15.0, 25.0)
@@ -226,8 +226,7 @@ def test_a_die_is_known_one_step_ahead_and_its_power_for_a_limit_follows():
     models.fit([run])
     assert np.abs(models.one_step(run) - run.temperature_c[1:]).max() < 0.8
     model = models.of(run)
-    assert model.r_total_k_per_w == pytest.approx(0.035, rel=0.05)
-    assert model.steady_c(model.most_w(80.0, 5.0)) == pytest.approx(75.0)
+    assert model.r_fast_k_per_w + model.r_slow_k_per_w == pytest.approx(0.035, rel=0.05)
 
 
 def test_jobs_of_one_kind_are_one_class_and_count_once_enough_ran():
