@@ -3,6 +3,7 @@
 
 import math
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -147,6 +148,20 @@ def test_a_trusted_model_replaces_the_spec_on_the_safe_side_and_a_warm_bias_coun
 def test_what_neighbours_send_takes_room():
     state = replace(state_of(settings(), 10.0), arriving_k=4.0)
     assert steady_state_limit_kw(state, 20.0)[0] == pytest.approx(50.0)
+
+
+def test_the_predicted_peak_is_never_in_the_past_nor_below_what_is_read_now():
+    def peak(inlet_c: float, *p90_c: float) -> tuple[float | None, datetime | None]:
+        controller, weather, now = HeatController([settings()]), {"row": ambient(*p90_c)}, NOW + timedelta(minutes=40)
+        roles = {Role.INLET: fresh(inlet_c), Role.SUPPLY: fresh(20.0)}
+        controller.observe(now, {"row": ZoneReadings(by_role=roles)}, {"row": 40.0}, weather)
+        controller.states(weather)
+        return controller.reports["row"].peak_c, controller.reports["row"].peak_at
+
+    hottest_now, hottest_later = peak(24.0, 26.0, 18.0), peak(24.0, 18.0, 26.0)
+    assert hottest_now[1] == NOW + timedelta(minutes=40), "its hour has begun"
+    assert hottest_later[1] == NOW + timedelta(hours=1)
+    assert peak(31.0, 10.0, 10.0) == (31.0, NOW + timedelta(minutes=40))
 
 
 def test_a_fault_in_the_spec_closes_the_zone_and_says_so():

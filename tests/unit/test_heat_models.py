@@ -9,6 +9,7 @@ from embellie.thermal.die import DieModels, DieRun, step_filter
 from embellie.thermal.job_power import MIN_SAMPLES, JobPower, class_of
 from embellie.thermal.node_power import fit_node_power
 from embellie.thermal.recursive import RecursiveFit, fit_bounded
+from embellie.thermal.server import ServerModel
 from embellie.thermal.settings import CoolingSettings, LimitSettings, ZoneSettings
 from embellie.thermal.weather import PueModel, SiteWeather, SupplyModels, wet_bulb_c
 from embellie.thermal.zone_models import ZoneModels
@@ -174,6 +175,20 @@ def test_bounded_least_squares_keeps_its_bounds_and_finds_the_rest():
     assert found[0] == pytest.approx(2.0, abs=0.2)
 
 
+def test_rows_of_a_server_teach_the_same_together_as_one_by_one():
+    rng = np.random.default_rng(3)
+    utilisation = rng.uniform(0.0, 1.0, 500)
+    power_w = 60.0 + 200.0 * utilisation + rng.normal(0.0, 5.0, 500)
+    rows = np.stack([utilisation, power_w, 25.0 + 0.12 * power_w + rng.normal(0.0, 1.0, 500)], axis=1)
+    contiguous = rng.random(500) > 0.1
+    together, alone = ServerModel(), ServerModel()
+    expected = together.follow(rows, contiguous)
+    one_by_one = [alone.follow(rows[k : k + 1], contiguous[k : k + 1]) for k in range(500)]
+    assert expected == pytest.approx(np.concatenate(one_by_one), rel=1e-9)
+    assert together.memory == pytest.approx(alone.memory)
+    assert together.temperature_parameters()[1] == pytest.approx(0.12, rel=0.1)
+
+
 def test_recursive_least_squares_forgets_only_where_it_learns():
     fit = RecursiveFit((2,), np.zeros(1), np.full(1, 1e-6), np.full(1, -np.inf), forgetting=0.9)
     for _ in range(50):
@@ -202,7 +217,7 @@ def test_a_node_power_law_needs_no_fans_and_refuses_too_few_rows():
         fit_node_power(gpu[:5], None, None, gpu[:5])
 
 
-def test_a_die_is_known_one_step_ahead_and_its_power_for_a_limit_follows():
+def test_a_die_is_known_one_step_ahead():
     random = np.random.default_rng(2)
     power = np.repeat(random.uniform(100, 700, 60), 6)
     clean = 30.0 + 0.02 * power + 0.015 * step_filter(power, 15.0, 25.0)
@@ -211,8 +226,7 @@ def test_a_die_is_known_one_step_ahead_and_its_power_for_a_limit_follows():
     models.fit([run])
     assert np.abs(models.one_step(run) - run.temperature_c[1:]).max() < 0.8
     model = models.of(run)
-    assert model.r_total_k_per_w == pytest.approx(0.035, rel=0.05)
-    assert model.steady_c(model.most_w(80.0, 5.0)) == pytest.approx(75.0)
+    assert model.r_fast_k_per_w + model.r_slow_k_per_w == pytest.approx(0.035, rel=0.05)
 
 
 def test_jobs_of_one_kind_are_one_class_and_count_once_enough_ran():

@@ -74,10 +74,12 @@ def test_where_it_does_not_the_cap_goes_up_one_step_or_stays_and_says_why() -> N
     assert kept.expires == NOW + timedelta(seconds=CAP_LEASE_S)
 
 
-def test_a_raised_cap_has_to_fit_the_hottest_hour_of_the_run_that_is_left() -> None:
-    hot = HeatOutlook(start=NOW, step=HOUR, removable_kw=np.array([500.0] * 4 + [1.0] * 20), pue=np.ones(24))
-    assert let_up([], [load()], room(500.0, gang(hours=3.0), outlook=hot)) == ()
-    assert let_up([], [load()], room(500.0, gang(hours=5.0), outlook=hot))[0].watts_per_gpu == 420.0
+def test_a_raised_cap_has_to_fit_the_hottest_of_the_next_hours_and_not_a_day_in_which_it_can_go_down_again() -> None:
+    hot = HeatOutlook(start=NOW, step=HOUR, removable_kw=np.array([500.0] * 6 + [1.0] * 18), pue=np.ones(24))
+    assert let_up([], [load()], room(500.0, gang(hours=12.0), outlook=hot)) == ()
+    near = replace(hot, removable_kw=np.array([500.0] * 3 + [1.0] * 21))
+    assert let_up([], [load()], room(500.0, gang(hours=12.0), outlook=near))[0].watts_per_gpu == 420.0
+    assert let_up([], [load()], room(500.0, gang(hours=2.0), outlook=near)) == ()
 
 
 def test_caps_that_go_up_in_one_turn_count_for_each_other_and_for_those_that_stay() -> None:

@@ -9,9 +9,12 @@ import pytest
 
 from embellie.cli.explain import explain
 from embellie.cli.rows import columns, rows_of, summary
+from embellie.cluster.catalogue import deadline_moved_back
 from embellie.domain import names
 from embellie.domain.reasons import Reason, State
+from embellie.domain.snapshot import WorkloadKey, WorkloadKind
 
+KEY = WorkloadKey(namespace="team-a", name="train", kind=WorkloadKind.JOB, uid="u")
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 
 
@@ -270,9 +273,20 @@ def test_held_work_whose_plan_is_refused_says_why_it_waits_and_what_refuses() ->
     quota = "exceeded quota: q, requested: count/workloadplans.embellie.io=1"
     refused = {"reason": "PlanRefused", "message": f"Its WorkloadPlan was refused: {quota}", "eventTime": at(-1)}
     lines = say(plan(None), job(held=True), [], [held, refused])
-    assert lines[1:3] == ["Why: Waits for cleaner hours in west.", f"Its WorkloadPlan was refused: {quota}"]
+    started = "Embellie starts it all the same, and if the operator is lost the watchdog does."
+    refusal = f"Its WorkloadPlan was refused: {quota}. {started}"
+    assert lines[1:3] == ["Why: Waits for cleaner hours in west.", refusal]
     assert lines[3].startswith("Start it now: "), "no quota of its pods stands against it"
     assert "A decision comes within one turn" in " ".join(say(plan(None), job(held=True), [], [held]))
+
+
+def test_a_deadline_that_was_moved_back_is_told_beside_the_bound_that_stays() -> None:
+    event = deadline_moved_back(KEY, NOW + timedelta(hours=40), NOW + timedelta(hours=22))
+    bound = say(plan(), job(held=True), [], [{"reason": event.reason, "note": event.note, "eventTime": at(-1)}])[4]
+    assert bound == (
+        "Latest start, guaranteed: Thu 10:00 UTC (in 22h). The latest start only ever moves earlier: Thu 10:00 UTC "
+        "stays, Fri 04:00 UTC is refused. To wait longer, create the workload again."
+    )
 
 
 def test_held_work_that_is_being_deleted_is_not_said_to_wait_and_who_keeps_it_is_named() -> None:

@@ -286,34 +286,31 @@ def _servers(fit: Sequence[Run], test: Sequence[Run], outcome: Outcome, floor_c:
     for run, is_test in sorted(ahead, key=lambda pair: (pair[1], pair[0].source, pair[0].rows["ts"].iloc[0])):
         if run.source not in models:
             models[run.source] = ServerModel(prior)
-            rows_of[run.source] = 0
-        model = models[run.source]
+        prior = models[run.source]
         hours = run.rows["ts"].to_numpy().astype("datetime64[s]").astype(np.int64) / 3600.0
-        columns = run.rows[["util_avg_pct", "power_avg_w", "temp_avg_c"]].to_numpy(dtype=np.float64)
-        for hour, (percent, power, temperature) in zip(hours, columns, strict=True):
-            contiguous = abs(hour - last.get(run.source, -np.inf) - 1.0) < 0.01
-            if not contiguous:
-                model.interrupt()
-            found = model.expect(percent / 100.0, power)
-            rows_of[run.source] += 1
-            # Every row is predicted before it is learnt, so rows of a fit without a test are scored too.
-            if rows_of[run.source] > NEW_SERVER_ROWS:
-                error = np.array([temperature - found.temperature_c])
-                if is_test or not test:
-                    outcome.rows_test += 1
-                    outcome.gpu_w.append(np.array([[power, found.power_w]]))
-                    outcome.die_c.append(np.array([[temperature, found.temperature_c]]))
-                    scored.append(error)
-                else:
-                    warm.append(error)
-            model.learn(percent / 100.0, power, temperature, contiguous=contiguous)
-            last[run.source] = hour
-        prior = model
+        rows = run.rows[["util_avg_pct", "power_avg_w", "temp_avg_c"]].to_numpy(dtype=np.float64) / (100.0, 1.0, 1.0)
+        contiguous = np.abs(np.diff(hours, prepend=last.get(run.source, -np.inf)) - 1.0) < 0.01
+        expected, last[run.source] = prior.follow(rows, contiguous), hours[-1]
+        # Every row is predicted before it is learnt, so rows of a fit without a test are scored too.
+        known = max(0, NEW_SERVER_ROWS - rows_of.get(run.source, 0))
+        rows_of[run.source] = rows_of.get(run.source, 0) + len(rows)
+        power, die = (np.stack([rows[known:, k + 1], expected[known:, k]], axis=1) for k in range(2))
+        if is_test or not test:
+            outcome.rows_test += len(die)
+            outcome.gpu_w.append(power)
+            outcome.die_c.append(die)
+            scored.append(die[:, 0] - die[:, 1])
+        else:
+            warm.append(die[:, 0] - die[:, 1])
     outcome.parameters["validation"] = "each row predicted before it is learnt"
     outcome.parameters["servers"] = {name: _server_json(model) for name, model in models.items()}
-    if not scored:
+    if not outcome.rows_test:
         raise DataError(f"a server needs more than {NEW_SERVER_ROWS} rows before it can be judged")
-    _margins(outcome, warm, scored, floor_c)
+    _margins(outcome, _one_by_one(warm), _one_by_one(scored), floor_c)
+
+
+def _one_by_one(errors: Sequence[FloatArray]) -> list[FloatArray]:
+    return list(np.concatenate(errors)[:, None]) if errors else []
 
 
 def _server_json(model: ServerModel) -> dict[str, float]:

@@ -28,6 +28,7 @@ class AdaptiveMargins:
         self.counts = np.zeros(streams, dtype=np.int64)
         """How many scores each stream has seen."""
         self.alphas = np.full(streams, eps)
+        self._streams = np.arange(streams)
         self._gain = gain
         self._needed = int(np.ceil(1.0 / eps))
         self._quantiles: FloatArray | None = None
@@ -41,9 +42,9 @@ class AdaptiveMargins:
     def _reckon(self) -> FloatArray:
         held = np.minimum(self.counts, self.held_scores.shape[1])
         rank = np.ceil((held + 1) * (1.0 - self.alphas)).astype(np.int64)
-        row = np.clip(rank - 1, 0, np.maximum(held - 1, 0))
+        row = np.minimum(np.maximum(rank - 1, 0), np.maximum(held - 1, 0))
         # What is not filled yet sorts to the end.
-        found = np.take_along_axis(np.sort(self.held_scores, axis=1), row[:, None], axis=1)[:, 0]
+        found = np.sort(self.held_scores, axis=1)[self._streams, row]
         above = np.maximum(0.0, rank - held) / np.maximum(held, 1)
         if (above > 0.0).any():
             # Beyond the largest score: alpha fell to nothing, so the margin grows with how far it fell.
@@ -76,7 +77,7 @@ class AdaptiveMargins:
         missed = int((scores > self.quantiles()[stream]).sum())
         if self.counts[stream] >= self._needed:
             moved = self.alphas[stream] + self._gain * (scores.size * self._eps - missed)
-            self.alphas[stream] = np.clip(moved, -1.0, 0.5)
+            self.alphas[stream] = min(max(moved, -1.0), 0.5)
         places = (self.counts[stream] + np.arange(scores.size)) % self.held_scores.shape[1]
         self.held_scores[stream, places] = scores
         self.counts[stream] += scores.size

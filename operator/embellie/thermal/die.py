@@ -45,20 +45,6 @@ class DieModel:
     tau_s: float
     memory: float
 
-    @property
-    def r_total_k_per_w(self) -> float:
-        """Kelvin per watt in the steady state."""
-        return self.r_fast_k_per_w + self.r_slow_k_per_w
-
-    def steady_c(self, power_w: float) -> float:
-        """Return the temperature at which a power settles [degC]."""
-        return self.t0_c + self.r_total_k_per_w * power_w
-
-    def most_w(self, limit_c: float, margin_k: float) -> float:
-        """Return the highest power whose steady state stays a margin below a limit [W]; infinite without a gain."""
-        room = max(0.0, limit_c - margin_k - self.t0_c)
-        return room / self.r_total_k_per_w if self.r_total_k_per_w > 0 else float("inf")
-
 
 class DieModels:
     """The parameters of many positions, fitted together."""

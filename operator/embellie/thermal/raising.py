@@ -3,11 +3,15 @@
 
 The ladder asks for it by what it measures; here it is asked whether the zone would carry what the cap held back. Closed
 admission does not count: it is about what comes in, and what runs gets its power back first.
+
+A start has to fit the hottest hour of its whole run, since nobody takes it back. A cap goes down again within minutes,
+and where nobody is there to lower it, it lapses anyway: one that is kept low for tomorrow guards nothing then.
+So what comes back has to fit the next hours, as many as what goes on after a pause.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from embellie.domain.snapshot import RunningGang, Snapshot
 from embellie.thermal.capping import STEP
@@ -32,7 +36,7 @@ def let_up(orders: Sequence[CapOrder], loads: Sequence[HeatLoad], snapshot: Snap
     rises = Rises(_as_capped(snapshot, capped))
     for load in rising:
         asked_w = _asked_w(load, asked)
-        watts, why = _up_to(asked_w, load, gangs[load.key], rises, snapshot.now)
+        watts, why = _up_to(asked_w, load, gangs[load.key], rises, snapshot)
         if watts < asked_w:
             expires = snapshot.now + timedelta(seconds=CAP_LEASE_S)
             asked[load.key] = CapOrder(
@@ -41,9 +45,10 @@ def let_up(orders: Sequence[CapOrder], loads: Sequence[HeatLoad], snapshot: Snap
     return tuple(asked.values())
 
 
-def _up_to(asked_w: float, load: HeatLoad, gang: RunningGang, rises: Rises, now: datetime) -> tuple[float, str]:
+def _up_to(asked_w: float, load: HeatLoad, gang: RunningGang, rises: Rises, snapshot: Snapshot) -> tuple[float, str]:
     """Return how far a load's cap goes up [W], and why no further."""
-    run_s = max(0.0, (gang.expected_end_p90 - now).total_seconds())
+    left_s = max(0.0, (gang.expected_end_p90 - snapshot.now).total_seconds())
+    run_s = min(left_s, snapshot.max_limit_hold_s)
     now_kw, why = _worst_kw(gang, load, _standing_w(load)), ""
     for watts in (asked_w, min(asked_w, _standing_w(load) + STEP * load.rated_w)):
         refused = rises.refusal(gang.cell, _worst_kw(gang, load, watts) - now_kw, run_s)

@@ -45,6 +45,17 @@ class RecursiveFit:
         self.energy = self.energy * keep + weight * y * y
         self.weight = self.weight * keep + weight
 
+    def update_in_turn(self, x: FloatArray, y: FloatArray) -> None:
+        """Take n samples of weight 1 for each regression, the newest last: x of shape (*shape, n, p), y (*shape, n)."""
+        n = y.shape[-1]
+        weight = self._forgetting ** np.arange(n - 1, -1, -1)
+        keep = self._forgetting**n
+        wx = x * weight[:, None]
+        self.information = self.information * keep + wx.swapaxes(-1, -2) @ x
+        self.moment = self.moment * keep + (wx * y[..., None]).sum(axis=-2)
+        self.energy = self.energy * keep + (weight * y * y).sum(axis=-1)
+        self.weight = self.weight * keep + weight.sum()
+
     def forget(self, share: FloatArray) -> None:
         """Keep only this share (0..1) of what each regression knows."""
         self.information = self.information * share[..., None, None]

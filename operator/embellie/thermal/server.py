@@ -6,7 +6,6 @@ T = t0 + r * P, with errors that remember the row before
 """
 
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,16 +20,8 @@ _SOLVE_ALWAYS, _SOLVE_EVERY = 200, 12
 """Parameters that rest on hundreds of rows are the same after one more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
-    """What a row is expected to show, before it is learnt."""
-
-    power_w: float
-    temperature_c: float
-
-
 class ServerModel:
-    """One server. Rows come in order of time; `expect` comes before `learn`."""
+    """One server. Rows come in order of time, and each is predicted before it is learnt."""
 
     def __init__(self, prior: "ServerModel | None" = None) -> None:
         power = np.array([50.0, *(np.diff(KNOTS) * 0 + 200.0)]) if prior is None else prior.power_parameters()
@@ -50,39 +41,45 @@ class ServerModel:
     @property
     def memory(self) -> float:
         """How much of one row's error is left in the next (0 <= memory < 1)."""
-        return float(np.clip(self._together / self._alone, 0.0, 0.98)) if self._alone > 0 else 0.0
+        return min(max(self._together / self._alone, 0.0), 0.98) if self._alone > 0 else 0.0
 
-    def expect(self, utilisation: float, power_w: float) -> Expected:
-        """Return what the row should show.
+    def follow(self, rows: FloatArray, contiguous: np.ndarray) -> FloatArray:
+        """Learn rows and return what each was expected to show before that: power [W] and temperature [degC], (n, 2).
 
         Args:
-            utilisation: Mean utilisation of the row (0..1); tells its power.
-            power_w: Mean power of the row; tells its temperature [W].
+            rows: Mean utilisation (0..1), power [W] and temperature [degC] of each, shape (n, 3). The utilisation tells
+                the power, and the power the temperature.
+            contiguous: Which of them follow the row before without a gap, shape (n,).
         """
-        carried = self.memory * self._before if self._before is not None else 0.0
-        return Expected(
-            power_w=float(pieces(utilisation) @ self._theta_power),
-            temperature_c=float(np.array([1.0, power_w]) @ self._theta_temperature) + carried,
-        )
+        found = [np.zeros((0, 2))]
+        first = 0
+        while first < len(rows):
+            last = first + (1 if self._rows < _SOLVE_ALWAYS else _SOLVE_EVERY - self._rows % _SOLVE_EVERY)
+            found.append(self._follow(rows[first:last], contiguous[first:last].tolist()))
+            first = last
+        return np.concatenate(found)
 
-    def learn(self, utilisation: float, power_w: float, temperature_c: float, *, contiguous: bool) -> None:
-        """Take the row; `contiguous` says that it follows the last one without a gap."""
-        self._power.update(pieces(utilisation)[None], np.array([power_w]), np.ones(1))
-        x = np.array([1.0, power_w])
-        error = temperature_c - float(x @ self._theta_temperature)
-        if self._before is not None and contiguous:
-            self._together = _MEMORY * self._together + error * self._before
-            self._alone = _MEMORY * self._alone + self._before**2
-        self._before = error
-        self._temperature.update(x[None], np.array([temperature_c]), np.ones(1))
-        self._rows += 1
+    def _follow(self, rows: FloatArray, contiguous: list[bool]) -> FloatArray:
+        """Do the same for rows that are predicted by the same parameters."""
+        utilisation, power_w, temperature_c = rows.T
+        x_power, x = pieces(utilisation), np.stack([np.ones(len(rows)), power_w], axis=1)
+        settled_c = x @ self._theta_temperature
+        carried_k = []
+        for error_k, follows in zip((temperature_c - settled_c).tolist(), contiguous, strict=True):
+            before = self._before if follows else None
+            carried_k.append(0.0 if before is None else self.memory * before)
+            if before is not None:
+                self._together = _MEMORY * self._together + error_k * before
+                self._alone = _MEMORY * self._alone + before**2
+            self._before = error_k
+        found = np.stack([x_power @ self._theta_power, settled_c + carried_k], axis=1)
+        self._power.update_in_turn(x_power[None], power_w[None])
+        self._temperature.update_in_turn(x[None], temperature_c[None])
+        self._rows += len(rows)
         if self._rows < _SOLVE_ALWAYS or self._rows % _SOLVE_EVERY == 0:
             self._theta_power = self._power.solve()[0]
             self._theta_temperature = self._temperature.solve()[0]
-
-    def interrupt(self) -> None:
-        """Forget the last row's error: the next one does not follow it."""
-        self._before = None
+        return found
 
     def power_parameters(self) -> FloatArray:
         """Return idle power and the slope of each piece [W]."""
@@ -93,7 +90,10 @@ class ServerModel:
         return np.asarray(self._theta_temperature.copy(), dtype=np.float64)
 
 
-def pieces(utilisation: float) -> FloatArray:
-    """Return 1 and the part of the utilisation that lies in each piece; non-negative weights make a rising curve."""
-    inside = [min(max(utilisation - low, 0.0), high - low) for low, high in itertools.pairwise(KNOTS)]
-    return np.array([1.0, *inside])
+def pieces(utilisation: FloatArray) -> FloatArray:
+    """Return 1 and the part of each utilisation that lies in each piece, shape (n, pieces + 1).
+
+    Non-negative weights make a rising curve of it.
+    """
+    inside = [np.clip(utilisation - low, 0.0, high - low) for low, high in itertools.pairwise(KNOTS)]
+    return np.stack([np.ones_like(utilisation), *inside], axis=1)
