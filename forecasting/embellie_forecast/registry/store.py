@@ -41,10 +41,6 @@ class Registry:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder or models_folder(cache_folder())
 
-    def zones(self) -> tuple[str, ...]:
-        """Return the zones that have a stored model."""
-        return tuple(sorted(path.name.removesuffix(".model") for path in self._folder.glob("*.model")))
-
     def save(self, model: ZoneModel, calendar: CalendarModel | None = None) -> Path:
         """Store a model and its card; return the file.
 
