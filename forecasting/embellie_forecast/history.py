@@ -5,7 +5,7 @@ Arrays over complete UTC hours. Whatever cannot be believed is flagged and becom
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -34,6 +34,10 @@ MAX_CARBON_G_PER_KWH = 2_000.0
 MAX_MARGINAL_G_PER_KWH = 3_000.0
 MIN_USUAL_G_PER_KWH = 2.0
 """No source's life cycle has so little: a median below it is told in another unit."""
+MOST_BESIDE_MIX = 2.0
+"""Other emission factors make an intensity up to 1.8 times as large as those of this product; pounds make 2.2."""
+STILL_HOURS = 24
+"""The longest run of equal hours on sixteen measured grids was 15, frozen feeds apart."""
 LEAD_DAYS = (2, 3, 4)
 """Days ahead whose weather forecast differs from that of the first day."""
 
@@ -237,7 +241,8 @@ def _hourly(frame: pd.DataFrame, zone: str) -> tuple[pd.DataFrame, list[str]]:
         if not frame.index.is_unique:
             first = frame.index[frame.index.duplicated()][0]
             raise HistoryError(
-                f"{zone}: timestamp_utc {first:%Y-%m-%dT%H:%MZ} occurs twice with different values; keep one of them"
+                f"{zone}: timestamp_utc {first:%Y-%m-%dT%H:%MZ} occurs twice with different values; keep one of them, "
+                "or write UTC if these are local times"
             )
         notes.append(f"{duplicated} repeated hours with equal values were dropped")
     if not frame.index.is_monotonic_increasing:
@@ -298,12 +303,13 @@ def _marginal(frame: pd.DataFrame, notes: list[str]) -> FloatArray | None:
 
 def _carbon(frame: pd.DataFrame, column: str, generation: Mapping[str, FloatArray], notes: list[str]) -> FloatArray:
     """Return an intensity as published, else as computed; implausible values become unknown and are counted."""
+    made = np.full(len(frame), np.nan)
+    if generation:
+        made = carbon_intensity_g_per_kwh(generation, DIRECT_EIA if column == DIRECT_COLUMN else LIFECYCLE_AR5)
     if column not in frame.columns or (generation and _blank(frame, column)):
-        if not generation:
-            return np.full(len(frame), np.nan)
-        if column in frame.columns:
+        if generation and column in frame.columns:
             notes.append(f"{column} is blank and was computed from the generation by source")
-        return carbon_intensity_g_per_kwh(generation, DIRECT_EIA if column == DIRECT_COLUMN else LIFECYCLE_AR5)
+        return made
     values = _numbers(frame, column)
     with np.errstate(invalid="ignore"):
         bad = (values <= 0.0) | (values > MAX_CARBON_G_PER_KWH)
@@ -312,9 +318,23 @@ def _carbon(frame: pd.DataFrame, column: str, generation: Mapping[str, FloatArra
             f"{column}: {int(bad.sum())} values at 0, below it, or over {MAX_CARBON_G_PER_KWH:g} count as unknown"
         )
     values = np.where(bad, np.nan, values)
-    if column == LIFECYCLE_COLUMN and np.isfinite(values).any() and float(np.nanmedian(values)) < MIN_USUAL_G_PER_KWH:
-        notes.append(f"{column} has a median of {float(np.nanmedian(values)):.3g} g/kWh: is it in another unit?")
+    notes += _doubts(column, values, made)
     return values
+
+
+def _doubts(column: str, values: FloatArray, made: FloatArray) -> Iterator[str]:
+    """Yield what is odd about an intensity that is taken as it is told, beside what the generation by source makes."""
+    known = values[np.isfinite(values)]
+    both = np.isfinite(values) & (made > 0.0)
+    ratio = float(np.median(values[both] / made[both])) if both.any() else 1.0
+    if not 1.0 / MOST_BESIDE_MIX < ratio < MOST_BESIDE_MIX:
+        yield f"{column} is {ratio:.2g} times what its generation by source makes: is it in another unit?"
+    elif column == LIFECYCLE_COLUMN and known.size and float(np.median(known)) < MIN_USUAL_G_PER_KWH:
+        yield f"{column} has a median of {float(np.median(known)):.3g} g/kWh: is it in another unit?"
+    runs = np.diff(np.flatnonzero(np.diff(known, prepend=np.nan, append=np.nan)))
+    still = int(runs[runs >= STILL_HOURS].sum())
+    if still:
+        yield f"{column} stands still for {still} hours, a day or longer each time: was its feed frozen?"
 
 
 def _share(frame: pd.DataFrame, generation: Mapping[str, FloatArray], notes: list[str]) -> FloatArray:

@@ -46,7 +46,7 @@ def read_history(path: Path, zone: str | None = None) -> ZoneHistory:
         raise HistoryError(f"{path}: the file is empty") from error
     except Exception as error:  # the parsers raise many kinds on a broken file, and each means the same to the caller
         raise HistoryError(f"{path}: cannot be read as {path.suffix or 'CSV'}: {str(error).strip()}") from error
-    frame.columns = _plain(frame.columns)
+    frame.columns = plain_names(frame.columns)
     notes = _no_numbers(frame)
     frame, averaged = hours_of(indexed(frame, zone))
     history = ZoneHistory.from_frame(frame, zone=zone)
@@ -61,7 +61,7 @@ def _csv(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _plain(columns: pd.Index) -> pd.Index:
+def plain_names(columns: pd.Index) -> pd.Index:
     """Return the names without blanks around them and in small letters, as far as that keeps them apart."""
     plain = columns.astype(str).str.strip().str.lower()
     return plain if plain.is_unique else columns

@@ -54,7 +54,7 @@ class Shelf:
         if not found.looked_up and self.folder is not None:
             registry = Registry(self.folder)
             try:
-                if key in registry.zones():
+                if registry.holds(key):
                     found.model = registry.load(key)
                     found.calendar = registry.load_calendar(key)
             except RegistryError as error:

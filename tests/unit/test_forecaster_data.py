@@ -261,7 +261,7 @@ def test_a_file_may_be_csv_or_parquet_and_both_mean_the_same(tmp_path: Path) -> 
         ("timestamp_utc,gen_natgas_mw\n", "no rows"),
         ("", "the file is empty"),
         ("timestamp_utc,gen_natgas_mw\n1021-01-01T00:00:00Z,2\n2021-01-01T00:00:00Z,2\n", "mistyped year"),
-        ("timestamp_utc,gen_natgas_mw\n2021-01-01T00:00:00Z,2\n2021-01-01T00:00:00Z,3\n", "occurs twice"),
+        ("timestamp_utc,gen_natgas_mw\n2021-01-01T00:00:00Z,2\n2021-01-01T00:00:00Z,3\n", "occurs twice.*local times"),
     ],
 )
 def test_a_broken_file_is_refused_with_what_to_mend(text: str, said: str, tmp_path: Path) -> None:
@@ -286,6 +286,25 @@ def test_an_intensity_that_cannot_be_is_unknown_and_counted() -> None:
     history = ZoneHistory.from_frame(data, zone="test")
     assert np.isnan(history.lifecycle_g_per_kwh[5:8]).all()
     assert any("3 values" in note for note in history.notes)
+
+
+@pytest.mark.parametrize("column", ["ci_lifecycle_g_per_kwh", "ci_direct_g_per_kwh"])
+def test_an_intensity_that_its_own_generation_does_not_make_is_asked_about(column: str) -> None:
+    told = ZoneHistory.from_frame(frame(96), zone="test")
+    computed = told.direct_g_per_kwh if column == "ci_direct_g_per_kwh" else told.lifecycle_g_per_kwh
+    for factor, asked in ((1.0, False), (0.6, False), (2.2046, True), (0.001, True)):
+        notes = " ".join(ZoneHistory.from_frame(frame(96).assign(**{column: factor * computed}), zone="test").notes)
+        assert ("another unit" in notes) is asked, notes
+
+
+def test_an_intensity_that_stands_still_for_days_is_told() -> None:
+    index = pd.date_range("2021-01-01", periods=240, freq="h", tz="UTC")
+    values = 300.0 + 50.0 * np.sin(np.arange(240) / 3.0)
+    values[20:40], values[100:172] = 312.0, 280.0
+    values[130] = np.nan
+    history = ZoneHistory.from_frame(pd.DataFrame({"ci_direct_g_per_kwh": values}, index=index), zone="x")
+    assert any("stands still" in note and " 71 " in note for note in history.notes), history.notes
+    np.testing.assert_array_equal(history.direct_g_per_kwh, values)
 
 
 def test_a_renewable_share_that_is_told_as_a_fraction_is_asked_about() -> None:

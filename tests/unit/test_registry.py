@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -54,7 +55,6 @@ def test_a_stored_model_issues_the_same_forecast(history: ZoneHistory, model: Zo
     assert calendar is not None
     assert kept is not None
     np.testing.assert_array_equal(kept.fits[Target.LIFECYCLE].blind, calendar.fits[Target.LIFECYCLE].blind)
-    assert registry.zones() == ("US-PJM",)
     assert (tmp_path / KEY_FILE).stat().st_mode & 0o077 == 0
 
 
@@ -175,6 +175,16 @@ def test_no_model_is_said_with_the_command_that_makes_one(tmp_path: Path) -> Non
     done = CliRunner().invoke(cli, ["model", "card", "US-PJM", "--models", str(tmp_path)])
     assert done.exit_code == 1
     assert "embellie model train US-PJM" in done.output
+
+
+def test_training_says_what_of_the_file_was_doubted(tmp_path: Path) -> None:
+    file = tmp_path / "XX.csv"
+    hours = pd.date_range("2021-01-01", periods=33 * 24, freq="h", tz="UTC")
+    kilograms = 0.4 + 0.1 * np.sin(2.0 * np.pi * np.arange(hours.size) / 24.0)
+    pd.DataFrame({"timestamp_utc": hours, "ci_lifecycle_g_per_kwh": kilograms}).to_csv(file, index=False)
+    done = CliRunner().invoke(cli, ["model", "train", "XX", "--file", str(file), "--models", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "is it in another unit?" in done.output
 
 
 @pytest.mark.parametrize(("own", "inside"), [(None, "cache/models"), ("elsewhere", "elsewhere")])

@@ -41,9 +41,9 @@ class Registry:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder or models_folder(cache_folder())
 
-    def zones(self) -> tuple[str, ...]:
-        """Return the zones that have a stored model."""
-        return tuple(sorted(path.name.removesuffix(".model") for path in self._folder.glob("*.model")))
+    def holds(self, zone: str) -> bool:
+        """Tell whether a model of the zone is stored, usable or not; RegistryError where it is no zone's name."""
+        return self._path(zone).is_file()
 
     def save(self, model: ZoneModel, calendar: CalendarModel | None = None) -> Path:
         """Store a model and its card; return the file.

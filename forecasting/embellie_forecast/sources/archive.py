@@ -89,8 +89,6 @@ class Archive:
 
     def _known_since(self, merged: pd.DataFrame) -> pd.DataFrame:
         """Return the hours with the moment at which their values were first known: hearing them again is no news."""
-        if self.frame.empty or "known_at" not in self.frame.columns:
-            return merged
         values = [name for name in merged.columns if name not in EXTRA]
         before = self.frame.reindex(index=merged.index, columns=merged.columns)
         same = ((merged[values] == before[values]) | (merged[values].isna() & before[values].isna())).all(axis=1)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from embellie_forecast.history_files import plain_names
 from embellie_forecast.sources.base import Fault, Licence, SourceError
 from embellie_forecast.sources.frame import BOUNDS, HOUR, KEEP, Readings, Rows
 from embellie_forecast.sources.values import number
@@ -32,13 +33,9 @@ class FileSource:
     usual_delay = timedelta(hours=26)
     foresight = timedelta(days=4)
 
-    def __init__(self, path: Path, *, zone: str | None = None, label: str = "begin") -> None:
-        if label not in {"begin", "end"}:
-            raise SourceError(Fault.NOT_CONFIGURED, f"label must be begin or end, not {label[:20]!r}")
+    def __init__(self, path: Path) -> None:
         self.name = f"file ({path.name})"
         self._path = path
-        self._zone = zone
-        self._label = label
 
     def read(self, begin: datetime, end: datetime, *, now: datetime) -> Readings:
         """Return what the file says about [begin, end); see `Source`."""
@@ -50,9 +47,7 @@ class FileSource:
         except OSError as error:
             raise SourceError(Fault.UNAVAILABLE, f"{self.name} cannot be read: {error.strerror}") from error
         table = read_table(body, self._path.name, source=self.name)
-        return tidy_table(
-            table, begin, end, now=now, known_at=min(written, now), source=self.name, zone=self._zone, label=self._label
-        )
+        return tidy_table(table, begin, end, now=now, known_at=min(written, now), source=self.name)
 
 
 class Bundle:
@@ -119,6 +114,7 @@ def read_table(body: bytes, name: str, *, source: str) -> pd.DataFrame:
         raise SourceError(
             Fault.MALFORMED, f"{source}: {name} cannot be read as a table: {type(error).__name__}"
         ) from error
+    table.columns = plain_names(table.columns)
     if TIME not in table.columns:
         if table.index.name != TIME:
             raise SourceError(Fault.MALFORMED, f"{source}: {name} has no column {TIME}")
@@ -127,14 +123,11 @@ def read_table(body: bytes, name: str, *, source: str) -> pd.DataFrame:
 
 
 def tidy_table(
-    table: pd.DataFrame, begin: datetime, end: datetime, *, now: datetime, known_at: datetime, source: str,
-    zone: str | None = None, label: str = "begin",
-) -> Readings:  # fmt: skip
+    table: pd.DataFrame, begin: datetime, end: datetime, *, now: datetime, known_at: datetime, source: str
+) -> Readings:
     """Return a table as readings; see `Source.read` for what it refuses."""
-    moments = _moments(table[TIME], source=source, zone=zone)
+    moments = _moments(table[TIME], source=source)
     step = _step(moments)
-    if label == "end":
-        moments = moments - step
     known = moments < pd.Timestamp(end)
     if known.any():
         begin = max(begin, moments[known].max().to_pydatetime() - KEEP)
@@ -159,28 +152,22 @@ def _blank(value: object) -> bool:
     return (isinstance(value, str) and not value.strip()) or (isinstance(value, float) and np.isnan(value))
 
 
-def _moments(values: pd.Series, *, source: str, zone: str | None) -> pd.DatetimeIndex:
+def _moments(values: pd.Series, *, source: str) -> pd.DatetimeIndex:
+    zoneless = f"{source}: {TIME} has no zone, so it could mean any hour: write a Z or an offset"
     try:
         if pd.api.types.is_datetime64_any_dtype(values):
             moments = pd.DatetimeIndex(values)
-        else:
-            texts = values.astype(str)
-            zoned = texts.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", regex=True)
-            if zoned.any() and not zoned.all():
-                raise SourceError(Fault.MALFORMED, f"{source}: some values of {TIME} have a zone and some have none")
-            moments = pd.DatetimeIndex(pd.to_datetime(texts, utc=bool(zoned.all()), format="ISO8601"))
-        if moments.tz is None:
-            if zone is None:
-                raise SourceError(
-                    Fault.MALFORMED,
-                    f"{source}: {TIME} has no zone, so it could mean any hour: write a Z or an offset, or name zone=",
-                )
-            # Twice the same local hour is told apart by order; an hour that the clocks skip is an error.
-            moments = moments.tz_localize(zone, ambiguous="infer")
-        return moments.tz_convert("UTC")
+            if moments.tz is None:
+                raise SourceError(Fault.MALFORMED, zoneless)
+            return moments.tz_convert("UTC")
+        texts = values.astype(str)
+        naive = ~texts.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", regex=True)
+        if naive.any():
+            raise SourceError(Fault.MALFORMED, f"{zoneless} ({texts[naive].iloc[0][:40]!r})")
+        return pd.DatetimeIndex(pd.to_datetime(texts, utc=True, format="ISO8601"))
+    except SourceError:
+        raise
     except (ValueError, TypeError, KeyError) as error:
-        if isinstance(error, SourceError):
-            raise
         raise SourceError(Fault.MALFORMED, f"{source}: {TIME} cannot be read: {str(error)[:120]}") from error
 
 

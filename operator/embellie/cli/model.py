@@ -69,6 +69,8 @@ def train(zone: str, file: Path | None, replace: bool, models: Path | None) -> N
     except OSError as error:
         raise click.ClickException(f"the model cannot be stored: {error}; the old one, if any, stays") from error
     click.echo(f"{model.model_id}: {'stored' if stored else 'not stored, the model in use did better on recent days'}")
+    for note in history.notes:
+        click.echo(f"  {note}")
 
 
 def card_text(found: dict[str, Any]) -> str:

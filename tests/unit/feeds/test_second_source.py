@@ -2,12 +2,17 @@
 """Two sources about one grid: how they usually differ is no contradiction, and what is unusual is."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from embellie_forecast.live import LiveFeed
+from embellie_forecast.sources.catalogue import parse_spec
 from embellie_forecast.sources.guard import Believed, believe
+from embellie_forecast.sources.transport import Http
+from embellie_forecast.zones import Zone
 
 NOW = datetime(2026, 6, 20, 12, 10, tzinfo=UTC)
 LIFECYCLE, DIRECT = "ci_lifecycle_g_per_kwh", "ci_direct_g_per_kwh"
@@ -93,3 +98,16 @@ def test_a_second_source_that_is_silent_checks_nothing() -> None:
     assert not judged(one, other).cross_checked
     assert judged(one, told(LIFECYCLE).iloc[:-29]).cross_checked
     assert not judged(one, told("demand_mw")).cross_checked
+
+
+def test_a_second_source_that_has_told_nothing_is_not_named_as_one_that_the_forecast_rests_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EIA_API_KEY", raising=False)
+    file = tmp_path / "grid.csv"
+    told(LIFECYCLE).rename_axis("timestamp_utc").to_csv(file)
+    both = {"primary": parse_spec(f"file:path={file}"), "cross_check": parse_spec("eia:area=CISO")}
+    fed = LiveFeed(Http(), None).history(Zone(name="west", grid_region="XX", **both), NOW)
+    assert fed.attribution == ("local file",)
+    assert any("EIA_API_KEY" in note for note in fed.notes)
+    assert any("stands alone" in note for note in fed.notes)

@@ -464,14 +464,20 @@ def test_a_credential_may_lie_in_a_file(feed_of: FeedOf, monkeypatch: pytest.Mon
     assert feed.server.requests[0][1]["api_key"] == ["from-a-file"]
 
 
-@pytest.mark.parametrize(("label", "said"), [("naive", "has no zone"), ("mixed", "some have none")])
-def test_times_without_a_zone_are_refused(label: str, said: str, feed_of: FeedOf, behaviour: Any) -> None:
+@pytest.mark.parametrize("rows", [-1, 3])
+def test_times_without_a_zone_are_refused(rows: int, feed_of: FeedOf, behaviour: Any) -> None:
     feed = feed_of("csv")
-    feed.server.behaviour = behaviour(
-        body=lambda body: body.replace(b"Z;", b";") if label == "naive" else body.replace(b"Z;", b";", 3)
-    )
-    with pytest.raises(SourceError, match=said):
+    feed.server.behaviour = behaviour(body=lambda body: body.replace(b"Z;", b";", rows))
+    with pytest.raises(SourceError, match=r"has no zone.*\('20"):
         feed.read(BEGIN, END)
+
+
+def test_columns_in_capitals_and_with_blanks_are_those_columns(tmp_path: Path) -> None:
+    file = tmp_path / "grid.csv"
+    rows = [f"{BEGIN + k * HOUR:%Y-%m-%dT%H:%M:%SZ},{300 + k}" for k in range(24)]
+    file.write_text("Timestamp_UTC, CI_Lifecycle_g_per_kWh\n" + "\n".join(rows))
+    found = FileSource(file).read(BEGIN, END, now=NOW)
+    assert found.frame["ci_lifecycle_g_per_kwh"].iloc[0] == 300.0
 
 
 def test_a_life_cycle_intensity_in_kilograms_is_not_taken_for_a_clean_grid(tmp_path: Path) -> None:
