@@ -202,7 +202,7 @@ def _replay(options: Options) -> None:
     if options.html_path is not None and result is not None and setup is not None:
         from embellie.simulation.whatif.page import page
 
-        write(page(result, setup, found), options.html_path)
+        write(page(result, setup, found | runs[-1]), options.html_path)
         click.echo(f"  page                       {options.html_path}")
 
 
