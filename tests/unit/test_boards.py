@@ -93,6 +93,7 @@ def test_every_panel_asks_a_question_says_how_to_read_the_answer_and_what_it_doe
     for panel in panels(board(path)):
         title, text = panel["title"], panel["description"]
         assert title.endswith("?"), title
+        assert len(title) <= 7 * panel["gridPos"]["w"], f"{title} is cut off on a screen of 1500 pixels"
         reading, _, caveat = text.partition("\n\nWhat it does not say: ")
         assert len(reading) > 20, title
         assert len(caveat) > 10, title

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: its flags, its refusals, and what it prints."""
 
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,22 @@ def test_the_version_is_printed_and_help_names_every_verb() -> None:
     assert CliRunner().invoke(cli, ["version"]).output == f"embellie {__version__}\n"
     text = CliRunner().invoke(cli, ["--help"]).output
     assert all(verb in text for verb in ("why", "plan", "go", "release", "operator", "version"))
+
+
+def groups(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
+    if isinstance(command, click.Group):
+        yield path
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from groups(command.get_command(context, name) or cli, *path, name)
+
+
+@pytest.mark.parametrize("path", list(groups(cli)), ids=" ".join)
+def test_no_verb_is_told_in_half_a_sentence_on_a_usual_terminal(path: tuple[str, ...]) -> None:
+    said = CliRunner().invoke(cli, [*path, "--help"], terminal_width=80).output
+    _, _, verbs = said.partition("Commands:")
+    assert verbs
+    assert "..." not in verbs
 
 
 def test_every_option_of_the_operator_is_a_flag_with_its_default() -> None:

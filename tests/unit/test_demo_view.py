@@ -118,6 +118,14 @@ def test_the_view_shows_what_an_onlooker_asks_for() -> None:
         assert expected in text
 
 
+def test_a_narrow_terminal_cuts_no_heading_and_no_reason_and_leaves_out_a_note_that_says_nothing_there() -> None:
+    lines = drawn(picture(), 80, 40)
+    assert sum("cleaner window" in line for line in lines) == 5
+    (headings,) = [line for line in lines if "starts in" in line and "latest in" in line]
+    assert "…" not in headings
+    assert lines[-1].strip().endswith("over limit 0")
+
+
 def test_a_value_over_its_limit_changes_colour_and_passes_the_mark() -> None:
     calm = bars.against_limit(100.0, floor=0.0, limit=130.0, width=40, warn=120.0)
     over = bars.against_limit(140.0, floor=0.0, limit=130.0, width=40, warn=120.0)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`embellie forecast`: a picture of the next 96 hours, without a cluster and without a network."""
 
+import io
 import json
 import socket
 from datetime import UTC, datetime, timedelta
@@ -9,12 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from embellie.api.gridzone import GridZone
+from embellie.cli.forecast_plot import draw
 from embellie.cli.main import cli
 from embellie.telemetry.forecasts import parse_forecast, zone_entry
 from embellie_forecast.documents import build, neutral
-from embellie_forecast.exchange import FORECAST_LEVELS, OnSiteForecast, Rung, parse_document, write_forecast
+from embellie_forecast.exchange import (
+    FORECAST_LEVELS,
+    OnSiteForecast,
+    Rung,
+    newest_document,
+    parse_document,
+    write_forecast,
+)
 from embellie_forecast.factors import Scope
 from embellie_forecast.onsite.plants import SolarPlant
 from embellie_forecast.zones import parse_zones
@@ -86,6 +96,21 @@ def test_a_forecast_that_is_served_is_shown_as_it_is(tmp_path: Path) -> None:
     assert "21 % smaller" in done.output
     assert "roof" in done.output
     assert "Data: Somebody" in done.output
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_line_of_the_picture_is_wider_than_the_terminal(width: int, tmp_path: Path) -> None:
+    served(tmp_path)
+    document = newest_document(tmp_path, "west", rungs=frozenset(Rung), not_after=NOW)
+    assert document is not None
+    console = Console(file=io.StringIO(), width=400, record=True)
+    console.print(draw(document, width=width, zone=UTC))
+    said = console.export_text()
+    assert "renewable share, 0-100 %" in said
+    assert "roof: solar, 0-88 kW" in said
+    drawn = [line.rstrip() for line in said.splitlines() if set(line) & set("█▒─▄")]
+    assert len(drawn) > 12
+    assert max(map(len, drawn)) <= width
 
 
 def test_a_flat_forecast_says_that_nothing_has_a_reason_to_wait(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from embellie.simulation.whatif.case import Site
 from embellie.simulation.whatif.jobs_file import JobRow
 from embellie.simulation.whatif.oracle import oracle
 from embellie.simulation.whatif.outlook import Issued, Noisy, Perfect
+from embellie.simulation.whatif.page import page
+from embellie.simulation.whatif.report import fields, lines
 from embellie.simulation.whatif.slack import Slack
 from embellie.simulation.whatif.study import POLICIES, How, Power, Result, Setup, make_setup
 from embellie.simulation.whatif.study import replay as replayed
@@ -224,6 +226,19 @@ def test_the_command_reads_a_trace_with_bad_rows_and_writes_numbers_and_a_page(t
     html = page.read_text()
     assert html.count("<svg") >= 3
     assert "http" not in html.replace("http-equiv", "")
+    assert "This page shows the last of 2 seeds" in html
+    assert f"<b>{found['seeds'][-1]['saving_pct']:.1f} %</b>" in html
+
+
+def test_what_was_emitted_more_is_called_more_and_late_jobs_are_compared_where_there_are_any() -> None:
+    case = setup(job("a", 0, 2, 4), capacity=8)
+    result = run("embellie", case)
+    found = fields(result, 0.0) | {"saving_pct": -3.21}
+    assert "3.21 % more than first come first served" in lines(found)[1]
+    assert "<b>3.2 %</b>more CO2e" in page(result, case, found)
+    assert lines(found)[4].endswith("0 past their bound (first come first served: 0)")
+    late = found | {"past_bound": 2, "past_bound_as_fifo": 1}
+    assert lines(late)[4].endswith("2 past their bound (first come first served: 0, 1 of them the same jobs)")
 
 
 def test_no_amount_is_written_as_a_power_of_ten(tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ def _now() -> list[AnyPanel]:
     return [
         number(
             About(
-                question="Does one operator lead?",
-                reading="Yes, when exactly one replica acts. The others stand by.",
+                question="Does one lead?",
+                reading="Yes, when exactly one replica of the operator acts. The others stand by.",
                 caveat="Whether the leader gets anything done: see the turns.",
                 unit="none",
                 link=("Runbook", f"{DOCS}/runbooks/EmbellieNoLeader.md"),
@@ -70,9 +70,9 @@ def _now() -> list[AnyPanel]:
         ),
         number(
             About(
-                question="Is work past its bound?",
+                question="Past its bound?",
                 reading="Workloads held past their latest start without a limit that allows it. It must be 0.",
-                caveat="Work held past its bound by a fresh reading over a hard limit; that is Held by limit below.",
+                caveat="Work held past its bound by a fresh reading over a hard limit; that is the next number.",
                 unit="none",
                 link=("Runbook", f"{DOCS}/runbooks/EmbelliePastBound.md"),
                 width=3,
@@ -83,7 +83,7 @@ def _now() -> list[AnyPanel]:
         ),
         number(
             About(
-                question="Is work held by a limit?",
+                question="Held by a limit?",
                 reading="Workloads past their latest start that a fresh reading over a hard limit still holds.",
                 caveat="Which zone is hot: see the board Heat and power.",
                 unit="none",
@@ -113,7 +113,7 @@ def _now() -> list[AnyPanel]:
         ),
         number(
             About(
-                question="How old are forecasts?",
+                question="Old forecasts?",
                 reading="Age of the oldest forecast in use. New ones come every hour or so; from seven hours on a live "
                 "one counts only as the last good one.",
                 caveat="How good they are: see below.",
@@ -126,7 +126,7 @@ def _now() -> list[AnyPanel]:
         ),
         number(
             About(
-                question="Is the ledger written?",
+                question="Ledger written?",
                 reading="Yes, while decisions and accounts are recorded. Without it the operator goes on, but what it "
                 "decides meanwhile cannot be proved.",
                 caveat="Whether its chain is whole: run embellie ledger verify.",

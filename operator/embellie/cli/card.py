@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from embellie.cli.reporting.workload import WorkloadAccount
 
 
-@click.command()
+@click.command(short_help="Write a workload's footprint as a line for a paper.")
 @click.argument("target")
 @click.option("--uid", help="Which of several workloads of that name.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="The format.")

@@ -53,11 +53,11 @@ def draw(document: "ForecastDocument", *, width: int, zone: tzinfo | None) -> Re
     parts += _axis(document, columns, zone)
     middle = document.quantile_levels.index(0.5)
     share = _binned(document.renewable_share[middle], columns)
-    parts.append(Text(f"{'renew.':>{AXIS_WIDTH - 1}} ") + Text(_eighths(share, 1.0), style="green") + Text(" 0-100 %"))
+    parts += _ribbon("renewable share, 0-100 %", share, 1.0, "green")
     if document.marginal_g_per_kwh is not None:
-        parts.append(_marginal(document.marginal_g_per_kwh[middle], columns))
+        parts += _marginal(document.marginal_g_per_kwh[middle], columns)
     for plant in document.on_site:
-        parts.append(_plant(plant, middle, columns, document.step))
+        parts += _plant(plant, middle, columns, document.step)
     parts.append(_best(document, zone))
     if document.attribution:
         parts.append(Text("Data: " + "; ".join(document.attribution), style="dim"))
@@ -132,19 +132,23 @@ def _eighths(values: FloatArray, top: float) -> str:
     return "".join(EIGHTHS[round(float(s) * 8)] for s in share)
 
 
-def _plant(plant: "OnSiteForecast", middle: int, columns: int, step: timedelta) -> Text:
+def _ribbon(caption: str, binned: FloatArray, top: float, style: str) -> list[Text]:
+    """Return a caption and under it one line of bars, as wide as the chart."""
+    return [Text(f"  {caption}", style="dim"), Text(" " * AXIS_WIDTH) + Text(_eighths(binned, top), style=style)]
+
+
+def _plant(plant: "OnSiteForecast", middle: int, columns: int, step: timedelta) -> list[Text]:
     power = plant.power_kw[middle]
     energy = power.sum() * (step / timedelta(hours=1))
     top = float(plant.power_kw.max())
-    text = Text(f"{plant.name[: AXIS_WIDTH - 1]:>{AXIS_WIDTH - 1}} ")
-    text.append(_eighths(_binned(power, columns), top), style="yellow")
-    return text + Text(f" {plant.kind.lower()}, 0-{top:.0f} kW, {energy:.0f} kWh, rung {plant.rung.value}")
+    caption = f"{plant.name}: {plant.kind.lower()}, 0-{top:.0f} kW, {energy:.0f} kWh, rung {plant.rung.value}"
+    return _ribbon(caption, _binned(power, columns), top, "yellow")
 
 
-def _marginal(values: FloatArray, columns: int) -> Text:
+def _marginal(values: FloatArray, columns: int) -> list[Text]:
     top = float(values.max())
-    text = Text(f"{'margin':>{AXIS_WIDTH - 1}} ") + Text(_eighths(_binned(values, columns), top), style="magenta")
-    return text + Text(f" marginal intensity, {values.min():.0f}-{top:.0f} g/kWh; never in the average above")
+    caption = f"marginal intensity, {values.min():.0f}-{top:.0f} g/kWh; never in the average above"
+    return _ribbon(caption, _binned(values, columns), top, "magenta")
 
 
 def _best(document: "ForecastDocument", zone: tzinfo | None) -> Text:

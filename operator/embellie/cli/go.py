@@ -14,7 +14,7 @@ from embellie.watchdog.residency import parse_residency, zones_inside
 ATTEMPTS_SECONDS = 5.0
 
 
-@click.command()
+@click.command(short_help="Start a held job or pod now.")
 @click.argument("target")
 @cluster_options
 def go(where: Where, target: str) -> None:

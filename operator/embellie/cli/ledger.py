@@ -50,7 +50,7 @@ def export(out: Path | None, ledger: Path) -> None:
         raise click.ClickException(str(error)) from error
 
 
-@ledger_group.command(name="verify")
+@ledger_group.command(name="verify", short_help="Check that no record was changed.")
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--head", metavar="SEQ:HASH", help="A head that was kept elsewhere: finds a cut or rewritten end.")
 @ledger_option

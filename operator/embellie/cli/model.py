@@ -22,7 +22,7 @@ def _folder(command: Any) -> Any:
     )(command)  # fmt: skip
 
 
-@model_group.command()
+@model_group.command(short_help="Show what a zone's model knows.")
 @click.argument("zone")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
 @_folder
@@ -37,7 +37,7 @@ def card(zone: str, as_json: bool, models: Path | None) -> None:
     click.echo(json.dumps(found, indent=2) if as_json else card_text(found))
 
 
-@model_group.command()
+@model_group.command(short_help="Train a model for a zone.")
 @click.argument("zone")
 @click.option("--file", type=click.Path(path_type=Path, dir_okay=False),
               help="The zone's history, CSV or Parquet; default: the data that the product carries.")  # fmt: skip

@@ -17,7 +17,7 @@ from embellie.watchdog.api import Api, ApiError, Object, namespaced
 SELECTOR = f"{names.HELD_LABEL}=true"
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, short_help="Show what is held, why, and until when.")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Show all namespaces.")
 @click.option("-o", "--output", type=click.Choice(["table", "wide", "json"]), default="table", help="The format.")
 @click.option("--tenants", is_flag=True, help="Show how tenants (namespaces) stand, and what that does to their plans.")

@@ -18,7 +18,7 @@ _RESTARTS = 10_000
 """The budget ends them, or a plan that is near enough to its bound."""
 
 
-@click.command()
+@click.command(short_help="Measure the planner, and prove its result.")
 @click.option("--jobs", type=click.IntRange(0, 1_000_000), default=10_000, show_default=True, help="How many jobs.")
 @click.option("--zones", type=click.IntRange(1, 64), default=4, show_default=True, help="How many zones.")
 @click.option("--hours", type=click.IntRange(8, 2000), default=168, show_default=True, help="Slots of an hour.")

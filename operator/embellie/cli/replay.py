@@ -58,7 +58,7 @@ def _readable(command: Callable[[], None]) -> None:
         raise click.ClickException(str(error)) from error
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, short_help="Replay your own jobs on a grid's history.")
 @click.option("--jobs", type=FILE, help="The job trace: CSV with job_id, submit_time_s, duration_s and gpus.")
 @click.option("--sacct", type=FILE, help="Slurm's accounting instead of --jobs: the output of sacct --parsable2.")
 @click.option(
@@ -202,7 +202,7 @@ def _replay(options: Options) -> None:
     if options.html_path is not None and result is not None and setup is not None:
         from embellie.simulation.whatif.page import page
 
-        write(page(result, setup, found), options.html_path)
+        write(page(result, setup, found | runs[-1]), options.html_path)
         click.echo(f"  page                       {options.html_path}")
 
 
@@ -236,7 +236,7 @@ def _read_trace(options: Options) -> "JobTrace":
     return trace
 
 
-@replay.command()
+@replay.command(short_help="Show the most that shifting could save.")
 @click.option("--carbon", type=GridFile(), required=True, help="The grid's history.")
 @click.option("--column", help="Column of the carbon file.")
 @click.option("--time-column", default="auto", show_default=True, help="Its column of times.")

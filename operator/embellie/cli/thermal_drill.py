@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from embellie.simulation.drill.run import Outcome, Result
 
 
-@click.command("drill")
+@click.command("drill", short_help="Let something go wrong in a simulated room.")
 @click.option("--scenario", "scenarios", multiple=True, required=True, metavar="NAME|all", help="Which; repeatable.")
 @click.option("--seed", "seeds", multiple=True, type=click.IntRange(0, 2**31), default=(0,), help="Repeatable.")
 @click.option(

@@ -14,7 +14,7 @@ from embellie.watchdog.api import Api, ApiError, Object, namespaced
 MOST = 500
 
 
-@click.command()
+@click.command(short_help="Say why a job or pod waits, and until when.")
 @click.argument("target")
 @click.option("--utc", is_flag=True, help="Write times in UTC instead of this machine's zone.")
 @click.option("--clock", default="system", envvar="EMBELLIE_CLOCK", hidden=True, help="The operator's clock.")

@@ -29,6 +29,8 @@ STATE_COLOURS = {
     "HandedOff": "grey62",
 }
 WIDE = 110
+LEAST_NOTE = 24
+"""A note is left out where it has less room."""
 _LABEL = 5
 _HEAT_TITLE = "[bold white]heat[/]  [grey62]rack inlet against its limit"
 
@@ -190,14 +192,14 @@ def _heat_line(row: RowPicture, inner: int) -> Text:
 
 def _held(picture: Picture, *, width: int, rows: int) -> Panel:
     table = Table(box=None, padding=(0, 1), expand=True, show_edge=False, pad_edge=False, header_style="grey58")
-    add = partial(table.add_column, no_wrap=True, overflow="ellipsis")
-    add("next to start", ratio=3)
+    add, wide = partial(table.add_column, no_wrap=True, overflow="ellipsis"), width >= WIDE
+    add("next to start" if wide else "next", ratio=3)
     add("", width=7)
     add("GPUs", width=4, justify="right")
-    add("zone", width=9)
+    add("zone", width=9 if wide else 7)
     add("starts in", width=9, justify="right")
-    add("at the latest in", width=16 if width >= WIDE else 9, justify="right")
-    add("because", ratio=3)
+    add("at the latest in" if wide else "latest in", justify="right")
+    add("because", ratio=3 if wide else 4)
     for held in _soonest(picture.held)[:rows]:
         table.add_row(
             held.name,
@@ -254,7 +256,8 @@ def _footer(count: Counters, note: str, width: int) -> Text:
         text.append(f" {label} ", "grey58")
         text.append(value, Style(color=shade, bold=True))
         text.append(" ")
-    text.append(f" {note}", "italic grey62")
+    if width - text.cell_len >= LEAST_NOTE:
+        text.append(f" {note}", "italic grey62")
     text.truncate(width, overflow="ellipsis")
     return text
 

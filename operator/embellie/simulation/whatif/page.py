@@ -10,7 +10,7 @@ from embellie.domain.forecast import FloatArray
 from embellie.simulation.whatif.case import Schedule
 from embellie.simulation.whatif.charts import bars, legend, power_over_ribbon, waits
 from embellie.simulation.whatif.outcome import power_curve, slot_power
-from embellie.simulation.whatif.report import figure
+from embellie.simulation.whatif.report import figure, less_or_more
 from embellie.simulation.whatif.study import Result, Setup
 
 _MOST_DAYS, _MOST_TENANTS = 14, 12
@@ -60,7 +60,10 @@ def _tiles(result: Result, found: dict[str, Any]) -> str:
     saved = result.fifo_outcome.carbon_kg - result.outcome.carbon_kg
     share = f"{100 * result.share_of_bound:.0f} %"
     tiles = [
-        (f"{found['saving_pct']:.1f} %", f"less CO2e from the whole cluster: {_kg(saved)}"),
+        (
+            f"{abs(found['saving_pct']):.1f} %",
+            f"{less_or_more(found['saving_pct'])} CO2e from the whole cluster: {_kg(abs(saved))}",
+        ),
         (share, "of the most that anybody could have saved, knowing everything"),
         (
             f"{result.outcome.mean_delay_h:.1f} h",
@@ -176,6 +179,8 @@ def _small_print(result: Result, setup: Setup, found: dict[str, Any]) -> str:
     axis, notes = setup.case.axis, []
     if found.get("rows_left_out"):
         notes.append(f"{found['rows_left_out']:,} of {found['rows_read']:,} rows of the trace could not be used.")
+    if "seeds" in found:
+        notes.append(f"This page shows the last of {len(found['seeds'])} seeds; the JSON has the means of all.")
     if setup.left_out_late:
         notes.append(f"{setup.left_out_late:,} jobs run past the carbon history and were left out.")
     if result.span[1] > axis.known_slots * axis.ticks_per_slot:

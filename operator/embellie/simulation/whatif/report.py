@@ -70,6 +70,11 @@ def figure(amount: float) -> str:
     return f"{amount:.4g}" if amount < 1000.0 else f"{amount:,.0f}"
 
 
+def less_or_more(saving_pct: float) -> str:
+    """Say which way a saving goes."""
+    return "less" if saving_pct >= 0.0 else "more"
+
+
 def lines(found: dict[str, Any]) -> list[str]:
     """Return what to print of a replay."""
     base = found["fifo"]
@@ -80,16 +85,17 @@ def lines(found: dict[str, Any]) -> list[str]:
             f"{found['energy_kwh']:,.0f} kWh"
         ),
         (
-            f"  emissions of the cluster   {figure(found['carbon_kg'])} kg, {found['saving_pct']:.2f} % less than "
-            f"first come first served ({figure(base['carbon_kg'])} kg)"
+            f"  emissions of the cluster   {figure(found['carbon_kg'])} kg, {abs(found['saving_pct']):.2f} % "
+            f"{less_or_more(found['saving_pct'])} than first come first served "
+            f"({figure(base['carbon_kg'])} kg)"
         ),
         f"  the most anybody could     {most:.2f} %: reached {100.0 * found['share_of_bound']:.1f} % of it",
         f"  added up job by job        {found['naive_saving_pct']:.2f} %",
         (
             f"  delay                      mean {found['mean_delay_h']:.2f} h, 95 % under "
             f"{found['p95_delay_h']:.2f} h, longest {found['max_delay_h']:.2f} h; {found['past_bound']:.0f} past "
-            f"their bound (first come first served: {base['past_bound']}, of which {found['past_bound_as_fifo']:.0f} "
-            f"are the same jobs)"
+            f"their bound (first come first served: {base['past_bound']}"
+            + (f", {found['past_bound_as_fifo']:.0f} of them the same jobs)" if found["past_bound"] else ")")
         ),
         (
             f"  peak power                 {figure(found['peak_kw'])} kW "
