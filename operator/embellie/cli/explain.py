@@ -293,6 +293,15 @@ def _finished(case: Case) -> bool:
 
 
 def _never_held(case: Case) -> list[str]:
+    return outside(case) or [
+        f"{case.who} has opted in ({case.label(names.FLEX_LABEL)}) and was not held: nothing is recorded about it.",
+        "It was created suspended, its label came later, holding was off, or no turn came.",
+        "Or no EnergyPolicy matches it: kubectl get energypolicies",
+    ]
+
+
+def outside(case: Case) -> list[str]:
+    """Say why work is never held, whatever the policies and the hour; nothing where it may be."""
     flex = case.label(names.FLEX_LABEL)
     if case.of_a_job:
         job = one_line(str(case.owner.get("name")), 120)
@@ -324,8 +333,4 @@ def _never_held(case: Case) -> list[str]:
             f"{case.who} has not opted in{found}: Embellie never touches it.",
             f"To let the next one wait for cleaner hours, create it with the label {names.FLEX_LABEL}: patient.",
         ]
-    return [
-        f"{case.who} has opted in ({flex}) and was not held: nothing is recorded about it.",
-        "It was created suspended, its label came later, holding was off, or no turn came.",
-        "Or no EnergyPolicy matches it: kubectl get energypolicies",
-    ]
+    return []

@@ -2,11 +2,15 @@
 """What a user says or does: deadlines, residency, durations, affinity, and a hand of one's own."""
 
 import json
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from operated_site import Site
 from users_work import job, pod
 
+from embellie.cli.main import cli
+from embellie.domain.times import parse_time
 from embellie_testbed.processes import until
 from embellie_testbed.product import in_hours, write_forecast
 
@@ -64,6 +68,28 @@ def test_a_senseless_duration_is_an_event_that_says_how_to_mend_it(site: Site, d
     event = until(told, "an event names the annotation")[0]
     assert "embellie.io/duration" in event["message"]
     assert "9h30m" in event["message"]
+
+
+def test_a_manifest_is_told_what_its_job_is_then_promised_and_nothing_is_created(site: Site, tmp_path: Path):
+    site.start_holding()
+    raw = job("train", site.namespace, deadline=in_hours(10), duration="1h")
+    (tmp_path / "train.yaml").write_text(json.dumps(raw))
+
+    def told() -> list[str]:
+        arguments = ["why", "-f", str(tmp_path / "train.yaml"), "--utc", "--kubeconfig", str(site.plane.kubeconfig)]
+        result = CliRunner().invoke(cli, arguments)
+        assert result.exit_code == 0, result.output
+        return result.output.splitlines()
+
+    before = told()
+    assert not site.get("jobs", "-n", site.namespace)["items"]
+    site.create(raw)
+    bound = parse_time(site.plan_when(state="Held")["spec"]["latestStartTime"])
+    for said in (before, told()):
+        assert f"would be held by policy {site.namespace}, until " in said[0]
+        assert f"{bound:%H:%M} UTC" in said[0]
+        assert "most likely wait for about" in said[-1]
+    assert [found["metadata"]["name"] for found in site.get("jobs", "-n", site.namespace)["items"]] == ["train"]
 
 
 def test_a_later_deadline_is_refused_and_an_earlier_one_taken(site: Site):

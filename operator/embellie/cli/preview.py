@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`embellie why -f`: whether work would wait if it were created now, and until when. Pure.
+
+The API server is asked by a dry run, so that holding is its own answer: switch, exclusions and webhooks included. The
+bound is read by the operator's own functions. The hour is told by the zones' published forecasts alone, without what
+only a plan weighs.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, tzinfo
+from typing import Any
+
+from embellie.api.energypolicy import EnergyPolicy
+from embellie.api.gridstatus import ForecastRung
+from embellie.api.gridzone import GridZone
+from embellie.cli.explain import Case, outside
+from embellie.cli.words import in_time, one_line
+from embellie.cluster.records import NamespaceRecord, parse_bare_pod, parse_job
+from embellie.control.durations import History
+from embellie.control.policies import PolicyTable
+from embellie.control.terms import read_terms, residency_allows
+from embellie.domain import names
+
+Raw = Mapping[str, Any]
+MOST_ZONES = 3
+"""The cleanest ahead are told."""
+
+
+def preview(
+    made: Raw,
+    namespace: NamespaceRecord,
+    policies: Sequence[EnergyPolicy],
+    zones: Iterable[GridZone],
+    jobs: Iterable[Raw],
+    *,
+    now: datetime,
+    zone: tzinfo | None,
+) -> list[str]:
+    """Return at most six lines.
+
+    Args:
+        made: What the API server would make of the work, with its kind.
+        namespace: Where it would be created.
+        policies: All EnergyPolicies.
+        zones: All GridZones.
+        jobs: Those of the namespace; what has finished of them tells how long such work takes.
+        now: When it would be created.
+        zone: In which times are written.
+    """
+    case = Case(plan=None, workload=made, pods=(), events=(), now=now, zone=zone, held_pods=0)
+    record = (parse_job if made["kind"] == "Job" else parse_bare_pod)(made)
+    never = [] if case.held else outside(case)
+    if never or record is None:
+        return never
+    at_once = f"{case.who} would start at once"
+    policy = PolicyTable(policies, [namespace], own_namespace="").match(record)
+    if policy is None:
+        return [f"{at_once}: no EnergyPolicy matches it."]
+    if not policy.enforces:
+        return [f"{at_once}: its policy {policy.metadata.name} is in mode shadow, and only watches."]
+    if not case.held:
+        return [f"{case.who} would not be held: it is created suspended or bound to a node, or holding is off now."]
+    past = History(filter(None, map(parse_job, jobs)), lambda moment: moment).of(namespace.name)
+    terms = read_terms(record.flex, record.annotations, now, policy.spec, past)
+    problems = one_line("; ".join((*terms.problems, *record.strays)), 500)
+    mend = [f"To mend: {problems}."] if problems else []
+    if terms.start_now is not None:
+        return [f"{at_once} ({terms.start_now}).", *mend]
+    latest = terms.latest_start
+    allowed = [z for z in zones if _may_use(z, case.annotation(names.RESIDENCY))]
+    until = f"until {case.time(latest)} ({in_time(latest, now)}) at the latest"
+    return [
+        f"{case.who} would be held by policy {policy.metadata.name}, {until}.",
+        *_windows(case, allowed, latest, policy.spec.minimum_saving_percent),
+        *mend,
+    ]
+
+
+def _may_use(zone: GridZone, residency: str) -> bool:
+    return not residency or residency_allows(residency, zone.spec.jurisdiction or "")
+
+
+def _windows(case: Case, zones: Iterable[GridZone], latest: datetime, minimum_saving_percent: int) -> list[str]:
+    """Say what the zones' published forecasts show, and what that makes likely."""
+    found = sorted(window for zone in zones if (window := _window(zone, case.now)) is not None)
+    if not found:
+        return ["No zone that it may use has a forecast: it would most likely start at once."]
+    lines = [
+        f"{name}: {now_g} g CO2e/kWh now, {best_g} in the cleanest four hours ahead, from {case.time(start)}."
+        for best_g, start, name, now_g in found[:MOST_ZONES]
+    ]
+    now_g = min(each[-1] for each in found)
+    best_g, start, name, _ = next((each for each in found if each[1] <= latest), (now_g, case.now, "", 0))
+    saved_percent = round(100 * (now_g - best_g) / now_g) if now_g else 0
+    if start <= case.now or saved_percent < max(1, minimum_saving_percent):
+        return [*lines, "So it would most likely start at once, or wait for hours that a plan finds between."]
+    likely = f"So it would most likely wait for about {case.time(start)} in {name}, for {saved_percent} % less a kWh."
+    return [*lines, f"{likely} A plan weighs its whole run, and the room that is left."]
+
+
+def _window(zone: GridZone, now: datetime) -> tuple[int, datetime, str, int] | None:
+    """Return the cleanest hours' intensity and start, the zone, and the intensity now [g/kWh]; None without them."""
+    status = zone.status
+    best = status.next_best_window if status is not None else None
+    if status is None or best is None or best.start_time is None or best.end_time is None or best.end_time <= now:
+        return None
+    now_g, best_g = status.carbon_intensity_grams_per_kilowatt_hour, best.carbon_intensity_grams_per_kilowatt_hour
+    if now_g is None or best_g is None or status.forecast is None or status.forecast.rung is ForecastRung.NEUTRAL:
+        return None
+    return best_g, best.start_time, zone.metadata.name, now_g

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said of work that does not exist yet."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from users_work import job, pod
+
+from embellie.api.gridzone import GridZone
+from embellie.cli.main import cli
+from embellie.cli.preview import preview
+from embellie.cluster.records import NamespaceRecord
+from embellie.domain.times import format_time
+from embellie_testbed.views import grid_zone, policy
+
+NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
+
+
+def hours(count: float) -> str:
+    return format_time(NOW + timedelta(hours=count))
+
+
+def made(raw: dict[str, Any], *, held: bool = True, suspend: bool = True) -> dict[str, Any]:
+    """What the API server answers to a dry run."""
+    raw["metadata"] |= {"uid": "u", "creationTimestamp": hours(0)}
+    if held:
+        raw["metadata"]["labels"]["embellie.io/held"] = "true"
+    if raw["kind"] == "Job":
+        raw["spec"]["suspend"] = suspend
+    return raw
+
+
+def zone(name: str, now_g: int, best_g: int, begins_in_h: float, rung: str = "Live", **spec: Any) -> GridZone:
+    window = {"startTime": hours(begins_in_h), "endTime": hours(begins_in_h + 4)}
+    status = {
+        "carbonIntensityGramsPerKilowattHour": now_g,
+        "nextBestWindow": {**window, "carbonIntensityGramsPerKilowattHour": best_g},
+        "forecast": {"rung": rung},
+    }
+    return GridZone.model_validate({**grid_zone(name, **spec).model_dump(by_alias=True), "status": status})
+
+
+WEST, EAST = zone("west", 400, 200, 14), zone("east", 350, 300, 2, jurisdiction="US-VA")
+
+
+def say(raw: Any, policies: Any = None, zones: Any = (WEST, EAST), jobs: Any = ()) -> list[str]:
+    team = NamespaceRecord(name="team", labels={"gpu": "yes"})
+    lines = preview(raw, team, [policy()] if policies is None else policies, zones, jobs, now=NOW, zone=UTC)
+    assert 1 <= len(lines) <= 6
+    return lines
+
+
+def test_work_that_would_wait_is_told_its_bound_the_zones_hours_and_where_it_would_go() -> None:
+    likely = "So it would most likely wait for about Thu 02:00 UTC in west, for 43 % less a kWh."
+    assert say(made(job("train", "team"))) == [
+        "job/train in team would be held by policy all, until Thu 12:00 UTC (in 1d) at the latest.",
+        "west: 400 g CO2e/kWh now, 200 in the cleanest four hours ahead, from Thu 02:00 UTC.",
+        "east: 350 g CO2e/kWh now, 300 in the cleanest four hours ahead, from 14:00 UTC.",
+        f"{likely} A plan weighs its whole run, and the room that is left.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("notes", "until"),
+    [
+        ({"deadline": hours(10), "duration": "4h"}, "18:00 UTC (in 6h)"),
+        ({"max_delay": "90m"}, "13:30 UTC (in 1h30m)"),
+        ({"deadline": hours(10)}, "20:00 UTC (in 8h)"),
+    ],
+)
+def test_the_bound_is_the_one_that_the_operator_would_promise(notes: dict[str, str], until: str) -> None:
+    ran = {"startTime": hours(-9), "completionTime": hours(-7), "conditions": [{"type": "Complete", "status": "True"}]}
+    past = [{**made(job(f"old-{i}", "team"), held=False), "status": ran} for i in range(20)]
+    assert f", until {until} at the latest." in say(made(job("train", "team", **notes)), jobs=past)[0]
+
+
+def test_a_pod_is_asked_about_like_a_job() -> None:
+    assert say(made(pod("sweep", "team", flex="bonus")))[0].startswith("pod/sweep in team would be held by policy all")
+
+
+@pytest.mark.parametrize(
+    "zones",
+    [
+        [zone("west", 400, 390, 0)],
+        [zone("west", 400, 397, 5)],
+        [zone("west", 400, 100, 30)],
+        [zone("west", 400, 300, 3), zone("east", 299, 299, 0)],
+    ],
+    ids=["now is best", "saves too little", "after its bound", "another zone is as clean now"],
+)
+def test_work_for_which_no_better_hour_comes_in_time_would_start_at_once(zones: list[GridZone]) -> None:
+    assert "would most likely start at once" in say(made(job("train", "team")), zones=zones)[-1]
+
+
+@pytest.mark.parametrize("zones", [[], [grid_zone("new")], [zone("flat", 400, 200, 4, rung="Neutral")], [EAST]])
+def test_without_a_forecast_where_it_may_run_it_would_start_at_once(zones: list[GridZone]) -> None:
+    said = say(made(job("train", "team", residency="US-CA")), zones=zones)
+    assert said[1:] == ["No zone that it may use has a forecast: it would most likely start at once."]
+
+
+def test_a_status_that_nobody_renews_any_more_is_no_forecast() -> None:
+    assert say(made(job("train", "team")), zones=[zone("west", 400, 200, -5)])[1].startswith("No zone")
+
+
+def test_what_cannot_be_used_of_a_manifest_is_told_before_anything_is_created() -> None:
+    said = say(made(job("train", "team", deadline="tomorrow", dedline="x")))
+    assert said[0] == "job/train in team would start at once (InvalidAnnotation)."
+    assert "embellie.io/deadline: 'tomorrow' is not an instant" in said[1]
+    assert "embellie.io/dedline" in said[1]
+    many = [zone(f"z{i}", 400, 200 + i, 5) for i in range(9)]
+    assert say(made(job("train", "team", duration="soon")), zones=many)[-1].startswith("To mend: annotation")
+
+
+@pytest.mark.parametrize(
+    ("policies", "words"),
+    [
+        ([], "would start at once: no EnergyPolicy matches it"),
+        ([policy(namespaceSelector={"matchLabels": {"gpu": "no"}})], "no EnergyPolicy matches it"),
+        ([policy(mode="shadow")], "would start at once: its policy all is in mode shadow"),
+        ([policy()], "would not be held"),
+    ],
+)
+def test_work_that_the_api_server_would_not_hold_is_told_why(policies: list[Any], words: str) -> None:
+    (line,) = say(made(job("train", "team"), held=False, suspend=False), policies)
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    ("flex", "word"), [("rigid", "is rigid"), (None, "has not opted in"), ("Patient", "'Patient'")]
+)
+def test_work_that_is_never_held_is_told_what_to_change(flex: str | None, word: str) -> None:
+    said = say(made(job("train", "team", flex=flex), held=False, suspend=False))
+    assert word in said[0]
+    assert "embellie.io/flex: patient" in said[1]
+
+
+@pytest.mark.parametrize("text", ["", "kind: Service\nmetadata: {name: a}", "a: [", "kind: Job", "\x00"])
+def test_a_file_without_work_in_it_is_one_sentence(text: str, tmp_path: Path) -> None:
+    file, access = tmp_path / "train.yaml", tmp_path / "kubeconfig"
+    file.write_text(text)
+    context = "contexts: [{name: c, context: {cluster: c, user: u}}]\ncurrent-context: c\nusers: [{name: u, user: {}}]"
+    access.write_text(f"{context}\nclusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:1'}}}}]")
+    result = CliRunner().invoke(cli, ["why", "-f", str(file), "--kubeconfig", str(access)])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert str(file) in result.output
+
+
+@pytest.mark.parametrize("arguments", [["why"], ["why", "job/a", "-f", "-"]])
+def test_why_wants_either_work_that_exists_or_a_file(arguments: list[str]) -> None:
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 2
+    assert "name one of TARGET" in result.output
