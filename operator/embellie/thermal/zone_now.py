@@ -57,7 +57,7 @@ class ZoneNow:
     """IT heat, measured or expected [kW]; None where nobody knows."""
     arriving_k: float
     """What the neighbours' heat adds at their worst case [K]."""
-    rising: bool = False
+    warming: bool = False
     """Whether a limited temperature nears its limit faster than a start could be taken back."""
 
     def reading(self, role: Role) -> Reading | None:
@@ -116,7 +116,7 @@ def snapshot_state(
         air_return_limit_c=zone.limits.return_hard_c,
         arriving_k=now.arriving_k,
         ceiling_kw=None if ahead is None else ahead.ceiling_kw,
-        barrier_kw=0.0 if now.rising else barrier,
+        barrier_kw=0.0 if now.warming else barrier,
         proven_kw=() if answer is None else answer.proven_kw,
         admission_open=not zone.fault and (answer is None or answer.admits),
         closed_because=_because(zone, answer),
