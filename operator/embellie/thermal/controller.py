@@ -7,7 +7,7 @@ plan and shield, then carry out what `respond` orders.
 
 import math
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 
 import numpy as np
@@ -39,7 +39,6 @@ class HeatController:
         self._ladder = LadderMemory()
         self._warming = Warming()
         self._jumps = Jumps()
-        self._read_at = datetime.min.replace(tzinfo=UTC)
         self._readings: Mapping[str, ZoneReadings] = {}
         self._heat_kw: dict[str, float] = {}
         self._response = Response(zones={})
@@ -125,7 +124,7 @@ class HeatController:
             regime: A number by zone that changes when fans, flow or throttling do.
         """
         names, now_s = self.models.names, now.timestamp()
-        self._read_at, self._readings, self._heat_kw = now, dict(readings), dict(heat_kw)
+        self._readings, self._heat_kw = dict(readings), dict(heat_kw)
         self._warming.observe(now, self._settings, readings)
         self._jumps.observe(now, self._settings, readings)
         jumped = np.array([n in self._jumps.zones for n in names], dtype=bool)
@@ -266,7 +265,6 @@ class HeatController:
             settings=zone,
             model=self._cached[zone.name],
             readings=self._readings.get(zone.name),
-            read_at=self._read_at,
             heat_kw=self._heat_kw.get(zone.name),
             arriving_k=self._arriving.get(zone.name, 0.0),
             warming=zone.name in self._warming.zones,

@@ -52,7 +52,6 @@ class ZoneNow:
     settings: ZoneSettings
     model: ZoneHeatModel
     readings: ZoneReadings | None
-    read_at: datetime
     heat_kw: float | None
     """IT heat, measured or expected [kW]; None where nobody knows."""
     arriving_k: float
@@ -153,10 +152,11 @@ def report(
         offset = model.offset_k + model.bias_k if model.trusted else max(0.0, model.bias_k)
         ahead_c = np.maximum(reached.setpoint_c, reach) + offset + now.own_k_per_kw * now.heat_kw + now.arriving_k
         slot = int(np.argmax(ahead_c))
-        peak_c, peak_at = float(ahead_c[slot]), max(now.read_at, weather.start + slot * weather.step)
-        read_c = now.value(now.settings.limited_role)
+        peak_c, read_c = float(ahead_c[slot]), now.value(now.settings.limited_role)
         if read_c is not None and read_c > peak_c:
-            peak_c, peak_at = read_c, now.read_at
+            peak_c, slot = read_c, 0
+        # Of the slot that has begun its end, which is not past.
+        peak_at = weather.start + max(1, slot) * weather.step
     return ZoneReport(
         model=now.model,
         level=Level.NORMAL if answer is None else answer.level,
