@@ -158,10 +158,10 @@ def test_the_predicted_peak_is_never_in_the_past_nor_below_what_is_read_now():
         controller.states(weather)
         return controller.reports["row"].peak_c, controller.reports["row"].peak_at
 
-    hottest_now, hottest_later = peak(24.0, 26.0, 18.0), peak(24.0, 18.0, 26.0)
-    assert hottest_now[1] == NOW + timedelta(minutes=40), "its hour has begun"
-    assert hottest_later[1] == NOW + timedelta(hours=1)
-    assert peak(31.0, 10.0, 10.0) == (31.0, NOW + timedelta(minutes=40))
+    in_this_hour, later = NOW + timedelta(hours=1), NOW + timedelta(hours=2)
+    assert peak(24.0, 26.0, 18.0, 18.0)[1] == in_this_hour
+    assert peak(24.0, 18.0, 18.0, 26.0)[1] == later
+    assert peak(31.0, 10.0, 10.0, 10.0) == (31.0, in_this_hour)
 
 
 def test_a_fault_in_the_spec_closes_the_zone_and_says_so():

@@ -7,7 +7,7 @@ plan and shield, then carry out what `respond` orders.
 
 import math
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 
 import numpy as np
@@ -22,10 +22,10 @@ from embellie.thermal.jumps import Jumps
 from embellie.thermal.ladder import LadderMemory, Response
 from embellie.thermal.outlook import ReachedSupply, look_ahead
 from embellie.thermal.relief import HeatLoad
-from embellie.thermal.rising import Rising
 from embellie.thermal.rungs import Level
 from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import Role, ZoneSettings, at_river
+from embellie.thermal.warming import Warming
 from embellie.thermal.weather import AmbientForecast, SiteWeather, SupplyModels
 from embellie.thermal.zone_models import ZoneModels
 from embellie.thermal.zone_now import ZoneNow, ZoneReport
@@ -37,9 +37,8 @@ class HeatController:
     def __init__(self, settings: Sequence[ZoneSettings]) -> None:
         self._set_up(settings)
         self._ladder = LadderMemory()
-        self._rising = Rising()
+        self._warming = Warming()
         self._jumps = Jumps()
-        self._read_at = datetime.min.replace(tzinfo=UTC)
         self._readings: Mapping[str, ZoneReadings] = {}
         self._heat_kw: dict[str, float] = {}
         self._response = Response(zones={})
@@ -125,8 +124,8 @@ class HeatController:
             regime: A number by zone that changes when fans, flow or throttling do.
         """
         names, now_s = self.models.names, now.timestamp()
-        self._read_at, self._readings, self._heat_kw = now, dict(readings), dict(heat_kw)
-        self._rising.observe(now, self._settings, readings)
+        self._readings, self._heat_kw = dict(readings), dict(heat_kw)
+        self._warming.observe(now, self._settings, readings)
         self._jumps.observe(now, self._settings, readings)
         jumped = np.array([n in self._jumps.zones for n in names], dtype=bool)
         temperature = self._values(lambda zone: zone.limited_role)
@@ -266,10 +265,9 @@ class HeatController:
             settings=zone,
             model=self._cached[zone.name],
             readings=self._readings.get(zone.name),
-            read_at=self._read_at,
             heat_kw=self._heat_kw.get(zone.name),
             arriving_k=self._arriving.get(zone.name, 0.0),
-            rising=zone.name in self._rising.zones,
+            warming=zone.name in self._warming.zones,
         )
 
     def _duty(self, i: int, now: datetime, order_kw: float | None) -> Duty | None:

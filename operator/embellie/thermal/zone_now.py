@@ -52,12 +52,11 @@ class ZoneNow:
     settings: ZoneSettings
     model: ZoneHeatModel
     readings: ZoneReadings | None
-    read_at: datetime
     heat_kw: float | None
     """IT heat, measured or expected [kW]; None where nobody knows."""
     arriving_k: float
     """What the neighbours' heat adds at their worst case [K]."""
-    rising: bool = False
+    warming: bool = False
     """Whether a limited temperature nears its limit faster than a start could be taken back."""
 
     def reading(self, role: Role) -> Reading | None:
@@ -116,7 +115,7 @@ def snapshot_state(
         air_return_limit_c=zone.limits.return_hard_c,
         arriving_k=now.arriving_k,
         ceiling_kw=None if ahead is None else ahead.ceiling_kw,
-        barrier_kw=0.0 if now.rising else barrier,
+        barrier_kw=0.0 if now.warming else barrier,
         proven_kw=() if answer is None else answer.proven_kw,
         admission_open=not zone.fault and (answer is None or answer.admits),
         closed_because=_because(zone, answer),
@@ -153,10 +152,11 @@ def report(
         offset = model.offset_k + model.bias_k if model.trusted else max(0.0, model.bias_k)
         ahead_c = np.maximum(reached.setpoint_c, reach) + offset + now.own_k_per_kw * now.heat_kw + now.arriving_k
         slot = int(np.argmax(ahead_c))
-        peak_c, peak_at = float(ahead_c[slot]), max(now.read_at, weather.start + slot * weather.step)
-        read_c = now.value(now.settings.limited_role)
+        peak_c, read_c = float(ahead_c[slot]), now.value(now.settings.limited_role)
         if read_c is not None and read_c > peak_c:
-            peak_c, peak_at = read_c, now.read_at
+            peak_c, slot = read_c, 0
+        # Of the slot that has begun its end, which is not past.
+        peak_at = weather.start + max(1, slot) * weather.step
     return ZoneReport(
         model=now.model,
         level=Level.NORMAL if answer is None else answer.level,

@@ -18,7 +18,7 @@ TAKEN_BACK_S = 600.0
 """From a decision to start until its heat is gone again: pods start, sensor, scrape, turn, checkpoint, grace [s]."""
 
 
-class Rising:
+class Warming:
     """Follows every limited temperature of some zones."""
 
     def __init__(self) -> None:
