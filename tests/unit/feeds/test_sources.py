@@ -435,9 +435,11 @@ def test_a_clock_that_is_wrong_by_a_day_is_told(name: str, feed_of: FeedOf) -> N
 
 
 @pytest.mark.parametrize("name", ["eco2mix", "electricitymaps", "csv"])
-def test_a_measurement_from_the_future_tells_of_a_wrong_clock(name: str, feed_of: FeedOf, truth: Any) -> None:
+def test_a_measurement_from_the_future_tells_of_a_wrong_clock(
+    name: str, feed_of: FeedOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     feed = feed_of(name)
-    feed.http.check_clock = False
+    monkeypatch.setattr("embellie_forecast.sources.transport._refuse_clock", lambda *_: None)
     with pytest.raises(SourceError, match="set this machine's clock"):
         feed.read(BEGIN, END, now=NOW - timedelta(hours=25))
 
