@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from embellie_forecast.exchange import FORECAST_LEVELS, ForecastDocument, write_atomically
+from embellie_forecast.factors import FloatArray
 from embellie_forecast.feeds import Fed
 from embellie_forecast.finer import hourly
 from embellie_forecast.history import ZoneHistory, hour_of, instant_of
@@ -31,7 +31,6 @@ SMALLEST = 1.0
 """Below this no error is told as a share of what came [g/kWh]."""
 MAX_TRACK_BYTES = 8 << 20
 _TARGETS = ("lifecycle", "direct", "renewable_share")
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -11,6 +11,7 @@ import pytest
 
 from embellie_forecast import history_files
 from embellie_forecast.believable import Problem
+from embellie_forecast.climate import climatology
 from embellie_forecast.factors import (
     DIRECT_EIA,
     LIFECYCLE_AR5,
@@ -235,6 +236,16 @@ def test_history_known_until_an_hour_knows_nothing_after_it() -> None:
     assert all(np.isnan(values[100:]).all() for values in cut.generation_mw.values())
     assert np.isfinite(cut.weather[:120, 1]).all()
     assert set(cut.problems[100:]) == {Problem.MISSING.value}
+
+
+def test_what_is_usual_at_a_moment_knows_nothing_after_it() -> None:
+    history = load_carried("US-CISO")
+    cutoff = history.first_hour + 2 * 8766
+    known = history.known_until(cutoff, cutoff)
+    one, two = (climatology(h, h.lifecycle_g_per_kwh, cutoff) for h in (history, known))
+    assert one is not None
+    assert two is not None
+    np.testing.assert_array_equal(one.carbon, two.carbon)
 
 
 def test_hours_since_1970_and_instants_are_inverse() -> None:

@@ -26,6 +26,7 @@ from embellie_forecast.models import (
 from embellie_forecast.models.blend import PRIOR, weights_for
 from embellie_forecast.models.conformal import calibrate
 from embellie_forecast.models.inputs import BACK_HOURS, prepare
+from embellie_forecast.models.kernels import fit
 from embellie_forecast.models.series import issue_at
 from embellie_forecast.models.splice import spliced
 from embellie_forecast.models.targets import Kernel
@@ -109,6 +110,16 @@ def test_a_short_live_history_is_joined_with_what_the_model_remembers(history: Z
     recent = history.known_until(hour_of(at), hour_of(at) + 96).since(hour_of(UNTIL) - 24)
     whole = issue(model, history, at=at).targets[Target.LIFECYCLE].median
     np.testing.assert_allclose(issue(model, recent, at=at).targets[Target.LIFECYCLE].median, whole, rtol=0.02)
+
+
+def test_a_reading_that_was_corrected_since_the_training_is_what_a_forecast_begins_at(
+    history: ZoneHistory, model: ZoneModel
+) -> None:
+    corrected = history.lifecycle_g_per_kwh.copy()
+    corrected[hour_of(UNTIL) - history.first_hour - 24 :] *= 1.3
+    now = replace(history, lifecycle_g_per_kwh=corrected)
+    before, after = (issue(model, known, at=UNTIL).targets[Target.LIFECYCLE].median for known in (history, now))
+    assert after[:24].mean() > 1.05 * before[:24].mean()
 
 
 def test_a_feed_that_is_silent_for_two_days_is_refused(history: ZoneHistory, model: ZoneModel) -> None:
@@ -206,6 +217,16 @@ def test_of_later_days_it_learns_from_weather_that_was_forecast_as_long_before(h
     assert model.weather is WeatherUse.DAY1
 
 
+def test_the_first_day_is_said_by_a_model_that_looks_at_no_weather_of_later_ones() -> None:
+    rng = np.random.default_rng(19)
+    near = {"recent": rng.normal(size=(60, 48))}
+    all_days = near | {"wx_wind_ahead": rng.normal(size=(60, 24))}
+    outcome = rng.normal(size=(60, BACK_HOURS + 96))
+    blind, seeing = (fit(groups, outcome, SMALL).predict(groups) for groups in (near, all_days))
+    same = np.isclose(blind, seeing).all(axis=0)
+    assert same.tolist() == [True] * (BACK_HOURS + 24) + [False] * 72
+
+
 def test_a_model_is_due_after_four_weeks_and_a_fresh_one_is_no_worse(history: ZoneHistory, model: ZoneModel) -> None:
     assert not is_due(model, UNTIL + timedelta(days=27))
     assert is_due(model, UNTIL + timedelta(days=28))
@@ -297,6 +318,16 @@ def test_the_width_of_a_range_is_judged_only_by_days_whose_range_was_learnt() ->
     # Before there are errors to learn from the range is one that suits no unit.
     small, large = (calibrate(hours, 0.0 * errors, unit * errors, 0, Settings())[-1] for unit in (0.01, 10.0))
     np.testing.assert_allclose(large, 1000.0 * small)
+
+
+def test_errors_tell_of_their_own_hour_of_day_and_of_two_to_either_side() -> None:
+    outcome = np.full((40, 24), np.nan)
+    outcome[:, 12] = np.random.default_rng(17).normal(size=40)
+    # Each of these hours knows one error of its own, above the forecast.
+    outcome[0, [9, 10, 14, 15]] = 1.0
+    bands = calibrate(np.arange(40, dtype=np.int64) * 24, np.zeros((40, 24)), outcome, 0, Settings())[-1]
+    assert np.flatnonzero(bands[0] < 0.0).tolist() == [10, 12, 14]
+    assert np.isfinite(bands).all()
 
 
 def test_past_errors_are_those_of_the_same_hours_of_day_drawn_to_how_soon_they_are() -> None:

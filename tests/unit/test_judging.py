@@ -325,6 +325,7 @@ def test_latency_withholds_readings_and_a_frozen_model_is_fitted_once(tmp_path: 
     assert strict["mape_day1"] > judge(path, request())["mape_day1"]
     assert frozen["refit"] == "none"
     assert frozen["fits"] <= 1
+    assert strict["train_seconds"] > 0.0
 
 
 def test_the_command_scores_the_good_file_and_names_the_bad_one(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from embellie_forecast.history_files import load_carried
 from embellie_forecast.models import Settings, Target, ZoneModel, issue, train_calendar, train_zone
 from embellie_forecast.models.targets import Kernel, WeatherUse
 from embellie_forecast.registry import Registry, RegistryError
+from embellie_forecast.registry.card import history_hash
 from embellie_forecast.registry.store import FORMAT, KEY_FILE
 from embellie_forecast.shelf import Shelf
 
@@ -55,6 +56,7 @@ def test_a_stored_model_issues_the_same_forecast(history: ZoneHistory, model: Zo
     assert calendar is not None
     assert kept is not None
     np.testing.assert_array_equal(kept.fits[Target.LIFECYCLE].blind, calendar.fits[Target.LIFECYCLE].blind)
+    assert kept.until_hour == calendar.until_hour == hour_of(UNTIL)
     assert (tmp_path / KEY_FILE).stat().st_mode & 0o077 == 0
 
 
@@ -70,6 +72,15 @@ def test_the_card_says_what_the_model_rests_on(model: ZoneModel, stored: Path) -
     assert shown.exit_code == 0, shown.output
     assert "US public domain" in shown.output
     assert model.model_id in shown.output
+
+
+@pytest.mark.parametrize("what", ["lifecycle_g_per_kwh", "weather", "official_mw", "marginal_g_per_kwh"])
+def test_the_cards_hash_is_of_all_that_the_model_learnt_from(what: str, history: ZoneHistory) -> None:
+    before = replace(history, marginal_g_per_kwh=history.direct_g_per_kwh)
+    changed = getattr(before, what).copy()
+    changed[100] = 77.0
+    assert history_hash(before) == history_hash(replace(before))
+    assert history_hash(replace(before, **{what: changed})) != history_hash(before)
 
 
 def flipped(content: bytes) -> bytes:

@@ -47,7 +47,7 @@ def said(at: datetime, *, median: float = 220.0, low: float = 180.0, high: float
         quantile_levels=(0.1, 0.5, 0.9),
         carbon_g_per_kwh=rows,
         carbon_mean_g_per_kwh=rows[1],
-        renewable_share=np.array([[0.1], [0.2], [0.3]]) * np.ones((1, 96)),
+        renewable_share=np.array([[0.1], [0.205], [0.3]]) * np.ones((1, 96)),
         ambient_temperature_c=None,
     )
 
@@ -80,6 +80,9 @@ def test_errors_and_coverage_are_those_of_what_came(tmp_path: Path):
     # 40 % came, and 10 to 30 % was said.
     assert share["coverage80"] == 0.0
     assert share["mape"] is None
+    # A restart must not find a share of 20 % rounded away.
+    kept = json.loads((tmp_path / "track" / "west.json").read_text())["issues"][0]["said"]
+    assert kept["renewable_share"][1][0] == 0.205
     # Of one issue in six hours, only what has come: 4 whole first days and parts of others, none of the fourth.
     assert 96 <= first["hours"] <= 12 * 24
     assert ("lifecycle", 4) not in rows(tmp_path)

@@ -46,8 +46,6 @@ class Http:
     cache: DiskCache | None = None
     pause: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = field(default_factory=lambda: random.SystemRandom().random)
-    check_clock: bool = True
-    """Compare the Date header with `now`; off where the clock is a replay."""
     _session: requests.Session = field(default_factory=requests.Session, init=False, repr=False)
     _last_kept: tuple[str, Params] | None = field(default=None, init=False, repr=False)
     _quiet_until: dict[str, float] = field(default_factory=dict, init=False, repr=False)
@@ -125,8 +123,7 @@ class Http:
                 allow_redirects=False,
             ) as response:
                 _refuse_status(response, where)
-                if self.check_clock:
-                    _refuse_clock(response, now, source)
+                _refuse_clock(response, now, source)
                 return self._body(response, where)
         except requests.Timeout:
             raise SourceError(Fault.TIMEOUT, f"{where} stayed silent for {self.patience.silence_s:g} s") from None

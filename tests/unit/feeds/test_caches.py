@@ -163,7 +163,7 @@ def test_old_hours_that_could_not_be_had_are_asked_for_again_hours_later(
     assert len(feed.server.requests) == 3, "nor is a source that refuses asked twice a second"
     feed.server.behaviour = behaviour()
     assert not gatherer.older(feed.source, archive, NOW + HOUR, timedelta(days=90))
-    feed.http.check_clock = False
+    feed.server.now = NOW + 7 * HOUR
     assert gatherer.older(feed.source, archive, NOW + 7 * HOUR, timedelta(days=90))
 
 

@@ -67,7 +67,7 @@ def test_the_documented_format_comes_out_as_one_tidy_frame(name: str, feed_of: F
 @every_web_adapter
 @pytest.mark.parametrize(
     ("status", "fault"),
-    [(401, Fault.UNAUTHORIZED), (403, Fault.FORBIDDEN), (404, Fault.MALFORMED), (302, Fault.MALFORMED)],
+    [(401, Fault.UNAUTHORIZED), (403, Fault.FORBIDDEN), (400, Fault.MALFORMED), (302, Fault.MALFORMED)],
 )
 def test_a_refusal_is_one_clear_error_without_the_credential(
     name: str, status: int, fault: Fault, feed_of: FeedOf, behaviour: Any
@@ -78,6 +78,7 @@ def test_a_refusal_is_one_clear_error_without_the_credential(
         feed.read(BEGIN, END)
     assert refused.value.fault is fault
     assert str(status) in str(refused.value)
+    assert ("has moved" in str(refused.value)) is (status == 302)
     assert SECRET not in str(refused.value)
     assert SECRET not in repr(refused.value.__cause__)
     assert feed.waits == []
@@ -435,9 +436,11 @@ def test_a_clock_that_is_wrong_by_a_day_is_told(name: str, feed_of: FeedOf) -> N
 
 
 @pytest.mark.parametrize("name", ["eco2mix", "electricitymaps", "csv"])
-def test_a_measurement_from_the_future_tells_of_a_wrong_clock(name: str, feed_of: FeedOf, truth: Any) -> None:
+def test_a_measurement_from_the_future_tells_of_a_wrong_clock(
+    name: str, feed_of: FeedOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     feed = feed_of(name)
-    feed.http.check_clock = False
+    monkeypatch.setattr("embellie_forecast.sources.transport._refuse_clock", lambda *_: None)
     with pytest.raises(SourceError, match="set this machine's clock"):
         feed.read(BEGIN, END, now=NOW - timedelta(hours=25))
 
@@ -478,6 +481,16 @@ def test_columns_in_capitals_and_with_blanks_are_those_columns(tmp_path: Path) -
     file.write_text("Timestamp_UTC, CI_Lifecycle_g_per_kWh\n" + "\n".join(rows))
     found = FileSource(file).read(BEGIN, END, now=NOW)
     assert found.frame["ci_lifecycle_g_per_kwh"].iloc[0] == 300.0
+
+
+def test_the_least_and_the_most_that_there_can_be_are_believed_and_a_third_of_an_hour_is_not() -> None:
+    third = timedelta(minutes=20)
+    rows = Rows(source="x", licence=Licence(name="x", url="", attribution="x"), step=third)
+    told = [0.0, 100.0, 100.0, 40.0, 60.0, None, 50.0, None, None, 100.1, -0.1, 50.0]
+    for k, value in enumerate(told):
+        rows.add(BEGIN + k * third, "re_pct", value)
+    found = rows.tidy(BEGIN, BEGIN + 4 * HOUR, now=NOW).hourly().frame["re_pct"]
+    np.testing.assert_allclose(found, [200.0 / 3.0, 50.0, np.nan, np.nan])
 
 
 def test_a_life_cycle_intensity_in_kilograms_is_not_taken_for_a_clean_grid(tmp_path: Path) -> None:
