@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from embellie.domain import names
 from embellie.domain.snapshot import Quality, Reading
 from embellie.domain.times import format_time
 from embellie.telemetry.exporters import Measurement
+from embellie.telemetry.tables import QueryError, TooLongError
 from embellie.thermal.job_power import MEMORY, WORST_SAMPLES, JobPower
 from embellie.thermal.power import WORST_CASE_FACTOR
 from embellie.thermal.readings import Unit
@@ -275,6 +277,25 @@ def test_a_taint_ends_when_it_would_have_under_the_leader_that_set_it():
         layout = lay_out((), (thermal_zone("west-r1"),), on)
         made.turn(NOW + timedelta(minutes=minutes), layout, ["west-r1"], (), (), enforced=True)
     assert [bool(wanted) for wanted in desk.wanted] == [True, True, False]
+
+
+@pytest.mark.parametrize(("error", "asked"), [(TooLongError("64 MiB"), 1), (QueryError("it is away"), 3)])
+def test_a_past_that_is_too_long_to_be_read_is_asked_for_once(error: QueryError, asked: int):
+    asks: list[float] = []
+
+    class Tables:
+        def series(self, *_: object) -> tuple[()]:
+            return ()
+
+    def learn(now_s: float) -> None:
+        asks.append(now_s)
+        raise error
+
+    heat: Any = HeatDesk(Tables())  # type: ignore[arg-type]  # it is asked for no range
+    ends = iter([False, False, False, True])
+    heat.learn, heat._stop = learn, SimpleNamespace(wait=lambda _seconds: next(ends))
+    heat._run()
+    assert len(asks) == asked
 
 
 @pytest.mark.parametrize(("celsius", "stays"), [(31.8, True), (25.0, False)])

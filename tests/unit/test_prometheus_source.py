@@ -15,7 +15,7 @@ from embellie.control.sensors import SensorDesk
 from embellie.control.thermal_status import thermal_zone_status
 from embellie.domain.limits import heat_room_now
 from embellie.telemetry.prometheus import NoMetrics, PrometheusSource, Query, single_value
-from embellie.telemetry.tables import MAX_POINTS, PrometheusTables
+from embellie.telemetry.tables import MAX_POINTS, PrometheusTables, QueryError, TooLongError
 from embellie_testbed.views import assembled, nodes, thermal_zone, view
 
 ONE = Query(key="inlet", promql="max(inlet_celsius)", max_age_s=60)
@@ -132,6 +132,17 @@ def test_an_answer_without_one_finite_number_is_a_sample_that_says_why(server: S
     sample = source(server.url).read([ONE])["inlet"]
     assert sample.value is None
     assert words in sample.problem
+
+
+def test_a_table_that_is_too_long_is_told_from_one_that_may_come_later(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embellie.telemetry.tables.MAX_TABLE_BYTES", 1 << 10)
+    for content, error in ((b"x" * (2 << 10), TooLongError), (b"later", QueryError)):
+        server.answer = body(content, status=503)
+        with pytest.raises(QueryError) as found:
+            PrometheusTables(server.url).series("power", 60.0)
+        assert found.type is error
 
 
 def dropped(handler: BaseHTTPRequestHandler) -> None:

@@ -29,7 +29,7 @@ from embellie.control.zone_settings import settings_of
 from embellie.domain.clock import Clock
 from embellie.domain.forecast import FloatArray, Forecast
 from embellie.domain.snapshot import Reading, ThermalZoneState
-from embellie.telemetry.tables import QueryError, TableSource
+from embellie.telemetry.tables import QueryError, TableSource, TooLongError
 from embellie.thermal.controller import HeatController
 from embellie.thermal.headroom import worst_load_kw
 from embellie.thermal.raising import let_up
@@ -232,7 +232,7 @@ class HeatDesk:
                 if str(error) != self._trouble:
                     self._trouble = str(error)
                     logger.warning("the power of nodes and jobs cannot be read: %s", error)
-                self._learnt = self._learnt or "longer than" in str(error)
+                self._learnt = self._learnt or isinstance(error, TooLongError)
             except Exception:  # a task boundary: learning is a help, never a reason to stop
                 logger.exception("learning from Prometheus failed")
                 self._learnt = True

@@ -28,6 +28,10 @@ CLOCKS_DIFFER_S = 60.0
 """Prometheus' clock and ours may differ by so much before its answers count as old [s]."""
 
 
+class TooLongAnswerError(requests.RequestException):
+    """More came than is taken in."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """One sensor's question."""
@@ -86,7 +90,7 @@ class BoundedSession(requests.Session):
                 if time.monotonic() > give_up_at:
                     raise requests.Timeout
                 if len(content) > self._max_bytes:
-                    raise requests.RequestException(f"the answer is longer than {self._max_bytes >> 20} MiB")
+                    raise TooLongAnswerError(f"the answer is longer than {self._max_bytes >> 20} MiB")
         except urllib3.exceptions.ReadTimeoutError as error:
             raise requests.Timeout from error
         except urllib3.exceptions.HTTPError as error:

@@ -12,7 +12,7 @@ import requests
 from prometheus_api_client.exceptions import PrometheusApiClientException
 
 from embellie.telemetry.exporters import Series
-from embellie.telemetry.prometheus import connection, in_short
+from embellie.telemetry.prometheus import TooLongAnswerError, connection, in_short
 
 MAX_TABLE_BYTES = 64 << 20
 """All GPUs of a large cluster need less."""
@@ -22,6 +22,10 @@ MAX_POINTS = 10_000
 
 class QueryError(Exception):
     """Prometheus did not answer a question; says why."""
+
+
+class TooLongError(QueryError):
+    """The answer is longer than is taken in: the same question is not worth asking again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +90,8 @@ class PrometheusTables:
     def _ask(self, ask: Callable[[], Any]) -> list[dict[str, Any]]:
         try:
             answer = ask()
+        except TooLongAnswerError as error:
+            raise TooLongError(f"Prometheus: {in_short(error)}") from error
         except (requests.RequestException, PrometheusApiClientException) as error:
             raise QueryError(f"Prometheus: {in_short(error)}") from error
         except (ValueError, TypeError, KeyError, RecursionError) as error:

@@ -40,13 +40,17 @@ def mean_plan_s(after: tuple[float, float], before: tuple[float, float] = (0.0, 
     return (after[0] - before[0]) / turns if turns else math.nan
 
 
+def cpu_s(pid: int) -> float:
+    """CPU time of a process so far [s]."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
 def cpu_share(pid: int, seconds: float) -> float:
     """CPU time of a process over a stretch, as a share of one core."""
-    process = psutil.Process(pid)
-    before, began = process.cpu_times(), time.monotonic()
+    before_s, began = cpu_s(pid), time.monotonic()
     time.sleep(seconds)
-    after = process.cpu_times()
-    return (after.user + after.system - before.user - before.system) / (time.monotonic() - began)
+    return (cpu_s(pid) - before_s) / (time.monotonic() - began)
 
 
 def plane_cpu_s() -> float:
