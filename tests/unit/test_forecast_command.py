@@ -27,6 +27,9 @@ from embellie_forecast.exchange import (
 )
 from embellie_forecast.factors import Scope
 from embellie_forecast.onsite.plants import SolarPlant
+from embellie_forecast.sources.base import Fault, SourceError
+from embellie_forecast.sources.files import FileSource
+from embellie_forecast.sources.frame import Readings
 from embellie_forecast.zones import parse_zones
 
 NOW = datetime.now(UTC)
@@ -220,4 +223,17 @@ def test_a_file_that_ended_years_ago_still_tells_what_is_usual(share: bool, tmp_
     assert document.rung is Rung.CLIMATOLOGY
     by_hour = {(document.start.hour + k) % 24: g for k, g in enumerate(document.carbon_mean_g_per_kwh[:24])}
     assert all((g > 300) == (hour < 12) for hour, g in by_hour.items())
-    assert any("has no believable value" in reason for reason in document.reasons)
+    assert any("its newest believable hour is" in reason for reason in document.reasons)
+
+
+def test_a_feed_is_asked_once_for_a_forecast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def read(_source: FileSource, begin: datetime, _end: datetime, *, now: datetime) -> Readings:
+        asked.append((begin, now))
+        raise SourceError(Fault.UNAVAILABLE, "away")
+
+    monkeypatch.setattr(FileSource, "read", read)
+    done = run("XX", "--source", f"file:path={tmp_path / 'grid.csv'}", folder=tmp_path)
+    assert done.exit_code == 0, done.output
+    assert len(asked) == 1

@@ -197,6 +197,7 @@ def test_a_file_never_seen_before_is_scored_with_every_field(tmp_path: Path) -> 
     assert set(result) >= FIELDS | {f"{name}_day{day}" for name in BY_DAY for day in range(1, 5)}
     assert result["mape_day1"] < result["persistence_mape_day1"]
     assert result["skipped_hours"] == 0
+    assert not any("are not scored" in note for note in result["notes"])
     json.dumps(result, allow_nan=False)
     share = judge(saved(grid(), tmp_path), request(Target.RENEWABLE_SHARE))
     assert "mape_day1" not in share
@@ -208,6 +209,7 @@ def test_hours_without_a_truth_are_skipped_and_counted(tmp_path: Path) -> None:
     frame.loc[1500:1511, "ci_direct_g_per_kwh"] = (0.0, -3.0, np.nan) * 4
     result = judge(saved(frame, tmp_path), request(Target.DIRECT))
     assert result["skipped_hours"] == 4 * 12
+    assert any(note.startswith("48 of ") and "are not scored" in note for note in result["notes"])
     assert 0.0 < result["mape_day1"] < 20.0
 
 

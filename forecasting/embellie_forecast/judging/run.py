@@ -3,6 +3,7 @@
 
 import resource
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,20 +84,21 @@ def _judge(path: Path, request: Request) -> dict[str, Any]:
         "predict_seconds_per_issue": round((spent - issued.fit_seconds) / max(1, todo.issue_hours.size), 4),
         "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0, 1),
         "model_id": f"{MODEL_VERSION}-{history.zone}-{request.target.value}-{weather.value}",
-        "notes": [*history.notes, *_unmodelled(issued)],
+        "notes": [*history.notes, *_left_out(issued, result["skipped_hours"], todo.horizon_days)],
     }
     return result
 
 
-def _unmodelled(issued: IssuedSeries) -> list[str]:
-    if not issued.unmodelled:
-        return []
-    return [
-        (
-            f"{issued.unmodelled} of {issued.issue_hours.size} issues had too little before them to fit a model "
+def _left_out(issued: IssuedSeries, skipped_hours: int, horizon_days: int) -> Iterator[str]:
+    issues = int(issued.issue_hours.size)
+    if skipped_hours:
+        hours = 24 * horizon_days * issues
+        yield f"{skipped_hours} of {hours} forecast hours are not scored: what came is unknown there, or not over 0"
+    if issued.unmodelled:
+        yield (
+            f"{issued.unmodelled} of {issues} issues had too little before them to fit a model "
             f"({MIN_TRAINING_ISSUES} days): persistence and the week's mean stand for it"
         )
-    ]
 
 
 def _scores(issued: IssuedSeries, todo: Plan, target: Target) -> dict[str, Any]:

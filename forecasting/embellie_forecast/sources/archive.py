@@ -5,16 +5,14 @@ It is what a restart begins with, what models are trained on, and what stays whe
 """
 
 import hashlib
-import os
 import re
-import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from embellie_forecast.folders import UNFINISHED
+from embellie_forecast.folders import replace_bytes
 from embellie_forecast.sources.frame import BOUNDS, KEEP, Readings
 from embellie_forecast.sources.guard import measured_columns
 
@@ -99,16 +97,10 @@ class Archive:
     def _store(self) -> None:
         if self._path is None:
             return
-        name = ""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=UNFINISHED, suffix=".tmp")
-            os.close(handle)
-            self.frame.to_parquet(name)
-            Path(name).replace(self._path)
+            replace_bytes(self._path, self.frame.to_parquet())
             self.problem = ""
         except OSError as error:
             # Kept in memory: a full disk costs the history of a restart, not the forecast.
             self.problem = f"{self._path} cannot be written ({error.strerror or error})"
-            if name:
-                Path(name).unlink(missing_ok=True)

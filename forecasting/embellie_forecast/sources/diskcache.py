@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bodies of responses on disk, so that a restart does not ask everything again. Losing it costs nothing but time."""
 
+import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from embellie_forecast.folders import UNFINISHED
+from embellie_forecast.folders import replace_bytes
 
 MAX_BYTES = 48 << 20
 
@@ -22,8 +21,6 @@ class DiskCache:
         self._max_bytes = max_bytes
         self._bytes = max_bytes
         """How much lies there: counted at the first write, and again whenever it may be too much."""
-        self.problem = ""
-        """Why the last write failed; empty while all is well."""
 
     def _path(self, url: str, params: Sequence[tuple[str, str]]) -> Path:
         key = hashlib.sha256(json.dumps([url, sorted(params)]).encode()).hexdigest()[:32]
@@ -43,23 +40,15 @@ class DiskCache:
             return None
 
     def put(self, url: str, params: Sequence[tuple[str, str]], body: bytes, *, now: datetime) -> None:
-        """Store a body, atomically; a disk that refuses is remembered in `problem`."""
+        """Store a body, whole or not at all; where the disk refuses, it is asked for again."""
         head = json.dumps({"stored": now.timestamp(), "sha256": hashlib.sha256(body).hexdigest()}).encode()
-        path, name = self._path(url, params), ""
-        try:
+        packed = head + b"\n" + body
+        with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._folder, prefix=UNFINISHED, suffix=".tmp")
-            with os.fdopen(handle, "wb") as file:
-                file.write(head + b"\n" + body)
-            Path(name).replace(path)
-            self._bytes += len(head) + 1 + len(body)
+            replace_bytes(self._path(url, params), packed)
+            self._bytes += len(packed)
             if self._bytes > self._max_bytes:
                 self._shrink()
-            self.problem = ""
-        except OSError as error:
-            self.problem = f"the cache {self._folder} cannot be written ({error.strerror or error})"
-            if name:
-                Path(name).unlink(missing_ok=True)
 
     def drop(self, url: str, params: Sequence[tuple[str, str]]) -> None:
         """Forget a body."""

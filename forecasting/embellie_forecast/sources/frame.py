@@ -156,12 +156,12 @@ class Rows:
         )
 
     def _in_grams(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Leave out a life-cycle intensity that no grid has: it is in kilograms."""
-        stated = table["column"] == "ci_lifecycle_g_per_kwh"
-        usual = float(table["value"][stated].median())
+        """Leave out all intensities where the life-cycle one is what no grid has: they are in kilograms."""
+        usual = float(table["value"][table["column"] == "ci_lifecycle_g_per_kwh"].median())
         if not usual < MIN_USUAL_G_PER_KWH:
             return table
         why = f"ci_lifecycle_g_per_kwh: {usual:.2g} g/kWh is less than any grid has: is it in kg/kWh?"
+        stated = table["column"].str.startswith("ci_")
         self._notes[why] = int(stated.sum())
         left: pd.DataFrame = table[~stated]
         return left

@@ -110,11 +110,12 @@ def _issued(
             f"nothing is known about {name!r}: name a zone that a forecaster serves in {directory}, a grid region "
             f"whose data is carried ({', '.join(carried_zones())}), or a feed with --source"
         )
-    ladder = make_ladder(clock, cache_folder())
-    if ladder.needs_training(zone, clock.now()):
+    # At one moment throughout, so that the feeds are asked once.
+    ladder, now = make_ladder(clock, cache_folder()), clock.now()
+    if ladder.needs_training(zone, now):
         click.echo("Training the model of this grid, once; it takes about a minute.", err=True)
-    ladder.prepare(zone, clock.now())
-    return ladder.issue(zone, clock.now(), directory).document
+    ladder.prepare(zone, now)
+    return ladder.issue(zone, now, directory).document
 
 
 def _zone(name: str, directory: Path) -> "Zone":

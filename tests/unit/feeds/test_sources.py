@@ -495,8 +495,8 @@ def test_the_least_and_the_most_that_there_can_be_are_believed_and_a_third_of_an
 
 def test_a_life_cycle_intensity_in_kilograms_is_not_taken_for_a_clean_grid(tmp_path: Path) -> None:
     file = tmp_path / "grid.csv"
-    rows = [f"{BEGIN + k * HOUR:%Y-%m-%dT%H:%M:%SZ},0.{300 + k}" for k in range(24)]
-    file.write_text("timestamp_utc,ci_lifecycle_g_per_kwh\n" + "\n".join(rows))
+    rows = [f"{BEGIN + k * HOUR:%Y-%m-%dT%H:%M:%SZ},0.{300 + k},0.{200 + k}" for k in range(24)]
+    file.write_text("timestamp_utc,ci_lifecycle_g_per_kwh,ci_direct_g_per_kwh\n" + "\n".join(rows))
     with pytest.raises(SourceError, match="is it in kg/kWh"):
         FileSource(file).read(BEGIN, END, now=NOW)
 
