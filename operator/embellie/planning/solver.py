@@ -59,6 +59,9 @@ _MEASURED = 3
 """So many steps tell how many the time allows."""
 _NOISE = (0.0, 0.02, 0.1, 0.3)
 """How far a restart shuffles the order, as a part of all jobs."""
+_GIVEN_UP = (1.0, 0.5)
+"""What part of the GPU-hours that go without a place is chosen anew, until a plan is better: large gangs that make room
+for others leave some of it empty."""
 _REASONS, _CHECK = 0.6, 0.6
 """Working out reasons, and the check against first come first served, each take about this part of a first plan."""
 
@@ -213,20 +216,26 @@ class _Run:
         self._best, self._best_room, self._best_cost = improver.places, improver.room, improver.cost
 
     def _give_up(self, prices: Prices, lagrangian: Lagrangian, stop: Callable[[], bool]) -> None:
-        """Choose anew who goes without a place: whose GPU-hours gain least by one, as many GPU-hours as do now."""
+        """Choose anew who goes without a place: whose GPU-hours gain least by one, as many as do now, or fewer."""
         jobs = self._problem.jobs
         gain = jobs.unplaced_cost - lagrangian.evaluate(prices).cost
         left = np.array([place is None for place in self._best]) & (gain > 0.0)
-        if stop() or not left.any():
+        if not left.any():
             return
         gpu_h = np.maximum(jobs.gpus, 1.0) * jobs.duration_h
         last = np.lexsort((gain / gpu_h, -jobs.tenant_rank, jobs.priority))
-        given_up = np.zeros(jobs.count, dtype=bool)
-        given_up[last[np.cumsum(gpu_h[last]) - gpu_h[last] < gpu_h[left].sum()]] = True
-        order = np.lexsort((np.argsort(self._order), given_up, -jobs.priority))
-        self._build(prices, order, stop)
-        if self._order is order:
-            self._given_up = given_up
+        before = np.cumsum(gpu_h[last]) - gpu_h[last]
+        rank = np.argsort(self._order)
+        for part in _GIVEN_UP:
+            given_up = np.zeros(jobs.count, dtype=bool)
+            given_up[last[before < part * gpu_h[left].sum()]] = True
+            order = np.lexsort((rank, given_up, -jobs.priority))
+            if stop():
+                return
+            self._build(prices, order, stop)
+            if self._order is order:
+                self._given_up = given_up
+                return
 
     def _restart(self, prices: Prices, bound: float, stop: Callable[[], bool]) -> None:
         """Plan anew in other orders while it pays: whether large gangs find room hangs on who goes before them."""
