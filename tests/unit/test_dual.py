@@ -62,6 +62,28 @@ def test_a_dozen_steps_that_are_all_there_is_prove_nearly_as_much_as_many() -> N
     assert proved[0] >= 0.985 * proved[1]
 
 
+def test_where_far_more_is_wanted_than_there_is_prices_rise_to_what_room_is_worth() -> None:
+    count, slots, free, no_place = 120, 24, 3.0, 5.0
+    rate = 1.0 + 0.2 * np.cos(np.arange(slots) / slots * 2.0 * np.pi)
+    hour_each = make_jobs(
+        gpus=np.ones(count),
+        power_kw=1.0,
+        duration_h=1.0,
+        unplaced_cost=no_place,
+        n_zones=1,
+        n_slots=slots,
+        pausable=np.ones(count, dtype=bool),
+    )
+    zones = make_zones(cost_per_kwh=[rate], gpus=np.full((1, slots), free))
+    compiled = Compiled(Problem(edges_h=np.arange(slots + 1.0), zones=zones, jobs=hour_each))
+    search = Search(compiled, Lagrangian(compiled), iterations=100, warm=None)
+    search.plan_for(100)
+    search.run(100, lambda: False)
+    # All hours are full, and the rest gets no place.
+    best = free * rate.sum() + no_place * (count - free * slots)
+    assert 0.99 * best <= search.best.value <= best
+
+
 def turn(hour: int, costs: tuple[float, ...]) -> Problem:
     """Return what waits at an hour, and comes in the next day, in grids whose hours lie 5 % apart; all may pause.
 

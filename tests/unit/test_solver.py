@@ -65,6 +65,25 @@ def test_plans_that_are_made_anew_begin_with_the_work_that_found_no_place() -> N
     assert (answer(problem, effort=replace(LIGHT, restarts=1)).zone >= 0).all()
 
 
+def test_of_work_that_cannot_all_have_a_place_what_its_gpu_hours_are_worth_least_for_gets_none() -> None:
+    # The long run alone is worth more than each of the short ones, and less than all of them.
+    problem = Problem(
+        edges_h=np.arange(5.0),
+        zones=make_zones(cost_per_kwh=[[1.0] * 4], gpus=[[1.0] * 4]),
+        jobs=make_jobs(
+            gpus=[1.0] * 5,
+            power_kw=[0.5, 1.0, 1.0, 1.0, 1.0],
+            duration_h=[4.0, 1.0, 1.0, 1.0, 1.0],
+            unplaced_cost=[6.0, 3.0, 3.0, 3.0, 3.0],
+            n_zones=1,
+            n_slots=4,
+            latest_start=[0, 3, 3, 3, 3],
+            pausable=[False, True, True, True, True],
+        ),
+    )
+    assert answer(problem).zone.tolist() == [-1, 0, 0, 0, 0]
+
+
 def test_work_that_may_pause_makes_room_for_cheaper_work_where_it_can_run_in_other_hours() -> None:
     problem = Problem(
         edges_h=np.arange(5.0),

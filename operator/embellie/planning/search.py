@@ -5,6 +5,10 @@ Adam's steps (Kingma and Ba, ICLR 2015) on prices scaled by each row's capacity,
 that falls geometrically, and the running mean of the prices tried beside the last ones: the dual of thousands of small
 jobs is nearly smooth, and its mean iterate is nearly always better than any single one.
 
+Where far more is wanted than there is, each slot's price swings about a level that rises slowly: work moves from slot
+to slot, and what a slot lacks changes its sign from step to step. What a zone's slots lack in the mean does not. So in
+a search of many steps the prices of a zone or group also rise and fall together, ever less.
+
 Adam's first step has the full length however small a row's lack is. So a search that begins with the last turn's
 prices counts its steps in how far the costs of slots lie apart: in units of the costs themselves one step would undo
 what turns have learnt where hours are much alike.
@@ -26,6 +30,9 @@ _FIRST_RATE, _LAST_RATE = 0.3, 0.02
 _WARM_FIRST_RATE, _WARM_LAST_RATE = 0.2, 0.05
 """Of how far the costs of slots lie apart."""
 _LEAST_SPREAD = 0.01
+_TOGETHER, _MANY = 3.0, 100
+"""How far all prices of a zone move together at first, in steps of single ones; and of how many steps on. Few steps are
+not enough to settle again afterwards."""
 _MOMENTUM, _WARM_MOMENTUM, _SECOND = 0.9, 0.5, 0.95
 _MEAN_WEIGHT = 0.1
 _MEAN_EVERY = 10
@@ -39,6 +46,21 @@ class Found:
     prices: Prices
     value: float
     iterations: int
+
+
+class _Adam:
+    """Directions of Adam: about 1 long where gradients agree, short where they change their sign."""
+
+    def __init__(self, shape: tuple[int, ...], momentum: float) -> None:
+        self._first, self._second, self._momentum, self._done = np.zeros(shape), np.zeros(shape), momentum, 0
+
+    def direction(self, gradient: FloatArray) -> FloatArray:
+        self._done += 1
+        self._first = self._momentum * self._first + (1 - self._momentum) * gradient
+        self._second = _SECOND * self._second + (1 - _SECOND) * gradient * gradient
+        first = self._first / (1 - self._momentum**self._done)
+        second = self._second / (1 - _SECOND**self._done)
+        return np.asarray(first / (np.sqrt(second) + _TINY))
 
 
 class Search:
@@ -66,11 +88,12 @@ class Search:
         )
         start = warm if warm is not None else blank
         self._at = np.concatenate([start.gpu, start.power, start.heat, start.floor])
-        self._rates, self._momentum = (_FIRST_RATE, _LAST_RATE), _MOMENTUM
+        self._rates, momentum = (_FIRST_RATE, _LAST_RATE), _MOMENTUM
         if warm is not None:
-            self._rates, self._momentum = (_WARM_FIRST_RATE, _WARM_LAST_RATE), _WARM_MOMENTUM
+            self._rates, momentum = (_WARM_FIRST_RATE, _WARM_LAST_RATE), _WARM_MOMENTUM
             self._unit[: self._split[-1]] *= _spread(compiled)
-        self._first, self._second = np.zeros_like(self._at), np.zeros_like(self._at)
+        self._single, self._together = (_Adam(shape, momentum) for shape in (self._at.shape, (self._at.shape[0], 1)))
+        self._together_rate = 0.0
         self._mean: FloatArray | None = None
         self.done = 0
         self.best = Found(prices=blank, value=-math.inf, iterations=0)
@@ -78,6 +101,7 @@ class Search:
     def plan_for(self, iterations: int) -> None:
         """Set how many steps are to be made in all; the rate falls accordingly."""
         self._planned = max(1, iterations)
+        self._together_rate = _TOGETHER if iterations >= _MANY else 0.0
 
     def run(self, until: int, stop: Callable[[], bool]) -> None:
         """Go on until so many steps are made in all, or `stop` says so."""
@@ -97,14 +121,14 @@ class Search:
     def _step(self) -> None:
         over = np.where(self._free, self._evaluate(self._at), 0.0) / self._scale
         self.done += 1
-        n = self.done
-        self._first = self._momentum * self._first + (1 - self._momentum) * over
-        self._second = _SECOND * self._second + (1 - _SECOND) * over * over
-        first = self._first / (1 - self._momentum**n)
-        second = self._second / (1 - _SECOND**n)
+        n, done = self.done, min(1.0, self.done / self._planned)
+        step = self._single.direction(over)
+        if self._together_rate > 0.0:
+            mean = np.where((self._at > 0.0) | (over > 0.0), over, 0.0).mean(axis=1, keepdims=True)
+            step += self._together_rate * (1.0 - done) ** 2 * self._together.direction(mean)
         first_rate, last_rate = self._rates
-        rate = first_rate * (last_rate / first_rate) ** min(1.0, n / self._planned)
-        self._at = np.clip(self._at + rate * self._unit * first / (np.sqrt(second) + _TINY), 0.0, self._most)
+        rate = first_rate * (last_rate / first_rate) ** done
+        self._at = np.clip(self._at + rate * self._unit * step, 0.0, self._most)
         self._mean = (
             self._at.copy() if self._mean is None else ((1 - _MEAN_WEIGHT) * self._mean + _MEAN_WEIGHT * self._at)
         )

@@ -36,7 +36,7 @@ class Effort:
 
     first_iterations: int = 8
     """Price steps before the first plan."""
-    iterations: int = 150
+    iterations: int = 600
     """Price steps in all; less where prices are warm."""
     rounds: int = 12
     """Rounds of improvement after the last build."""
@@ -59,6 +59,9 @@ _MEASURED = 3
 """So many steps tell how many the time allows."""
 _NOISE = (0.0, 0.02, 0.1, 0.3)
 """How far a restart shuffles the order, as a part of all jobs."""
+_GIVEN_UP = (1.0, 0.5)
+"""What part of the GPU-hours that go without a place is chosen anew, until a plan is better: large gangs that make room
+for others leave some of it empty."""
 _REASONS, _CHECK = 0.6, 0.6
 """Working out reasons, and the check against first come first served, each take about this part of a first plan."""
 
@@ -132,6 +135,7 @@ class _Run:
         self._reserve_s = 0.0
         self._orders = _orders(self._c)
         self._order = self._orders[0]
+        self._given_up = np.zeros(problem.jobs.count, dtype=bool)
 
     def _spent(self) -> float:
         return self._clock() - self._began
@@ -173,7 +177,7 @@ class _Run:
         if effort.improve and count:
             # What a build leaves to improvements.
             stop = self._stop_at(self._budget - self._reserve_s - _CHECK * building)
-            self._improve(prices, stop)
+            self._improve(prices, lagrangian, stop)
             self._restart(prices, bound, stop)
         if effort.prove:
             self._never_worse_than_first_come()
@@ -196,12 +200,13 @@ class _Run:
         if self._keep(room, places, Stage.GREEDY):
             self._order = order
 
-    def _improve(self, prices: Prices, stop: Callable[[], bool]) -> None:
+    def _improve(self, prices: Prices, lagrangian: Lagrangian, stop: Callable[[], bool]) -> None:
         if stop():
             return
         for order in self._orders:
             if not self._until(_BUILD_SHARE)():
                 self._build(prices, order, stop)
+        self._give_up(prices, lagrangian, stop)
         if self._best_room is None or not math.isfinite(self._best_cost):
             return
         improver = Improver(self._placer, self._best_room, self._best, prices, self._order)
@@ -209,6 +214,28 @@ class _Run:
         if improver.cost < self._best_cost:
             self._stage = Stage.IMPROVED
         self._best, self._best_room, self._best_cost = improver.places, improver.room, improver.cost
+
+    def _give_up(self, prices: Prices, lagrangian: Lagrangian, stop: Callable[[], bool]) -> None:
+        """Choose anew who goes without a place: whose GPU-hours gain least by one, as many as do now, or fewer."""
+        jobs = self._problem.jobs
+        gain = jobs.unplaced_cost - lagrangian.evaluate(prices).cost
+        left = np.array([place is None for place in self._best]) & (gain > 0.0)
+        if not left.any():
+            return
+        gpu_h = np.maximum(jobs.gpus, 1.0) * jobs.duration_h
+        last = np.lexsort((gain / gpu_h, -jobs.tenant_rank, jobs.priority))
+        before = np.cumsum(gpu_h[last]) - gpu_h[last]
+        rank = np.argsort(self._order)
+        for part in _GIVEN_UP:
+            given_up = np.zeros(jobs.count, dtype=bool)
+            given_up[last[before < part * gpu_h[left].sum()]] = True
+            order = np.lexsort((rank, given_up, -jobs.priority))
+            if stop():
+                return
+            self._build(prices, order, stop)
+            if self._order is order:
+                self._given_up = given_up
+                return
 
     def _restart(self, prices: Prices, bound: float, stop: Callable[[], bool]) -> None:
         """Plan anew in other orders while it pays: whether large gangs find room hangs on who goes before them."""
@@ -218,7 +245,7 @@ class _Run:
             if stop() or self._best_cost - bound <= self._effort.near_enough * abs(bound):
                 return
             noise = np.random.default_rng(number).normal(0.0, _NOISE[number % len(_NOISE)] * rank.size, rank.size)
-            order = np.lexsort((rank + noise, -trouble, -self._problem.jobs.priority))
+            order = np.lexsort((rank + noise, -trouble, self._given_up, -self._problem.jobs.priority))
             self._placer.set_prices(prices)
             room, places = build(self._placer, order, stop)
             improver = Improver(self._placer, room, places, prices, order)
