@@ -137,7 +137,10 @@ def test_work_that_is_never_held_is_told_what_to_change(flex: str | None, word: 
     assert "embellie.io/flex: patient" in said[1]
 
 
-@pytest.mark.parametrize("text", ["", "kind: Service\nmetadata: {name: a}", "a: [", "kind: Job", "\x00"])
+VOLCANO = "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nmetadata: {name: a}"
+
+
+@pytest.mark.parametrize("text", ["", "kind: Service\nmetadata: {name: a}", "a: [", "kind: Job", "\x00", VOLCANO])
 def test_a_file_without_work_in_it_is_one_sentence(text: str, tmp_path: Path) -> None:
     file, access = tmp_path / "train.yaml", tmp_path / "kubeconfig"
     file.write_text(text)
