@@ -19,7 +19,10 @@ MOST = 500
 @click.command(short_help="Say why a job or pod waits, and until when.")
 @click.argument("target", required=False)
 @click.option(
-    "-f", "--filename", type=click.File(), help="A manifest: say whether its work would wait; create nothing."
+    "-f",
+    "--filename",
+    type=click.File(encoding="utf-8"),
+    help="A manifest: say whether its work would wait; create nothing.",
 )
 @click.option("--utc", is_flag=True, help="Write times in UTC instead of this machine's zone.")
 @click.option("--clock", default="system", envvar="EMBELLIE_CLOCK", hidden=True, help="The operator's clock.")
