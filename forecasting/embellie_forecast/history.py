@@ -331,7 +331,7 @@ def _doubts(column: str, values: FloatArray, made: FloatArray) -> Iterator[str]:
         yield f"{column} is {ratio:.2g} times what its generation by source makes: is it in another unit?"
     elif column == LIFECYCLE_COLUMN and known.size and float(np.median(known)) < MIN_USUAL_G_PER_KWH:
         yield f"{column} has a median of {float(np.median(known)):.3g} g/kWh: is it in another unit?"
-    runs = np.diff(np.flatnonzero(np.diff(known, prepend=np.nan, append=np.nan)))
+    runs = np.diff(np.flatnonzero(np.diff(values, prepend=np.nan, append=np.nan)))
     still = int(runs[runs >= STILL_HOURS].sum())
     if still:
         yield f"{column} stands still for {still} hours, a day or longer each time: was its feed frozen?"

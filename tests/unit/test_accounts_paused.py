@@ -52,3 +52,22 @@ def test_a_run_that_was_paused_begins_with_its_first_start_and_holds_all_that_it
     drawn = sum(row["dynamicKwh"] for row in accounts)
     assert run["addedKw"] * 5.0 == pytest.approx(drawn)
     desk.stop()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_run_that_goes_on_after_a_pause_is_told_as_running_since_its_first_start(
+    restarts: bool, tmp_path: Path
+) -> None:
+    clock = Hand(T0)
+    desk = Desk(tmp_path, clock, Meters())
+    desk.turns(8, QUARTER, seen=seen(started("before", T0)))
+    desk.turns(4, QUARTER, seen=seen())  # paused
+    after = started("after", clock.now())
+    desk.turns(2, QUARTER, seen=seen(after))
+    if restarts:
+        desk.stop()
+        desk = Desk(tmp_path, clock, Meters())
+        desk.turns(2, QUARTER, seen=seen(after))
+    run = desk.entries(Kind.RUN)[-1]
+    assert (datetime.fromisoformat(run["start"]), run["running"]) == (T0, True)
+    desk.stop()

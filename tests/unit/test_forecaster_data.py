@@ -318,6 +318,14 @@ def test_an_intensity_that_stands_still_for_days_is_told() -> None:
     np.testing.assert_array_equal(history.direct_g_per_kwh, values)
 
 
+def test_an_intensity_that_is_the_same_before_and_after_hours_that_nobody_knows_did_not_stand_still() -> None:
+    index = pd.date_range("2021-01-01", periods=240, freq="h", tz="UTC")
+    values = 300.0 + 50.0 * np.sin(np.arange(240) / 3.0)
+    values[40:160] = np.nan
+    values[28:40] = values[160:172] = 312.0
+    assert not ZoneHistory.from_frame(pd.DataFrame({"ci_direct_g_per_kwh": values}, index=index), zone="x").notes
+
+
 def test_a_renewable_share_that_is_told_as_a_fraction_is_asked_about() -> None:
     index = pd.date_range("2021-01-01", periods=48, freq="h", tz="UTC")
     said = {

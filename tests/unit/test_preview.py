@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is said of work that does not exist yet."""
 
+import locale
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -137,16 +138,37 @@ def test_work_that_is_never_held_is_told_what_to_change(flex: str | None, word: 
     assert "embellie.io/flex: patient" in said[1]
 
 
-@pytest.mark.parametrize("text", ["", "kind: Service\nmetadata: {name: a}", "a: [", "kind: Job", "\x00"])
-def test_a_file_without_work_in_it_is_one_sentence(text: str, tmp_path: Path) -> None:
-    file, access = tmp_path / "train.yaml", tmp_path / "kubeconfig"
-    file.write_text(text)
+@pytest.fixture
+def access(tmp_path: Path) -> Path:
+    """A kubeconfig of a cluster that nobody asks."""
+    file = tmp_path / "kubeconfig"
     context = "contexts: [{name: c, context: {cluster: c, user: u}}]\ncurrent-context: c\nusers: [{name: u, user: {}}]"
-    access.write_text(f"{context}\nclusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:1'}}}}]")
+    file.write_text(f"{context}\nclusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:1'}}}}]")
+    return file
+
+
+VOLCANO = "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nmetadata: {name: a}"
+
+
+@pytest.mark.parametrize("text", ["", "kind: Service\nmetadata: {name: a}", "a: [", "kind: Job", "\x00", VOLCANO])
+def test_a_file_without_work_in_it_is_one_sentence(text: str, tmp_path: Path, access: Path) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text(text)
     result = CliRunner().invoke(cli, ["why", "-f", str(file), "--kubeconfig", str(access)])
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
     assert str(file) in result.output
+
+
+def test_a_manifest_is_read_as_utf_8_whatever_the_locale(tmp_path: Path, access: Path) -> None:
+    (tmp_path / "train.yaml").write_text("kind: Service\nmetadata: {name: träumt}", encoding="utf-8")
+    before = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, "C")
+    try:
+        result = CliRunner().invoke(cli, ["why", "-f", str(tmp_path / "train.yaml"), "--kubeconfig", str(access)])
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
+    assert "neither a Job" in result.output
 
 
 @pytest.mark.parametrize("arguments", [["why"], ["why", "job/a", "-f", "-"]])

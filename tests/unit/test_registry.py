@@ -233,3 +233,10 @@ def test_a_grid_whose_first_training_is_still_to_come_is_told_no_command_that_tr
 def test_a_stored_model_that_cannot_be_used_is_said_to_be_there(stored: Path) -> None:
     stored.write_bytes(b"something else")
     assert "is not a model file" in Shelf(stored.parent, None).why_no_model("US-PJM", UNTIL)
+
+
+def test_a_folder_of_models_that_cannot_be_looked_into_is_no_reason_not_to_train(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path / ("x" * 300), None)
+    assert shelf.model("US-PJM", UNTIL) is None
+    assert "cannot be read" in shelf.why_no_model("US-PJM", UNTIL)
+    assert shelf.needs_training("US-PJM", UNTIL)

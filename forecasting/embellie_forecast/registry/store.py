@@ -42,8 +42,12 @@ class Registry:
         self._folder = folder or models_folder(cache_folder())
 
     def holds(self, zone: str) -> bool:
-        """Tell whether a model of the zone is stored, usable or not; RegistryError where it is no zone's name."""
-        return self._path(zone).is_file()
+        """Tell whether a model of the zone is stored, usable or not; RegistryError where that cannot be known."""
+        path = self._path(zone)
+        try:
+            return path.is_file()
+        except OSError as error:
+            raise RegistryError(f"{path} cannot be read: {error}") from error
 
     def save(self, model: ZoneModel, calendar: CalendarModel | None = None) -> Path:
         """Store a model and its card; return the file.

@@ -19,7 +19,10 @@ MOST = 500
 @click.command(short_help="Say why a job or pod waits, and until when.")
 @click.argument("target", required=False)
 @click.option(
-    "-f", "--filename", type=click.File(), help="A manifest: say whether its work would wait; create nothing."
+    "-f",
+    "--filename",
+    type=click.File(encoding="utf-8"),
+    help="A manifest: say whether its work would wait; create nothing.",
 )
 @click.option("--utc", is_flag=True, help="Write times in UTC instead of this machine's zone.")
 @click.option("--clock", default="system", envvar="EMBELLIE_CLOCK", hidden=True, help="The operator's clock.")
@@ -57,12 +60,18 @@ def _manifests(file: TextIO) -> list[Object]:
     except (yaml.YAMLError, ValueError) as error:
         raise click.ClickException(f"{file.name} is no manifest: {error}") from error
     if not found:
-        raise click.ClickException(f"{file.name} has neither a Job nor a Pod in it")
+        raise click.ClickException(f"{file.name} has neither a Job (batch/v1) nor a Pod in it")
     return found
 
 
 def _is_work(raw: object) -> bool:
-    return isinstance(raw, dict) and raw.get("kind") in RESOURCES and isinstance(raw.get("metadata"), dict)
+    if not isinstance(raw, dict) or not isinstance(raw.get("metadata"), dict):
+        return False
+    # Others have a kind of the name Job too.
+    return any(
+        (raw.get("apiVersion"), raw.get("kind")) == (path.partition("/")[2], kind)
+        for kind, (path, _) in RESOURCES.items()
+    )
 
 
 def _preview(api: Api, where: Where, manifest: Object, now: datetime, zone: tzinfo | None) -> list[str]:

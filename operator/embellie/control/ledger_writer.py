@@ -97,6 +97,8 @@ class Recorder:
         self._people = People(options.path)
         self._pending: deque[Draft] = deque()
         self._pending_lock = threading.Lock()
+        self._came: list[Track] = []
+        """What started, or went on after a pause, and is to be recorded."""
         self._ended: list[Track] = []
         self._scene: Scene | None = None
         self._ledger: Ledger | None = None
@@ -141,17 +143,17 @@ class Recorder:
         """
         try:
             now = assembly.snapshot.now
-            drafts = self._log.drafts(records, assembly, view)
+            self._take(self._log.drafts(records, assembly, view))
             with self._witness_lock:
-                seen = set(self._witness.tracks)
+                running = {uid for uid, track in self._witness.tracks.items() if track.ended is None}
                 self._ended += self._witness.look(view, now, self._clock.from_wall, promised)
                 for track in self._witness.tracks.values():
                     known = learnt.class_power(track.namespace, track.name) if track.ended is None else None
                     track.class_watts = track.class_watts if known is None else known.mean_w
-                came = [track for uid, track in self._witness.tracks.items() if uid not in seen]
-                drafts += [self._run_draft(track, assembly, now) for track in came]
-            self._take(drafts)
-            self._scene = Scene(assembly=assembly, view=view)
+                self._came += [
+                    track for uid, track in self._witness.tracks.items() if track.ended is None and uid not in running
+                ]
+                self._scene = Scene(assembly=assembly, view=view)
         except Exception:  # a boundary: what cannot be recorded must not end a turn
             logger.exception("a turn could not be recorded")
 
@@ -175,6 +177,7 @@ class Recorder:
         try:
             if self._is_leader() and time.monotonic() >= self._retry_at:
                 self._open()
+                self._tell_what_runs()
                 self._write_pending()
                 self._account()
                 self._revise()
@@ -221,6 +224,14 @@ class Recorder:
             self._ledger.close()
             self._ledger = None
         self._health_at = 0.0
+
+    def _tell_what_runs(self) -> None:
+        """Record what started since. Not in a turn: a new leader first reads when what was paused began."""
+        with self._witness_lock:
+            came, self._came = self._came, []
+            if self._scene is not None:
+                assembly, now = self._scene.assembly, self._scene.assembly.snapshot.now
+                self._take([self._run_draft(track, assembly, now) for track in came if track.ended is None])
 
     def _write_pending(self) -> None:
         if self._lost:
