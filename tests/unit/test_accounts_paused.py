@@ -29,14 +29,20 @@ def started(uid: str, at: datetime) -> PodRecord:
     return replace(pod(uid=uid, job="j1"), created_at=at, started_at=at)
 
 
+def paused(folder: Path) -> tuple[Desk, Hand]:
+    """A desk, and its clock, whose work ran for two hours and was then paused for one."""
+    clock = Hand(T0)
+    desk = Desk(folder, clock, Meters())
+    desk.turns(8, QUARTER, seen=seen(started("before", T0)))
+    desk.turns(4, QUARTER, seen=seen())
+    return desk, clock
+
+
 @pytest.mark.parametrize("restarts", [False, True])
 def test_a_run_that_was_paused_begins_with_its_first_start_and_holds_all_that_it_drew(
     restarts: bool, tmp_path: Path
 ) -> None:
-    clock = Hand(T0)
-    desk = Desk(tmp_path, clock, Meters())
-    desk.turns(8, QUARTER, seen=seen(started("before", T0)))
-    desk.turns(4, QUARTER, seen=seen())  # paused
+    desk, clock = paused(tmp_path)
     if restarts:
         desk.stop()
         desk = Desk(tmp_path, clock, Meters())
@@ -51,17 +57,13 @@ def test_a_run_that_was_paused_begins_with_its_first_start_and_holds_all_that_it
     assert sum(row["gpuSeconds"] for row in accounts) == pytest.approx(4 * 8 * 3600.0)
     drawn = sum(row["dynamicKwh"] for row in accounts)
     assert run["addedKw"] * 5.0 == pytest.approx(drawn)
-    desk.stop()
 
 
 @pytest.mark.parametrize("restarts", [False, True])
 def test_a_run_that_goes_on_after_a_pause_is_told_as_running_since_its_first_start(
     restarts: bool, tmp_path: Path
 ) -> None:
-    clock = Hand(T0)
-    desk = Desk(tmp_path, clock, Meters())
-    desk.turns(8, QUARTER, seen=seen(started("before", T0)))
-    desk.turns(4, QUARTER, seen=seen())  # paused
+    desk, clock = paused(tmp_path)
     after = started("after", clock.now())
     desk.turns(2, QUARTER, seen=seen(after))
     if restarts:
@@ -70,4 +72,3 @@ def test_a_run_that_goes_on_after_a_pause_is_told_as_running_since_its_first_sta
         desk.turns(2, QUARTER, seen=seen(after))
     run = desk.entries(Kind.RUN)[-1]
     assert (datetime.fromisoformat(run["start"]), run["running"]) == (T0, True)
-    desk.stop()
