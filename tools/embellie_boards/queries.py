@@ -72,9 +72,9 @@ def _seconds(interval: str | None) -> float:
     return float(interval[:-1]) * {"s": 1, "m": 60, "h": 3600}[interval[-1]]
 
 
-def step_s(query: BoardQuery, range_s: float, points: int = 1000) -> float:
-    """Return the step that Grafana takes for a panel of about `points` pixels [s]."""
-    return max(query.min_step_s, _SCRAPE_S, float(round(range_s / points)))
+def step_s(query: BoardQuery, range_s: float) -> float:
+    """Return the step that Grafana takes for a panel of about 1000 pixels [s]."""
+    return max(query.min_step_s, _SCRAPE_S, float(round(range_s / 1000)))
 
 
 def expanded(query: BoardQuery, range_s: float, variables: Mapping[str, str]) -> str:

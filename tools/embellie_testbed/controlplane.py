@@ -98,9 +98,9 @@ class ControlPlane:
         """Run kubectl as admin and return what it wrote to stdout; raises `CommandError` unless `check` is off."""
         return self._command("kubectl", arguments, input, check=check)
 
-    def helm(self, *arguments: str | Path, input: str | None = None, check: bool = True) -> str:  # noqa: A002
-        """Run helm as admin and return what it wrote to stdout; raises `CommandError` unless `check` is off."""
-        return self._command("helm", arguments, input, check=check)
+    def helm(self, *arguments: str | Path) -> str:
+        """Run helm as admin and return what it wrote to stdout; raises `CommandError`."""
+        return self._command("helm", arguments)
 
     def environment(self) -> dict[str, str]:
         """Return the environment in which kubectl and helm, also started by others, meet this control plane only."""
@@ -118,9 +118,9 @@ class ControlPlane:
         """Open a REST connection as admin; the caller closes it."""
         return Rest.from_kubeconfig(self.kubeconfig)
 
-    def kubeconfig_for(self, namespace: str, service_account: str, *, wait_seconds: float = 20.0) -> Path:
+    def kubeconfig_for(self, namespace: str, service_account: str) -> Path:
         """Write a kubeconfig with a week-long token of a ServiceAccount, waiting for the account to appear."""
-        return token_kubeconfig(self.kubeconfig, namespace, service_account, wait_seconds=wait_seconds)
+        return token_kubeconfig(self.kubeconfig, namespace, service_account)
 
     def add_nodes(self, *pools: NodePool) -> None:
         """Create simulated GPU nodes and wait until they are Ready; needs kwok."""
@@ -132,11 +132,11 @@ class ControlPlane:
             self.kubectl("apply", "--server-side", "--force-conflicts", "-R", "-f", path)
         self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s", check=False)
 
-    def wait_for_default_service_account(self, namespace: str, *, seconds: float = 30.0) -> None:
+    def wait_for_default_service_account(self, namespace: str) -> None:
         """Wait until pods can be created in a new namespace."""
         rest = self.rest()
         try:
-            wait_for_object(rest, f"/api/v1/namespaces/{namespace}/serviceaccounts/default", seconds=seconds)
+            wait_for_object(rest, f"/api/v1/namespaces/{namespace}/serviceaccounts/default", seconds=30.0)
         finally:
             rest.close()
 
@@ -248,7 +248,9 @@ class ControlPlane:
         finally:
             rest.close()
 
-    def _command(self, program: str, arguments: tuple[str | Path, ...], text: str | None, *, check: bool) -> str:
+    def _command(
+        self, program: str, arguments: tuple[str | Path, ...], text: str | None = None, *, check: bool = True
+    ) -> str:
         command = [str(self._binaries / program), *map(str, arguments)]
         # Without input stdin is empty, never the terminal: a command that asks must fail, not wait.
         done = subprocess.run(
@@ -259,7 +261,7 @@ class ControlPlane:
         return done.stdout
 
 
-def token_kubeconfig(admin: Path, namespace: str, service_account: str, *, wait_seconds: float = 20.0) -> Path:
+def token_kubeconfig(admin: Path, namespace: str, service_account: str) -> Path:
     """Ask as admin for a ServiceAccount's token and write a kubeconfig with it beside the admin's own."""
     path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}"
     body = {
@@ -269,7 +271,7 @@ def token_kubeconfig(admin: Path, namespace: str, service_account: str, *, wait_
     }
     rest = Rest.from_kubeconfig(admin)
     try:
-        wait_for_object(rest, path, seconds=wait_seconds)
+        wait_for_object(rest, path, seconds=20.0)
         answer = rest.request("POST", f"{path}/token", body)
     finally:
         rest.close()

@@ -91,7 +91,6 @@ def gpu_nodes(
     count: int,
     *,
     zones: Sequence[str] = ("west", "east"),
-    rows_per_zone: int = 2,
     gpus_per_node: int = 8,
     only_gpu_pods: bool = False,
 ) -> tuple[NodePool, ...]:
@@ -102,7 +101,7 @@ def gpu_nodes(
         NodePool(
             zone=zone,
             nodes=size,
-            rows=min(rows_per_zone, size),
+            rows=min(2, size),
             gpus_per_node=gpus_per_node,
             only_gpu_pods=only_gpu_pods,
         )
@@ -111,7 +110,7 @@ def gpu_nodes(
     )
 
 
-def add_nodes(connect: Callable[[], Rest], pools: Iterable[NodePool], *, wait_seconds: float = 60.0) -> None:
+def add_nodes(connect: Callable[[], Rest], pools: Iterable[NodePool]) -> None:
     """Create the nodes over a few connections, and wait until kwok has made all of them Ready."""
     manifests = [manifest for pool in pools for manifest in pool.manifests()]
 
@@ -130,7 +129,7 @@ def add_nodes(connect: Callable[[], Rest], pools: Iterable[NodePool], *, wait_se
     try:
         until(
             lambda: wanted <= {node["metadata"]["name"] for node in rest.objects("/api/v1/nodes") if is_ready(node)},
-            seconds=wait_seconds,
+            seconds=60.0,
             what=f"{len(wanted)} nodes are Ready",
             every_seconds=0.2,
         )

@@ -74,16 +74,14 @@ class Processes:
         self.logs = self.directory / "logs"
         self.logs.mkdir()
 
-    def start(
-        self, name: str, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
-    ) -> int:
+    def start(self, name: str, argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> int:
         """Start a program, append what it says to `log(name)`, and return its process id."""
         command = {
             "do": "start",
             "name": name,
             "argv": [str(argument) for argument in argv],
             "env": {**os.environ, **(env or {})},
-            "cwd": str(cwd or self.directory),
+            "cwd": str(self.directory),
             "log": str(self.log(name)),
         }
         return int(self._ask(command)["pid"])
@@ -105,11 +103,11 @@ class Processes:
         """Return the file with what the program of that name wrote."""
         return self.logs / f"{name}.log"
 
-    def log_tail(self, name: str, lines: int = 15) -> str:
+    def log_tail(self, name: str) -> str:
         """Return the last lines that a program wrote."""
         if not self.log(name).exists():
             return ""
-        return "\n".join(self.log(name).read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+        return "\n".join(self.log(name).read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
 
     def wait_for(self, name: str, condition: Callable[[], bool], *, seconds: float, what: str) -> None:
         """Wait until `condition` holds; end early, with its last words, when the program ends first."""

@@ -50,9 +50,9 @@ class Prometheus:
             raise ValueError(f"Prometheus refused {parameters}: {answer.get('error')}")
         return answer["data"]
 
-    def wait_for_series(self, promql: str, *, seconds: float = 20.0) -> None:
+    def wait_for_series(self, promql: str) -> None:
         """Wait until a query has an answer."""
-        until(lambda: bool(self.query(promql)), seconds=seconds, what=f"Prometheus answers {promql}")
+        until(lambda: bool(self.query(promql)), seconds=20.0, what=f"Prometheus answers {promql}")
 
     def _get(self, path: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)

@@ -12,6 +12,9 @@ from typing import Any
 
 import yaml
 
+_PAGE = 1000
+"""Objects that a list asks for at a time."""
+
 
 class ApiError(RuntimeError):
     """The API server refused a request."""
@@ -63,17 +66,17 @@ class Rest:
         answer: dict[str, Any] = json.loads(content)
         return answer
 
-    def objects(self, path: str, limit: int = 1000) -> list[dict[str, Any]]:
+    def objects(self, path: str) -> list[dict[str, Any]]:
         """Return all objects of a collection, read page by page."""
-        return self.objects_with_version(path, limit)[0]
+        return self.objects_with_version(path)[0]
 
-    def objects_with_version(self, path: str, limit: int = 1000) -> tuple[list[dict[str, Any]], str]:
+    def objects_with_version(self, path: str) -> tuple[list[dict[str, Any]], str]:
         """Return all objects of a collection and the version from which a watch goes on."""
         objects: list[dict[str, Any]] = []
         token = ""
         separator = "&" if "?" in path else "?"
         while True:
-            page = self.get(f"{path}{separator}limit={limit}" + (f"&continue={token}" if token else ""))
+            page = self.get(f"{path}{separator}limit={_PAGE}" + (f"&continue={token}" if token else ""))
             objects += page["items"]
             token = urllib.parse.quote(page["metadata"].get("continue", ""))
             if not token:

@@ -21,6 +21,9 @@ from embellie.domain.times import micro_time
 API_VERSION = "coordination.k8s.io/v1"
 LEADER_LEASE = "embellie-leader"
 HEARTBEAT_LEASE = "embellie-heartbeat"
+RETRY_PERIOD_S = 2.0
+HEARTBEAT_S = 120
+"""What the heartbeat's lease says of itself; the watchdog measures its silence by a limit of its own."""
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +71,6 @@ class LeaseElector:
         name: str = LEADER_LEASE,
         duration_s: int = 15,
         renew_deadline_s: float = 10.0,
-        retry_period_s: float = 2.0,
         on_started: Callable[[], None] = lambda: None,
         on_lost: Callable[[], None] = lambda: None,
         on_rewound: Callable[[], None] = lambda: None,
@@ -79,7 +81,7 @@ class LeaseElector:
 
         A watch that goes on from a version of before then hears nothing until as much was written again.
         """
-        if not retry_period_s < renew_deadline_s < duration_s:
+        if not RETRY_PERIOD_S < renew_deadline_s < duration_s:
             raise ValueError("a lease needs retry period < renew deadline < duration")
         self.identity = identity
         self._client = client
@@ -89,7 +91,6 @@ class LeaseElector:
         self._path = object_path(API_VERSION, "leases", name, namespace=namespace)
         self._duration_s = duration_s
         self._renew_deadline_s = renew_deadline_s
-        self._retry_period_s = retry_period_s
         self._on_started = on_started
         self._on_lost = on_lost
         self._on_rewound = on_rewound
@@ -156,7 +157,7 @@ class LeaseElector:
         try:
             while not self._stopping.is_set():
                 self.step()
-                self._stopping.wait(self._retry_period_s)
+                self._stopping.wait(RETRY_PERIOD_S)
         finally:
             if not self._stopping.is_set():
                 # Whatever ended this thread, a leader that does not renew any more must not go on.
@@ -262,9 +263,7 @@ class LeaseElector:
 class Heartbeat:
     """Tells the watchdog that turns complete. Only a completed turn may beat: a hung operator must look dead."""
 
-    def __init__(
-        self, client: ApplyClient, namespace: str, identity: str, *, name: str = HEARTBEAT_LEASE, duration_s: int = 120
-    ) -> None:
+    def __init__(self, client: ApplyClient, namespace: str, identity: str, *, name: str = HEARTBEAT_LEASE) -> None:
         self._client = client
         self._path = object_path(API_VERSION, "leases", name, namespace=namespace)
         self._lease = {
@@ -273,13 +272,12 @@ class Heartbeat:
             "metadata": {"name": name, "namespace": namespace},
         }
         self._identity = identity
-        self._duration_s = duration_s
 
     def beat(self, now: datetime) -> None:
         """Renew the heartbeat; `now` is wall time. Raises ApiError when it does not go through."""
         spec = {
             "holderIdentity": self._identity,
-            "leaseDurationSeconds": self._duration_s,
+            "leaseDurationSeconds": HEARTBEAT_S,
             "renewTime": micro_time(now),
         }
         self._client.apply(self._path, {**self._lease, "spec": spec}, timeout_s=5.0)

@@ -29,7 +29,7 @@ Started = tuple[SimJob, str, datetime]
 """A running job, its cell and its start."""
 
 
-def perfect_forecast(site: SimSite, horizon: timedelta = _HORIZON) -> Callable[[str, datetime], Forecast | None]:
+def perfect_forecast(site: SimSite) -> Callable[[str, datetime], Forecast | None]:
     """Return a forecaster that knows what comes: the bound of what any forecast could do."""
     zones = {zone.name: zone for zone in site.grid_zones}
 
@@ -37,7 +37,7 @@ def perfect_forecast(site: SimSite, horizon: timedelta = _HORIZON) -> Callable[[
         zone = zones[name]
         signal = zone.signal
         first = (now - signal.start) // signal.step
-        slots = slice(max(0, first), max(0, first + horizon // signal.step))
+        slots = slice(max(0, first), max(0, first + _HORIZON // signal.step))
         values = np.asarray(signal.values[slots], dtype=np.float64)
         if first < 0 or values.size == 0 or not np.all(np.isfinite(values)):
             return None

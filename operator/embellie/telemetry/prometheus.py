@@ -27,6 +27,9 @@ MAX_ANSWER_BYTES = 1 << 20
 CLOCKS_DIFFER_S = 60.0
 """Prometheus' clock and ours may differ by so much before its answers count as old [s]."""
 
+_AT_ONCE = 8
+"""Questions that one source asks at a time."""
+
 
 class TooLongAnswerError(requests.RequestException):
     """More came than is taken in."""
@@ -112,10 +115,10 @@ def connection(url: str, *, timeout_s: float, max_bytes: int) -> PrometheusConne
 class PrometheusSource:
     """Reads from one Prometheus, all sensors at once, within a fixed time."""
 
-    def __init__(self, url: str, *, timeout_s: float = 2.0, budget_s: float = 4.0, parallel: int = 8) -> None:
+    def __init__(self, url: str, *, timeout_s: float = 2.0, budget_s: float = 4.0) -> None:
         self._budget_s = budget_s
         self._prometheus = connection(url, timeout_s=timeout_s, max_bytes=MAX_ANSWER_BYTES)
-        self._pool = ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="promql")
+        self._pool = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="promql")
 
     def read(self, queries: Sequence[Query]) -> Mapping[str, Sample]:
         """Ask all queries in parallel; what is not back in time counts as missing."""

@@ -109,10 +109,10 @@ def sim_job(job: DemoJob) -> SimJob:
     )
 
 
-def simulated(scenario: Scenario, truths: Mapping[str, GridTruth], policy: str = "fifo") -> History:
-    """Run the scenario's arrivals through the simulator."""
+def simulated(scenario: Scenario, truths: Mapping[str, GridTruth]) -> History:
+    """Run the scenario's arrivals through the simulator, first come first served."""
     site = sim_site(truths)
-    result = simulate([sim_job(job) for job in scenario.jobs], site, policy)
+    result = simulate([sim_job(job) for job in scenario.jobs], site, "fifo")
     if result.never_started:
         raise ValueError(f"jobs that fit nowhere, even on an empty cluster: {', '.join(result.never_started)}")
     return History(stays=tuple(result.by_thermal_zone(site)), jobs=result.runs)

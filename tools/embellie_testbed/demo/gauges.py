@@ -8,14 +8,18 @@ from collections.abc import Mapping
 
 import requests
 
+_EVERY_S = 1.0
+_KEPT = 400
+"""Values of a history."""
+
 
 class Gauges(threading.Thread):
     """Samples named PromQL expressions, each of which yields one number."""
 
-    def __init__(self, *, url: str, queries: Mapping[str, str], every_s: float = 1.0, kept: int = 400) -> None:
+    def __init__(self, *, url: str, queries: Mapping[str, str]) -> None:
         """Prepare; `start()` begins."""
         super().__init__(name="gauges", daemon=True)
-        self._url, self._queries, self._every_s, self._kept = url.rstrip("/"), dict(queries), every_s, kept
+        self._url, self._queries = url.rstrip("/"), dict(queries)
         self._lock = threading.Lock()
         self._history: dict[str, list[float]] = {name: [] for name in self._queries}
         self._latest: dict[str, float | None] = dict.fromkeys(self._queries)
@@ -39,13 +43,13 @@ class Gauges(threading.Thread):
         """Sample until asked to stop."""
         session = requests.Session()
         session.trust_env = False
-        while not self._stop_asked.wait(self._every_s):
+        while not self._stop_asked.wait(_EVERY_S):
             for name, query in self._queries.items():
                 value = self._ask(session, query)
                 with self._lock:
                     self._latest[name] = value
                     if value is not None:
-                        self._history[name] = [*self._history[name], value][-self._kept :]
+                        self._history[name] = [*self._history[name], value][-_KEPT:]
         session.close()
 
     def _ask(self, session: requests.Session, query: str) -> float | None:

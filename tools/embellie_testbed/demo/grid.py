@@ -34,12 +34,12 @@ class GridTruth:
         """Return the slot that `moment` lies in, clipped to what is known."""
         return min(self.carbon_g_per_kwh.size - 1, max(0, int((moment - self.start) // timedelta(hours=1))))
 
-    def past(self, now: datetime, hours: int = 24) -> tuple[Hour, ...]:
-        """Return the hours up to the present one."""
+    def past(self, now: datetime) -> tuple[Hour, ...]:
+        """Return the 24 hours up to the present one."""
         last = self.index(now)
         return tuple(
             Hour(start=self.start + timedelta(hours=k), carbon_g_per_kwh=float(self.carbon_g_per_kwh[k]))
-            for k in range(max(0, last - hours), last + 1)
+            for k in range(max(0, last - 24), last + 1)
         )
 
 

@@ -22,6 +22,7 @@ _STOPS = (
     (0.8, (232, 126, 52)),
     (1.0, (196, 52, 62)),
 )
+_PAST_H, _AHEAD_H = 18.0, 30.0
 _SHADES = {"solid": 1.0, "lower": 0.66, "upper": 0.36}
 
 
@@ -55,10 +56,10 @@ class Window:
         return int((moment - self.start) // self.step)
 
 
-def window_around(now: datetime, *, cells: int, past_hours: float = 18.0, ahead_hours: float = 30.0) -> Window:
+def window_around(now: datetime, *, cells: int) -> Window:
     """Lay a window of `cells` around `now`."""
-    step = timedelta(hours=(past_hours + ahead_hours) / max(1, cells))
-    return Window(start=now - timedelta(hours=past_hours), now=now, step=step, cells=cells)
+    step = timedelta(hours=(_PAST_H + _AHEAD_H) / max(1, cells))
+    return Window(start=now - timedelta(hours=_PAST_H), now=now, step=step, cells=cells)
 
 
 def colour(fraction: float, shade: float = 1.0) -> str:

@@ -181,9 +181,9 @@ class Scenario:
         )
 
 
-def build(trace: Sequence[TraceJob], *, seed: int = 1, arrivals: timedelta = ARRIVALS) -> Scenario:
+def build(trace: Sequence[TraceJob], *, seed: int = 1) -> Scenario:
     """Draw the demo's jobs from the trace."""
-    first_s, window_s = TRACE_START.total_seconds(), arrivals.total_seconds()
+    first_s, window_s = TRACE_START.total_seconds(), ARRIVALS.total_seconds()
     longest_s = LONGEST.total_seconds()
     sampled = sample_trace(
         trace,
@@ -200,7 +200,7 @@ def build(trace: Sequence[TraceJob], *, seed: int = 1, arrivals: timedelta = ARR
     return Scenario(
         seed=seed,
         begin=BEGIN,
-        arrivals=arrivals,
+        arrivals=ARRIVALS,
         jobs=tuple(_dress(job, BEGIN + timedelta(seconds=job.submit_s), rng) for job in sampled.jobs),
         utilisation=sampled.utilisation,
         left_out=len(window) - fitting,

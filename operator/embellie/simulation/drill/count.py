@@ -35,10 +35,12 @@ class Violation:
         """Length [min]."""
         return (self.end_s - self.begin_s) / 60.0
 
-    def overlaps(self, other: "Violation", slack_s: float = METERED_S) -> bool:
+    def overlaps(self, other: "Violation") -> bool:
         """Tell whether another one is the same limit at nearly the same time."""
         return (
-            self.what == other.what and self.begin_s <= other.end_s + slack_s and other.begin_s <= self.end_s + slack_s
+            self.what == other.what
+            and self.begin_s <= other.end_s + METERED_S
+            and other.begin_s <= self.end_s + METERED_S
         )
 
 

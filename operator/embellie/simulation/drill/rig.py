@@ -139,11 +139,11 @@ class Log:
 class Rig:
     """A batch of drills."""
 
-    def __init__(self, drills: Sequence[Drill], sites: Sequence[Site] | None = None) -> None:
+    def __init__(self, drills: Sequence[Drill]) -> None:
         self.drills = tuple(drills)
         first = drills[0]
         self.turn_s = first.room.control.turn_s if first.course.hours < 100 else max(30.0, first.room.control.turn_s)
-        self.sites = tuple(sites) if sites is not None else tuple(Site(d.room, list(d.jobs)) for d in drills)
+        self.sites = tuple(Site(d.room, list(d.jobs)) for d in drills)
         seeds = [(d.course.seed, k_of(d)) for d in drills]
         specs = [d.room for d in drills]
         self.rooms = Rooms(specs, Noise([(*s, 1) for s in seeds], specs[0].racks + 1))

@@ -18,8 +18,6 @@ from embellie.simulation.whatif.axis import BoolArray, IntArray
 
 _BLOCK = 400_000
 """Most job-slots that are worked on at once."""
-_GUESS = 0.002
-"""How far the best schedule is taken to be above the best bound where none is known."""
 
 
 class Windows:
@@ -147,30 +145,21 @@ def _blocks(rows: IntArray, widths: IntArray) -> list[tuple[IntArray, int]]:
     return blocks
 
 
-def search(
-    windows: Windows,
-    grams: FloatArray,
-    capacity: FloatArray,
-    *,
-    upper: float | None,
-    iterations: int,
-    warm: FloatArray | None = None,
-) -> tuple[FloatArray, float]:
-    """Return the best prices found and the bound that they prove [g].
+def search(windows: Windows, grams: FloatArray, capacity: FloatArray, *, upper: float, steps: int) -> float:
+    """Return the best bound that the prices found prove [g].
 
     Args:
         windows: The jobs.
         grams: What 1 kW emits in each slot [g].
         capacity: GPUs of each slot.
-        upper: What a known schedule emits [g]: sets the length of the steps; None where none is known.
-        iterations: How many steps.
-        warm: Prices to begin with.
+        upper: What a known schedule emits [g]: sets the length of the steps.
+        steps: How many of them.
     """
-    price = np.zeros(grams.size) if warm is None else np.maximum(0.0, warm)
+    price = np.zeros(grams.size)
     best_price, best = price, -np.inf
     share, stalled = 1.0, 0
     direction = np.zeros(grams.size)
-    for _ in range(iterations):
+    for _ in range(steps):
         cost, use = windows.evaluate(grams, price)
         value = float(cost.sum()) - float(price @ capacity)
         if value > best:
@@ -185,9 +174,8 @@ def search(
         # What would push a price of 0 below 0 takes no part in the step.
         direction = np.where((price <= 0.0) & (direction < 0.0), 0.0, direction)
         norm = float(direction @ direction)
-        aim = best + _GUESS * abs(best) if upper is None else upper
-        gap = max(aim - value, 1e-3 * abs(aim))
+        gap = max(upper - value, 1e-3 * abs(upper))
         if norm <= 1e-12:
             break
         price = np.maximum(0.0, price + share * gap / norm * direction)
-    return best_price, best
+    return best

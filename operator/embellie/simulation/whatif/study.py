@@ -230,7 +230,7 @@ def run_fifo(case: Case) -> Schedule:
     return Engine(case, EveryJob(case.work.count)).run()
 
 
-def replay(how: How, setup: Setup, outlook: Outlook, *, bound: bool = True) -> Result:
+def replay(how: How, setup: Setup, outlook: Outlook) -> Result:
     """Replay a policy and first come first served on the same case, and judge both over the same window."""
     setup = _with_room_at_the_end(setup)
     case = setup.case
@@ -239,7 +239,6 @@ def replay(how: How, setup: Setup, outlook: Outlook, *, bound: bool = True) -> R
     fifo = schedule if how.policy == "fifo" else run_fifo(case)
     span = window(case, schedule, fifo)
     ours, base = judge(schedule, case, span), judge(fifo, case, span)
-    least = bound_carbon_kg(case, (fifo, schedule), base.carbon_kg, span) if bound else float("nan")
     return Result(
         how=how,
         work=case.work,
@@ -248,14 +247,12 @@ def replay(how: How, setup: Setup, outlook: Outlook, *, bound: bool = True) -> R
         fifo=fifo,
         fifo_outcome=base,
         span=span,
-        bound_carbon_kg=least,
+        bound_carbon_kg=bound_carbon_kg(case, (fifo, schedule), base.carbon_kg, span),
         refused=len(engine.refused),
     )
 
 
-def bound_carbon_kg(
-    case: Case, known: Sequence[Schedule], upper_kg: float, span: tuple[int, int], steps: int = BOUND_STEPS
-) -> float:
+def bound_carbon_kg(case: Case, known: Sequence[Schedule], upper_kg: float, span: tuple[int, int]) -> float:
     """Return what no schedule can go below, knowing everything: true lengths, all arrivals, the true intensity.
 
     Each job may wait as long as it is allowed, or as long as it did in one of the known schedules. With a capacity the
@@ -288,9 +285,8 @@ def bound_carbon_kg(
         least = float(windows.evaluate(grams, np.zeros(slots))[0].sum())
     else:
         constant = site.capacity_gpus * idle_kw * site.pue * float(axis.grams(span[0], span[1]))
-        _, least = search(
-            windows, grams, np.full(slots, site.capacity_gpus), upper=upper_kg * 1000.0 - constant, iterations=steps
-        )
+        capacity = np.full(slots, site.capacity_gpus)
+        least = search(windows, grams, capacity, upper=upper_kg * 1000.0 - constant, steps=BOUND_STEPS)
     return (least + constant) / 1000.0
 
 
