@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Heat models learn what a room does from what its sensors show, and say how far they can be trusted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -290,3 +292,19 @@ def test_pue_falls_as_the_load_rises_and_rises_with_the_heat():
 
 def test_wet_bulb_follows_the_published_example():
     assert float(wet_bulb_c(np.array(20.0), np.array(50.0))) == pytest.approx(13.7, abs=0.05)
+
+
+def test_other_limits_or_another_idle_power_forget_nothing_and_another_topology_does():
+    zone = ZoneSettings(name="row", limits=LimitSettings(inlet_hard_c=32.0), cooling=CoolingSettings(capacity_kw=100.0))
+    old = ZoneModels([zone])
+    old.fit.weight[:] = 500.0
+    for change, kept in (
+        ({"base_power_kw": 7.0}, True),
+        ({"limits": LimitSettings(inlet_hard_c=35.0)}, True),
+        ({"start_ramp_kw_per_min": 5.0}, True),
+        ({"topology": 1}, False),
+        ({"cooling": CoolingSettings(capacity_kw=80.0)}, False),
+    ):
+        fresh = ZoneModels([replace(zone, **change)])
+        fresh.transplant(old)
+        assert bool((fresh.fit.weight == 500.0).all()) is kept, change

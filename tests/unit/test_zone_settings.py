@@ -8,8 +8,12 @@ import pytest
 import yaml
 from cooled_row import SENSORS, state_of
 
+from embellie.api.thermalduties import Claim, LadderMeasure
+from embellie.api.thermalspec import SensorRole, SensorUnit
 from embellie.control.zone_settings import fault_of, settings_of
 from embellie.thermal.duties import duty_of
+from embellie.thermal.readings import Unit
+from embellie.thermal.settings import Measure, Role, Side
 from embellie_testbed.paths import REPOSITORY
 from embellie_testbed.views import NOW, thermal_zone
 
@@ -92,3 +96,9 @@ def test_a_derating_bounds_hot_hours_and_is_no_permit_that_running_work_must_com
     assert state.outlook.removable_kw == pytest.approx([100.0, 60.0, 60.0, 30.0])
     assert duty_of(zone, NOW, 45.0, None, lambda kw, _: kw) is None
     assert fault_of(thermal_zone("row", cooling=cooling).spec) == ""
+
+
+def test_the_words_of_the_api_are_those_of_the_heat_code():
+    # Two rooms that may not import each other; what is written in a spec must mean something to the models.
+    for theirs, ours in ((SensorRole, Role), (SensorUnit, Unit), (LadderMeasure, Measure), (Claim, Side)):
+        assert {str(word) for word in theirs} == {str(word) for word in ours}
