@@ -1,12 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sustainability team's board: what did we emit and save?"""
 
+from functools import partial
+
 from grafana_foundation_sdk.builders import dashboard
-from grafana_foundation_sdk.models import dashboard as models
 
 from embellie_boards.frame import DOCS, ZONE, Variable, board
-from embellie_boards.palette import BAD, BLUE, GOOD, LOOK, NEUTRAL, ORANGE, PURPLE, SKY, VERMILION
-from embellie_boards.panels import RECORDED, YES_NO, About, AnyPanel, Series, closed, lines, number, rows, states
+from embellie_boards.palette import BAD, BLUE, GOOD, LOOK, ORANGE, PURPLE, SKY, VERMILION
+from embellie_boards.panels import (
+    BY_LEAD_HOUR,
+    RECORDED,
+    YES_NO,
+    About,
+    AnyPanel,
+    Series,
+    closed,
+    lines,
+    number,
+    rows,
+    states,
+)
 
 SIGNAL = Variable(
     name="signal",
@@ -18,6 +31,8 @@ SIGNAL = Variable(
 )
 METHOD = ("The method, with an example to recompute", f"{DOCS}/method.md")
 _CLUSTER = 'zone="_all_",signal_kind="$signal"'
+_tile = partial(About, width=4, height=5)
+"""A small number on top."""
 
 
 def emissions() -> dashboard.Dashboard:
@@ -43,80 +58,67 @@ def emissions() -> dashboard.Dashboard:
 def _totals() -> list[AnyPanel]:
     return [
         number(
-            About(
+            _tile(
                 question="How much energy was drawn?",
                 reading="Facility energy of the chosen zones in the chosen time: workloads, idle nodes, overhead.",
                 caveat="Energy outside the zones, such as offices.",
                 unit="kwatth",
                 link=("Heat and power", "/d/embellie-heat"),
-                width=4,
-                height=5,
             ),
             Series(
-                expr='sum(increase(zone_part:embellie_energy_joules_total:sum{zone=~"$zone"}[$__range])) / 3.6e6',
-                legend="energy",
+                'sum(increase(zone_part:embellie_energy_joules_total:sum{zone=~"$zone"}[$__range])) / 3.6e6', "energy"
             ),
         ),
         number(
-            About(
+            _tile(
                 question="How much was emitted?",
                 reading="Operational emissions by the chosen kind of signal (CO2 equivalents), location-based.",
                 caveat="Market-based figures, and any other kind of signal: two kinds are never added.",
                 unit="massg",
                 link=METHOD,
-                width=4,
-                height=5,
             ),
             Series(
-                expr='sum(increase(zone_signal_kind:embellie_emissions_grams_total:sum{zone=~"$zone",'
+                'sum(increase(zone_signal_kind:embellie_emissions_grams_total:sum{zone=~"$zone",'
                 'signal_kind="$signal"}[$__range]))',
-                legend="emitted",
+                "emitted",
             ),
         ),
         number(
-            About(
+            _tile(
                 question="What came with the hardware?",
                 reading="Embodied emissions: the making of the hardware, shared out by reserved GPU time.",
                 caveat="The building and its cooling. Known to about a factor of two.",
                 unit="massg",
-                width=4,
-                height=5,
             ),
             Series(
-                expr='sum(increase(zone:embellie_embodied_emissions_grams_total:sum{zone=~"$zone"}[$__range]))',
-                legend="embodied",
+                'sum(increase(zone:embellie_embodied_emissions_grams_total:sum{zone=~"$zone"}[$__range]))', "embodied"
             ),
         ),
         number(
-            About(
+            _tile(
                 question="How much of it was measured?",
                 reading="Share of the last interval's energy that a meter or an exporter measured, in the zone with "
                 "least. The rest is estimated from what such work drew before.",
                 caveat="How good the estimate is.",
                 unit="percentunit",
-                width=4,
-                height=5,
             ),
-            Series(expr='min(embellie_energy_covered_ratio{zone=~"$zone"})', legend="measured"),
+            Series('min(embellie_energy_covered_ratio{zone=~"$zone"})', "measured"),
             steps=((None, BAD), (0.8, LOOK), (0.95, GOOD)),
             decimals=0,
         ),
         number(
-            About(
+            _tile(
                 question="What did policy cost?",
                 reading="GPU-hours in which GPUs stood free while held work asked for them: by choice (cleaner hours) "
                 "and by limits (power or heat). An upper bound.",
                 caveat="Whether the work would have fitted. The replayed figure is beside each saving.",
-                unit="none",
                 link=("Who waits, and why?", "/d/embellie-working"),
                 width=8,
-                height=5,
             ),
             *[
                 Series(
-                    expr=f'sum(increase(cause:embellie_lost_gpu_seconds_total:sum{{cause="{cause}"}}[$__range]))'
-                    " / 3600",
-                    legend=legend,
+                    f'sum(increase(cause:embellie_lost_gpu_seconds_total:sum{{cause="{cause}"}}[$__range])) / 3600',
+                    legend,
                 )
                 for cause, legend in (("Choice", "GPU-hours by choice"), ("Limit", "GPU-hours by limits"))
             ],
@@ -139,12 +141,11 @@ def _savings() -> list[AnyPanel]:
                 caveat="The saving of a single job, or of another time than the last 30 days: the choice of time above "
                 "does not change it.",
                 unit="massg",
-                width=12,
                 height=6,
                 link=METHOD,
             ),
             *[
-                Series(expr=saved(estimate, "30d"), legend=legend)
+                Series(saved(estimate, "30d"), legend)
                 for estimate, legend in (("low", "low"), ("expected", "expected"), ("high", "high"))
             ],
         ),
@@ -154,17 +155,13 @@ def _savings() -> list[AnyPanel]:
                 reading="The replay's GPU-hours that were not used, and the change of the highest power (negative: a "
                 "lower peak), over the same 30 days.",
                 caveat="Why: decisions are in the ledger.",
-                unit="none",
-                width=12,
                 height=6,
             ),
+            Series('max(embellie_saving_lost_gpu_seconds{zone="_all_",window="30d"}) / 3600', "GPU-hours lost"),
+            Series('max(embellie_saving_shifted_joules{zone="_all_",window="30d"}) / 3.6e6', "kWh shifted"),
             Series(
-                expr='max(embellie_saving_lost_gpu_seconds{zone="_all_",window="30d"}) / 3600', legend="GPU-hours lost"
-            ),
-            Series(expr='max(embellie_saving_shifted_joules{zone="_all_",window="30d"}) / 3.6e6', legend="kWh shifted"),
-            Series(
-                expr='max by (zone) (embellie_saving_peak_change_watts{window="30d"}) / 1000',
-                legend="kW change of the peak of {{zone}}",
+                'max by (zone) (embellie_saving_peak_change_watts{window="30d"}) / 1000',
+                "kW change of the peak of {{zone}}",
             ),
             decimals=0,
         ),
@@ -176,9 +173,9 @@ def _savings() -> list[AnyPanel]:
                 caveat="Neighbouring points share six days, so do not add them.",
                 unit="massg",
             ),
-            Series(expr=saved("high", "7d"), legend="high", colour=SKY, fill_below_to="low"),
-            Series(expr=saved("expected", "7d"), legend="expected", colour=BLUE),
-            Series(expr=saved("low", "7d"), legend="low", colour=SKY),
+            Series(saved("high", "7d"), "high", colour=SKY, fill_below_to="low"),
+            Series(saved("expected", "7d"), "expected", colour=BLUE),
+            Series(saved("low", "7d"), "low", colour=SKY),
         ),
         lines(
             About(
@@ -190,12 +187,12 @@ def _savings() -> list[AnyPanel]:
                 link=METHOD,
             ),
             Series(
-                expr=f'max(embellie_saved_emissions_naive_grams{{{_CLUSTER},window="7d"}})',
-                legend="naive sum over jobs",
+                f'max(embellie_saved_emissions_naive_grams{{{_CLUSTER},window="7d"}})',
+                "naive sum over jobs",
                 colour=ORANGE,
                 dashed=True,
             ),
-            Series(expr=saved("expected", "7d"), legend="replayed", colour=BLUE),
+            Series(saved("expected", "7d"), "replayed", colour=BLUE),
         ),
     ]
 
@@ -227,9 +224,9 @@ def _when() -> list[AnyPanel]:
                 unit="massg",
             ),
             Series(
-                expr='sum(rate(zone_signal_kind:embellie_emissions_grams_total:sum{zone=~"$zone",signal_kind="$signal"}'
+                'sum(rate(zone_signal_kind:embellie_emissions_grams_total:sum{zone=~"$zone",signal_kind="$signal"}'
                 "[$__rate_interval])) * 3600",
-                legend="per hour",
+                "per hour",
                 colour=BLUE,
             ),
             step=RECORDED,
@@ -240,17 +237,15 @@ def _when() -> list[AnyPanel]:
                 reading="Carbon intensity on the left, power on the right. Good hours have the power high where the "
                 "intensity is low.",
                 caveat="What it would have been without Embellie: that is the saving above.",
-                unit="none",
-                width=12,
             ),
             Series(
-                expr='max(embellie_carbon_intensity_grams_per_kilowatt_hour{zone=~"$zone",signal_kind="$signal"})',
-                legend="g/kWh",
+                'max(embellie_carbon_intensity_grams_per_kilowatt_hour{zone=~"$zone",signal_kind="$signal"})',
+                "g/kWh",
                 colour=VERMILION,
             ),
             Series(
-                expr='sum(embellie_zone_power_watts{zone=~"$zone",source="reckoned"})',
-                legend="power",
+                'sum(embellie_zone_power_watts{zone=~"$zone",source="reckoned"})',
+                "power",
                 colour=BLUE,
                 right_axis_unit="watt",
             ),
@@ -263,9 +258,8 @@ def _when() -> list[AnyPanel]:
                 "for the present hour.",
                 caveat="Where a contract or a certificate says the power comes from.",
                 unit="percentunit",
-                width=12,
             ),
-            Series(expr='max(embellie_renewable_share_ratio{zone=~"$zone"})', legend="renewable", colour=BLUE),
+            Series('max(embellie_renewable_share_ratio{zone=~"$zone"})', "renewable", colour=BLUE),
             repeat="zone",
             at_most=1.0,
         ),
@@ -273,10 +267,6 @@ def _when() -> list[AnyPanel]:
 
 
 def _ahead() -> list[AnyPanel]:
-    matrix = models.DataTransformerConfig(
-        id_val="groupingToMatrix",
-        options={"columnField": "level", "rowField": "lead_hours", "valueField": "Value", "emptyValue": "null"},
-    )
     return [
         rows(
             About(
@@ -284,16 +274,14 @@ def _ahead() -> list[AnyPanel]:
                 reading="Forecast intensity in g/kWh so many hours ahead (rows). In 8 of 10 cases it comes to lie "
                 "between the columns 0.1 and 0.9; 0.5 is the middle.",
                 caveat="Neighbouring hours err together, so a whole day can lie outside.",
-                unit="none",
-                width=12,
             ),
             Series(
-                expr="max by (lead_hours, level) (embellie_carbon_intensity_forecast_grams_per_kilowatt_hour"
+                "max by (lead_hours, level) (embellie_carbon_intensity_forecast_grams_per_kilowatt_hour"
                 '{zone=~"$zone",signal_kind="$signal"})',
-                legend="",
+                "",
             ),
             columns={},
-            transform=matrix,
+            transform=BY_LEAD_HOUR,
             repeat="zone",
         ),
         rows(
@@ -302,13 +290,10 @@ def _ahead() -> list[AnyPanel]:
                 reading="Forecast renewable share so many hours ahead (rows), with its interval (columns).",
                 caveat="How much of it can be used: see the plans of the workloads.",
                 unit="percentunit",
-                width=12,
             ),
-            Series(
-                expr='max by (lead_hours, level) (embellie_renewable_share_forecast_ratio{zone=~"$zone"})', legend=""
-            ),
+            Series('max by (lead_hours, level) (embellie_renewable_share_forecast_ratio{zone=~"$zone"})', ""),
             columns={},
-            transform=matrix,
+            transform=BY_LEAD_HOUR,
             repeat="zone",
         ),
     ]
@@ -324,18 +309,14 @@ def _who() -> list[AnyPanel]:
                 "overhead. Emissions are by the chosen kind of signal.",
                 caveat="Single jobs: use embellie report and embellie card. Namespaces past the first 500 are one row, "
                 "_other_.",
-                unit="none",
                 width=24,
                 height=12,
             ),
-            Series(expr=ranked.format("namespace:embellie_energy_joules_total:sum", " / 3.6e6"), legend=""),
+            Series(ranked.format("namespace:embellie_energy_joules_total:sum", " / 3.6e6"), ""),
             Series(
-                expr=ranked.format(
-                    'namespace_signal_kind:embellie_emissions_grams_total:sum{signal_kind="$signal"}', ""
-                ),
-                legend="",
+                ranked.format('namespace_signal_kind:embellie_emissions_grams_total:sum{signal_kind="$signal"}', ""), ""
             ),
-            Series(expr=ranked.format("namespace:embellie_gpu_seconds_total:sum", " / 3600"), legend=""),
+            Series(ranked.format("namespace:embellie_gpu_seconds_total:sum", " / 3600"), ""),
             columns={
                 "workload_namespace": ("Namespace", ""),
                 "Value #A": ("Energy", "kwatth"),
@@ -353,10 +334,9 @@ def _trust() -> list[AnyPanel]:
                 question="Was the ledger written?",
                 reading="Yes, while every decision and account was recorded.",
                 caveat="Whether a record was changed later: embellie ledger verify finds that.",
-                unit="none",
                 width=8,
             ),
-            Series(expr="min(embellie_ledger_recording)", legend="ledger"),
+            Series("min(embellie_ledger_recording)", "ledger"),
             YES_NO,
         ),
         number(
@@ -364,18 +344,13 @@ def _trust() -> list[AnyPanel]:
                 question="How does the ledger stand?",
                 reading="Records kept, records that could not be written, and how long ago the last one was written.",
                 caveat="What is in it: embellie ledger export.",
-                unit="none",
                 width=8,
             ),
-            Series(expr="max(embellie_ledger_records)", legend="records"),
-            Series(expr="sum(embellie_ledger_unwritten_records)", legend="not written"),
-            Series(
-                expr="(time() - max(embellie_ledger_last_record_timestamp_seconds)) / 60",
-                legend="minutes since the last",
-            ),
-            Series(expr="max(embellie_ledger_size_bytes) / 2^20", legend="MiB"),
+            Series("max(embellie_ledger_records)", "records"),
+            Series("sum(embellie_ledger_unwritten_records)", "not written"),
+            Series("(time() - max(embellie_ledger_last_record_timestamp_seconds)) / 60", "minutes since the last"),
+            Series("max(embellie_ledger_size_bytes) / 2^20", "MiB"),
             decimals=0,
-            steps=((None, NEUTRAL),),
         ),
         lines(
             About(
@@ -387,9 +362,7 @@ def _trust() -> list[AnyPanel]:
                 width=8,
             ),
             Series(
-                expr='sum(embellie_emissions_revision_grams{zone=~"$zone",signal_kind="$signal"})',
-                legend="revision",
-                colour=PURPLE,
+                'sum(embellie_emissions_revision_grams{zone=~"$zone",signal_kind="$signal"})', "revision", colour=PURPLE
             ),
         ),
     ]

@@ -15,6 +15,11 @@ DOCS = "https://github.com/embellie/embellie/blob/main/docs"
 TAG = "embellie"
 
 
+def runbook(alert: str) -> tuple[str, str]:
+    """Link a panel to the page on what to do when an alert fires."""
+    return "Runbook", f"{DOCS}/runbooks/{alert}.md"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
     """A choice at the top of a board, filled by a query."""

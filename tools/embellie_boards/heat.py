@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The facilities engineer's board: heat and power."""
 
-from grafana_foundation_sdk.builders import dashboard
-from grafana_foundation_sdk.models import dashboard as models
+from functools import partial
 
-from embellie_boards.frame import DOCS, ZONE, Variable, board
+from grafana_foundation_sdk.builders import dashboard
+
+from embellie_boards.frame import ZONE, Variable, board, runbook
 from embellie_boards.palette import BAD, BLUE, GOOD, GREY, LOOK, ORANGE, PURPLE, SKY, VERMILION
 from embellie_boards.panels import (
+    BY_LEAD_HOUR,
     NONE_OR_FEW,
     NONE_OR_SOME,
     YES_NO,
@@ -23,11 +25,7 @@ from embellie_boards.working import LIMIT_REASONS
 
 THERMAL_ZONE = Variable(name="thermal_zone", label="Thermal zones", metric="embellie_thermal_state", values_of="zone")
 DETAIL = Variable(
-    name="detail_zone",
-    label="Thermal zone in detail",
-    metric="embellie_thermal_state",
-    values_of="zone",
-    several=False,
+    name="detail_zone", label="Thermal zone in detail", metric="embellie_thermal_state", values_of="zone", several=False
 )
 """One zone at a time: the same lines for each of many zones would cost Prometheus seconds, and nobody a look."""
 LADDER = {
@@ -38,6 +36,8 @@ LADDER = {
     "4": ("Tainted", VERMILION),
 }
 ZONE_STATES = {"0": ("Normal", BLUE), "1": ("Limited", SKY), "2": ("Unknown", ORANGE), "3": ("Over limit", VERMILION)}
+_tile = partial(About, width=4, height=5)
+"""A small number on top."""
 
 
 def heat() -> dashboard.Dashboard:
@@ -62,79 +62,64 @@ def heat() -> dashboard.Dashboard:
 def _now() -> list[AnyPanel]:
     return [
         number(
-            About(
+            _tile(
                 question="Is a zone over its limit?",
                 reading="Thermal zones with a fresh inlet reading at or over the hard limit.",
                 caveat="Zones whose sensors cannot be trusted: see beside.",
-                unit="none",
-                link=("Runbook", f"{DOCS}/runbooks/EmbellieThermalOverLimit.md"),
-                width=4,
-                height=5,
+                link=runbook("EmbellieThermalOverLimit"),
             ),
-            Series(expr='sum(embellie_thermal_state{state="OverLimit"})', legend="over the limit"),
+            Series('sum(embellie_thermal_state{state="OverLimit"})', "over the limit"),
             steps=NONE_OR_SOME,
         ),
         number(
-            About(
+            _tile(
                 question="How many sensors fail?",
                 reading="Sensors that are stale, frozen, absurd or missing. Their worst case counts meanwhile.",
                 caveat="Sensors that read wrong but plausible.",
-                unit="none",
-                link=("Runbook", f"{DOCS}/runbooks/EmbellieSensorUntrusted.md"),
-                width=4,
-                height=5,
+                link=runbook("EmbellieSensorUntrusted"),
             ),
-            Series(expr="sum(1 - embellie_sensor_trusted)", legend="not trusted"),
+            Series("sum(1 - embellie_sensor_trusted)", "not trusted"),
             steps=NONE_OR_FEW,
         ),
         number(
-            About(
+            _tile(
                 question="How much may start?",
                 reading="The least headroom of all thermal zones, at worst-case power. Negative: over the limit.",
                 caveat="Whether GPUs are free there.",
                 unit="watt",
-                width=4,
-                height=5,
             ),
-            Series(expr='min(embellie_thermal_headroom_watts{zone=~"$thermal_zone"})', legend="least headroom"),
+            Series('min(embellie_thermal_headroom_watts{zone=~"$thermal_zone"})', "least headroom"),
             steps=((None, BAD), (0.0, LOOK), (10000.0, GOOD)),
         ),
         number(
-            About(
+            _tile(
                 question="How full is the contract?",
                 reading="Present facility power as a share of the contracted power, in the fullest zone.",
                 caveat="The worst case of what runs: see the lines below.",
                 unit="percentunit",
-                width=4,
-                height=5,
             ),
-            Series(expr='max(zone:embellie_contract_used:ratio{zone=~"$zone"})', legend="used"),
+            Series('max(zone:embellie_contract_used:ratio{zone=~"$zone"})', "used"),
             steps=((None, GOOD), (0.9, LOOK), (1.0, BAD)),
             decimals=0,
         ),
         number(
-            About(
+            _tile(
                 question="How hot is the hottest GPU?",
                 reading="The highest die temperature that dcgm-exporter reports.",
                 caveat="Its own limit: about 87 °C for most data-centre GPUs; GPUs slow down by themselves before.",
                 unit="celsius",
-                width=4,
-                height=5,
             ),
-            Series(expr="max(cluster:gpu_temperature_celsius:max)", legend="hottest"),
+            Series("max(cluster:gpu_temperature_celsius:max)", "hottest"),
             steps=((None, GOOD), (80.0, LOOK), (87.0, BAD)),
         ),
         number(
-            About(
+            _tile(
                 question="How much do limits hold?",
                 reading="GPUs that work is asking for and that power or heat does not allow now.",
                 caveat="Work that waits by choice or for room.",
-                unit="none",
                 link=("Is it working?", "/d/embellie-working"),
-                width=4,
-                height=5,
             ),
-            Series(expr=f'sum(embellie_held_gpus{{reason=~"{LIMIT_REASONS}"}})', legend="GPUs"),
+            Series(f'sum(embellie_held_gpus{{reason=~"{LIMIT_REASONS}"}})', "GPUs"),
             steps=NONE_OR_FEW,
         ),
     ]
@@ -149,24 +134,12 @@ def _power() -> list[AnyPanel]:
                 "highest; starts are allowed only while it stays under the contract.",
                 caveat="Peaks shorter than a scrape.",
                 unit="watt",
-                width=12,
             ),
+            Series('max(embellie_zone_power_watts{zone=~"$zone",source="measured"})', "measured", colour=BLUE),
+            Series('max(embellie_zone_power_watts{zone=~"$zone",source="reckoned"})', "reckoned", colour=SKY),
+            Series('max(embellie_zone_worst_case_watts{zone=~"$zone"})', "worst case", colour=ORANGE),
             Series(
-                expr='max(embellie_zone_power_watts{zone=~"$zone",source="measured"})', legend="measured", colour=BLUE
-            ),
-            Series(
-                expr='max(embellie_zone_power_watts{zone=~"$zone",source="reckoned"})', legend="reckoned", colour=SKY
-            ),
-            Series(
-                expr='max(embellie_zone_worst_case_watts{zone=~"$zone"})',
-                legend="worst case",
-                colour=ORANGE,
-            ),
-            Series(
-                expr='max(embellie_zone_contracted_power_watts{zone=~"$zone"})',
-                legend="contract",
-                colour=VERMILION,
-                dashed=True,
+                'max(embellie_zone_contracted_power_watts{zone=~"$zone"})', "contract", colour=VERMILION, dashed=True
             ),
             repeat="zone",
         )
@@ -181,9 +154,8 @@ def _heat() -> list[AnyPanel]:
                 reading="Normal: room to start. Limited: no room. Unknown: a sensor cannot be trusted and the worst "
                 "case counts. Over limit: a fresh reading stands over the hard limit.",
                 caveat="How much room: see headroom.",
-                unit="none",
             ),
-            Series(expr='zone:embellie_thermal_state:level{zone=~"$thermal_zone"}', legend="{{zone}}"),
+            Series('zone:embellie_thermal_state:level{zone=~"$thermal_zone"}', "{{zone}}"),
             ZONE_STATES,
         ),
         states(
@@ -191,10 +163,9 @@ def _heat() -> list[AnyPanel]:
                 question="Can the sensors be trusted?",
                 reading="Yes, while a sensor reads fresh and plausible.",
                 caveat="Whether it reads right.",
-                unit="none",
-                link=("Runbook", f"{DOCS}/runbooks/EmbellieSensorUntrusted.md"),
+                link=runbook("EmbellieSensorUntrusted"),
             ),
-            Series(expr="zone_sensor:embellie_sensor_trusted:min", legend="{{zone}}: {{sensor}}"),
+            Series("zone_sensor:embellie_sensor_trusted:min", "{{zone}}: {{sensor}}"),
             YES_NO,
         ),
         lines(
@@ -205,22 +176,18 @@ def _heat() -> list[AnyPanel]:
                 caveat="Hot spots between the sensors.",
                 unit="celsius",
             ),
+            Series('max(zone:embellie_thermal_inlet_celsius:max{zone="$detail_zone"})', "inlet", colour=BLUE),
+            Series('max(zone:embellie_thermal_supply_celsius:max{zone="$detail_zone"})', "supply", colour=SKY),
             Series(
-                expr='max(zone:embellie_thermal_inlet_celsius:max{zone="$detail_zone"})', legend="inlet", colour=BLUE
-            ),
-            Series(
-                expr='max(zone:embellie_thermal_supply_celsius:max{zone="$detail_zone"})', legend="supply", colour=SKY
-            ),
-            Series(
-                expr='max(embellie_thermal_inlet_limit_celsius{zone="$detail_zone"})',
-                legend="hard limit",
+                'max(embellie_thermal_inlet_limit_celsius{zone="$detail_zone"})',
+                "hard limit",
                 colour=VERMILION,
                 dashed=True,
             ),
             Series(
-                expr='min(embellie_thermal_inlet_limit_celsius{zone="$detail_zone"} - '
+                'min(embellie_thermal_inlet_limit_celsius{zone="$detail_zone"} - '
                 'embellie_thermal_margin_celsius{zone="$detail_zone"})',
-                legend="less the margin",
+                "less the margin",
                 colour=ORANGE,
                 dashed=True,
             ),
@@ -232,31 +199,19 @@ def _heat() -> list[AnyPanel]:
                 caveat="How fast power may rise: the start ramp is kept besides.",
                 unit="watt",
             ),
+            Series('max(zone:embellie_thermal_worst_case_watts:max{zone="$detail_zone"})', "worst case", colour=ORANGE),
             Series(
-                expr='max(zone:embellie_thermal_worst_case_watts:max{zone="$detail_zone"})',
-                legend="worst case",
-                colour=ORANGE,
-            ),
-            Series(
-                expr='min(zone:embellie_thermal_limit_watts:min{zone="$detail_zone"})',
-                legend="limit now",
+                'min(zone:embellie_thermal_limit_watts:min{zone="$detail_zone"})',
+                "limit now",
                 colour=VERMILION,
                 dashed=True,
             ),
-            Series(
-                expr='min(zone:embellie_thermal_headroom_watts:min{zone="$detail_zone"})',
-                legend="headroom",
-                colour=BLUE,
-            ),
+            Series('min(zone:embellie_thermal_headroom_watts:min{zone="$detail_zone"})', "headroom", colour=BLUE),
         ),
     ]
 
 
 def _ahead() -> list[AnyPanel]:
-    matrix = models.DataTransformerConfig(
-        id_val="groupingToMatrix",
-        options={"columnField": "level", "rowField": "lead_hours", "valueField": "Value", "emptyValue": "null"},
-    )
     return [
         lines(
             About(
@@ -268,8 +223,8 @@ def _ahead() -> list[AnyPanel]:
             ),
             *[
                 Series(
-                    expr=f'max(embellie_ambient_forecast_celsius{{zone=~"$zone",lead_hours="0",level="{level}"}})',
-                    legend=legend,
+                    f'max(embellie_ambient_forecast_celsius{{zone=~"$zone",lead_hours="0",level="{level}"}})',
+                    legend,
                     colour=colour,
                     fill_below_to=below,
                 )
@@ -286,9 +241,8 @@ def _ahead() -> list[AnyPanel]:
                 reading="How far up its ladder a thermal zone is. Closed: nothing new starts. Capped: power caps are "
                 "lowered. Pausing: work that allows it is paused after a checkpoint. Tainted: nodes take nothing more.",
                 caveat="Whether it was needed: compare with the temperatures above.",
-                unit="none",
             ),
-            Series(expr='zone:embellie_thermal_ladder_level:max{zone=~"$thermal_zone"}', legend="{{zone}}"),
+            Series('zone:embellie_thermal_ladder_level:max{zone=~"$thermal_zone"}', "{{zone}}"),
             LADDER,
         ),
         bars(
@@ -300,8 +254,7 @@ def _ahead() -> list[AnyPanel]:
                 unit="celsius",
             ),
             Series(
-                expr='topk(20, max by (zone) (embellie_thermal_predicted_peak_celsius{zone=~"$thermal_zone"}))',
-                legend="{{zone}}",
+                'topk(20, max by (zone) (embellie_thermal_predicted_peak_celsius{zone=~"$thermal_zone"}))', "{{zone}}"
             ),
         ),
         states(
@@ -310,9 +263,8 @@ def _ahead() -> list[AnyPanel]:
                 reading="Yes, while enough was seen and the model predicts well. Else it learns, or the zone changed, "
                 "and the settings of the ThermalZone count.",
                 caveat="How good the settings are.",
-                unit="none",
             ),
-            Series(expr='zone:embellie_thermal_model_trusted:min{zone=~"$thermal_zone"}', legend="{{zone}}"),
+            Series('zone:embellie_thermal_model_trusted:min{zone=~"$thermal_zone"}', "{{zone}}"),
             {"1": ("Yes", GOOD), "0": ("No", LOOK)},
         ),
         lines(
@@ -320,14 +272,9 @@ def _ahead() -> list[AnyPanel]:
                 question="How much does the cooling cost?",
                 reading="Facility power over IT power (PUE) that is expected now, in the best and the worst zone.",
                 caveat="What a meter says: see power above.",
-                unit="none",
             ),
-            Series(
-                expr='max(zone:embellie_thermal_pue_ratio:max{zone=~"$thermal_zone"})', legend="highest", colour=ORANGE
-            ),
-            Series(
-                expr='min(zone:embellie_thermal_pue_ratio:max{zone=~"$thermal_zone"})', legend="lowest", colour=BLUE
-            ),
+            Series('max(zone:embellie_thermal_pue_ratio:max{zone=~"$thermal_zone"})', "highest", colour=ORANGE),
+            Series('min(zone:embellie_thermal_pue_ratio:max{zone=~"$thermal_zone"})', "lowest", colour=BLUE),
         ),
         rows(
             About(
@@ -336,9 +283,9 @@ def _ahead() -> list[AnyPanel]:
                 caveat="The temperature on your roof.",
                 unit="celsius",
             ),
-            Series(expr='max by (lead_hours, level) (embellie_ambient_forecast_celsius{zone=~"$zone"})', legend=""),
+            Series('max by (lead_hours, level) (embellie_ambient_forecast_celsius{zone=~"$zone"})', ""),
             columns={},
-            transform=matrix,
+            transform=BY_LEAD_HOUR,
         ),
         lines(
             About(
@@ -352,8 +299,8 @@ def _ahead() -> list[AnyPanel]:
             ),
             *[
                 Series(
-                    expr=f'sum(zone_lead_hours:embellie_thermal_removable_watts:min{{zone=~"$thermal_zone",lead_hours="{hours}"}})',
-                    legend=legend,
+                    f'sum(zone_lead_hours:embellie_thermal_removable_watts:min{{zone=~"$thermal_zone",lead_hours="{hours}"}})',
+                    legend,
                     colour=colour,
                 )
                 for hours, legend, colour in (("0", "now", BLUE), ("6", "in 6 h", ORANGE), ("24", "in a day", GREY))
@@ -372,9 +319,9 @@ def _gpus() -> list[AnyPanel]:
                 caveat="Which GPU it is: query DCGM_FI_DEV_GPU_TEMP.",
                 unit="celsius",
             ),
-            Series(expr="max(cluster:gpu_temperature_celsius:max)", legend="hottest", colour=VERMILION),
-            Series(expr="max(cluster:gpu_temperature_celsius:p90)", legend="a tenth is hotter", colour=ORANGE),
-            Series(expr="max(cluster:gpu_temperature_celsius:p50)", legend="half is hotter", colour=BLUE),
+            Series("max(cluster:gpu_temperature_celsius:max)", "hottest", colour=VERMILION),
+            Series("max(cluster:gpu_temperature_celsius:p90)", "a tenth is hotter", colour=ORANGE),
+            Series("max(cluster:gpu_temperature_celsius:p50)", "half is hotter", colour=BLUE),
         ),
         lines(
             About(
@@ -384,13 +331,9 @@ def _gpus() -> list[AnyPanel]:
                 caveat="The hosts, the fans and the cooling.",
                 unit="watt",
             ),
-            Series(expr="max(cluster:gpu_power_watts:sum)", legend="power", colour=BLUE),
+            Series("max(cluster:gpu_power_watts:sum)", "power", colour=BLUE),
             Series(
-                expr="max(cluster:gpus_measured:count)",
-                legend="GPUs that report",
-                colour=GREY,
-                dashed=True,
-                right_axis_unit="none",
+                "max(cluster:gpus_measured:count)", "GPUs that report", colour=GREY, dashed=True, right_axis_unit="none"
             ),
         ),
     ]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lower half of the admin's board: plans, forecasts, and what the operator itself uses."""
 
-from embellie_boards.frame import DOCS
+from embellie_boards.frame import runbook
 from embellie_boards.palette import BLUE, ORANGE, PURPLE, SKY, VERMILION, YELLOW
 from embellie_boards.panels import RECORDED, YES_NO, About, AnyPanel, Series, closed, lines, states
 
@@ -27,9 +27,9 @@ def plans() -> list[AnyPanel]:
             ),
             *[
                 Series(
-                    expr="histogram_quantile(0.99, avg_over_time(part_le:embellie_turn_seconds_bucket:rate5m"
+                    "histogram_quantile(0.99, avg_over_time(part_le:embellie_turn_seconds_bucket:rate5m"
                     f'{{part="{part}"}}[$__rate_interval]))',
-                    legend=legend,
+                    legend,
                     colour=colour,
                 )
                 for part, legend, colour in (
@@ -47,7 +47,7 @@ def plans() -> list[AnyPanel]:
                 caveat="How far it really is: often less. Nothing is shown where no bound was proved.",
                 unit="percentunit",
             ),
-            Series(expr="max(embellie_plan_gap_ratio)", legend="gap", colour=BLUE),
+            Series("max(embellie_plan_gap_ratio)", "gap", colour=BLUE),
         ),
         lines(
             About(
@@ -56,8 +56,7 @@ def plans() -> list[AnyPanel]:
                 "next turn tries again. Denied: the API server refuses; somebody must look. Unreachable: it did not "
                 "answer.",
                 caveat="How long the workload waited for it in the end.",
-                unit="none",
-                link=("Runbook", f"{DOCS}/runbooks/EmbellieReleasesRefused.md"),
+                link=runbook("EmbellieReleasesRefused"),
             ),
             *closed(
                 "sum(rate(embellie_release_failures_total{%s}[$__rate_interval])) * 3600",
@@ -71,8 +70,7 @@ def plans() -> list[AnyPanel]:
                 reading="Nodes that two zones select, cells whose labels match foreign nodes, policies that another "
                 "overrules. All should be 0.",
                 caveat="Which ones: kubectl describe gridzones,thermalzones,energypolicies.",
-                unit="none",
-                link=("Runbook", f"{DOCS}/runbooks/EmbellieConfigurationConflict.md"),
+                link=runbook("EmbellieConfigurationConflict"),
             ),
             *closed(
                 "max(embellie_configuration_conflicts{%s})",
@@ -93,9 +91,8 @@ def forecasts() -> list[AnyPanel]:
                 reading="The rung of the ladder, best first: Live, Last good, Calendar, Climatology, Neutral, None. "
                 "The lower, the less it can tell hours apart; from Neutral on nothing is held for carbon.",
                 caveat="How good the forecast is on its rung.",
-                unit="none",
             ),
-            Series(expr='zone:embellie_forecast_rung:level{zone=~"$zone"}', legend="{{zone}}"),
+            Series('zone:embellie_forecast_rung:level{zone=~"$zone"}', "{{zone}}"),
             RUNGS,
         ),
         states(
@@ -103,9 +100,8 @@ def forecasts() -> list[AnyPanel]:
                 question="Do the feeds answer?",
                 reading="Yes, while a feed gives data that is believed.",
                 caveat="How old its newest value is.",
-                unit="none",
             ),
-            Series(expr='min by (zone, feed) (embellie_feed_up{zone=~"$zone"})', legend="{{zone}}: {{feed}}"),
+            Series('min by (zone, feed) (embellie_feed_up{zone=~"$zone"})', "{{zone}}: {{feed}}"),
             YES_NO,
         ),
         lines(
@@ -153,22 +149,17 @@ def process() -> list[AnyPanel]:
                 caveat="The forecaster's and the watchdog's memory.",
                 unit="bytes",
             ),
-            Series(
-                expr="max(process_resident_memory_bytes and on (instance) embellie_leader)",
-                legend="memory",
-                colour=BLUE,
-            ),
+            Series("max(process_resident_memory_bytes and on (instance) embellie_leader)", "memory", colour=BLUE),
         ),
         lines(
             About(
                 question="How busy is the operator?",
                 reading="CPU seconds per second of the busiest operator pod.",
                 caveat="The forecaster's CPU, which trains once in a while.",
-                unit="none",
             ),
             Series(
-                expr="max(rate(process_cpu_seconds_total[$__rate_interval]) and on (instance) embellie_leader)",
-                legend="cores",
+                "max(rate(process_cpu_seconds_total[$__rate_interval]) and on (instance) embellie_leader)",
+                "cores",
                 colour=BLUE,
             ),
         ),

@@ -2,7 +2,7 @@
 """The few kinds of panel that the boards use, in one style."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeAlias
 
 from grafana_foundation_sdk.builders import (
@@ -29,12 +29,13 @@ AnyPanel: TypeAlias = Any
 """The SDK's builders have one class for each kind of panel and no common base with setters."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Series:
     """One query of a panel. `legend` is the name of its one series, or a template over labels."""
 
     expr: str
     legend: str
+    _: KW_ONLY
     colour: str | None = None
     dashed: bool = False
     right_axis_unit: str | None = None
@@ -50,7 +51,7 @@ class About:
     """How to read the answer."""
     caveat: str
     """What it does not say."""
-    unit: str
+    unit: str = "none"
     width: int = 12
     height: int = 8
     link: tuple[str, str] | None = None
@@ -150,7 +151,7 @@ def closed(expr: str, label: str, values: Sequence[str], legends: Sequence[str] 
     """
     named = legends or values
     return [
-        Series(expr=expr % f'{label}="{value}"', legend=legend, colour=colour)
+        Series(expr % f'{label}="{value}"', legend, colour=colour)
         for value, legend, colour in zip(values, named, ORDER, strict=False)
     ]
 
@@ -248,6 +249,11 @@ def rows(
     return _targets(panel, series, instant=True, as_table=True)
 
 
+BY_LEAD_HOUR = models.DataTransformerConfig(
+    id_val="groupingToMatrix",
+    options={"columnField": "level", "rowField": "lead_hours", "valueField": "Value", "emptyValue": "null"},
+)
+"""A forecast as a table: so many hours ahead (rows), its quantiles (columns)."""
 YES_NO = {"1": ("Yes", GOOD), "0": ("No", BAD)}
 NONE_OR_SOME = ((None, GOOD), (1.0, BAD))
 NONE_OR_FEW = ((None, GOOD), (1.0, LOOK))

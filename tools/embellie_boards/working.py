@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The admin's board: is it working?"""
 
+from functools import partial
+
 from grafana_foundation_sdk.builders import dashboard
 
-from embellie_boards.frame import DOCS, ZONE, board
+from embellie_boards.frame import DOCS, ZONE, board, runbook
 from embellie_boards.insides import forecasts, plans, process
 from embellie_boards.palette import BAD, BLUE, GOOD, LOOK, ORANGE, SKY, VERMILION
 from embellie_boards.panels import (
@@ -21,6 +23,8 @@ from embellie_boards.panels import (
 )
 
 LIMIT_REASONS = "ContractedPower|HeatLimit|SensorUntrusted|StartRamp|LimitReading|HeatPause"
+_tile = partial(About, width=3, height=5)
+"""A small number on top."""
 
 
 def working() -> dashboard.Dashboard:
@@ -44,109 +48,87 @@ def working() -> dashboard.Dashboard:
 def _now() -> list[AnyPanel]:
     return [
         number(
-            About(
+            _tile(
                 question="Does one lead?",
                 reading="Yes, when exactly one replica of the operator acts. The others stand by.",
                 caveat="Whether the leader gets anything done: see the turns.",
-                unit="none",
-                link=("Runbook", f"{DOCS}/runbooks/EmbellieNoLeader.md"),
-                width=3,
-                height=5,
+                link=runbook("EmbellieNoLeader"),
             ),
-            Series(expr="sum(embellie_leader)", legend="leaders"),
+            Series("sum(embellie_leader)", "leaders"),
             words={"0": ("None", BAD), "1": ("Yes", GOOD), "2": ("Two", BAD)},
         ),
         number(
-            About(
+            _tile(
                 question="Is new work held?",
                 reading="Yes, while the switch is on: an enforce policy matches namespaces and nobody locked it.",
                 caveat="What is held already; that stays held until its time comes.",
-                unit="none",
-                width=3,
-                height=5,
             ),
-            Series(expr="max(embellie_holding_enabled)", legend="holding"),
+            Series("max(embellie_holding_enabled)", "holding"),
             words={"1": ("Yes", GOOD), "0": ("No", LOOK)},
         ),
         number(
-            About(
+            _tile(
                 question="Past its bound?",
                 reading="Workloads held past their latest start without a limit that allows it. It must be 0.",
                 caveat="Work held past its bound by a fresh reading over a hard limit; that is the next number.",
-                unit="none",
-                link=("Runbook", f"{DOCS}/runbooks/EmbelliePastBound.md"),
-                width=3,
-                height=5,
+                link=runbook("EmbelliePastBound"),
             ),
-            Series(expr='sum(embellie_past_bound_workloads{state="Held"})', legend="past the bound"),
+            Series('sum(embellie_past_bound_workloads{state="Held"})', "past the bound"),
             steps=NONE_OR_SOME,
         ),
         number(
-            About(
+            _tile(
                 question="Held by a limit?",
                 reading="Workloads past their latest start that a fresh reading over a hard limit still holds.",
                 caveat="Which zone is hot: see the board Heat and power.",
-                unit="none",
                 link=("Heat and power", "/d/embellie-heat"),
-                width=3,
-                height=5,
             ),
-            Series(expr='sum(embellie_past_bound_workloads{state="HeldByLimit"})', legend="held by limit"),
+            Series('sum(embellie_past_bound_workloads{state="HeldByLimit"})', "held by limit"),
             steps=NONE_OR_SOME,
         ),
         number(
-            About(
+            _tile(
                 question="Do turns complete?",
                 reading="Share of the turns of the last ten minutes that came to their end. Anything under 100 % is in "
                 "the operator's log.",
                 caveat="How long they took.",
                 unit="percentunit",
-                width=3,
-                height=5,
             ),
             Series(
-                expr='sum(rate(embellie_turns_total{outcome="complete"}[10m])) / sum(rate(embellie_turns_total[10m]))',
-                legend="complete",
+                'sum(rate(embellie_turns_total{outcome="complete"}[10m])) / sum(rate(embellie_turns_total[10m]))',
+                "complete",
             ),
             steps=((None, BAD), (0.9, LOOK), (0.999, GOOD)),
             decimals=0,
         ),
         number(
-            About(
+            _tile(
                 question="Old forecasts?",
                 reading="Age of the oldest forecast in use. New ones come every hour or so; from seven hours on a live "
                 "one counts only as the last good one.",
                 caveat="How good they are: see below.",
                 unit="s",
-                width=3,
-                height=5,
             ),
-            Series(expr='max(embellie_forecast_age_seconds{zone=~"$zone"})', legend="oldest"),
+            Series('max(embellie_forecast_age_seconds{zone=~"$zone"})', "oldest"),
             steps=((None, GOOD), (25200.0, LOOK), (86400.0, BAD)),
         ),
         number(
-            About(
+            _tile(
                 question="Ledger written?",
                 reading="Yes, while decisions and accounts are recorded. Without it the operator goes on, but what it "
                 "decides meanwhile cannot be proved.",
                 caveat="Whether its chain is whole: run embellie ledger verify.",
-                unit="none",
-                width=3,
-                height=5,
             ),
-            Series(expr="min(embellie_ledger_recording)", legend="recording"),
+            Series("min(embellie_ledger_recording)", "recording"),
             words=YES_NO,
         ),
         number(
-            About(
+            _tile(
                 question="Which version runs?",
                 reading="The version of every operator pod; two for the moments of an upgrade.",
                 caveat="The versions of the forecaster and the watchdog, which come from the same image.",
-                unit="none",
-                width=3,
-                height=5,
             ),
-            Series(expr="count by (version) (embellie_build_info)", legend="{{version}}"),
+            Series("count by (version) (embellie_build_info)", "{{version}}"),
             as_name=True,
         ),
         rows(
@@ -154,14 +136,11 @@ def _now() -> list[AnyPanel]:
                 question="Which alerts fire?",
                 reading="Each alert that is pending or firing, with a page on what to do under docs/runbooks.",
                 caveat="Anything, while Prometheus itself does not run.",
-                unit="none",
                 width=24,
                 height=5,
                 link=("Runbooks", f"{DOCS}/runbooks/README.md"),
             ),
-            Series(
-                expr='count by (alertname, alertstate, severity, zone) (ALERTS{alertname=~"Embellie.+"})', legend=""
-            ),
+            Series('count by (alertname, alertstate, severity, zone) (ALERTS{alertname=~"Embellie.+"})', ""),
             columns={
                 "alertname": ("Alert", ""),
                 "alertstate": ("State", ""),
@@ -182,20 +161,11 @@ def _work() -> list[AnyPanel]:
                 "hours or until a heat network needs its heat. No room: no zone has enough free GPUs. Power or heat: a "
                 "limit or a sensor that cannot be trusted. Being started: it is due and its release is being written.",
                 caveat="Work that waits in other queues, or that Embellie never held.",
-                unit="none",
             ),
-            Series(
-                expr='sum(embellie_held_gpus{reason=~"CleanerWindow|HeatDelivery"})', legend="better hours", colour=BLUE
-            ),
-            Series(expr='sum(embellie_held_gpus{reason="WaitingForGpus"})', legend="no room", colour=SKY),
-            Series(
-                expr=f'sum(embellie_held_gpus{{reason=~"{LIMIT_REASONS}"}})', legend="power or heat", colour=VERMILION
-            ),
-            Series(
-                expr='sum(embellie_held_gpus{reason=~"ReleaseRate|WriteConflict"})',
-                legend="being started",
-                colour=ORANGE,
-            ),
+            Series('sum(embellie_held_gpus{reason=~"CleanerWindow|HeatDelivery"})', "better hours", colour=BLUE),
+            Series('sum(embellie_held_gpus{reason="WaitingForGpus"})', "no room", colour=SKY),
+            Series(f'sum(embellie_held_gpus{{reason=~"{LIMIT_REASONS}"}})', "power or heat", colour=VERMILION),
+            Series('sum(embellie_held_gpus{reason=~"ReleaseRate|WriteConflict"})', "being started", colour=ORANGE),
             stacked=True,
         ),
         lines(
@@ -204,11 +174,10 @@ def _work() -> list[AnyPanel]:
                 reading="GPUs in the chosen grid zones. Free GPUs beside much work held by choice are what policy "
                 "costs.",
                 caveat="Whether the free GPUs lie on one node, as a gang may need.",
-                unit="none",
                 link=("What it cost and saved", "/d/embellie-emissions"),
             ),
-            Series(expr='sum(embellie_running_gpus{zone=~"$zone"})', legend="taken", colour=BLUE),
-            Series(expr='sum(embellie_free_gpus{zone=~"$zone"})', legend="free", colour=SKY),
+            Series('sum(embellie_running_gpus{zone=~"$zone"})', "taken", colour=BLUE),
+            Series('sum(embellie_free_gpus{zone=~"$zone"})', "free", colour=SKY),
             stacked=True,
         ),
         lines(
@@ -219,9 +188,9 @@ def _work() -> list[AnyPanel]:
                 caveat="How long the waits are: each workload has its own bound.",
                 unit="percentunit",
             ),
-            Series(expr='max(embellie_held_wait_used_ratio{level="1"})', legend="most", colour=VERMILION),
-            Series(expr='max(embellie_held_wait_used_ratio{level="0.9"})', legend="a tenth has more", colour=ORANGE),
-            Series(expr='max(embellie_held_wait_used_ratio{level="0.5"})', legend="half has more", colour=BLUE),
+            Series('max(embellie_held_wait_used_ratio{level="1"})', "most", colour=VERMILION),
+            Series('max(embellie_held_wait_used_ratio{level="0.9"})', "a tenth has more", colour=ORANGE),
+            Series('max(embellie_held_wait_used_ratio{level="0.5"})', "half has more", colour=BLUE),
             mark=1.0,
         ),
         lines(
@@ -230,7 +199,6 @@ def _work() -> list[AnyPanel]:
                 reading="Workloads that came into a state, per hour. Held and Released go together over a day; Handed "
                 "off means that somebody else started or suspended it.",
                 caveat="Why: see the table beside it.",
-                unit="none",
             ),
             *closed(
                 "sum(rate(state_reason:embellie_decisions_total:sum{%s}[$__rate_interval])) * 3600",
@@ -246,12 +214,9 @@ def _work() -> list[AnyPanel]:
                 reading="How often each reason was given in the chosen time, most frequent first. The reasons are in "
                 "docs/reference/reasons.md.",
                 caveat="How long each lasted.",
-                unit="none",
             ),
             Series(
-                expr="sort_desc(sum by (state, reason) "
-                "(increase(state_reason:embellie_decisions_total:sum[$__range])))",
-                legend="",
+                "sort_desc(sum by (state, reason) (increase(state_reason:embellie_decisions_total:sum[$__range])))", ""
             ),
             columns={"state": ("State", ""), "reason": ("Reason", ""), "Value": ("Decisions", "none")},
         ),
@@ -260,11 +225,10 @@ def _work() -> list[AnyPanel]:
                 question="Whose work waited most?",
                 reading="GPU-hours that held work asked for in the chosen time, for the 15 namespaces with most.",
                 caveat="Whether waiting did harm: a job that may wait costs nobody anything by waiting.",
-                unit="none",
             ),
             Series(
-                expr="topk(15, sum_over_time(namespace:embellie_held_gpus:sum[$__range]) * 240 / 3600)",
-                legend="{{workload_namespace}}",
+                "topk(15, sum_over_time(namespace:embellie_held_gpus:sum[$__range]) * 240 / 3600)",
+                "{{workload_namespace}}",
             ),
         ),
     ]
