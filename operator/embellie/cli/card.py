@@ -9,6 +9,7 @@ import click
 
 from embellie.cli.ledger import ledger_option
 from embellie.cli.session import Where, cluster_options, parse_target
+from embellie.cli.values import readable
 from embellie.ledger import Kind, LedgerError, LedgerReader, unchanged
 
 if TYPE_CHECKING:
@@ -32,12 +33,9 @@ def card(where: Where, target: str, uid: str | None, output: str, ledger: Path) 
 
     kind, name = parse_target(target)
     namespace = where.current_namespace()
-    try:
-        with LedgerReader(ledger) as reader:
-            entries = (e for e in unchanged(reader.entries()) if e.kind in (Kind.ACCOUNT, Kind.RUN))
-            found, accounted = accounts_of(entries, f"{namespace}/{kind.lower()}/{name}")
-    except LedgerError as error:
-        raise click.ClickException(str(error)) from error
+    with readable(LedgerError), LedgerReader(ledger) as reader:
+        entries = (e for e in unchanged(reader.entries()) if e.kind in (Kind.ACCOUNT, Kind.RUN))
+        found, accounted = accounts_of(entries, f"{namespace}/{kind.lower()}/{name}")
     if uid is not None:
         found = {key: one for key, one in found.items() if key == uid}
     if not found:
@@ -47,10 +45,8 @@ def card(where: Where, target: str, uid: str | None, output: str, ledger: Path) 
     if len(found) > 1:
         raise click.ClickException(f"{len(found)} workloads had that name; choose one with --uid: {', '.join(found)}")
     account = next(iter(found.values()))
-    try:
+    with readable(ReportError):
         footprint = account.footprint(accounted)
-    except ReportError as error:
-        raise click.ClickException(str(error)) from error
     if output == "json":
         click.echo(json.dumps(_document(footprint, account), indent=2))
         return

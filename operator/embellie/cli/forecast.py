@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from embellie.cli.forecast_plot import draw, save_png
-from embellie.cli.values import NewFile, write_json, written
+from embellie.cli.values import NewFile, readable, write_json, written
 
 if TYPE_CHECKING:
     from embellie_forecast.clock import ForecastClock
@@ -50,12 +50,10 @@ def forecast(
     """
     from embellie_forecast.clock import parse_clock
 
-    try:
+    with readable(ValueError):
         ticking = parse_clock(clock)
         document = None if source else _served(zone, directory, ticking)
         document = document or _issued(zone, directory, ticking, source, cross_check, weather)
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error
     show = UTC if utc else None
     if png is not None:
         with written(png):

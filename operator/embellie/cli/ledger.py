@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from embellie.cli.values import NewFile, written
+from embellie.cli.values import NewFile, readable, written
 from embellie.ledger import Kind, LedgerError, LedgerReader, Verification, read_export, verify, write_export
 
 DEFAULT = "/var/lib/embellie/ledger/ledger.sqlite"
@@ -38,16 +38,13 @@ def ledger_group() -> None:
 @ledger_option
 def export(out: Path | None, ledger: Path) -> None:
     """Write the ledger as JSON lines, one record a line, in order."""
-    try:
-        with LedgerReader(ledger) as reader:
-            if out is None:
-                write_export(reader.entries(), sys.stdout)
-                return
-            with written(out), out.open("w", encoding="utf-8") as file:
-                count = write_export(reader.entries(), file)
-            click.echo(f"{_count(count, 'record')} written to {out}; the head is {reader.head}")
-    except LedgerError as error:
-        raise click.ClickException(str(error)) from error
+    with readable(LedgerError), LedgerReader(ledger) as reader:
+        if out is None:
+            write_export(reader.entries(), sys.stdout)
+            return
+        with written(out), out.open("w", encoding="utf-8") as file:
+            count = write_export(reader.entries(), file)
+        click.echo(f"{_count(count, 'record')} written to {out}; the head is {reader.head}")
 
 
 @ledger_group.command(name="verify", short_help="Check that no record was changed.")
@@ -58,11 +55,10 @@ def verify_command(file: Path | None, head: str | None, ledger: Path) -> None:
     """Check every record of the ledger, or of FILE (an export, or a ledger); exits with 1 when something is wrong."""
     expected = _head(head)
     try:
-        if file is not None and _is_database(file):
-            ledger, file = file, None
-        result = _verify_export(file, expected) if file is not None else _verify_ledger(ledger, expected)
-    except LedgerError as error:
-        raise click.ClickException(str(error)) from error
+        with readable(LedgerError):
+            if file is not None and _is_database(file):
+                ledger, file = file, None
+            result = _verify_export(file, expected) if file is not None else _verify_ledger(ledger, expected)
     except OSError as error:
         raise click.ClickException(f"{file} cannot be read: {error.strerror}") from error
     for finding in result.findings:

@@ -3,7 +3,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 
 from embellie.cli.grid_history import GridFile, read_grid
 from embellie.cli.replay_inputs import Options, gather, outlook_for, parse_seeds, parse_time
-from embellie.cli.values import FiniteRange, NewFile, write, write_json
+from embellie.cli.values import FiniteRange, NewFile, readable, write, write_json
 from embellie.simulation.whatif.baselines import THRESHOLD_G_PER_KWH
 from embellie.simulation.whatif.lengths import LENGTHS
 from embellie.simulation.whatif.ours import WAIT_PRICE
@@ -46,16 +45,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """Settings of published replays; what is given on the command line wins."""
-
-
-def _readable(command: Callable[[], None]) -> None:
-    """Run; a file that cannot be used ends in a sentence."""
-    try:
-        command()
-    except BrokenPipeError:
-        raise  # no file of theirs: whoever read the output has had enough
-    except (ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from error
 
 
 @click.group(invoke_without_command=True, short_help="Replay your own jobs on a grid's history.")
@@ -154,7 +143,8 @@ def replay(context: click.Context, /, **values: Any) -> None:
     for name, value in PRESETS.get(values["preset"] or "", {}).items():
         if context.get_parameter_source(name) is not_given and not (name == "wait" and _says_slack(values)):
             values[name] = value
-    _readable(lambda: _replay(Options(**values)))
+    with readable(ValueError, OSError):
+        _replay(Options(**values))
 
 
 def _says_slack(values: dict[str, Any]) -> bool:
@@ -249,12 +239,10 @@ def oracle(
     """Show the most that shifting could save for one job length, over every start hour of a history."""
     from embellie.simulation.whatif.oracle import oracle as compute
 
-    def work() -> None:
+    with readable(ValueError, OSError):
         history = _read_history(carbon, column, time_column)
         if history.step != timedelta(hours=1):
             raise ValueError(f"the oracle needs hourly rows, and {carbon.name} has one every {history.step}")
         found = asdict(compute(history.g_per_kwh, job_hours, slack_hours))
         click.echo(json.dumps(found, indent=2))
         write_json(found, json_path)
-
-    _readable(work)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from embellie.cli.ledger import ledger_option
-from embellie.cli.values import NewFile, write
+from embellie.cli.values import NewFile, readable, write
 from embellie.ledger import LedgerError, LedgerReader, unchanged
 
 
@@ -56,14 +56,12 @@ def report(
     from embellie.cli.reporting.period import ReportError, parse_period
     from embellie.cli.reporting.text import as_csv, as_table
 
-    try:
+    with readable(LedgerError, ReportError):
         period = parse_period(first, last, tz, datetime.now(UTC))
         with LedgerReader(ledger) as reader:
             books = read_books(unchanged(reader.entries()), period, _renamed(rename))
             head = str(reader.head)
         document = make_report(books, by, draws=draws, head=head)
-    except (LedgerError, ReportError) as error:
-        raise click.ClickException(str(error)) from error
     if form == "json":
         text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     else:

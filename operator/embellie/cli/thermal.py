@@ -7,7 +7,7 @@ import click
 
 from embellie.cli.session import Where, cluster_options
 from embellie.cli.thermal_drill import drill
-from embellie.cli.values import FiniteRange, NewFile, write_json
+from embellie.cli.values import FiniteRange, NewFile, readable, write_json
 
 FILES = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -76,7 +76,7 @@ def fit(
 
     if bool(files) == bool(zone):
         raise click.UsageError("give either FILES or --zone NAME")
-    try:
+    with readable(DataError):
         if zone:
             from embellie.cli.thermal_zone import fit_zone
 
@@ -84,8 +84,6 @@ def fit(
         else:
             outcome = fit_files(files, tests, test_runs, margin_floor)
         click.echo(report(outcome, plot))
-    except DataError as error:
-        raise click.ClickException(str(error)) from error
     write_json(outcome.as_json(), json_file)
 
 

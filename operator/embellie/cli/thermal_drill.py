@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from embellie.cli.values import NewFile, write_json
+from embellie.cli.values import NewFile, readable, write_json
 
 if TYPE_CHECKING:
     from embellie.simulation.drill.run import Outcome, Result
@@ -43,10 +43,8 @@ def drill(
     unknown = [name for name in names if name not in SCENARIOS]
     if unknown:
         raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(SCENARIOS)}, all", param_hint="'--scenario'")
-    try:
+    with readable(PlantError):
         room = read_plant(plant) if plant is not None else PlantSpec()
-    except PlantError as error:
-        raise click.ClickException(str(error)) from error
     results = []
     click.echo(_HEADER)
     for name in names:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What verbs take: numbers that are some, and files to be written, refused before the work where they cannot be."""
+"""What verbs take: numbers that are some, and files to be written, refused before the work where they cannot be.
+
+And how a verb ends where what it was given cannot be used.
+"""
 
 import json
 import math
@@ -39,6 +42,17 @@ class NewFile(click.Path):
         if not path.exists() and not os.access(path.parent, os.W_OK):
             self.fail(f"{path} cannot be written: you may not write in {path.parent}", param, ctx)
         return path
+
+
+@contextmanager
+def readable(*errors: type[Exception]) -> Iterator[None]:
+    """End a verb in a sentence, the error's own, where one of these comes from inside."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # no file of theirs: whoever read the output has had enough
+    except errors as error:
+        raise click.ClickException(str(error)) from error
 
 
 @contextmanager
