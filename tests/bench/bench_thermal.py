@@ -31,9 +31,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import embellie
-from embellie.simulation.drill.drastic import slowed_all_the_same
+from embellie.simulation.drill.drastic import seconds_to_limit, slowed_all_the_same
 from embellie.simulation.drill.rig import prepare
-from embellie.simulation.drill.run import POLICIES, Outcome, Result, run_drills, seconds_to_limit
+from embellie.simulation.drill.run import POLICIES, Outcome, Result, run_drills
 from embellie.simulation.drill.scenarios import MONTH, SCENARIOS
 from embellie.simulation.plant import PlantSpec
 

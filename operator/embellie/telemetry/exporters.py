@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
-from prometheus_client.parser import text_string_to_metric_families
-
 _NODE_LABELS = ("node", "hostname", "Hostname", "node_name", "nodename", "kubernetes_node", "instance")
 _DEVICE_LABELS = ("UUID", "uuid", "gpu_uuid", "gpu", "device")
 OF_THE_SCRAPE = (
@@ -105,21 +103,6 @@ def selector(*quantities: str) -> str:
     if any(word.exporter == "node_exporter" for word in vocabulary() if word.quantity in quantities):
         names.update(_HELPERS)
     return '{__name__=~"' + "|".join(sorted(names)) + '"}'
-
-
-def parse_text(text: str) -> tuple[Series, ...]:
-    """Read an exporter's own text format; raises ValueError where it is none."""
-    # The parser gives counters the ending that OpenMetrics asks for; here the exporter's own name counts.
-    known = {word.metric for word in vocabulary()}
-    return tuple(
-        Series(
-            metric=sample.name if sample.name in known else sample.name.removesuffix("_total"),
-            labels=dict(sample.labels),
-            value=float(sample.value),
-        )
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    )
 
 
 def measurements(series: Sequence[Series]) -> tuple[Measurement, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from embellie.domain.names import GATE, GROUP, HELD_LABEL, RELEASE_REASON
+from embellie.domain.names import GATE, GROUP, HELD_LABEL
 
 JSON = dict[str, Any]
 
@@ -21,7 +21,6 @@ class PodTrack:
 
     node: str = ""
     gpus: int = 0
-    bound: float | None = None
     running: float | None = None
     finished: float | None = None
 
@@ -39,7 +38,6 @@ class JobTrack:
     completed: float | None = None
     touched: bool = False
     """True where anything of ours is on the Job or its pods."""
-    release_reason: str = ""
     latest_start: datetime | None = None
     plan: JSON = field(default_factory=dict)
     """Status of the workload's WorkloadPlan as last seen."""
@@ -55,12 +53,6 @@ class JobTrack:
         """When the last pod of the gang began to run; None while one has not."""
         times = [p.running for p in self.pods.values()]
         return max(t for t in times if t is not None) if times and None not in times else None
-
-    @property
-    def first_bound(self) -> float | None:
-        """When the first pod of the gang got a node."""
-        times = [p.bound for p in self.pods.values() if p.bound is not None]
-        return min(times) if times else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +85,7 @@ class Record:
         if kind == "DELETED":
             return
         meta = job["metadata"]
-        labels, notes = meta.get("labels", {}), meta.get("annotations", {})
+        labels = meta.get("labels", {})
         with self.lock:
             track = self.jobs.get(meta["name"])
             if track is None:
@@ -102,7 +94,6 @@ class Record:
                 track.held = True
             elif track.held and track.released is None:
                 track.released = received
-                track.release_reason = notes.get(RELEASE_REASON, "")
             if job.get("status", {}).get("completionTime") and track.completed is None:
                 track.completed = received
             track.touched = track.touched or _touched(
@@ -122,8 +113,7 @@ class Record:
                 if kind == "DELETED":
                     return
                 track = job.pods[meta["name"]] = PodTrack(gpus=gpus_of(spec))
-            if spec.get("nodeName") and track.bound is None:
-                track.node, track.bound = spec["nodeName"], received
+            track.node = track.node or spec.get("nodeName", "")
             phase = status.get("phase", "")
             if phase in {"Running", "Succeeded", "Failed"} and track.running is None:
                 track.running = received

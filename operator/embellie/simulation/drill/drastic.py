@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a loss of cooling could have been answered at all: everything that may be done, done at the first moment.
+"""Whether a loss of cooling could have been answered at all: what comes if nobody does anything, or everything at once.
 
 The operator answers gently first and measures what comes of it. Where hardware slowed down all the same, the plant's
 truth says whether haste would have helped.
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from embellie.simulation.drill import count
 from embellie.simulation.drill.jobs import KNEE_SHARE
 from embellie.simulation.drill.operator import OperatorPolicy
 from embellie.simulation.drill.rig import Drill, Rig, Seen
@@ -43,6 +44,20 @@ def slowed_all_the_same(drills: Sequence[Drill]) -> list[bool]:
     spans_s = [_loss_s(drill) for drill in drills]
     log = rig.run(AllAtOnce(rig), max(end_s for _, end_s in spans_s) + 1800.0)
     return [bool(log.slowed[int(begin_s / log.turn_s) :, b].any()) for b, (begin_s, _) in enumerate(spans_s)]
+
+
+def seconds_to_limit(drills: Sequence[Drill]) -> list[float | None]:
+    """Return for each drill how long after its loss of cooling a limit is first passed if nobody does anything."""
+    rig = Rig(drills)
+    spans_s = [_loss_s(drill) for drill in drills]
+    idle = OperatorPolicy(rig, hands_off_from_s=[begin_s for begin_s, _ in spans_s])
+    log = rig.run(idle, max(end_s for _, end_s in spans_s) + 1800.0)
+    found: list[float | None] = []
+    for b, (drill, (begin_s, _)) in enumerate(zip(drills, spans_s, strict=True)):
+        over = count.violations(drill, log, b, rig.zones)
+        hot_s = [v.begin_s for v in over if v.begin_s >= begin_s and not v.what.endswith("power")]
+        found.append(min(hot_s) - begin_s if hot_s else None)
+    return found
 
 
 def _loss_s(drill: Drill) -> tuple[float, float]:

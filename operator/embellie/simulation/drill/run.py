@@ -5,15 +5,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
-
 from embellie.simulation.drill import count
 from embellie.simulation.drill.baselines import Off, Threshold
 from embellie.simulation.drill.count import Violation
 from embellie.simulation.drill.operator import OperatorPolicy
 from embellie.simulation.drill.oracle import Limits, useful_gpu_s
 from embellie.simulation.drill.rig import Drill, Log, Policy, Rig, prepare
-from embellie.simulation.drill.scenarios import Kind
 from embellie.simulation.plant import PlantSpec
 
 POLICIES = ("embellie", "off", "threshold")
@@ -204,18 +201,3 @@ def _outcome(
         foreseen_ahead_h=round(sum(leads_s) / 3600.0, 2),
         ceiling_kept=kept,
     )
-
-
-def seconds_to_limit(drills: Sequence[Drill]) -> list[float | None]:
-    """Return for each drill how long after its loss of cooling a limit is first passed if nobody does anything."""
-    rig = Rig(drills)
-    onsets = [min((t.begin_s for t in d.course.troubles if t.kind is Kind.WEAR), default=np.inf) for d in drills]
-    ends = [max((t.end_s for t in d.course.troubles if t.kind is Kind.WEAR), default=0.0) for d in drills]
-    log = rig.run(OperatorPolicy(rig, hands_off_from_s=onsets), max(ends) + 1800.0)
-    found: list[float | None] = []
-    for b, drill in enumerate(drills):
-        hot = [
-            v for v in count.violations(drill, log, b, rig.zones) if v.begin_s >= onsets[b] and v.what[-5:] != "power"
-        ]
-        found.append(min(v.begin_s for v in hot) - onsets[b] if hot else None)
-    return found
