@@ -11,6 +11,8 @@ from embellie.thermal.rungs import Level, ZoneHeat
 from embellie.thermal.settings import LadderSettings
 
 NOW = datetime(2026, 7, 1, 14, 0, tzinfo=UTC)
+
+
 POLICY = LadderSettings(min_dwell_s=300.0, pause_burst=2, pauses_per_hour=4.0)
 
 

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ladder of signals on a replay."""
+"""The ladder of signals on a replay, and the service that writes its forecasts."""
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import pytest
-from replayed_ladder import EAST, NOW, ORIGIN, TINY, GivenFeed, replay
 
 from embellie.domain.forecast import Forecast
 from embellie.domain.reasons import Rung as OperatorRung
@@ -17,20 +20,67 @@ from embellie.telemetry.forecasts import parse_forecast
 from embellie_forecast import history_files
 from embellie_forecast import ladder as ladder_module
 from embellie_forecast import shelf as shelf_module
-from embellie_forecast.clock import parse_clock
+from embellie_forecast.clock import ForecastClock, parse_clock
 from embellie_forecast.documents import build, envelope_of
-from embellie_forecast.exchange import ForecastDocument, Rung, write_forecast
+from embellie_forecast.exchange import ForecastDocument, Rung, parse_document, write_forecast
 from embellie_forecast.factors import Scope
-from embellie_forecast.feeds import Fed, ReplayFeed, Site
+from embellie_forecast.feeds import Fed, FeedError, ReplayFeed, Site
 from embellie_forecast.history import ZoneHistory, hour_of
 from embellie_forecast.history_files import load_carried
 from embellie_forecast.ladder import Ladder
-from embellie_forecast.onsite.plants import WindPlant
-from embellie_forecast.service import make_ladder
+from embellie_forecast.models import Settings
+from embellie_forecast.models.targets import Kernel
+from embellie_forecast.service import Service, make_ladder
 from embellie_forecast.sources.catalogue import SourceSpec
-from embellie_forecast.zones import OnSite, Zone
+from embellie_forecast.zones import Zone
 
-pytestmark = pytest.mark.usefixtures("carried_once")
+TINY = Settings(
+    kernels=(Kernel(gamma=0.005, alpha=0.1),),
+    max_training_days=120,
+    refit_days=90,
+    warm_up_days=30,
+    calibration_days=20,
+)
+ORIGIN = datetime(2021, 7, 1, tzinfo=UTC)
+NOW = ORIGIN + timedelta(hours=30, minutes=20)
+EAST = Zone(name="east", grid_region="US-PJM")
+
+
+class GivenFeed(ReplayFeed):
+    """Replays, but spoils or refuses what it is told to."""
+
+    def __init__(self, change: Callable[[ZoneHistory], ZoneHistory | None]) -> None:
+        super().__init__()
+        self._change = change
+
+    def history(self, zone: Zone, now: datetime) -> Fed:
+        fed = super().history(zone, now)
+        changed = self._change(fed.history)
+        if changed is None:
+            raise FeedError("503")
+        return replace(fed, history=changed)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def carried_once() -> Iterator[None]:
+    """Parse the carried files once for all tests: each ladder of its own would do it twice."""
+    once = cache(load_carried)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("ladder", "feeds"):
+            patch.setattr(f"embellie_forecast.{module}.load_carried", once)
+        yield
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    Ladder(feed=ReplayFeed(), origin=ORIGIN, models=folder, settings=TINY).train(EAST, ORIGIN + timedelta(hours=2))
+    return folder
+
+
+def replay(models: Path | None, change: Callable[[ZoneHistory], ZoneHistory | None] | None = None) -> Ladder:
+    feed = ReplayFeed() if change is None else GivenFeed(change)
+    return Ladder(feed=feed, origin=ORIGIN, models=models, settings=TINY)
 
 
 def as_operator_reads(document: ForecastDocument) -> Forecast:
@@ -250,11 +300,102 @@ def test_a_site_that_breaks_costs_its_plants_and_not_the_grid(models: Path, monk
 
     made = replay(models)
     monkeypatch.setattr(made.feed, "site", explode)
+    from embellie_forecast.onsite.plants import WindPlant
+    from embellie_forecast.zones import OnSite
+
     hill = OnSite(name="hill", plant=WindPlant(peak_kw=10.0), meter=None)
     document = made.issue(replace(EAST, on_site=(hill,)), NOW).document
     assert document.rung is Rung.LIVE
     assert document.on_site[0].rung is Rung.NEUTRAL
     assert any("boom" in reason for reason in document.reasons)
+
+
+def clock_at(moment: datetime) -> ForecastClock:
+    """A clock that stands still, but for a millionth."""
+    return ForecastClock(origin=moment, wall_origin=datetime.now(UTC), factor=1e-6, replay=True)
+
+
+def service_in(directory: Path, models: Path | None, moment: datetime = NOW) -> Service:
+    return Service(directory=directory, clock=clock_at(moment), ladder=replay(models), every=timedelta(hours=1))
+
+
+def forecasts_of(directory: Path, zone: str) -> list[ForecastDocument]:
+    return [parse_document(path.read_text()) for path in sorted((directory / "forecasts" / zone).glob("*.json"))]
+
+
+def test_the_service_issues_each_zone_once_a_period_and_new_zones_at_once(models: Path, tmp_path: Path) -> None:
+    service = service_in(tmp_path, models)
+    (tmp_path / "zones.json").write_text('{"zones":[{"name":"east","gridRegion":"US-PJM"}]}')
+    assert service.turn() == 1
+    assert service.turn() == 0
+    (tmp_path / "zones.json").write_text('{"zones":[{"name":"east","gridRegion":"US-PJM"},{"name":"lab"}]}')
+    assert service.turn() == 1
+    service._clock = clock_at(NOW + timedelta(hours=1))
+    assert service.turn() == 2
+    assert [document.rung for document in forecasts_of(tmp_path, "east")] == [Rung.LIVE, Rung.LIVE]
+    service._clock = clock_at(NOW - timedelta(hours=12))
+    assert service.turn() == 2
+
+
+def test_the_service_answers_from_below_before_it_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    service = service_in(tmp_path, tmp_path / "models")
+    (tmp_path / "zones.json").write_text('{"zones":[{"name":"east","gridRegion":"US-PJM"}]}')
+    assert service.turn() == 2
+    said = capsys.readouterr().out
+    assert said.index("Climatology") < said.index("models trained") < said.index("Live ")
+    assert forecasts_of(tmp_path, "east")[-1].rung is Rung.LIVE
+
+
+def test_garbage_for_zones_keeps_the_zones_known_so_far(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    service = service_in(tmp_path, None)
+    assert service.turn() == 0
+    (tmp_path / "zones.json").write_text('{"zones":[{"name":"lab"}]}')
+    assert service.turn() == 1
+    (tmp_path / "zones.json").write_bytes(b'{"zones": [{"na\xff')
+    service._clock = clock_at(NOW + timedelta(hours=2))
+    assert service.turn() == 1
+    assert service.turn() == 0
+    assert capsys.readouterr().out.count("going on with the 1 zones known so far") == 1
+
+
+def test_a_zone_that_cannot_be_written_does_not_stop_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "forecasts").mkdir()
+    (tmp_path / "forecasts" / "east").write_text("a file where a folder belongs")
+    (tmp_path / "zones.json").write_text('{"zones":[{"name":"east"},{"name":"lab"}]}')
+    assert service_in(tmp_path, None).turn() == 1
+    assert "east: no forecast written" in capsys.readouterr().out
+    assert len(forecasts_of(tmp_path, "lab")) == 1
+
+
+def test_a_full_disk_is_said_and_the_last_file_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "zones.json").write_text('{"zones":[{"name":"lab"}]}')
+    service = service_in(tmp_path, None)
+    assert service.turn() == 1
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    service._clock = clock_at(NOW + timedelta(hours=1))
+    assert service.turn() == 0
+    assert "No space left on device" in capsys.readouterr().out
+    assert len(forecasts_of(tmp_path, "lab")) == 1
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_training_that_fails_leaves_the_lower_rung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(*_arguments: object, **_more: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(shelf_module, "train_zone", explode)
+    monkeypatch.setattr(shelf_module, "train_calendar", explode)
+    (tmp_path / "zones.json").write_text('{"zones":[{"name":"east","gridRegion":"US-PJM"}]}')
+    assert service_in(tmp_path, None).turn() == 1
+    assert forecasts_of(tmp_path, "east")[-1].rung is Rung.CLIMATOLOGY
 
 
 @pytest.mark.parametrize(("silent_h", "without_h"), [(0, 2), (20, 3)], ids=["as usual", "in an outage"])
