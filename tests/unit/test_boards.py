@@ -12,7 +12,9 @@ import pytest
 import yaml
 from grafana_foundation_sdk.models import dashboard as models
 
+from embellie.domain.reasons import Reason
 from embellie.telemetry.metrics import catalogue
+from embellie.telemetry.metrics.work import HOLD_REASONS
 from embellie_boards.__main__ import BOARDS, REPOSITORY, generated
 from embellie_boards.palette import ORDER
 from embellie_boards.queries import board_queries, expanded, panels, step_s
@@ -53,6 +55,13 @@ def names_in(promql: str) -> set[str]:
     bare = re.sub(r"\b\d[\w.]*", "", bare)
     words = re.findall(r"[a-zA-Z_:][a-zA-Z0-9_:]*(?!\w)(?!\s*\()", bare)
     return {w for w in words if w not in ("or", "and", "unless", "bool", "offset", "on", "by")}
+
+
+def test_whatever_work_is_held_for_is_on_one_line_of_the_panel_that_says_why_gpus_wait():
+    found = next(p for p in panels(board(BOARDS / "working.json")) if p["title"] == "How many GPUs wait, and why?")
+    lines = [re.search(r'reason=~?"([^"]*)"', target["expr"]) for target in found["targets"]]
+    named = [reason for line in lines if line is not None for reason in line[1].split("|")]
+    assert sorted(named) == sorted({*HOLD_REASONS, Reason.LIMIT_READING, Reason.HEAT_PAUSE})
 
 
 def test_what_is_committed_is_what_the_generator_makes():

@@ -5,6 +5,7 @@ from functools import partial
 
 from grafana_foundation_sdk.builders import dashboard
 
+from embellie.control.measures import LIMITS
 from embellie_boards.frame import ZONE, Variable, board, runbook
 from embellie_boards.palette import BAD, BLUE, GOOD, GREY, LOOK, ORANGE, PURPLE, SKY, VERMILION
 from embellie_boards.panels import (
@@ -21,7 +22,7 @@ from embellie_boards.panels import (
     rows,
     states,
 )
-from embellie_boards.working import LIMIT_REASONS
+from embellie_boards.working import held_gpus
 
 THERMAL_ZONE = Variable(name="thermal_zone", label="Thermal zones", metric="embellie_thermal_state", values_of="zone")
 DETAIL = Variable(
@@ -119,7 +120,7 @@ def _now() -> list[AnyPanel]:
                 caveat="Work that waits by choice or for room.",
                 link=("Is it working?", "/d/embellie-working"),
             ),
-            Series(f'sum(embellie_held_gpus{{reason=~"{LIMIT_REASONS}"}})', "GPUs"),
+            Series(held_gpus(LIMITS), "GPUs"),
             steps=NONE_OR_FEW,
         ),
     ]

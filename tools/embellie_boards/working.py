@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The admin's board: is it working?"""
 
+from collections.abc import Collection
 from functools import partial
 
 from grafana_foundation_sdk.builders import dashboard
 
+from embellie.control.measures import CHOICE, LIMITS
+from embellie.domain.reasons import Reason
 from embellie_boards.frame import DOCS, ZONE, board, runbook
 from embellie_boards.insides import forecasts, plans, process
 from embellie_boards.palette import BAD, BLUE, GOOD, LOOK, ORANGE, SKY, VERMILION
@@ -22,9 +25,16 @@ from embellie_boards.panels import (
     rows,
 )
 
-LIMIT_REASONS = "ContractedPower|HeatLimit|SensorUntrusted|StartRamp|LimitReading|HeatPause"
+NO_ROOM = frozenset({Reason.WAITING_FOR_GPUS, Reason.TENANT_SHARE})
+BEING_STARTED = frozenset({Reason.RELEASE_RATE, Reason.WRITE_CONFLICT})
 _tile = partial(About, width=3, height=5)
 """A small number on top."""
+
+
+def held_gpus(reasons: Collection[Reason]) -> str:
+    """Return the query for the GPUs that work asks for which is held for these reasons."""
+    named = "|".join(reason for reason in Reason if reason in reasons)
+    return f'sum(embellie_held_gpus{{reason=~"{named}"}})'
 
 
 def working() -> dashboard.Dashboard:
@@ -158,14 +168,15 @@ def _work() -> list[AnyPanel]:
             About(
                 question="How many GPUs wait, and why?",
                 reading="GPUs that held work asks for. Better hours: it could run and waits by choice, for cleaner "
-                "hours or until a heat network needs its heat. No room: no zone has enough free GPUs. Power or heat: a "
-                "limit or a sensor that cannot be trusted. Being started: it is due and its release is being written.",
+                "hours or until a heat network needs its heat. No room: no zone has enough free GPUs, or they go to "
+                "tenants that got less. Power or heat: a limit or a sensor that cannot be trusted. Being started: it "
+                "is due and its release is being written.",
                 caveat="Work that waits in other queues, or that Embellie never held.",
             ),
-            Series('sum(embellie_held_gpus{reason=~"CleanerWindow|HeatDelivery"})', "better hours", colour=BLUE),
-            Series('sum(embellie_held_gpus{reason="WaitingForGpus"})', "no room", colour=SKY),
-            Series(f'sum(embellie_held_gpus{{reason=~"{LIMIT_REASONS}"}})', "power or heat", colour=VERMILION),
-            Series('sum(embellie_held_gpus{reason=~"ReleaseRate|WriteConflict"})', "being started", colour=ORANGE),
+            Series(held_gpus(CHOICE), "better hours", colour=BLUE),
+            Series(held_gpus(NO_ROOM), "no room", colour=SKY),
+            Series(held_gpus(LIMITS), "power or heat", colour=VERMILION),
+            Series(held_gpus(BEING_STARTED), "being started", colour=ORANGE),
             stacked=True,
         ),
         lines(
