@@ -159,6 +159,17 @@ def test_accounts_of_before_and_of_zones_without_plants_add_up_with_those_of_aft
     assert told["method"]["accounts"] == "embellie-account/4 and embellie-account/5"
 
 
+def test_where_energy_is_refused_nothing_is_told_of_its_plants(path: Path) -> None:
+    write(path, sunny(48)[:40])
+    cluster = document(path)["cluster"]
+    assert cluster["energyKwh"] is None
+    assert "onSite" not in cluster
+    for form in ("table", "csv", "html"):
+        result = report(path, "2026-03-28", "2026-03-30", "--format", form)
+        assert result.exit_code == 0, result.output
+        assert "delivered," not in result.output
+
+
 def test_daily_accounts_keep_what_the_plants_delivered_and_spared(path: Path) -> None:
     write(path, sunny(48))
     before = document(path)["cluster"]["onSite"]

@@ -217,7 +217,7 @@ def _amounts(
         "energyKwh": dict(energy_kwh) if ok else None,
         "emissionsKg": emitted_kg,
         "embodiedKg": part["embodiedG"] / 1000.0 if ok else None,
-        **on_site_part(part, emitted_kg),
+        **on_site_part(part, emitted_kg, refused),
     }
 
 

@@ -25,14 +25,17 @@ SOLD = (
 )
 
 
-def on_site_part(part: Mapping[str, Any], emitted_kg: Mapping[str, float | None]) -> dict[str, Any]:
-    """Return the member `onSite` of a row; nothing where its sums hold none.
+def on_site_part(
+    part: Mapping[str, Any], emitted_kg: Mapping[str, float | None], refused: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the member `onSite` of a row; nothing where its sums hold none, or its energy is refused.
 
     Args:
         part: Sums of a cluster, a zone, a namespace or a team.
         emitted_kg: Its emissions by kind of signal, None where refused [kg].
+        refused: Figures that are refused.
     """
-    if "onSite" not in part and "sparedGrams" not in part:
+    if "energy" in refused or ("onSite" not in part and "sparedGrams" not in part):
         return {}
     spared = part.get("sparedGrams", {})
     without = {kind: None if kg is None else kg + spared.get(kind, 0.0) / 1000.0 for kind, kg in emitted_kg.items()}
