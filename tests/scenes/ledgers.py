@@ -11,7 +11,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from embellie.accounting.interval import account_interval
-from embellie.accounting.known import Gang, Machine, Price, Samples, Stay, Tariff, ZoneInterval
+from embellie.accounting.known import Gang, Machine, Plant, Price, Samples, Stay, Tariff, ZoneInterval
 from embellie.cli.main import cli
 from embellie.domain.reasons import SignalKind
 from embellie.ledger import Draft, Kind, Ledger
@@ -30,6 +30,7 @@ def zone_hour(
     g: float = 400.0,
     team: str = "",
     tariff: Tariff | None = None,
+    roof_kw: float | None = None,
 ) -> Draft:
     start = T0 + k * HOUR
     at = tuple(start.timestamp() + s for s in range(0, 3601, 300))
@@ -52,10 +53,17 @@ def zone_hour(
             gangs=(gang,) if busy else (),
             prices=prices if priced else (),
             tariff=tariff,
+            plants=() if roof_kw is None else (roof(at, roof_kw),),
         )
     )  # fmt: skip
     cell = {"name": zone, "nodes": 1, "gpusPerNode": 8, "nodeIdleKw": 3.2, "marginalPue": 1.2}
     return Draft(kind=Kind.ACCOUNT, at=start + HOUR, body={**body, "cells": [cell]})
+
+
+def roof(at_s: tuple[float, ...], kw: float) -> Plant:
+    """Return solar panels of 400 kW that deliver so much on the mean: a cloud comes and goes, or it is night."""
+    watts = tuple(1000.0 * kw * (1.0 + 0.1 * (-1) ** k) for k, _ in enumerate(at_s))
+    return Plant(name="roof", kind="Solar", peak_kw=400.0, meter=Samples(at_s=at_s, values=watts))
 
 
 def ran(day: int, **changes: Any) -> Draft:

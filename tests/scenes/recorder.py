@@ -2,6 +2,7 @@
 """A recorder on a clock that is moved by hand, with its Prometheus, a node and a pod."""
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,6 +44,8 @@ class Meters:
         self.away = False
         self.zone_w = 7200.0
         self.node_w: float | None = 6000.0
+        self.plants: dict[tuple[str, str], Callable[[float], float]] = {}
+        """What a plant's meter says at an instant."""
 
     def read(self, start: datetime, end: datetime, step_s: float, **_: Any) -> EnergySamples:
         samples = EnergySamples()
@@ -51,10 +54,12 @@ class Meters:
             if self.node_w is not None:
                 samples.nodes["n1"] = Series(at, [self.node_w] * len(at))
             samples.zones["west"] = Series(list(at), [self.zone_w] * len(at))
+            for plant, says in self.plants.items():
+                samples.plants[plant] = Series(list(at), [says(at_s) for at_s in at])
         return samples
 
 
-def grid_zone(name: str = "west", unit: str = "Watt") -> GridZone:
+def grid_zone(name: str = "west", unit: str = "Watt", **more: Any) -> GridZone:
     return GridZone.model_validate(
         {
             "apiVersion": "embellie.io/v1alpha1",
@@ -63,6 +68,7 @@ def grid_zone(name: str = "west", unit: str = "Watt") -> GridZone:
             "spec": {
                 "nodeSelector": {"zone": name},
                 "powerSensor": {"query": "facility", "unit": unit},
+                **more,
             },
         }
     )
@@ -87,9 +93,10 @@ def view(*pods: PodRecord) -> View:
     )
 
 
-def assembly(seen: View, clock: Hand, *policies: EnergyPolicy, unit: str = "Watt") -> Assembly:
+def assembly(seen: View, clock: Hand, *policies: EnergyPolicy, unit: str = "Watt", **zone: Any) -> Assembly:
     inputs: dict[str, Any] = {
-        "view": seen, "grid_zones": (grid_zone(unit=unit),), "thermal_zones": (), "policies": policies, "forecasts": {},
+        "view": seen, "grid_zones": (grid_zone(unit=unit, **zone),), "thermal_zones": (), "policies": policies,
+        "forecasts": {},
         "grid_power": {}, "inlets": {}, "supplies": {}, "bounds": {}, "in_flight": {}, "own_namespace": "embellie",
         "turn_s": 15.0, "period_s": 15.0, "max_limit_hold_s": 3600.0,
     }  # fmt: skip
@@ -114,6 +121,8 @@ class Desk:
     def __init__(self, folder: Path, clock: Hand, meters: Meters, **options: Any) -> None:
         self.path = folder / "ledger.sqlite"
         self.clock, self.leads, self.unit = clock, True, "Watt"
+        self.zone: dict[str, Any] = {}
+        """What the GridZone's spec says besides."""
         self.recorder = Recorder(
             LedgerOptions(path=self.path, **options), clock=clock, source=meters, exchange=folder, identity="me",  # type: ignore[arg-type]
             is_leader=lambda: self.leads,
@@ -130,7 +139,9 @@ class Desk:
         learnt: LearntPower = NOTHING,
     ) -> None:
         seen = seen or view(pod())
-        self.recorder.turn(assembly(seen, self.clock, *policies, unit=self.unit), seen, records, {}, learnt)
+        self.recorder.turn(
+            assembly(seen, self.clock, *policies, unit=self.unit, **self.zone), seen, records, {}, learnt
+        )
         self.recorder._retry_at = 0.0
         self.recorder._once()
 

@@ -63,7 +63,7 @@ def series(labels: dict[str, str], *values: object, at: float = 0.0) -> dict[str
 
 def read(server: Server, **zones: str) -> EnergySamples:
     source = EnergySource(PrometheusTables(server.url))
-    return source.read(T0, T0 + timedelta(minutes=15), 60, zone_queries=zones, pods=PODS)
+    return source.read(T0, T0 + timedelta(minutes=15), 60, zone_queries=zones, plant_queries={}, pods=PODS)
 
 
 def test_millijoules_of_the_old_vocabulary_and_joules_of_the_new_one_are_the_same_energy(server: Server) -> None:
@@ -158,4 +158,4 @@ def test_values_that_are_no_numbers_are_left_out(server: Server) -> None:
 
 def test_without_a_prometheus_there_are_no_samples() -> None:
     source = EnergySource(PrometheusTables("http://127.0.0.1:9", timeout_s=0.5))
-    assert source.read(T0, T0, 60, zone_queries={}, pods={}) == EnergySamples()
+    assert source.read(T0, T0, 60, zone_queries={}, plant_queries={}, pods={}) == EnergySamples()

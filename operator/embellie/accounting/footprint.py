@@ -48,6 +48,8 @@ class Footprint:
     signal_kind: str
     hours: float = math.inf
     """How long it ran: of short work a larger part lies between two samples."""
+    spared_g_per_kwh: float = 0.0
+    """By how much on-site energy made the mean intensity less than the grid's."""
     accounts_method: str = ACCOUNTS_METHOD
     """By which the accounts were made."""
 
@@ -94,12 +96,14 @@ class Footprint:
         """Return the sentence for a paper."""
         low, high = self.interval_g
         dynamic, idle, embodied = _mass(self.dynamic_g), _mass(self.idle_g), _mass(self.embodied_g)
+        grid = self.g_per_kwh + self.spared_g_per_kwh
+        own = f", on-site energy counted; {grid:.0f} g/kWh without it" if self.spared_g_per_kwh else ""
         guessed = f" ({100 * self.estimated_share:.0f} % of it estimated)" if self.estimated_share >= 0.01 else ""
         return (
             f"{self.name} used {_amount(self.kwh)} kWh{guessed} over {_amount(self.gpu_hours)} GPU-hours and emitted "
             f"{_mass(self.total_g)} CO2e (90 % interval {_mass(low)} to {_mass(high)}): {dynamic} dynamic, "
             f"{idle} idle, {embodied} embodied; mean carbon intensity {self.g_per_kwh:.0f} g/kWh "
-            f"({SignalKind(self.signal_kind).words}, location-based); methods {self.accounts_method}, {METHOD}."
+            f"({SignalKind(self.signal_kind).words}, location-based{own}); methods {self.accounts_method}, {METHOD}."
         )
 
 

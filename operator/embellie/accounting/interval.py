@@ -6,6 +6,7 @@ are right whatever was revised, and how often.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,14 @@ from embellie.accounting.allocation import Allocation, NodeEnergy, Share, alloca
 from embellie.accounting.embodied import hardware_for
 from embellie.accounting.known import Gang, Price, Tariff, ZoneInterval
 from embellie.accounting.meters import power_steps
+from embellie.accounting.onsite import NET_METER, NO_DRAW, Delivered, any_metered, by_kind, delivered, spared_g_per_kwh
 from embellie.accounting.stretches import bridged_s, changes, node_parts, scaled
+from embellie.domain.reasons import SignalKind
 from embellie.domain.sums import add_tables
 
 METHOD = "embellie-account/4"
+METHOD_ON_SITE = "embellie-account/5"
+"""Of intervals of zones with metered plants; without any, both versions are one."""
 ZONE_MAX_W = 1e9
 
 
@@ -44,6 +49,7 @@ def account_interval(known: ZoneInterval) -> dict[str, Any]:
     return _body(
         known,
         allocation,
+        _plants(known, allocation),
         metered_s=metered_s,
         node_s=node_s,
         gpu_s=gpu_s,
@@ -68,6 +74,7 @@ def _peak(known: ZoneInterval, allocation: Allocation) -> float:
 def _body(
     known: ZoneInterval,
     allocation: Allocation,
+    plants: Sequence[Delivered],
     *,
     metered_s: float,
     node_s: float,
@@ -80,8 +87,10 @@ def _body(
     there = [gang for gang in known.gangs if gang.uid in allocation.gangs]
     all_gpu_s = sum(machine.gpus for machine in known.machines) * length_s
     embodied = sum(machine.gpus * rates[machine.name] for machine in known.machines) * length_s / 3600.0
+    own = {"onSite": by_kind(plants, allocation.facility_kwh, length_s)} if plants else {}
+    spared = spared_g_per_kwh(known.prices, own.get("onSite", {}), allocation.facility_kwh)
     return {
-        "method": METHOD,
+        "method": method_of(own),
         "zone": known.zone,
         "start": known.start,
         "end": known.end,
@@ -99,6 +108,7 @@ def _body(
         },
         "names": {gang.uid: f"{gang.namespace}/{gang.kind.lower()}/{gang.name}" for gang in there},
         "teamOf": {gang.uid: gang.team for gang in there if gang.team},
+        **({"plants": [_plant_entry(plant) for plant in plants]} if plants else {}),
         "adds": {
             "kwh": {
                 "jobs": allocation.jobs_it_kwh,
@@ -120,26 +130,50 @@ def _body(
                 **_priced_seconds(known.prices, length_s),
                 **_costed_seconds(known.tariff, length_s),
             },
-            **_worth(allocation.facility_kwh, known.prices, known.tariff),
+            **own,
+            **_worth(allocation.facility_kwh, known.prices, known.tariff, spared),
             "embodiedG": embodied,
-            **_rows(known, allocation, rates),
+            **_rows(known, allocation, rates, spared),
         },
     }
 
 
-def _rows(known: ZoneInterval, allocation: Allocation, rates: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+def method_of(adds: Mapping[str, Any]) -> str:
+    """Return the method by which an interval's sums are made."""
+    return METHOD_ON_SITE if "onSite" in adds else METHOD
+
+
+def _plants(known: ZoneInterval, allocation: Allocation) -> list[Delivered]:
+    """Return what each plant delivered; none where no plant has a meter."""
+    if not any_metered(known.plants):
+        return []
+    plants = known.plants
+    if allocation.meter_kwh is not None and allocation.meter_kwh < NET_METER * allocation.it_kwh:
+        plants = tuple(replace(plant, unread=plant.unread or NO_DRAW) for plant in plants)
+    return [delivered(plant, known.start.timestamp(), known.end.timestamp()) for plant in plants]
+
+
+def _plant_entry(plant: Delivered) -> dict[str, Any]:
+    told = {"name": plant.name, "kind": plant.kind, "deliveredKwh": plant.kwh, "coveredSeconds": plant.covered_s}
+    return told | ({"missing": plant.missing} if plant.missing else {})
+
+
+def _rows(
+    known: ZoneInterval, allocation: Allocation, rates: Mapping[str, float], spared: Mapping[SignalKind, float]
+) -> dict[str, dict[str, Any]]:
     """Return what each workload adds, and the sums of each namespace's and each team's.
 
     Args:
         known: The interval.
         allocation: Its energy, divided.
         rates: Embodied emissions of a GPU of each node [gCO2e/h].
+        spared: What on-site energy spares of each kilowatt-hour, by kind of signal [g/kWh].
     """
     gangs = {gang.uid: gang for gang in known.gangs}
     rows: dict[str, dict[str, Any]] = {"namespaces": {}, "teams": {}, "workloads": {}}
     for uid, share in allocation.gangs.items():
         gang = gangs[uid]
-        row = _row(share, known, _embodied(gang, known, rates))
+        row = _row(share, known, _embodied(gang, known, rates), spared)
         _add_row(rows["namespaces"], gang.namespace, row)
         _add_row(rows["teams"], gang.team, row)
         _add_row(rows["workloads"], uid, row)
@@ -188,14 +222,14 @@ def _embodied(gang: Gang, known: ZoneInterval, rates: Mapping[str, float]) -> fl
     )
 
 
-def _row(share: Share, known: ZoneInterval, embodied_g: float) -> dict[str, Any]:
+def _row(share: Share, known: ZoneInterval, embodied_g: float, spared: Mapping[SignalKind, float]) -> dict[str, Any]:
     return {
         "dynamicKwh": share.dynamic_kwh,
         "idleKwh": share.idle_kwh,
         "overheadKwh": share.overhead_kwh,
         "estimatedKwh": share.estimated_kwh,
         "gpuSeconds": share.gpu_seconds,
-        **_worth(share.kwh, known.prices, known.tariff),
+        **_worth(share.kwh, known.prices, known.tariff, spared),
         "embodiedG": embodied_g,
     }
 
@@ -211,15 +245,25 @@ def repriced(total: Mapping[str, Any], prices: Sequence[Price], tariff: Tariff |
     seconds = {k: v for k, v in total["seconds"].items() if not k.startswith(("priced", "estimated", "costed"))}
     changed = {name: part for name, part in total.items() if name != "cost"}
     changed["seconds"] = {**seconds, **_priced_seconds(prices, length_s), **_costed_seconds(tariff, length_s)}
-    changed |= _worth(total["kwh"]["facility"], prices, tariff)
+    spared = spared_g_per_kwh(prices, total.get("onSite", {}), total["kwh"]["facility"])
+    changed |= _worth(total["kwh"]["facility"], prices, tariff, spared)
     for table in ("namespaces", "teams", "workloads"):
         changed[table] = {
             key: {name: value for name, value in row.items() if name != "cost"}
-            | _worth(row["dynamicKwh"] + row["idleKwh"] + row["overheadKwh"], prices, tariff)
+            | _worth(row["dynamicKwh"] + row["idleKwh"] + row["overheadKwh"], prices, tariff, spared)
             for key, row in total.get(table, {}).items()
         }
     return changed
 
 
-def _worth(kwh: float, prices: Sequence[Price], tariff: Tariff | None) -> dict[str, dict[str, float]]:
-    return {"grams": {str(price.kind): kwh * price.g_per_kwh for price in prices}} | _cost(kwh, tariff)
+def _worth(
+    kwh: float, prices: Sequence[Price], tariff: Tariff | None, spared: Mapping[SignalKind, float]
+) -> dict[str, dict[str, float]]:
+    """Return what energy emitted, what on-site energy spared of that (`sparedGrams`, where any was used), and its cost.
+
+    The grid alone would come to both together.
+    """
+    # What was drawn from plants only emits nothing directly; rounding must not make that less.
+    grams = {str(p.kind): kwh * max(0.0, p.g_per_kwh - spared.get(p.kind, 0.0)) for p in prices}
+    own = {"sparedGrams": {str(kind): kwh * g_per_kwh for kind, g_per_kwh in spared.items()}} if spared else {}
+    return {"grams": grams} | own | _cost(kwh, tariff)

@@ -71,6 +71,20 @@ class Gang:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Plant:
+    """Solar panels or wind turbines behind the zone's own meter."""
+
+    name: str
+    kind: str
+    """Solar or Wind."""
+    peak_kw: float
+    meter: Samples = Samples()
+    """What it delivers [W]."""
+    unread: str = ""
+    """Why it has no meter that could count; empty where it has one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
     """The carbon intensity of the interval by one kind of signal."""
 
@@ -108,3 +122,4 @@ class ZoneInterval:
     overhead: OverheadModel = field(default_factory=OverheadModel)
     prices: tuple[Price, ...] = ()
     tariff: Tariff | None = None
+    plants: tuple[Plant, ...] = ()

@@ -14,10 +14,13 @@ import numpy as np
 
 from embellie.accounting.curves import Run, ZonePower, power_curve
 from embellie.accounting.emissions import Signal, emissions
+from embellie.accounting.onsite import OnSite
 from embellie.domain.forecast import FloatArray
 from embellie.domain.reasons import SignalKind
 
 METHOD = "embellie-savings/5"
+METHOD_ON_SITE = "embellie-savings/6"
+"""Where metered plants on a site count; without any, both versions are one."""
 LEVEL = 0.9
 
 
@@ -53,6 +56,8 @@ class Uncertainty:
     """Of all power together (meters, overhead)."""
     intensity: float = 0.05
     """Of one day's carbon intensity of a zone."""
+    on_site: float = 0.03
+    """Of what the plants of a zone delivered, by their meters."""
     told_duration: float = 0.3
     """Of the duration of work that has not begun, which is only told: of its logarithm."""
 
@@ -186,6 +191,7 @@ class Savings:
     """The same at the beginning of the window; the period before was charged with it, and it is given back above."""
     by_day: tuple[ZoneDay, ...] = field(default=())
     by_zone: Mapping[str, ZoneSaving] = field(default_factory=dict)
+    method: str = METHOD
 
     @property
     def verdict(self) -> str:
@@ -205,6 +211,7 @@ def savings(
     uncertainty: Uncertainty = Uncertainty(),
     seed: int = 1,
     days_of: tzinfo = UTC,
+    on_site: OnSite | None = None,
 ) -> Savings:
     """Return the savings of a window, totals and by day and zone.
 
@@ -217,6 +224,7 @@ def savings(
         uncertainty: What is not known.
         seed: Of the intensity's errors.
         days_of: The time zone whose days `by_day` tells.
+        on_site: What plants on the sites delivered, by their meters: both schedules use it first.
     """
     if not np.all(np.isfinite(ci)):
         raise ValueError("the carbon intensity has gaps in the window; leave those hours out of it")
@@ -231,14 +239,15 @@ def savings(
     brought = np.zeros_like(draws.owed) if draws.brought is None else draws.brought
     brought_g = _owed(brought, noisy, meter, first_day)
     grams, kwh = gained * noisy, gained
+    counterfactual = meter[None] + gained
+    spared_g = 0.0
+    if on_site is not None:
+        seen = on_site.drawn(len(gained), uncertainty.on_site, seed)
+        grams -= seen.spared_g(counterfactual, noisy) - seen.spared_g(meter[None], noisy)
+        spared_g = float(on_site.spared_g(meter, ci).sum())
+    measured_g = float((meter * ci).sum()) - spared_g
     edges_g, edges_kwh = brought_g - owed_g, brought - draws.owed
     total = grams.sum(axis=(1, 2)) + edges_g.sum(axis=1)
-    counterfactual = meter[None] + gained
-    hours = draws.window.step.total_seconds() / 3600.0
-    peaks = {
-        zone: range_of((meter[z].max() - counterfactual[:, z].max(axis=1)) / hours)
-        for z, zone in enumerate(draws.zones)
-    }
     cost = None
     if prices is not None:
         owed_cost = _owed(draws.owed, prices[None], meter, last_day)
@@ -248,9 +257,9 @@ def savings(
         kind=kind,
         saved_g=range_of(total),
         saved_kwh=range_of(kwh.sum(axis=(1, 2)) + edges_kwh.sum(axis=1)),
-        counterfactual_g=float((meter * ci).sum() + total.mean()),
-        measured_g=float((meter * ci).sum()),
-        peak_change_kw=peaks,
+        counterfactual_g=float(measured_g + total.mean()),
+        measured_g=measured_g,
+        peak_change_kw=_peak_changes(draws, meter, counterfactual),
         shifted_kwh=range_of(np.maximum(gained, 0.0).sum(axis=(1, 2))),
         cost_saved=cost,
         owed_kwh=float(draws.owed.sum(axis=1).mean()),
@@ -266,7 +275,16 @@ def savings(
             )
             for z, zone in enumerate(draws.zones)
         },
+        method=METHOD if on_site is None else METHOD_ON_SITE,
     )
+
+
+def _peak_changes(draws: Draws, meter: FloatArray, counterfactual: FloatArray) -> dict[str, Range]:
+    """Return by how much the highest hourly mean of the power differs, by zone; slots may be shorter than an hour."""
+    hour = max(1, round(timedelta(hours=1) / draws.window.step))
+    hours = hour * draws.window.step.total_seconds() / 3600.0
+    was, would = (kwh.reshape(*kwh.shape[:-1], -1, hour).sum(axis=-1).max(axis=-1) for kwh in (meter, counterfactual))
+    return {zone: range_of((was[z] - would[:, z]) / hours) for z, zone in enumerate(draws.zones)}
 
 
 def _by_day(draws: Draws, grams: FloatArray, kwh: FloatArray, days_of: tzinfo) -> tuple[ZoneDay, ...]:

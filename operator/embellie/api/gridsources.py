@@ -89,8 +89,9 @@ class OnSitePlant(ApiModel):
     meter: Annotated[
         PlantMeter | None,
         Field(
-            description="meter is what the plant's forecast learns from: shade, soiling, a wrong angle. The forecaster "
-            "reads it from the Prometheus server that it is told in EMBELLIE_PROMETHEUS_URL."
+            description="meter is what the plant's forecast learns from (shade, soiling, a wrong angle), and what "
+            "accounts count: without it they take all energy as the grid's. The forecaster reads it from the "
+            "Prometheus server that it is told in EMBELLIE_PROMETHEUS_URL, the operator from its own."
         ),
     ] = None
 

@@ -60,6 +60,7 @@ def _document(footprint: "Footprint", account: "WorkloadAccount") -> dict[str, A
     from embellie.accounting.footprint import METHOD
 
     low, high = footprint.interval_g
+    grid = footprint.g_per_kwh + footprint.spared_g_per_kwh
     return {
         "name": footprint.name,
         "energyKwh": {
@@ -77,6 +78,7 @@ def _document(footprint: "Footprint", account: "WorkloadAccount") -> dict[str, A
             "high": high,
         },
         "intensityGPerKwh": footprint.g_per_kwh,
+        **({"withoutOnSiteGPerKwh": grid} if footprint.spared_g_per_kwh else {}),
         "signalKind": footprint.signal_kind,
         "hours": footprint.hours,
         "gpuHours": footprint.gpu_hours,

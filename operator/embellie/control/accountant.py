@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from embellie.accounting.interval import METHOD, account_interval, repriced, signal_entry, tariff_entry
+from embellie.accounting.interval import account_interval, method_of, repriced, signal_entry, tariff_entry
 from embellie.accounting.known import NO_ZONE, Price, Tariff
 from embellie.accounting.overhead import MIN_HOURS, OverheadModel, fit_overhead
 from embellie.api.gridzone import GridZone
@@ -227,7 +227,7 @@ class Accountant:
             total = repriced(item.total, prices, tariff)
             change = add_tables(total, item.total, sign=-1.0)
             body = {
-                "method": METHOD,
+                "method": method_of(total),
                 "zone": item.zone,
                 "start": item.start,
                 "end": item.end,

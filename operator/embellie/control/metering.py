@@ -5,12 +5,15 @@ Nodes with GPUs that no GridZone selects are a zone of their own, `NO_ZONE`: the
 no price, because nobody knows their grid.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from embellie.accounting.known import NO_ZONE, Gang, GpuMeter, Machine, Samples, ZoneInterval
+from embellie.accounting.known import NO_ZONE, Gang, GpuMeter, Machine, Plant, Samples, ZoneInterval
+from embellie.accounting.onsite import NO_METER, SHARED_METER
 from embellie.accounting.overhead import OverheadModel
-from embellie.api.gridzone import GridZone, GridZoneSpec
+from embellie.api.gridsources import PlantMeter, PowerUnit
+from embellie.api.gridzone import GridZone, GridZoneSpec, PowerSensor
 from embellie.cluster.records import NodeRecord
 from embellie.control.prices import Prices
 from embellie.control.records import Scene
@@ -91,6 +94,12 @@ class Metering:
             min(self._clock.to_wall(last), datetime.now(UTC)),
             self._clock.wall_seconds(length) / SAMPLES_PER_INTERVAL,
             zone_queries=queries,
+            plant_queries={
+                (zone.metadata.name, plant.name): plant.meter.query
+                for zone in zones
+                for plant in zone.spec.on_site
+                if plant.meter is not None
+            },
             pods=pods,
         )
 
@@ -130,7 +139,6 @@ class Metering:
         samples: EnergySamples,
         overhead: OverheadModel,
     ) -> ZoneInterval:
-        unit_w = 1000.0 if spec.power_sensor is not None and str(spec.power_sensor.unit) == "Kilowatt" else 1.0
         return ZoneInterval(
             zone=name,
             start=start,
@@ -138,12 +146,27 @@ class Metering:
             machines=tuple(self._machine(node, spec, samples) for node in nodes),
             gpus=self._gpus(nodes, samples),
             gangs=self._gangs(name, spec, nodes, scene, samples),
-            meter=self._clocked(samples.zones.get(name), unit_w),
+            meter=self._clocked(samples.zones.get(name), _watts(spec.power_sensor)),
             ambient_c=self._prices.ambient_c(name, start),
             overhead=overhead,
             prices=self._prices.of(name, start, end),
             tariff=self._prices.tariff(name, start, end),
+            plants=self._plants(name, spec, scene, samples),
         )
+
+    def _plants(self, zone: str, spec: GridZoneSpec, scene: Scene, samples: EnergySamples) -> tuple[Plant, ...]:
+        everywhere = [one for other in scene.assembly.grid_zones for one in other.spec.on_site]
+        named = Counter(one.meter.query for one in everywhere if one.meter is not None)
+        found = []
+        for one in spec.on_site:
+            unread = NO_METER if one.meter is None else ""
+            if one.meter is not None and named[one.meter.query] > 1:
+                # Energy that two plants tell of counts in neither.
+                unread = SHARED_METER
+            meter = self._clocked(samples.plants.get((zone, one.name)), _watts(one.meter))
+            peak_kw = float(one.peak_kilowatts)
+            found.append(Plant(name=one.name, kind=str(one.kind), peak_kw=peak_kw, meter=meter, unread=unread))
+        return tuple(found)
 
     def _machine(self, node: NodeRecord, spec: GridZoneSpec, samples: EnergySamples) -> Machine:
         return Machine(
@@ -206,6 +229,11 @@ class Metering:
 
     def _clock_s(self, wall_s: float) -> float:
         return self._clock.from_wall(_moment(wall_s)).timestamp()
+
+
+def _watts(sensor: PowerSensor | PlantMeter | None) -> float:
+    """Return how many watts one unit of a sensor is."""
+    return 1000.0 if sensor is not None and sensor.unit == PowerUnit.KILOWATT else 1.0
 
 
 def _moment(wall_s: float) -> datetime:

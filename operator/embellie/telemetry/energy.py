@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples of energy and power out of Prometheus, for the accounts: GPUs, nodes, processors, zone meters.
+"""Samples of energy and power out of Prometheus, for the accounts: GPUs, nodes, processors, zone meters, plants.
 
 Raw samples at a fixed step are asked for, never `increase()`: it extrapolates, and what it makes of resets and missing
 scrapes cannot be added up. Everything here is outside data: a series that cannot be read is left out.
@@ -7,9 +7,10 @@ scrapes cannot be added up. Everything here is outside data: a series that canno
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from embellie.telemetry.exporters import Word, node_of, own_labels, words_for
 from embellie.telemetry.tables import QueryError, RangeOf, TableSource
@@ -19,6 +20,9 @@ POD_CPU = 'kepler_pod_cpu_joules_total{zone="package"}'
 _POD_LABELS = (("exported_namespace", "exported_pod"), ("namespace", "pod"), ("pod_namespace", "pod_name"))
 PodName = tuple[str, str]
 """Namespace and name."""
+PlantName = tuple[str, str]
+"""GridZone and name."""
+_Whose = TypeVar("_Whose", str, PlantName)
 
 
 @dataclass(slots=True)
@@ -51,6 +55,8 @@ class EnergySamples:
     pod_cpu: dict[PodName, Series] = field(default_factory=dict)
     zones: dict[str, Series] = field(default_factory=dict)
     """GridZone -> power at its meter, in the unit of its sensor."""
+    plants: dict[PlantName, Series] = field(default_factory=dict)
+    """Plant -> power that it delivers, in the unit of its meter."""
 
 
 class EnergySource:
@@ -66,6 +72,7 @@ class EnergySource:
         step_s: float,
         *,
         zone_queries: Mapping[str, str],
+        plant_queries: Mapping[PlantName, str],
         pods: Mapping[PodName, str],
     ) -> EnergySamples:
         """Return the samples of [start, end], wall time.
@@ -75,6 +82,7 @@ class EnergySource:
             end: Last one.
             step_s: Time between two samples [s].
             zone_queries: GridZone -> PromQL of its meter.
+            plant_queries: Plant on a site -> PromQL of its meter.
             pods: Pods that really held GPUs in this time -> their node: any other name on a GPU is the exporter's own.
         """
         found = EnergySamples()
@@ -97,11 +105,19 @@ class EnergySource:
                 series = found.pod_cpu.setdefault(name, Series())
                 series.at_s += one.at_s
                 series.values += one.values
-        for zone, promql in zone_queries.items():
-            answer = ask(promql)
-            if len(answer) == 1:
-                found.zones[zone] = Series(list(answer[0].at_s), list(answer[0].values))
+        _take_meters(found.zones, zone_queries, ask)
+        _take_meters(found.plants, plant_queries, ask)
         return found
+
+
+def _take_meters(
+    into: dict[_Whose, Series], queries: Mapping[_Whose, str], ask: Callable[[str], tuple[RangeOf, ...]]
+) -> None:
+    """Take meters that somebody named; one must be a single series."""
+    for whose, promql in queries.items():
+        answer = ask(promql)
+        if len(answer) == 1:
+            into[whose] = Series(list(answer[0].at_s), list(answer[0].values))
 
 
 def _take_gpus(

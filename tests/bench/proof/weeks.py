@@ -10,19 +10,15 @@ that were told wrongly. It looks at new work every three hours, not within secon
 hundreds of weeks would take hours.
 """
 
-import csv
-import gzip
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 
 from embellie.accounting import Run, Signal
 from embellie.accounting.curves import power_curve
+from embellie.accounting.onsite import G_PER_KWH, OnSite
 from embellie.accounting.savings import Range, Savings, Uncertainty, Window, intensities, savings
 from embellie.domain.forecast import FloatArray, Forecast
 from embellie.domain.reasons import Rung, SignalKind
@@ -33,22 +29,22 @@ from embellie.simulation import (
     SimJob,
     SimSite,
     TraceJob,
-    load_trace,
     sample_trace,
     shape,
     simulate,
 )
 from embellie.simulation.counterfactual import Observed, replay_counterfactual
-from embellie_forecast.history import WEATHER_COLUMNS
-from embellie_forecast.history_files import load_carried
+from proof.past import past, trace
 
 REGIONS = ("US-CISO", "US-PJM")
 NODES_PER_ZONE = 4
 GPUS = 2 * NODES_PER_ZONE * 8
 WEEK = timedelta(days=7)
 SPAN_HOURS = 24 * 45
-LOADS = {"half-empty": 0.5, "full": 0.95, "saturated": 1.5}
-"""GPU-hours that come, of those that there are."""
+LOADS = {"half-empty": 0.5, "full": 0.95, "saturated": 1.5, "sunny half-empty": 0.5, "sunny full": 0.95}
+"""GPU-hours that come, of those that there are. In sunny weeks each zone has a roof behind its meter."""
+ROOF_KW = 45.0
+"""At noon more than a zone draws with no work (15 kW), and now and then more than with all its work."""
 STATED_PUE = 1.2
 TRUTHS = 16
 """Worlds in which a week that ends is looked at: its plan and its arrivals are one, what is hidden differs.
@@ -91,41 +87,6 @@ class Outcome:
         return float(np.mean([self.said.low <= truth <= self.said.high for truth in self.truths_g]))
 
 
-@cache
-def trace() -> tuple[TraceJob, ...]:
-    """Return the long trace where it is at hand, else the week that is carried."""
-    folder = os.environ.get("EMBELLIE_DATA")
-    path = Path(folder) / "jobs" / "itp2021.csv.gz" if folder else None
-    if path is None or not path.is_file():
-        return load_trace()
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        rows = csv.DictReader(lines)
-        return tuple(
-            TraceJob(
-                id=row["job_id"],
-                tenant=row["tenant"],
-                submit_s=float(row["submit_time_s"]),
-                duration_s=float(row["duration_s"]),
-                gpus=int(float(row["gpus"])),
-            )
-            for row in rows
-            if row["duration_s"] and float(row["duration_s"]) > 0 and float(row["gpus"]) >= 1
-        )
-
-
-@cache
-def grid(region: str) -> tuple[int, FloatArray, FloatArray]:
-    """Return a region's first hour, its intensity and its temperature, gaps carried over."""
-    history = load_carried(region)
-    warm = history.weather[:, WEATHER_COLUMNS.index("wxfc_temp_c")]
-    return history.first_hour, _filled(history.lifecycle_g_per_kwh), _filled(warm)
-
-
-def _filled(values: FloatArray) -> FloatArray:
-    good = np.flatnonzero(np.isfinite(values))
-    return np.interp(np.arange(values.size), good, values[good])
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Week:
     """What came, and what ran."""
@@ -136,23 +97,26 @@ class _Week:
     jobs: Sequence[SimJob]
     site: SimSite
     ours: tuple[Run, ...]
+    roofs: OnSite | None
+    """What its zones' roofs delivered by their meters, hour by hour from `begin` on."""
 
 
-def _week(rng: np.random.Generator, seed: int, load: float) -> _Week:
+def _week(rng: np.random.Generator, seed: int, load: str) -> _Week:
     begin = _begin(rng)
     published, ambient = _published(begin)
-    jobs = _jobs(rng, begin, load, seed)
+    jobs = _jobs(rng, begin, LOADS[load], seed)
     site = _site(published)
     ours = planned(rng, jobs, site, published, begin)
-    return _Week(begin=begin, published=published, ambient=ambient, jobs=jobs, site=site, ours=ours)
+    roofs = _roofs(begin) if load.startswith("sunny") else None
+    return _Week(begin=begin, published=published, ambient=ambient, jobs=jobs, site=site, ours=ours, roofs=roofs)
 
 
 def draw(seed: int, load: str) -> Outcome:
     """Make a week of a load."""
-    return _draw_saturated_week(seed) if load == "saturated" else _draw_week(seed, LOADS[load])
+    return _draw_saturated_week(seed) if load == "saturated" else _draw_week(seed, load)
 
 
-def _draw_week(seed: int, load: float) -> Outcome:
+def _draw_week(seed: int, load: str) -> Outcome:
     """Make a week, let it happen, and let the accounting look at what it may see of it, to the end of the last job.
 
     What is hidden is drawn `TRUTHS` times: that tells what an interval holds with much less luck than one world.
@@ -161,12 +125,12 @@ def _draw_week(seed: int, load: float) -> Outcome:
     week = _week(rng, seed, load)
     worlds = []
     for of_world in (rng, *(np.random.default_rng([seed, k]) for k in range(1, TRUTHS))):
-        truth = _Truth(of_world, week.site, week.published, week.ambient)
+        truth = _Truth(of_world, week.site, week.published, week.ambient, week.roofs)
         worlds.append((truth, simulate(truth.elsewhen(week.jobs), week.site).runs))
     end = max(run.end for runs in (week.ours, *(fifo for _, fifo in worlds)) for run in runs)
     base_g = [truth.grams(fifo, week.begin, end) for truth, fifo in worlds]
     truths_g = [base - truth.grams(week.ours, week.begin, end) for base, (truth, _) in zip(base_g, worlds, strict=True)]
-    said = account(week.ours, week.site, week.published, week.begin, end, rng, seed)
+    said = account(week.ours, week.site, week.published, week.begin, end, rng, seed, roofs=week.roofs)
     return Outcome(truths_g=tuple(truths_g), said=said.saved_g, base_g=base_g[0], jobs=len(week.jobs))
 
 
@@ -177,7 +141,7 @@ def _draw_saturated_week(seed: int) -> Outcome:
     truth goes on until all work is done, either way.
     """
     rng = np.random.default_rng(seed)
-    week = _week(rng, seed, LOADS["saturated"])
+    week = _week(rng, seed, "saturated")
     end = week.begin + WEEK
     said = account(week.ours, week.site, week.published, week.begin, end, rng, seed)
     truth = _Truth(rng, week.site, week.published, week.ambient)
@@ -198,6 +162,7 @@ def account(
     rng: np.random.Generator,
     seed: int,
     uncertainty: Uncertainty | None = None,
+    roofs: OnSite | None = None,
 ) -> Savings:
     """Do what a report does, with what may be seen."""
     unsure = uncertainty or Uncertainty()
@@ -210,7 +175,12 @@ def account(
     seen = [_seen(run, window.end, seed) for run in metered_runs if run.submitted_at < window.end]
     replayed = replay_counterfactual(seen, site, window, uncertainty=unsure, seed=seed)
     ci = intensities(published, site.zone_powers(), window)
-    return savings(replayed.draws, ci, SignalKind.AVERAGE_LIFECYCLE, uncertainty=unsure, seed=seed)
+    own = None if roofs is None else _first(roofs, window.slots)
+    return savings(replayed.draws, ci, SignalKind.AVERAGE_LIFECYCLE, uncertainty=unsure, seed=seed, on_site=own)
+
+
+def _first(roofs: OnSite, hours: int) -> OnSite:
+    return OnSite(kwh=roofs.kwh[:, :hours], g_per_kwh=roofs.g_per_kwh[:, :hours])
 
 
 def _seen(run: Run, until: datetime, seed: int) -> Observed:
@@ -239,8 +209,8 @@ def _scraped(moment: datetime) -> datetime:
 
 
 def _begin(rng: np.random.Generator) -> datetime:
-    last = min(grid(region)[0] + grid(region)[1].size for region in REGIONS) - SPAN_HOURS
-    start = max(grid(region)[0] for region in REGIONS)
+    last = min(past(region).first_hour + past(region).ci.size for region in REGIONS) - SPAN_HOURS
+    start = max(past(region).first_hour for region in REGIONS)
     hour = int(rng.integers(start, last))
     return datetime.fromtimestamp(hour * 3600, UTC)
 
@@ -252,11 +222,20 @@ def _hour(moment: datetime) -> int:
 def _published(begin: datetime) -> tuple[dict[str, Signal], dict[str, FloatArray]]:
     signals, ambient = {}, {}
     for region in REGIONS:
-        first, values, warm = grid(region)
-        part = slice(_hour(begin) - first, _hour(begin) - first + SPAN_HOURS)
-        signals[region] = Signal(start=begin, step=HOUR, values=values[part], kind=SignalKind.AVERAGE_LIFECYCLE)
-        ambient[region] = warm[part]
+        hours, part = past(region), _part(region, begin)
+        signals[region] = Signal(start=begin, step=HOUR, values=hours.ci[part], kind=SignalKind.AVERAGE_LIFECYCLE)
+        ambient[region] = hours.ambient_c[part]
     return signals, ambient
+
+
+def _part(region: str, begin: datetime) -> slice:
+    first = _hour(begin) - past(region).first_hour
+    return slice(first, first + SPAN_HOURS)
+
+
+def _roofs(begin: datetime) -> OnSite:
+    kwh = ROOF_KW * np.stack([past(region).sun[_part(region, begin)] for region in REGIONS])
+    return OnSite(kwh=kwh, g_per_kwh=np.full_like(kwh, G_PER_KWH[SignalKind.AVERAGE_LIFECYCLE]["Solar"]))
 
 
 def _site(published: Mapping[str, Signal]) -> SimSite:
@@ -353,6 +332,7 @@ class _Truth:
         site: SimSite,
         published: Mapping[str, Signal],
         ambient: Mapping[str, FloatArray],
+        roofs: OnSite | None = None,
     ) -> None:
         self._rng, self._site = rng, site
         sigma = float(rng.uniform(0.02, 0.07))
@@ -364,6 +344,11 @@ class _Truth:
         }
         base, slope, free = float(rng.uniform(0.08, 0.2)), float(rng.uniform(0.0, 0.008)), float(rng.uniform(10, 20))
         self._overhead = {region: base + slope * np.maximum(0.0, warm - free) for region, warm in ambient.items()}
+        # What the roofs' meters say is off by a few per cent.
+        self._roofs = roofs
+        if roofs is not None:
+            off = np.exp(float(rng.uniform(0.01, 0.05)) * rng.standard_normal((len(published), 1)))
+            self._roofs = replace(roofs, kwh=roofs.kwh * off)
 
     def elsewhen(self, jobs: Sequence[SimJob]) -> list[SimJob]:
         """Return the jobs as they would have been at another time."""
@@ -376,7 +361,9 @@ class _Truth:
 
     def grams(self, runs: Sequence[Run], begin: datetime, end: datetime) -> float:
         """Return what a schedule really emitted."""
-        return sum(float(np.dot(kwh, ci)) for kwh, ci in self._hours(runs, begin, end))
+        kwh, ci = (np.stack(rows) for rows in zip(*self._hours(runs, begin, end), strict=True))
+        spared = 0.0 if self._roofs is None else _first(self._roofs, kwh.shape[1]).spared_g(kwh, ci)
+        return float((kwh * ci - spared).sum())
 
     def by_hours(self, runs: Sequence[Run], begin: datetime, end: datetime) -> float:
         """Return how much more it really emitted than the same energy would have at its zones' mean intensity."""

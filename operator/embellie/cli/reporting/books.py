@@ -64,6 +64,8 @@ class Books:
     """Names of nodes with GPUs that belonged to no GridZone (the first of them in each record)."""
     stray_count: int = 0
     """The most of them at once."""
+    unmeasured: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    """(zone, plant, why) -> for how long the plant's meter proved nothing [s]."""
     lost: int = 0
     """Records that could not be written, by the ledger's own word."""
     methods: set[str] = field(default_factory=set)
@@ -133,6 +135,11 @@ def _account(books: Books, body: Mapping[str, Any], renamed: Mapping[str, str]) 
     if zone == NO_ZONE and (nodes := body.get("nodes")):
         books.strays.update(dict.fromkeys(nodes["names"]))
         books.stray_count = max(books.stray_count, int(nodes["count"]))
+    for plant in body.get("plants", ()):
+        if "missing" in plant:
+            key = (zone, str(plant["name"]), str(plant["missing"]))
+            missing_s = (end - start).total_seconds() - float(plant["coveredSeconds"])
+            books.unmeasured[key] = books.unmeasured.get(key, 0.0) + missing_s
     if int(body["revision"]) == 0:
         if interval.told and interval.recorded_as != str(body["zone"]):
             raise ReportError(

@@ -9,6 +9,7 @@ from embellie.accounting.known import NO_ZONE
 from embellie.accounting.savings import METHOD as SAVINGS_METHOD
 from embellie.cli.reporting.books import Books
 from embellie.cli.reporting.coverage import NEEDED
+from embellie.cli.reporting.on_site import KINDS, on_site_notes, on_site_part
 from embellie.cli.reporting.period import ReportError
 from embellie.cli.reporting.replayed import Saved
 from embellie.cli.reporting.saving_rows import (
@@ -20,13 +21,10 @@ from embellie.cli.reporting.saving_rows import (
     zone_saving_row,
 )
 from embellie.cli.reporting.strays import NO_GRID, stray_notes, stray_refusals
-from embellie.domain.reasons import SignalKind
 from embellie.domain.sums import add_tables
 
 SCHEMA = "embellie.io/report/v1"
 TABLES = {"namespace": "namespaces", "team": "teams"}
-KINDS = (SignalKind.AVERAGE_LIFECYCLE, SignalKind.AVERAGE_DIRECT)
-"""Both ways of counting an inventory. Marginal emissions answer another question and have no column here."""
 OF_MACHINES = ("nodeSeconds", "nodesMetered", "gpuCovered", "gpuReserved", "gpuAll")
 """Times of nodes and GPUs, not of zones."""
 
@@ -71,7 +69,10 @@ def make_report(books: Books, by: str, *, draws: int, head: str) -> dict[str, An
             "hours": books.period.hours,
         },
         "by": by,
-        "method": {"accounts": " and ".join(sorted(books.methods)) or "(not recorded)", "savings": SAVINGS_METHOD},
+        "method": {
+            "accounts": " and ".join(sorted(books.methods)) or "(not recorded)",
+            "savings": saved.savings.method if saved is not None else SAVINGS_METHOD,
+        },
         "cluster": cluster,
         "rows": rows,
         "days": _days(books, saved),
@@ -207,14 +208,16 @@ def _amounts(
 ) -> dict[str, Any]:
     """What all rows begin with: energy and emissions, None where refused."""
     ok = "energy" not in refused
+    emitted_kg = {
+        str(kind): part["grams"].get(str(kind), 0.0) / 1000.0 if str(kind) not in refused and ok else None
+        for kind in KINDS
+    }
     return {
         "name": name,
         "energyKwh": dict(energy_kwh) if ok else None,
-        "emissionsKg": {
-            str(kind): part["grams"].get(str(kind), 0.0) / 1000.0 if str(kind) not in refused and ok else None
-            for kind in KINDS
-        },
+        "emissionsKg": emitted_kg,
         "embodiedKg": part["embodiedG"] / 1000.0 if ok else None,
+        **on_site_part(part, emitted_kg, refused),
     }
 
 
@@ -345,6 +348,7 @@ def _notes(
         )
     if books.lost:
         notes.append(f"{books.lost} records could not be written in this period; the ledger says so itself.")
+    notes += on_site_notes(books, whole)
     if saved is not None and saved.hours_filled:
         notes.append(f"The intensity of {saved.hours_filled} zone-hours was filled in from their neighbours.")
     if by in TABLES:

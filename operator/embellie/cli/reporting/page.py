@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+from embellie.cli.reporting.on_site import on_site_lines
 from embellie.cli.reporting.text import (
     HEADERS,
     head_line,
@@ -52,6 +53,7 @@ def as_html(report: Mapping[str, Any]) -> str:
         f"<p class=sub>{_e(period_line(period))}. Methods {_e(methods)}.</p>",
         _tiles(cluster),
         *(f"<p>{_e(line)}</p>" for line in savings_lines(cluster)),
+        *(f"<p>{_e(line)}</p>" for line in on_site_lines(report)),
         *(f"<p>{_e(line)}</p>" for line in revision_lines(report)),
         _refused(report),
         "<h2>Where did the energy go, day by day?</h2>",

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The counterfactual of a report: site, runs, meters and intensities out of the books, replayed and priced."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 
 from embellie.accounting import Run, Signal
+from embellie.accounting.onsite import G_PER_KWH, OnSite
 from embellie.accounting.savings import Range, Savings, Window, intensities, naive_sum, savings, why_they_differ
 from embellie.cli.reporting.books import HOUR, LET_GO, Books
 from embellie.cli.reporting.coverage import NEEDED, UNSEEN
@@ -17,6 +20,7 @@ from embellie.domain.reasons import SignalKind
 from embellie.simulation.counterfactual import DRAWS, Observed, Replayed, replay_counterfactual
 from embellie.simulation.model import SimCell, SimGridZone, SimSite
 
+NAIVE_BY_GRID = "It knows nothing of on-site energy, so that this is held against the saving without it."
 LONGEST_PAST_BOUND = timedelta(days=1)
 """Longer after its latest start nothing is held: maxLimitHold is some hours."""
 LONGEST_QUEUE = timedelta(days=1)
@@ -53,6 +57,8 @@ class Saved:
     """Savings of a period, and what stands beside them."""
 
     savings: Savings
+    by_grid: Savings | None
+    """The same by the grid's intensity alone; None where no plant on a site counts."""
     naive_g: float
     naive_by_zone: Mapping[str, float]
     sentence: str
@@ -78,7 +84,9 @@ def replay_books(books: Books, kind: SignalKind, *, draws: int = DRAWS) -> Saved
     meters = _meters(books, zones, window)
     ci = intensities(signals, site.zone_powers(), window)
     currency, per_kwh = _tariffs(books, zones, window)
-    found = savings(replayed.draws, ci, kind, measured_kwh=meters, prices=per_kwh, days_of=books.period.zone)
+    saving = partial(savings, replayed.draws, ci, kind, measured_kwh=meters, prices=per_kwh, days_of=books.period.zone)
+    by_grid, own = saving(), _on_site(books, zones, window, kind)
+    found = by_grid if own is None else saving(on_site=own)
     cost = None
     if per_kwh is not None and found.cost_saved is not None:
         cost = Cost(currency=currency, measured=float((meters * per_kwh).sum()), saved=found.cost_saved)
@@ -88,9 +96,11 @@ def replay_books(books: Books, kind: SignalKind, *, draws: int = DRAWS) -> Saved
     naive = sum(naive_of.values())
     return Saved(
         savings=found,
+        by_grid=None if own is None else by_grid,
         naive_g=naive,
         naive_by_zone=naive_of,
-        sentence=why_they_differ(found, naive),
+        # The sum over jobs knows the grid only.
+        sentence=why_they_differ(by_grid, naive) + ("" if own is None else f" {NAIVE_BY_GRID}"),
         replayed=replayed,
         delays=_delays(books, runs, replayed),
         hours_filled=filled,
@@ -99,7 +109,10 @@ def replay_books(books: Books, kind: SignalKind, *, draws: int = DRAWS) -> Saved
 
 
 def _window(books: Books) -> Window:
-    """Return the whole hours from the first to the last account."""
+    """Return the whole hours from the first to the last account; in the ledger's intervals where on-site energy counts.
+
+    Within an hour the sun may give more than is drawn, and then less.
+    """
     starts = [interval.start for interval in books.intervals.values()]
     if not starts:
         raise ReportError(
@@ -107,24 +120,28 @@ def _window(books: Books) -> Window:
         )
     first = _hour(min(starts))
     last = max(interval.end for interval in books.intervals.values())
-    slots = int((last - first) / HOUR)
-    if slots < 1:
+    hours = int((last - first) / HOUR)
+    if hours < 1:
         raise ReportError("the period holds less than an hour of accounts; ask for a longer one")
-    return Window(start=first, step=HOUR, slots=slots)
+    step = HOUR
+    if any("onSite" in interval.adds for interval in books.intervals.values()):
+        longest = max(interval.end - interval.start for interval in books.intervals.values())
+        step = longest if HOUR % longest == timedelta(0) else HOUR
+    return Window(start=first, step=step, slots=hours * (HOUR // step))
 
 
 def _hour(moment: datetime) -> datetime:
     return moment.replace(minute=0, second=0, microsecond=0)
 
 
-def _by_hour(
+def _by_slot(
     books: Books, zones: list[str], window: Window
 ) -> dict[tuple[int, int], list[tuple[float, float, dict[str, float]]]]:
     """Return (zone, slot) -> (seconds, kWh, intensity by kind) of its intervals."""
     index = {zone: z for z, zone in enumerate(zones)}
     found: dict[tuple[int, int], list[tuple[float, float, dict[str, float]]]] = {}
     for interval in books.intervals.values():
-        slot = int((interval.start - window.start) / HOUR)
+        slot = int((interval.start - window.start) / window.step)
         if interval.zone in index and 0 <= slot < window.slots:
             values = {name: float(told["gPerKwh"]) for name, told in interval.signals.items()}
             seconds = (interval.end - interval.start).total_seconds()
@@ -136,7 +153,7 @@ def _by_hour(
 
 def _signals(books: Books, zones: list[str], window: Window, kind: SignalKind) -> tuple[dict[str, Signal], int]:
     values = np.full((len(zones), window.slots), np.nan)
-    for (z, slot), parts in _by_hour(books, zones, window).items():
+    for (z, slot), parts in _by_slot(books, zones, window).items():
         known = [v[kind] for _, _, v in parts if kind in v]
         if known:
             values[z, slot] = float(np.mean(known))
@@ -149,8 +166,8 @@ def _signals(books: Books, zones: list[str], window: Window, kind: SignalKind) -
         )
     _fill(values)
     return {
-        zone: Signal(start=window.start, step=HOUR, values=values[z], kind=kind) for z, zone in enumerate(zones)
-    }, holes
+        zone: Signal(start=window.start, step=window.step, values=values[z], kind=kind) for z, zone in enumerate(zones)
+    }, math.ceil(holes * (window.step / HOUR))
 
 
 def _fill(values: FloatArray) -> None:
@@ -162,12 +179,12 @@ def _fill(values: FloatArray) -> None:
 
 
 def _tariffs(books: Books, zones: list[str], window: Window) -> tuple[str, FloatArray | None]:
-    """Return the currency and the price by zone and hour [currency/kWh]; None where too few hours have one."""
+    """Return the currency and the price by zone and slot [currency/kWh]; None where too few slots have one."""
     index = {zone: z for z, zone in enumerate(zones)}
     sums, counts = np.zeros((len(zones), window.slots)), np.zeros((len(zones), window.slots))
     currencies = set()
     for interval in books.intervals.values():
-        slot = int((interval.start - window.start) / HOUR)
+        slot = int((interval.start - window.start) / window.step)
         if interval.tariff is not None and interval.zone in index and 0 <= slot < window.slots:
             currencies.add(str(interval.tariff["currency"]))
             sums[index[interval.zone], slot] += float(interval.tariff["perMwh"]) / 1000.0
@@ -181,15 +198,31 @@ def _tariffs(books: Books, zones: list[str], window: Window) -> tuple[str, Float
 
 
 def _meters(books: Books, zones: list[str], window: Window) -> FloatArray:
-    """Return facility energy by zone and hour; an hour without accounts counts as the mean of the others."""
+    """Return facility energy by zone and slot; one without accounts counts as the mean of the others."""
     kwh = np.full((len(zones), window.slots), np.nan)
-    for (z, slot), parts in _by_hour(books, zones, window).items():
+    for (z, slot), parts in _by_slot(books, zones, window).items():
         seconds = sum(s for s, _, _ in parts)
         if seconds > 0:
-            kwh[z, slot] = sum(k for _, k, _ in parts) * 3600.0 / seconds
+            kwh[z, slot] = sum(k for _, k, _ in parts) * window.step.total_seconds() / seconds
     for row in kwh:
         row[np.isnan(row)] = float(np.nanmean(row)) if np.isfinite(row).any() else 0.0
     return kwh
+
+
+def _on_site(books: Books, zones: list[str], window: Window, kind: SignalKind) -> OnSite | None:
+    """Return what metered plants delivered by zone and slot; None where there are none, and nothing where none did."""
+    index = {zone: z for z, zone in enumerate(zones)}
+    kwh, grams = np.zeros((len(zones), window.slots)), np.zeros((len(zones), window.slots))
+    counted = False
+    for interval in books.intervals.values():
+        slot = int((interval.start - window.start) / window.step)
+        if interval.zone not in index or not 0 <= slot < window.slots:
+            continue
+        for plant, row in interval.adds.get("onSite", {}).items():
+            counted = True
+            kwh[index[interval.zone], slot] += row["deliveredKwh"]
+            grams[index[interval.zone], slot] += row["deliveredKwh"] * G_PER_KWH[kind][plant]
+    return OnSite(kwh=kwh, g_per_kwh=grams / np.where(kwh > 0.0, kwh, 1.0)) if counted else None
 
 
 def _site(books: Books, zones: list[str], signals: Mapping[str, Signal]) -> SimSite:

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from embellie.accounting.savings import Range
+from embellie.accounting.savings import Range, Savings
 from embellie.cli.reporting.books import Books
 from embellie.cli.reporting.period import ReportError
 from embellie.cli.reporting.replayed import Cost, Delay, Saved, replay_books
@@ -42,6 +42,7 @@ def saving_row(saved: Saved) -> dict[str, Any]:
         "shiftedKwh": range_row(found.shifted_kwh),
         "peakChangeKw": {zone: range_row(change) for zone, change in found.peak_change_kw.items()},
         "cost": None if saved.cost is None else _saved_cost(saved.cost),
+        **({} if saved.by_grid is None else {"withoutOnSite": _by_grid(saved.by_grid)}),
         "owedKwh": found.owed_kwh,
         "owedKg": {zone: part.owed_g / 1000.0 for zone, part in found.by_zone.items()},
         "broughtKwh": found.brought_kwh,
@@ -49,6 +50,16 @@ def saving_row(saved: Saved) -> dict[str, Any]:
         "gpuHoursDelayed": saved.replayed.gpu_hours_delayed,
         "gpuHoursLost": saved.replayed.gpu_hours_lost,
         "leftOut": saved.replayed.left_out,
+    }
+
+
+def _by_grid(found: Savings) -> dict[str, Any]:
+    """Return the saving as if there were no plants on the sites."""
+    return {
+        "verdict": found.verdict,
+        "savedKg": range_row(found.saved_g, 1e-3),
+        "counterfactualKg": found.counterfactual_g / 1000.0,
+        "measuredKg": found.measured_g / 1000.0,
     }
 
 

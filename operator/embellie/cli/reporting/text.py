@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from embellie.cli.reporting.on_site import on_site_cells, on_site_lines
 from embellie.cli.words import in_columns
 from embellie.domain.reasons import SignalKind
 
@@ -40,7 +41,7 @@ def as_table(report: Mapping[str, Any]) -> str:
     """Write a report in plain columns, with what is refused and why under it."""
     text = [f"{period_line(report['period'])}, by {report['by']}", ""]
     text += in_columns([HEADERS, *(row_cells(row) for row in report["rows"])], numbers=True)
-    text += ["", *savings_lines(report["cluster"])]
+    text += ["", *savings_lines(report["cluster"]), *map(printable, on_site_lines(report))]
     text += [f"{line}." for line in refusals(report)]
     text += revision_lines(report)
     text += trust_lines(report["cluster"])
@@ -99,6 +100,9 @@ def savings_lines(cluster: Mapping[str, Any]) -> list[str]:
         return []
     kg, percent = saving["savedKg"], saving["savedPercent"]
     lines = [_verdict(saving, kg, percent)]
+    if without := saving.get("withoutOnSite"):
+        by_grid = without["savedKg"]
+        lines.append(f"By the grid's intensity alone it would be {by_grid['value']:,.1f} kg ({span(by_grid, 1)}).")
     lines.append(f"The sum over jobs would say {saving['naiveKg']:,.1f} kg. {saving['whyTheyDiffer']}")
     delayed, lost = saving["gpuHoursDelayed"], saving["gpuHoursLost"]
     lines.append(f"It cost {delayed:,.0f} GPU-hours of delay, and by the end {_worked(lost)}.")
@@ -251,9 +255,12 @@ def row_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 def as_csv(report: Mapping[str, Any]) -> str:
     """Write one line for each row; a refused figure is an empty cell, and the last column says why."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(_csv_row(report["cluster"], report["period"])))
+    # Where no plant counts, its columns are not there either.
+    more = on_site_cells if "onSite" in report["cluster"] else lambda _: {}
+    rows = [_csv_row(row, report["period"]) | more(row) for row in (report["cluster"], *report["rows"])]
+    writer = csv.DictWriter(out, fieldnames=list(rows[0]))
     writer.writeheader()
-    writer.writerows(_csv_row(row, report["period"]) for row in report["rows"])
+    writer.writerows(rows[1:])
     return out.getvalue()
 
 

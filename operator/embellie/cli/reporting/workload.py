@@ -51,6 +51,7 @@ class WorkloadAccount:
                 f"needed. They hold {kwh:.1f} kWh"
             )
         kind, grams, priced = self._priced(kwh)
+        spared_g = sum(part.get("sparedGrams", {}).get(kind, 0.0) for part in self.intervals.values())
         if priced < NEEDED * kwh or not kind:
             raise ReportError(
                 f"the carbon intensity is known for {100 * priced / kwh if kwh else 0.0:.1f} % of the energy of "
@@ -64,6 +65,7 @@ class WorkloadAccount:
             estimated_kwh=row["estimatedKwh"],
             # Of the hours whose intensity is known; the few others count by their mean.
             g_per_kwh=grams / priced if priced else 0.0,
+            spared_g_per_kwh=spared_g / priced if priced else 0.0,
             embodied_g=row["embodiedG"],
             gpu_hours=row["gpuSeconds"] / 3600.0,
             signal_kind=kind,
