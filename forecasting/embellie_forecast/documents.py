@@ -43,6 +43,13 @@ def scope_of(history: ZoneHistory) -> Scope:
     return Scope.LIFECYCLE if np.isfinite(history.lifecycle_g_per_kwh).any() else Scope.DIRECT
 
 
+def known_end(history: ZoneHistory, before_hour: int | None = None) -> int | None:
+    """Return the hour after the newest one whose intensity is known, of those before an hour; None where none is."""
+    stop = history.n_hours if before_hour is None else max(0, before_hour - history.first_hour)
+    known = np.flatnonzero(np.isfinite(series_of(history, scope_of(history))[:stop]))
+    return history.first_hour + int(known[-1]) + 1 if known.size else None
+
+
 def build(
     *, zone: str, now: datetime, rung: Rung, model_id: str, scope: Scope, carbon: FloatArray, mean: FloatArray,
     share: FloatArray, skill: int | None = None, ambient: FloatArray | None = None, direct: FloatArray | None = None,

@@ -170,8 +170,8 @@ class ZoneHistory:
         )
         if foreign:
             notes.append(f"left out, no emission factor is known for: {', '.join(foreign)}")
-        known = [c for c in (LIFECYCLE_COLUMN, DIRECT_COLUMN, BENCHMARK_COLUMN, SHARE_COLUMN) if c in frame.columns]
-        if not generation and not known:
+        told = (LIFECYCLE_COLUMN, DIRECT_COLUMN, BENCHMARK_COLUMN, SHARE_COLUMN, MARGINAL_COLUMN)
+        if not generation and not any(column in frame.columns for column in told):
             raise HistoryError(
                 f"{zone}: no usable column; give {LIFECYCLE_COLUMN}, {DIRECT_COLUMN} or gen_<source>_mw with a source "
                 f"of {', '.join(SOURCES)}"

@@ -26,6 +26,7 @@ from embellie_forecast.documents import (
     RungUnavailable,
     build,
     envelope_of,
+    known_end,
     last_good,
     neutral,
     scope_of,
@@ -243,7 +244,7 @@ class Ladder:
 
     def _live_from(self, zone: Zone, now: datetime, fed: Fed) -> ForecastDocument:
         scope = scope_of(fed.history)
-        newest = check_feed(fed, now, scope)
+        newest = check_feed(fed, now)
         model = self._shelf.model(fed.history.zone, now)
         if model is None:
             raise RungUnavailable(self._shelf.why_no_model(fed.history.zone, now))
@@ -385,9 +386,7 @@ def _usual(archive: ZoneHistory, cutoff_hour: int) -> _Usual:
 
 
 def _end(history: ZoneHistory) -> int:
-    """Return the hour after the newest whose intensity is known."""
-    known = np.flatnonzero(np.isfinite(series_of(history, scope_of(history))))
-    return history.first_hour + int(known[-1]) + 1 if known.size else history.first_hour
+    return known_end(history) or history.first_hour
 
 
 def _levels(target: TargetForecast) -> FloatArray:
