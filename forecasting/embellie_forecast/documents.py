@@ -11,9 +11,9 @@ import numpy as np
 from embellie_forecast.exchange import FORECAST_LEVELS, MAX_MARGINAL_G_PER_KWH, ForecastDocument, Rung, newest_document
 from embellie_forecast.factors import DIRECT_EIA, LIFECYCLE_AR5, FloatArray, Scope
 from embellie_forecast.history import ZoneHistory, hour_of, instant_of
+from embellie_forecast.models.targets import HORIZON_HOURS
 
 STEP = timedelta(hours=1)
-HORIZON_HOURS = 96
 MIN_LAST_GOOD_HOURS = 48
 NEUTRAL_CARBON_G_PER_KWH = 480.0
 """About the world's mean; any constant does, because a flat forecast gives no reason to wait."""

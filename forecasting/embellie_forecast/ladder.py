@@ -21,7 +21,6 @@ from embellie_forecast.climate import (
     temperature_climate,
 )
 from embellie_forecast.documents import (
-    HORIZON_HOURS,
     STEP,
     RungUnavailable,
     build,
@@ -40,6 +39,7 @@ from embellie_forecast.finer import learn_shapes, refined
 from embellie_forecast.history import HistoryError, ZoneHistory, hour_of, instant_of
 from embellie_forecast.history_files import carried_zones, load_carried
 from embellie_forecast.models import (
+    HORIZON_HOURS,
     MAX_AGE_HOURS,
     CannotIssueError,
     Settings,
