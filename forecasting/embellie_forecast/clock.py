@@ -6,7 +6,7 @@ The syntax of `--clock` is the operator's, so that both processes of one demo sh
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,16 +22,12 @@ class ForecastClock:
         """Return the current time of this clock, UTC."""
         return self.origin + (datetime.fromtimestamp(time.time(), UTC) - self.wall_origin) * self.factor
 
-    def wall_seconds(self, duration: timedelta) -> float:
-        """Return how many real seconds `duration` of this clock takes [s]."""
-        return duration.total_seconds() / self.factor
-
 
 def parse_clock(text: str) -> ForecastClock:
     """Read a clock from `system` or `replay:ORIGIN,WALL_ORIGIN,FACTOR` (RFC 3339 instants, a number).
 
-    >>> parse_clock("replay:2022-09-05T00:00:00Z,2026-01-01T00:00:00Z,600").wall_seconds(timedelta(hours=1))
-    6.0
+    >>> parse_clock("replay:2022-09-05T00:00:00Z,2026-01-01T00:00:00Z,600").factor
+    600.0
     """
     if text == "system":
         epoch = datetime.fromtimestamp(0, UTC)

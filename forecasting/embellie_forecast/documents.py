@@ -11,9 +11,9 @@ import numpy as np
 from embellie_forecast.exchange import FORECAST_LEVELS, MAX_MARGINAL_G_PER_KWH, ForecastDocument, Rung, newest_document
 from embellie_forecast.factors import DIRECT_EIA, LIFECYCLE_AR5, FloatArray, Scope
 from embellie_forecast.history import ZoneHistory, hour_of, instant_of
+from embellie_forecast.models.targets import HORIZON_HOURS
 
 STEP = timedelta(hours=1)
-HORIZON_HOURS = 96
 MIN_LAST_GOOD_HOURS = 48
 NEUTRAL_CARBON_G_PER_KWH = 480.0
 """About the world's mean; any constant does, because a flat forecast gives no reason to wait."""
@@ -41,6 +41,13 @@ def series_of(history: ZoneHistory, scope: Scope) -> FloatArray:
 def scope_of(history: ZoneHistory) -> Scope:
     """Return what a history can say: life-cycle intensity where it knows it, else direct."""
     return Scope.LIFECYCLE if np.isfinite(history.lifecycle_g_per_kwh).any() else Scope.DIRECT
+
+
+def known_end(history: ZoneHistory, before_hour: int | None = None) -> int | None:
+    """Return the hour after the newest one whose intensity is known, of those before an hour; None where none is."""
+    stop = history.n_hours if before_hour is None else max(0, before_hour - history.first_hour)
+    known = np.flatnonzero(np.isfinite(series_of(history, scope_of(history))[:stop]))
+    return history.first_hour + int(known[-1]) + 1 if known.size else None
 
 
 def build(

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from embellie_forecast.believable import MAX_SOURCE_MW, METERING_NOISE_MW, Problem, flag_problems, without_closed
+from embellie_forecast.exchange import MAX_CARBON_G_PER_KWH, MAX_MARGINAL_G_PER_KWH
 from embellie_forecast.factors import (
     DIRECT_EIA,
     LIFECYCLE_AR5,
@@ -30,8 +31,6 @@ LIFECYCLE_COLUMN, DIRECT_COLUMN = "ci_lifecycle_g_per_kwh", "ci_direct_g_per_kwh
 MARGINAL_COLUMN = "ci_marginal_g_per_kwh"
 BENCHMARK_COLUMN = "ci_lifecycle_benchmark_g_per_kwh"
 SHARE_COLUMN = "re_pct"
-MAX_CARBON_G_PER_KWH = 2_000.0
-MAX_MARGINAL_G_PER_KWH = 3_000.0
 MIN_USUAL_G_PER_KWH = 2.0
 """No source's life cycle has so little: a median below it is told in another unit."""
 MOST_BESIDE_MIX = 2.0
@@ -157,42 +156,14 @@ class ZoneHistory:
             HistoryError: The index is not hourly UTC, an hour contradicts itself, or no column is known.
         """
         frame, notes = _hourly(frame, zone)
-        generation = {name: _numbers(frame, column) for column, name in MIX_COLUMNS.items() if column in frame.columns}
-        empty = [name for name in generation if _blank(frame, f"gen_{name}_mw")]
-        if empty:
-            # Of a source that a grid does not have there may be a column all the same.
-            notes.append(f"left out, without any value: {', '.join(f'gen_{name}_mw' for name in empty)}")
-            generation = {name: values for name, values in generation.items() if name not in empty}
-        foreign = sorted(
-            str(column)
-            for column in frame.columns
-            if str(column).startswith("gen_") and str(column)[4:].removesuffix("_mw") not in SOURCES
-        )
-        if foreign:
-            notes.append(f"left out, no emission factor is known for: {', '.join(foreign)}")
-        known = [c for c in (LIFECYCLE_COLUMN, DIRECT_COLUMN, BENCHMARK_COLUMN, SHARE_COLUMN) if c in frame.columns]
-        if not generation and not known:
+        generation = _told_by_source(frame, notes)
+        told = (LIFECYCLE_COLUMN, DIRECT_COLUMN, BENCHMARK_COLUMN, SHARE_COLUMN, MARGINAL_COLUMN)
+        if not generation and not any(column in frame.columns for column in told):
             raise HistoryError(
                 f"{zone}: no usable column; give {LIFECYCLE_COLUMN}, {DIRECT_COLUMN} or gen_<source>_mw with a source "
                 f"of {', '.join(SOURCES)}"
             )
-        if generation:
-            mix, closed = without_closed(
-                pd.DataFrame(generation, index=frame.index), {name: name for name in generation}
-            )
-            if closed:
-                silent = ", ".join(f"gen_{name}_mw" for name in closed)
-                notes.append(f"silent for days while others are told, and counted as 0 there: {silent}")
-                generation |= {name: mix[name].to_numpy() for name in closed}
-        problems = flag_problems(generation) if generation else ("",) * len(frame)
-        believed = np.array([not problem for problem in problems], dtype=bool)
-        doubted = Counter(problem for problem in problems if problem) if generation else Counter[str]()
-        if doubted:
-            reasons = ", ".join(f"{count} {problem.lower()}" for problem, count in doubted.most_common())
-            notes.append(
-                f"generation by source is not believed and counts as unknown in {doubted.total()} hours: {reasons}"
-            )
-        generation = {name: np.where(believed, np.maximum(values, 0.0), np.nan) for name, values in generation.items()}
+        generation, problems = _believed(generation, frame.index, notes)
         return cls(
             zone=zone,
             first_hour=hour_of(frame.index[0].to_pydatetime()),
@@ -263,6 +234,46 @@ def _numbers(frame: pd.DataFrame, column: str) -> FloatArray:
 def _blank(frame: pd.DataFrame, column: str) -> bool:
     """Tell whether a column holds nothing at all; text that is no number is not nothing."""
     return bool(frame[column].isna().all())
+
+
+def _told_by_source(frame: pd.DataFrame, notes: list[str]) -> dict[str, FloatArray]:
+    """Return generation by source as it is told [MW]; what is left out is noted."""
+    generation = {name: _numbers(frame, column) for column, name in MIX_COLUMNS.items() if column in frame.columns}
+    empty = [name for name in generation if _blank(frame, f"gen_{name}_mw")]
+    if empty:
+        # Of a source that a grid does not have there may be a column all the same.
+        notes.append(f"left out, without any value: {', '.join(f'gen_{name}_mw' for name in empty)}")
+        generation = {name: values for name, values in generation.items() if name not in empty}
+    foreign = sorted(
+        str(column)
+        for column in frame.columns
+        if str(column).startswith("gen_") and str(column)[4:].removesuffix("_mw") not in SOURCES
+    )
+    if foreign:
+        notes.append(f"left out, no emission factor is known for: {', '.join(foreign)}")
+    return generation
+
+
+def _believed(
+    generation: dict[str, FloatArray], index: pd.Index, notes: list[str]
+) -> tuple[dict[str, FloatArray], tuple[str, ...]]:
+    """Return what is believed of generation by source, and each hour's `Problem`; what is not believed is noted."""
+    if not generation:
+        return {}, ("",) * len(index)
+    mix, closed = without_closed(pd.DataFrame(generation, index=index), {name: name for name in generation})
+    if closed:
+        silent = ", ".join(f"gen_{name}_mw" for name in closed)
+        notes.append(f"silent for days while others are told, and counted as 0 there: {silent}")
+        generation = generation | {name: mix[name].to_numpy() for name in closed}
+    problems = flag_problems(generation)
+    doubted = Counter(problem for problem in problems if problem)
+    if doubted:
+        reasons = ", ".join(f"{count} {problem.lower()}" for problem, count in doubted.most_common())
+        notes.append(
+            f"generation by source is not believed and counts as unknown in {doubted.total()} hours: {reasons}"
+        )
+    believed = np.array([not problem for problem in problems], dtype=bool)
+    return {n: np.where(believed, np.maximum(values, 0.0), np.nan) for n, values in generation.items()}, problems
 
 
 def _bounded(frame: pd.DataFrame, columns: tuple[str, ...], bounds: tuple[tuple[float, float], ...]) -> FloatArray:

@@ -21,11 +21,11 @@ from embellie_forecast.climate import (
     temperature_climate,
 )
 from embellie_forecast.documents import (
-    HORIZON_HOURS,
     STEP,
     RungUnavailable,
     build,
     envelope_of,
+    known_end,
     last_good,
     neutral,
     scope_of,
@@ -39,6 +39,7 @@ from embellie_forecast.finer import learn_shapes, refined
 from embellie_forecast.history import HistoryError, ZoneHistory, hour_of, instant_of
 from embellie_forecast.history_files import carried_zones, load_carried
 from embellie_forecast.models import (
+    HORIZON_HOURS,
     MAX_AGE_HOURS,
     CannotIssueError,
     Settings,
@@ -243,7 +244,7 @@ class Ladder:
 
     def _live_from(self, zone: Zone, now: datetime, fed: Fed) -> ForecastDocument:
         scope = scope_of(fed.history)
-        newest = check_feed(fed, now, scope)
+        newest = check_feed(fed, now)
         model = self._shelf.model(fed.history.zone, now)
         if model is None:
             raise RungUnavailable(self._shelf.why_no_model(fed.history.zone, now))
@@ -385,9 +386,7 @@ def _usual(archive: ZoneHistory, cutoff_hour: int) -> _Usual:
 
 
 def _end(history: ZoneHistory) -> int:
-    """Return the hour after the newest whose intensity is known."""
-    known = np.flatnonzero(np.isfinite(series_of(history, scope_of(history))))
-    return history.first_hour + int(known[-1]) + 1 if known.size else history.first_hour
+    return known_end(history) or history.first_hour
 
 
 def _levels(target: TargetForecast) -> FloatArray:

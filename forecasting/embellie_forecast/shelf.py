@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import numpy as np
-
+from embellie_forecast.documents import known_end
 from embellie_forecast.history import ZoneHistory, hour_of, instant_of
 from embellie_forecast.models import (
     CalendarModel,
@@ -143,7 +142,4 @@ def _is_old(calendar: CalendarModel | None, until: datetime) -> bool:
 
 
 def _end_of(history: ZoneHistory, now: datetime) -> datetime:
-    """Return the hour after the newest that is known, but not after now."""
-    known = np.flatnonzero(np.isfinite(history.lifecycle_g_per_kwh) | np.isfinite(history.direct_g_per_kwh))
-    newest = history.first_hour + int(known[-1]) + 1 if known.size else history.first_hour
-    return instant_of(min(newest, hour_of(now)))
+    return instant_of(known_end(history, hour_of(now)) or min(history.first_hour, hour_of(now)))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from embellie_forecast.documents import known_end
 from embellie_forecast.exchange import FORECAST_LEVELS, ForecastDocument, write_atomically
 from embellie_forecast.factors import FloatArray
 from embellie_forecast.feeds import Fed
@@ -25,6 +26,8 @@ KEPT = timedelta(days=30)
 EVERY_HOURS = 6
 """One issue in so many hours is remembered: errors of neighbouring issues say the same."""
 DAYS_AHEAD = (1, 2, 3, 4)
+SILENT_HOURS = 48
+"""A feed that has told nothing for so long is down."""
 FEWEST_HOURS = 24
 """So many hours must have come before an error is told."""
 SMALLEST = 1.0
@@ -97,9 +100,11 @@ class TrackRecord:
 
 
 def _health(zone: str, name: str, fed: Fed | None, now: datetime) -> dict[str, Any]:
-    newest = None if fed is None else _newest(fed.history, now)
-    last = None if newest is None else instant_of(newest + 1).isoformat()
-    return {"zone": zone, "feed": name, "up": newest is not None, "lastValueAt": last}
+    # The present hour too: some feeds tell of it before it is over.
+    present = hour_of(now) + 1
+    end = None if fed is None else known_end(fed.history, present)
+    up = end is not None and present - end < SILENT_HOURS
+    return {"zone": zone, "feed": name, "up": up, "lastValueAt": instant_of(end).isoformat() if end and up else None}
 
 
 def judged(zone: str, issues: list[_Issue], history: ZoneHistory, now: datetime) -> Iterator[dict[str, Any]]:
@@ -148,16 +153,6 @@ def _pairs(
         said_parts.append(rows[:, slots[there]])
         came_parts.append(truth[there])
     return np.concatenate(said_parts, axis=1), np.concatenate(came_parts)
-
-
-def _newest(history: ZoneHistory, now: datetime) -> int | None:
-    """Return the newest hour that the feed knows; None where it knows nothing of the last two days."""
-    past = max(0, min(history.n_hours, hour_of(now) - history.first_hour + 1))
-    known = np.isfinite(history.lifecycle_g_per_kwh[:past]) | np.isfinite(history.direct_g_per_kwh[:past])
-    hours = np.flatnonzero(known)
-    if not hours.size or past - hours[-1] > 48:
-        return None
-    return history.first_hour + int(hours[-1])
 
 
 def _issue_of(document: ForecastDocument) -> _Issue:

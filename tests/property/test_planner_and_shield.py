@@ -64,7 +64,7 @@ def forecasts(draw: st.DrawFn, zone: str) -> Forecast | None:
         carbon_intensity_g_per_kwh=np.stack([mean * 0.8, mean, mean * 1.2]),
         carbon_intensity_mean_g_per_kwh=mean,
         renewable_share=np.full((3, slots), 0.5) + 0.4 * np.sin(np.arange(slots)),
-        price_eur_per_mwh=draw(st.sampled_from([None, 200.0 * np.cos(np.arange(slots)), np.zeros(slots)])),
+        price_per_mwh=draw(st.sampled_from([None, 200.0 * np.cos(np.arange(slots)), np.zeros(slots)])),
         ambient_temperature_c=np.full((3, slots), draw(st.floats(-10, 40))) if draw(st.booleans()) else None,
         signal_kind=draw(st.sampled_from(SignalKind)),
         rung=draw(st.sampled_from(Rung)),

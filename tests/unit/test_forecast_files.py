@@ -87,12 +87,12 @@ def test_prices_of_one_currency_reach_the_planner_with_the_forecast(tmp_path: Pa
     (tmp_path / "prices" / "west.csv").write_text(f"timestamp_utc,price_eur_per_mwh\n{rows}")
     found = directory.latest("west", NOW)
     assert found is not None
-    assert found.price_eur_per_mwh is not None
-    assert found.price_eur_per_mwh[[0, 23, 24]].tolist() == [0.0, 230.0, 0.0]
+    assert found.price_per_mwh is not None
+    assert found.price_per_mwh[[0, 23, 24]].tolist() == [0.0, 230.0, 0.0]
     (tmp_path / "prices" / "east.csv").write_text(f"timestamp_utc,price_usd_per_mwh\n{rows}")
     found = directory.latest("west", NOW)
     assert found is not None
-    assert found.price_eur_per_mwh is None
+    assert found.price_per_mwh is None
 
 
 def test_no_directory_and_no_file_are_no_forecast(tmp_path: Path):

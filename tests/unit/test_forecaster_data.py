@@ -363,5 +363,11 @@ def test_a_marginal_intensity_is_read_apart_and_may_be_zero() -> None:
     np.testing.assert_array_equal(
         history.lifecycle_g_per_kwh, ZoneHistory.from_frame(frame(96), zone="test").lifecycle_g_per_kwh
     )
-    with pytest.raises(HistoryError, match="no usable column"):
-        ZoneHistory.from_frame(data[["ci_marginal_g_per_kwh"]], zone="test")
+
+
+def test_a_marginal_intensity_alone_is_read_and_says_nothing_of_averages() -> None:
+    history = ZoneHistory.from_frame(frame(96)[[]].assign(ci_marginal_g_per_kwh=700.0), zone="test")
+    assert history.marginal_g_per_kwh is not None
+    assert (history.marginal_g_per_kwh == 700.0).all()
+    for series in (history.lifecycle_g_per_kwh, history.direct_g_per_kwh, history.renewable_share):
+        assert np.isnan(series).all()

@@ -255,6 +255,13 @@ def test_a_file_that_cannot_be_scored_says_why(change: object, said: str, tmp_pa
     assert said in judge(saved(change(grid(30)), tmp_path), request())["error"]  # type: ignore[operator]
 
 
+def test_a_marginal_intensity_alone_is_scored_as_such_and_as_nothing_else(tmp_path: Path) -> None:
+    wave = 400.0 + 100.0 * np.sin(2.0 * np.pi * np.arange(60 * 24) / 24.0) + np.arange(60 * 24) % 37
+    file = saved(grid(60)[["timestamp_utc"]].assign(ci_marginal_g_per_kwh=wave), tmp_path)
+    assert judge(file, request(Target.MARGINAL))["mape_day1"] < 20.0
+    assert "--target marginal" in judge(file, request())["error"]
+
+
 def test_a_grid_that_never_emits_cannot_be_scored_in_percent(tmp_path: Path) -> None:
     clean = saved(grid(40).drop(columns="gen_natgas_mw"), tmp_path)
     assert "no usable value of the target direct" in judge(clean, request(Target.DIRECT))["error"]

@@ -45,7 +45,7 @@ work = partial(workload_at, NOW)
 def scene(*workloads: Workload, nodes: int = 1, carbon: list[float] | None = None, **changes: object) -> Snapshot:
     mean = np.array(carbon or WAVE)
     told: dict[str, object] = {
-        name: changes.pop(name) for name in ("price_eur_per_mwh", "renewable_share") if name in changes
+        name: changes.pop(name) for name in ("price_per_mwh", "renewable_share") if name in changes
     }
     forecast = Forecast(
         **{  # type: ignore[arg-type]
@@ -246,10 +246,10 @@ def test_cost_decides_where_the_policy_says_so_and_not_where_nobody_knows_it() -
     price = np.full(48, 90.0)
     price[2:4] = 10.0
     dear = work(weights=Weights(carbon=0.0, cost=1.0))
-    assert decisions(scene(dear, price_eur_per_mwh=price))["a"].start == NOW + 2 * HOUR
-    assert "prefers (cost 1)" in decisions(scene(dear, price_eur_per_mwh=price))["a"].message
+    assert decisions(scene(dear, price_per_mwh=price))["a"].start == NOW + 2 * HOUR
+    assert "prefers (cost 1)" in decisions(scene(dear, price_per_mwh=price))["a"].message
     assert decisions(scene(dear))["a"].start == NOW + 6 * HOUR, "without prices emissions decide"
-    assert decisions(scene(work(), price_eur_per_mwh=price))["a"].start == NOW + 6 * HOUR
+    assert decisions(scene(work(), price_per_mwh=price))["a"].start == NOW + 6 * HOUR
 
 
 def test_renewable_share_decides_where_the_policy_says_so() -> None:
@@ -263,7 +263,7 @@ def test_the_bound_is_about_emissions_whatever_the_weights() -> None:
     price = np.full(48, 90.0)
     price[2:4] = 10.0
     jobs = [work("a", weights=Weights(carbon=0.0, cost=1.0)), work("b"), work("c", weights=Weights(cost=1.0))]
-    found = plan(scene(*jobs, price_eur_per_mwh=price))
+    found = plan(scene(*jobs, price_per_mwh=price))
     assert found.lower_bound_g is not None
     assert found.lower_bound_g <= found.objective_g
 

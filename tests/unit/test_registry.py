@@ -185,7 +185,38 @@ def test_a_worse_model_does_not_replace_a_better_one(history: ZoneHistory, model
 def test_no_model_is_said_with_the_command_that_makes_one(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["model", "card", "US-PJM", "--models", str(tmp_path)])
     assert done.exit_code == 1
-    assert "embellie model train US-PJM" in done.output
+    assert done.output.rstrip().endswith("embellie model train US-PJM")
+
+
+@pytest.mark.parametrize(
+    ("zone", "said"),
+    [
+        ("us-ciso", "did you mean US-CISO"),
+        ("US-CIS0", "did you mean US-CISO"),
+        ("west-1", "did you mean west-2?"),
+        ("FR", "train one with: embellie model train FR --file"),
+    ],
+)
+def test_of_a_misspelt_zone_the_near_names_are_told(zone: str, said: str, model: ZoneModel, tmp_path: Path) -> None:
+    Registry(tmp_path).save(replace(model, zone="west-2"))
+    assert said in CliRunner().invoke(cli, ["model", "card", zone, "--models", str(tmp_path)]).output
+
+
+def test_a_name_that_is_none_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["model", "train", "a b", "--file", "absent.csv", "--models", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "'a b' is no zone name" in done.output
+
+
+def test_a_file_without_an_average_intensity_makes_no_model(tmp_path: Path) -> None:
+    file = tmp_path / "XX.csv"
+    hours = pd.date_range("2021-01-01", periods=33 * 24, freq="h", tz="UTC")
+    wave = 400.0 + 100.0 * np.sin(2.0 * np.pi * np.arange(hours.size) / 24.0)
+    pd.DataFrame({"timestamp_utc": hours, "ci_marginal_g_per_kwh": wave}).to_csv(file, index=False)
+    done = CliRunner().invoke(cli, ["model", "train", "XX", "--file", str(file), "--models", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "tells marginal only, and forecasts stand on ci_lifecycle_g_per_kwh" in done.output
+    assert not list(tmp_path.glob("*.model"))
 
 
 def test_training_says_what_of_the_file_was_doubted(tmp_path: Path) -> None:

@@ -136,6 +136,15 @@ def test_a_feed_that_fails_is_down_and_the_errors_stand(tmp_path: Path):
     assert (feed["up"], feed["lastValueAt"]) == (True, now.isoformat())
 
 
+@pytest.mark.parametrize(("silent_h", "up"), [(46, True), (47, False), (24 * 400, False)])
+def test_a_feed_that_has_told_nothing_for_two_days_is_down(silent_h: int, up: bool, tmp_path: Path):
+    end = START + 48 * HOUR
+    now = end + silent_h * HOUR
+    TrackRecord(tmp_path).note(said(now), {"file": fed(48)}, now)
+    (feed,) = report(tmp_path)["feeds"]
+    assert (feed["up"], feed["lastValueAt"]) == (up, end.isoformat() if up else None)
+
+
 def test_a_zone_that_is_gone_is_told_no_more(tmp_path: Path):
     track = run(tmp_path, 48)
     track.forget_all_but({"east"})

@@ -117,6 +117,8 @@ def _check(
     if not usable.any():
         column = "re_pct (0..100)" if target is Target.RENEWABLE_SHARE else f"{name} (over 0)"
         mix = "" if target is Target.MARGINAL else ", or generation by source (gen_<source>_mw)"
+        if target is not Target.MARGINAL and np.any(np.nan_to_num(Target.MARGINAL.series(history)) > 0.0):
+            mix += "; its marginal intensity is scored with --target marginal"
         raise ProtocolError(
             f"the file has no usable value of the target {target.value}: it needs a column {column}{mix}{found}"
         )

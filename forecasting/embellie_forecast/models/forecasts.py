@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class TargetForecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ZoneForecast:
-    """All that is forecast for a zone at one issue; hourly slots from `start` on."""
+    """All that is forecast for a zone at one issue, hour by hour from `start` on."""
 
     zone: str
     start: datetime
@@ -38,7 +38,6 @@ class ZoneForecast:
     targets: Mapping[Target, TargetForecast]
     generation_mw: Mapping[str, FloatArray]
     """Source -> mean generation, shape (96,); empty where the zone's generation is not known."""
-    step: timedelta = timedelta(hours=1)
 
 
 def mean_of(quantiles: FloatArray) -> FloatArray:

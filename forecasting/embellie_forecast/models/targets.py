@@ -7,8 +7,9 @@ from enum import StrEnum
 
 import numpy as np
 
+from embellie_forecast.exchange import MAX_CARBON_G_PER_KWH, MAX_MARGINAL_G_PER_KWH
 from embellie_forecast.factors import FloatArray
-from embellie_forecast.history import MAX_CARBON_G_PER_KWH, MAX_MARGINAL_G_PER_KWH, ZoneHistory
+from embellie_forecast.history import ZoneHistory
 
 HORIZON_HOURS = 96
 MARGINAL_UNIT_G_PER_KWH = 500.0
@@ -29,11 +30,9 @@ class Target(StrEnum):
         """Tell whether the unit is g/kWh (else 0..1)."""
         return self is not Target.RENEWABLE_SHARE
 
-    def series(self, history: ZoneHistory, *, benchmark: bool = False) -> FloatArray:
-        """Return the hourly truth of a history; with `benchmark` the series that a paper published, where there is."""
+    def series(self, history: ZoneHistory) -> FloatArray:
+        """Return what a history knows of it, hour by hour."""
         if self is Target.LIFECYCLE:
-            if benchmark and history.benchmark_g_per_kwh is not None:
-                return history.benchmark_g_per_kwh
             return history.lifecycle_g_per_kwh
         if self is Target.MARGINAL:
             known = history.marginal_g_per_kwh

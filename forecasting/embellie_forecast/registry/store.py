@@ -5,6 +5,7 @@ A file is one line, `EMBELLIE-MODEL <format> <version> <HMAC-SHA256>`, and an ar
 The key lies beside the models and is readable by its owner only, so a file from elsewhere is refused before it is read.
 """
 
+import difflib
 import hashlib
 import hmac
 import json
@@ -17,6 +18,7 @@ from typing import Any
 from embellie_forecast.exchange import write_atomically
 from embellie_forecast.folders import cache_folder, models_folder, replace_bytes
 from embellie_forecast.history import ZoneHistory
+from embellie_forecast.history_files import carried_zones
 from embellie_forecast.models.calendar import CalendarModel
 from embellie_forecast.models.upkeep import better_on_recent
 from embellie_forecast.models.zone import MODEL_VERSION, ZoneModel
@@ -43,7 +45,7 @@ class Registry:
 
     def holds(self, zone: str) -> bool:
         """Tell whether a model of the zone is stored, usable or not; RegistryError where that cannot be known."""
-        path = self._path(zone)
+        path = self.file_of(zone)
         try:
             return path.is_file()
         except OSError as error:
@@ -55,7 +57,7 @@ class Registry:
         Raises:
             OSError: The disk refuses it (full, read-only); what was stored before stays.
         """
-        path = self._path(model.zone)
+        path = self.file_of(model.zone)
         self._folder.mkdir(parents=True, exist_ok=True)
         card = card_of(model)
         packed = pack(model, calendar, card)
@@ -93,22 +95,21 @@ class Registry:
         """Return the card of a stored model; RegistryError as in `load`."""
         return self._read(zone)[2]
 
-    def _path(self, zone: str) -> Path:
+    def file_of(self, zone: str) -> Path:
+        """Return where a zone's model lies, or would; RegistryError where its name cannot be a zone's."""
         if not _ZONE.fullmatch(zone):
             raise RegistryError(f"{zone!r} is no zone name; use letters, digits, dots and dashes")
         return self._folder / f"{zone}.model"
 
     def _read(self, zone: str) -> tuple[ZoneModel, CalendarModel | None, dict[str, Any]]:
-        path = self._path(zone)
+        path = self.file_of(zone)
         again = f"; delete {path} and train again with: embellie model train {zone}"
         try:
             if path.stat().st_size > MAX_BYTES:
                 raise RegistryError(f"{path.name} is larger than {MAX_BYTES >> 20} MiB{again}")
             head, _, packed = path.read_bytes().partition(b"\n")
         except FileNotFoundError as error:
-            raise RegistryError(
-                f"no model of {zone} in {self._folder}; train one with: embellie model train {zone}"
-            ) from error
+            raise RegistryError(f"no model of {zone} in {self._folder}; {self._way_on(zone)}") from error
         except OSError as error:
             raise RegistryError(f"{path} cannot be read: {error}") from error
         words = head.split(b" ")
@@ -125,6 +126,14 @@ class Registry:
         if found[0].zone != zone:
             raise RegistryError(f"{path.name} holds the model of {found[0].zone!r}{again}")
         return found
+
+    def _way_on(self, zone: str) -> str:
+        """Say how to come to a model where there is none."""
+        carried = carried_zones()
+        train = f"train one with: embellie model train {zone}" + ("" if zone in carried else " --file ITS_HISTORY")
+        by_small = {name.lower(): name for name in (*carried, *(path.stem for path in self._folder.glob("*.model")))}
+        near = [by_small[small] for small in difflib.get_close_matches(zone.lower(), by_small)]
+        return train if zone in near or not near else f"did you mean {' or '.join(near)}? Else {train}"
 
     def _seal(self, packed: bytes) -> str:
         return hmac.new(self._key(), packed, hashlib.sha256).hexdigest()

@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 
+from embellie_forecast.exchange import MAX_CARBON_G_PER_KWH, MAX_MARGINAL_G_PER_KWH
 from embellie_forecast.factors import MIX_COLUMNS
-from embellie_forecast.history import MIN_USUAL_G_PER_KWH
+from embellie_forecast.history import MIN_USUAL_G_PER_KWH, WEATHER_BOUNDS, WEATHER_COLUMNS
 from embellie_forecast.sources.base import Fault, Licence, SourceError
 from embellie_forecast.sources.values import number
 
@@ -21,19 +22,15 @@ KEEP = timedelta(days=800)
 BOUNDS: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys(MIX_COLUMNS, (-50.0, 300_000.0)),
     "demand_mw": (0.0, 1_500_000.0),
-    "ci_lifecycle_g_per_kwh": (0.0, 2000.0),
-    "ci_direct_g_per_kwh": (0.0, 2000.0),
-    "ci_marginal_g_per_kwh": (0.0, 3000.0),
+    "ci_lifecycle_g_per_kwh": (0.0, MAX_CARBON_G_PER_KWH),
+    "ci_direct_g_per_kwh": (0.0, MAX_CARBON_G_PER_KWH),
+    "ci_marginal_g_per_kwh": (0.0, MAX_MARGINAL_G_PER_KWH),
     "re_pct": (0.0, 100.0),
     "dafc_solar_mw": (0.0, 300_000.0),
     "dafc_wind_mw": (0.0, 300_000.0),
     "dafc_demand_mw": (0.0, 1_500_000.0),
-    "wxfc_wind_speed_ms": (0.0, 75.0),
+    **dict(zip(WEATHER_COLUMNS, WEATHER_BOUNDS, strict=True)),
     "wxfc_wind_speed_100m_ms": (0.0, 100.0),
-    "wxfc_temp_c": (-70.0, 60.0),
-    "wxfc_dewpoint_c": (-90.0, 40.0),
-    "wxfc_dswrf_wm2": (0.0, 1500.0),
-    "wxfc_precip_kgm2": (0.0, 500.0),
     "power_kw": (-1_000.0, 1_000_000.0),
 }
 """Every quantity that a source may give, and the range outside which a value is not believed. A source at rest may

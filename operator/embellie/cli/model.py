@@ -47,23 +47,31 @@ def train(zone: str, file: Path | None, replace: bool, models: Path | None) -> N
     """Train a model for ZONE; it replaces a stored one only if it did better on recent days."""
     from embellie_forecast.history import HistoryError, instant_of
     from embellie_forecast.history_files import carried_zones, load_carried, read_history
-    from embellie_forecast.models import TooLittleDataError, train_calendar, train_zone
+    from embellie_forecast.models import Target, TooLittleDataError, train_calendar, train_zone
     from embellie_forecast.registry import Registry, RegistryError
 
+    registry = Registry(models)
     try:
+        # Before the minute that a training takes.
+        registry.file_of(zone)
         history = read_history(file, zone) if file else load_carried(zone)
         until = instant_of(history.end_hour)
         source = {"name": str(file.name) if file else "carried data (EIA-930, NOAA GFS)",
                   "licence": "as stated by its owner" if file else "US public domain"}  # fmt: skip
         model = train_zone(history, until=until, data_sources=(source,))
+        if not {Target.LIFECYCLE, Target.DIRECT}.intersection(model.targets):
+            only = " and ".join(target.value.replace("_", " ") for target in model.targets)
+            raise HistoryError(f"{file} tells {only} only, and forecasts stand on ci_lifecycle_g_per_kwh, "
+                               "ci_direct_g_per_kwh or gen_<source>_mw")  # fmt: skip
         calendar = train_calendar(history, until=until)
-        registry = Registry(models)
         if replace:
             registry.save(model, calendar)
             stored = True
         else:
             stored = registry.offer(model, history, at=until, calendar=calendar)
-    except (HistoryError, TooLittleDataError, RegistryError) as error:
+    except RegistryError as error:
+        raise click.ClickException(str(error)) from error
+    except (HistoryError, TooLittleDataError) as error:
         how = "" if file or zone in carried_zones() else "; name a file of its history with --file"
         raise click.ClickException(f"{error}{how}") from error
     except OSError as error:

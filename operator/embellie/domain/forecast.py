@@ -42,8 +42,8 @@ class Forecast:
     carbon_intensity_mean_g_per_kwh: FloatArray
     renewable_share: FloatArray
     ambient_temperature_c: FloatArray | None = None
-    price_eur_per_mwh: FloatArray | None = None
-    """Shape (slots,), or (levels, slots); in the one currency of all zones, whatever its name."""
+    price_per_mwh: FloatArray | None = None
+    """Shape (slots,), or (levels, slots); in the one currency of all zones [currency/MWh]."""
     signal_kind: SignalKind
     rung: Rung
     model_id: str

@@ -25,8 +25,8 @@ class Signals:
         """Take a cell's signals, medians where there are quantiles."""
         median = forecast.quantile_levels.index(0.5)
         self._fossil[row] = (1.0 - resample(forecast.renewable_share[median])) * pue
-        if forecast.price_eur_per_mwh is not None:
-            series = np.asarray(forecast.price_eur_per_mwh, dtype=np.float64)
+        if forecast.price_per_mwh is not None:
+            series = np.asarray(forecast.price_per_mwh, dtype=np.float64)
             self._price[row] = resample(series[median] if series.ndim == 2 else series) * pue
 
     def weighed(self, weights: Weights, carbon: FloatArray, known: Sequence[bool], last: int) -> FloatArray:

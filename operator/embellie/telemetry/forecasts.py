@@ -209,7 +209,7 @@ class ForecastDirectory:
             # Prices in two currencies cannot be compared, and nobody here knows the rate.
             return forecast
         prices = tariffs.ahead(forecast.start, forecast.step, forecast.n_slots)
-        return forecast if prices is None else dataclasses.replace(forecast, price_eur_per_mwh=prices)
+        return forecast if prices is None else dataclasses.replace(forecast, price_per_mwh=prices)
 
     def _read(self, zone: str, path: Path) -> Forecast | None:
         cached = self._cache.get(zone)

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from embellie_forecast.documents import RungUnavailable
-from embellie_forecast.factors import Scope
 from embellie_forecast.feed_checks import check_feed
 from embellie_forecast.feeds import Fed
 from embellie_forecast.history import ZoneHistory, hour_of
@@ -27,8 +26,8 @@ def fed(*, late_h: int = 2, holes: int = 0, contradicted: int = 0) -> Fed:
 
 def test_a_feed_at_its_limits_is_built_on_and_its_newest_hour_is_known() -> None:
     for case in (fed(), fed(late_h=5), fed(holes=6), fed(contradicted=6)):
-        assert check_feed(case, NOW, Scope.LIFECYCLE) == case.history.end_hour
-    assert check_feed(fed(late_h=5), NOW, Scope.LIFECYCLE) == hour_of(NOW) - 5
+        assert check_feed(case, NOW) == case.history.end_hour
+    assert check_feed(fed(late_h=5), NOW) == hour_of(NOW) - 5
 
 
 @pytest.mark.parametrize(
@@ -41,4 +40,15 @@ def test_a_feed_at_its_limits_is_built_on_and_its_newest_hour_is_known() -> None
 )
 def test_a_feed_beyond_its_limits_is_not_built_on(case: Fed, why: str) -> None:
     with pytest.raises(RungUnavailable, match=why):
-        check_feed(case, NOW, Scope.LIFECYCLE)
+        check_feed(case, NOW)
+
+
+def test_a_feed_of_marginal_intensity_alone_is_told_what_it_lacks() -> None:
+    known = fed().history
+    frame = pd.DataFrame(
+        {"ci_marginal_g_per_kwh": known.lifecycle_g_per_kwh},
+        index=pd.date_range(end=pd.Timestamp(NOW).floor("h"), periods=72, freq="h"),
+    )
+    only = Fed(history=ZoneHistory.from_frame(frame, zone="x"), usual_delay=timedelta(hours=2))
+    with pytest.raises(RungUnavailable, match="tells marginal intensity only"):
+        check_feed(only, NOW)
