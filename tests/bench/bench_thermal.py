@@ -39,6 +39,7 @@ from embellie.simulation.plant import PlantSpec
 
 _FIRST = 2
 _LOSSES = ("loss-of-crac", "loss-of-cdu-pump", "heat-network-trip")
+_ORACLES = ("utilisation_own_means", "utilisation_reserved", "utilisation_own_means_reserved")
 _NOT_KEPT = ("result", "violations", "caused")
 Row = dict[str, object]
 Key = tuple[str, int, str]
@@ -155,19 +156,19 @@ def _percent(rows: Sequence[Mapping[str, object]], name: str) -> float:
 
 def _table(found: Sequence[Row]) -> None:
     print(f"\n{'scenario':18} {'policy':10} {'runs':>4} {'over':>5} {'forced':>6} {'caused':>6} {'minutes':>8} "
-          f"{'margin K':>8} {'used':>6} {'oracle':>6} {'N+1':>6} {'pauses':>6} {'lost h':>8} "
+          f"{'margin K':>8} {'used':>6} {'oracle':>6} {'means':>6} {'N+1':>6} {'both':>6} {'pauses':>6} {'lost h':>8} "
           f"{'flaps':>5} {'slowed min':>10}")  # fmt: skip
     for name in [*SCENARIOS, "all"]:
         for policy in POLICIES:
             some = [r for r in found if r["policy"] == policy and (name in (r["scenario"], "all"))]
             if not some:
                 continue
-            reserved = f"{_percent(some, 'utilisation_reserved'):6.1f}" if policy == POLICIES[0] else f"{'':6}"
+            others = [f"{_percent(some, name):6.1f}" if policy == POLICIES[0] else f"{'':6}" for name in _ORACLES]
             print(
                 f"{name:18} {policy:10} {len(some):4} {_sum(some, 'violations_total'):5.0f} "
                 f"{_sum(some, 'violations_forced'):6.0f} {_sum(some, 'violations_caused'):6.0f} "
                 f"{_sum(some, 'violation_minutes'):8.0f} {min(float(str(r['worst_margin_c'])) for r in some):8.1f} "
-                f"{_percent(some, 'utilisation'):6.1f} {_percent(some, 'utilisation_oracle'):6.1f} {reserved} "
+                f"{_percent(some, 'utilisation'):6.1f} {_percent(some, 'utilisation_oracle'):6.1f} {' '.join(others)} "
                 f"{_sum(some, 'pauses'):6.0f} {_sum(some, 'lost_gpu_hours'):8.0f} {_sum(some, 'flaps'):5.0f} "
                 f"{_sum(some, 'slowdown_minutes'):10.0f}"
             )
@@ -188,7 +189,9 @@ def _targets(ours: Sequence[Row], plant: PlantSpec) -> None:
     _say("flaps", f"{flaps:.0f}", "0", flaps == 0)
     for name, words in (
         ("utilisation_oracle", "below an oracle that needs no reserve"),
+        ("utilisation_own_means", "below one that needs none and has the operator's own means"),
         ("utilisation_reserved", "below an oracle that keeps the same reserve (N+1) and margins"),
+        ("utilisation_own_means_reserved", "below one that keeps them and has the operator's own means"),
     ):
         gap = _percent(ours, name) - _percent(ours, "utilisation")
         _say(f"utilisation {words}, mean of all drills [points]", f"{gap:.1f}", "<= 5", gap <= 5.0)

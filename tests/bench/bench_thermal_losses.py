@@ -23,7 +23,8 @@ from embellie.domain.snapshot import ThermalZoneState
 from embellie.simulation.drill.desk import Desk
 from embellie.simulation.drill.jobs import DrillJob
 from embellie.simulation.drill.operator import OperatorPolicy
-from embellie.simulation.drill.oracle import STEP_S, Limits, useful_gpu_s, useful_without_pauses_gpu_s
+from embellie.simulation.drill.oracle import STEP_S, Limits, useful_gpu_s
+from embellie.simulation.drill.own_means import useful_by_own_means_gpu_s
 from embellie.simulation.drill.rig import Rig, Seen, prepare
 from embellie.simulation.drill.scenarios import MONTH, SCENARIOS
 from embellie.simulation.plant import PlantSpec
@@ -47,7 +48,7 @@ STARTING = "pods start"
 PAUSING = "checkpoint and grace of pauses"
 CAPPED = "slower under caps"
 BEHIND = "the operator is ahead"
-WHOLE_RUNS = "oracle that may not pause: a start fits for its whole run"
+OWN_MEANS = "oracle with the operator's own means and the reserve"
 CAUSES = (
     AHEAD,
     DERATED,
@@ -210,13 +211,12 @@ def losses(names: list[str], seed: int) -> dict[str, dict[str, float]]:
             else:
                 for cause, gpu_s in causes.items():
                     points[cause] += more * gpu_s / total / whole
-        tally = rig.sites[b].tally
-        useful_s = tally.busy_gpu_s - tally.lost_gpu_s
+        useful_s = rig.sites[b].tally.useful_gpu_s
         points["work done twice"] = (float(policy.useful[b].sum()) - useful_s) / whole
         points["used"] = useful_s / whole
         points["oracle"] = float(oracle.sum()) / whole
-        points[WHOLE_RUNS] = (
-            float(useful_without_pauses_gpu_s(drill.room, drill.course, list(drill.jobs), limits).sum()) / whole
+        points[OWN_MEANS] = (
+            float(useful_by_own_means_gpu_s(drill.room, drill.course, list(drill.jobs), limits).sum()) / whole
         )
         found[drill.course.name] = points
     return found
@@ -230,7 +230,7 @@ def main() -> int:
     with ProcessPoolExecutor(int(os.environ.get("JOBS", "1"))) as pool:
         for done in as_completed([pool.submit(losses, names, seed) for seed in seeds]):
             rows += done.result().items()
-    columns = ("used", "oracle", WHOLE_RUNS, *CAUSES, "work done twice", BEHIND)
+    columns = ("used", "oracle", OWN_MEANS, *CAUSES, "work done twice", BEHIND)
     print("points of utilisation, mean of seeds", ", ".join(str(seed) for seed in seeds))
     for number, column in enumerate(columns):
         print(f"  {number:2}  {column}")

@@ -72,7 +72,9 @@ _COLUMNS = (
     ("margin K", 9),
     ("used", 7),
     ("oracle", 7),
+    ("means", 7),
     ("N+1", 7),
+    ("both", 7),
     ("blocked", 8),
     ("pauses", 7),
     ("lost GPU h", 11),
@@ -90,8 +92,10 @@ caused    of those, by our other starts
 minutes   time over hard limits [min]
 margin K  how near a temperature came to its hard limit [K]; negative: over it
 used      useful GPU-hours, of those of the room
-oracle    the same for one who knows the room, the weather and the jobs, and needs no reserve
-N+1       the same for one who knows as much and keeps the operator's reserve and margins
+oracle    the same for one who knows the room, the weather and the jobs, needs no reserve, and pauses at no cost
+means     the same for one who pauses only what the operator may, at the same cost
+N+1       the same for one who pauses anything for nothing, and keeps the operator's reserve and margins
+both      the same for one who does both
 blocked   jobs that a limit kept waiting at least once
 pauses, caps, flaps   pauses ordered, power caps changed, measures taken again within 15 min of being lifted
 lost GPU h, heat kWh  GPU-hours that pauses and caps cost, heat that the heat network got
@@ -110,7 +114,14 @@ def _line(outcome: "Outcome") -> str:
         f"{r.worst_margin_c:.1f}",
         f"{100 * r.utilisation:.1f}%",
         f"{100 * r.utilisation_oracle:.1f}%",
-        f"{100 * outcome.utilisation_reserved:.1f}%" if outcome.utilisation_reserved else "-",
+        *(
+            f"{100 * used:.1f}%" if used else "-"
+            for used in (
+                outcome.utilisation_own_means,
+                outcome.utilisation_reserved,
+                outcome.utilisation_own_means_reserved,
+            )
+        ),
         str(r.starts_blocked),
         str(r.pauses),
         f"{r.lost_gpu_hours:.1f}",

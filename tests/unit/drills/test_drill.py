@@ -111,6 +111,22 @@ def test_a_paused_job_goes_on_drawing_power_through_checkpoint_and_grace_and_kee
     assert site.tally.lost_gpu_s == pytest.approx(180.0 * 8)
 
 
+def test_pods_that_start_do_nothing_useful_yet_nor_do_those_that_are_told_to_pause_meanwhile():
+    site = Site(PlantSpec(), [job(name, work_s=3000.0) for name in ("runs", "paused", "late")])
+    site.advance(0.0)
+    site.start(site.waiting["runs"], "row-a", 0.0, forced=False)
+    site.start(site.waiting["paused"], "row-a", 0.0, forced=False)
+    site.advance(20.0)
+    site.pause("paused", 20.0)
+    for now_s in (30.0, 140.0, 600.0):
+        site.advance(now_s)
+    site.start(site.waiting["late"], "row-a", 600.0, forced=False)
+    site.advance(620.0)
+    site.settle()
+    assert site.tally.starting_gpu_s == pytest.approx((30.0 + 20.0 + 20.0) * 8)
+    assert site.tally.useful_gpu_s == pytest.approx((620.0 - 30.0) * 8)
+
+
 def test_what_runs_took_is_kept_but_of_those_that_were_paused():
     site = Site(PlantSpec(), [job("long", work_s=5400.0, stated_s=3600.0), job("paused", stated_s=3600.0)])
     site.advance(0.0)

@@ -10,6 +10,7 @@ import numpy as np
 
 from embellie.simulation.drill.jobs import DrillJob
 from embellie.simulation.drill.scenarios import Course, Kind
+from embellie.simulation.drill.site import zone_sizes
 from embellie.simulation.drill.survey import OUTDOOR_C, Survey, Wear, one_failed, survey
 from embellie.simulation.plant import PlantSpec, zone_names
 from embellie.simulation.plant.exchange import Array
@@ -20,11 +21,10 @@ STEP_S = 300.0
 def useful_gpu_s(spec: PlantSpec, course: Course, jobs: list[DrillJob], limits: "Limits") -> Array:
     """Return the work that the oracle gets done in each step of the drill [GPU s]."""
     zones = zone_names(spec)
-    per_row = spec.hall.racks_per_row * spec.hall.nodes_per_rack
-    sizes = {zone: spec.loop.nodes if zone == "loop" else per_row for zone in zones}
+    sizes = zone_sizes(spec)
     idle_kw = {zone: sizes[zone] * spec.node.idle_kw for zone in zones}
     left = {job.id: job.work_s for job in jobs}
-    need = {job.id: _added_kw(spec, job) for job in jobs}
+    need = {job.id: added_kw(spec, job) for job in jobs}
     order = sorted(jobs, key=lambda j: (j.submit_s, j.id))
     smallest = min((job.gpus for job in jobs), default=0)
     alive: list[DrillJob] = []
@@ -63,55 +63,6 @@ def useful_gpu_s(spec: PlantSpec, course: Course, jobs: list[DrillJob], limits: 
     return done_s
 
 
-_AHEAD_S = 48 * 3600.0
-"""How far beyond the end of a drill a start of its last hours is judged."""
-
-
-def useful_without_pauses_gpu_s(spec: PlantSpec, course: Course, jobs: list[DrillJob], limits: "Limits") -> Array:
-    """Return the work that the oracle gets done in each step [GPU s] when it may not pause.
-
-    It starts, first come first served, whatever fits for the whole of its run, of which it knows the true length and
-    power, beside all that still runs then, in the true weather: what lies between this and `useful_gpu_s` no scheduler
-    can have that judges a start by its whole run, whatever it learns.
-    """
-    zones = zone_names(spec)
-    per_row = spec.hall.racks_per_row * spec.hall.nodes_per_rack
-    sizes = [spec.loop.nodes if zone == "loop" else per_row for zone in zones]
-    idle_kw = np.array(sizes) * spec.node.idle_kw
-    steps = int(course.span_s / STEP_S)
-    moments = [step * STEP_S for step in range(int((course.span_s + _AHEAD_S) / STEP_S))]
-    room_kw = np.array([limits.zone_kw(at_s) - idle_kw for at_s in moments])
-    site_kw = np.array([limits.site_kw(at_s) for at_s in moments]) - idle_kw.sum()
-    waiting = sorted(jobs, key=lambda j: (j.submit_s, j.id))
-    running: list[tuple[int, int, DrillJob]] = []
-    done_s = np.zeros(steps)
-    for step in range(steps):
-        running = [one for one in running if one[0] > step]
-        nodes = [_Nodes(size, spec.node.gpus) for size in sizes]
-        for _, zone, job in running:
-            nodes[zone].take(job.pods, job.gpus_per_pod)
-        left: list[DrillJob] = []
-        for k, job in enumerate(waiting):
-            if job.submit_s > moments[step] or not any(one.free_gpus for one in nodes):
-                left += waiting[k:]
-                break
-            end = step + max(1, round(job.work_s / STEP_S))
-            kw = _added_kw(spec, job)
-            free_kw = room_kw[step:end].min(axis=0, initial=np.inf).tolist()
-            open_zones = [z for z, one in enumerate(nodes) if one.fits(job.pods, job.gpus_per_pod) and kw <= free_kw[z]]
-            if not open_zones or kw > site_kw[step:end].min(initial=np.inf):
-                left.append(job)
-                continue
-            zone = max(open_zones, key=free_kw.__getitem__)
-            nodes[zone].take(job.pods, job.gpus_per_pod)
-            room_kw[step:end, zone] -= kw
-            site_kw[step:end] -= kw
-            running.append((end, zone, job))
-            done_s[step : min(end, steps)] += job.gpus * STEP_S
-        waiting = left
-    return done_s
-
-
 class _Nodes:
     """Equal nodes, as how many of them have 0, 1, 2, ... GPUs free; filled best fit, pod by pod."""
 
@@ -138,7 +89,8 @@ class _Nodes:
         self.free_gpus -= pods * gpus_per_pod
 
 
-def _added_kw(spec: PlantSpec, job: DrillJob) -> float:
+def added_kw(spec: PlantSpec, job: DrillJob) -> float:
+    """Return what a job truly draws beside its idle nodes, fans left out [kW]."""
     node = spec.node
     return job.gpus * max(0.0, job.watts - node.gpu_idle_w) * (1.0 + node.host_share) / 1000.0
 

@@ -10,8 +10,10 @@ from embellie.simulation.drill.baselines import Off, Threshold
 from embellie.simulation.drill.count import Violation
 from embellie.simulation.drill.operator import OperatorPolicy
 from embellie.simulation.drill.oracle import Limits, useful_gpu_s
+from embellie.simulation.drill.own_means import useful_by_own_means_gpu_s
 from embellie.simulation.drill.rig import Drill, Log, Policy, Rig, prepare
 from embellie.simulation.plant import PlantSpec
+from embellie.simulation.plant.exchange import Array
 
 POLICIES = ("embellie", "off", "threshold")
 BATCH = 24
@@ -56,6 +58,10 @@ class Outcome:
     floor_hours_met: int
     utilisation_reserved: float
     """Of an oracle that knows the plant and keeps the same reserve and margins as the operator must."""
+    utilisation_own_means: float
+    """Of one that needs no reserve, and pauses only what the operator may, at the same cost."""
+    utilisation_own_means_reserved: float
+    """Of one that does the same and keeps reserve and margins."""
     forced_starts: int
     """Starts that only their bound forced against a limit."""
     forced_foreseen: int
@@ -96,20 +102,43 @@ def _run(drills: Sequence[Drill], policy: str) -> list[Outcome]:
     log = rig.run(acting)
     found = [count.violations(d, log, b, rig.zones) for b, d in enumerate(drills)]
     ours, forced = _blame(drills, policy, found)
-    oracle = [_oracle(d) for d in drills]
-    reserved = [_oracle(d, reserve=True) if policy == POLICIES[0] else 0.0 for d in drills]
+    oracles = [_oracles(d, all_of_them=policy == POLICIES[0]) for d in drills]
     seconds = (time.perf_counter() - began) / len(drills)
     return [
-        _outcome(d, b, rig, log, acting, policy, found[b], ours[b], forced[b], (oracle[b], reserved[b]), seconds)
+        _outcome(d, b, rig, log, acting, policy, found[b], ours[b], forced[b], oracles[b], seconds)
         for b, d in enumerate(drills)
     ]
 
 
-def _oracle(drill: Drill, *, reserve: bool = False) -> float:
-    limits = Limits(
-        drill.room, drill.course, contract_kw=drill.contract_kw, ceiling_kw=drill.ceiling_kw, reserve=reserve
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Oracles:
+    """GPU-hours of each oracle; 0 where it was not asked."""
+
+    free: float
+    reserved: float = 0.0
+    own_means: float = 0.0
+    own_means_reserved: float = 0.0
+
+
+def _oracles(drill: Drill, *, all_of_them: bool) -> _Oracles:
+    asked = (drill.room, drill.course, list(drill.jobs))
+    plain, reserve = (
+        Limits(drill.room, drill.course, contract_kw=drill.contract_kw, ceiling_kw=drill.ceiling_kw, reserve=reserve)
+        for reserve in (False, True)
     )
-    return float(useful_gpu_s(drill.room, drill.course, list(drill.jobs), limits).sum()) / 3600.0
+    free = _hours(useful_gpu_s(*asked, plain))
+    if not all_of_them:
+        return _Oracles(free=free)
+    return _Oracles(
+        free=free,
+        reserved=_hours(useful_gpu_s(*asked, reserve)),
+        own_means=_hours(useful_by_own_means_gpu_s(*asked, plain)),
+        own_means_reserved=_hours(useful_by_own_means_gpu_s(*asked, reserve)),
+    )
+
+
+def _hours(useful_s: Array) -> float:
+    return float(useful_s.sum()) / 3600.0
 
 
 def _blame(
@@ -158,12 +187,12 @@ def _outcome(
     found: Sequence[Violation],
     ours: Sequence[Violation],
     forced: Sequence[Violation],
-    oracle_gpu_h: tuple[float, float],
+    oracles: _Oracles,
     seconds: float,
 ) -> Outcome:
     site = rig.sites[b]
     whole_h = site.gpus * drill.course.span_s / 3600.0
-    useful_h = (site.tally.busy_gpu_s - site.tally.lost_gpu_s) / 3600.0
+    useful_h = site.tally.useful_gpu_s / 3600.0
     heat = count.delivery(drill, log, b, log.waiting[:, b])
     result = Result(
         scenario=drill.course.name,
@@ -175,7 +204,7 @@ def _outcome(
         violation_minutes=round(sum(v.minutes for v in found), 1),
         worst_margin_c=round(count.worst_margin_c(drill, log, b, rig.zones), 2),
         utilisation=round(useful_h / whole_h, 4),
-        utilisation_oracle=round(oracle_gpu_h[0] / whole_h, 4),
+        utilisation_oracle=round(oracles.free / whole_h, 4),
         starts_blocked=acting.blocked_starts(b),
         pauses=site.tally.pauses,
         lost_gpu_hours=round(site.tally.lost_gpu_s / 3600.0, 2),
@@ -195,7 +224,9 @@ def _outcome(
         slowdown_minutes=float(log.slowed[:, b].any(axis=1).sum()) * log.turn_s / 60.0,
         floor_hours_possible=heat.possible,
         floor_hours_met=heat.met,
-        utilisation_reserved=round(oracle_gpu_h[1] / whole_h, 4),
+        utilisation_reserved=round(oracles.reserved / whole_h, 4),
+        utilisation_own_means=round(oracles.own_means / whole_h, 4),
+        utilisation_own_means_reserved=round(oracles.own_means_reserved / whole_h, 4),
         forced_starts=len(site.tally.forced),
         forced_foreseen=sum(lead_s > 0.0 for lead_s in leads_s),
         foreseen_ahead_h=round(sum(leads_s) / 3600.0, 2),

@@ -58,6 +58,8 @@ class Tally:
     """What a site counts as it goes."""
 
     busy_gpu_s: float = 0.0
+    starting_gpu_s: float = 0.0
+    """Of the busy time, that of pods that did not work yet."""
     lost_gpu_s: float = 0.0
     pauses: int = 0
     caps: int = 0
@@ -67,6 +69,17 @@ class Tally:
     forced: list[tuple[float, str, str]] = field(default_factory=list)
     """Starts that a bound forced: when, zone, job."""
 
+    @property
+    def useful_gpu_s(self) -> float:
+        """GPU time in which work went on, at full speed [GPU s]."""
+        return self.busy_gpu_s - self.starting_gpu_s - self.lost_gpu_s
+
+
+def zone_sizes(spec: PlantSpec) -> dict[str, int]:
+    """Return how many nodes each zone has."""
+    per_row = spec.hall.racks_per_row * spec.hall.nodes_per_rack
+    return {zone: spec.loop.nodes if zone == "loop" else per_row for zone in zone_names(spec)}
+
 
 class Site:
     """The cluster of one room."""
@@ -74,9 +87,8 @@ class Site:
     def __init__(self, spec: PlantSpec, jobs: list[DrillJob]) -> None:
         self.spec = spec
         self.zones = zone_names(spec)
-        per_row = spec.hall.racks_per_row * spec.hall.nodes_per_rack
-        sizes = [spec.loop.nodes if zone == "loop" else per_row for zone in self.zones]
-        self.nodes = dict(zip(self.zones, sizes, strict=True))
+        self.nodes = zone_sizes(spec)
+        sizes = list(self.nodes.values())
         self.first_node = dict(zip(self.zones, [sum(sizes[:k]) for k in range(len(sizes))], strict=True))
         self.pools = {zone: NodePool(size, spec.node.gpus) for zone, size in self.nodes.items()}
         self.gpus = sum(sizes) * spec.node.gpus
@@ -108,8 +120,8 @@ class Site:
             return
         for run in list(self.running.values()):
             if not run.drawing and not run.pausing and run.draws_from_s <= now_s:
+                self._settle(run, now_s)
                 run.drawing = True
-                run.since_s = now_s
                 self._reckon(run)
                 self._power(run)
             elif run.done_s <= now_s:
@@ -182,7 +194,7 @@ class Site:
         self._plan_next()
 
     def settle(self) -> None:
-        """Count what runs under a cap has lost so far too, at the end of a drill."""
+        """Count at the end of a drill what starts, or runs under a cap, has lost so far too."""
         for run in self.running.values():
             self._settle(run, self.now_s)
 
@@ -201,6 +213,8 @@ class Site:
 
     def _settle(self, run: Run, now_s: float) -> None:
         """Take off the work that was done since the last change."""
+        if not run.drawing and not run.pausing:
+            self.tally.starting_gpu_s += (now_s - run.since_s) * run.job.gpus
         if run.drawing:
             worked = max(0.0, now_s - run.since_s)
             run.left_s = max(0.0, run.left_s - worked * run.speed)
