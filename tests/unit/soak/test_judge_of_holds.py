@@ -115,6 +115,7 @@ def test_a_start_that_its_plan_does_not_tell_is_found() -> None:
     log.release(job, 30.0)
     log.plan(job, 31.0, "Released", "BoundReached")
     assert promises(judge(log.case())) == ["every start says why"]
+    assert judge(log.case(spell(Part.OPERATOR, 30.5, 40.0))) == [], "it died before it could"
 
 
 def test_undisturbed_time_knows_spells_that_overlap() -> None:

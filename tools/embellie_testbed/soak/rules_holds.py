@@ -133,9 +133,14 @@ def _handed_over(wait: Wait) -> bool:
 
 
 def _lived_on(wait: Wait, case: Case, seconds: float) -> bool:
+    """Tell whether workload, operator and API server went on for so long that a start could be written down [s].
+
+    An operator that dies between a start and its record does not make up for it: the reason is on the workload.
+    """
     assert wait.end is not None  # noqa: S101 - asked of ended waits only
-    until = min(wait.life.ended or case.trail.until, case.terms.uninstalled_at or case.trail.until, case.trail.until)
-    return until > wait.end and case.undisturbed_s(ALIVE, wait.end, until) > seconds
+    until = wait.end + timedelta(seconds=seconds)
+    ends = min(wait.life.ended or case.trail.until, case.terms.uninstalled_at or case.trail.until, case.trail.until)
+    return until < ends and case.undisturbed_s(ALIVE, wait.end, until) >= seconds
 
 
 def _told(promise: str, says: str, wait: Wait, case: Case) -> Violation:

@@ -26,14 +26,12 @@ from embellie_testbed.soak.rules_holds import ALIVE, latest
 from embellie_testbed.soak.site import JURISDICTIONS, TEAMS, TERMS, UNANSWERED, Site, open_site
 from embellie_testbed.soak.spells import Journal, Part, now, read_spells, write_spells
 from embellie_testbed.soak.trail import read_trail
-from embellie_testbed.soak.trouble import Trouble
+from embellie_testbed.soak.trouble import KINDS, Trouble
 from embellie_testbed.soak.users import User, newcomer, submit
 from embellie_testbed.soak.weather import Weather
 
 SPELLS = "spells.json"
 USERS = 3
-TROUBLES = 2
-"""So many things go wrong at the same time, at most."""
 SLOW_S = 1.5
 """The machine counts as disturbed while a read of one object, or a nap, takes that much longer than it should [s]."""
 _UNINSTALL_S = (8, 90)
@@ -84,9 +82,7 @@ def _disturb(site: Site, trouble: Trouble, seed: int, seconds: float) -> None:
     people: list[Callable[[threading.Event], None]] = [*(user.run for user in users), weather.run, Agents(site).run]
     people.append(_Pulse(site).run)
     threads = [threading.Thread(target=each, args=(users_stop,), daemon=True) for each in people]
-    wreckers = [
-        threading.Thread(target=trouble.run, args=(trouble_stop, number), daemon=True) for number in range(TROUBLES)
-    ]
+    wreckers = [threading.Thread(target=trouble.run, args=(trouble_stop, kind), daemon=True) for kind in KINDS]
     for thread in (*threads, *wreckers):
         thread.start()
     time.sleep(seconds)

@@ -3,7 +3,7 @@
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from embellie_testbed.controlplane import CommandError
@@ -14,9 +14,16 @@ from embellie_testbed.soak.trouble_objects import object_acts
 from embellie_testbed.soak.trouble_programs import program_acts
 from embellie_testbed.soak.trouble_tools import Act, Tools
 
+_KINDS: dict[str, Callable[[Tools], list[Act]]] = {
+    "programs": program_acts,
+    "cluster": cluster_acts,
+    "objects": object_acts,
+}
+KINDS = tuple(_KINDS)
+
 
 class Trouble:
-    """Makes trouble from a few threads; what touches the same part waits for its turn."""
+    """Makes trouble of each kind, in a thread each; what touches the same part waits for its turn."""
 
     def __init__(self, site: Site, seed: str) -> None:
         self._site = site
@@ -26,12 +33,11 @@ class Trouble:
         self.faults: list[str] = []
         """Where an act of ours could not be carried out: a fault of the soak, told apart from those of the product."""
 
-    def run(self, stop: threading.Event, number: int) -> None:
-        """Do one thing after the other until told to stop; what was broken then is mended first."""
-        rng = random.Random(f"{self._seed}/trouble-{number}")
-        tools = Tools(self._site, rng, stop)
-        acts = [*program_acts(tools), *cluster_acts(tools), *object_acts(tools)]
-        while not stop.wait(rng.uniform(1.0, 12.0)):
+    def run(self, stop: threading.Event, kind: str) -> None:
+        """Do one thing of a kind after the other until told to stop; what was broken then is mended first."""
+        rng = random.Random(f"{self._seed}/{kind}")
+        acts = _KINDS[kind](Tools(self._site, rng, stop))
+        while not stop.wait(rng.uniform(1.0, 10.0)):
             act = rng.choices(acts, [act.weight for act in acts])[0]
             with self._alone(act, rng) as free:
                 if free:

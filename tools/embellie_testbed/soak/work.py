@@ -34,6 +34,9 @@ def draw(rng: random.Random, name: str, namespace: str, now: datetime) -> dict[s
     inner = {RUNS: str(rng.randint(8, 45))}
     if is_job:
         notes |= {AGENT: rng.choice(AGENTS)} | _checkpoint(rng, willing=willing)
+        if TAKES in notes:
+            # What may be paused runs long enough for it.
+            inner[RUNS] = str(rng.randint(40, 120))
         if rng.random() < 0.7 and f"{GROUP}/checkpoint" in notes:
             inner[f"{GROUP}/checkpoint"] = notes[f"{GROUP}/checkpoint"]
     labels = {FLEX: flex} if flex else {}
