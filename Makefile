@@ -57,6 +57,10 @@ fuzz: setup ## property tests with new random examples, ROUNDS times (20)
 	  HYPOTHESIS_PROFILE=fuzz $(RUN) -m pytest tests/property -q -n $(WORKERS) --hypothesis-seed=$$RANDOM || exit 1; \
 	done
 
+.PHONY: soak
+soak: tools ## random users and trouble on a real control plane, judged by its audit log (SEEDS=3 MINUTES=3, SEED=)
+	@$(RUN) -m embellie_testbed.soak --seeds $(or $(SEEDS),3) --minutes $(or $(MINUTES),3) $(if $(SEED),--seed $(SEED))
+
 .PHONY: lint
 lint: setup ## lint, format and types
 	$(RUN) -m ruff check

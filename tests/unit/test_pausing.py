@@ -105,6 +105,20 @@ def test_work_that_does_not_allow_pauses_is_not_written_to_though_it_carries_an_
     assert len(stepped(copied, pods=(told,)).withdraw) == 1, "its pod may have stopped working because of it"
 
 
+@pytest.mark.parametrize("announced", [format_time(NOW - 400 * MINUTE), "soon", ""])
+@pytest.mark.parametrize("flex", ["", "rigid"])
+def test_work_that_never_opted_in_is_not_written_to_though_it_was_copied_with_an_announcement(flex, announced):
+    copied = running(flex=flex, pause_by=announced, **ALLOWED)
+    told = replace(running_pod("told", "west-0", gpus=4, job_uid=copied.key.uid), hears=True)
+    assert stepped(copied, pods=(told,)).withdraw == () == stepped(copied, pods=(told,), wanted="all").withdraw
+
+
+def test_work_that_opts_out_after_it_was_told_is_told_that_it_is_not_paused():
+    told = running(flex="", pause_by=format_time(NOW + MINUTE), **ALLOWED)
+    pod = running_pod("told", "west-0", gpus=4, job_uid=told.key.uid)
+    assert len(stepped(told, pods=(pod,), wanted="all").withdraw) == 1
+
+
 def paused(minutes: int, **notes: str):
     at = format_time(NOW - minutes * MINUTE)
     released = format_time(NOW - 300 * MINUTE)

@@ -22,6 +22,13 @@ class Layout:
     etcd_port: int
     etcd_peer_port: int
     api_port: int
+    audit: Path | None = None
+    """The API server's audit policy; None: it writes no audit log."""
+
+    @property
+    def audit_log(self) -> Path:
+        """Where the API server writes its audit log."""
+        return self.directory / "logs" / "audit.log"
 
     @property
     def server(self) -> str:
@@ -77,6 +84,19 @@ def kube_apiserver(layout: Layout, credentials: Credentials) -> list[str]:
         "--shutdown-delay-duration=0s",
         "--shutdown-watch-termination-grace-period=2s",
         "--v=0",
+        *_audit_flags(layout),
+    ]
+
+
+def _audit_flags(layout: Layout) -> list[str]:
+    """Return what makes the API server write each request down before it answers, in one file that never rotates."""
+    if layout.audit is None:
+        return []
+    return [
+        f"--audit-policy-file={layout.audit}",
+        f"--audit-log-path={layout.audit_log}",
+        "--audit-log-mode=blocking",
+        "--audit-log-maxsize=100000",
     ]
 
 

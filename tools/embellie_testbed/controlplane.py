@@ -45,19 +45,23 @@ class CommandError(RuntimeError):
 class ControlPlane:
     """A running control plane; use `ControlPlane.start` and a `with` block, or call `stop`."""
 
-    def __init__(self, *, binaries: Path) -> None:
+    def __init__(self, *, binaries: Path, audit: Path | None = None) -> None:
         self.processes = Processes()
         """Its programs; more can be started beside them (Prometheus, an exporter, the operator under test)."""
         self.directory = self.processes.directory
         self._binaries = binaries
+        self._audit = audit
         self._keep_logs = False
         self._layout = self._new_layout()
         self._credentials = make_credentials(self.directory / "credentials")
 
     @classmethod
-    def start(cls, *, scheduler: bool = False, kwok: bool = False) -> "ControlPlane":
-        """Start a control plane and return it when the API server answers and the controllers work."""
-        plane = cls(binaries=build.binaries())
+    def start(cls, *, scheduler: bool = False, kwok: bool = False, audit: Path | None = None) -> "ControlPlane":
+        """Start a control plane and return it when the API server answers and the controllers work.
+
+        With an audit policy, `audit_log` tells what was asked of the API server.
+        """
+        plane = cls(binaries=build.binaries(), audit=audit)
         try:
             plane._start_with_free_ports()
             plane._start_others(scheduler=scheduler, kwok=kwok)
@@ -78,6 +82,11 @@ class ControlPlane:
     def server(self) -> str:
         """Address of the API server; the same after a restart."""
         return self._layout.server
+
+    @property
+    def audit_log(self) -> Path:
+        """What was asked of the API server, one JSON line each; it stays with the logs."""
+        return self._layout.audit_log
 
     @property
     def binaries(self) -> Path:
@@ -190,6 +199,7 @@ class ControlPlane:
             etcd_port=free_port(),
             etcd_peer_port=free_port(),
             api_port=free_port(),
+            audit=self._audit,
         )
 
     def _start_with_free_ports(self) -> None:

@@ -93,18 +93,23 @@ def switch_says(plane: ControlPlane) -> dict[str, str]:
 
 
 def write_forecast(
-    directory: Path, zone: str, carbon_intensity_g_per_kwh: Sequence[float], *, now: datetime | None = None
+    directory: Path,
+    zone: str,
+    carbon_intensity_g_per_kwh: Sequence[float],
+    *,
+    now: datetime | None = None,
+    step_seconds: int = 3600,
 ) -> Path:
-    """Write an hourly forecast file whose first slot holds `now`, as the forecaster would."""
+    """Write a forecast file whose first slot holds `now`, as the forecaster would."""
     issued = (now or datetime.now(UTC)).replace(microsecond=0)
-    start = issued.replace(minute=0, second=0)
+    start = datetime.fromtimestamp(issued.timestamp() // step_seconds * step_seconds, UTC)
     mean = list(carbon_intensity_g_per_kwh)
     document = {
         "schema": "embellie.io/forecast/v1",
         "zone": zone,
         "issuedAt": issued.isoformat(),
         "start": start.isoformat(),
-        "stepSeconds": 3600,
+        "stepSeconds": step_seconds,
         "signalKind": "AverageLifecycle",
         "rung": "Live",
         "modelId": "written-by-a-test",

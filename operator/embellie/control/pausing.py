@@ -19,7 +19,7 @@ from embellie.control.checkpoints import Checkpoint, read_checkpoint
 from embellie.control.occupancy import worst_kw
 from embellie.domain import names
 from embellie.domain.plan import Decision
-from embellie.domain.snapshot import WorkloadKey, WorkloadKind
+from embellie.domain.snapshot import RunningGang, WorkloadKey, WorkloadKind
 from embellie.domain.times import format_time, parse_time
 from embellie.thermal import Rises
 from embellie.thermal.relief import KNEE_SHARE, HeatLoad
@@ -248,7 +248,7 @@ def _of_running(
     of_job: defaultdict[str, list[PodRecord]] = defaultdict(list)
     for pod in pods:
         of_job[pod.job_uid].append(pod)
-    cells = {gang.uid: gang.cell for gang in assembly.snapshot.running}
+    gangs = {gang.uid: gang for gang in assembly.snapshot.running}
     allowance = _Allowance(assembly, workloads, now)
     announce, suspend, withdraw = [], [], []
     under_way: set[str] = set()
@@ -263,16 +263,27 @@ def _of_running(
                 announce.append(Announcement(key=record.key, by=now + checkpoint.takes, listeners=listeners))
         elif uid not in wanted or checkpoint is None or _enforcing(record, assembly) is None:
             # What does not allow pauses may not be written to, whatever it carries; its pods may have been told.
-            if names.CHECKPOINT in record.annotations or listeners:
+            written_to = names.CHECKPOINT in record.annotations or bool(listeners)
+            if written_to and _may_be_ours(record, announced, gangs.get(uid)):
                 withdraw.append(Withdrawal(key=record.key, listeners=listeners))
         else:
             under_way.add(uid)
-            stops = _suspension(record, of_job[uid], announced, cells.get(uid, ""), now)
+            cell = gangs[uid].cell if uid in gangs else ""
+            stops = _suspension(record, of_job[uid], announced, cell, now)
             if stops is not None:
                 suspend.append(stops)
     return Pauses(
         announce=tuple(announce), suspend=tuple(suspend), withdraw=tuple(withdraw), under_way=frozenset(under_way)
     )
+
+
+def _may_be_ours(record: WorkloadRecord, announced: str, gang: RunningGang | None) -> bool:
+    """Tell whether we may have announced a pause to work: to what does not opt in, only while it has been running.
+
+    Admission takes copied announcements off work that opts in; other work keeps what its manifest was copied with.
+    """
+    by = parse_time(announced)
+    return record.opted_in or (gang is not None and by is not None and by > gang.started_at)
 
 
 class _Allowance:
