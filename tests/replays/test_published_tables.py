@@ -7,7 +7,9 @@ import json
 import os
 import tempfile
 from functools import cache
+from itertools import groupby
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from click.testing import CliRunner
 
 from embellie.cli.grid_history import read_grid
 from embellie.cli.replay import replay
+from embellie.simulation.whatif.capping import make_cap
 from embellie.simulation.whatif.oracle import oracle
 
 DATA = os.environ.get("EMBELLIE_DATA", "")
@@ -158,3 +161,28 @@ def test_lets_wait_awhile_is_met_within_0_15_points(zone: str, rule: str, whole:
             "--policy", "wait-awhile", "--interruptible", interruptible, "--forecast", "noise:0.05", "--seeds", "0..2",
         )  # fmt: skip
         assert found["saving_pct"] == pytest.approx(published, abs=0.15)
+
+
+@needs_data("Zeus's power limits")
+def test_work_under_a_cap_has_the_median_speed_and_power_of_the_published_trainings() -> None:
+    with data("thermal/zeus_power_limit/summary_power_v100.csv").open() as file:
+        rows = sorted(csv.DictReader(file), key=_training)
+    found: dict[int, list[tuple[float, float]]] = {}
+    for _, group in groupby(rows, key=_training):
+        by_limit = {int(r["power_limit"]): (float(r["time_per_epoch"]), float(r["average_power"])) for r in group}
+        if 250 not in by_limit:
+            continue
+        full_s, full_w = by_limit[250]
+        for limit, (epoch_s, watts) in by_limit.items():
+            found.setdefault(limit, []).append((full_s / epoch_s, watts / full_w))
+    for percent in (60.0, 70.0, 80.0, 90.0):
+        speeds, powers = zip(*found[round(2.5 * percent)], strict=True)
+        cap = make_cap(percent)
+        assert (cap.speed, cap.power) == (
+            pytest.approx(median(speeds), abs=5e-4),
+            pytest.approx(median(powers), abs=5e-4),
+        )
+
+
+def _training(row: dict[str, str]) -> tuple[str, str, int, str]:
+    return row["dataset"], row["network"], int(row["batch_size"]), row["optimizer"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embellie.cli.grid_history import GridFile, read_grid
-from embellie.cli.replay_inputs import Options, gather, outlook_for, parse_seeds, parse_time
+from embellie.cli.replay_inputs import Options, cap_of, gather, outlook_for, parse_seeds, parse_time
 from embellie.cli.values import FiniteRange, NewFile, readable, write, write_json
 from embellie.simulation.whatif.baselines import THRESHOLD_G_PER_KWH
 from embellie.simulation.whatif.lengths import LENGTHS
@@ -127,6 +127,17 @@ PRESETS: dict[str, dict[str, Any]] = {
     show_default=True,
     help="Making the GPU and its share of the node, spread over its service life.",
 )
+@click.option(
+    "--power-cap",
+    type=FiniteRange(0, 100, min_open=True),
+    help="Run work under a power limit of so many percent; first come first served runs without.",
+)
+@click.option(
+    "--cap-speed", type=FiniteRange(0, 1, min_open=True), help="Its speed then, 0..1; without it as on V100 (Zeus)."
+)
+@click.option(
+    "--cap-power", type=FiniteRange(0, 1), help="What it draws above idle then, 0..1; without it as on V100 (Zeus)."
+)
 @click.option("--seeds", default="0", show_default=True, help="Seeds of what is drawn: 3, or 0..9.")
 @click.option("--preset", type=click.Choice(sorted(PRESETS)), help="Settings of a published replay.")
 @click.option("--json", "json_path", type=NewFile(), help="Write the numbers here.")
@@ -166,6 +177,7 @@ def _replay(options: Options) -> None:
         horizon_h=parse_time(options.horizon, "--horizon").total_seconds() / 3600.0,
         wait_price=options.wait_price,
         threshold_g_per_kwh=options.threshold,
+        cap=cap_of(options),
     )
     runs, result, setup = [], None, None
     for seed in parse_seeds(options.seeds):

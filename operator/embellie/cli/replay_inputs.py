@@ -13,6 +13,7 @@ import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.simulation.whatif.axis import Axis
+from embellie.simulation.whatif.capping import Cap, make_cap
 from embellie.simulation.whatif.carbon_file import CarbonHistory, make_axis
 from embellie.simulation.whatif.case import Site
 from embellie.simulation.whatif.jobs_file import JobRow, JobTrace
@@ -60,6 +61,9 @@ class Options:
     idle_watts_per_gpu: float
     pue: float
     embodied_grams_per_gpu_hour: float
+    power_cap: float | None
+    cap_speed: float | None
+    cap_power: float | None
     seeds: str
     preset: str | None
     json_path: Path | None
@@ -118,6 +122,16 @@ def parse_bound(options: Options) -> Slack:
         return parse_slack(options.slack) if options.slack is not None else Slack(lag_rule=options.lag_rule)
     except ValueError as error:
         raise ValueError(f"{'--slack' if options.wait is None else '--wait'}: {error}") from None
+
+
+def cap_of(options: Options) -> Cap | None:
+    """Return the power cap that the options describe."""
+    if options.power_cap is None:
+        if options.cap_speed is not None or options.cap_power is not None:
+            raise ValueError("--cap-speed and --cap-power describe a cap: give --power-cap too")
+        return None
+    cap = make_cap(options.power_cap, options.cap_speed, options.cap_power)
+    return None if (cap.speed, cap.power) == (1.0, 1.0) else cap
 
 
 def gather(options: Options, trace: JobTrace, history: CarbonHistory, seed: int) -> Setup:

@@ -45,6 +45,7 @@ class Outcome:
     past_bound: int
     jain_delay: float
     gpu_hours: float
+    """Of work done: what it takes without a cap."""
     waited_gpu_hours: float
     """Sum over jobs of GPUs times delay."""
     idle_gpu_hours: float
@@ -102,10 +103,11 @@ def judge(schedule: Schedule, case: Case, span: tuple[int, int]) -> Outcome:
     if site.capacity_gpus is not None:
         idle_gpus = float(((site.capacity_gpus - curve.busy_gpus) * hours).sum())
     gpu_h = float((work.gpus[ran] * work.length[ran]).sum()) * axis.tick_h
+    held_h = float((work.gpus[schedule.job] * (schedule.end - schedule.start)).sum()) * axis.tick_h
     waits = (schedule.start - work.arrival[schedule.job]) * axis.tick_h
     return Outcome(
         carbon_kg=float((curve.power_kw * grams).sum()) / 1000.0,
-        embodied_kg=site.embodied_g_per_gpu_h * (gpu_h + idle_gpus) / 1000.0,
+        embodied_kg=site.embodied_g_per_gpu_h * (held_h + idle_gpus) / 1000.0,
         naive_kg=float(parts.sum()) / 1000.0,
         naive_at_once_kg=float(at_once[ran].sum()) / 1000.0,
         energy_kwh=float((curve.power_kw * hours).sum()),

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from embellie.domain.forecast import FloatArray
-from embellie.simulation.whatif.case import Schedule
 from embellie.simulation.whatif.charts import bars, legend, power_over_ribbon, waits
 from embellie.simulation.whatif.outcome import power_curve, slot_power
 from embellie.simulation.whatif.report import figure, less_or_more
@@ -90,7 +89,8 @@ def _power(result: Result, setup: Setup) -> str:
     first = result.span[0] // axis.ticks_per_slot
     slots = min(_MOST_DAYS * round(24 / axis.slot_h), (result.span[1] - result.span[0]) // axis.ticks_per_slot)
     values = axis.values[first : first + slots]
-    series = [_slots(schedule, result, setup)[: values.size] for schedule in (result.fifo, result.schedule)]
+    pairs = ((result.fifo, setup.case), (result.schedule, result.drawn))
+    series = [slot_power(power_curve(schedule, case, *result.span), axis)[: values.size] for schedule, case in pairs]
     shown = values.size * axis.slot_h / 24.0
     whole = (result.span[1] - result.span[0]) * axis.tick_h / 24.0
     note = f"The first {shown:.0f} of {whole:.0f} days." if shown < whole - 0.5 else ""
@@ -102,10 +102,6 @@ def _power(result: Result, setup: Setup) -> str:
         + power_over_ribbon(values, series[0], series[1], axis.slot_h, start)
         + f"<p class='quiet'>{note} Ribbon from {values.min():,.0f} to {values.max():,.0f} g/kWh.</p>"
     )
-
-
-def _slots(schedule: Schedule, result: Result, setup: Setup) -> FloatArray:
-    return slot_power(power_curve(schedule, setup.case, *result.span), setup.case.axis)
 
 
 def _waiting(result: Result, setup: Setup) -> str:
@@ -179,6 +175,11 @@ def _small_print(result: Result, setup: Setup, found: dict[str, Any]) -> str:
     axis, notes = setup.case.axis, []
     if found.get("rows_left_out"):
         notes.append(f"{found['rows_left_out']:,} of {found['rows_read']:,} rows of the trace could not be used.")
+    if result.how.cap is not None:
+        notes.append(
+            f"{result.how.policy} runs {result.capped_jobs:,} jobs at a power cap of {result.how.cap.percent:g} %: at "
+            f"{result.how.cap.speed:.3g} of their speed, with {result.how.cap.power:.3g} of what they draw above idle."
+        )
     if "seeds" in found:
         notes.append(f"This page shows the last of {len(found['seeds'])} seeds; the JSON has the means of all.")
     if setup.left_out_late:

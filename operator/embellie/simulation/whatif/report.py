@@ -37,6 +37,8 @@ def fields(result: Result, seconds: float) -> dict[str, Any]:
         "idle_gpu_hours": ours.idle_gpu_hours,
         "pauses": ours.pauses,
         "never_started": result.refused,
+        "power_cap_percent": 100.0 if result.how.cap is None else result.how.cap.percent,
+        "capped_jobs": result.capped_jobs,
         "fifo": {
             "carbon_kg": base.carbon_kg,
             "mean_delay_h": base.mean_delay_h,
@@ -75,6 +77,10 @@ def less_or_more(saving_pct: float) -> str:
     return "less" if saving_pct >= 0.0 else "more"
 
 
+def _anybody(found: dict[str, Any]) -> str:
+    return "the most with this cap" if found["capped_jobs"] else "the most anybody could"
+
+
 def lines(found: dict[str, Any]) -> list[str]:
     """Return what to print of a replay."""
     base = found["fifo"]
@@ -89,7 +95,7 @@ def lines(found: dict[str, Any]) -> list[str]:
             f"{less_or_more(found['saving_pct'])} than first come first served "
             f"({figure(base['carbon_kg'])} kg)"
         ),
-        f"  the most anybody could     {most:.2f} %: reached {100.0 * found['share_of_bound']:.1f} % of it",
+        f"  {_anybody(found):<27}{most:.2f} %: reached {100.0 * found['share_of_bound']:.1f} % of it",
         f"  added up job by job        {found['naive_saving_pct']:.2f} %",
         (
             f"  delay                      mean {found['mean_delay_h']:.2f} h, 95 % under "
@@ -102,6 +108,11 @@ def lines(found: dict[str, Any]) -> list[str]:
             f"(first come first served: {figure(base['peak_kw'])} kW)"
         ),
     ]
+    if found["capped_jobs"]:
+        text.append(
+            f"  power cap                  {found['power_cap_percent']:g} %, for {found['capped_jobs']:.0f} jobs that "
+            "are in time with it; first come first served has none"
+        )
     if found["idle_kwh"]:
         text.append(f"  idle GPUs                  {found['idle_kwh']:,.0f} kWh of it")
     if found["never_started"]:

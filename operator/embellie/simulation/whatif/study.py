@@ -20,6 +20,7 @@ from embellie.simulation.whatif.baselines import (
     LowestSlot,
     LowestWindow,
 )
+from embellie.simulation.whatif.capping import Cap, capped, slowed
 from embellie.simulation.whatif.case import Case, Schedule, Site, Work
 from embellie.simulation.whatif.engine import Engine, EveryJob, Rule
 from embellie.simulation.whatif.jobs_file import JobRow
@@ -79,6 +80,8 @@ class How:
     horizon_h: float = 96.0
     wait_price: float = WAIT_PRICE
     threshold_g_per_kwh: float = THRESHOLD_G_PER_KWH
+    cap: Cap | None = None
+    """Under which all work runs that can be in time with it; first come first served always runs without."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,6 +90,10 @@ class Result:
 
     how: How
     work: Work
+    """As it would run without a cap."""
+    drawn: Case
+    """The case with what work draws under the policy: less where that caps it."""
+    capped_jobs: int
     schedule: Schedule
     outcome: Outcome
     fifo: Schedule
@@ -121,7 +128,7 @@ class Result:
     @property
     def naive_saving_pct(self) -> float:
         """What the sum over jobs would claim against each job started when it came."""
-        base = self.outcome.naive_at_once_kg
+        base = self.fifo_outcome.naive_at_once_kg
         return 100.0 * (1.0 - self.outcome.naive_kg / base) if base else 0.0
 
 
@@ -233,21 +240,25 @@ def run_fifo(case: Case) -> Schedule:
 def replay(how: How, setup: Setup, outlook: Outlook) -> Result:
     """Replay a policy and first come first served on the same case, and judge both over the same window."""
     setup = _with_room_at_the_end(setup)
-    case = setup.case
-    engine = Engine(case, make_rule(how, setup, outlook))
+    case, slower = setup.case, _under(how.cap, setup)
+    engine = Engine(slower.case, make_rule(how, slower, outlook))
     schedule = engine.run()
-    fifo = schedule if how.policy == "fifo" else run_fifo(case)
+    fifo = schedule if how.policy == "fifo" and slower is setup else run_fifo(case)
     span = window(case, schedule, fifo)
-    ours, base = judge(schedule, case, span), judge(fifo, case, span)
+    # Delays count against the length without a cap: to run slower is to come later.
+    drawn = replace(case, work=replace(case.work, power_kw=slower.case.work.power_kw))
+    ours, base = judge(schedule, drawn, span), judge(fifo, case, span)
     return Result(
         how=how,
         work=case.work,
+        drawn=drawn,
+        capped_jobs=int(slowed(case.work, how.cap).sum()) if how.cap is not None else 0,
         schedule=schedule,
         outcome=ours,
         fifo=fifo,
         fifo_outcome=base,
         span=span,
-        bound_carbon_kg=bound_carbon_kg(case, (fifo, schedule), base.carbon_kg, span),
+        bound_carbon_kg=bound_carbon_kg(slower.case, (fifo, schedule), base.carbon_kg, span),
         refused=len(engine.refused),
     )
 
@@ -288,6 +299,19 @@ def bound_carbon_kg(case: Case, known: Sequence[Schedule], upper_kg: float, span
         capacity = np.full(slots, site.capacity_gpus)
         least = search(windows, grams, capacity, upper=upper_kg * 1000.0 - constant, steps=BOUND_STEPS)
     return (least + constant) / 1000.0
+
+
+def _under(cap: Cap | None, setup: Setup) -> Setup:
+    """Return the setup as it is under a cap; what was learnt of lengths is slower too."""
+    if cap is None:
+        return setup
+    case = setup.case
+    return replace(
+        setup,
+        case=replace(case, work=capped(case.work, case.site, cap)),
+        duration_s=np.where(slowed(case.work, cap), setup.duration_s / cap.speed, setup.duration_s),
+        earlier=tuple(replace(job, duration_s=job.duration_s / cap.speed) for job in setup.earlier),
+    )
 
 
 def _with_room_at_the_end(setup: Setup) -> Setup:
