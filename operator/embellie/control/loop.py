@@ -296,7 +296,8 @@ class Loop:
 
     def _begin_anew(self, relisted: Relisted) -> None:
         """Decide everything anew after a full list, and see which plans somebody removed."""
-        self._actuation.take_plans(relisted.plans)
+        if relisted.plans is not None:
+            self._actuation.take_plans(relisted.plans)
         self._actuation.forget_gone(self._store.view().workloads)
         self._rest = Rest()
         if relisted.pruned:
