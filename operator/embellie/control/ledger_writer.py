@@ -128,10 +128,12 @@ class Recorder:
 
     def watch(self, view: View) -> None:
         """See gangs come and go while another replica leads: what ends before this one does is in its accounts."""
-        now = self._clock.now()
-        with self._witness_lock:
-            self._witness.look(view, now, self._clock.from_wall, {})
-            self._witness.forget(now - PROVISIONAL)
+        try:
+            with self._witness_lock:
+                self._witness.look(view, self._clock.now(), self._clock.from_wall, {})
+                self._witness.forget(self._clock.now() - PROVISIONAL)
+        except Exception:  # a boundary, as in a turn
+            logger.exception("what runs could not be seen")
 
     def turn(
         self,
