@@ -21,6 +21,10 @@ from embellie.domain.times import micro_time
 API_VERSION = "coordination.k8s.io/v1"
 LEADER_LEASE = "embellie-leader"
 HEARTBEAT_LEASE = "embellie-heartbeat"
+LONGEST = 4
+"""Of our own durations: whatever a record says, a holder that has not renewed it for so many is gone."""
+MOST_TRANSITIONS = 2**31 - 1
+"""What the API server takes."""
 
 logger = logging.getLogger(__name__)
 
@@ -225,8 +229,8 @@ class LeaseElector:
 
     def _run_out(self, spec: Mapping[str, Any]) -> bool:
         duration_s = spec.get("leaseDurationSeconds")
-        return self._monotonic() - self._observed_at >= (
-            duration_s if isinstance(duration_s, int) else self._duration_s
+        return self._monotonic() - self._observed_at >= min(
+            duration_s if isinstance(duration_s, int) else self._duration_s, LONGEST * self._duration_s
         )
 
     def _leads_since(self, moment: float) -> bool:
@@ -247,7 +251,7 @@ class LeaseElector:
         }
         if taken:
             spec["acquireTime"] = now
-            spec["leaseTransitions"] = int(before.get("leaseTransitions") or 0) + 1
+            spec["leaseTransitions"] = min(int(before.get("leaseTransitions") or 0) + 1, MOST_TRANSITIONS)
         return spec
 
     def _fresh(self) -> dict[str, Any]:
