@@ -179,6 +179,7 @@ def test_annotations_from_hell_release_their_work_and_harm_no_other(site: Metere
         "before-time": {"deadline": "0001-01-01T00:00:00+12:00"},
         "after-time": {"deadline": "9999-12-31T23:59:59-12:00"},
         "other-script": {"residency": "Île-de-France"},
+        "no-room-for-ours": {"max_delay": "1s", "novel": "a" * (256 * 1024 - 60)},
     }
     site.train("well-behaved", duration="1h")
     for name, annotations in notes.items():

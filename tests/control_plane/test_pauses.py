@@ -2,10 +2,11 @@
 """Pausing end to end: a zone over its hard limit, a Job that allows it, its checkpoint, and the way back."""
 
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from embellie.cluster.client import KubeClient
 from embellie_testbed.controlplane import ControlPlane
 from embellie_testbed.hot_row import PAUSE_BY, ZONE, HotRow, hot_row
 from embellie_testbed.processes import until
-from embellie_testbed.product import NAMESPACE, program
+from embellie_testbed.product import NAMESPACE, program, start_watchdog
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(240)]
 
@@ -91,6 +92,35 @@ def test_a_policy_that_goes_back_to_shadow_takes_the_announcement_back_from_job_
     room.apply("EnergyPolicy", room.namespace, mode="shadow")
     until(lambda: PAUSE_BY not in room.job("train")["metadata"]["annotations"], f"shadow pauses nothing\n{room.log()}")
     assert PAUSE_BY not in room.pod("train")["metadata"]["annotations"]
+
+
+def test_paused_work_waits_while_operator_and_watchdog_are_dead_and_goes_on_once_when_they_are_back(room: HotRow):
+    watchdog = start_watchdog(room.plane)
+    room.run("train", checkpoint="takes=3s")
+    room.heat(40)
+    room.told("train")
+    room.plan_when("train", "Paused")
+    bound = room.plan("train")["spec"]["latestStartTime"]
+    paused = room.job("train")
+    for program_ in (room.operator, watchdog):
+        program_.stop(number=signal.SIGKILL)
+    over = datetime.fromisoformat(paused["metadata"]["annotations"]["embellie.io/paused-at"]) + timedelta(
+        seconds=HOLD_S
+    )
+    until(lambda: datetime.now(UTC) > over, "its pause is as long as a pause may be, and nobody is there")
+    assert room.job("train")["metadata"]["resourceVersion"] == paused["metadata"]["resourceVersion"]
+
+    for program_ in (room.operator, watchdog):
+        room.plane.processes.start(program_.name, program_.argv)
+    until(lambda: room.job("train")["spec"]["suspend"] is False, f"it goes on\n{room.log()}")
+    until(lambda: room.pod("train"), "its pod is back")
+    assert room.plan_when("train", "Released")["reason"] in ("Cooled", "OperatorLost")
+    assert room.plan("train")["spec"]["latestStartTime"] == bound
+    events = json.loads(room.plane.kubectl("get", "events", "-n", room.namespace, "-o", "json"))["items"]
+    about = [e["reason"] for e in events if e["involvedObject"]["name"] == "train"]
+    assert sum(reason in ("Released", "ReleasedByWatchdog") for reason in about) == 1
+    assert about.count("Paused") == 1
+    watchdog.stop()
 
 
 def test_an_uninstall_leaves_nothing_paused_though_a_pause_was_announced_and_the_operator_is_alive(room: HotRow):

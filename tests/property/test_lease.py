@@ -182,6 +182,21 @@ def test_a_dead_leader_is_followed_within_the_lease_duration_and_one_retry() -> 
     assert world.lease["spec"]["leaseTransitions"] == 1
 
 
+def test_a_lease_that_somebody_wrote_to_last_for_years_is_taken_within_minutes() -> None:
+    world = World()
+    a = candidate(world, "a", 0.0)
+    a.elector.step()
+    assert world.lease is not None
+    written = {"holderIdentity": "nobody", "leaseDurationSeconds": 10**8, "leaseTransitions": 2**31 - 1}
+    world.lease["spec"] |= written
+    assert not a.elector.step()
+    began_at = world.time_s
+    while not a.elector.step():
+        world.pass_time(2.0)
+        assert world.time_s - began_at < 120.0
+    assert world.lease["spec"]["leaseTransitions"] == 2**31 - 1, "the API server takes no more"
+
+
 def test_a_leader_that_cannot_renew_stops_by_itself_before_anyone_else_may_start() -> None:
     world = World()
     a = candidate(world, "a", 0.0)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorder import HOUR, T0, Desk, Hand, Meters
+from recorder import HOUR, T0, Desk, Hand, Meters, pod, view
 
 from embellie.control import ledger_writer
 from embellie.ledger import Draft, Kind, LedgerError, LedgerUnavailableError
@@ -122,3 +122,28 @@ def test_a_clock_that_was_ahead_and_is_set_right_loses_and_doubles_no_interval(t
     desk.clock.moment = max(found)
     go_on(6)
     assert set(firsts(desk).values()) == {1}
+
+
+def test_what_ends_in_the_interval_in_which_another_replica_begins_to_lead_is_accounted_and_told_once(
+    tmp_path: Path,
+) -> None:
+    clock = Hand(T0)
+    first, second = Desk(tmp_path, clock, Meters()), Desk(tmp_path, clock, Meters())
+    second.leads = False
+    early, late = pod(uid="p1", job="early"), pod(uid="p2", job="late")
+    for seen in ((early, late), (early, late), (late,), (late,), (late,)):
+        second.recorder.watch(view(*seen))
+        first.turn(seen=view(*seen))
+        clock.moment += timedelta(minutes=5)
+    first.stop()
+    clock.moment += timedelta(minutes=2)
+    second.recorder.watch(view())
+    second.leads = True
+    second.turns(4, timedelta(minutes=5), seen=view())
+    held_s = {
+        uid: [a["adds"]["workloads"].get(uid, {}).get("gpuSeconds", 0.0) for a in second.entries(Kind.ACCOUNT)][:2]
+        for uid in ("early", "late")
+    }
+    assert held_s == {"early": [8 * 600.0, 0.0], "late": [8 * 900.0, 8 * 720.0]}
+    ended = [(run["uid"], datetime.fromisoformat(run["end"])) for run in second.entries(Kind.RUN) if not run["running"]]
+    assert ended == [("early", T0 + timedelta(minutes=10)), ("late", T0 + timedelta(minutes=27))]

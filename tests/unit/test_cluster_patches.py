@@ -72,6 +72,14 @@ def test_annotations_of_the_user_stay() -> None:
     assert paths == [f"/metadata/annotations/embellie.io~1{key}" for key in ("released-at", "release-reason", "cell")]
 
 
+def test_annotations_that_leave_no_room_for_ours_keep_no_work_from_its_start() -> None:
+    full = {"team/a": "ä" * ((names.MOST_ANNOTATION_BYTES - 60) // 2), names.CELL: "east"}
+    operations = release_patch_job(job(annotations=full), {}, AT, "BestNow", "west")
+    written = [(op["op"], op["path"]) for op in operations if op["op"] != "test"]
+    gone = ("remove", "/metadata/annotations/embellie.io~1cell")
+    assert written == [("replace", "/spec/suspend"), ("remove", MARKER), gone], "the copied cell is no note of ours"
+
+
 def test_a_cell_copied_from_another_manifest_goes_when_none_is_given() -> None:
     operations = release_patch_job(job(annotations={names.CELL: "east"}), {}, AT, "BestNow", None)
     assert {"op": "remove", "path": "/metadata/annotations/embellie.io~1cell"} in operations

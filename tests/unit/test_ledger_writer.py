@@ -183,6 +183,8 @@ def test_a_changed_record_keeps_old_records_from_being_compacted_and_nothing_fro
 def test_a_turn_is_never_ended_by_what_cannot_be_recorded(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     desk.recorder.turn(SimpleNamespace(), view(), (), {}, NOTHING)  # type: ignore[arg-type]
     assert "could not be recorded" in caplog.text
+    desk.recorder.watch(SimpleNamespace(workloads=()))  # type: ignore[arg-type]
+    assert "could not be seen" in caplog.text, "nor is standing by"
 
 
 def test_the_thread_starts_and_stops(tmp_path: Path) -> None:

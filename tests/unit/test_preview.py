@@ -3,6 +3,7 @@
 
 import locale
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from users_work import job, pod
 
 from embellie.api.gridzone import GridZone
 from embellie.cli.main import cli
-from embellie.cli.preview import preview
+from embellie.cli.preview import Site, preview
+from embellie.cli.why import manifests
 from embellie.cluster.records import NamespaceRecord
 from embellie.domain.times import format_time
-from embellie_testbed.views import grid_zone, policy
+from embellie_testbed.views import ZONE, grid_zone, node, nodes, policy, thermal_zone
 
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 
@@ -47,9 +49,11 @@ def zone(name: str, now_g: int, best_g: int, begins_in_h: float, rung: str = "Li
 WEST, EAST = zone("west", 400, 200, 14), zone("east", 350, 300, 2, jurisdiction="US-VA")
 
 
-def say(raw: Any, policies: Any = None, zones: Any = (WEST, EAST), jobs: Any = ()) -> list[str]:
+def say(raw: Any, policies: Any = None, zones: Any = (WEST, EAST), jobs: Any = (), **where: Any) -> list[str]:
     team = NamespaceRecord(name="team", labels={"gpu": "yes"})
-    lines = preview(raw, team, [policy()] if policies is None else policies, zones, jobs, now=NOW, zone=UTC)
+    on = nodes([each.metadata.name for each in zones])
+    site = Site(grid_zones=tuple(zones), **{"nodes": on, **where})
+    lines = preview(raw, team, [policy()] if policies is None else policies, site, jobs, now=NOW, zone=UTC)
     assert 1 <= len(lines) <= 6
     return lines
 
@@ -96,10 +100,54 @@ def test_work_for_which_no_better_hour_comes_in_time_would_start_at_once(zones: 
     assert "would most likely start at once" in say(made(job("train", "team")), zones=zones)[-1]
 
 
-@pytest.mark.parametrize("zones", [[], [grid_zone("new")], [zone("flat", 400, 200, 4, rung="Neutral")], [EAST]])
+@pytest.mark.parametrize("zones", [[grid_zone("new")], [zone("flat", 400, 200, 4, rung="Neutral")]])
 def test_without_a_forecast_where_it_may_run_it_would_start_at_once(zones: list[GridZone]) -> None:
-    said = say(made(job("train", "team", residency="US-CA")), zones=zones)
+    said = say(made(job("train", "team")), zones=zones)
     assert said[1:] == ["No zone that it may use has a forecast: it would most likely start at once."]
+
+
+def in_zones(*zones: str) -> dict[str, Any]:
+    required = {"nodeSelectorTerms": [{"matchExpressions": [{"key": ZONE, "operator": "In", "values": list(zones)}]}]}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}}
+
+
+@pytest.mark.parametrize(
+    "confined",
+    [{"zone": "east"}, {"spec": in_zones("east", "north")}, {"residency": "US-VA"}],
+    ids=["node selector", "affinity", "residency"],
+)
+def test_only_zones_with_nodes_that_it_may_use_are_told(confined: dict[str, Any]) -> None:
+    assert [line.partition(":")[0] for line in say(made(job("train", "team", **confined)))[1:-1]] == ["east"]
+
+
+def test_without_the_right_to_read_nodes_it_is_told_that_its_selectors_are_left_out() -> None:
+    told = say(made(job("train", "team", zone="east")), nodes=None)
+    assert [line[:5] for line in told[1:-1]] == ["west:", "east:"]
+    assert told[-1].endswith(" Its node selector or affinity is left out: you may not read nodes.")
+    assert "left out" not in " ".join(say(made(job("train", "team")), nodes=None)), "it has none"
+    assert [line[:5] for line in say(made(job("train", "team", residency="US-VA")), nodes=None)[1:-1]] == ["east:"]
+
+
+TWO_ROWS = {
+    "thermal_zones": tuple(thermal_zone(row, nodeSelector={"rack": row}) for row in "ab"),
+    "nodes": tuple(node(f"east-{number}", rack="ab"[number % 2]) for number in range(4)),
+}
+
+
+@pytest.mark.parametrize(
+    ("asks", "where", "why", "words"),
+    [
+        ({"pods": 5}, {}, "NoZone", "No zone has enough nodes that it may use. It asks for 40 GPUs."),
+        ({"pods": 3}, TWO_ROWS, "NoZone", "It asks for 24 GPUs."),
+        ({"zone": "north"}, {}, "NoZone", "No zone has enough nodes that it may use. It asks for 8 GPUs."),
+        ({"residency": "FR"}, {}, "ResidencyUnsatisfied", "No GridZone lies in FR"),
+        ({"residency": "FR"}, {"nodes": None}, "ResidencyUnsatisfied", "stays Pending"),
+    ],
+)
+def test_work_that_fits_into_no_zone_is_told_so(asks: Any, where: Any, why: str, words: str) -> None:
+    first, second = say(made(job("train", "team", **asks)), zones=[EAST], **where)
+    assert first == f"job/train in team would start at once ({why})."
+    assert words in second
 
 
 def test_a_status_that_nobody_renews_any_more_is_no_forecast() -> None:
@@ -158,6 +206,19 @@ def test_a_file_without_work_in_it_is_one_sentence(text: str, tmp_path: Path, ac
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
     assert str(file) in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("---\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\n---\n---\n" + VOLCANO, ["a"]),
+        ("apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: Pod, metadata: {name: a}}, 7]", ["a"]),
+        ("apiVersion: batch/v1\nkind: JobList\nitems: [{metadata: {name: a}}, {metadata: {name: b}}]", ["a", "b"]),
+    ],
+    ids=["documents", "a list", "a list of Jobs as the API server has it"],
+)
+def test_work_is_found_in_all_documents_and_lists(text: str, found: list[str]) -> None:
+    assert [raw["metadata"]["name"] for raw in manifests(StringIO(text))] == found
 
 
 def test_a_manifest_is_read_as_utf_8_whatever_the_locale(tmp_path: Path, access: Path) -> None:

@@ -138,11 +138,10 @@ def test_a_list_that_takes_long_keeps_no_turn_waiting() -> None:
     assert server.asked == LISTS
 
 
-@pytest.mark.parametrize("broken", ["thermalzones", "workloadplans"])
-def test_a_list_that_fails_for_some_minutes_stops_no_turn_and_one_that_fails_for_long_does(broken: str) -> None:
+def test_a_list_that_fails_for_some_minutes_stops_no_turn_and_one_that_fails_for_long_does() -> None:
     server = _Lists()
     lists = server.relists(Store())
-    server.now, server.broken = RELIST_S, broken
+    server.now, server.broken = RELIST_S, "thermalzones"
     while server.now <= LISTED_WITHIN_S:
         before = server.asked
         assert stepped(lists) is None
@@ -161,3 +160,14 @@ def test_a_list_that_fails_for_some_minutes_stops_no_turn_and_one_that_fails_for
     server.may_answer.set()
     until(lambda: all(thread.name != "relist" for thread in threading.enumerate()), "a list never ends", 10.0)
     assert stepped(lists) == 0
+
+
+def test_a_list_of_plans_that_fails_however_long_stops_no_turn_and_does_not_age_the_others() -> None:
+    server = _Lists()
+    lists = server.relists(Store())
+    server.now, server.broken = RELIST_S, "workloadplans"
+    while server.now <= 2 * LISTED_WITHIN_S:
+        assert stepped(lists) == 0, "all else was listed"
+        server.now += RELIST_AGAIN_S
+    server.broken = "thermalzones"
+    assert stepped(lists) is None, "and is fresh"

@@ -280,13 +280,12 @@ def test_held_work_whose_plan_is_refused_says_why_it_waits_and_what_refuses() ->
     assert "A decision comes within one turn" in " ".join(say(plan(None), job(held=True), [], [held]))
 
 
-def test_a_deadline_that_was_moved_back_is_told_beside_the_bound_that_stays() -> None:
-    event = deadline_moved_back(KEY, NOW + timedelta(hours=40), NOW + timedelta(hours=22))
+@pytest.mark.parametrize(("kept_h", "told"), [(22, True), (30, False)], ids=["it stands", "an earlier one came since"])
+def test_a_refused_later_deadline_is_told_beside_the_bound_that_stays(kept_h: int, told: bool) -> None:
+    event = deadline_moved_back(KEY, NOW + timedelta(hours=40), NOW + timedelta(hours=kept_h))
     bound = say(plan(), job(held=True), [], [{"reason": event.reason, "note": event.note, "eventTime": at(-1)}])[4]
-    assert bound == (
-        "Latest start, guaranteed: Thu 10:00 UTC (in 22h). The latest start only ever moves earlier: Thu 10:00 UTC "
-        "stays, Fri 04:00 UTC is refused. To wait longer, create the workload again."
-    )
+    more = " The latest start only ever moves earlier: Thu 10:00 UTC stays, Fri 04:00 UTC is refused. To wait longer, "
+    assert bound == "Latest start, guaranteed: Thu 10:00 UTC (in 22h)." + told * f"{more}create the workload again."
 
 
 def test_held_work_that_is_being_deleted_is_not_said_to_wait_and_who_keeps_it_is_named() -> None:

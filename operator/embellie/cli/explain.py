@@ -163,9 +163,11 @@ def _held(case: Case) -> list[str]:
     return [_state_line(case, text), _why(case), *_window(case), *_likely(case), *_bound(case)]
 
 
-def _told(case: Case, reason: str) -> str:
-    """Return what our last event of a reason says, without a full stop; empty without one."""
+def _told(case: Case, reason: str, about: str = "") -> str:
+    """Return what our last event of a reason says, without a full stop; empty without one that is `about` this."""
     told = newest_text(event for event in case.events if event.get("reason") == reason)
+    if about not in told:
+        return ""
     return one_line(with_clock_times(told.rstrip("."), case.now, case.zone))
 
 
@@ -225,7 +227,8 @@ def _bound(case: Case) -> list[str]:
         return [f"Latest start was {case.time(latest)}; only a fresh reading over a limit holds it now."]
     if latest <= case.now:
         return [f"Latest start was {case.time(latest)}: it is being released."]
-    kept = _told(case, names.DEADLINE_MOVED_BACK)
+    # An earlier deadline may have been set since.
+    kept = _told(case, names.DEADLINE_MOVED_BACK, f"{latest.astimezone(UTC):%Y-%m-%d %H:%M} UTC stays")
     more = f" {kept}." if kept else ""
     return [f"Latest start, guaranteed: {case.time(latest)} ({in_time(latest, case.now)}).{more}"]
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`embellie why`: reads with the caller's own rights, and prints the explanation."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
-from typing import TextIO
+from typing import TextIO, TypeGuard
 
 import click
 import yaml
@@ -33,9 +34,8 @@ def why(where: Where, target: str | None, filename: TextIO | None, utc: bool, cl
         raise click.UsageError("name one of TARGET, such as job/train, and -f, a file with what is not created yet")
     api, now, zone = where.api(), parse_clock(clock).now(), UTC if utc else None
     if filename is not None:
-        for manifest in _manifests(filename):
-            for line in _preview(api, where, manifest, now, zone):
-                click.echo(line)
+        for line in _preview(api, where, manifests(filename), now, zone):
+            click.echo(line)
         return
     kind, name = parse_target(str(target))
     workload = read_workload(api, kind, where.current_namespace(), name)
@@ -53,10 +53,10 @@ def why(where: Where, target: str | None, filename: TextIO | None, utc: bool, cl
         click.echo(line)
 
 
-def _manifests(file: TextIO) -> list[Object]:
-    """Return the Jobs and pods of a manifest."""
+def manifests(file: TextIO) -> list[Object]:
+    """Return the Jobs and pods of a manifest: of all its documents, and of the lists among them."""
     try:
-        found = [raw for raw in yaml.safe_load_all(file) if _is_work(raw)]
+        found = [raw for document in yaml.safe_load_all(file) for raw in _items(document) if _is_work(raw)]
     except (yaml.YAMLError, ValueError) as error:
         raise click.ClickException(f"{file.name} is no manifest: {error}") from error
     if not found:
@@ -64,7 +64,17 @@ def _manifests(file: TextIO) -> list[Object]:
     return found
 
 
-def _is_work(raw: object) -> bool:
+def _items(document: object) -> list[object]:
+    """Return what is in a list, as kubectl takes it (`kind: List`, `kind: JobList`); anything else is alone."""
+    if not isinstance(document, dict) or not isinstance(document.get("items"), list):
+        return [document]
+    kind = str(document.get("kind")).removesuffix("List")
+    # The items of an API server's list do not say what they are.
+    told = {"apiVersion": document.get("apiVersion"), "kind": kind} if kind else {}
+    return [{**told, **item} if isinstance(item, dict) else item for item in document["items"]]
+
+
+def _is_work(raw: object) -> TypeGuard[Object]:
     if not isinstance(raw, dict) or not isinstance(raw.get("metadata"), dict):
         return False
     # Others have a kind of the name Job too.
@@ -74,15 +84,34 @@ def _is_work(raw: object) -> bool:
     )
 
 
-def _preview(api: Api, where: Where, manifest: Object, now: datetime, zone: tzinfo | None) -> list[str]:
-    """Let the API server make it without keeping it, and say what would become of it."""
+def _preview(api: Api, where: Where, works: list[Object], now: datetime, zone: tzinfo | None) -> Iterator[str]:
+    """Let the API server make each without keeping it, and say what would become of it."""
     # What only a preview needs; every other answer comes without numpy and pydantic.
     from embellie.api.energypolicy import EnergyPolicy
     from embellie.api.gridzone import GridZone
-    from embellie.cli.preview import preview
-    from embellie.cluster.records import NamespaceRecord
+    from embellie.api.thermalzone import ThermalZone
+    from embellie.cli.preview import Site, preview
+    from embellie.cluster.records import NamespaceRecord, parse_node
     from embellie.control.own_objects import OwnObjects
 
+    own, of_kind = OwnObjects(), f"/apis/{names.API_VERSION}"
+    policies = own.parse(EnergyPolicy, api.list(f"{of_kind}/energypolicies"))
+    nodes = _if_allowed(api, "/api/v1/nodes")
+    site = Site(
+        grid_zones=own.parse(GridZone, api.list(f"{of_kind}/gridzones")),
+        thermal_zones=own.parse(ThermalZone, _if_allowed(api, f"{of_kind}/thermalzones") or ()),
+        nodes=None if nodes is None else tuple(filter(None, map(parse_node, nodes))),
+    )
+    for each in (_made(api, where, manifest) for manifest in works):
+        namespace = each["metadata"]["namespace"]
+        labels = api.get(f"/api/v1/namespaces/{namespace}")["metadata"].get("labels") or {}
+        record = NamespaceRecord(name=namespace, labels=labels)
+        jobs = api.list(namespaced("apis/batch/v1", namespace, "jobs"))
+        yield from preview(each, record, policies, site, jobs, now=now, zone=zone)
+
+
+def _made(api: Api, where: Where, manifest: Object) -> Object:
+    """Return what the API server would make of a manifest."""
     meta = manifest["metadata"]
     namespace = where.namespace or meta.get("namespace") or where.current_namespace()
     prefix, plural = RESOURCES[manifest["kind"]]
@@ -91,18 +120,17 @@ def _preview(api: Api, where: Where, manifest: Object, now: datetime, zone: tzin
     copy = {**manifest, "metadata": {**meta, "generateName": f"{name}-"}}
     copy["metadata"].pop("name", None)
     made = api.call("POST", namespaced(prefix, namespace, plural), query={"dryRun": "All"}, body=copy)
-    made = {**made, "kind": manifest["kind"], "metadata": {**made["metadata"], "name": name}}
-    labels = api.get(f"/api/v1/namespaces/{namespace}")["metadata"].get("labels") or {}
-    own, of_kind = OwnObjects(), f"/apis/{names.API_VERSION}"
-    return preview(
-        made,
-        NamespaceRecord(name=namespace, labels=labels),
-        own.parse(EnergyPolicy, api.list(f"{of_kind}/energypolicies")),
-        own.parse(GridZone, api.list(f"{of_kind}/gridzones")),
-        api.list(namespaced("apis/batch/v1", namespace, "jobs")),
-        now=now,
-        zone=zone,
-    )
+    return {**made, "kind": manifest["kind"], "metadata": {**made["metadata"], "name": name}}
+
+
+def _if_allowed(api: Api, path: str) -> list[Object] | None:
+    """List what the caller may read; None where they may not."""
+    try:
+        return api.list(path)
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        return None
 
 
 def _plan(api: Api, workload: Object) -> Object | None:

@@ -24,6 +24,10 @@ HEARTBEAT_LEASE = "embellie-heartbeat"
 RETRY_PERIOD_S = 2.0
 HEARTBEAT_S = 120
 """What the heartbeat's lease says of itself; the watchdog measures its silence by a limit of its own."""
+LONGEST = 4
+"""Of our own durations: whatever a record says, a holder that has not renewed it for so many is gone."""
+MOST_TRANSITIONS = 2**31 - 1
+"""What the API server takes."""
 
 logger = logging.getLogger(__name__)
 
@@ -226,8 +230,8 @@ class LeaseElector:
 
     def _run_out(self, spec: Mapping[str, Any]) -> bool:
         duration_s = spec.get("leaseDurationSeconds")
-        return self._monotonic() - self._observed_at >= (
-            duration_s if isinstance(duration_s, int) else self._duration_s
+        return self._monotonic() - self._observed_at >= min(
+            duration_s if isinstance(duration_s, int) else self._duration_s, LONGEST * self._duration_s
         )
 
     def _leads_since(self, moment: float) -> bool:
@@ -248,7 +252,7 @@ class LeaseElector:
         }
         if taken:
             spec["acquireTime"] = now
-            spec["leaseTransitions"] = int(before.get("leaseTransitions") or 0) + 1
+            spec["leaseTransitions"] = min(int(before.get("leaseTransitions") or 0) + 1, MOST_TRANSITIONS)
         return spec
 
     def _fresh(self) -> dict[str, Any]:

@@ -124,10 +124,16 @@ def _annotate(raw: Raw, released_at: datetime, reason: str, cell: str | None) ->
         written[names.CELL] = cell
     if not existing:
         return [{"op": "add", "path": "/metadata/annotations", "value": written}]
+    if _bytes({**existing, **written}) > names.MOST_ANNOTATION_BYTES:
+        written = {}  # the user's own fill it up, and a start without our notes is better than none
     operations: list[Operation] = [
         {"op": "add", "path": pointer("metadata", "annotations", key), "value": value} for key, value in written.items()
     ]
-    if cell is None and names.CELL in existing:
-        # Copied over from another object's manifest: nobody may believe that this one was placed.
+    if names.CELL in existing and names.CELL not in written:
+        # Copied over from another object's manifest: nobody may believe that this one was placed there.
         operations.append({"op": "remove", "path": pointer("metadata", "annotations", names.CELL)})
     return operations
+
+
+def _bytes(annotations: Mapping[str, Any]) -> int:
+    return sum(len(f"{key}{value}".encode()) for key, value in annotations.items())

@@ -56,7 +56,8 @@ class Relisted:
 
     pruned: int
     """Stale objects."""
-    plans: PlanList
+    plans: PlanList | None
+    """None where they could not be listed."""
 
 
 class Relists:
@@ -106,14 +107,22 @@ class Relists:
             logger.warning("a full list failed and is tried again in %.0f s: %s", RELIST_AGAIN_S, error)
             return None
         self._listed_at = self._monotonic()
-        self._due_at = self._listed_at + RELIST_S
+        self._due_at = self._listed_at + (RELIST_S if found.plans is not None else RELIST_AGAIN_S)
         return found
 
     def _list(self, under_way: "Future[Relisted]") -> None:
         try:
-            under_way.set_result(Relisted(bootstrap(self._client, self._store), self._read_plans()))
+            under_way.set_result(Relisted(bootstrap(self._client, self._store), self._plans()))
         except Exception as error:  # noqa: BLE001 - told to the turn that asks for it
             under_way.set_exception(error)
+
+    def _plans(self) -> PlanList | None:
+        """List the plans. Nothing is decided from what this finds, for a leader knows the bounds that it promised."""
+        try:
+            return self._read_plans()
+        except ApiError as error:
+            logger.warning("the list of workload plans failed and is tried again in %.0f s: %s", RELIST_AGAIN_S, error)
+            return None
 
 
 def _settings(settings: kopf.OperatorSettings) -> None:

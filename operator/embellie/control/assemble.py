@@ -11,6 +11,7 @@ from embellie.api.gridzone import GridZone, GridZoneSpec
 from embellie.api.thermalzone import ThermalZone
 from embellie.cluster.records import WorkloadRecord
 from embellie.cluster.store import View
+from embellie.control.at_once import at_once
 from embellie.control.durations import Duration, History, assumed, readable_duration
 from embellie.control.inputs import Inputs
 from embellie.control.layout import CellNodes, Layout, lay_out
@@ -157,7 +158,7 @@ class _SubjectDesk:
         created_at = self.clock.from_wall(record.created_at)
         promised = self.inputs.bounds.get(record.key.uid)
         past = self.history.of(record.key.namespace)
-        allowed = self._allowed(record)
+        allowed = self.places.usable(record)
         grid_spec = self.places.spec_for(allowed)
         known = self.inputs.learnt.class_power(record.key.namespace, record.key.name)
         rests_on = (promised, created_at, past, known, allowed, grid_spec)
@@ -172,7 +173,7 @@ class _SubjectDesk:
             return before
         spec = policy.spec if policy else _DEFAULT_POLICY
         terms = read_terms(record.flex, record.annotations, created_at, spec, past)
-        start_now, message = _start_now(record, policy, terms, allowed, self.places)
+        start_now, message = at_once(record, policy, terms, allowed, self.places)
         power_kw, worst_power_kw = _power_kw(record, grid_spec, known)
         workload = Workload(
             key=record.key,
@@ -207,20 +208,6 @@ class _SubjectDesk:
             rests_on=rests_on,
         )
 
-    def _allowed(self, record: WorkloadRecord) -> frozenset[str]:
-        """Return the cells that it may use; none where no cell is large enough: only outside can it be spread.
-
-        None either for what opted out while it was held: it is no more confined than if it had never opted in.
-        """
-        if not record.opted_in:
-            return frozenset()
-        allowed = self.places.allowed(record)
-        if not self.places.seats(record, allowed) or (
-            record.unreadable and not record.annotations.get(names.RESIDENCY)
-        ):
-            return frozenset()
-        return allowed
-
 
 def _power_kw(record: WorkloadRecord, spec: GridZoneSpec, known: ClassPower | None) -> tuple[float, float]:
     """Return what a workload adds, expected and at worst [kW]: as learnt, else as declared."""
@@ -235,35 +222,6 @@ def _refused_bound(promised: datetime | None, terms: Terms) -> datetime | None:
     """Return a later bound that an edit asks for: a guessed duration may shrink by itself, what is written may not."""
     later = promised is not None and terms.latest_start > promised + timedelta(seconds=1)
     return terms.latest_start if later and terms.duration.stated else None
-
-
-def _start_now(
-    record: WorkloadRecord,
-    policy: EnergyPolicy | None,
-    terms: Terms,
-    allowed: frozenset[str],
-    places: Places,
-) -> tuple[Reason | None, str]:
-    if record.unreadable:
-        return Reason.INVALID_ANNOTATION, "It starts at once: the object cannot be read; the operator's log says where."
-    if not record.opted_in:
-        return Reason.NO_POLICY, f"It starts at once: it no longer carries {names.FLEX_LABEL} patient or bonus."
-    if policy is None or (record.held and not policy.enforces):
-        return Reason.NO_POLICY, "It starts at once: no EnergyPolicy in mode enforce matches it any more."
-    if terms.start_now is not None:
-        return terms.start_now, terms.message
-    if allowed:
-        return None, ""
-    residency = record.annotations.get(names.RESIDENCY)
-    if residency and not places.shelter(record):
-        message = (
-            f"No GridZone lies in {residency[:80]} ({names.RESIDENCY}), so it goes to the scheduler and stays Pending. "
-            "Create it again once a zone lies there, or with another residency."
-        )
-        return Reason.RESIDENCY_UNSATISFIED, message
-    gpus = [f"{record.gpus} GPU{'' if record.gpus == 1 else 's'}"] if record.gpus else []
-    asks = ", ".join([*gpus, *sorted(record.constraints.devices)])[:200] or "no GPUs"
-    return Reason.NO_ZONE, f"It starts at once: no zone has enough nodes that it may use. It asks for {asks}."
 
 
 def _running_duration(record: WorkloadRecord | None, history: History, table: PolicyTable) -> Duration:

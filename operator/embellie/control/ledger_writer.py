@@ -100,6 +100,8 @@ class Recorder:
         self._came: list[Track] = []
         """What started, or went on after a pause, and is to be recorded."""
         self._ended: list[Track] = []
+        self._first: datetime | None = None
+        """From when on this leader accounts; what ended before, the one before it has recorded."""
         self._scene: Scene | None = None
         self._ledger: Ledger | None = None
         self._lost = 0
@@ -124,6 +126,15 @@ class Recorder:
         self._stop.set()
         self._thread.join(seconds)
 
+    def watch(self, view: View) -> None:
+        """See gangs come and go while another replica leads: what ends before this one does is in its accounts."""
+        try:
+            with self._witness_lock:
+                self._witness.look(view, self._clock.now(), self._clock.from_wall, {})
+                self._witness.forget(self._clock.now() - PROVISIONAL)
+        except Exception:  # a boundary, as in a turn
+            logger.exception("what runs could not be seen")
+
     def turn(
         self,
         assembly: Assembly,
@@ -145,14 +156,12 @@ class Recorder:
             now = assembly.snapshot.now
             self._take(self._log.drafts(records, assembly, view))
             with self._witness_lock:
-                running = {uid for uid, track in self._witness.tracks.items() if track.ended is None}
-                self._ended += self._witness.look(view, now, self._clock.from_wall, promised)
+                came, ended = self._witness.lead(view, now, self._clock.from_wall, promised)
+                self._came += came
+                self._ended += ended
                 for track in self._witness.tracks.values():
-                    known = learnt.class_power(track.namespace, track.name) if track.ended is None else None
-                    track.class_watts = track.class_watts if known is None else known.mean_w
-                self._came += [
-                    track for uid, track in self._witness.tracks.items() if track.ended is None and uid not in running
-                ]
+                    if track.ended is None and (known := learnt.class_power(track.namespace, track.name)) is not None:
+                        track.class_watts = known.mean_w
                 self._scene = Scene(assembly=assembly, view=view)
         except Exception:  # a boundary: what cannot be recorded must not end a turn
             logger.exception("a turn could not be recorded")
@@ -306,15 +315,16 @@ class Recorder:
             self._accountant.closed(drafts, end)
             count_accounts(drafts)
             told.show_revisions(self._accountant.revision_grams())
-            self._finish_runs(scene, end)
+            self._first = self._first or start
+            self._finish_runs(scene, end, self._first)
 
-    def _finish_runs(self, scene: Scene, closed: datetime) -> None:
+    def _finish_runs(self, scene: Scene, closed: datetime, first: datetime) -> None:
         """Record gangs whose last interval is accounted: only now is it known what they drew."""
         done = [track for track in self._ended if (track.ended or closed) <= closed]
         if not done:
             return
         with self._witness_lock:
-            drafts = [self._run_draft(track, scene.assembly, closed) for track in done]
+            drafts = [self._run_draft(one, scene.assembly, closed) for one in done if (one.ended or closed) > first]
         self._append(drafts)
         with self._witness_lock:  # a turn adds to it meanwhile
             self._ended = [track for track in self._ended if track not in done]

@@ -126,10 +126,13 @@ class Loop:
                 logger.warning("the switch could not be turned off: %s", error)
 
     def _stand_by(self) -> None:
-        """Let the forecaster of this pod work ahead, so that a new leader has forecasts in its first turn."""
+        """Let the forecaster of this pod work ahead, and see what runs: a new leader needs both in its first turn."""
         version = self._store.version
         if self._zones_told != version:
-            self._tell_zones(self._own.parse(GridZone, self._store.view().grid_zones))
+            view = self._store.view()
+            self._tell_zones(self._own.parse(GridZone, view.grid_zones))
+            if self._recorder is not None:
+                self._recorder.watch(view)
             self._zones_told = version
 
     def _tell_zones(self, grid_zones: Sequence[GridZone]) -> None:
@@ -296,7 +299,8 @@ class Loop:
 
     def _begin_anew(self, relisted: Relisted) -> None:
         """Decide everything anew after a full list, and see which plans somebody removed."""
-        self._actuation.take_plans(relisted.plans)
+        if relisted.plans is not None:
+            self._actuation.take_plans(relisted.plans)
         self._actuation.forget_gone(self._store.view().workloads)
         self._rest = Rest()
         if relisted.pruned:

@@ -54,6 +54,18 @@ class Places:
             self._most_demanding[allowed] = max(specs, key=lambda s: s.gpu_rated_power_watts - s.gpu_idle_power_watts)
         return self._most_demanding[allowed]
 
+    def usable(self, record: WorkloadRecord) -> frozenset[str]:
+        """Return the cells that a workload may use; none where no cell is large enough: only outside can it be spread.
+
+        None either for what opted out while it was held: it is no more confined than if it had never opted in.
+        """
+        if not record.opted_in:
+            return frozenset()
+        allowed = self.allowed(record)
+        if not self.seats(record, allowed) or (record.unreadable and not record.annotations.get(names.RESIDENCY)):
+            return frozenset()
+        return allowed
+
     def allowed(self, record: WorkloadRecord) -> frozenset[str]:
         """Return the cells whose border, nodes and taints suit a workload."""
         key = _asked(record)

@@ -70,6 +70,7 @@ class Witness:
         self.tracks: dict[str, Track] = {}
         self.pods: dict[tuple[str, str], tuple[str, str]] = {}
         """Pod (namespace, name) -> its gang and its node; kept as long as the gang."""
+        self._leads = False
 
     def look(
         self,
@@ -103,6 +104,26 @@ class Witness:
             if before is None and track.ended is not None:
                 ended.append(track)
         return ended
+
+    def lead(
+        self,
+        view: View,
+        now: datetime,
+        from_wall: Callable[[datetime], datetime],
+        bounds: Mapping[str, datetime],
+    ) -> tuple[list[Track], list[Track]]:
+        """Take in what is there now; return the gangs that came and those that ended since the last turn.
+
+        At the first turn that this replica leads these are all that it has seen.
+        """
+        tracks = self.tracks
+        known = {uid for uid, track in tracks.items() if track.ended is None} if self._leads else set()
+        ended = self.look(view, now, from_wall, bounds)
+        if not self._leads:
+            self._leads, ended = True, [track for track in tracks.values() if track.ended is not None]
+            for uid, track in tracks.items():
+                track.latest_start = bounds.get(uid)  # nobody knew what another leader promised
+        return [track for uid, track in tracks.items() if track.ended is None and uid not in known], ended
 
     def forget(self, before: datetime) -> None:
         """Drop gangs that ended before an instant."""

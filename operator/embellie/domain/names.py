@@ -44,6 +44,9 @@ POWER_CAP_AGENT_LABEL = "embellie.io/power-cap-agent"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 """`embellie` on the PowerCaps that the operator writes and removes; those of others it leaves alone."""
 
+MOST_ANNOTATION_BYTES = 256 * 1024
+"""What the API server takes in the keys and values of one object's annotations together."""
+
 PLAN_REFUSED = "PlanRefused"
 """Reason of the event that says why held work has no plan."""
 DEADLINE_MOVED_BACK = "DeadlineMovedBack"

@@ -13,6 +13,10 @@ from embellie.watchdog.api import Api, ApiError, Object, UnreachableError, names
 from embellie.watchdog.log import log
 
 PREFIX = "apis/coordination.k8s.io/v1"
+LONGEST = 4
+"""Of our own durations: whatever a record says, a holder that has not renewed it for so many is gone."""
+MOST_TRANSITIONS = 2**31 - 1
+"""What the API server takes."""
 
 
 def lease_path(namespace: str, name: str = "") -> str:
@@ -174,10 +178,11 @@ class Election:
             self._seen, self._seen_at = version, begun
         if holder == self._identity:
             return self._write(lease, int(spec.get("leaseTransitions") or 0))
-        duration = float(spec.get("leaseDurationSeconds") or self.times.lease_seconds)
+        own = self.times.lease_seconds
+        duration = min(float(spec.get("leaseDurationSeconds") or own), LONGEST * own)
         if holder and begun - self._seen_at < duration:
             return False
-        return self._write(lease, int(spec.get("leaseTransitions") or 0) + 1)
+        return self._write(lease, min(int(spec.get("leaseTransitions") or 0) + 1, MOST_TRANSITIONS))
 
     def _write(self, lease: Object | None, transitions: int) -> bool:
         now = micro_time(datetime.now(UTC))

@@ -16,6 +16,9 @@ RESIDENCY = "embellie.io/residency"
 RELEASED_AT = "embellie.io/released-at"
 RELEASE_REASON = "embellie.io/release-reason"
 
+MOST_ANNOTATION_BYTES = 256 * 1024
+"""What the API server takes in the keys and values of one object's annotations together."""
+
 OPERATOR_LOST = "OperatorLost"
 UNINSTALLED = "Uninstalled"
 RELEASED_BY_ADMIN = "ReleasedByAdmin"

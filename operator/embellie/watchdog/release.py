@@ -95,7 +95,10 @@ def release_patch(
     operations.append({"op": "remove", "path": f"/metadata/labels/{_escape(names.HELD_LABEL)}"})
     if not held.waits:  # somebody else started it, or will: only our marker is left to take away
         return operations
-    if not meta.get("annotations"):
+    existing = meta.get("annotations") or {}
+    if _bytes({**existing, **annotations}) > names.MOST_ANNOTATION_BYTES:
+        return operations  # the user's own fill it up, and a start without our notes is better than none
+    if not existing:
         operations.append({"op": "add", "path": "/metadata/annotations", "value": {}})
     operations += [
         {"op": "add", "path": f"/metadata/annotations/{_escape(key)}", "value": value}
@@ -128,6 +131,10 @@ def _affinity(
 def _gate_index(pod: Mapping[str, Any]) -> int | None:
     gates = pod.get("spec", {}).get("schedulingGates") or []
     return next((i for i, gate in enumerate(gates) if gate.get("name") == names.GATE), None)
+
+
+def _bytes(annotations: Mapping[str, Any]) -> int:
+    return sum(len(f"{key}{value}".encode()) for key, value in annotations.items())
 
 
 def _test(path: str, value: object) -> Object:

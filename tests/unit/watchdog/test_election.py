@@ -76,6 +76,18 @@ def test_a_watchdog_that_died_is_followed_once_its_lease_has_run_out_and_not_bef
         assert one.leads is (leases.now < 10)
 
 
+def test_a_lease_that_somebody_wrote_to_last_for_years_is_taken_within_minutes() -> None:
+    leases = Leases()
+    (one,) = candidates(leases, "one")
+    one.step()
+    assert leases.lease is not None
+    leases.lease["spec"] |= {"holderIdentity": "nobody", "leaseDurationSeconds": 10**8, "leaseTransitions": 2**31 - 1}
+    for leases.now in range(1, 120, 2):
+        one.step()
+    assert one.leads
+    assert leases.lease["spec"]["leaseTransitions"] == 2**31 - 1, "the API server takes no more"
+
+
 @pytest.mark.parametrize("status", [0, 503])
 def test_a_watchdog_whose_renewals_get_no_answer_leads_until_they_are_overdue(status: int) -> None:
     leases = Leases()

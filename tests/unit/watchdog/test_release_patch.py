@@ -31,7 +31,7 @@ def pod(gates: list[str]) -> Held:
 def test_its_own_constants_equal_those_of_the_domain() -> None:
     for name in (
         "GROUP", "VERSION", "HELD_LABEL", "GATE", "RESIDENCY", "RELEASED_AT", "RELEASE_REASON", "OVERHEATED",
-        "MANAGED_BY_LABEL", "FIELD_MANAGER", "KUEUE_QUEUE_LABEL",
+        "MANAGED_BY_LABEL", "FIELD_MANAGER", "KUEUE_QUEUE_LABEL", "MOST_ANNOTATION_BYTES",
     ):  # fmt: skip
         assert getattr(names, name) == getattr(domain_names, name)
     for name in ("OPERATOR_LOST", "UNINSTALLED", "RELEASED_BY_ADMIN"):
@@ -92,6 +92,13 @@ def test_a_pod_in_a_kueue_queue_loses_our_gate_and_keeps_kueues() -> None:
 def test_existing_annotations_are_kept() -> None:
     operations = release_patch(job(annotations={"mine": "1"}), {"a": "b"})
     assert {"op": "add", "path": "/metadata/annotations", "value": {}} not in operations
+
+
+def test_work_whose_own_annotations_leave_no_room_for_ours_is_released_without_them() -> None:
+    full = {"mine": "ä" * ((names.MOST_ANNOTATION_BYTES - 10) // 2)}
+    operations = release_patch(job(annotations=full), {names.RELEASE_REASON: "OperatorLost"})
+    marker = "/metadata/labels/embellie.io~1held"
+    assert [o["path"] for o in operations if o["op"] != "test"] == ["/spec/suspend", marker]
 
 
 def test_work_without_a_plan_goes_first_then_the_earliest_latest_start() -> None:
