@@ -127,7 +127,7 @@ def _uninstall(site: Site) -> tuple[list[Violation], datetime]:
     at = now()
     failed = []
     if processes.exit_code("uninstall") != 0:
-        said = processes.log_tail("uninstall", 3)
+        said = processes.log_tail("uninstall")
         failed.append(Violation(promise="an uninstall of a cluster that is well succeeds", says=said))
     rest = site.plane.rest()
     for team in TEAMS:
