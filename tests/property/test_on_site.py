@@ -72,7 +72,7 @@ def test_whatever_the_meters_say_no_more_is_used_than_delivered_and_drawn_and_th
         # Runs, what nobody reserved with its cooling, and what no part explains: the zone's.
         rows = adds["workloads"].values()
         kwh = [row["dynamicKwh"] + row["idleKwh"] + row["overheadKwh"] for row in rows]
-        base_g = grams * (drawn - sum(kwh)) / drawn if drawn else 0.0
+        base_g = (grams / drawn if drawn else g) * (drawn - sum(kwh))
         assert sum(row["grams"][kind] for row in rows) + base_g == pytest.approx(grams, abs=1e-6)
         assert sum(row["grams"][kind] for row in adds["namespaces"].values()) == pytest.approx(
             sum(row["grams"][kind] for row in rows)
