@@ -4,7 +4,6 @@
 import json
 import os
 import subprocess
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from embellie.watchdog.api import Api, ApiError, namespaced
 from embellie_testbed.processes import until
+from embellie_testbed.product import program
 
 pytestmark = pytest.mark.control_plane
 
@@ -22,7 +22,7 @@ PLANS = "apis/embellie.io/v1alpha1"
 
 
 def embellie(control_plane: Any, *arguments: str, name: str = "embellie") -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).parent / name), *arguments]
+    command = [program(name), *arguments]
     environment = {**os.environ, "KUBECONFIG": str(control_plane.kubeconfig), "TZ": "UTC"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
 

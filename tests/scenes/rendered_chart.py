@@ -4,7 +4,6 @@
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import yaml
 
 from embellie_testbed.controlplane import ControlPlane
 from embellie_testbed.paths import CHART
+from embellie_testbed.product import program
 
 HOME = "embellie-system"
 RELEASE = ("embellie", CHART, "--namespace", HOME)
@@ -42,11 +42,10 @@ def command(pod: Json, name: str) -> list[str]:
 
 
 def run(line: list[str], kubeconfig: Path | None = None, *, seconds: float = 60) -> subprocess.CompletedProcess[str]:
-    program, *arguments = line
+    name, *arguments = line
     environment = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
     if kubeconfig is not None:
         environment["KUBECONFIG"] = str(kubeconfig)
-    path = Path(sys.executable).parent / program
     return subprocess.run(
-        [path, *arguments], env=environment, capture_output=True, text=True, timeout=seconds, check=False
+        [program(name), *arguments], env=environment, capture_output=True, text=True, timeout=seconds, check=False
     )

@@ -7,7 +7,6 @@ chart grants them is what they have.
 
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from embellie_testbed.demo.scenario import ROWS, ZONES
 from embellie_testbed.exporter import start_exporter
 from embellie_testbed.paths import CHART
 from embellie_testbed.processes import ProgramError, free_port
+from embellie_testbed.product import program
 from embellie_testbed.prometheus import start_prometheus
 
 LEAD_SECONDS = 14.0
@@ -58,11 +58,6 @@ def clock_that_starts(begin: datetime, *, factor: float, in_seconds: float = LEA
     """Return a clock that reaches `begin` in a while, so that everything is up when the first job comes."""
     wall = datetime.fromtimestamp(time.time(), UTC) + timedelta(seconds=in_seconds)
     return AcceleratedClock(origin=begin, wall_origin=wall, factor=factor)
-
-
-def program(name: str) -> str:
-    """Return the path of one of the product's commands, in this environment."""
-    return str(Path(sys.executable).parent / name)
 
 
 def peak_rss_mib(pid: int) -> float | None:
