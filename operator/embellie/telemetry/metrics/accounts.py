@@ -30,7 +30,8 @@ EMISSIONS = counter(
     "embellie_emissions_grams_total",
     _ACCOUNTS,
     "grams",
-    "Operational emissions [gCO2e], location-based, per GridZone and kind of signal. Never add two kinds.",
+    "Operational emissions [gCO2e], location-based, energy of metered plants on the site counted, per GridZone and "
+    "kind of signal. Never add two kinds.",
     ("zone", "signal_kind"),
 )
 EMBODIED = counter(
