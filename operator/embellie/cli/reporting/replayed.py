@@ -20,7 +20,7 @@ from embellie.domain.reasons import SignalKind
 from embellie.simulation.counterfactual import DRAWS, Observed, Replayed, replay_counterfactual
 from embellie.simulation.model import SimCell, SimGridZone, SimSite
 
-NAIVE_BY_GRID = "It knows nothing of on-site energy, so that this is held against the saving without it."
+NAIVE_BY_GRID = "It counts no on-site energy, and is compared with the saving without it."
 LONGEST_PAST_BOUND = timedelta(days=1)
 """Longer after its latest start nothing is held: maxLimitHold is some hours."""
 LONGEST_QUEUE = timedelta(days=1)
