@@ -31,6 +31,9 @@ ZONE = thermal_zone(
     "west-r1", sensors=[INLET], limits={"inletHardCelsius": 32}, cooling={"riseMillikelvinPerKilowatt": 200}
 )
 
+LATER: Any = SimpleNamespace(now=lambda: NOW + timedelta(seconds=4.2))
+"""The clock when what a turn decided at NOW is written."""
+
 
 class Row:
     """A row of running Jobs that allow pauses, one a day; what is announced is written on them."""
@@ -52,7 +55,7 @@ class Row:
         self.heat.remember(made, heat_loads(made, self.jobs, pods, self.now), self.jobs)
         pauses = step(made, self.jobs, pods, self.heat.wanted, (), self.now)
         for announced in pauses.announce:
-            self._write(announced.key, {"embellie.io/pause-by": format_time(announced.by)})
+            self._write(announced.key, {"embellie.io/pause-by": format_time(self.now + announced.takes)})
         for taken_back in pauses.withdraw:
             self._write(taken_back.key, {})
         self.heat.keep_pauses(pauses.under_way)
@@ -173,7 +176,7 @@ def test_nothing_is_paused_while_an_uninstall_may_be_under_way_and_what_was_anno
     made = assembled(view=seen, policies=(policy(maxPausesPerDay=2),), thermal_zones=(ZONE,))
     written = Written()
     events = SimpleNamespace(record=lambda _event: None)
-    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=held_by)  # type: ignore[arg-type]  # all that it asks
+    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=held_by, clock=LATER)  # type: ignore[arg-type]  # all that it asks
     desk.turn(made, seen, {told.key.uid, train.key.uid}, {}, (), NOW)
     assert sorted(written.calls) == done
 
@@ -196,7 +199,7 @@ def test_a_pause_that_is_over_ends_without_a_place_where_the_api_server_refuses_
     made = assembled(view=seen, policies=(policy(maxPausesPerDay=2),), thermal_zones=(thermal_zone("west-r1"),))
     written, told = Written(), []
     events = SimpleNamespace(record=told.append)
-    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=switch())  # type: ignore[arg-type]  # all that it asks
+    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=switch(), clock=LATER)  # type: ignore[arg-type]  # all that it asks
     for _ in range(2):
         desk.turn(made, seen, (), {}, (), NOW)
     assert written.calls == ["train in west.west-r1", second]
@@ -222,7 +225,7 @@ def test_what_goes_on_after_a_pause_stays_inside_its_border_whatever_place_is_no
     made = assembled(view=seen, policies=(policy(maxPausesPerDay=2),), **borders)
     written = Written()
     events = SimpleNamespace(record=lambda _event: None)
-    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=switch())  # type: ignore[arg-type]  # all that it asks
+    desk: Any = PauseDesk(pauser=written, releaser=written, events=events, switch=switch(), clock=LATER)  # type: ignore[arg-type]  # all that it asks
     desk.turn(made, seen, (), {}, (), NOW)
     assert written.placements == [labels]
 
@@ -242,6 +245,7 @@ def test_what_stays_paused_and_what_goes_on_say_so_and_why():
         ),  # type: ignore[arg-type]  # all that it asks
         events=SimpleNamespace(record=told.append),  # type: ignore[arg-type]  # all that it asks
         switch=switch(),
+        clock=LATER,
     )
     uids = {one.key.uid for one in both}
     (stays, over), resumed, under_way = desk.turn(made, seen, uids, {}, (), NOW, why={both[0].key.uid: "33 °C"})
@@ -264,10 +268,18 @@ def announced_together(count: int, announce: Any, **others: Any) -> list[str]:
         releaser=Written(),  # type: ignore[arg-type]  # all that it asks
         events=SimpleNamespace(record=told.append),  # type: ignore[arg-type]  # all that it asks
         switch=switch(),
+        clock=LATER,
         **others,
     )
     desk.turn(made, seen, {one.key.uid for one in many}, {}, (), NOW)
     return [event.reason for event in told]
+
+
+def test_a_checkpoint_has_its_time_from_when_it_is_announced_however_long_the_turn_took_until_then():
+    told: list[Any] = []
+    announced_together(1, lambda _key, by, _listeners: told.append(by) is None)
+    # Whole seconds are written, and none is taken off.
+    assert told == [NOW + timedelta(minutes=5, seconds=5)]
 
 
 def test_one_pause_that_gets_no_answer_keeps_no_other_waiting():

@@ -36,7 +36,7 @@ def test_a_pause_is_announced_for_as_long_as_a_checkpoint_takes_to_the_job_and_t
     listener = replace(listener, hears=True)
     (announced,) = stepped(train, wanted="all", pods=(deaf, listener)).announce
     assert announced.key == train.key
-    assert announced.by == NOW + 5 * MINUTE
+    assert announced.takes == 5 * MINUTE
     assert announced.listeners == (listener,)
 
 
@@ -117,6 +117,12 @@ def test_work_that_opts_out_after_it_was_told_is_told_that_it_is_not_paused():
     told = running(flex="", pause_by=format_time(NOW + MINUTE), **ALLOWED)
     pod = running_pod("told", "west-0", gpus=4, job_uid=told.key.uid)
     assert len(stepped(told, pods=(pod,), wanted="all").withdraw) == 1
+
+
+def test_an_announcement_is_taken_off_work_that_its_user_suspended_before_it_starts_again_with_it():
+    told = job(held=False, suspended=True, pause_by=format_time(NOW + MINUTE), **ALLOWED)
+    assert [w.key for w in stepped(told, wanted="all").withdraw] == [told.key]
+    assert stepped(replace(told, flex=""), wanted="all").withdraw == ()
 
 
 def paused(minutes: int, **notes: str):

@@ -145,6 +145,7 @@ class _Operator:
                 releaser=Releaser(client, may_write=elector.is_leader),
                 events=self._events,
                 switch=switch,
+                clock=clock,
                 may_write=elector.is_leader,
             ),
         )

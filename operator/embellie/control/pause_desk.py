@@ -4,7 +4,7 @@
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from embellie.api.energypolicy import PolicyMode
@@ -21,9 +21,10 @@ from embellie.cluster.store import View
 from embellie.cluster.switch import Switch
 from embellie.control.actuation import placement
 from embellie.control.assemble import Assembly
-from embellie.control.pausing import Pauses, Resumption, because, said, step
+from embellie.control.pausing import Announcement, Pauses, Resumption, Suspension, Withdrawal, because, said, step
 from embellie.control.turn import plain_record
 from embellie.domain import names
+from embellie.domain.clock import Clock
 from embellie.domain.plan import Decision
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import WorkloadKey
@@ -35,6 +36,7 @@ BEGIN_WITHIN_S = 5.0
 """No write about a pause begins later in its turn, and the next one goes on: somebody's webhook that hangs must not
 keep the turn from its heartbeat [s]."""
 THREADS = 16
+_ALMOST_A_SECOND = timedelta(microseconds=999_999)
 
 
 class PauseDesk:
@@ -47,11 +49,13 @@ class PauseDesk:
         releaser: Releaser,
         events: EventRecorder,
         switch: Switch,
+        clock: Clock,
         may_write: Callable[[], bool] = lambda: True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`may_write` is asked before each write: a leader that lost its lease must stop at once."""
         self._switch = switch
+        self._clock = clock
         self._may_write = may_write
         self._monotonic = monotonic
         self._pauser = pauser
@@ -86,21 +90,14 @@ class PauseDesk:
 
     def _write(self, pauses: Pauses, told: Mapping[str, str], now: datetime) -> None:
         """Suspend, announce and take back, and tell of what was written."""
-        acts: list[tuple[WorkloadKey, Callable[[], bool], Event]] = []
-        for due in pauses.suspend:
-            write = partial(self._pauser.suspend, due.key, due.announced, due.cell, now)
-            message = f"Paused because {because(due.cell, told.get(due.key.uid, ''))}."
-            acts.append((due.key, write, catalogue.paused(due.key, message, acknowledged=due.acknowledged)))
-        for new in pauses.announce:
-            write = partial(self._pauser.announce, new.key, new.by, new.listeners)
-            acts.append((new.key, write, catalogue.pause_announced(new.key, new.by)))
-        for back in pauses.withdraw:
-            write = partial(self._pauser.withdraw, back.key, back.listeners)
-            acts.append((back.key, write, catalogue.pause_withdrawn(back.key)))
+        acts: list[tuple[WorkloadKey, Callable[[], Event | None]]] = []
+        acts += [(due.key, partial(self._suspend, due, told.get(due.key.uid, ""), now)) for due in pauses.suspend]
+        acts += [(new.key, partial(self._announce, new)) for new in pauses.announce]
+        acts += [(back.key, partial(self._withdraw, back)) for back in pauses.withdraw]
 
-        def carry_out(act: tuple[WorkloadKey, Callable[[], bool], Event]) -> None:
-            key, write, event = act
-            if self._tried(key, write):
+        def carry_out(act: tuple[WorkloadKey, Callable[[], Event | None]]) -> None:
+            event = self._tried(*act)
+            if event is not None:
                 self._events.record(event)
 
         side_by_side(
@@ -112,15 +109,29 @@ class PauseDesk:
             monotonic=self._monotonic,
         )
 
-    def _tried(self, key: WorkloadKey, write: Callable[[], bool]) -> bool:
-        """Make one write, and tell whether it changed something; what is refused is logged once and tried again."""
+    def _suspend(self, due: Suspension, why: str, now: datetime) -> Event | None:
+        if not self._pauser.suspend(due.key, due.announced, due.cell, now):
+            return None
+        message = f"Paused because {because(due.cell, why)}."
+        return catalogue.paused(due.key, message, acknowledged=due.acknowledged)
+
+    def _announce(self, new: Announcement) -> Event | None:
+        # A turn may take long, and what is written has whole seconds: neither is taken off the checkpoint's time.
+        by = (self._clock.now() + new.takes + _ALMOST_A_SECOND).replace(microsecond=0)
+        return catalogue.pause_announced(new.key, by) if self._pauser.announce(new.key, by, new.listeners) else None
+
+    def _withdraw(self, back: Withdrawal) -> Event | None:
+        return catalogue.pause_withdrawn(back.key) if self._pauser.withdraw(back.key, back.listeners) else None
+
+    def _tried(self, key: WorkloadKey, write: Callable[[], Event | None]) -> Event | None:
+        """Make one write, and return what it did; what is refused is logged once and tried again."""
         try:
             wrote = write()
         except ApiError as error:
             if key not in self._gave_up and not error.conflict:
                 self._gave_up.add(key)
                 logger.warning("the pause of %s/%s could not be written: %s", key.namespace, key.name, error)
-            return False
+            return None
         self._gave_up.discard(key)
         return wrote
 

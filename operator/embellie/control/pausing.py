@@ -31,10 +31,10 @@ _CLOCKS_DIFFER = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announcement:
-    """Tell a Job and those of its pods that listen that it is paused at an instant."""
+    """Tell a Job and those of its pods that listen that it is paused when a checkpoint has had its time."""
 
     key: WorkloadKey
-    by: datetime
+    takes: timedelta
     listeners: tuple[PodRecord, ...]
 
 
@@ -200,15 +200,15 @@ def step(
     """
     present = [w for w in workloads if w.key.uid not in in_flight]
     resume, standing = _of_paused([w for w in present if w.paused], assembly, wanted, now, releases)
-    running = [
-        w
-        for w in present
-        if (w.key.uid in wanted or names.PAUSE_BY in w.annotations) and not (w.held or w.waiting or w.finished)
-    ]
+    others = [w for w in present if not (w.held or w.finished)]
+    running = [w for w in others if not w.waiting and (w.key.uid in wanted or names.PAUSE_BY in w.annotations)]
     # In nearly every turn nothing is asked to pause and nothing was announced.
     pauses = _of_running(running, assembly, workloads, pods, wanted, now) if running else Pauses()
+    # Its user suspended it since: its next run begins with time for a checkpoint.
+    over = (w for w in others if w.waiting and names.PAUSE_BY in w.annotations and declared(w))
     return replace(
         pauses,
+        withdraw=pauses.withdraw + tuple(Withdrawal(key=w.key, listeners=()) for w in over),
         resume=resume,
         standing=standing,
         under_way=pauses.under_way | {record.key.uid for record in standing},
@@ -260,7 +260,7 @@ def _of_running(
             if checkpoint is not None and allowance.allows(uid):
                 allowance.take(uid)
                 under_way.add(uid)
-                announce.append(Announcement(key=record.key, by=now + checkpoint.takes, listeners=listeners))
+                announce.append(Announcement(key=record.key, takes=checkpoint.takes, listeners=listeners))
         elif uid not in wanted or checkpoint is None or _enforcing(record, assembly) is None:
             # What does not allow pauses may not be written to, whatever it carries; its pods may have been told.
             written_to = names.CHECKPOINT in record.annotations or bool(listeners)

@@ -39,6 +39,7 @@ def test_a_pause_at_its_instant_that_ends_in_time_breaks_no_promise() -> None:
     log = AuditLog()
     job = announced(log)
     pause(log, job, 30.0)
+    log.plan(job, 31.0, "Paused", "HeatPause", latest=90.0)
     resume(log, job, 50.0)
     assert judge(log.case()) == []
 

@@ -6,6 +6,8 @@ import random
 import sys
 from pathlib import Path
 
+from embellie_testbed.controlplane import CommandError
+from embellie_testbed.processes import ProgramError
 from embellie_testbed.soak.seed import judge_again, run_seed
 
 
@@ -24,7 +26,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 1 if found else 0
     broken = 0
     for seed in options.seed or random.SystemRandom().sample(range(1000, 1_000_000), options.seeds):
-        verdict = run_seed(seed, options.minutes, keep=options.keep)
+        try:
+            verdict = run_seed(seed, options.minutes, keep=options.keep)
+        except (ProgramError, CommandError, TimeoutError, OSError) as error:
+            # The machine, most often: it judges nothing, and keeps the next one from nothing.
+            print(f"seed {seed}: gave up: {error}", flush=True)
+            broken += 1
+            continue
         count = len(verdict.violations)
         print(f"seed {seed}: {verdict.says}: {f'{count} VIOLATIONS' if count else 'all promises kept'}", flush=True)
         for violation in verdict.violations:

@@ -82,6 +82,8 @@ def latest_start_never_later(case: Case) -> Iterator[Violation]:
         life = case.trail.lives.get(uid)
         if life is None:
             continue
+        if not any(not wait.pause for wait in life.waits()):
+            continue  # a plan of what only ever was paused tells no latest start
         before = stated_bound(life, case)
         if before == life.born + ROUNDING:
             # Words that cannot be read or met start it at once: its bound is then its policy's, and means nothing.

@@ -9,11 +9,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from typing import Any
 
 from embellie_testbed.controlplane import CommandError, ControlPlane
-from embellie_testbed.exporter import start_exporter
+from embellie_testbed.exporter import answers, start_exporter
 from embellie_testbed.nodes import ROW_LABEL, ZONE_LABEL, gpu_nodes
 from embellie_testbed.paths import CHART
 from embellie_testbed.processes import ProgramError, until
@@ -23,7 +23,7 @@ from embellie_testbed.relay import Relay
 from embellie_testbed.rest import ApiError
 from embellie_testbed.soak.audit import POLICY
 from embellie_testbed.soak.rules import Terms
-from embellie_testbed.soak.spells import SETTLE_S, Journal, Part, now
+from embellie_testbed.soak.spells import Journal, Part, now
 
 UNANSWERED = (OSError, http.client.HTTPException, ApiError)
 """What people shrug off: the server is away, or says no; whether it may is for the judge to say."""
@@ -31,6 +31,7 @@ TEAMS = ("team-a", "team-b", "team-c")
 JURISDICTIONS = {"west": "US-CA", "east": "FR"}
 ROWS = ("west-r1", "west-r2", "east-r1", "east-r2")
 LONGEST_DELAY_S = 80
+SLOW_START_S = 60.0
 TERMS = Terms(max_limit_hold_s=20.0, dead_man_s=12.0, release_s=8.0, longest_delay_s=LONGEST_DELAY_S)
 _OPERATOR_FLAGS = ("--turn-seconds=1", f"--max-limit-hold-seconds={TERMS.max_limit_hold_s:g}")
 _WATCHDOG_FLAGS = (f"--dead-man-seconds={TERMS.dead_man_s:g}", f"--release-seconds={TERMS.release_s:g}")
@@ -81,10 +82,12 @@ class Site:
             self.plane.wait_for_default_service_account(team)
 
     def start(self, post: Post) -> None:
-        """Man a post; a process that stood there before is gone."""
+        """Man a post; a process that stands there still goes."""
         with self._lock:
             if self._closing.is_set():
                 return
+            if post.program is not None and post.program.running():
+                post.program.stop(number=signal.SIGKILL)
             post.wanted = True
             if post.part is Part.WATCHDOG:
                 post.program = start_watchdog(self.plane, flags=_WATCHDOG_FLAGS)
@@ -106,10 +109,36 @@ class Site:
                 if not post.wanted or post.program is None or post.program.running():
                     continue
                 self.ends.append(f"{now():%H:%M:%S} {post.program.name} ended: {post.program.log()[-300:]}")
-                self.journal.add("ended by itself", post.part, begin=now(), end=now() + timedelta(seconds=SETTLE_S))
                 # The API server that it asks for a token may be away; it is tried again in a second.
                 with contextlib.suppress(OSError, ProgramError, RuntimeError):
                     self.start(post)
+                threading.Thread(target=self._comes_back, args=(post,), daemon=True).start()
+
+    def _comes_back(self, post: Post) -> None:
+        with self.journal.spell("ended by itself", post.part):
+            self.wait_until_at_work(post)
+
+    def wait_until_at_work(self, post: Post) -> None:
+        """Wait until what was started does its work, but no longer than even a slow machine takes to start it."""
+        begin = now()
+
+        def at_work() -> bool:
+            if self._closing.is_set() or post.program is None:
+                return True
+            return answers(post.program.port) if post.part is Part.WATCHDOG else self._beats_since(begin)
+
+        with contextlib.suppress(TimeoutError):
+            until(at_work, "it is at work", SLOW_START_S, every_seconds=0.5)
+
+    def _beats_since(self, begin: datetime) -> bool:
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{RELEASE}-heartbeat"
+        try:
+            rest = self.plane.rest()
+            renewed = rest.get(path)["spec"]["renewTime"]
+            rest.close()
+        except UNANSWERED:
+            return False
+        return datetime.fromisoformat(renewed) > begin
 
     def restart_prometheus(self, number: int) -> None:
         """End Prometheus and start another, which remembers nothing."""

@@ -55,13 +55,20 @@ class Programs:
                 spells.enter_context(self._site.journal.spell(why, Part.GONE, settle_s=0.0))
             yield
 
+    def _man(self, posts: list[Post]) -> None:
+        """Start processes, and wait until they are at work."""
+        for post in posts:
+            self._site.start(post)
+        for post in posts:
+            self._site.wait_until_at_work(post)
+
     def killed(self, number: int) -> None:
         """End one operator, and start it again after a while."""
         post = self._tools.rng.choice(self._site.operators)
         with self._nobody("killed", [post]):
             self._site.stop(post, number)
             self._tools.wait(0.0, 12.0)
-            self._site.start(post)
+            self._man([post])
 
     def frozen(self) -> None:
         """Let one operator stand still."""
@@ -79,16 +86,15 @@ class Programs:
                 else:
                     self._site.stop(post, signal.SIGKILL)
             self._tools.wait(*_ABSENCE_S)
-            for post in posts:
-                if not freeze:
-                    self._site.start(post)
+            if not freeze:
+                self._man(posts)
 
     def watchdog_killed(self) -> None:
         """End the watchdog, and start it again after a while."""
         with self._site.journal.spell("killed", Part.WATCHDOG):
             self._site.stop(self._site.watchdog, signal.SIGKILL)
             self._tools.wait(0.0, 15.0)
-            self._site.start(self._site.watchdog)
+            self._man([self._site.watchdog])
 
     def watchdog_frozen(self) -> None:
         """Let the watchdog stand still."""
@@ -102,8 +108,7 @@ class Programs:
             for post in everyone:
                 self._site.stop(post, signal.SIGKILL)
             self._tools.wait(1.0, 15.0)
-            for post in everyone:
-                self._site.start(post)
+            self._man(everyone)
 
     def prometheus_restarted(self) -> None:
         """Start Prometheus again, without its past."""
