@@ -32,6 +32,13 @@ def job(uid: str, *, held: bool = True, suspend: bool = True, gpus: str = "8", *
     }
 
 
+@pytest.mark.parametrize(("written", "gpus"), [("8", 8), ("8e0", 8), ("1k", 1000), ("0", 0)])
+def test_gpus_are_counted_however_the_api_server_writes_their_number(written: str, gpus: int):
+    record = parse_job(job("one", gpus=written))
+    assert record is not None
+    assert record.gpus_per_pod == gpus
+
+
 def uids(store: Store) -> set[str]:
     return {w.key.uid for w in store.view().workloads}
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a pod's spec asks of a node: GPUs, other devices, labels, and leave from taints. Pure."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +15,13 @@ Raw = Mapping[str, Any]
 
 CLAIMED = "resource claims"
 """Stands for devices of which nobody tells us the nodes that have them; no resource has such a name."""
+_QUANTITY = re.compile(r"\+?([0-9]{1,40}(?:\.[0-9]{0,40})?)(?:[eE]([+-]?[0-9]{1,2})|([numkMGTPE]|[KMGTPE]i)?)")
+_FACTORS = {
+    **{suffix: Decimal(1000) ** power for power, suffix in enumerate(("n", "u", "m", "", "k", *"MGTPE"), start=-3)},
+    **{f"{prefix}i": Decimal(1024) ** power for power, prefix in enumerate("KMGTPE", start=1)},
+}
+_MOST = 2**63 - 1
+"""What the API server counts to."""
 _ON_EVERY_NODE = frozenset({"cpu", "memory", "ephemeral-storage", "pods", names.GPU_RESOURCE})
 
 
@@ -44,7 +53,7 @@ def gpus_of(pod_spec: Raw) -> int:
     """Return the GPUs that the scheduler counts for one pod: the larger of its containers' sum and any init's."""
 
     def of(containers: Iterable[Raw]) -> list[int]:
-        return [max(0, as_int(_wanted(container).get(names.GPU_RESOURCE, 0), 0)) for container in containers]
+        return [as_count(_wanted(container).get(names.GPU_RESOURCE, 0)) for container in containers]
 
     return max(sum(of(pod_spec.get("containers") or ())), max(of(pod_spec.get("initContainers") or ()), default=0))
 
@@ -75,6 +84,23 @@ def as_int(value: object, default: int) -> int:
         return int(str(value))
     except ValueError:
         return default
+
+
+def as_count(quantity: object) -> int:
+    """Read how many of something are asked for or offered, as the API server writes quantities; 0 for anything else.
+
+    >>> [as_count(text) for text in ("8", "1k", "8e0", "2Ki", "8000m", "many", "-1")]
+    [8, 1000, 8, 2048, 8, 0, 0]
+    """
+    text = str(quantity)
+    if text.isascii() and text.isdigit():
+        return min(int(text[:20]), _MOST)
+    found = _QUANTITY.fullmatch(text)
+    if found is None:
+        return 0
+    number, exponent, suffix = found.groups()
+    factor = Decimal(10) ** int(exponent) if exponent else _FACTORS[suffix or ""]
+    return min(int(Decimal(number) * factor), _MOST)
 
 
 @lru_cache(maxsize=4096)

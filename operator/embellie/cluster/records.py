@@ -9,7 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from embellie.cluster.demands import UNCONSTRAINED, Constraints, Raw, as_int, constraints_of, devices_in, gpus_of
+from embellie.cluster.demands import (
+    UNCONSTRAINED,
+    Constraints,
+    Raw,
+    as_count,
+    as_int,
+    constraints_of,
+    devices_in,
+    gpus_of,
+)
 from embellie.cluster.taints import Taint, overheated_zone, parse_taints
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
@@ -312,8 +321,8 @@ def parse_node(raw: Raw) -> NodeRecord | None:
     """Read a node; None when it offers no GPUs."""
     meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
     allocatable = status.get("allocatable") or {}
-    gpus = as_int(allocatable.get(names.GPU_RESOURCE, 0), 0)
-    if gpus <= 0:
+    gpus = as_count(allocatable.get(names.GPU_RESOURCE, 0))
+    if not gpus:
         return None
     ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or ())
     overheated, overheated_since = overheated_zone(spec)
