@@ -185,7 +185,9 @@ def _work() -> list[AnyPanel]:
                 unit="none",
             ),
             Series(
-                expr='sum(embellie_held_gpus{reason=~"CleanerWindow|HeatDelivery"})', legend="better hours", colour=BLUE
+                expr='sum(embellie_held_gpus{reason=~"CleanerWindow|HeatDelivery|OnSitePower"})',
+                legend="better hours",
+                colour=BLUE,
             ),
             Series(expr='sum(embellie_held_gpus{reason="WaitingForGpus"})', legend="no room", colour=SKY),
             Series(
