@@ -3,8 +3,8 @@
 
 A column for each run, each slot of pausable work in a zone, and each job without a place. A job's own polytope is the
 hull of its runs, or of its slots by zone, so that the LP lies between the Lagrangian bound and the MILP. What is short
-of a heat floor is a column for each zone and slot, and load and shortfall together reach the floor. One thing that the
-bound knows beyond the LP: a gang never runs in a slot whose room is too small for it alone; such columns are left out.
+of wanted power is a column for each row and slot, and load and shortfall together reach it. One thing that the bound
+knows beyond the LP: a gang never runs in a slot whose room is too small for it alone; such columns are left out.
 """
 
 from typing import NamedTuple
@@ -37,16 +37,11 @@ class _Program:
         self.entries: list[tuple[int, int, float]] = []
         self.low, self.high = [-np.inf] * room.size, room.reshape(-1).tolist()
         self.most: list[float] = []
-        self.floors = {
-            (zone, slot): self.row(problem.zones.floor_kw[group, slot], np.inf)
-            for zone, group in enumerate(problem.zones.floor_group.tolist())
-            for slot in range(problem.n_slots)
-            if group >= 0
-        }
-        for (zone, slot), row in self.floors.items():
-            group = problem.zones.floor_group[zone]
-            at = self.column(problem.zones.floor_cost_per_kwh[group])
-            self.most[at] = problem.zones.floor_kw[group, slot]
+        zones, self.serves = problem.zones, problem.zones.serves()
+        self.wanted = {where: self.row(float(kw), np.inf) for where, kw in np.ndenumerate(zones.wanted_kw)}
+        for where, row in self.wanted.items():
+            at = self.column(float(zones.wanted_cost_per_kwh[where]))
+            self.most[at] = float(zones.wanted_kw[where])
             self.entries.append((row, at, 1.0))
 
     def row(self, least: float, most: float) -> int:
@@ -63,8 +58,8 @@ class _Program:
         for slot in range(first, last):
             self.entries.append((zone * slots + slot, at, mine.gpus[job]))
             self.entries.append(((zones + zone) * slots + slot, at, mine.limit_kw[job]))
-            if (zone, slot) in self.floors:
-                self.entries.append((self.floors[zone, slot], at, mine.power_kw[job]))
+            for row, share in self.serves[zone]:
+                self.entries.append((self.wanted[row, slot], at, share * mine.power_kw[job]))
         return at
 
     def add(self, job: int) -> None:
@@ -117,7 +112,7 @@ def solve_exactly(
     shape = (len(program.low), len(program.cost))
     matrix = coo_matrix((values, (rows, columns)), shape=shape).tocsr()
     integrality = np.full(shape[1], int(integral))
-    integrality[: len(program.floors)] = 0
+    integrality[: len(program.wanted)] = 0
     found = milp(
         program.cost,
         constraints=LinearConstraint(matrix, program.low, program.high),

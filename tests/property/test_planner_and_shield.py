@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embellie.domain.forecast import Forecast
+from embellie.domain.forecast import Forecast, OnSitePower
 from embellie.domain.heat import HeatOutlook
 from embellie.domain.packing import NodeRoom
 from embellie.domain.plan import Action, Plan
@@ -69,6 +69,18 @@ def forecasts(draw: st.DrawFn, zone: str) -> Forecast | None:
         signal_kind=draw(st.sampled_from(SignalKind)),
         rung=draw(st.sampled_from(Rung)),
         model_id="test",
+        on_site=tuple(draw(st.lists(plants(slots), max_size=2))),
+    )
+
+
+@st.composite
+def plants(draw: st.DrawFn, slots: int) -> OnSitePower:
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    return OnSitePower(
+        name="plant",
+        kind=draw(st.sampled_from(["Solar", "Wind"])),
+        rung=Rung.CLIMATOLOGY,
+        power_kw=np.sort(rng.choice([0.0, 5.0, 40.0, 200.0], (3, slots)), axis=0),
     )
 
 

@@ -2,6 +2,7 @@
 """What must be true of every plan of every instance, good or bad."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from embellie.planning.audit import violations
 from embellie.planning.inputs import make_jobs, make_zones
-from embellie.planning.problem import Problem, Solution
+from embellie.planning.problem import Problem, Solution, Zones
 from embellie.planning.solver import Effort, solve
 
 LIGHT = Effort(iterations=12, rounds=2)
@@ -30,15 +31,17 @@ def problems(draw: st.DrawFn) -> Problem:
     duration = rng.choice([0.5, 1.0, 2.0, 3.5, 6.0], count)
     return Problem(
         edges_h=edges,
-        zones=make_zones(
-            cost_per_kwh=rng.uniform(-50, 500, (zones, slots)),
-            gpus=rng.integers(-2, 24, (zones, slots)).astype(float),
-            heat_kw=rng.uniform(-1, 15, (zones, slots)) if heat else None,
-            power_kw=rng.uniform(-1, 15, (zones, slots)) if draw(st.booleans()) else None,
-            power_factor=rng.uniform(1, 1.5, zones),
-            ramp_kw=rng.choice([-1.0, 0.0, 2.0, 5.0, np.inf], (zones, slots)) if draw(st.booleans()) else None,
-            floor_kw=rng.choice([0.0, 1.0, 4.0, 20.0], (zones, slots)) if draw(st.booleans()) else None,
-            floor_cost_per_kwh=rng.choice([0.0, 50.0, 300.0, 2000.0], zones),
+        zones=with_wanted_power(
+            make_zones(
+                cost_per_kwh=rng.uniform(-50, 500, (zones, slots)),
+                gpus=rng.integers(-2, 24, (zones, slots)).astype(float),
+                heat_kw=rng.uniform(-1, 15, (zones, slots)) if heat else None,
+                power_kw=rng.uniform(-1, 15, (zones, slots)) if draw(st.booleans()) else None,
+                power_factor=rng.uniform(1, 1.5, zones),
+                ramp_kw=rng.choice([-1.0, 0.0, 2.0, 5.0, np.inf], (zones, slots)) if draw(st.booleans()) else None,
+            ),
+            rng,
+            draw(st.integers(0, 3)),
         ),
         jobs=make_jobs(
             gpus=rng.integers(0, 17, count),
@@ -65,6 +68,18 @@ def problems(draw: st.DrawFn) -> Problem:
     )
 
 
+def with_wanted_power(zones: Zones, rng: np.random.Generator, rows: int) -> Zones:
+    """Let zones serve so many rows, several of them at once and by shares of their own."""
+    count, slots = zones.gpus.shape
+    return replace(
+        zones,
+        wanted_share=rng.choice([0.0, 1.0, 1.3], (rows, count)),
+        wanted_kw=rng.choice([0.0, 1.0, 4.0, 20.0], (rows, slots)),
+        wanted_cost_per_kwh=rng.choice([0.0, 50.0, 300.0, 2000.0], (rows, 1))
+        * rng.choice([0.0, 0.5, 1.0], (rows, slots)),
+    )
+
+
 def answer(problem: Problem) -> Solution:
     return solve(problem, budget_s=math.inf, clock=lambda: 0.0, effort=LIGHT)
 
@@ -80,18 +95,16 @@ def test_no_plan_breaks_a_capacity_a_window_or_a_border_and_none_undercuts_its_b
 
 
 def shortfall(problem: Problem, plan: Solution) -> float:
-    """Recompute from the parts what heat that is short costs; only the last part ends inside a slot."""
+    """Recompute from the parts what wanted power that is short costs; only the last part ends inside a slot."""
     jobs, zones, hours = problem.jobs, problem.zones, np.diff(problem.edges_h)
-    owed = zones.floor_kw.copy()
+    wanted = zones.wanted_kw.copy()
     left = jobs.duration_h.copy()
     for job, first, last in zip(plan.part_job, plan.part_start, plan.part_end, strict=True):
-        group = zones.floor_group[plan.zone[job]]
         for slot in range(first, last):
             used = min(left[job], hours[slot])
             left[job] -= used
-            if group >= 0:
-                owed[group, slot] -= jobs.power_kw[job] * used / hours[slot]
-    return float((np.maximum(owed, 0.0) * hours * zones.floor_cost_per_kwh[:, None]).sum())
+            wanted[:, slot] -= zones.wanted_share[:, plan.zone[job]] * jobs.power_kw[job] * used / hours[slot]
+    return float((np.maximum(wanted, 0.0) * hours * zones.wanted_cost_per_kwh).sum())
 
 
 @given(problems())

@@ -25,14 +25,11 @@ def check_certificate(data: dict[str, dict[str, dict[str, list[float]]]]) -> tup
     rate = np.array(zones["cost_per_kwh"])
     price_gpu, price_heat = np.array(prices["gpu"]), np.array(prices["heat"])
     gpus, heat = np.zeros((n_zones, slots)), np.zeros((n_zones, slots))
-    owed, value = np.zeros((n_zones, slots)), np.zeros((n_zones, slots))
-    price_floor = np.zeros((n_zones, slots))
-    for z, group in enumerate(zones["floor_group"]):
-        assert group in (-1, z)
-        if group == z:
-            owed[z], value[z] = zones["floor_kw"][z], zones["floor_cost_per_kwh"][z]
-            price_floor[z] = prices["floor"][z]
-    worth_of_floors = (price_floor * owed).sum()
+    share, short = np.array(zones["wanted_share"]).reshape(-1, n_zones), np.array(zones["wanted_kw"]).reshape(-1, slots)
+    value, price_wanted = (
+        np.array(rows).reshape(-1, slots) for rows in (zones["wanted_cost_per_kwh"], prices["wanted"])
+    )
+    worth_of_wanted = (price_wanted * short).sum()
     objective, worked = [], np.zeros(count)
     for j, first, last in zip(plan["part_job"], plan["part_start"], plan["part_end"], strict=True):
         z = plan["zone"][j]
@@ -42,7 +39,8 @@ def check_certificate(data: dict[str, dict[str, dict[str, list[float]]]]) -> tup
         worked[j] += last - first
         gpus[z, first:last] += jobs["gpus"][j]
         heat[z, first:last] += jobs["limit_kw"][j]
-        owed[z, first:last] -= jobs["power_kw"][j]
+        for row in range(len(short)):
+            short[row, first:last] -= share[row, z] * jobs["power_kw"][j]
         objective.append(jobs["power_kw"][j] * rate[z, first:last].sum())
     assert (gpus <= np.array(zones["gpus"]) + 1e-6).all()
     assert (heat <= np.array(zones["heat_kw"]) + 1e-6).all()
@@ -57,7 +55,9 @@ def check_certificate(data: dict[str, dict[str, dict[str, list[float]]]]) -> tup
             if not jobs["zones"][j][z]:
                 continue
             slot_price = jobs["power_kw"][j] * rate[z] + jobs["gpus"][j] * price_gpu[z]
-            slot_price = slot_price + jobs["limit_kw"][j] * price_heat[z] - jobs["power_kw"][j] * price_floor[z]
+            slot_price = slot_price + jobs["limit_kw"][j] * price_heat[z]
+            for row in range(len(short)):
+                slot_price = slot_price - jobs["power_kw"][j] * share[row, z] * price_wanted[row]
             too_small = jobs["gpus"][j] > np.array(zones["gpus"][z]) + 1e-6
             too_small |= jobs["limit_kw"][j] > np.array(zones["heat_kw"][z]) + 1e-6
             slot_price = np.where(too_small, np.inf, slot_price)
@@ -71,25 +71,29 @@ def check_certificate(data: dict[str, dict[str, dict[str, list[float]]]]) -> tup
     worth = (price_gpu * np.array(zones["gpus"])).sum() + (price_heat * np.array(zones["heat_kw"])).sum()
     assert price_gpu.min() >= 0
     assert price_heat.min() >= 0
-    assert price_floor.min() >= 0
-    assert (price_floor <= value).all()
-    objective.append((value * np.maximum(owed, 0.0)).sum())
-    return math.fsum(objective), math.fsum(terms) - worth + worth_of_floors
+    assert price_wanted.min(initial=0.0) >= 0
+    assert (price_wanted <= value).all()
+    objective.append((value * np.maximum(short, 0.0)).sum())
+    return math.fsum(objective), math.fsum(terms) - worth + worth_of_wanted
 
 
-def test_an_independent_checker_confirms_a_certificate_with_heat_floors() -> None:
+def test_an_independent_checker_confirms_a_certificate_with_wanted_power() -> None:
+    # A heat network of zone 0, one of zones 1 and 2, and sun over zones 0 and 1, worth what the grid is dirtier.
     plain = instance(60, 2, hours=36)
-    floors = {
-        "floor_group": np.array([0, -1, 2]),
-        "floor_kw": np.linspace(0.0, 0.6, 3 * 36).reshape(3, 36) * plain.zones.gpus,
-        "floor_cost_per_kwh": np.array([90.0, 0.0, 350.0]),
+    sun = 0.5 * plain.zones.gpus[0] * np.maximum(0.0, np.sin((np.arange(36) - 6.0) * np.pi / 12.0))
+    wanted = {
+        "wanted_share": np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0], [1.2, 1.5, 0.0]]),
+        "wanted_kw": np.stack([*(np.linspace(0.0, 0.6, 2 * 36).reshape(2, 36) * plain.zones.gpus[:2]), sun]),
+        "wanted_cost_per_kwh": np.stack(
+            [np.full(36, 90.0), np.full(36, 350.0), np.maximum(plain.zones.cost_per_kwh[0] - 45.0, 0.0)]
+        ),
     }
-    problem = replace(plain, zones=replace(plain.zones, **floors))
+    problem = replace(plain, zones=replace(plain.zones, **wanted))
     plan = answer(problem)
     objective, bound = check_certificate(json.loads(json.dumps(certificate_to_dict(problem, plan))))
     assert objective == pytest.approx(plan.objective, rel=1e-9)
     assert bound == pytest.approx(plan.lower_bound, rel=1e-6)
-    assert plan.prices.floor.max() > 0.0
+    assert plan.prices.wanted.max() > 0.0
     assert plan.shortfall_cost > 0.0
 
 

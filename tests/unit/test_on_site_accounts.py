@@ -9,7 +9,8 @@ import pytest
 
 from embellie.accounting.interval import account_interval, repriced
 from embellie.accounting.known import Gang, Machine, Plant, Price, Samples, Stay, ZoneInterval
-from embellie.accounting.onsite import G_PER_KWH, NO_DRAW, NO_GOOD_SAMPLES, NO_METER, STANDS_STILL
+from embellie.accounting.onsite import NO_DRAW, NO_GOOD_SAMPLES, NO_METER, STANDS_STILL
+from embellie.domain.onsite import G_PER_KWH
 from embellie.domain.reasons import SignalKind
 from embellie.ledger.records import encode
 from embellie_forecast.factors import DIRECT_EIA, LIFECYCLE_AR5

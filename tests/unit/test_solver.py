@@ -288,7 +288,7 @@ def test_the_same_problem_gives_the_same_plan_and_warm_prices_change_little() ->
 
 def test_prices_move_with_the_hour() -> None:
     none = np.zeros((0, 4))
-    prices = Prices(gpu=np.arange(4.0)[None], power=none, heat=none, floor=none)
+    prices = Prices(gpu=np.arange(4.0)[None], power=none, heat=none, wanted=none)
     moved = shifted(prices, np.arange(5.0), np.arange(5.0), 1.0)
     assert moved.gpu.tolist() == [[1.0, 2.0, 3.0, 0.0]]
 

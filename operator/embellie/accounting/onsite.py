@@ -13,14 +13,9 @@ import numpy as np
 from embellie.accounting.known import Plant, Price
 from embellie.accounting.meters import power_steps
 from embellie.domain.forecast import FloatArray
+from embellie.domain.onsite import G_PER_KWH
 from embellie.domain.reasons import SignalKind
 
-G_PER_KWH: Mapping[SignalKind, Mapping[str, float]] = {
-    SignalKind.AVERAGE_LIFECYCLE: {"Solar": 45.0, "Wind": 11.0},
-    SignalKind.AVERAGE_DIRECT: {"Solar": 0.0, "Wind": 0.0},
-}
-"""What a kilowatt-hour of a plant's own emits [g/kWh]: the factors that a grid's mix is reckoned by. Of the marginal
-kind there is none: whether a surplus was sold is not known, so that nothing is spared by it."""
 LONGEST_S = 300.0
 """A longer silence of a plant's meter is not bridged [s]: Prometheus shows a last sample for so long."""
 AROUND = 1.0 / 3.0

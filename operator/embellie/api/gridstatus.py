@@ -123,11 +123,12 @@ class GridZoneStatus(ApiModel):
         int | None,
         Clipped(0, 16_000_000),
         Field(
-            description="onSiteKilowatts is what the plants of spec.onSite deliver in this hour, as forecast [kW]. It "
-            "is shown, and not counted on: neither plans nor accounts take it off the grid's intensity."
+            description="onSiteKilowatts is what the plants of spec.onSite deliver in this hour, as forecast [kW]. "
+            "Plans count on what the zone does not use already; carbonIntensityGramsPerKilowattHour and "
+            "nextBestWindow are the grid's alone."
         ),
     ] = None
     next_best_window: Annotated[
-        BestWindow | None, Field(description="nextBestWindow is the cleanest stretch of hours ahead.")
+        BestWindow | None, Field(description="nextBestWindow is the grid's cleanest stretch of hours ahead.")
     ] = None
     forecast: Annotated[ForecastStatus | None, Field(description="forecast says which forecast is in use.")] = None

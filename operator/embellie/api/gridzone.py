@@ -190,7 +190,8 @@ class GridZoneSpec(ApiModel):
         tuple[OnSitePlant, ...],
         Field(
             max_length=16,
-            description="onSite lists solar and wind plants behind the zone's own meter.",
+            description="onSite lists solar and wind plants behind the zone's own meter. The zone uses their power "
+            "first: plans bring work into hours in which some of it is left.",
             json_schema_extra=list_map("name"),
         ),
     ] = ()

@@ -55,6 +55,7 @@ class PlanReason(StrEnum):
 
     CLEANER_WINDOW = "CleanerWindow"
     HEAT_DELIVERY = "HeatDelivery"
+    ON_SITE_POWER = "OnSitePower"
     WAITING_FOR_GPUS = "WaitingForGpus"
     CONTRACTED_POWER = "ContractedPower"
     HEAT_LIMIT = "HeatLimit"

@@ -24,7 +24,7 @@ from embellie.thermal.zone_now import ZoneReport
 
 NAMESPACES_SHOWN = 500
 WAIT_LEVELS = (0.5, 0.9, 1.0)
-CHOICE = frozenset({Reason.CLEANER_WINDOW, Reason.HEAT_DELIVERY})
+CHOICE = frozenset({Reason.CLEANER_WINDOW, Reason.HEAT_DELIVERY, Reason.ON_SITE_POWER})
 """Held because later is better: GPUs that stand free meanwhile are what that costs."""
 LIMITS = frozenset(
     {

@@ -20,7 +20,7 @@ from embellie.domain.times import parse_time
 
 MEMORY = timedelta(hours=24)
 """An hour that lies so far back counts 1/e of the present one."""
-_IMPOSED = frozenset({Reason.CLEANER_WINDOW, Reason.HEAT_DELIVERY})
+_IMPOSED = frozenset({Reason.CLEANER_WINDOW, Reason.HEAT_DELIVERY, Reason.ON_SITE_POWER})
 _MARKS = tuple(reason.encode() for reason in sorted(_IMPOSED))
 
 

@@ -25,6 +25,8 @@ class Estimate:
     expected_g: float
     low_g: float
     high_g: float
+    on_site_g: float = 0.0
+    """What the site's own sun and wind spare: it is taken off all three already; the expected part of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +64,8 @@ class PriceBook:
     """By the first cell of those that share a contract: per kW and slot [g]."""
     heat: Mapping[str, FloatArray]
     """By the first cell of those that share cooling: per kW and slot [g]."""
-    floor: Mapping[str, FloatArray] = field(default_factory=dict)
-    """By the first cell of those that serve a heat network: what a kW in the slot spares it [g]."""
+    wanted: Mapping[str, FloatArray] = field(default_factory=dict)
+    """By what wants power, a heat network or a site with power of its own: what a kW in the slot spares [g]."""
     first: frozenset[WorkloadKey] = frozenset()
     """What went first where room was short, because it found none otherwise: it goes first again."""
 
@@ -74,7 +76,8 @@ class Plan:
 
     decisions: tuple[Decision, ...]
     objective_g: float
-    """Expected emissions of all planned work, and what heat networks burn for what they are still owed [g]."""
+    """Expected emissions of all planned work, less what the sites' own power spares, and what heat networks burn for
+    what they are still owed [g]."""
     lower_bound_g: float | None = None
     """No plan of the same work has less of it [g]; None where a signal is missing, so that nothing can be proved."""
     prices: PriceBook | None = field(default=None, compare=False)

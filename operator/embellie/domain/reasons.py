@@ -35,6 +35,8 @@ class Reason(StrEnum):
     """Waits for hours with less carbon."""
     HEAT_DELIVERY = "HeatDelivery"
     """Starts, or waits for hours, in which a heat network needs its heat."""
+    ON_SITE_POWER = "OnSitePower"
+    """Starts, or waits for hours, in which the site's own sun and wind deliver more than it uses already."""
     WAITING_FOR_GPUS = "WaitingForGpus"
     """No allowed zone has enough free GPUs before the planned start."""
     CONTRACTED_POWER = "ContractedPower"

@@ -5,11 +5,11 @@ import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.planning.dual import limit_prices
-from embellie.planning.floors import by_zone, load_kw
 from embellie.planning.inputs import no_prices
 from embellie.planning.place import Placer
 from embellie.planning.problem import Binding, IntArray, Place, Prices
 from embellie.planning.room import Room
+from embellie.planning.wanted import by_zone, load_kw
 
 _SAME = 1e-6
 _CHUNK = 512
@@ -20,13 +20,13 @@ def binding_rows(placer: Placer, prices: Prices, places: list[Place | None]) -> 
 
     A job that starts at once is bound by nothing. Else its own cheapest place in an empty world tells: where that is
     what it got, it waits for cheaper hours; where not, the row that takes most of the price there is what binds, or
-    the heat that it gives elsewhere where that is worth more.
+    the wanted power that it draws elsewhere where that is worth more.
     """
     c, problem = placer.c, placer.c.problem
     count = problem.jobs.count
     out = np.full(count, Binding.UNPLACED, dtype=np.int64)
     placer.set_prices(no_prices(problem))
-    limit, floor = limit_prices(prices, c), by_zone(prices.floor, problem)
+    limit, wanted = limit_prices(prices, c), by_zone(prices.wanted, problem)
     empty, costs = Room(c), placer.true_costs(places)
     late = []
     for job, place in enumerate(places):
@@ -45,14 +45,14 @@ def binding_rows(placer: Placer, prices: Prices, places: list[Place | None]) -> 
                 out[job] = Binding.CHEAPER
                 continue
             row, dear = _dearest(placer, prices, limit, own)
-            warmth = _earned(placer, floor, place) - _earned(placer, floor, own)
-            out[job] = Binding.FLOOR if warmth > dear else row
+            gain = _earned(placer, wanted, place) - _earned(placer, wanted, own)
+            out[job] = Binding.WANTED if gain > dear else row
     return out
 
 
-def _earned(placer: Placer, floor: FloatArray, place: Place) -> float:
-    """Return what a place earns by the prices of floors, shape of `floor`: (Z, T)."""
-    return float((floor[place.zone, place.where] * load_kw(placer.c, place.option, place.where)).sum())
+def _earned(placer: Placer, wanted: FloatArray, place: Place) -> float:
+    """Return what a place earns by the prices of wanted power, shape of `wanted`: (Z, T)."""
+    return float((wanted[place.zone, place.where] * load_kw(placer.c, place.option, place.where)).sum())
 
 
 def _dearest(placer: Placer, prices: Prices, limit: FloatArray, own: Place) -> tuple[Binding, float]:

@@ -2,8 +2,8 @@
 """The proved lower bound: for any prices >= 0, recomputed in a fixed order of arithmetic.
 
 LB = sum over jobs of min(least priced cost over all their places, cost of no place) - sum of price x capacity
-+ sum of floor price x floor. No search, no solver and no tolerance is involved; `docs/planner.md` has the proof. What
-rounding could have added is taken off again.
++ sum of wanted power x its price. No search, no solver and no tolerance is involved; `docs/planner.md` has the proof.
+What rounding could have added is taken off again.
 """
 
 import math
@@ -14,10 +14,10 @@ import numpy as np
 from embellie.domain.forecast import FloatArray
 from embellie.planning.audit import OVERDRAW
 from embellie.planning.dual import limit_prices
-from embellie.planning.floors import by_zone, floor_value, run_worth
-from embellie.planning.inputs import most_floor_price
+from embellie.planning.inputs import most_wanted_price
 from embellie.planning.options import Compiled
 from embellie.planning.problem import IntArray, Prices, Problem
+from embellie.planning.wanted import by_zone, run_worth, wanted_value
 
 _CHUNK = 256
 _ROUNDING = 1e-9
@@ -34,7 +34,7 @@ def lower_bound(
     may overbook (`overbooked`).
 
     Raises ValueError for a price that is negative or not a number, for a price of a row without a limit, and for a
-    price of a floor that is higher than what its shortfall costs.
+    price of wanted power that is higher than what its shortfall costs.
     """
     zones = problem.zones
     pairs = ((prices.gpu, zones.gpus), (prices.power, zones.power_kw), (prices.heat, zones.heat_kw))
@@ -43,9 +43,9 @@ def lower_bound(
             raise ValueError("prices must be numbers of at least 0, one for each row and slot")
         if np.any((price > 0) & ~np.isfinite(capacity)):
             raise ValueError("a row without a limit must have the price 0")
-    most = most_floor_price(problem)
-    if prices.floor.shape != most.shape or not np.all((prices.floor >= 0) & (prices.floor <= most)):
-        raise ValueError("prices of floors must lie between 0 and what a kW that is short costs in the slot")
+    most = most_wanted_price(problem)
+    if prices.wanted.shape != most.shape or not np.all((prices.wanted >= 0) & (prices.wanted <= most)):
+        raise ValueError("prices of wanted power must lie between 0 and what a kW that is short costs in the slot")
     c = compiled if compiled is not None else Compiled(problem)
     least = problem.jobs.unplaced_cost.copy()
     rooms = None if overbooked else _rooms(problem)
@@ -56,7 +56,7 @@ def lower_bound(
     # What is already overdrawn cannot be used and is worth nothing to plans: they see a capacity of 0.
     worth = [price * np.where(price > 0, np.maximum(capacity, 0.0), 0.0) for price, capacity in pairs]
     terms = [*least.tolist(), *(-float(v) for rows in worth for v in rows.reshape(-1))]
-    terms += floor_value(prices, problem).reshape(-1).tolist()
+    terms += wanted_value(prices, problem).reshape(-1).tolist()
     return math.fsum(terms) - _ROUNDING * math.fsum(abs(t) for t in terms)
 
 
@@ -84,10 +84,10 @@ def _run_costs(c: Compiled, prices: Prices, rows: IntArray, rooms: Rooms | None)
     gpu, limit = _cumulative(prices.gpu), _cumulative(limit_prices(prices, c))
     cost = c.power_kw[rows][:, None, None] * energy
     end, limit_end = c.ends[c.length[rows]], c.ends[c.limit_length[rows]]
-    if c.floored:
-        span, floor = c.spans(c.length[rows]), by_zone(prices.floor, c.problem)
+    if c.wants:
+        span, wanted = c.spans(c.length[rows]), by_zone(prices.wanted, c.problem)
         for zone in range(c.zones):
-            cost[:, zone] -= c.power_kw[rows][:, None] * run_worth(span, floor[zone])
+            cost[:, zone] -= c.power_kw[rows][:, None] * run_worth(span, wanted[zone])
     for zone in range(c.zones):
         cost[:, zone] += c.gpus[rows][:, None] * (gpu[zone][end] - gpu[zone][None, :-1])
         cost[:, zone] += c.limit_kw[rows][:, None] * (limit[zone][limit_end] - limit[zone][None, :-1])
@@ -111,8 +111,8 @@ def _part_costs(c: Compiled, prices: Prices, rows: IntArray, rooms: Rooms | None
     price = c.power_kw[rows][:, None, None] * (c.rates[c.weighing[rows]] * c.hours)
     price = price + c.gpus[rows][:, None, None] * prices.gpu[None]
     price += c.limit_kw[rows][:, None, None] * limit[None]
-    if c.floored:
-        price -= c.power_kw[rows][:, None, None] * by_zone(prices.floor, c.problem)[None]
+    if c.wants:
+        price -= c.power_kw[rows][:, None, None] * by_zone(prices.wanted, c.problem)[None]
     price += ((c.delay[rows] / c.length_h[rows])[:, None] * (c.hours * c.middles)[None])[:, None, :]
     rate = price / c.hours
     slot = np.arange(c.slots)

@@ -7,6 +7,7 @@ overbooks.
 """
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
@@ -16,9 +17,10 @@ from embellie.domain.limits import counted_until, fresh_value, heat_room_now, st
 from embellie.domain.packing import NodeRoom
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import GridZoneState, Snapshot, ThermalZoneState, Workload
-from embellie.planning.owed import HeatOwed
+from embellie.planning.owed import heat_owed
 from embellie.planning.problem import BoolArray, IntArray, Zones
 from embellie.planning.timegrid import TimeGrid, ambient_p90_c
+from embellie.planning.wants import Want, Wants
 
 _MOST_KW = 1e9
 _SLACK = 1e-6
@@ -28,7 +30,8 @@ _SLACK = 1e-6
 class Capacity:
     """Free room by cell and slot; it only shrinks while a plan is made."""
 
-    def __init__(self, snapshot: Snapshot, grid: TimeGrid, n_slots: int) -> None:
+    def __init__(self, snapshot: Snapshot, grid: TimeGrid, n_slots: int, on_site: Sequence[Want] = ()) -> None:
+        """`on_site` is what is left of the site's own power."""
         self._grid = grid
         self._phase = grid.phase
         self._spans: dict[float, tuple[int, int]] = {}
@@ -51,7 +54,7 @@ class Capacity:
         self._nodes = [NodeRoom(cell.node_free_gpus) for cell in cells]
         self._untrusted = [False] * count
         self._counted = np.zeros((2 * count, n_slots + 1), dtype=np.int32)
-        self.owed = HeatOwed(snapshot, grid, n_slots)
+        self.wants = Wants([*heat_owed(snapshot, grid, n_slots), *on_site], grid, n_slots, count)
         grids = {zone.name: zone for zone in snapshot.grid_zones}
         thermals = {zone.name: zone for zone in snapshot.thermal_zones}
         for row, cell in enumerate(cells):
@@ -101,6 +104,7 @@ class Capacity:
         leading = [int(np.flatnonzero(ramp_group == row)[0]) for row in range(int(ramp_group.max(initial=-1)) + 1)]
         ramp = np.add.reduceat(np.maximum(self._start[leading][:, : cuts[-1]], 0.0), first, axis=1)
         leaders = [min(same) for same in self._same_grid]
+        wanted_kw, worth = self.wants.rows(cuts)
         return Zones(
             cost_per_kwh=cost_per_kwh,
             gpus=least(self._gpus),
@@ -111,9 +115,9 @@ class Capacity:
             heat_kw=heat,
             ramp_group=ramp_group,
             ramp_kw=ramp,
-            floor_group=self.owed.group,
-            floor_kw=self.owed.rows(cuts),
-            floor_cost_per_kwh=self.owed.g_per_kwh,
+            wanted_share=self.wants.share,
+            wanted_kw=wanted_kw,
+            wanted_cost_per_kwh=worth,
         )
 
     def _after(self, end: datetime) -> int:
@@ -247,7 +251,7 @@ class Capacity:
         gpu_end = candidate + self._span(workload.duration_p50_s)[now]
         lim_end = candidate + self._span(workload.duration_p90_s)[now]
         self._gpus[row, candidate:gpu_end] -= sign * workload.gpus
-        self.owed.serve(workload, row, candidate, sign)
+        self.wants.serve(workload, row, candidate, sign)
         worst = sign * workload.worst_power_kw
         for other in self._same_contract[row]:
             self._power[other, candidate:lim_end] -= worst * self._pue[row] / self._pue[other]

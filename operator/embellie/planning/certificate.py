@@ -33,10 +33,9 @@ def instance_from_dict(data: Mapping[str, Any]) -> Problem:
     try:
         zones = {name: _array(name, data["zones"][name]) for name in Zones.__slots__ if name not in _LATER_ROWS}
         told = data["zones"]
-        zones["ramp_group"] = _array("ramp_group", told.get("ramp_group", [-1] * zones["gpus"].shape[0]))
-        zones["floor_group"] = _array("floor_group", told.get("floor_group", [-1] * zones["gpus"].shape[0]))
-        for name in ("ramp_kw", "floor_kw", "floor_cost_per_kwh"):
-            zones[name] = _array(name, told.get(name, []))
+        n_zones = zones["gpus"].shape[0]
+        zones["ramp_group"] = _array("ramp_group", told.get("ramp_group", [-1] * n_zones))
+        zones["ramp_kw"] = _array("ramp_kw", told.get("ramp_kw", []))
         jobs = {name: _array(name, data["jobs"][name]) for name in Jobs.__slots__ if name not in _LATER}
         count = jobs["gpus"].shape[0]
         jobs |= {name: _array(name, data["jobs"].get(name, [0.0] * count)) for name in _LATER}
@@ -47,9 +46,10 @@ def instance_from_dict(data: Mapping[str, Any]) -> Problem:
         slots = edges.shape[0] - 1
         others = data.get("weighings")
         weighings = None if others is None else _array("weighings", others)
-        for name in ("power_kw", "heat_kw", "ramp_kw", "floor_kw"):
+        for name in ("power_kw", "heat_kw", "ramp_kw"):
             zones[name] = zones[name].reshape(-1, slots)
-        jobs["zones"] = jobs["zones"].reshape(count, -1) if count else jobs["zones"].reshape(0, zones["gpus"].shape[0])
+        zones |= _wanted(told, n_zones, slots)
+        jobs["zones"] = jobs["zones"].reshape(count, -1) if count else jobs["zones"].reshape(0, n_zones)
     except KeyError as error:
         raise ValueError(f"the instance has no field {error.args[0]}") from error
     except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
@@ -82,13 +82,12 @@ def certificate_to_dict(problem: Problem, solution: Solution) -> dict[str, Any]:
 
 _LATER = ("tenant_rank", "weighing")
 """Fields that older instances do not have: 0 for all."""
-_LATER_ROWS = ("ramp_group", "ramp_kw", "floor_group", "floor_kw", "floor_cost_per_kwh")
+_LATER_ROWS = ("ramp_group", "ramp_kw", "wanted_share", "wanted_kw", "wanted_cost_per_kwh")
 """Rows that they do not have: none."""
 _WHOLE = {
     "power_group",
     "heat_group",
     "ramp_group",
-    "floor_group",
     "release",
     "latest_start",
     "deadline",
@@ -97,6 +96,22 @@ _WHOLE = {
     "previous_start",
 }
 _FLAGS = {"pausable", "zones"}
+
+
+def _wanted(told: Mapping[str, Any], n_zones: int, slots: int) -> dict[str, np.ndarray]:
+    """Return the rows of wanted power. Older instances have heat floors: a row for each network, of one worth."""
+    if "wanted_kw" in told:
+        share, kw, cost = (_array(name, told[name]) for name in ("wanted_share", "wanted_kw", "wanted_cost_per_kwh"))
+    else:
+        kw = _array("floor_kw", told.get("floor_kw", [])).reshape(-1, slots)
+        group = np.asarray(told.get("floor_group", [-1] * n_zones), dtype=np.int64)
+        share = (group[None, :] == np.arange(kw.shape[0])[:, None]).astype(np.float64)
+        cost = np.repeat(_array("floor_cost_per_kwh", told.get("floor_cost_per_kwh", [])), slots)
+    return {
+        "wanted_share": share.reshape(-1, n_zones),
+        "wanted_kw": kw.reshape(-1, slots),
+        "wanted_cost_per_kwh": cost.reshape(-1, slots),
+    }
 
 
 def _listed(values: np.ndarray | None) -> Any:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One workload against its policy: the cheapest open start where that saves enough, and the reason in words.
 
-What a heat network would burn otherwise is taken off the score of a start that gives it its heat; nothing else about a
-choice changes. Only starts with room inside the bound are looked at.
+What its site's own power spares a start, and what a heat network would burn otherwise, is taken off its score; nothing
+else about a choice changes. Only starts with room inside the bound are looked at.
 """
 
 from collections.abc import Container
@@ -56,9 +56,9 @@ class Chooser:
             # Nothing is free before the horizon; at least never name a cell that is too small for it.
             large = [ground.cells[row].gpus_total >= w.gpus for row in rows]
             room = np.array(large if any(large) else [True] * len(rows))
-        pick = rows[int(np.where(room, starts.score[:, 0], np.inf).argmin())]
-        ground.capacity.reserve(w, pick, 0)
-        estimate, cell = ground.estimate(w, starts.costs, pick, 0), ground.cells[pick].name
+        pick = int(np.where(room, starts.score[:, 0], np.inf).argmin())
+        ground.capacity.reserve(w, rows[pick], 0)
+        estimate, cell = ground.estimate(w, starts, pick, 0), ground.cells[rows[pick]].name
         return release(w, now, cell, reason, message or messages.bound_reached(w, cell, now), estimate, estimate)
 
     def _choose(self, w: Workload, rows: list[int]) -> Decision:
@@ -74,7 +74,7 @@ class Chooser:
         rows, ok, open_at = starts.rows, starts.ok, anywhere(starts.ok)
         first, at_once = int(open_at.argmax()), starts.score[:, 0]
         now_row = int(np.where(ok[:, 0], at_once, np.inf).argmin()) if open_at[0] else int(at_once.argmin())
-        now = ground.estimate(w, starts.costs, rows[now_row], 0)
+        now = ground.estimate(w, starts, now_row, 0)
         if not open_at[first]:
             return self._wait_full(w, starts, now)
         has_forecast, hurried = rows == comparable, w.key in self._hurried
@@ -86,12 +86,16 @@ class Chooser:
         alone = self._cheapest(w, starts, starts.plain, first, ends, waiting) if starts.warm else chosen
         spared_g = (starts.spared(row, start) * w.power_kw, starts.spared(*alone[:2]) * w.power_kw)
         warms = (row, start) != alone[:2] and spared_g[0] > spared_g[1] * (1.0 + _SAME)
+        for_own = not warms and self._for_own_power(w, starts, (row, start), first, ends, waiting)
         cell, when = ground.cells[rows[row]].name, ground.grid.start(start)
-        best = ground.estimate(w, starts.costs, rows[row], start)
+        best = ground.estimate(w, starts, row, start)
         if start == 0:
             if warms and now is not None:
                 words = messages.heat_now(w, cell, *spared_g)
                 return release(w, ground.snapshot.now, cell, Reason.HEAT_DELIVERY, words, now, now)
+            if for_own and now is not None:
+                words = messages.on_site_now(w, cell, now)
+                return release(w, ground.snapshot.now, cell, Reason.ON_SITE_POWER, words, now, now)
             cheaper = alone[2]
             if waiting is not None and has_forecast and not hurried:
                 plain = np.where(ok, starts.plain, np.inf)
@@ -104,6 +108,9 @@ class Chooser:
             if warms and now is not None and best is not None:
                 words = messages.heat_later(w, cell, when, now, best, *spared_g)
                 return hold(w, cell, when, likely, Reason.HEAT_DELIVERY, now, best, words=words)
+            if for_own and now is not None and best is not None:
+                words = messages.on_site_later(w, cell, when, now, best)
+                return hold(w, cell, when, likely, Reason.ON_SITE_POWER, now, best, words=words)
             keeps = taken(ground, w, starts, float(starts.plain[row, start])) if has_forecast else None
             return hold(w, cell, when, likely, Reason.CLEANER_WINDOW, now, best, taken=keeps)
         given = given_to_others(ground, w, starts, start)
@@ -138,6 +145,21 @@ class Chooser:
             return row, first, cheaper
         return cheaper[0], cheaper[1], cheaper
 
+    def _for_own_power(
+        self,
+        w: Workload,
+        starts: Starts,
+        chosen: tuple[int, int],
+        first: int,
+        ends: int | None,
+        waiting: FloatArray | None,
+    ) -> bool:
+        """Return whether the grid alone would choose another start, which uses less of the site's own power."""
+        if starts.on_site is None:
+            return False
+        grid_alone = self._cheapest(w, starts, starts.by_grid, first, ends, waiting)[:2]
+        return chosen != grid_alone and starts.own(*chosen) > starts.own(*grid_alone) * (1.0 + _SAME)
+
     def _start(
         self,
         w: Workload,
@@ -152,7 +174,7 @@ class Chooser:
             return release(w, at, cell, Reason.FORECAST_UNAVAILABLE, messages.forecast_unavailable(cell))
         better = None
         if cheaper is not None:
-            better = ground.estimate(w, starts.costs, rows[cheaper[0]], cheaper[1]) or now, cheaper[2]
+            better = ground.estimate(w, starts, *cheaper[:2]) or now, cheaper[2]
         return start_now(w, at, cell, now, better, hurried=w.key in self._hurried, shares=ground.standing.shares)
 
     def _wait_full(self, w: Workload, starts: Starts, now: Estimate | None) -> Decision:
@@ -165,6 +187,6 @@ class Chooser:
             also = [other for other in capacity.all_blocking(w, rows[0], last) if other is not reason]
         capacity.reserve(w, rows[row], last)
         self.beyond.add(w.key)
-        best = self._ground.estimate(w, starts.costs, rows[row], last)
+        best = self._ground.estimate(w, starts, row, last)
         cell = self._ground.cells[rows[row]].name
         return hold(w, cell, w.latest_start, w.latest_start, reason, now, best, also=also)

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from embellie.domain.forecast import FloatArray
-from embellie.planning.floors import by_zone, floor_value, run_worth
-from embellie.planning.inputs import most_floor_price
+from embellie.planning.inputs import most_wanted_price
 from embellie.planning.options import Compiled
 from embellie.planning.problem import BoolArray, IntArray, Prices
+from embellie.planning.wanted import by_zone, run_worth, wanted_value
 
 _RANKS = 4
 """Slots of neighbouring price that are taken together: the search needs no finer order, the proof does without."""
@@ -42,8 +42,8 @@ class Outcome:
     """What the jobs would use of each row over its capacity: the supergradient, shape (Z, T)."""
     power_over: FloatArray
     heat_over: FloatArray
-    floor_short: FloatArray
-    """What heat networks would still need, below 0 where they get more: the supergradient of their prices."""
+    wanted_short: FloatArray
+    """What would still be wanted, below 0 where there is more: the supergradient of its prices."""
     cost: FloatArray
     """Each job's least cost at the prices, shape (J,)."""
 
@@ -62,6 +62,7 @@ class Lagrangian:
         self._prepare_runs()
         self._prepare_parts()
         zones = c.problem.zones
+        self._serves = zones.serves()
         self._finite = (np.isfinite(zones.power_kw), np.isfinite(zones.heat_kw))
 
     def _prepare_runs(self) -> None:
@@ -70,10 +71,11 @@ class Lagrangian:
         s = self._shapes
         base = c.energy(s.length, s.weighing) * s.power_kw[:, None, None]
         base += (s.delay[:, None] * c.edges[None, :-1])[:, None, :]
-        earned = float(most_floor_price(c.problem).sum()) * float(s.power_kw.max(initial=0.0)) if c.floored else 0.0
+        most = most_wanted_price(c.problem) * c.problem.zones.wanted_share.max(axis=1, initial=0.0)[:, None]
+        earned = float(most.sum()) * float(s.power_kw.max(initial=0.0)) if c.wants else 0.0
         self._offset = max(0.0, -float(base.min(initial=0.0))) + 1.0 + earned
         self._base = base + self._offset
-        self._span = c.spans(s.length) if c.floored else None
+        self._span = c.spans(s.length) if c.wants else None
         self._end, self._limit_end = (c.ends[rows].astype(np.int64) for rows in (s.length, s.limit_length))
         self._bits = (1 << int(self.zones * self.slots).bit_length()) - 1
         self._cell = np.arange(self.zones)[:, None] * self.slots + np.arange(self.slots)
@@ -113,11 +115,11 @@ class Lagrangian:
         """Return the Lagrangian at prices >= 0."""
         c, zones = self._c, self._c.problem.zones
         limit = limit_prices(prices, c)
-        floor = by_zone(prices.floor, c.problem) if c.floored else None
+        wanted = by_zone(prices.wanted, c.problem) if c.wants else None
         use = np.zeros((3, self.zones, self.slots + 1))
         cost = np.full(c.job.size, np.inf)
-        runs = self._choose_runs(prices.gpu, limit, floor, cost)
-        parts = self._choose_parts(prices.gpu, limit, floor, cost)
+        runs = self._choose_runs(prices.gpu, limit, wanted, cost)
+        parts = self._choose_parts(prices.gpu, limit, wanted, cost)
         winner, least = self._by_job(cost)
         if self._runs.size:
             self._use_runs(runs, winner[self._runs], use)
@@ -125,15 +127,15 @@ class Lagrangian:
         if parts is not None:
             self._use_parts(parts, winner[self._parts], gpu_slots, limit_slots, kw_slots)
         power, heat = np.zeros_like(zones.power_kw), np.zeros_like(zones.heat_kw)
-        short = zones.floor_kw.copy()
+        short = zones.wanted_kw.copy()
         for zone in range(self.zones):
-            if zones.floor_group[zone] >= 0:
-                short[zones.floor_group[zone]] -= kw_slots[zone]
+            for row, share in self._serves[zone]:
+                short[row] -= share * kw_slots[zone]
             if zones.power_group[zone] >= 0:
                 power[zones.power_group[zone]] += zones.power_factor[zone] * limit_slots[zone]
             if zones.heat_group[zone] >= 0:
                 heat[zones.heat_group[zone]] += limit_slots[zone]
-        value = float(least.sum()) - capacity_value(prices, c) + float(floor_value(prices, c.problem).sum())
+        value = float(least.sum()) - capacity_value(prices, c) + float(wanted_value(prices, c.problem).sum())
         over = [
             np.where(ok, use - np.where(ok, cap, 0.0), -np.inf)
             for ok, use, cap in ((self._finite[0], power, zones.power_kw), (self._finite[1], heat, zones.heat_kw))
@@ -143,7 +145,7 @@ class Lagrangian:
             gpu_over=gpu_slots - np.maximum(zones.gpus, 0.0),
             power_over=over[0],
             heat_over=over[1],
-            floor_short=short,
+            wanted_short=short,
             cost=least,
         )
 
@@ -163,7 +165,7 @@ class Lagrangian:
         return used, least
 
     def _choose_runs(
-        self, gpu: FloatArray, limit: FloatArray, floor: FloatArray | None, cost: FloatArray
+        self, gpu: FloatArray, limit: FloatArray, wanted: FloatArray | None, cost: FloatArray
     ) -> tuple[IntArray, IntArray]:
         if not self._runs.size:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -175,9 +177,9 @@ class Lagrangian:
                 total -= sums[:-1]
                 total *= kw[:, None]
                 value[:, zone] += total
-        if floor is not None and self._span is not None:
+        if wanted is not None and self._span is not None:
             for zone in range(self.zones):
-                value[:, zone] -= s.power_kw[:, None] * run_worth(self._span, floor[zone])
+                value[:, zone] -= s.power_kw[:, None] * run_worth(self._span, wanted[zone])
         # Zone and slot ride in the lowest bits: one minimum finds the value and, on ties, the first zone and start.
         bits, rows = self._bits, self._runs
         table = value.view(np.int64)
@@ -194,7 +196,7 @@ class Lagrangian:
         return best, start
 
     def _use_runs(self, chosen: tuple[IntArray, IntArray], used: BoolArray, use: FloatArray) -> None:
-        """Add what runs use to differences by zone and slot: of GPUs, power at worst, and expected power for floors."""
+        """Add what runs use to differences by zone and slot: of GPUs, power at worst, and expected power."""
         zone, start = (a[used] for a in chosen)
         rows = self._runs[used]
         shape = self._shape[used]
@@ -214,14 +216,14 @@ class Lagrangian:
             use[2] += flat.reshape(use[2].shape)
 
     def _choose_parts(
-        self, gpu: FloatArray, limit: FloatArray, floor: FloatArray | None, cost: FloatArray
+        self, gpu: FloatArray, limit: FloatArray, wanted: FloatArray | None, cost: FloatArray
     ) -> "_Parts | None":
         if not self._parts.size:
             return None
         k, slots, levels = self._kinds, self.slots, self._rank_levels
         price = self._slot_base + k.gpu[:, None, None] * gpu[None] + k.limit_kw[:, None, None] * limit[None]
-        if floor is not None:
-            price -= k.power_kw[:, None, None] * floor[None]
+        if wanted is not None:
+            price -= k.power_kw[:, None, None] * wanted[None]
         order = np.argsort(price / self._c.hours, axis=2, kind="stable")
         level = np.empty_like(order)
         np.put_along_axis(level, order, np.broadcast_to(np.arange(slots) // _RANKS, order.shape), axis=2)
@@ -276,7 +278,7 @@ class Lagrangian:
         use = self._covered[kind[..., None], zones[..., None], parts.level + 1, np.arange(self.slots)]
         gpu_slots += np.tensordot(self._kinds.gpu, use, 1)
         limit_slots += np.tensordot(self._kinds.limit_kw, use, 1)
-        if self._c.floored:
+        if self._c.wants:
             kw_slots += np.tensordot(self._kinds.power_kw, use, 1)
 
 

@@ -12,9 +12,11 @@ from embellie.domain.plan import Estimate
 from embellie.domain.snapshot import Snapshot, Workload, WorkloadKey
 from embellie.planning.capacity import Capacity
 from embellie.planning.fairness import WAIT_PRICE, standing
+from embellie.planning.onsite import on_site_left
 from embellie.planning.problem import BoolArray
 from embellie.planning.scarcity import Scarcity
 from embellie.planning.timegrid import CostModel, RunCosts, TimeGrid
+from embellie.planning.wants import EXPECTED, HIGH, LOW
 
 _MAX_CANDIDATES = 24 * 32
 
@@ -37,8 +39,12 @@ class Starts:
     """Its last candidate inside its bound."""
     costs: RunCosts
     """Of all cells."""
+    by_grid: FloatArray
+    """What a start scores per kW of the workload by the grid, shape (rows, last + 1) [g, or as much as so many g]."""
+    on_site: FloatArray | None
+    """What the site's own power spares of it, by case (`wants`), shape (3, rows, last + 1) [g]; None where nothing."""
     plain: FloatArray
-    """What a start scores per kW of the workload by itself, shape (rows, last + 1) [g, or as much as so many g]."""
+    """The grid's score less that: what a start scores by itself."""
     score: FloatArray
     """The same, less what a heat network would burn otherwise."""
     ok: BoolArray
@@ -53,6 +59,10 @@ class Starts:
         """Return what heat networks burn less for a start, per kW of the workload [g]."""
         return float(self.plain[row, candidate] - self.score[row, candidate]) if self.warm else 0.0
 
+    def own(self, row: int, candidate: int, case: int = EXPECTED) -> float:
+        """Return what the site's own power spares of a start, per kW of the workload [g]."""
+        return float(self.on_site[case, row, candidate]) if self.on_site is not None else 0.0
+
 
 class Ground:
     """A snapshot on the plan's axis. Only its capacity, its proposals and the scarcity change while a plan is made."""
@@ -66,7 +76,8 @@ class Ground:
         self.n_slots = self.last + math.ceil(longest / grid.step_s) + 4
         zones = {zone.name: zone for zone in snapshot.grid_zones}
         self.costs = CostModel(snapshot.cells, zones, grid, self.last, self.n_slots, snapshot.thermal_zones)
-        self.capacity = Capacity(snapshot, grid, self.n_slots)
+        on_site = on_site_left(snapshot, grid, self.n_slots, self.costs)
+        self.capacity = Capacity(snapshot, grid, self.n_slots, on_site)
         self.standing = standing(snapshot.tenants)
         self.excess_of = {w.key: self.standing.of(w.tenant) for w in snapshot.workloads}
         # What was free before anything was planned: asked only where tenants stand differently.
@@ -109,9 +120,26 @@ class Ground:
         costs = self.costs.run(w.duration_p50_s, w.weights)
         ok = self.capacity.open_starts(w, last, rows)
         at = slice(None) if rows == self._every_row else rows
-        plain = costs.score[at, : last + 1]
-        spared = self.capacity.owed.spared_g(w, rows, last) if w.power_kw > 0.0 else None
-        return Starts(rows, at, last, costs, plain, plain if spared is None else plain - spared / w.power_kw, ok[at])
+        by_grid = costs.score[at, : last + 1]
+        on_site, heat = self._on_site(w, rows, last), self._heat(w, rows, last)
+        plain = by_grid if on_site is None else by_grid - on_site[EXPECTED]
+        score = plain if heat is None else plain - heat
+        return Starts(rows, at, last, costs, by_grid, on_site, plain, score, ok[at])
+
+    def _heat(self, w: Workload, rows: list[int], last: int) -> FloatArray | None:
+        spared = self.capacity.wants.spared_g(w, rows, last, on_site=False) if w.power_kw > 0.0 else None
+        return None if spared is None else np.asarray(spared / w.power_kw)
+
+    def _on_site(self, w: Workload, rows: list[int], last: int) -> FloatArray | None:
+        """Return what the site's own power spares of starts per kW of a workload, by case."""
+        wants = self.capacity.wants
+        if w.power_kw <= 0.0 or wants.offered_g <= 0.0:
+            return None
+        cases = [wants.spared_g(w, rows, last, on_site=True, case=case) for case in (EXPECTED, LOW, HIGH)]
+        if all(spared is None for spared in cases):
+            return None
+        none = np.zeros((len(rows), last + 1))
+        return np.stack([none if spared is None else spared / w.power_kw for spared in cases])
 
     def waiting_per_kw(self, w: Workload, last: int) -> FloatArray | None:
         """Return what its tenant's price asks of each start per kW of the workload [g]; None where it asks nothing."""
@@ -122,13 +150,14 @@ class Ground:
         priced: FloatArray = -excess * WAIT_PRICE * self.costs.mean_g_per_kwh * hours
         return priced
 
-    def estimate(self, w: Workload, costs: RunCosts, row: int, candidate: int) -> Estimate | None:
-        """Return what a start in a cell is expected to emit; None where its signal is not known."""
-        if not self.costs.known[row]:
+    def estimate(self, w: Workload, starts: Starts, row: int, candidate: int) -> Estimate | None:
+        """Return what a start in a row of `starts` is expected to emit; None where its signal is not known."""
+        cell, costs, kw = starts.rows[row], starts.costs, w.power_kw
+        if not self.costs.known[cell]:
             return None
-        kw = w.power_kw
-        return Estimate(
-            expected_g=float(costs.mean[row, candidate]) * kw,
-            low_g=float(costs.low[row, candidate]) * kw,
-            high_g=float(costs.high[row, candidate]) * kw,
+        by_grid = [float(emitted[cell, candidate]) * kw for emitted in (costs.mean, costs.low, costs.high)]
+        expected, low, high = (
+            max(0.0, grams - starts.own(row, candidate, case) * kw)
+            for case, grams in zip((EXPECTED, LOW, HIGH), by_grid, strict=True)
         )
+        return Estimate(expected_g=expected, low_g=low, high_g=high, on_site_g=by_grid[0] - expected)

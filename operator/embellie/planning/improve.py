@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from embellie.planning.floors import shortfall_cost
 from embellie.planning.passes import fill, sweep
 from embellie.planning.place import Placer
 from embellie.planning.problem import IntArray, Place, Prices
 from embellie.planning.room import Room
+from embellie.planning.wanted import shortfall_cost
 
 _STALLED, _STALLED_OF_MANY = 1e-5, 1e-3
 """A round that improves the objective by less than this part of it is the last: of the only plan, and of one of many,
@@ -40,7 +40,7 @@ class Improver:
         return math.fsum([*self._placer.true_costs(self.places), self._short(room)])
 
     def _short(self, room: Room) -> float:
-        return shortfall_cost(self._placer.c.problem, room.owed)
+        return shortfall_cost(self._placer.c.problem, room.wanted)
 
     def run(self, rounds: int, stop: Callable[[], bool], *, one_of_many: bool = False) -> None:
         """Improve until nothing helps, `rounds` are done or `stop` says so; `one_of_many`: until little helps."""

@@ -75,10 +75,10 @@ def make_zones(
     heat_kw: npt.ArrayLike | None = None,
     ramp_kw: npt.ArrayLike | None = None,
     power_factor: npt.ArrayLike = 1.0,
-    floor_kw: npt.ArrayLike | None = None,
-    floor_cost_per_kwh: npt.ArrayLike = 0.0,
+    wanted_kw: npt.ArrayLike | None = None,
+    wanted_cost_per_kwh: npt.ArrayLike = 0.0,
 ) -> Zones:
-    """Return zones each with a power, heat, ramp and floor row of its own, where they are given.
+    """Return zones each with rows of its own of power, heat, ramp and wanted power, where they are given.
 
     All shapes are (Z, T); (Z,) where a value is by zone.
     """
@@ -93,7 +93,7 @@ def make_zones(
     power_group, power = rows(power_kw)
     heat_group, heat = rows(heat_kw)
     ramp_group, ramp = rows(ramp_kw)
-    floor_group, floor = rows(floor_kw)
+    wanted_group, wanted = rows(wanted_kw)
     return Zones(
         cost_per_kwh=cost,
         gpus=np.broadcast_to(np.asarray(gpus, dtype=np.float64), (count, slots)).copy(),
@@ -104,10 +104,10 @@ def make_zones(
         heat_kw=heat,
         ramp_group=ramp_group,
         ramp_kw=ramp,
-        floor_group=floor_group,
-        floor_kw=floor,
-        floor_cost_per_kwh=np.broadcast_to(np.asarray(floor_cost_per_kwh, np.float64), (count,))[
-            : floor.shape[0]
+        wanted_share=np.eye(count)[wanted_group >= 0],
+        wanted_kw=wanted,
+        wanted_cost_per_kwh=np.broadcast_to(np.asarray(wanted_cost_per_kwh, np.float64), (count, slots))[
+            : wanted.shape[0]
         ].copy(),
     )
 
@@ -127,10 +127,13 @@ def validated(problem: Problem) -> Problem:
     _check("zones.cost_per_kwh", zones.cost_per_kwh, (n_zones, slots), low=-_BIG)
     _check("zones.gpus", zones.gpus, (n_zones, slots), low=-_BIG, infinite=True)
     _check("zones.power_factor", zones.power_factor, (n_zones,), low=1e-3)
-    _check("zones.floor_cost_per_kwh", zones.floor_cost_per_kwh, (zones.floor_kw.shape[0],), low=0.0)
-    for name in ("power", "heat", "ramp", "floor"):
-        group, rows, owed = getattr(zones, f"{name}_group"), getattr(zones, f"{name}_kw"), name == "floor"
-        _check(f"zones.{name}_kw", rows, (rows.shape[0], slots), low=0.0 if owed else -_BIG, infinite=not owed)
+    wanted = zones.wanted_kw.shape[0]
+    _check("zones.wanted_kw", zones.wanted_kw, (wanted, slots), low=0.0)
+    _check("zones.wanted_cost_per_kwh", zones.wanted_cost_per_kwh, (wanted, slots), low=0.0)
+    _check("zones.wanted_share", zones.wanted_share, (wanted, n_zones), low=0.0)
+    for name in ("power", "heat", "ramp"):
+        group, rows = getattr(zones, f"{name}_group"), getattr(zones, f"{name}_kw")
+        _check(f"zones.{name}_kw", rows, (rows.shape[0], slots), low=-_BIG, infinite=True)
         if group.shape != (n_zones,) or (n_zones and (group.min() < -1 or group.max() >= rows.shape[0])):
             raise ValueError(f"zones.{name}_group must name a row of zones.{name}_kw, or -1, for each zone")
     for name in Jobs.__slots__:
@@ -186,7 +189,7 @@ def no_prices(problem: Problem) -> Prices:
         gpu=np.zeros((problem.n_zones, slots)),
         power=np.zeros((problem.zones.power_kw.shape[0], slots)),
         heat=np.zeros((problem.zones.heat_kw.shape[0], slots)),
-        floor=np.zeros((problem.zones.floor_kw.shape[0], slots)),
+        wanted=np.zeros((problem.zones.wanted_kw.shape[0], slots)),
     )
 
 
@@ -198,12 +201,12 @@ def fitting(prices: Prices | None, problem: Problem) -> Prices | None:
     pairs = [(getattr(prices, name), getattr(blank, name)) for name in Prices.__slots__]
     if any(a.shape != b.shape or not np.all(np.isfinite(a)) or (a.size and a.min() < 0) for a, b in pairs):
         return None
-    return replace(prices, floor=np.minimum(prices.floor, most_floor_price(problem)))
+    return replace(prices, wanted=np.minimum(prices.wanted, most_wanted_price(problem)))
 
 
-def most_floor_price(problem: Problem) -> FloatArray:
-    """Return what a kW that is short costs in each slot: no price of a floor is higher, shape (floor groups, T)."""
-    return problem.zones.floor_cost_per_kwh[:, None] * np.diff(problem.edges_h)
+def most_wanted_price(problem: Problem) -> FloatArray:
+    """Return what a kW that is short costs in each slot: no price of wanted power is higher, shape (rows, T)."""
+    return problem.zones.wanted_cost_per_kwh * np.diff(problem.edges_h)
 
 
 def shifted(prices: Prices, before_h: FloatArray, after_h: FloatArray, elapsed_h: float) -> Prices:
@@ -225,7 +228,7 @@ def shifted(prices: Prices, before_h: FloatArray, after_h: FloatArray, elapsed_h
         moved: FloatArray = np.where(known, values[:, column] * ratio, 0.0)
         return moved
 
-    return Prices(gpu=move(prices.gpu), power=move(prices.power), heat=move(prices.heat), floor=move(prices.floor))
+    return Prices(gpu=move(prices.gpu), power=move(prices.power), heat=move(prices.heat), wanted=move(prices.wanted))
 
 
 def any_mode(problem: Problem) -> BoolArray:

@@ -38,8 +38,8 @@ class Joint:
     """Row of the workload -> (row of the cell, candidate)."""
     prices: PriceBook
     bound_g: float | None
-    """Proved for these workloads: no plan emits less, what heat networks burn for want of heat included, where each
-    that gets no place counts `penalty_g`."""
+    """Proved for these workloads: no plan emits less, where each that gets no place counts `penalty_g`; what wanted
+    power that is short costs is included."""
     penalty_g: tuple[float, ...]
     scarcity: Scarcity
     """What room is worth, by cell and start."""
@@ -133,7 +133,7 @@ def plan_together(
         weighing=[kind_of.get(w.weights, 0) for w in workloads],
     )
     problem = Problem(edges_h=edges_h, zones=zones, jobs=jobs, weighings=weighings)
-    warm = _from_book(before, problem, grid, costs.names)
+    warm = _from_book(before, problem, grid, costs.names, capacity.wants.names)
     found = solve(
         problem,
         budget_s=math.inf,
@@ -144,8 +144,8 @@ def plan_together(
     bound = None
     # Slots taken together hide starts and hours from the problem, so that nothing is proved about them.
     if n_slots <= _FINE and all(costs.known[row] for mine in rows for row in mine):
-        # Rounded down a run costs less, but also heats less: where that counts, its length is the true one.
-        rounded = (lambda lengths: lengths) if zones.floor_kw.size else _down
+        # Rounded down a run costs less, but also gives less: where that counts, its length is the true one.
+        rounded = (lambda lengths: lengths) if zones.wanted_kw.size else _down
         short = replace(
             jobs,
             duration_h=np.maximum(rounded(p50), _TINY_SLOTS) * hours,
@@ -160,7 +160,7 @@ def plan_together(
     placed = np.flatnonzero(found.zone >= 0)
     return Joint(
         places={int(i): (int(found.zone[i]), int(cuts[found.start[i]])) for i in placed},
-        prices=_to_book(found.prices, problem, grid, costs.names),
+        prices=_to_book(found.prices, problem, grid, costs.names, capacity.wants.names),
         bound_g=bound,
         penalty_g=tuple(penalty.tolist()),
         scarcity=Scarcity(found.prices, zones, cuts, grid),
@@ -187,18 +187,20 @@ def _leaders(group: IntArray, names: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def _to_book(prices: Prices, problem: Problem, grid: TimeGrid, names: Sequence[str]) -> PriceBook:
+def _to_book(prices: Prices, problem: Problem, grid: TimeGrid, names: Sequence[str], wants: Sequence[str]) -> PriceBook:
     return PriceBook(
         now=grid.now,
         edges_h=problem.edges_h,
         gpu={name: prices.gpu[z] for z, name in enumerate(names)},
         power={name: prices.power[row] for name, row in _leaders(problem.zones.power_group, names).items()},
         heat={name: prices.heat[row] for name, row in _leaders(problem.zones.heat_group, names).items()},
-        floor={name: prices.floor[row] for name, row in _leaders(problem.zones.floor_group, names).items()},
+        wanted=dict(zip(wants, prices.wanted, strict=True)),
     )
 
 
-def _from_book(book: PriceBook | None, problem: Problem, grid: TimeGrid, names: Sequence[str]) -> Prices | None:
+def _from_book(
+    book: PriceBook | None, problem: Problem, grid: TimeGrid, names: Sequence[str], wants: Sequence[str]
+) -> Prices | None:
     """Return the last plan's prices on today's axis; None where there are none or they are of another day."""
     elapsed_h = (grid.now - book.now).total_seconds() / 3600.0 if book is not None else math.inf
     if book is None or not 0.0 <= elapsed_h < float(book.edges_h[-1]):
@@ -209,13 +211,13 @@ def _from_book(book: PriceBook | None, problem: Problem, grid: TimeGrid, names: 
         gpu=np.zeros((len(names), slots)),
         power=np.zeros((blank.power.shape[0], slots)),
         heat=np.zeros((blank.heat.shape[0], slots)),
-        floor=np.zeros((blank.floor.shape[0], slots)),
+        wanted=np.zeros((blank.wanted.shape[0], slots)),
     )
     for rows, told, places in (
         (old.gpu, book.gpu, dict(zip(names, range(len(names)), strict=True))),
         (old.power, book.power, _leaders(problem.zones.power_group, names)),
         (old.heat, book.heat, _leaders(problem.zones.heat_group, names)),
-        (old.floor, book.floor, _leaders(problem.zones.floor_group, names)),
+        (old.wanted, book.wanted, {name: row for row, name in enumerate(wants)}),
     ):
         for name, row in places.items():
             if name in told:
@@ -226,5 +228,5 @@ def _from_book(book: PriceBook | None, problem: Problem, grid: TimeGrid, names: 
         gpu=moved.gpu,
         power=np.where(np.isfinite(zones.power_kw), moved.power, 0.0),
         heat=np.where(np.isfinite(zones.heat_kw), moved.heat, 0.0),
-        floor=moved.floor,
+        wanted=moved.wanted,
     )

@@ -42,10 +42,11 @@ def cleaner_window(
     # In whole grams, as the plan's status has them: two lines of one answer must not differ.
     now_g, best_g = round(now.expected_g), round(best.expected_g)
     saving = round(100.0 * (now_g - best_g) / now_g) if now_g > 0 else 0
+    own = _own_counted(now, best)
     hours = "cleaner hours" if w.weights.carbon_only else f"hours that its policy prefers ({_weighed(w)})"
     return (
         f"Waits for {hours} in {cell}: starting now would emit {mass(now_g)} CO2e, "
-        f"starting {moment(start)} {mass(best_g)} ({abs(saving)} % {'less' if saving >= 0 else 'more'}); "
+        f"starting {moment(start)} {mass(best_g)} ({abs(saving)} % {'less' if saving >= 0 else 'more'}{own}); "
         f"starts at the latest {moment(w.latest_start)}."
         f"{_taken(*taken) if taken else ''}"
     )
@@ -112,6 +113,27 @@ def heat_later(
         f"the run emits {mass(best.expected_g)} then and {mass(now.expected_g)} now; "
         f"starts at the latest {moment(w.latest_start)}."
     )
+
+
+def on_site_now(w: Workload, cell: str, now: Estimate) -> str:
+    """Say that the site's own power makes this start better than what the grid would have it wait for."""
+    return (
+        f"Starts in {cell}: the site's own sun and wind spare it {mass(now.on_site_g)} CO2e, so that it emits "
+        f"{mass(now.expected_g)}; {_otherwise(w)} would choose another start."
+    )
+
+
+def on_site_later(w: Workload, cell: str, start: datetime, now: Estimate, best: Estimate) -> str:
+    """Say that it waits for hours in which the site has power of its own."""
+    return (
+        f"Waits for the site's own sun and wind in {cell}: starting {moment(start)} they spare it "
+        f"{mass(best.on_site_g)} CO2e, and it emits {mass(best.expected_g)}; starting now it would emit "
+        f"{mass(now.expected_g)}; starts at the latest {moment(w.latest_start)}."
+    )
+
+
+def _own_counted(*estimates: Estimate) -> str:
+    return ", the site's own sun and wind counted" if any(each.on_site_g > 0.0 for each in estimates) else ""
 
 
 def _otherwise(w: Workload) -> str:

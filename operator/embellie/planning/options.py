@@ -80,7 +80,7 @@ class Compiled:
         self.latest = np.where(self.pausable, np.minimum(self.latest, last), self.latest)
         self._bound_slow_modes(problem)
         self.fits = self._large_enough()
-        self.floored = bool((problem.zones.floor_kw * problem.zones.floor_cost_per_kwh[:, None] > 0.0).any())
+        self.wants = bool((problem.zones.wanted_kw * problem.zones.wanted_cost_per_kwh > 0.0).any())
         """Whether any heat is owed."""
         units = self.size
         rate = np.where(self.pausable, units * self.length_h, units)

@@ -2,7 +2,7 @@
 """Giving jobs their places in turn: building a plan, filling what is left, and passes in which every job may move.
 
 Jobs are looked at in batches against the room that is left, and take their places one after the other; whoever finds
-its place just taken looks again with the next batch. Who finds that others have just changed what its heat is worth
+its place just taken looks again with the next batch. Who finds that others have just changed what its power is worth
 looks again by itself.
 """
 
@@ -17,8 +17,8 @@ from embellie.planning.room import Room
 _CHUNK, _SWEEP_CHUNK = 256, 64
 _MOST_SINGLY = 512
 """So many jobs of a pass look again by themselves, then what they chose stands: a pass must end."""
-_SAME_HEAT = 1e-6
-"""Smaller differences of what heat earns are rounding."""
+_SAME_WORTH = 1e-6
+"""Smaller differences of what a place earns are rounding."""
 
 
 def build(placer: Placer, order: IntArray, stop: Callable[[], bool]) -> tuple[Room, list[Place | None]]:
@@ -42,7 +42,7 @@ def fill(
         again = []
         for job, chosen in zip(batch.tolist(), placer.choose(room, batch), strict=True):
             place = chosen
-            if place is not None and singly < _MOST_SINGLY and placer.heat(room, place) < place.heat - _SAME_HEAT:
+            if place is not None and singly < _MOST_SINGLY and placer.earned(room, place) < place.earned - _SAME_WORTH:
                 singly += 1
                 place = placer.choose(room, np.array([job]))[0]
             if place is None:
@@ -61,12 +61,12 @@ def sweep(placer: Placer, room: Room, places: list[Place | None], order: IntArra
         if stop():
             break
         batch = order[first : first + _SWEEP_CHUNK]
-        earned = [placer.heat(room, old, own=True) if (old := places[job]) is not None else 0.0 for job in batch]
-        for job, heat, chosen in zip(batch.tolist(), earned, placer.choose(room, batch, places), strict=True):
+        earned = [placer.earned(room, old, own=True) if (old := places[job]) is not None else 0.0 for job in batch]
+        for job, worth, chosen in zip(batch.tolist(), earned, placer.choose(room, batch, places), strict=True):
             place, old = chosen, places[job]
             if place is None or (old is not None and _same(old, place)):
                 continue
-            if singly < _MOST_SINGLY and _heat_changed(placer, room, place, old, heat):
+            if singly < _MOST_SINGLY and _worth_changed(placer, room, place, old, worth):
                 singly += 1
                 place = placer.choose(room, np.array([job]), places)[0]
                 if place is None or (old is not None and _same(old, place)):
@@ -82,14 +82,14 @@ def sweep(placer: Placer, room: Room, places: list[Place | None], order: IntArra
     return moved
 
 
-def _heat_changed(placer: Placer, room: Room, place: Place, old: Place | None, earned: float) -> bool:
+def _worth_changed(placer: Placer, room: Room, place: Place, old: Place | None, earned: float) -> bool:
     """Return whether others have changed since what a move earns: what it goes for is given, or its own is needed."""
-    if not placer.c.floored:
+    if not placer.c.wants:
         return False
     if old is None:
-        return placer.heat(room, place) < place.heat - _SAME_HEAT
+        return placer.earned(room, place) < place.earned - _SAME_WORTH
     placer.take(room, old, -1)
-    changed = placer.heat(room, place) < place.heat - _SAME_HEAT or placer.heat(room, old) > earned + _SAME_HEAT
+    changed = placer.earned(room, place) < place.earned - _SAME_WORTH or placer.earned(room, old) > earned + _SAME_WORTH
     placer.take(room, old)
     return changed
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.planning.dual import limit_prices
-from embellie.planning.floors import by_zone, load_kw, run_worth
-from embellie.planning.inputs import most_floor_price
+from embellie.planning.inputs import most_wanted_price
 from embellie.planning.options import Compiled
 from embellie.planning.pauses import as_needed, cheapest_parts
 from embellie.planning.problem import BoolArray, IntArray, Place, Prices
 from embellie.planning.room import Room, open_slots, open_starts
 from embellie.planning.tally import Tally
+from embellie.planning.wanted import load_kw, run_worth
 
 _CLOSED = 1e15
 """Stands for infinity where sums must stay finite."""
@@ -50,16 +50,17 @@ class Placer:
         self._careful = (jobs.pause_h > 0) | (jobs.min_run_h > c.hours.min())
         self._sticky = (jobs.churn_cost > 0) & (jobs.previous_zone >= 0) & (jobs.previous_start >= 0)
         self._run_cost, self._part_cost = self._run_base, self._part_base
-        self._heat_worth = by_zone(most_floor_price(c.problem), c.problem)
+        self._worth = most_wanted_price(c.problem)
+        self._serves = c.problem.zones.serves()
 
     def set_prices(self, prices: Prices, share: float = 1.0) -> None:
-        """Choose at these prices from now on, times `share`; heat that is owed at its price, else at what it is worth.
+        """Choose at these prices from now on, times `share`; wanted power at its price, else at what it is worth.
 
         A share of 0 leaves the objective itself.
         """
         c, r, k = self.c, self._runs, self._kinds
-        full = most_floor_price(c.problem)
-        self._heat_worth = by_zone(full + share * (prices.floor - full), c.problem)
+        full = most_wanted_price(c.problem)
+        self._worth = full + share * (prices.wanted - full)
         gpu, limit = prices.gpu * share, limit_prices(prices, c) * share
         sums = [np.concatenate([np.zeros((c.zones, 1)), np.cumsum(v, axis=1)], axis=1) for v in (gpu, limit)]
         end, limit_end = c.ends[r.length], c.ends[r.limit_length]
@@ -91,49 +92,51 @@ class Placer:
             at = np.flatnonzero(which)
             if at.size:
                 own = self._own(rows[at], places) if places is not None else None
-                owed = self._owed(room, rows[at], places) if self.c.floored else None
-                for i, place in zip(at, chooser(room, rows[at], own, owed), strict=True):
+                wanted = self._wanted(room, rows[at], places) if self.c.wants else None
+                for i, place in zip(at, chooser(room, rows[at], own, wanted), strict=True):
                     out[i] = place
         return out
 
-    def _owed(self, room: Room, rows: IntArray, places: list[Place | None] | None) -> FloatArray:
-        """Return what heat networks need beside what each job itself gives them, shape (n, Z, T) [kW]."""
-        owed = np.zeros((rows.size, self.c.zones, self.c.slots))
-        for zone in range(self.c.zones):
-            left = room.owed_in(zone)
-            if left is not None:
-                owed[:, zone] = left
+    def _wanted(self, room: Room, rows: IntArray, places: list[Place | None] | None) -> FloatArray:
+        """Return what is wanted beside what each job itself draws of it, shape (n, rows of wanted power, T) [kW]."""
+        wanted = np.repeat(room.wanted[None], rows.size, axis=0)
         for i, row in enumerate(rows if places is not None else ()):
             place = places[self.c.job[row]] if places is not None else None
             if place is not None and place.option == row:
-                owed[i, self._sharing(place.zone), place.where] += load_kw(self.c, place.option, place.where)
-        return owed
+                self._give_back(wanted[i], place)
+        return wanted
 
-    def _sharing(self, zone: int) -> IntArray:
-        """Return the zones that serve the same network."""
-        group = self.c.problem.zones.floor_group
-        return np.flatnonzero((group == group[zone]) & (group >= 0))[:, None]
-
-    def _earned(self, rows: IntArray, owed: FloatArray) -> FloatArray:
-        """Return what jobs earn by their heat in each slot that they run whole, per unit of size, shape (n, Z, T)."""
-        power = self.c.power_kw[rows][:, None, None]
-        earned: FloatArray = self._heat_worth * np.clip(owed, 0.0, power) / self.c.size[rows][:, None, None]
-        return earned
-
-    def _heat(self, place: Place, owed: FloatArray) -> float:
-        """Return what a place earns where so much is owed by slot, shape (T,) [kW]."""
+    def _give_back(self, wanted: FloatArray, place: Place) -> None:
         kw = load_kw(self.c, place.option, place.where)
-        return float((self._heat_worth[place.zone, place.where] * np.clip(owed[place.where], 0.0, kw)).sum())
+        for row, share in self._serves[place.zone]:
+            wanted[row, place.where] += share * kw
 
-    def heat(self, room: Room, place: Place, *, own: bool = False) -> float:
-        """Return what a place earns by its heat in what is owed now; `own`: it is taken, what it gives counts."""
-        left = room.owed_in(place.zone) if self.c.floored else None
-        if left is None:
+    def _earning(self, rows: IntArray, wanted: FloatArray) -> FloatArray:
+        """Return what jobs earn by wanted power in each slot that they run whole, per unit of size, shape (n, Z, T)."""
+        power, size = self.c.power_kw[rows][:, None], self.c.size[rows][:, None]
+        out = np.zeros((rows.size, self.c.zones, self.c.slots))
+        for zone, served in enumerate(self._serves):
+            for row, share in served:
+                out[:, zone] += self._worth[row] * np.clip(wanted[:, row], 0.0, share * power) / size
+        return out
+
+    def _earned(self, place: Place, wanted: FloatArray) -> float:
+        """Return what a place earns where so much is wanted, shape (rows, T) [kW]."""
+        kw = load_kw(self.c, place.option, place.where)
+        return sum(
+            float((self._worth[row, place.where] * np.clip(wanted[row, place.where], 0.0, share * kw)).sum())
+            for row, share in self._serves[place.zone]
+        )
+
+    def earned(self, room: Room, place: Place, *, own: bool = False) -> float:
+        """Return what a place earns by what is wanted now; `own`: it is taken, what it draws itself is wanted too."""
+        if not self.c.wants or not self._serves[place.zone]:
             return 0.0
+        wanted = room.wanted
         if own:
-            left = left.copy()
-            left[place.where] += load_kw(self.c, place.option, place.where)
-        return self._heat(place, left)
+            wanted = wanted.copy()
+            self._give_back(wanted, place)
+        return self._earned(place, wanted)
 
     def _own(self, rows: IntArray, places: list[Place | None]) -> BoolArray:
         own = np.zeros((2, rows.size, self.c.zones, self.c.slots), dtype=bool)
@@ -146,12 +149,12 @@ class Placer:
         return own
 
     def _choose_runs(
-        self, room: Room, rows: IntArray, own: BoolArray | None, owed: FloatArray | None
+        self, room: Room, rows: IntArray, own: BoolArray | None, wanted: FloatArray | None
     ) -> list[Place | None]:
         c = self.c
         cost = np.where(open_starts(room, c, rows, own), self._run_cost[self._shape[rows]], np.inf)
-        if owed is not None:
-            (end, part), earned = c.spans(c.length[rows]), self._earned(rows, owed)
+        if wanted is not None:
+            (end, part), earned = c.spans(c.length[rows]), self._earning(rows, wanted)
             for at_row in range(rows.size):
                 for z in np.flatnonzero(c.fits[rows[at_row]]):
                     cost[at_row, z] -= run_worth((end[at_row], part[at_row]), earned[at_row, z])
@@ -171,23 +174,23 @@ class Placer:
             Place(int(row), int(z), slice(int(s), int(e)), slice(int(s), int(f)), float(v)) if v < np.inf else None
             for row, z, s, e, f, v in zip(rows, zone, start, end, limit_end, price, strict=True)
         ]
-        return found if owed is None else self._with_heat(found, owed)
+        return found if wanted is None else self._with_earned(found, wanted)
 
-    def _with_heat(self, places: list[Place | None], owed: FloatArray) -> list[Place | None]:
+    def _with_earned(self, places: list[Place | None], wanted: FloatArray) -> list[Place | None]:
         return [
-            place if place is None else place._replace(heat=self._heat(place, owed[i, place.zone]))
+            place if place is None else place._replace(earned=self._earned(place, wanted[i]))
             for i, place in enumerate(places)
         ]
 
     def _choose_parts(
-        self, room: Room, rows: IntArray, own: BoolArray | None, owed: FloatArray | None
+        self, room: Room, rows: IntArray, own: BoolArray | None, wanted: FloatArray | None
     ) -> list[Place | None]:
         c = self.c
         ok = open_slots(room, c, rows, own)
         # Only zones that a job may use are ranked: `of` and `zones` name the pairs.
         of, zones = np.nonzero(c.fits[rows])
         price = self._part_cost[self._shape[rows[of]], zones]
-        earned = self._earned(rows, owed) if owed is not None else None
+        earned = self._earning(rows, wanted) if wanted is not None else None
         if earned is not None:
             price = price - earned[of, zones]
         # Rates rise above 0, so that the slot can ride in the lowest bits and order ties by time.
@@ -228,7 +231,7 @@ class Placer:
                 used = slots if self._even else as_needed(slots, c.hours, float(c.length_h[row]))
                 cost = (float(value[i]) - lift * c.length_h[row]) * c.size[row] - c.at_once[row]
                 out[i] = Place(row, int(zone[i]), used, used, float(cost))
-        return out if owed is None else self._with_heat(out, owed)
+        return out if wanted is None else self._with_earned(out, wanted)
 
     def _choose_careful(self, row: int, ok: BoolArray, price: FloatArray) -> Place | None:
         c, jobs = self.c, self.c.problem.jobs
@@ -249,7 +252,7 @@ class Placer:
         """Take a place's room, or give it back with `sign` -1."""
         c, o = self.c, place.option
         room.take(place.zone, place.where, place.limit_where, sign * c.gpus[o], sign * c.limit_kw[o])
-        if c.floored:
+        if c.wants:
             room.serve(place.zone, place.where, sign * load_kw(c, o, place.where))
 
     def costs_of(self, jobs: IntArray, places: Sequence[Place | None]) -> FloatArray:

@@ -8,7 +8,8 @@ first served, each takes the cheapest start that is open, its own place counting
 policy asks against the first open start; else that first one. Hard limits come first: only open starts count. Shadow
 workloads come last and take no room from held ones.
 
-What a heat network is owed and does not get counts as what it burns instead, in the plan and in its bound.
+What a heat network is owed and does not get counts as what it burns instead, and work that uses its site's own sun and
+wind as what it then emits, in the plan and in its bound.
 
 A run that would leave the forecast's horizon is valued at the mean of the last day, and a start whose run leaves it is
 never preferred for its emissions: hours that nobody has forecast save nothing.
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from embellie.domain.plan import Decision, Plan, PriceBook
+from embellie.domain.plan import Decision, Estimate, Plan, PriceBook
 from embellie.domain.snapshot import Snapshot, Workload, WorkloadKey
 from embellie.planning.choice import Chooser
 from embellie.planning.decisions import respect_held_fraction
@@ -106,9 +107,9 @@ class _Turn:
         self.no_room = frozenset(self._chooser.beyond)
         released = self._release_beyond_the_ceiling()
         decisions = tuple(self._decisions[w.key] for w in self._snapshot.workloads)
-        burnt = self._ground.capacity.owed.burnt_g()
-        objective = math.fsum([*(d.best.expected_g for d in decisions if d.best is not None), burnt])
-        bound = self._bound(joined, after, joint, objective - burnt, released) if joint is not None else None
+        wanted = self._ground.capacity.wants.settled_g()
+        objective = math.fsum([*(_by_grid(d.best) for d in decisions if d.best is not None), wanted])
+        bound = self._bound(joined, after, joint, objective - wanted, released) if joint is not None else None
         return Plan(
             decisions=decisions,
             objective_g=objective,
@@ -118,16 +119,16 @@ class _Turn:
         )
 
     def _release_beyond_the_ceiling(self) -> set[WorkloadKey]:
-        """Release what policies may not hold; its heat comes now."""
+        """Release what policies may not hold; its power is drawn now."""
         planned = dict(self._decisions)
         released = respect_held_fraction(self._snapshot, self._decisions)
-        owed = self._ground.capacity.owed
+        wants = self._ground.capacity.wants
         for w in self._snapshot.workloads:
             cell = planned[w.key].cell
             if w.key in released and cell is not None:
                 row = self._ground.row_of[cell]
-                owed.serve(w, row, round(self._grid.slots(planned[w.key].start)), sign=-1)
-                owed.serve(w, row, 0)
+                wants.serve(w, row, round(self._grid.slots(planned[w.key].start)), sign=-1)
+                wants.serve(w, row, 0)
         return released
 
     def _is_free(self, w: Workload) -> bool:
@@ -168,22 +169,29 @@ class _Turn:
         """Return a bound of the whole objective: what is not planned together counts as it was decided.
 
         A workload that found no room waits to its bound, over capacity: in the bound it counts its penalty, here its
-        emissions, so the difference is taken off. So is all heat that a network could get of it, or of what was
-        decided after the joint plan without being part of it.
+        emissions, so the difference is taken off. So is all that its power could spare where it is wanted, and that of
+        what was decided after the joint plan without being part of it, or released after all.
         """
-        told = [best.expected_g for w in workloads if (best := self._decisions[w.key].best) is not None]
+        told = [_by_grid(best) for w in workloads if (best := self._decisions[w.key].best) is not None]
         # Who found room only where the signal is not known has no emissions to compare.
         if joint.bound_g is None or len(told) < len(workloads):
             return None
         mine = math.fsum(told)
         beyond, together = self._chooser.beyond | released, {w.key for w in workloads}
         over = math.fsum(joint.penalty_g[i] for i, w in enumerate(workloads) if w.key in beyond)
-        owed = self._ground.capacity.owed
-        over += math.fsum(owed.most_spared_g(w) for w in after if w.key in beyond or w.key not in together)
-        return max(0.0, emitted - mine + joint.bound_g - over)
+        wants = self._ground.capacity.wants
+        moved = released | {w.key for w in after if w.key in beyond or w.key not in together}
+        over += math.fsum(wants.most_spared_g(w) for w in self._snapshot.workloads if w.key in moved)
+        # The solver counts what is left of the site's own power as a cost; the plan counts what is used as a saving.
+        return max(0.0, emitted - mine + joint.bound_g - over - wants.offered_g)
 
     def _order(self, w: Workload) -> tuple[bool, int, datetime, datetime, str, str, str, str]:
         at_bound = self._ground.at_bound(w)
         rank = 0 if at_bound else 1 if w.start_now is not None else 2
         first = w.latest_start if at_bound else w.created_at
         return not w.enforced, rank, first, w.created_at, w.key.namespace, w.key.name, w.key.kind, w.key.uid
+
+
+def _by_grid(estimate: Estimate) -> float:
+    """Return what a run would emit by the grid alone: what its site's own power spares is told by the rows."""
+    return estimate.expected_g + estimate.on_site_g

@@ -10,8 +10,9 @@ Rows (zone or group, slot), each with a capacity: GPUs by zone, facility power b
 takes `gpus` of its zone while it is expected to run, and `limit_kw` (worst case) of its groups for its `limit_h` (P90).
 Start ramps are a fourth kind of row, in the slot of each start (and restart) only; they have no price.
 
-Heat floors are no limits: what a heat network is owed and does not get costs the objective. A job's heat counts with
-its expected power, in each slot for the part of it that it runs.
+Wanted power is no limit: what is short of it costs the objective. A heat network wants what makes the heat that it is
+owed, a site wants its own sun and wind to be used. A job counts with its expected power, in each slot for the part of
+it that it runs.
 """
 
 from dataclasses import dataclass
@@ -58,12 +59,17 @@ class Zones:
     ramp_kw: FloatArray
     """Worst-case power that may start within a slot: the start ramp times the slot's length, shape (ramp groups, T)
     [kW]; infinite for no limit. A gang larger than that takes the whole of it."""
-    floor_group: IntArray
-    """Row of `floor_kw` that a zone's heat serves, -1 for none, shape (Z,)."""
-    floor_kw: FloatArray
-    """Expected IT power that a heat network still needs, shape (floor groups, T) [kW]."""
-    floor_cost_per_kwh: FloatArray
-    """What the objective pays for each kWh of IT energy that is short of the floor, shape (floor groups,)."""
+    wanted_share: FloatArray
+    """By how many kW a kW of IT power in a zone serves each row of `wanted_kw`; 0 where not, shape (rows, Z)."""
+    wanted_kw: FloatArray
+    """Expected power that is still wanted: by a heat network for its heat, by a site for its own sun and wind, shape
+    (rows, T) [kW]."""
+    wanted_cost_per_kwh: FloatArray
+    """What the objective pays for each kWh that is short of it, shape (rows, T)."""
+
+    def serves(self) -> list[list[tuple[int, float]]]:
+        """Return for each zone the rows of wanted power that it serves, each with its share."""
+        return [[(int(row), float(share[row])) for row in np.flatnonzero(share)] for share in self.wanted_share.T]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -151,7 +157,7 @@ class Problem:
 class Prices:
     """Prices of the rows, all at least 0: per GPU and slot, per facility kW and slot, per kW of heat and slot.
 
-    The price of a floor is what a kW in the slot earns; at most what a kW short costs there.
+    The price of wanted power is what a kW in the slot earns; at most what a kW short costs there.
     """
 
     gpu: FloatArray
@@ -160,8 +166,8 @@ class Prices:
     """Shape (power groups, T)."""
     heat: FloatArray
     """Shape (heat groups, T)."""
-    floor: FloatArray
-    """Shape (floor groups, T)."""
+    wanted: FloatArray
+    """Shape (rows of wanted power, T)."""
 
 
 class Binding(IntEnum):
@@ -178,8 +184,8 @@ class Binding(IntEnum):
     """There is no room for it before its bound."""
     RAMP = 6
     """Its zone's power may not rise faster."""
-    FLOOR = 7
-    """It runs when a heat network needs its heat."""
+    WANTED = 7
+    """It runs when a heat network needs its heat, or the site has power of its own."""
 
 
 class Place(NamedTuple):
@@ -192,8 +198,8 @@ class Place(NamedTuple):
     limit_where: slice | IntArray
     cost: float
     """What it was chosen for: prices included."""
-    heat: float = 0.0
-    """What it earns there by heat that a network needs; taken off the cost."""
+    earned: float = 0.0
+    """What it earns there by wanted power; taken off the cost."""
 
 
 class Stage(IntEnum):
@@ -227,7 +233,7 @@ class Solution:
     prices: Prices
     """Warm start for the next turn, and the certificate."""
     shortfall_cost: float
-    """What the heat that is short of the floors costs the objective."""
+    """What the wanted power that is short costs the objective."""
     objective: float
     """What the jobs and the shortfall cost together."""
     lower_bound: float

@@ -41,9 +41,9 @@ class Room:
         self._most_start = np.full((compiled.zones, compiled.slots), np.inf)
         self._most_start[self._ramped] = np.maximum(zones.ramp_kw[zones.ramp_group[self._ramped]], 0.0)
         self.start = self._most_start.copy()
-        self._floor_group = zones.floor_group
-        self.owed = zones.floor_kw.copy()
-        """What heat networks still need; below 0 where they get more, shape (floor groups, T) [kW]."""
+        self.serves = zones.serves()
+        self.wanted = zones.wanted_kw.copy()
+        """What is still wanted; below 0 where there is more, shape (rows of wanted power, T) [kW]."""
         self.ramp_peers = _peers(zones.ramp_group)
         self.power_peers = _peers(zones.power_group)
         self.heat_peers = _peers(zones.heat_group)
@@ -56,7 +56,7 @@ class Room:
         other.free = self.free.copy()
         other.gpu, other.limit = other.free
         other._power, other._heat = self._power.copy(), self._heat.copy()
-        other.start, other.owed = self.start.copy(), self.owed.copy()
+        other.start, other.wanted = self.start.copy(), self.wanted.copy()
         return other
 
     def fits(self, zone: int, where: Where, limit_where: Where, gpus: float, kw: float) -> bool:
@@ -90,14 +90,9 @@ class Room:
             self.limit[peer, limit_where] = np.minimum(self._power[peer, limit_where], self._heat[peer, limit_where])
 
     def serve(self, zone: int, where: Where, kw: FloatArray) -> None:
-        """Give a heat network the expected power of these slots; with negative numbers take it back."""
-        if self._floor_group[zone] >= 0:
-            self.owed[self._floor_group[zone], where] -= kw
-
-    def owed_in(self, zone: int) -> FloatArray | None:
-        """Return what the network of a zone still needs, shape (T,) [kW]; None where there is none."""
-        group = self._floor_group[zone]
-        return self.owed[group] if group >= 0 else None
+        """Draw expected power in these slots, for all who want it; with negative numbers take it back."""
+        for row, share in self.serves[zone]:
+            self.wanted[row, where] -= share * kw
 
     def blocked(self, gpus: FloatArray, kw: FloatArray) -> npt.NDArray[np.bool_]:
         """Return where jobs lack GPUs or limit power, shape (2, n, Z, T)."""

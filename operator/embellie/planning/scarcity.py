@@ -20,7 +20,6 @@ REASONS: Mapping[Binding, Reason] = {
     Binding.HEAT: Reason.HEAT_LIMIT,
     Binding.UNPLACED: Reason.WAITING_FOR_GPUS,
     Binding.RAMP: Reason.START_RAMP,
-    Binding.FLOOR: Reason.HEAT_DELIVERY,
 }
 """What a binding row is called outside of the solver."""
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.planning.dual import Lagrangian
-from embellie.planning.inputs import most_floor_price, no_prices
+from embellie.planning.inputs import most_wanted_price, no_prices
 from embellie.planning.options import Compiled
 from embellie.planning.problem import Prices
 
@@ -71,14 +71,14 @@ class Search:
         self._planned = max(1, iterations)
         zones = compiled.problem.zones
         blank = no_prices(compiled.problem)
-        rows = [blank.gpu, blank.power, blank.heat, blank.floor]
+        rows = [blank.gpu, blank.power, blank.heat, blank.wanted]
         self._split = np.cumsum([part.shape[0] for part in rows])[:-1]
-        capacity = np.concatenate([zones.gpus, zones.power_kw, zones.heat_kw, zones.floor_kw])
+        capacity = np.concatenate([zones.gpus, zones.power_kw, zones.heat_kw, zones.wanted_kw])
         # A row without a limit keeps the price 0; one without any capacity counts as the smallest job.
         self._free = np.isfinite(capacity)
-        # Heat that is short costs so much and no more.
+        # Wanted power that is short costs so much and no more.
         self._most = np.full(capacity.shape, np.inf)
-        self._most[self._split[-1] :] = most_floor_price(compiled.problem)
+        self._most[self._split[-1] :] = most_wanted_price(compiled.problem)
         self._scale = np.maximum(np.where(self._free, capacity, 1.0), 1.0)
         self._unit = np.concatenate(
             [
@@ -87,7 +87,7 @@ class Search:
             ]
         )
         start = warm if warm is not None else blank
-        self._at = np.concatenate([start.gpu, start.power, start.heat, start.floor])
+        self._at = np.concatenate([start.gpu, start.power, start.heat, start.wanted])
         self._rates, momentum = (_FIRST_RATE, _LAST_RATE), _MOMENTUM
         if warm is not None:
             self._rates, momentum = (_WARM_FIRST_RATE, _WARM_LAST_RATE), _WARM_MOMENTUM
@@ -109,14 +109,14 @@ class Search:
             self._step()
 
     def _prices(self, at: FloatArray) -> Prices:
-        gpu, power, heat, floor = np.split(at, self._split)
-        return Prices(gpu=gpu, power=power, heat=heat, floor=floor)
+        gpu, power, heat, wanted = np.split(at, self._split)
+        return Prices(gpu=gpu, power=power, heat=heat, wanted=wanted)
 
     def _evaluate(self, at: FloatArray) -> FloatArray:
         outcome = self._lagrangian.evaluate(self._prices(at))
         if outcome.value > self.best.value:
             self.best = Found(prices=self._prices(at.copy()), value=outcome.value, iterations=self.done)
-        return np.concatenate([outcome.gpu_over, outcome.power_over, outcome.heat_over, outcome.floor_short])
+        return np.concatenate([outcome.gpu_over, outcome.power_over, outcome.heat_over, outcome.wanted_short])
 
     def _step(self) -> None:
         over = np.where(self._free, self._evaluate(self._at), 0.0) / self._scale

@@ -16,7 +16,6 @@ from embellie.planning.binding import binding_rows
 from embellie.planning.bound import lower_bound
 from embellie.planning.dual import Lagrangian
 from embellie.planning.fifo import first_come
-from embellie.planning.floors import shortfall_cost
 from embellie.planning.improve import Improver
 from embellie.planning.inputs import fitting, no_prices, validated
 from embellie.planning.options import Compiled
@@ -26,6 +25,7 @@ from embellie.planning.problem import Binding, BoolArray, IntArray, Place, Price
 from embellie.planning.room import Room
 from embellie.planning.search import Search
 from embellie.planning.tally import Tally
+from embellie.planning.wanted import shortfall_cost
 
 Clock = Callable[[], float]
 
@@ -98,7 +98,7 @@ def _nothing(problem: Problem) -> Solution:
     """Return the plan where there is nothing to place, or no zone to place it in."""
     count = problem.jobs.count
     none, blank = np.full(count, -1, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    short = shortfall_cost(problem, problem.zones.floor_kw)
+    short = shortfall_cost(problem, problem.zones.wanted_kw)
     cost = math.fsum([*problem.jobs.unplaced_cost, short])
     return Solution(
         zone=none,
@@ -192,7 +192,7 @@ class _Run:
         return better
 
     def _cost(self, room: Room, places: list[Place | None]) -> float:
-        return math.fsum([*self._placer.true_costs(places), shortfall_cost(self._problem, room.owed)])
+        return math.fsum([*self._placer.true_costs(places), shortfall_cost(self._problem, room.wanted)])
 
     def _build(self, prices: Prices, order: IntArray, stop: Callable[[], bool]) -> None:
         self._placer.set_prices(prices)
@@ -282,8 +282,8 @@ class _Run:
         if self._effort.prove:
             binding = binding_rows(self._placer, prices, self._best)
         cost = np.array(self._placer.true_costs(self._best))
-        owed = self._best_room.owed if self._best_room is not None else self._problem.zones.floor_kw
-        short = shortfall_cost(self._problem, owed)
+        wanted = self._best_room.wanted if self._best_room is not None else self._problem.zones.wanted_kw
+        short = shortfall_cost(self._problem, wanted)
         return Solution(
             zone=zone,
             start=start,

@@ -64,17 +64,30 @@ def time_grid(zones: tuple[GridZoneState, ...], now: datetime) -> TimeGrid:
 
 def _resample(values: FloatArray, forecast: Forecast, grid: TimeGrid, n_slots: int) -> FloatArray:
     """Return slot means on the grid; past the horizon the mean of the forecast's last day, before it its first slot."""
-    step_s = forecast.step.total_seconds()
-    per_day = max(1, min(values.shape[0], round(86400.0 / step_s)))
+    per_day = max(1, min(values.shape[0], round(86400.0 / forecast.step.total_seconds())))
     tail = float(values[-per_day:].mean())
+    at, end, inside = _integral(values, forecast, grid, n_slots)
+    inside += np.minimum(at, 0.0) * values[0] + np.maximum(at - end, 0.0) * tail
+    means: FloatArray = np.diff(inside) / grid.step_s
+    return means
+
+
+def resampled_inside(values: FloatArray, forecast: Forecast, grid: TimeGrid, n_slots: int) -> FloatArray:
+    """Return slot means on the grid; what lies outside of the forecast counts as 0."""
+    _, _, inside = _integral(values, forecast, grid, n_slots)
+    return np.asarray(np.diff(inside) / grid.step_s)
+
+
+def _integral(
+    values: FloatArray, forecast: Forecast, grid: TimeGrid, n_slots: int
+) -> tuple[FloatArray, float, FloatArray]:
+    """Return the grid's edges and the forecast's end, in seconds since its start, and its integral at those edges."""
+    step_s = forecast.step.total_seconds()
     edges = np.arange(values.shape[0] + 1, dtype=np.float64) * step_s
     cumulative = np.concatenate(([0.0], np.cumsum(values) * step_s))
     offset = (grid.origin - forecast.start).total_seconds()
     at = offset + np.arange(n_slots + 1, dtype=np.float64) * grid.step_s
-    inside = np.interp(at, edges, cumulative)
-    inside += np.minimum(at, 0.0) * values[0] + np.maximum(at - edges[-1], 0.0) * tail
-    means: FloatArray = np.diff(inside) / grid.step_s
-    return means
+    return at, float(edges[-1]), np.interp(at, edges, cumulative)
 
 
 def ambient_p90_c(forecast: Forecast | None, grid: TimeGrid, n_slots: int) -> FloatArray | None:
@@ -121,18 +134,22 @@ class CostModel:
         rows = np.full((3, len(cells), n_slots), UNKNOWN_G_PER_KWH)
         self.known = [f is not None and f.signal_kind is kind for f in forecasts]
         self._signals = Signals(len(cells), n_slots)
+        self.pue = [np.full(n_slots, cell.pue) for cell in cells]
+        """Of each cell by slot."""
         outlooks = {zone.name: zone.outlook for zone in thermals}
         horizon = math.inf
         for row, (cell, forecast) in enumerate(zip(cells, forecasts, strict=True)):
             if forecast is None or not self.known[row]:
                 continue
-            pue = _pue(cell.pue, outlooks.get(cell.thermal_zone or ""), grid, n_slots)
+            pue = self.pue[row] = _pue(cell.pue, outlooks.get(cell.thermal_zone or ""), grid, n_slots)
             low, high = forecast.carbon_intensity_g_per_kwh[0], forecast.carbon_intensity_g_per_kwh[-1]
             for layer, series in enumerate((forecast.carbon_intensity_mean_g_per_kwh, low, high)):
                 rows[layer, row] = _resample(series, forecast, grid, n_slots) * pue
             self._signals.read(row, forecast, pue, partial(_resample, forecast=forecast, grid=grid, n_slots=n_slots))
             horizon = min(horizon, grid.slots(forecast.end))
         self.horizon_slots = horizon
+        self.layers = rows
+        """What a kWh of IT energy emits: the mean, the lowest and the highest quantile, shape (3, cells, slots)."""
         self._rows = rows[0]
         self._cumulative = self._summed(rows.reshape(3 * len(cells), n_slots))
         self._scored: dict[Weights, FloatArray] = {CARBON: self._cumulative[: self._n_cells]}

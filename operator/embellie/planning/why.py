@@ -11,15 +11,18 @@ from embellie.planning.ground import Ground, Starts, anywhere
 from embellie.planning.problem import Binding
 from embellie.planning.scarcity import REASONS
 from embellie.planning.timegrid import NO_SAVING
+from embellie.planning.wants import LOW
 
 
 def likely_start(ground: Ground, w: Workload, starts: Starts, row: int, start: int) -> datetime:
     """Return the latest open start that could still turn out as good as the planned one."""
     cell = starts.rows[row]
     low = starts.costs.low[starts.at, : starts.last + 1]
+    if starts.on_site is not None:
+        low = low - starts.on_site[LOW]
     if starts.warm:
         low = low - (starts.plain - starts.score)
-    expected = float(starts.costs.mean[cell, start]) - starts.spared(row, start)
+    expected = float(starts.costs.mean[cell, start]) - starts.own(row, start) - starts.spared(row, start)
     could = anywhere((low <= expected) & starts.ok)
     last = could.shape[0] - 1 - int(could[::-1].argmax())
     return min(ground.grid.start(max(start, last)), w.latest_start)

@@ -18,9 +18,10 @@ import numpy as np
 
 from embellie.accounting import Run, Signal
 from embellie.accounting.curves import power_curve
-from embellie.accounting.onsite import G_PER_KWH, OnSite
+from embellie.accounting.onsite import OnSite
 from embellie.accounting.savings import Range, Savings, Uncertainty, Window, intensities, savings
 from embellie.domain.forecast import FloatArray, Forecast
+from embellie.domain.onsite import G_PER_KWH
 from embellie.domain.reasons import Rung, SignalKind
 from embellie.domain.snapshot import Flex
 from embellie.simulation import (

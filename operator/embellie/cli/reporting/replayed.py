@@ -10,12 +10,13 @@ from functools import partial
 import numpy as np
 
 from embellie.accounting import Run, Signal
-from embellie.accounting.onsite import G_PER_KWH, OnSite
+from embellie.accounting.onsite import OnSite
 from embellie.accounting.savings import Range, Savings, Window, intensities, naive_sum, savings, why_they_differ
 from embellie.cli.reporting.books import HOUR, LET_GO, Books
 from embellie.cli.reporting.coverage import NEEDED, UNSEEN
 from embellie.cli.reporting.period import ReportError
 from embellie.domain.forecast import FloatArray
+from embellie.domain.onsite import G_PER_KWH
 from embellie.domain.reasons import SignalKind
 from embellie.simulation.counterfactual import DRAWS, Observed, Replayed, replay_counterfactual
 from embellie.simulation.model import SimCell, SimGridZone, SimSite

@@ -13,6 +13,7 @@ _OPERATOR, _WORK = Topic.OPERATOR, Topic.WORK
 HOLD_REASONS = (
     Reason.CLEANER_WINDOW,
     Reason.HEAT_DELIVERY,
+    Reason.ON_SITE_POWER,
     Reason.WAITING_FOR_GPUS,
     Reason.CONTRACTED_POWER,
     Reason.HEAT_LIMIT,
@@ -27,6 +28,7 @@ START_REASONS = (
     Reason.BEST_NOW,
     Reason.MINIMUM_SAVING,
     Reason.HEAT_DELIVERY,
+    Reason.ON_SITE_POWER,
     Reason.TENANT_SHARE,
     Reason.SLACK_SPENT,
     Reason.BOUND_REACHED,

@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Heat floors: what power is worth where a heat network needs its heat, and what is still short.
+"""Wanted power: what it is worth that power is drawn in a slot, and how much of it is still short.
 
-A floor is no limit. Each kWh that is short of it costs the objective v. Its price q, anything from 0 to v times the
-slot's hours, is what a kW in the slot earns while prices are searched; `docs/planner.md` has the proof.
+A heat network wants the heat that it is owed, and a site wants work that uses its own sun and wind. Neither is a limit.
+Each kWh that is short costs the objective v. Its price q, anything from 0 to v times the slot's hours, is what a kW in
+the slot earns while prices are searched; `docs/planner.md` has the proof.
 """
 
 import numpy as np
 
 from embellie.domain.forecast import FloatArray
-from embellie.planning.inputs import most_floor_price
+from embellie.planning.inputs import most_wanted_price
 from embellie.planning.options import Compiled
 from embellie.planning.problem import IntArray, Prices, Problem
 from embellie.planning.room import Where
 
 
 def by_zone(rows: FloatArray, problem: Problem) -> FloatArray:
-    """Return rows of floor groups as rows of zones; zones that serve none have 0, shape (Z, T)."""
-    group = problem.zones.floor_group
+    """Return what a kW of each zone gets where a kW of each row gets so much; 0 where it serves none, shape (Z, T)."""
     out = np.zeros((problem.n_zones, problem.n_slots))
-    out[group >= 0] = rows[group[group >= 0]]
+    for zone, served in enumerate(problem.zones.serves()):
+        for row, share in served:
+            out[zone] += share * rows[row]
     return out
 
 
@@ -42,11 +44,11 @@ def load_kw(c: Compiled, option: int, where: Where) -> FloatArray:
     return np.asarray(c.power_kw[option] * used / hours)
 
 
-def shortfall_cost(problem: Problem, owed_kw: FloatArray) -> float:
-    """Return what it costs that so much is still owed, shape of `owed_kw`: (floor groups, T)."""
-    return float((most_floor_price(problem) * np.maximum(owed_kw, 0.0)).sum())
+def shortfall_cost(problem: Problem, short_kw: FloatArray) -> float:
+    """Return what it costs that so much is still short, shape of `short_kw`: (rows, T)."""
+    return float((most_wanted_price(problem) * np.maximum(short_kw, 0.0)).sum())
 
 
-def floor_value(prices: Prices, problem: Problem) -> FloatArray:
-    """Return what the whole floors add to the Lagrangian, row by row, shape (floor groups, T)."""
-    return np.asarray(prices.floor * problem.zones.floor_kw)
+def wanted_value(prices: Prices, problem: Problem) -> FloatArray:
+    """Return what all that is wanted adds to the Lagrangian, row by row, shape (rows, T)."""
+    return np.asarray(prices.wanted * problem.zones.wanted_kw)
