@@ -21,11 +21,12 @@ from embellie.domain.times import micro_time
 API_VERSION = "coordination.k8s.io/v1"
 LEADER_LEASE = "embellie-leader"
 HEARTBEAT_LEASE = "embellie-heartbeat"
+
+logger = logging.getLogger(__name__)
+
 RETRY_PERIOD_S = 2.0
 HEARTBEAT_S = 120
 """What the heartbeat's lease says of itself; the watchdog measures its silence by a limit of its own."""
-
-logger = logging.getLogger(__name__)
 
 
 class LeaseClient(Protocol):
