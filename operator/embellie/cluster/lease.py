@@ -21,6 +21,9 @@ from embellie.domain.times import micro_time
 API_VERSION = "coordination.k8s.io/v1"
 LEADER_LEASE = "embellie-leader"
 HEARTBEAT_LEASE = "embellie-heartbeat"
+
+logger = logging.getLogger(__name__)
+
 RETRY_PERIOD_S = 2.0
 HEARTBEAT_S = 120
 """What the heartbeat's lease says of itself; the watchdog measures its silence by a limit of its own."""
@@ -28,8 +31,6 @@ LONGEST = 4
 """Of our own durations: whatever a record says, a holder that has not renewed it for so many is gone."""
 MOST_TRANSITIONS = 2**31 - 1
 """What the API server takes."""
-
-logger = logging.getLogger(__name__)
 
 
 class LeaseClient(Protocol):
