@@ -82,8 +82,8 @@ def latest_start_never_later(case: Case) -> Iterator[Violation]:
         life = case.trail.lives.get(uid)
         if life is None:
             continue
-        if not any(not wait.pause for wait in life.waits()):
-            continue  # a plan of what only ever was paused tells no latest start
+        if not _planned_while_held(life, writes[0].at, case):
+            continue  # a plan that begins with a pause promises no start
         before = stated_bound(life, case)
         if before == life.born + ROUNDING:
             # Words that cannot be read or met start it at once: its bound is then its policy's, and means nothing.
@@ -98,6 +98,11 @@ def latest_start_never_later(case: Case) -> Iterator[Violation]:
                 )
                 break
             before = moment
+
+
+def _planned_while_held(life: Life, at: datetime, case: Case) -> bool:
+    grace = timedelta(seconds=case.terms.tolerance_s)
+    return any(wait.end is None or at < wait.end + grace for wait in life.waits() if not wait.pause)
 
 
 def says_why(case: Case) -> Iterator[Violation]:
