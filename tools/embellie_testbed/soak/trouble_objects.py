@@ -96,7 +96,7 @@ class People:
         """Take the operator's binding away, and give it back."""
         name = f"{RELEASE}-operator"
         with self._site.journal.spell("without rights", Part.OPERATOR):
-            self._without("clusterrolebinding", name, 5.0, 50.0, gone=True)
+            self._without("clusterrolebinding", name, 5.0, 62.0, gone=True)
 
     def watchdog_without_rights(self) -> None:
         """Take the watchdog's binding away, and give it back."""
