@@ -115,12 +115,18 @@ class AuditLog:
         notes = {"embellie.io/released-at": whole(seconds), "embellie.io/release-reason": reason}
         self.change(obj, seconds, user, suspend=False, labels={HELD: None}, annotations=dict(notes))
 
-    def plan(self, obj: Object, seconds: float, state: str, reason: str, *, latest: float = 60.0) -> None:
+    def plan(
+        self, obj: Object, seconds: float, state: str, reason: str, *, latest: float = 60.0, policy: str = "p"
+    ) -> None:
         """Write a workload's plan."""
         plan = {
             "kind": "WorkloadPlan",
             "metadata": {"name": f"job-{obj['metadata']['name']}", "namespace": "team"},
-            "spec": {"workloadRef": {"uid": obj["metadata"]["uid"]}, "latestStartTime": whole(latest)},
+            "spec": {
+                "workloadRef": {"uid": obj["metadata"]["uid"]},
+                "latestStartTime": whole(latest),
+                "policyName": policy,
+            },
             "status": {"state": state, "reason": reason, "message": "Because."},
         }
         self.event(seconds, OPERATOR, "patch", "workloadplans/status", plan)

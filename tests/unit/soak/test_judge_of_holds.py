@@ -91,6 +91,14 @@ def test_work_whose_words_cannot_be_read_starts_at_once_whatever_latest_start_it
     assert judge(log.case()) == []
 
 
+def test_a_plan_without_a_policy_promises_no_start() -> None:
+    log = AuditLog()
+    job = log.job()
+    log.release(job, 2.0, reason="NoPolicy")
+    log.plan(job, 2.5, "Released", "NoPolicy", latest=86400.0, policy="")
+    assert judge(log.case()) == []
+
+
 def test_a_hold_without_a_reason_is_found() -> None:
     log = AuditLog()
     job = log.job()

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The judge of a soak finds each write that we should not have made, and each trace that an uninstall left."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from audit_logs import USER, AuditLog, good_hold, promises
 
 from embellie_testbed.soak.judge import judge
-from embellie_testbed.soak.remains import judge_remains
+from embellie_testbed.soak.remains import judge_logs, judge_remains
 from embellie_testbed.soak.trail import FLEX, HELD, NEVER, OPERATOR, WATCHDOG
 
 UNLABELLED = "unlabelled work is never written to"
@@ -127,6 +128,15 @@ def test_new_work_that_is_held_after_an_uninstall_is_found() -> None:
 def test_each_trace_of_ours_is_found(kind: str, more: dict[str, Any]) -> None:
     obj = {"kind": kind, "spec": more.get("spec", {}), "metadata": {"name": "x", **more.get("metadata", {})}}
     assert promises(judge_remains([obj], AuditLog().case().trail)) == ["uninstalling leaves nothing of ours"]
+
+
+def test_a_turn_that_failed_is_found_once_for_each_defect(tmp_path: Path) -> None:
+    line = (
+        '{"time": "%s", "level": "error", "message": "turn failed", "error": "Traceback: KeyError: 1' + "x" * 99 + '"}'
+    )
+    (tmp_path / "operator-1.log").write_text('{"message": "leading"}\n' + line % "12:00" + "\n" + line % "12:01" + "\n")
+    (tmp_path / "watchdog-2.log").write_text('{"event": "started"}\n')
+    assert promises(judge_logs(tmp_path)) == ["no turn ends in a defect of its own"]
 
 
 def test_what_is_documented_to_stay_and_what_others_have_is_no_trace() -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is left in the cluster after an uninstall, and what of it should not be."""
+"""What is left after an uninstall, in the cluster and in the programs' logs, and what of it should not be."""
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 
 from embellie_testbed.controlplane import ControlPlane
 from embellie_testbed.soak.audit import Object
@@ -16,6 +17,7 @@ _KINDS = (
     "clusterroles,clusterrolebindings,mutatingadmissionpolicies,mutatingadmissionpolicybindings,"
     "validatingadmissionpolicies,validatingadmissionpolicybindings,powercaps"
 )
+_CAUGHT = ('"turn failed"', '"loop-failed"')
 _STAYS = frozenset({"embellie-anchor"})
 """Documented on the page on installation: without it the API server stops reading ConfigMaps for admission."""
 
@@ -24,6 +26,16 @@ def gather(plane: ControlPlane) -> list[Object]:
     """Return every object of a kind that we write to or bring."""
     found: list[Object] = json.loads(plane.kubectl("get", _KINDS, "--all-namespaces", "-o", "json"))["items"]
     return found
+
+
+def judge_logs(folder: Path) -> list[Violation]:
+    """Return a violation for each kind of defect that a program of the product caught in itself and went on."""
+    found: dict[str, str] = {}
+    for path in sorted([*folder.glob("operator-*.log"), *folder.glob("watchdog-*.log")]):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            if any(words in line for words in _CAUGHT):
+                found.setdefault(line[-120:], f"{path.name}: {line[:3000]}")
+    return [Violation(promise="no turn ends in a defect of its own", says=line) for line in found.values()]
 
 
 def judge_remains(objects: Iterable[Object], trail: Trail) -> list[Violation]:

@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from embellie_testbed.soak.audit import parse
+from embellie_testbed.soak.audit import Write, parse
 from embellie_testbed.soak.rules import Case, Violation
 from embellie_testbed.soak.spells import Part
 from embellie_testbed.soak.trail import OPERATOR, OURS, WAITS_AT_MOST, Life, Wait, notes
@@ -82,8 +82,8 @@ def latest_start_never_later(case: Case) -> Iterator[Violation]:
         life = case.trail.lives.get(uid)
         if life is None:
             continue
-        if not any(not wait.pause for wait in life.waits()):
-            continue  # a plan of what only ever was paused tells no latest start
+        if not _planned_while_held(life, writes[0], case):
+            continue
         before = stated_bound(life, case)
         if before == life.born + ROUNDING:
             # Words that cannot be read or met start it at once: its bound is then its policy's, and means nothing.
@@ -98,6 +98,15 @@ def latest_start_never_later(case: Case) -> Iterator[Violation]:
                 )
                 break
             before = moment
+
+
+def _planned_while_held(life: Life, first: Write, case: Case) -> bool:
+    """Tell whether a plan promised a start: one that begins with a pause, or without any policy, promises none."""
+    grace = timedelta(seconds=case.terms.tolerance_s)
+    holds = [wait for wait in life.waits() if not wait.pause]
+    return bool(first.came["spec"].get("policyName")) and any(
+        wait.end is None or first.at < wait.end + grace for wait in holds
+    )
 
 
 def says_why(case: Case) -> Iterator[Violation]:

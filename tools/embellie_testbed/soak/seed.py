@@ -20,7 +20,7 @@ from embellie_testbed.product import NAMESPACE, RELEASE, program
 from embellie_testbed.soak.agents import Agents
 from embellie_testbed.soak.audit import read_log
 from embellie_testbed.soak.judge import judge
-from embellie_testbed.soak.remains import gather, judge_remains
+from embellie_testbed.soak.remains import gather, judge_logs, judge_remains
 from embellie_testbed.soak.rules import Case, Violation
 from embellie_testbed.soak.rules_holds import ALIVE, latest
 from embellie_testbed.soak.site import JURISDICTIONS, TEAMS, TERMS, UNANSWERED, Site, open_site
@@ -63,7 +63,8 @@ def run_seed(seed: int, minutes: float, *, keep: bool = False) -> Verdict:
             spells=journal.spells(),
             terms=replace(TERMS, uninstalled_at=uninstalled_at),
         )
-        violations = (*judge(case), *failed, *judge_remains(gather(site.plane), case.trail))
+        left = judge_remains(gather(site.plane), case.trail)
+        violations = (*judge(case), *failed, *left, *judge_logs(site.plane.processes.logs))
         said = _summary(case, trouble, began, site)
         told = [said, *site.ends, *trouble.faults, *map(str, violations)]
         logs = _keep(site.plane, seed, case, told) if violations or keep else None
@@ -160,9 +161,8 @@ def _summary(case: Case, trouble: Trouble, began: datetime, site: Site) -> str:
 
 def judge_again(folder: Path) -> list[Violation]:
     """Judge the logs that an earlier run kept, but for what was left in its cluster."""
-    return judge(
-        Case(trail=read_trail(read_log(folder / "audit.log")), spells=read_spells(folder / SPELLS), terms=TERMS)
-    )
+    trail, spells = read_trail(read_log(folder / "audit.log")), read_spells(folder / SPELLS)
+    return [*judge(Case(trail=trail, spells=spells, terms=TERMS)), *judge_logs(folder)]
 
 
 def _keep(plane: ControlPlane, seed: int, case: Case, said: list[str]) -> Path:

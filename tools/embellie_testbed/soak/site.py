@@ -32,7 +32,7 @@ JURISDICTIONS = {"west": "US-CA", "east": "FR"}
 ROWS = ("west-r1", "west-r2", "east-r1", "east-r2")
 LONGEST_DELAY_S = 80
 SLOW_START_S = 60.0
-TERMS = Terms(max_limit_hold_s=20.0, dead_man_s=12.0, release_s=8.0, longest_delay_s=LONGEST_DELAY_S)
+TERMS = Terms(max_limit_hold_s=20.0, dead_man_s=24.0, release_s=8.0, longest_delay_s=LONGEST_DELAY_S)
 _OPERATOR_FLAGS = ("--turn-seconds=1", f"--max-limit-hold-seconds={TERMS.max_limit_hold_s:g}")
 _WATCHDOG_FLAGS = (f"--dead-man-seconds={TERMS.dead_man_s:g}", f"--release-seconds={TERMS.release_s:g}")
 

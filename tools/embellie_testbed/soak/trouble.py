@@ -20,6 +20,8 @@ _KINDS: dict[str, Callable[[Tools], list[Act]]] = {
     "objects": object_acts,
 }
 KINDS = tuple(_KINDS)
+_PAUSE_S = {"programs": (5.0, 25.0)}
+"""From one act to the next, where it is not usual: with no operator ever at rest there would be little to judge [s]."""
 
 
 class Trouble:
@@ -37,7 +39,7 @@ class Trouble:
         """Do one thing of a kind after the other until told to stop; what was broken then is mended first."""
         rng = random.Random(f"{self._seed}/{kind}")
         acts = _KINDS[kind](Tools(self._site, rng, stop))
-        while not stop.wait(rng.uniform(1.0, 10.0)):
+        while not stop.wait(rng.uniform(*_PAUSE_S.get(kind, (1.0, 10.0)))):
             act = rng.choices(acts, [act.weight for act in acts])[0]
             with self._alone(act, rng) as free:
                 if free:

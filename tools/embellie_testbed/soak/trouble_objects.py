@@ -45,8 +45,8 @@ class People:
         self._site.apply(
             policy(
                 rng.choice(TEAMS),
-                maxDelaySeconds=rng.choice((0, 10, 30, 60, LONGEST_DELAY_S)),
-                maxHeldPercent=rng.choice((100, 100, 100, 30, 0)),
+                maxDelaySeconds=rng.choice((0, 10, 30, 60, 60, LONGEST_DELAY_S, LONGEST_DELAY_S)),
+                maxHeldPercent=rng.choice((*[100] * 8, 30, 0)),
                 maxPausesPerDay=rng.choice((50, 50, 1, 0)),
                 minimumSavingPercent=rng.choice((0, 2, 20)),
             )
@@ -96,7 +96,7 @@ class People:
         """Take the operator's binding away, and give it back."""
         name = f"{RELEASE}-operator"
         with self._site.journal.spell("without rights", Part.OPERATOR):
-            self._without("clusterrolebinding", name, 5.0, 50.0, gone=True)
+            self._without("clusterrolebinding", name, 5.0, 62.0, gone=True)
 
     def watchdog_without_rights(self) -> None:
         """Take the watchdog's binding away, and give it back."""

@@ -12,7 +12,7 @@ from embellie_testbed.soak.trouble_tools import Act, Tools
 
 _BURST_S = 0.4
 """How long a slow program stands still at a time, and half as long it goes on [s]."""
-_ABSENCE_S = (38.0, 50.0)
+_ABSENCE_S = (50.0, 62.0)
 """Longer than the watchdog may take, its tolerance included."""
 
 
