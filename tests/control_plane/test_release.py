@@ -109,21 +109,19 @@ def test_a_held_job_starts_where_it_was_told_and_keeps_its_own_constraints(kube:
         names.RELEASE_REASON: "BestNow",
         names.CELL: "west",
     }
-    affinity = job["spec"]["template"]["spec"]["affinity"]
-    terms = affinity["nodeAffinity"][REQUIRED]["nodeSelectorTerms"]
-    assert [term["matchExpressions"] for term in terms] == [[*t["matchExpressions"], OURS] for t in TWO_TERMS]
-    assert affinity["podAntiAffinity"] == USER_AFFINITY["podAntiAffinity"]
-    preferred = "preferredDuringSchedulingIgnoredDuringExecution"
-    assert affinity["nodeAffinity"][preferred] == USER_AFFINITY["nodeAffinity"][preferred]
+    assert job["spec"]["template"]["spec"]["affinity"] == USER_AFFINITY
+    assert job["spec"]["template"]["spec"]["nodeSelector"] == WEST
 
 
-def test_a_held_pod_loses_our_gate_only_and_is_confined_in_every_term(kube: KubeClient, namespace: str) -> None:
+def test_a_held_pod_loses_our_gate_only_and_is_confined_beside_its_own_affinity(
+    kube: KubeClient, namespace: str
+) -> None:
     key = make_pod(kube, namespace, gates=("quota.io/wait", names.GATE, "z.io/last"), affinity=USER_AFFINITY)
     assert outcomes(release(kube, key)) == [Outcome.RELEASED]
     pod = kube.get(workload_path(key))
     assert [gate["name"] for gate in pod["spec"]["schedulingGates"]] == ["quota.io/wait", "z.io/last"]
-    terms = pod["spec"]["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"]
-    assert [term["matchExpressions"] for term in terms] == [[*t["matchExpressions"], OURS] for t in TWO_TERMS]
+    assert pod["spec"]["affinity"] == USER_AFFINITY
+    assert pod["spec"]["nodeSelector"] == WEST
     assert pod["metadata"]["annotations"]["team.io/note"] == "mine"
     assert pod["metadata"]["annotations"][names.CELL] == "west"
     assert names.HELD_LABEL not in pod["metadata"].get("labels", {})

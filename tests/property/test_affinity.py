@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embellie.cluster.affinity import matches_node, narrow
+from embellie.cluster.affinity import confine, matches_node, narrow
 
 KEYS = st.sampled_from(["zone", "hall", "gpu", "memory"])
 VALUES = st.sampled_from(["a", "b", "1", "20"])
@@ -70,6 +70,24 @@ def test_a_narrowed_pod_matches_exactly_the_nodes_that_both_sides_allow(
     in_cell = all(node_labels.get(key) == value for key, value in labels.items())
     allowed = matches_node(spec, node_labels, node)
     assert matches_node(narrowed(spec, labels), node_labels, node) == (allowed and in_cell)
+
+
+@settings(deadline=None)
+@given(pod_specs(), LABELS, LABELS, st.sampled_from(["n1", "n2"]))
+def test_a_confined_pod_matches_them_too_and_lists_of_its_user_and_their_selector_stay(
+    spec: dict[str, Any], labels: dict[str, str], node_labels: dict[str, str], node: str
+) -> None:
+    after = {**spec, **confine(spec, labels)}
+    assert matches_node(after, node_labels, node) == matches_node(narrowed(spec, labels), node_labels, node)
+    assert not confine(after, labels)
+    selector, terms = spec.get("nodeSelector") or {}, terms_of(spec)
+    assert selector.items() <= (after.get("nodeSelector") or {}).items()
+    if terms and not any(selector.get(key, value) != value for key, value in labels.items()):
+        assert terms_of(after) == terms
+
+
+def terms_of(spec: dict[str, Any]) -> Any:
+    return (((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(REQUIRED) or {}).get("nodeSelectorTerms")
 
 
 @settings(deadline=None)

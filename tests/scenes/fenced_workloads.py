@@ -15,6 +15,7 @@ MARKER = "/metadata/labels/embellie.io~1held"
 
 ZONE_TERM = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["west"]}]}
 USER_TERM = {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["fast"]}]}
+USER_SELECTOR = {"arch": "amd64"}
 BOTH_TERM = {"matchExpressions": USER_TERM["matchExpressions"] + ZONE_TERM["matchExpressions"]}
 APART = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "train"}}}
 USER_AFFINITY = {
@@ -38,6 +39,7 @@ def spec_of(kind: str) -> Json:
     pod = {
         "restartPolicy": "Never",
         "affinity": USER_AFFINITY,
+        "nodeSelector": USER_SELECTOR,
         "containers": [{"name": "main", "image": "train:1"}],
         "tolerations": [{"key": "gpu", "operator": "Exists"}],
     }

@@ -13,6 +13,22 @@ _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 
 
+def confine(pod_spec: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
+    """Return the parts of a pod spec that change so that its pod runs on nodes with these labels only.
+
+    That is its node selector where its user wrote a required affinity: a list that we changed could not be applied
+    again, for it conflicts, and in a running Job it is immutable. The keys of a selector are each their writer's own.
+    """
+    affinity, selector = narrow(pod_spec, labels), pod_spec.get("nodeSelector") or {}
+    if affinity == (pod_spec.get("affinity") or {}):
+        return {}
+    required = ((pod_spec.get("affinity") or {}).get("nodeAffinity") or {}).get(_REQUIRED) or {}
+    both = {**selector, **labels}
+    if required.get("nodeSelectorTerms") and selector.items() <= both.items():
+        return {} if both == selector else {"nodeSelector": both}
+    return {"affinity": affinity}
+
+
 def narrow(pod_spec: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
     """Return the pod's affinity with every label required on the node, and all of the user's own constraints.
 

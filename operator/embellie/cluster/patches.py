@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from embellie.cluster.affinity import narrow
+from embellie.cluster.affinity import confine
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKind
 from embellie.domain.times import format_time
@@ -57,7 +57,7 @@ def release_patch_job(
     """
     operations = [*_guards(raw), {"op": "test", "path": "/spec/suspend", "value": True}]
     pod_spec = ((raw.get("spec") or {}).get("template") or {}).get("spec") or {}
-    operations += _affinity(pod_spec, placement_labels, "/spec/template/spec/affinity")
+    operations += _placed(pod_spec, placement_labels, "spec", "template", "spec")
     operations.append({"op": "replace", "path": "/spec/suspend", "value": False})
     return operations + _unmark() + _annotate(raw, released_at, reason, cell)
 
@@ -72,8 +72,8 @@ def release_patch_pod(
     gate = _ungate(raw)
     if not gate:
         raise ValueError("the pod does not carry our gate")
-    affinity = _affinity(raw.get("spec") or {}, placement_labels, "/spec/affinity")
-    return [*_guards(raw), *affinity, *gate, *_unmark(), *_annotate(raw, released_at, reason, cell)]
+    placed = _placed(raw.get("spec") or {}, placement_labels, "spec")
+    return [*_guards(raw), *placed, *gate, *_unmark(), *_annotate(raw, released_at, reason, cell)]
 
 
 def hand_off_patch(raw: Raw) -> list[Operation]:
@@ -106,11 +106,9 @@ def _guards(raw: Raw) -> list[Operation]:
     ]
 
 
-def _affinity(pod_spec: Raw, labels: Mapping[str, str], path: str) -> list[Operation]:
-    affinity = narrow(pod_spec, labels)
-    if affinity == (pod_spec.get("affinity") or {}):
-        return []
-    return [{"op": "add", "path": path, "value": affinity}]
+def _placed(pod_spec: Raw, labels: Mapping[str, str], *where: str) -> list[Operation]:
+    changes = confine(pod_spec, labels)
+    return [{"op": "add", "path": pointer(*where, part), "value": value} for part, value in changes.items()]
 
 
 def _unmark() -> list[Operation]:

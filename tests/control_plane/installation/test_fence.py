@@ -5,7 +5,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fenced_workloads import BOTH_TERM, MARKER, OURS, USER_TERM, ZONE_TERM, Json, add, denied, path_of, remove, spec_of
+from fenced_workloads import (
+    BOTH_TERM,
+    MARKER,
+    OURS,
+    USER_AFFINITY,
+    USER_SELECTOR,
+    USER_TERM,
+    ZONE_TERM,
+    Json,
+    add,
+    denied,
+    path_of,
+    remove,
+    spec_of,
+)
 from stamping_webhook import STAMP, stamping
 
 from embellie.cluster.client import ApiError, KubeClient, object_path
@@ -44,8 +58,8 @@ def test_the_operators_release_passes(
     operations = RELEASE[kind](kube.get(path_of(obj)), {"zone": "west"}, SystemClock().now(), "BestNow", "west")
     released = accounts[account].json_patch(path_of(obj), operations)
     pod = released["spec"]["template"]["spec"] if kind == "Job" else released["spec"]
-    node_affinity = pod["affinity"]["nodeAffinity"]
-    assert node_affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"] == [BOTH_TERM]
+    assert pod["affinity"] == USER_AFFINITY
+    assert pod["nodeSelector"] == {**USER_SELECTOR, "zone": "west"}
     assert names.HELD_LABEL not in released["metadata"]["labels"]
     if kind == "Job":
         assert released["spec"]["suspend"] is False
@@ -60,13 +74,16 @@ def test_the_operators_release_passes(
         [remove(MARKER)],
         [add("/metadata/annotations/embellie.io~1cell", "west")],
         [remove("/metadata/annotations/embellie.io~1deadline")],
+        [add(REQUIRED, [BOTH_TERM])],
+        [add("/nodeSelector/zone", "west")],
     ],
-    ids=["marker", "our annotation", "remove our annotation"],
+    ids=["marker", "our annotation", "remove our annotation", "a narrower affinity", "a narrower selector"],
 )
 def test_each_part_of_a_release_passes_alone(
     accounts: dict[str, KubeClient], workloads: dict[str, Json], kind: str, operations: list[Json]
 ) -> None:
-    accounts["operator"].json_patch(path_of(workloads[f"{kind} held"]), operations)
+    in_pod = [{**o, "path": pod_path(kind, o["path"])} if "/metadata" not in o["path"] else o for o in operations]
+    accounts["operator"].json_patch(path_of(workloads[f"{kind} held"]), in_pod)
 
 
 @pytest.mark.parametrize("kind", ["Job", "Pod"])
@@ -183,12 +200,14 @@ def test_a_mark_that_somebody_wrote_hides_no_overstep_and_stops_no_release(
 # The API server itself refuses some of them (422), before anybody's admission policy is asked: those name no words.
 NARROW = "only narrow"
 NOTHING_ELSE = "nothing else in its spec"
+MAY_ADD = "may add to the node selector"
 ONLY_REQUIRED = "only change the required node affinity"
 FIELDS = [{"key": "metadata.name", "operator": "In", "values": ["n"]}]
 POD_SPEC = [
     ("/containers/0/image", "evil:1", {"Pod": NOTHING_ELSE}),
     ("/tolerations/-", {"key": "any", "operator": "Exists"}, {"Job": NOTHING_ELSE, "Pod": NOTHING_ELSE}),
-    ("/nodeSelector", {"zone": "west"}, {"Job": NOTHING_ELSE, "Pod": NOTHING_ELSE}),
+    ("/nodeSelector", {"zone": "west"}, {"Job": MAY_ADD}),
+    ("/nodeSelector/arch", "arm64", {"Job": MAY_ADD}),
     ("/affinity", {"nodeAffinity": {}}, {}),
     ("/affinity/podAntiAffinity", {}, {}),
     ("/affinity/podAffinity", {"preferredDuringSchedulingIgnoredDuringExecution": []}, {}),

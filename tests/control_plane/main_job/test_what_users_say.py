@@ -144,7 +144,8 @@ def test_a_gate_that_another_controller_removed_counts_as_go(site: Site):
     assert "embellie.io/held" not in site.pod("probe")["metadata"]["labels"]
 
 
-def test_a_users_own_affinity_is_kept_in_every_term(site: Site):
+@pytest.mark.parametrize("how", [["--server-side", "--field-manager=gitops"], []], ids=["server", "client"])
+def test_a_users_own_affinity_is_kept_and_may_be_applied_again_after_the_start(site: Site, how: list[str]):
     write_forecast(site.exchange, "west", [100.0] * 48)
     write_forecast(site.exchange, "east", [900.0] * 48)
     site.start_holding()
@@ -153,13 +154,10 @@ def test_a_users_own_affinity_is_kept_in_every_term(site: Site):
         {"matchExpressions": [{"key": "example.com/special", "operator": "In", "values": ["yes"]}]},
     ]
     affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": own}}}
-    site.create(job("train", site.namespace, spec={"affinity": affinity}))
+    manifest = json.dumps(job("train", site.namespace, spec={"affinity": affinity}))
+    site.plane.kubectl("apply", *how, "-f", "-", input=manifest)
     site.plan_when(state="Released")
-    terms = site.job("train")["spec"]["template"]["spec"]["affinity"]["nodeAffinity"][
-        "requiredDuringSchedulingIgnoredDuringExecution"
-    ]["nodeSelectorTerms"]
-    zone = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["west"]}
-    assert len(terms) == 2
-    for written, mine in zip(terms, own, strict=True):
-        assert zone in written["matchExpressions"]
-        assert mine["matchExpressions"][0] in written["matchExpressions"]
+    site.plane.kubectl("apply", *how, "-f", "-", input=manifest)
+    placed = site.job("train")["spec"]["template"]["spec"]
+    assert placed["affinity"] == affinity
+    assert placed["nodeSelector"] == {"topology.kubernetes.io/zone": "west"}

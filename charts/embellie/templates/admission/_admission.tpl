@@ -119,9 +119,14 @@ meet here. A Job that is left without labels gets its template's from the API se
       old.?matchExpressions.orValue([]).all(wanted, wanted in term.?matchExpressions.orValue([]))))))
     ? '' : 'Embellie may only narrow the required node affinity; every term must keep the user\'s own expressions.',
 
-  it.pod.all(key, key in ['affinity', 'schedulingGates'] || it.oldPod[?key] == optional.of(it.pod[key])) &&
-  it.oldPod.all(key, key in ['affinity', 'schedulingGates'] || key in it.pod)
-    ? '' : 'Embellie may change the scheduling gates and the node affinity of a pod, and nothing else in its spec.',
+  dyn(it.oldPod.?nodeSelector.orValue({})).all(key,
+    it.pod.?nodeSelector[?key] == optional.of(it.oldPod.nodeSelector[key]))
+    ? '' : 'Embellie may add to the node selector, and may not change or drop what is there.',
+
+  it.pod.all(key, key in ['affinity', 'nodeSelector', 'schedulingGates'] ||
+    it.oldPod[?key] == optional.of(it.pod[key])) &&
+  it.oldPod.all(key, key in ['affinity', 'nodeSelector', 'schedulingGates'] || key in it.pod)
+    ? '' : 'Embellie may change gates, node selector and node affinity of a pod, and nothing else in its spec.',
 
   it.isPod || (
     it.spec.all(key, key in ['suspend', 'template'] || it.oldSpec[?key] == optional.of(it.spec[key])) &&
