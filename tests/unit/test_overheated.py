@@ -41,7 +41,33 @@ def test_what_it_was_seen_to_carry_is_not_forgotten_while_it_stands_over_its_low
     zone.stays(26.0, 1500)
     assert zone.stays(29.0, 2.0 * 3600.0) is Level.NORMAL
     assert zone.proven_kw == pytest.approx(50.0, rel=0.01)
-    zone.stays(26.0, 3600.0)
+    zone.heat_kw = 60.0
+    zone.stays(26.0, 3000.0)
+    assert zone.proven_kw == pytest.approx(75.0, rel=0.01)
+    zone.stays(26.0, 600.0)
+    assert zone.proven_kw is None
+
+
+def test_a_zone_that_nobody_filled_since_is_not_believed_an_hour_later_and_then_may_take_larger_steps():
+    zone = Zone()
+    zone.heat_kw, zone.supply_c = 80.0, 22.0
+    zone.shows(30.6)
+    zone.heat_kw = 40.0
+    zone.stays(26.0, 2.0 * 3600.0)
+    # Nothing between 40 and 80 kW was seen since: 4 K over the supply may become 6.5 K at its lower mark.
+    assert zone.proven_kw == pytest.approx(40.0 * 1.135 * (6.5 / 4.0) ** 0.5, rel=0.01)
+    zone.heat_kw = 74.0
+    zone.stays(27.0, 600.0)
+    assert zone.proven_kw is None, "it carries what overheated it"
+
+
+def test_a_zone_that_nobody_filled_for_a_day_since_it_overheated_is_left_to_its_model():
+    zone = Zone()
+    zone.shows(30.6)
+    zone.heat_kw = 40.0
+    zone.stays(26.0, 24.0 * 3600.0)
+    assert zone.proven_kw == pytest.approx(50.0, rel=0.01)
+    zone.stays(26.0, 2.0 * 3600.0)
     assert zone.proven_kw is None
 
 
@@ -69,12 +95,12 @@ def borne(known: Overheated, heat_kw: dict[str, float], seconds: float) -> Overh
 
 
 def test_until_it_was_seen_for_minutes_what_it_carries_a_zone_takes_back_no_more_than_it_bears_now():
-    felt = borne(Overheated(until=NOW + timedelta(hours=1)), {"row": 40.0}, 0.0)
+    felt = borne(Overheated(overheated_kw={"row": 60.0}, until=NOW + timedelta(hours=1)), {"row": 40.0}, 0.0)
     assert felt.proven_kw == (pytest.approx({"row": 40.0 * 1.135}),)
 
 
 def test_of_what_neighbours_carried_together_the_newest_few_are_kept():
-    known = Overheated(until=NOW + timedelta(hours=1))
+    known = Overheated(overheated_kw={"row": 200.0, "other": 200.0}, until=NOW + timedelta(hours=1))
     for i in range(80):
         known = borne(known, {"row": 100.0 + i, "other": 200.0 - i}, 400.0 * i)
     assert len(known.proven_kw) == 32

@@ -4,11 +4,13 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from embellie.control.checkpoints import read_checkpoint
 from embellie.control.pausing import Pauses, heat_loads, said, step
 from embellie.control.power import PowerBook
+from embellie.domain.heat import HeatOutlook
 from embellie.domain.times import format_time
 from embellie.telemetry.exporters import Measurement
 from embellie.thermal.job_power import WORST_SAMPLES
@@ -59,6 +61,12 @@ def test_work_that_does_not_allow_it_or_does_not_run_is_never_paused(work):
 @pytest.mark.parametrize("policies", [(policy(),), (policy(mode="shadow", maxPausesPerDay=9),), ()])
 def test_without_an_enforcing_policy_that_allows_pauses_there_are_none(policies):
     assert stepped(running(**ALLOWED), wanted="all", policies=policies).announce == ()
+
+
+def test_where_a_pause_may_last_for_no_time_none_is_announced():
+    train = running(**ALLOWED)
+    made = assembled(view=view(train, on=nodes()), policies=(PAUSES,), thermal_zones=ROOM, max_limit_hold_s=0.0)
+    assert step(made, (train,), (), {train.key.uid}, (), NOW).announce == ()
 
 
 def test_no_more_are_paused_within_a_day_than_the_policy_allows_and_each_once():
@@ -143,6 +151,17 @@ def test_a_paused_job_is_not_planned_goes_on_when_heat_allows_it_and_at_the_late
     assert "gone" in stepped(paused(10, cell="west"), wanted="all", zones=()).resume[0].why
     assert "no enforcing policy" in stepped(work, wanted="all", policies=()).resume[0].why
     assert stepped(work, in_flight={work.key.uid}) == Pauses()
+
+
+def test_what_goes_on_has_to_fit_the_next_hours_however_short_a_pause_may_be():
+    work = paused(10)
+    made = assembled(view=view(work, on=nodes()), policies=(PAUSES,), thermal_zones=ROOM, max_limit_hold_s=3600.0)
+    for hours, goes_on in ((3, False), (4, True)):
+        ahead = np.array([500.0] * hours + [1.0] * 20)
+        hot = HeatOutlook(start=NOW, step=60 * MINUTE, removable_kw=ahead, pue=np.ones(ahead.size))
+        zones = tuple(replace(zone, outlook=hot) for zone in made.snapshot.thermal_zones)
+        seen = replace(made, snapshot=replace(made.snapshot, thermal_zones=zones))
+        assert bool(step(seen, (work,), (), (), (), NOW).resume) is goes_on
 
 
 def test_a_paused_job_comes_back_at_what_its_kind_was_seen_to_draw():

@@ -80,6 +80,8 @@ def test_a_raised_cap_has_to_fit_the_hottest_of_the_next_hours_and_not_a_day_in_
     near = replace(hot, removable_kw=np.array([500.0] * 3 + [1.0] * 21))
     assert let_up([], [load()], room(500.0, gang(hours=12.0), outlook=near))[0].watts_per_gpu == 420.0
     assert let_up([], [load()], room(500.0, gang(hours=2.0), outlook=near)) == ()
+    hasty = replace(room(500.0, gang(hours=12.0), outlook=near), max_limit_hold_s=60.0)
+    assert let_up([], [load()], hasty)[0].watts_per_gpu == 420.0, "how long a limit may hold says nothing of heat"
 
 
 def test_caps_that_go_up_in_one_turn_count_for_each_other_and_for_those_that_stay() -> None:

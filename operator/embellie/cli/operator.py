@@ -43,7 +43,11 @@ def operator_group() -> None:
     type=click.Path(path_type=Path, file_okay=False),
 )
 @_flag("--turn-seconds", "The time between two turns, in the operator's clock.", type=FiniteRange(0.05, 1e6))
-@_flag("--max-limit-hold-seconds", "How long a limit may hold past the bound.", type=FiniteRange(0, 1e6))
+@_flag(
+    "--max-limit-hold-seconds",
+    "How long a limit may hold past the bound, pause or taint; 0: not at all.",
+    type=FiniteRange(0, 1e6),
+)
 @_flag("--release-rate", "The most releases per second.", type=FiniteRange(0, 10000, min_open=True))
 @_flag("--metrics-port", "Where /metrics and /healthz are answered; 0: nowhere.", type=click.IntRange(0, 65535))
 @_flag("--workload-metrics", "Show a series for each held workload.", is_flag=True)

@@ -22,6 +22,7 @@ from embellie.domain.plan import Decision
 from embellie.domain.snapshot import RunningGang, WorkloadKey, WorkloadKind
 from embellie.domain.times import format_time, parse_time
 from embellie.thermal import Rises
+from embellie.thermal.raising import BACK_S
 from embellie.thermal.relief import KNEE_SHARE, HeatLoad
 
 DAY = timedelta(days=1)
@@ -298,7 +299,8 @@ class _Allowance:
             if policy is None:
                 continue
             name = policy.metadata.name
-            self._left[name] = policy.spec.max_pauses_per_day
+            # A pause that may last for no time would cost a checkpoint and help nobody.
+            self._left[name] = policy.spec.max_pauses_per_day if assembly.snapshot.max_limit_hold_s > 0.0 else 0
             paused_at = parse_time(record.annotations.get(names.PAUSED_AT))
             recently = paused_at is not None and now - paused_at < DAY
             if recently or names.PAUSE_BY in record.annotations:
@@ -378,7 +380,7 @@ def _why_it_goes_on(record: WorkloadRecord, assembly: Assembly, rises: Rises, wa
     spec = next(z.spec for z in assembly.grid_zones if z.metadata.name == cell.grid_zone)
     known = assembly.learnt.class_power(record.key.namespace, record.key.name)
     added_kw = worst_kw(record.pods_left * record.gpus_per_pod, spec, None if known is None else known.worst_w())
-    refused = rises.refusal(cell.name, added_kw, assembly.snapshot.max_limit_hold_s)
+    refused = rises.refusal(cell.name, added_kw, BACK_S)
     return "" if refused else f"{zone.name} has room for it again"
 
 

@@ -4,6 +4,9 @@
 Something changed there that its model does not know yet (a fan, a filter, a door), so what is admitted by reckoning
 would only drive it over its mark again, and the answer would flap. What it carried while its neighbours rested proves
 nothing of what it carries beside them, so it is proven together with their heat; less of any of it is proven too.
+
+A zone that nobody filled since teaches its model nothing: it is believed again once it carried what overheated it. An
+hour after it is cool steps may be larger, so that gangs which fit no small one come back too.
 """
 
 import math
@@ -14,9 +17,11 @@ from datetime import datetime, timedelta
 _WORST = 1.135
 """Worst-case heat over the same heat as it is measured."""
 _MORE = 1.1
-"""At most so much more heat at a time than was carried."""
+"""At most so much more heat at a time than was carried, for the first hour."""
 _COUNTS_FOR = timedelta(hours=1)
-"""So long after the ladder let go and the zone was last over its leave mark; by then its model knows better."""
+"""It counts at least so long after the ladder let go and the zone was last over its leave mark."""
+_FORGOTTEN = timedelta(days=1)
+"""So long after that nothing counts, though the zone was never asked to carry as much again."""
 _SHOWS = timedelta(minutes=5)
 """More heat takes so long to show in the temperature."""
 _KEPT = 32
@@ -34,8 +39,15 @@ class Overheated:
     bears_kw: Heats | None = None
     """The least heat since it is under its leave mark, or since the last that it carried; None: it is over it."""
     bears_since: datetime | None = None
+    overheated_kw: Heats
+    """The most heat while it stood at its enter mark."""
     until: datetime
-    """Until when it counts."""
+    """Until when it counts in any case."""
+
+    @property
+    def carries_it(self) -> bool:
+        """Whether it carried what overheated it."""
+        return any(_within(self.overheated_kw, heats) for heats in self.carried_kw)
 
     @property
     def proven_kw(self) -> tuple[Heats, ...]:
@@ -72,10 +84,13 @@ def felt_heat(
         leave_c: Its leave mark, where it may stand with what is added [degC].
     """
     if over:
-        return Overheated(until=now + _COUNTS_FOR)
+        before_kw = {} if known is None else known.overheated_kw
+        most_kw = {name: max(kw, before_kw.get(name, kw)) for name, kw in heat_kw.items()}
+        return Overheated(overheated_kw=most_kw, until=now + _COUNTS_FOR)
     if known is None:
         return None
-    if not held and now >= known.until:
+    long_cool = not held and now >= known.until
+    if long_cool and (known.carries_it or now >= known.until + _FORGOTTEN):
         return None
     found = replace(known, until=now + _COUNTS_FOR if held or not cool else known.until)
     if not cool:
@@ -85,7 +100,8 @@ def felt_heat(
     bears_kw = {name: min(kw, known.bears_kw.get(name, kw)) for name, kw in heat_kw.items()}
     if rises or now - known.bears_since < _SHOWS:
         return replace(found, bears_kw=bears_kw)
-    carried = _with(known.carried_kw, _times(_more(supply_c, hottest_c, leave_c), bears_kw))
+    more = _more(supply_c, hottest_c, leave_c, math.inf if long_cool else _MORE)
+    carried = _with(known.carried_kw, _times(more, bears_kw))
     return replace(found, carried_kw=carried, bears_kw=heat_kw, bears_since=now)
 
 
@@ -103,12 +119,12 @@ def _within(heat_kw: Heats, most_kw: Heats) -> bool:
     return all(heat_kw.get(name, math.inf) <= most for name, most in most_kw.items())
 
 
-def _more(supply_c: float | None, hottest_c: float, leave_c: float) -> float:
-    """Return by what factor heat may grow: by none at the leave mark.
+def _more(supply_c: float | None, hottest_c: float, leave_c: float, most: float) -> float:
+    """Return by what factor heat may grow, at most by `most`: by none at the leave mark.
 
     Where cooling is short a zone stands over its supply by about the square of its heat: fans turn up, and more of what
     they move is hot air that nobody carried off.
     """
     if supply_c is None or hottest_c <= supply_c:
         return _MORE
-    return min(_MORE, math.sqrt(max(1.0, (leave_c - supply_c) / (hottest_c - supply_c))))
+    return min(most, math.sqrt(max(1.0, (leave_c - supply_c) / (hottest_c - supply_c))))

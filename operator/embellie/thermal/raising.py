@@ -6,7 +6,7 @@ admission does not count: it is about what comes in, and what runs gets its powe
 
 A start has to fit the hottest hour of its whole run, since nobody takes it back. A cap goes down again within minutes,
 and where nobody is there to lower it, it lapses anyway: one that is kept low for tomorrow guards nothing then.
-So what comes back has to fit the next hours, as many as what goes on after a pause.
+So what comes back has to fit the next hours (`BACK_S`), and so has what goes on after a pause.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,9 @@ from embellie.domain.snapshot import RunningGang, Snapshot
 from embellie.thermal.capping import STEP
 from embellie.thermal.relief import CAP_LEASE_S, CapOrder, HeatLoad, worst_kw
 from embellie.thermal.shield import Rises
+
+BACK_S = 4 * 3600.0
+"""For how long a zone has to carry power that comes back to what ran before [s]."""
 
 
 def let_up(orders: Sequence[CapOrder], loads: Sequence[HeatLoad], snapshot: Snapshot) -> tuple[CapOrder, ...]:
@@ -48,7 +51,7 @@ def let_up(orders: Sequence[CapOrder], loads: Sequence[HeatLoad], snapshot: Snap
 def _up_to(asked_w: float, load: HeatLoad, gang: RunningGang, rises: Rises, snapshot: Snapshot) -> tuple[float, str]:
     """Return how far a load's cap goes up [W], and why no further."""
     left_s = max(0.0, (gang.expected_end_p90 - snapshot.now).total_seconds())
-    run_s = min(left_s, snapshot.max_limit_hold_s)
+    run_s = min(left_s, BACK_S)
     now_kw, why = _worst_kw(gang, load, _standing_w(load)), ""
     for watts in (asked_w, min(asked_w, _standing_w(load) + STEP * load.rated_w)):
         refused = rises.refusal(gang.cell, _worst_kw(gang, load, watts) - now_kw, run_s)

@@ -8,6 +8,7 @@ paused at most once a day.
 from embellie.simulation.drill.desk import Desk
 from embellie.simulation.drill.site import PAUSE_S, Run
 from embellie.thermal.controller import HeatController
+from embellie.thermal.raising import BACK_S
 
 
 def resume(desk: Desk, keys: list[str], now_s: float, controller: HeatController) -> None:
@@ -28,7 +29,7 @@ def _goes_on(desk: Desk, run: Run, now_s: float, *, anyway: bool) -> bool:
     site, job = desk.site, run.job
     seats = [zone for zone in site.zones if site.pools[zone].fits(job.pods, job.gpus_per_pod)]
     for zone in sorted(seats, key=lambda z: -site.pools[z].free_gpus):
-        if not desk.refuses(zone, desk.jobs.worst_kw(job), PAUSE_S, now_s):
+        if not desk.refuses(zone, desk.jobs.worst_kw(job), BACK_S, now_s):
             return site.start(job, zone, now_s, forced=False)
     if not (anyway and seats):
         return False
