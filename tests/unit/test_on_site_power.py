@@ -224,6 +224,13 @@ def test_a_plant_whose_power_the_zone_uses_up_changes_nothing() -> None:
     assert used == replace(plain, prices=used.prices)
 
 
+def test_a_horizon_of_weeks_takes_slots_together_and_still_finds_the_sun() -> None:
+    patient = [work(f"w{i}", latest_start=NOW + timedelta(days=20)) for i in range(4)]
+    found = plan(scene(*patient, zone=site(plant(16.0))))
+    assert [at_noon(d) for d in found.decisions].count(True) == 4
+    assert found.lower_bound_g is None
+
+
 def test_where_the_grid_has_no_forecast_the_sun_is_not_followed_either() -> None:
     neutral = forecast_at(NOW, [300.0] * 48, on_site=(plant(100.0),), rung=Rung.NEUTRAL)
     (found,) = plan(scene(work(), zone=site(forecast=neutral))).decisions
