@@ -211,6 +211,20 @@ def test_a_zone_may_serve_a_heat_network_and_its_own_sun_at_once() -> None:
     assert found.lower_bound_g > 0.9 * found.objective_g
 
 
+def test_no_cell_is_spared_more_than_its_own_hours_emit() -> None:
+    # Two cells of a PUE of 1.5 as stated; the model of the second knows of 1.1.
+    base = scene(work(), zone=site(plant(100.0)))
+    first = replace(base.cells[0], name="a", pue=1.5)
+    second = replace(first, name="b", thermal_zone="hall")
+    cool = HeatOutlook(start=NOW, step=HOUR, removable_kw=np.full(48, np.inf), pue=np.full(48, 1.1))
+    two = replace(base, cells=(first, second), thermal_zones=(thermal_zone_state(outlook=cool),))
+    for cell, pue in (("a", 1.5), ("b", 1.1)):
+        (found,) = plan(replace(two, workloads=(work(allowed_cells=frozenset({cell})),))).decisions
+        assert found.best is not None
+        assert found.best.expected_g >= 8.0 * pue * 45.0 - 1e-6
+        assert found.reason is Reason.ON_SITE_POWER
+
+
 def test_the_next_turns_search_begins_with_this_ones_prices_of_the_sun() -> None:
     found = plan(scene(*[work(f"w{i}") for i in range(8)], zone=site(plant(8.0))))
     assert found.prices is not None
