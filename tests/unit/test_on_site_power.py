@@ -211,6 +211,20 @@ def test_a_zone_may_serve_a_heat_network_and_its_own_sun_at_once() -> None:
     assert found.lower_bound_g > 0.9 * found.objective_g
 
 
+def test_no_cell_is_spared_more_than_its_own_hours_emit() -> None:
+    # Two cells of a PUE of 1.5 as stated; the model of the second knows of 1.1.
+    base = scene(work(), zone=site(plant(100.0)))
+    first = replace(base.cells[0], name="a", pue=1.5)
+    second = replace(first, name="b", thermal_zone="hall")
+    cool = HeatOutlook(start=NOW, step=HOUR, removable_kw=np.full(48, np.inf), pue=np.full(48, 1.1))
+    two = replace(base, cells=(first, second), thermal_zones=(thermal_zone_state(outlook=cool),))
+    for cell, pue in (("a", 1.5), ("b", 1.1)):
+        (found,) = plan(replace(two, workloads=(work(allowed_cells=frozenset({cell})),))).decisions
+        assert found.best is not None
+        assert found.best.expected_g >= 8.0 * pue * 45.0 - 1e-6
+        assert found.reason is Reason.ON_SITE_POWER
+
+
 def test_the_next_turns_search_begins_with_this_ones_prices_of_the_sun() -> None:
     found = plan(scene(*[work(f"w{i}") for i in range(8)], zone=site(plant(8.0))))
     assert found.prices is not None
@@ -222,6 +236,13 @@ def test_a_plant_whose_power_the_zone_uses_up_changes_nothing() -> None:
     jobs = [work(f"w{i}") for i in range(4)]
     plain, used = plan(scene(*jobs, zone=site())), plan(scene(*jobs, zone=site(plant(3.0), base_power_kw=3.0)))
     assert used == replace(plain, prices=used.prices)
+
+
+def test_a_horizon_of_weeks_takes_slots_together_and_still_finds_the_sun() -> None:
+    patient = [work(f"w{i}", latest_start=NOW + timedelta(days=20)) for i in range(4)]
+    found = plan(scene(*patient, zone=site(plant(16.0))))
+    assert [at_noon(d) for d in found.decisions].count(True) == 4
+    assert found.lower_bound_g is None
 
 
 def test_where_the_grid_has_no_forecast_the_sun_is_not_followed_either() -> None:

@@ -82,6 +82,14 @@ def test_the_bound_is_the_one_that_the_operator_would_promise(notes: dict[str, s
     assert f", until {until} at the latest." in say(made(job("train", "team", **notes)), jobs=past)[0]
 
 
+def test_where_the_site_has_plants_of_its_own_it_is_said_that_a_plan_weighs_them_too() -> None:
+    hill = [{"name": "hill", "kind": "Wind", "peakKilowatts": 100}]
+    last = say(made(job("train", "team")), zones=[zone("west", 400, 200, 14, onSite=hill)])[-1]
+    assert last.endswith("A plan weighs its whole run, the room that is left, and the site's own sun and wind.")
+    last = say(made(job("train", "team")), zones=[zone("west", 400, 399, 14, onSite=hill)])[-1]
+    assert last.endswith("or wait for hours that a plan finds between, or for the site's own sun and wind.")
+
+
 def test_a_pod_is_asked_about_like_a_job() -> None:
     assert say(made(pod("sweep", "team", flex="bonus")))[0].startswith("pod/sweep in team would be held by policy all")
 

@@ -185,6 +185,10 @@ def test_the_heat_floors_of_older_files_are_read_as_wanted_power() -> None:
     assert read.wanted_share.tolist() == [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     assert read.wanted_kw[:, 0].tolist() == [5.0, 6.0]
     assert np.array_equal(read.wanted_cost_per_kwh, np.repeat([[90.0], [30.0]], SLOTS, axis=1))
+    for group in ([0, -1, 2], [0, -2, 1], [0, 1]):
+        old["zones"]["floor_group"] = group
+        with pytest.raises(ValueError, match="floor_group must name a row of floor_kw"):
+            instance_from_dict(old)
 
 
 def test_a_zone_serves_several_rows_at_once_each_by_its_share() -> None:

@@ -225,10 +225,14 @@ class WorkloadPlanStatus(ApiModel):
         Time | None, Field(description="likelyStartP90Time is by when it starts in nine cases of ten.")
     ] = None
     emissions_now_grams: Annotated[
-        Grams, Field(description="emissionsNowGrams is what the run would emit if it started now [gCO2e].")
+        Grams,
+        Field(
+            description="emissionsNowGrams is what the run would emit if it started now, in what other work leaves it "
+            "of the site's own sun and wind [gCO2e]."
+        ),
     ] = None
     emissions_planned_grams: Annotated[
-        Grams, Field(description="emissionsPlannedGrams is what the run emits as planned [gCO2e].")
+        Grams, Field(description="emissionsPlannedGrams is what the run emits as planned, likewise [gCO2e].")
     ] = None
     emissions_planned_low_grams: Annotated[
         Grams,

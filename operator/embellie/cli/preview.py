@@ -117,13 +117,14 @@ def _inside(zone: GridZone, record: WorkloadRecord) -> bool:
 
 
 def _windows(
-    case: Case, zones: Iterable[GridZone], latest: datetime, minimum_saving_percent: int, unknown: bool
+    case: Case, zones: Sequence[GridZone], latest: datetime, minimum_saving_percent: int, unknown: bool
 ) -> list[str]:
     """Say what the zones' published forecasts show, and what that makes likely."""
     but = " Its node selector or affinity is left out: you may not read nodes." if unknown else ""
     found = sorted(window for zone in zones if (window := _window(zone, case.now)) is not None)
     if not found:
         return [f"No zone that it may use has a forecast: it would most likely start at once.{but}"]
+    own_power = any(zone.spec.on_site for zone in zones)
     lines = [
         f"{name}: {now_g} g CO2e/kWh now, {best_g} in the cleanest four hours ahead, from {case.time(start)}."
         for best_g, start, name, now_g in found[:MOST_ZONES]
@@ -132,9 +133,14 @@ def _windows(
     best_g, start, name, _ = next((each for each in found if each[1] <= latest), (now_g, case.now, "", 0))
     saved_percent = round(100 * (now_g - best_g) / now_g) if now_g else 0
     if start <= case.now or saved_percent < max(1, minimum_saving_percent):
-        return [*lines, f"So it would most likely start at once, or wait for hours that a plan finds between.{but}"]
+        own = ", or for the site's own sun and wind" if own_power else ""
+        return [
+            *lines,
+            f"So it would most likely start at once, or wait for hours that a plan finds between{own}.{but}",
+        ]
     likely = f"So it would most likely wait for about {case.time(start)} in {name}, for {saved_percent} % less a kWh."
-    return [*lines, f"{likely} A plan weighs its whole run, and the room that is left.{but}"]
+    rest = "the room that is left, and the site's own sun and wind" if own_power else "and the room that is left"
+    return [*lines, f"{likely} A plan weighs its whole run, {rest}.{but}"]
 
 
 def _window(zone: GridZone, now: datetime) -> tuple[int, datetime, str, int] | None:

@@ -105,6 +105,8 @@ def _wanted(told: Mapping[str, Any], n_zones: int, slots: int) -> dict[str, np.n
     else:
         kw = _array("floor_kw", told.get("floor_kw", [])).reshape(-1, slots)
         group = np.asarray(told.get("floor_group", [-1] * n_zones), dtype=np.int64)
+        if group.shape != (n_zones,) or group.min(initial=-1) < -1 or group.max(initial=-1) >= kw.shape[0]:
+            raise ValueError("floor_group must name a row of floor_kw, or -1, for each zone")
         share = (group[None, :] == np.arange(kw.shape[0])[:, None]).astype(np.float64)
         cost = np.repeat(_array("floor_cost_per_kwh", told.get("floor_cost_per_kwh", [])), slots)
     return {

@@ -22,7 +22,8 @@ from embellie.planning.wants import Want, ends_in, running_share
 def on_site_left(snapshot: Snapshot, grid: TimeGrid, n_slots: int, costs: CostModel) -> list[Want]:
     """Return what is left of each zone's own power.
 
-    It is told in kW of IT power of the zone's first cell; a cell with another PUE draws in proportion.
+    It is told in kW of IT power of the zone's first cell; a cell with another PUE draws in proportion. A kWh is worth
+    what it spares the cell that it spares least, so that no run emits less than its own power would make it.
     """
     found = []
     for zone in sorted(snapshot.grid_zones, key=lambda z: z.name):
@@ -33,11 +34,12 @@ def on_site_left(snapshot: Snapshot, grid: TimeGrid, n_slots: int, costs: CostMo
         lead, pue = mine[0], costs.pue[mine[0]]
         power, own_g = _delivered(forecast, grid, n_slots)
         kw = (power - _used_kw(snapshot, zone, grid, n_slots)) / pue
-        worth = np.maximum(costs.layers[:, lead] - own_g * pue, 0.0)
-        if not ((kw > 0.0) & (worth > 0.0)).any():
-            continue
         share = np.zeros(len(snapshot.cells))
         share[mine] = [snapshot.cells[row].pue / snapshot.cells[lead].pue for row in mine]
+        spared = [np.maximum(costs.layers[:, row] - own_g * costs.pue[row], 0.0) / share[row] for row in mine]
+        worth = np.min(spared, axis=0)
+        if not ((kw > 0.0) & (worth > 0.0)).any():
+            continue
         names = {snapshot.cells[row].name: share[row] for row in mine}
         # What all work together could not use is no part of any plan's cost.
         most = math.fsum(

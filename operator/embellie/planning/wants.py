@@ -122,9 +122,10 @@ class Wants:
             return None
         worth = np.zeros((len(rows), self._hours.size + 1))
         for want in wants:
-            grams = self._hours * self._g_per_kwh[want, case]
-            for i, share in enumerate(self.share[want, rows]):
-                worth[i, :-1] += np.clip(self._short_kw[want, case], 0.0, share * workload.power_kw) * grams
+            short, shares = np.maximum(self._short_kw[want, case], 0.0), self.share[want, rows]
+            for i in np.flatnonzero(shares):
+                served = np.minimum(short, shares[i] * workload.power_kw)
+                worth[i, :-1] += served * self._hours * self._g_per_kwh[want, case]
         return self._over_runs(worth, workload, last)
 
     def _over_runs(self, worth: FloatArray, workload: Workload, last: int) -> FloatArray:
