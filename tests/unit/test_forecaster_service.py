@@ -3,6 +3,7 @@
 
 import json
 import os
+import signal
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from embellie_forecast.exchange import ForecastDocument, parse_document
 from embellie_forecast.feeds import Fed, ReplayFeed
 from embellie_forecast.history import ZoneHistory
 from embellie_forecast.ladder import Issued, Ladder
-from embellie_forecast.service import Service, describe
+from embellie_forecast.service import Service, describe, stop_on_signals
 from embellie_forecast.zones import Zone
 
 NOW = datetime(2026, 7, 2, 6, 20, tzinfo=UTC)
@@ -217,6 +218,28 @@ def test_what_was_issued_is_said_with_the_cleanest_hour_of_the_next_two_days(par
     )
     said = describe(Issued(document=shown, reasons=("not Live: 503", "more")))
     assert said == "Neutral neutral1: 400 g/kWh now, 90 in 9 h, skill 31 % (not Live: 503)"
+
+
+def test_it_makes_its_directory_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "yet"
+    service = Service(directory=folder, clock=clock_at(NOW), ladder=Noting(), every=HOUR)
+    service.stop.set()
+    service.run()
+    assert folder.is_dir()
+
+
+@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_the_middle_of_whatever_it_does(which: signal.Signals, tmp_path: Path) -> None:
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    service, _ = service_in(tmp_path)
+    try:
+        stop_on_signals(service)
+        with pytest.raises(SystemExit):
+            signal.raise_signal(which)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert service.stop.is_set()
 
 
 def test_garbage_for_zones_keeps_the_zones_known_so_far(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,6 +119,14 @@ def test_a_mix_whose_total_is_absurd_is_not_believed_though_its_intensity_is_usu
     assert "the level is absurd against the weeks before in 5 of the last 72 h" in found.notes
 
 
+def test_an_hour_that_lacks_a_source_has_no_absurd_total_and_the_others_are_believed() -> None:
+    frame = mix()
+    frame.loc[frame.index[-3], "gen_natgas_mw"] = np.nan
+    found = believe(frame, now=NOW)
+    assert found.notes == ()
+    assert found.frame["gen_hydro_mw"].notna().all()
+
+
 def test_what_the_last_day_is_contradicted_in_counts_that_day_only() -> None:
     ours, theirs = single(), single()
     ours.iloc[-60:-30] *= 1.5
@@ -137,4 +145,6 @@ def test_weather_that_stands_still_for_four_hours_is_unknown() -> None:
 
 def test_a_frame_without_a_measurement_is_returned_as_it_is() -> None:
     sky = pd.DataFrame({"wxfc_temp_c": WAVE}, index=INDEX)
-    assert believe(sky, now=NOW).frame is sky
+    found = believe(sky, now=NOW, cross=single())
+    assert found.frame is sky
+    assert not found.cross_checked
