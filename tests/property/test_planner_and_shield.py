@@ -367,6 +367,16 @@ def test_no_plan_undercuts_its_bound(snapshot: Snapshot) -> None:
 
 
 @given(snapshots())
+@settings(max_examples=60, deadline=None)
+def test_estimates_lie_in_their_interval_whatever_the_sites_own_power_spares(snapshot: Snapshot) -> None:
+    for decision in plan(snapshot).decisions:
+        for told in filter(None, (decision.now, decision.best)):
+            assert 0.0 <= told.low_g <= told.expected_g + 1e-6
+            assert told.expected_g <= told.high_g + 1e-6
+            assert told.on_site_g >= 0.0
+
+
+@given(snapshots())
 @settings(max_examples=100, deadline=None)
 def test_a_policy_never_plans_to_hold_more_than_it_may(snapshot: Snapshot) -> None:
     decisions = plan(snapshot).decisions

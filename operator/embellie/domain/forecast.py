@@ -50,7 +50,7 @@ class Forecast:
     skill_percent: int | None = None
     """Error reduction against persistence over recent issues [%]; None where it was not measured."""
     on_site: tuple[OnSitePower, ...] = ()
-    """Told beside the grid's intensity, never mixed into it: the accounts are location-based."""
+    """Told beside the grid's intensity, never mixed into it: how much of that it replaces, the zone's draw tells."""
     attribution: tuple[str, ...] = ()
     """Whose data it rests on."""
     reasons: tuple[str, ...] = ()
