@@ -219,7 +219,7 @@ def start_exporter(
         command += ["--rows", path]
     source_roots = f"{REPOSITORY / 'tools'}:{REPOSITORY / 'operator'}"
     plane.processes.start("exporter", command, env={"PYTHONPATH": source_roots})
-    plane.processes.wait_for("exporter", lambda: answers(exporter.port), seconds=30.0, what="the exporter answers")
+    plane.processes.wait_for("exporter", lambda: answers(exporter.port), seconds=90.0, what="the exporter answers")
     return exporter
 
 

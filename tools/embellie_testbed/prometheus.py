@@ -97,5 +97,5 @@ def start_prometheus(
         "--log.level=warn",
     ]
     plane.processes.start("prometheus", command)
-    plane.processes.wait_for("prometheus", prometheus.is_ready, seconds=30.0, what="Prometheus is ready")
+    plane.processes.wait_for("prometheus", prometheus.is_ready, seconds=90.0, what="Prometheus is ready")
     return prometheus
