@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """When a live forecast can be built on a feed: the limits that docs/forecaster.md states."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -41,6 +42,12 @@ def test_a_feed_at_its_limits_is_built_on_and_its_newest_hour_is_known() -> None
 def test_a_feed_beyond_its_limits_is_not_built_on(case: Fed, why: str) -> None:
     with pytest.raises(RungUnavailable, match=why):
         check_feed(case, NOW)
+
+
+def test_why_a_feed_is_not_built_on_names_the_first_of_what_was_not_believed() -> None:
+    noted = replace(fed(holes=7), notes=("the feed is frozen", "more"))
+    with pytest.raises(RungUnavailable, match=r"can be believed \(the feed is frozen\)$"):
+        check_feed(noted, NOW)
 
 
 def test_a_feed_of_marginal_intensity_alone_is_told_what_it_lacks() -> None:
