@@ -84,7 +84,6 @@ def track(name: str, *pods: tuple[str, float, float | None], flex: str = "patien
         kept.pods[f"{name}-{k}"] = PodTrack(
             node=node,
             gpus=gpus,
-            bound=wall(start_h),
             running=wall(start_h),
             finished=None if end_h is None else wall(end_h),
         )
