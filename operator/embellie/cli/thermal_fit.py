@@ -136,7 +136,7 @@ def _machine(fit: Sequence[Run], test: Sequence[Run], outcome: Outcome, floor_c:
     else:
         laws = {run.name: found for run, found in _laws_left_out(fit)}
         judged, warm = [(run, found, laws.get(run.name)) for run, found in crossed], []
-    _margins(outcome, [m for e in warm for m in e.moments], _judge(outcome, judged), floor_c)
+    judge_margins(outcome, [m for e in warm for m in e.moments], _judge(outcome, judged), floor_c)
     outcome.parameters["die_q999_end_of_step_c"] = round(
         float(np.quantile(np.abs(np.diff(np.concatenate(outcome.last_c), axis=1)), 0.999)), 3
     )
@@ -306,10 +306,11 @@ def _servers(fit: Sequence[Run], test: Sequence[Run], outcome: Outcome, floor_c:
     outcome.parameters["servers"] = {name: _server_json(model) for name, model in models.items()}
     if not outcome.rows_test:
         raise DataError(f"a server needs more than {NEW_SERVER_ROWS} rows before it can be judged")
-    _margins(outcome, _one_by_one(warm), _one_by_one(scored), floor_c)
+    judge_margins(outcome, one_by_one(warm), one_by_one(scored), floor_c)
 
 
-def _one_by_one(errors: Sequence[FloatArray]) -> list[FloatArray]:
+def one_by_one(errors: Sequence[FloatArray]) -> list[FloatArray]:
+    """Return the errors of several streams, each as a moment of its own."""
     return list(np.concatenate(errors)[:, None]) if errors else []
 
 
@@ -328,7 +329,7 @@ def _server_json(model: ServerModel) -> dict[str, float]:
 # --- margins ---------------------------------------------------------------------------------------------------------
 
 
-def _margins(outcome: Outcome, warm: list[FloatArray], judged: list[FloatArray], floor_c: float) -> None:
+def judge_margins(outcome: Outcome, warm: list[FloatArray], judged: list[FloatArray], floor_c: float = 0.0) -> None:
     """Run the adaptive margins over the errors in order; coverage counts what comes after the warm-up."""
     if not warm:
         first = max(1, len(judged) // 5)

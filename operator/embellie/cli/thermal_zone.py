@@ -9,12 +9,11 @@ import numpy as np
 from embellie.api.thermalzone import ThermalZone
 from embellie.cli.session import Where
 from embellie.cli.thermal_data import DataError
-from embellie.cli.thermal_fit import MISS_RATES, Outcome
+from embellie.cli.thermal_fit import Outcome, judge_margins, one_by_one
 from embellie.control.identify import STEP_S, predicted, read_history, read_power, replay
 from embellie.control.zone_settings import settings_of
 from embellie.domain import names
 from embellie.telemetry.tables import PrometheusTables, QueryError
-from embellie.thermal.conformal import AdaptiveMargins
 from embellie.thermal.controller import HeatController
 from embellie.thermal.settings import Role
 from embellie.watchdog.api import Api, ApiError
@@ -54,7 +53,7 @@ def fit_zone(where: Where, name: str, prometheus_url: str | None, hours: int) ->
         raise DataError(f"fewer than {WARM_UP} rows have temperature, supply and power together: raise --hours")
     outcome.rows_test = len(pairs)
     outcome.die_c.append(pairs)
-    _margins(outcome, pairs)
+    judge_margins(outcome, [], one_by_one([pairs[:, 0] - pairs[:, 1]]))
     learnt = HeatController([settings])
     replay(learnt, {name: history})
     outcome.parameters["zone"] = _parameters(learnt, name) | {"supply_known": float(Role.SUPPLY in history.roles)}
@@ -83,11 +82,3 @@ def _parameters(learnt: HeatController, name: str) -> dict[str, float]:
         "margin_k": round(model.margin_k, 2),
         "trusted": float(model.trusted),
     }
-
-
-def _margins(outcome: Outcome, pairs: np.ndarray) -> None:
-    for eps in MISS_RATES:
-        margins = AdaptiveMargins(1, eps)
-        missed = [bool(margins.observe(np.array([m - p]))[0]) for m, p in pairs]
-        outcome.coverage[f"{eps:g}"] = round(1.0 - float(np.mean(missed)), 5)
-        outcome.margin_c[f"{eps:g}"] = round(float(margins.margins()[0]), 3)
