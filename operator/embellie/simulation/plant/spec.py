@@ -117,7 +117,6 @@ class LoopSpec(_Part):
     """Share of the nodes' heat that the coolant takes; the rest leaves by doors of its own."""
     coolant_flow_kw_per_k: Positive = 120.0
     """Heat capacity flow with all pumps at full speed (1 L/s of water carries 4.18 kW/K)."""
-    pumps: Annotated[int, Field(ge=1, le=16)] = 2
     pump_alone_share: Share = 0.7
     """Flow, as a share of the full one, when one pump has failed."""
     supply_heat_capacity_kj_per_k: Positive = 9000.0
