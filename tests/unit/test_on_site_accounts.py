@@ -2,6 +2,7 @@
 """On-site energy in an interval's account: what its meter proves is used first, and nothing else is claimed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -137,6 +138,18 @@ def test_seconds_without_good_samples_count_as_nothing() -> None:
     assert told["coveredSeconds"] == pytest.approx(300)
     assert told["deliveredKwh"] == pytest.approx(16.0 * 5 / 60)
     assert told["missing"] == NO_GOOD_SAMPLES
+
+
+@pytest.mark.parametrize(("silent", "covered_s"), [(range(5, 9), 900.0), (range(5, 12), 420.0)])
+def test_a_silence_of_five_minutes_is_bridged_and_a_longer_one_counts_as_nothing(
+    silent: range, covered_s: float
+) -> None:
+    whole = plant(sun(16.0))
+    heard = [(at, w) for k, at, w in zip(range(-4, 20), AT, whole.meter.values, strict=True) if k not in silent]
+    at_s, values = zip(*heard, strict=True)
+    (told,) = account_interval(interval(replace(whole, meter=Samples(at_s=at_s, values=values))))["plants"]
+    assert told["coveredSeconds"] == pytest.approx(covered_s)
+    assert told["deliveredKwh"] == pytest.approx(16.0 * covered_s / 3600.0, rel=0.01)
 
 
 def test_an_inverter_that_draws_a_little_at_night_is_read_and_delivers_nothing() -> None:
