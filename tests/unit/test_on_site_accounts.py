@@ -116,10 +116,11 @@ def test_without_a_metered_plant_the_record_is_the_same_to_the_byte() -> None:
     [
         (lambda _: 16_000.0, STANDS_STILL),
         (lambda k: -16_000.0 + k, NO_GOOD_SAMPLES),
+        (lambda k: -800.0 + k, NO_GOOD_SAMPLES),
         (lambda k: 16_000_000.0 + k, NO_GOOD_SAMPLES),
         (lambda k: 41_000.0 + k, NO_GOOD_SAMPLES),
     ],
-    ids=["frozen", "negative", "in another unit", "above its peak"],
+    ids=["frozen", "negative", "below rest", "in another unit", "above its peak"],
 )
 def test_what_a_bad_meter_says_counts_as_nothing_and_is_told(says: Callable[[int], float], why: str) -> None:
     body = account_interval(interval(plant(says)))
@@ -166,6 +167,9 @@ def test_where_the_power_sensor_leaves_out_what_the_plants_supply_nothing_counts
     body = account_interval(interval(plant(sun(16.0)), meter_w=9_600.0))
     assert body["plants"][0]["missing"] == NO_DRAW
     assert body["adds"]["grams"][LIFE] == pytest.approx(2.4 * 400)
+    for part, missing in ((0.89, NO_DRAW), (0.91, None)):
+        (told,) = account_interval(interval(plant(sun(16.0)), meter_w=part * 21_200.0))["plants"]
+        assert told.get("missing") == missing
 
 
 def test_other_prices_come_to_what_they_would_have_come_to_at_first() -> None:
