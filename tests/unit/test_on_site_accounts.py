@@ -2,6 +2,7 @@
 """On-site energy in an interval's account: what its meter proves is used first, and nothing else is claimed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -115,10 +116,11 @@ def test_without_a_metered_plant_the_record_is_the_same_to_the_byte() -> None:
     [
         (lambda _: 16_000.0, STANDS_STILL),
         (lambda k: -16_000.0 + k, NO_GOOD_SAMPLES),
+        (lambda k: -800.0 + k, NO_GOOD_SAMPLES),
         (lambda k: 16_000_000.0 + k, NO_GOOD_SAMPLES),
         (lambda k: 41_000.0 + k, NO_GOOD_SAMPLES),
     ],
-    ids=["frozen", "negative", "in another unit", "above its peak"],
+    ids=["frozen", "negative", "below rest", "in another unit", "above its peak"],
 )
 def test_what_a_bad_meter_says_counts_as_nothing_and_is_told(says: Callable[[int], float], why: str) -> None:
     body = account_interval(interval(plant(says)))
@@ -139,6 +141,18 @@ def test_seconds_without_good_samples_count_as_nothing() -> None:
     assert told["missing"] == NO_GOOD_SAMPLES
 
 
+@pytest.mark.parametrize(("silent", "covered_s"), [(range(5, 9), 900.0), (range(5, 12), 420.0)])
+def test_a_silence_of_five_minutes_is_bridged_and_a_longer_one_counts_as_nothing(
+    silent: range, covered_s: float
+) -> None:
+    whole = plant(sun(16.0))
+    heard = [(at, w) for k, at, w in zip(range(-4, 20), AT, whole.meter.values, strict=True) if k not in silent]
+    at_s, values = zip(*heard, strict=True)
+    (told,) = account_interval(interval(replace(whole, meter=Samples(at_s=at_s, values=values))))["plants"]
+    assert told["coveredSeconds"] == pytest.approx(covered_s)
+    assert told["deliveredKwh"] == pytest.approx(16.0 * covered_s / 3600.0, rel=0.01)
+
+
 def test_an_inverter_that_draws_a_little_at_night_is_read_and_delivers_nothing() -> None:
     body = account_interval(interval(plant(lambda k: -20.0 - k % 2)))
     assert body["plants"] == [{"name": "roof", "kind": "Solar", "deliveredKwh": 0.0, "coveredSeconds": 900.0}]
@@ -153,6 +167,9 @@ def test_where_the_power_sensor_leaves_out_what_the_plants_supply_nothing_counts
     body = account_interval(interval(plant(sun(16.0)), meter_w=9_600.0))
     assert body["plants"][0]["missing"] == NO_DRAW
     assert body["adds"]["grams"][LIFE] == pytest.approx(2.4 * 400)
+    for part, missing in ((0.89, NO_DRAW), (0.91, None)):
+        (told,) = account_interval(interval(plant(sun(16.0)), meter_w=part * 21_200.0))["plants"]
+        assert told.get("missing") == missing
 
 
 def test_other_prices_come_to_what_they_would_have_come_to_at_first() -> None:

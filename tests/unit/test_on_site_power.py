@@ -121,6 +121,30 @@ def test_overheads_use_the_sun_too() -> None:
     assert grams(found)[1] == pytest.approx(6.0 * 45.0 + 6.0 * 360.0)
 
 
+def test_overheads_of_what_runs_use_the_sun_first() -> None:
+    running = gang_at(NOW, expected_end_p50=NOW + 30 * HOUR, expected_end_p90=NOW + 40 * HOUR)
+    # Its 4 kW of IT power draw 6 kW.
+    (none_left,) = decided(scene(work(), zone=site(plant(6.0)), pue=1.5, running=(running,)))
+    assert none_left.reason is Reason.BEST_NOW
+    (some_left,) = decided(scene(work(), zone=site(plant(12.0)), pue=1.5, running=(running,)))
+    assert grams(some_left)[1] == pytest.approx(12.0 * 45.0)
+
+
+def test_of_the_present_hour_only_what_is_left_of_it_counts() -> None:
+    windy = scene(work(), zone=site(plant(4.0, slice(0, 1), kind="Wind")))
+    found = plan(replace(windy, now=NOW + HOUR / 2))
+    # 4 kW for two hours, of which half an hour is windy.
+    emitted = 8.0 * 300.0 - 2.0 * (300.0 - 11.0)
+    assert grams(found.decisions[0])[0] == pytest.approx(emitted)
+    assert found.objective_g == pytest.approx(emitted)
+    assert found.lower_bound_g is not None
+    assert found.lower_bound_g <= emitted
+    # Other work takes all of the wind for half of what is left of the hour.
+    ends = gang_at(NOW, expected_end_p50=NOW + 0.75 * HOUR, expected_end_p90=NOW + 0.75 * HOUR)
+    found = plan(replace(windy, now=NOW + HOUR / 2, running=(ends,)))
+    assert grams(found.decisions[0])[0] == pytest.approx(8.0 * 300.0 - 1.0 * (300.0 - 11.0))
+
+
 def test_a_kilowatt_hour_of_the_sites_own_counts_as_its_kind_does_and_never_below_the_grids() -> None:
     both = site(plant(3.0), plant(1.0, kind="Wind"))
     assert grams(decided(scene(work(), zone=both))[0])[1] == pytest.approx(8.0 * (0.75 * 45.0 + 0.25 * 11.0))

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from two_priced_days import setup
 
 from embellie.cli.replay import replay as command
-from embellie.simulation.whatif.capping import Cap, make_cap
+from embellie.simulation.whatif.capping import Cap, capped, make_cap
 from embellie.simulation.whatif.outlook import Perfect
 from embellie.simulation.whatif.page import page
 from embellie.simulation.whatif.report import fields, lines
@@ -43,6 +43,15 @@ def test_work_that_would_come_past_its_bound_under_a_cap_runs_without() -> None:
     ran_h = (result.schedule.end - result.schedule.start) / 3600.0
     assert ran_h.tolist() == pytest.approx([5.0, 8.0])
     assert result.outcome.past_bound == 0
+
+
+def test_no_bound_moves_and_what_runs_longer_may_wait_less_to_the_last_second() -> None:
+    case = setup((4.0, 1.0), (8.0, 1.0), slack_h=1.0)
+    work = capped(case.case.work, case.case.site, HALF)
+    assert (work.length / 3600.0).tolist() == [5.0, 8.0]
+    assert (work.wait / 3600.0).tolist() == [0.0, 1.0]
+    for policy in POLICIES:
+        assert run(policy, case).outcome.past_bound == 0, policy
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -81,7 +81,7 @@ class Compiled:
         self._bound_slow_modes(problem)
         self.fits = self._large_enough()
         self.wants = bool((problem.zones.wanted_kw * problem.zones.wanted_cost_per_kwh > 0.0).any())
-        """Whether any heat is owed."""
+        """Whether any power is wanted that is worth something."""
         units = self.size
         rate = np.where(self.pausable, units * self.length_h, units)
         self._shape_keys = np.round(
