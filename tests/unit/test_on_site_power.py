@@ -273,3 +273,20 @@ def test_where_the_grid_has_no_forecast_the_sun_is_not_followed_either() -> None
     neutral = forecast_at(NOW, [300.0] * 48, on_site=(plant(100.0),), rung=Rung.NEUTRAL)
     (found,) = plan(scene(work(), zone=site(forecast=neutral))).decisions
     assert found.reason is Reason.FORECAST_UNAVAILABLE
+
+
+def test_the_bound_holds_where_work_that_may_not_be_held_takes_the_sun_that_others_were_planned_into() -> None:
+    hours = (("a", 1, 20.0, 5, 12, 1), ("b", 2, 4.0, 12, 2, 1), ("c", 2, 20.0, 12, 6, 2))
+    snapshot = scene(
+        *(
+            work(name, pods=pods, power_kw=kw, created_at=NOW - came * HOUR, latest_start=NOW + last * HOUR,
+                 duration_p50_s=3600.0 * lasts, duration_p90_s=3600.0 * lasts)
+            for name, pods, kw, came, last, lasts in hours
+        ),
+        zone=site(plant(60.0, slice(0, 2)), carbon=100.0),
+        nodes=2,
+        running=(gang_at(NOW, expected_end_p50=NOW + HOUR, expected_end_p90=NOW + HOUR),),
+        max_held_gpus={"default": 0.0},
+    )  # fmt: skip
+    busy = replace(snapshot, cells=(replace(snapshot.cells[0], node_free_gpus=(0, 8)),))
+    assert Reason.HELD_FRACTION in {d.reason for d in decided(busy)}
