@@ -6,8 +6,8 @@ from functools import partial
 
 from grafana_foundation_sdk.builders import dashboard
 
-from embellie.control.measures import CHOICE, LIMITS
-from embellie.domain.reasons import Reason
+from embellie.control.measures import LIMITS
+from embellie.domain.reasons import BY_CHOICE, Reason
 from embellie_boards.frame import DOCS, ZONE, board, runbook
 from embellie_boards.insides import forecasts, plans, process
 from embellie_boards.palette import BAD, BLUE, GOOD, LOOK, ORANGE, SKY, VERMILION
@@ -173,7 +173,7 @@ def _work() -> list[AnyPanel]:
                 "is due and its release is being written.",
                 caveat="Work that waits in other queues, or that Embellie never held.",
             ),
-            Series(held_gpus(CHOICE), "better hours", colour=BLUE),
+            Series(held_gpus(BY_CHOICE), "better hours", colour=BLUE),
             Series(held_gpus(NO_ROOM), "no room", colour=SKY),
             Series(held_gpus(LIMITS), "power or heat", colour=VERMILION),
             Series(held_gpus(BEING_STARTED), "being started", colour=ORANGE),

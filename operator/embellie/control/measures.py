@@ -13,7 +13,7 @@ from embellie.cluster.plan_objects import PlanRecord
 from embellie.control.assemble import Assembly
 from embellie.control.measures_zones import promise_values, report_values, zone_values
 from embellie.domain.plan import Plan
-from embellie.domain.reasons import BOUND_STATES, Reason, State
+from embellie.domain.reasons import BOUND_STATES, BY_CHOICE, Reason, State
 from embellie.domain.snapshot import Snapshot
 from embellie.telemetry import metrics
 from embellie.telemetry.forecaster_health import ForecasterHealth
@@ -24,8 +24,6 @@ from embellie.thermal.zone_now import ZoneReport
 
 NAMESPACES_SHOWN = 500
 WAIT_LEVELS = (0.5, 0.9, 1.0)
-CHOICE = frozenset({Reason.CLEANER_WINDOW, Reason.HEAT_DELIVERY, Reason.ON_SITE_POWER})
-"""Held because later is better: GPUs that stand free meanwhile are what that costs."""
 LIMITS = frozenset(
     {
         Reason.CONTRACTED_POWER,
@@ -176,7 +174,7 @@ def lost_gpu_seconds(held: Sequence[PlanRecord], free_gpus: int, seconds: float)
     >>> lost_gpu_seconds([], 8, 60.0)
     {'Choice': 0.0, 'Limit': 0.0}
     """
-    chosen = min(free_gpus, sum(r.gpus for r in held if r.reason in CHOICE))
+    chosen = min(free_gpus, sum(r.gpus for r in held if r.reason in BY_CHOICE))
     limited = min(free_gpus - chosen, sum(r.gpus for r in held if r.reason in LIMITS))
     return {"Choice": chosen * seconds, "Limit": limited * seconds}
 

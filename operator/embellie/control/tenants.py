@@ -14,14 +14,13 @@ from functools import lru_cache
 
 from embellie.cluster.plans import KnownPlan
 from embellie.cluster.records import WorkloadRecord
-from embellie.domain.reasons import Reason, State
+from embellie.domain.reasons import BY_CHOICE, State
 from embellie.domain.snapshot import TenantUse
 from embellie.domain.times import parse_time
 
 MEMORY = timedelta(hours=24)
 """An hour that lies so far back counts 1/e of the present one."""
-_IMPOSED = frozenset({Reason.CLEANER_WINDOW, Reason.HEAT_DELIVERY, Reason.ON_SITE_POWER})
-_MARKS = tuple(reason.encode() for reason in sorted(_IMPOSED))
+_MARKS = tuple(reason.encode() for reason in sorted(BY_CHOICE))
 
 
 def tenant_use(
@@ -73,6 +72,6 @@ def imposed_waits(kept: bytes) -> tuple[tuple[datetime, datetime | None], ...]:
     found = []
     for entry, after in zip(history, [*history[1:], {}], strict=True):
         begin = parse_time(entry.get("time"))
-        if begin is not None and entry.get("state") == State.HELD and entry.get("reason") in _IMPOSED:
+        if begin is not None and entry.get("state") == State.HELD and entry.get("reason") in BY_CHOICE:
             found.append((begin, parse_time(after.get("time"))))
     return tuple(found)

@@ -101,6 +101,10 @@ class Reason(StrEnum):
     """Shadow: it would have been started at once."""
 
 
+BY_CHOICE = frozenset({Reason.CLEANER_WINDOW, Reason.HEAT_DELIVERY, Reason.ON_SITE_POWER})
+"""Held because later is better, not for want of room."""
+
+
 class Rung(StrEnum):
     """How good the source of a forecast is, best first."""
 
