@@ -26,7 +26,7 @@ def binding_rows(placer: Placer, prices: Prices, places: list[Place | None]) -> 
     count = problem.jobs.count
     out = np.full(count, Binding.UNPLACED, dtype=np.int64)
     placer.set_prices(no_prices(problem))
-    limit, wanted = limit_prices(prices, c), by_zone(prices.wanted, problem)
+    limit, wanted = limit_prices(prices, c), by_zone(prices.wanted, c)
     empty, costs = Room(c), placer.true_costs(places)
     late = []
     for job, place in enumerate(places):

@@ -85,7 +85,7 @@ def _run_costs(c: Compiled, prices: Prices, rows: IntArray, rooms: Rooms | None)
     cost = c.power_kw[rows][:, None, None] * energy
     end, limit_end = c.ends[c.length[rows]], c.ends[c.limit_length[rows]]
     if c.wants:
-        span, wanted = c.spans(c.length[rows]), by_zone(prices.wanted, c.problem)
+        span, wanted = c.spans(c.length[rows]), by_zone(prices.wanted, c)
         for zone in range(c.zones):
             cost[:, zone] -= c.power_kw[rows][:, None] * run_worth(span, wanted[zone])
     for zone in range(c.zones):
@@ -112,7 +112,7 @@ def _part_costs(c: Compiled, prices: Prices, rows: IntArray, rooms: Rooms | None
     price = price + c.gpus[rows][:, None, None] * prices.gpu[None]
     price += c.limit_kw[rows][:, None, None] * limit[None]
     if c.wants:
-        price -= c.power_kw[rows][:, None, None] * by_zone(prices.wanted, c.problem)[None]
+        price -= c.power_kw[rows][:, None, None] * by_zone(prices.wanted, c)[None]
     price += ((c.delay[rows] / c.length_h[rows])[:, None] * (c.hours * c.middles)[None])[:, None, :]
     rate = price / c.hours
     slot = np.arange(c.slots)

@@ -62,7 +62,6 @@ class Lagrangian:
         self._prepare_runs()
         self._prepare_parts()
         zones = c.problem.zones
-        self._serves = zones.serves()
         self._finite = (np.isfinite(zones.power_kw), np.isfinite(zones.heat_kw))
 
     def _prepare_runs(self) -> None:
@@ -115,7 +114,7 @@ class Lagrangian:
         """Return the Lagrangian at prices >= 0."""
         c, zones = self._c, self._c.problem.zones
         limit = limit_prices(prices, c)
-        wanted = by_zone(prices.wanted, c.problem) if c.wants else None
+        wanted = by_zone(prices.wanted, c) if c.wants else None
         use = np.zeros((3, self.zones, self.slots + 1))
         cost = np.full(c.job.size, np.inf)
         runs = self._choose_runs(prices.gpu, limit, wanted, cost)
@@ -129,7 +128,7 @@ class Lagrangian:
         power, heat = np.zeros_like(zones.power_kw), np.zeros_like(zones.heat_kw)
         short = zones.wanted_kw.copy()
         for zone in range(self.zones):
-            for row, share in self._serves[zone]:
+            for row, share in c.serves[zone]:
                 short[row] -= share * kw_slots[zone]
             if zones.power_group[zone] >= 0:
                 power[zones.power_group[zone]] += zones.power_factor[zone] * limit_slots[zone]

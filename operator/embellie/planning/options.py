@@ -82,6 +82,7 @@ class Compiled:
         self.fits = self._large_enough()
         self.wants = bool((problem.zones.wanted_kw * problem.zones.wanted_cost_per_kwh > 0.0).any())
         """Whether any power is wanted that is worth something."""
+        self.serves = problem.zones.serves()
         units = self.size
         rate = np.where(self.pausable, units * self.length_h, units)
         self._shape_keys = np.round(

@@ -51,7 +51,6 @@ class Placer:
         self._sticky = (jobs.churn_cost > 0) & (jobs.previous_zone >= 0) & (jobs.previous_start >= 0)
         self._run_cost, self._part_cost = self._run_base, self._part_base
         self._worth = most_wanted_price(c.problem)
-        self._serves = c.problem.zones.serves()
 
     def set_prices(self, prices: Prices, share: float = 1.0) -> None:
         """Choose at these prices from now on, times `share`; wanted power at its price, else at what it is worth.
@@ -108,14 +107,14 @@ class Placer:
 
     def _give_back(self, wanted: FloatArray, place: Place) -> None:
         kw = load_kw(self.c, place.option, place.where)
-        for row, share in self._serves[place.zone]:
+        for row, share in self.c.serves[place.zone]:
             wanted[row, place.where] += share * kw
 
     def _earning(self, rows: IntArray, wanted: FloatArray) -> FloatArray:
         """Return what jobs earn by wanted power in each slot that they run whole, per unit of size, shape (n, Z, T)."""
         power, size = self.c.power_kw[rows][:, None], self.c.size[rows][:, None]
         out = np.zeros((rows.size, self.c.zones, self.c.slots))
-        for zone, served in enumerate(self._serves):
+        for zone, served in enumerate(self.c.serves):
             for row, share in served:
                 out[:, zone] += self._worth[row] * np.clip(wanted[:, row], 0.0, share * power) / size
         return out
@@ -125,12 +124,12 @@ class Placer:
         kw = load_kw(self.c, place.option, place.where)
         return sum(
             float((self._worth[row, place.where] * np.clip(wanted[row, place.where], 0.0, share * kw)).sum())
-            for row, share in self._serves[place.zone]
+            for row, share in self.c.serves[place.zone]
         )
 
     def earned(self, room: Room, place: Place, *, own: bool = False) -> float:
         """Return what a place earns by what is wanted now; `own`: it is taken, what it draws itself is wanted too."""
-        if not self.c.wants or not self._serves[place.zone]:
+        if not self.c.wants or not self.c.serves[place.zone]:
             return 0.0
         wanted = room.wanted
         if own:

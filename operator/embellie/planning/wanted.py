@@ -15,10 +15,10 @@ from embellie.planning.problem import IntArray, Prices, Problem
 from embellie.planning.room import Where
 
 
-def by_zone(rows: FloatArray, problem: Problem) -> FloatArray:
+def by_zone(rows: FloatArray, c: Compiled) -> FloatArray:
     """Return what a kW of each zone gets where a kW of each row gets so much; 0 where it serves none, shape (Z, T)."""
-    out = np.zeros((problem.n_zones, problem.n_slots))
-    for zone, served in enumerate(problem.zones.serves()):
+    out = np.zeros((c.zones, c.slots))
+    for zone, served in enumerate(c.serves):
         for row, share in served:
             out[zone] += share * rows[row]
     return out
