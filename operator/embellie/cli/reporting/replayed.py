@@ -2,7 +2,7 @@
 """The counterfactual of a report: site, runs, meters and intensities out of the books, replayed and priced."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,7 +12,7 @@ import numpy as np
 from embellie.accounting import Run, Signal
 from embellie.accounting.onsite import OnSite
 from embellie.accounting.savings import Range, Savings, Window, intensities, naive_sum, savings, why_they_differ
-from embellie.cli.reporting.books import HOUR, LET_GO, Books
+from embellie.cli.reporting.books import HOUR, LET_GO, Books, Interval
 from embellie.cli.reporting.coverage import NEEDED, UNSEEN
 from embellie.cli.reporting.period import ReportError
 from embellie.domain.forecast import FloatArray
@@ -135,20 +135,24 @@ def _hour(moment: datetime) -> datetime:
     return moment.replace(minute=0, second=0, microsecond=0)
 
 
+def _inside(books: Books, zones: list[str], window: Window) -> Iterator[tuple[tuple[int, int], Interval]]:
+    """Give the intervals of these zones that lie in a window, each with its zone's row and its slot."""
+    index = {zone: z for z, zone in enumerate(zones)}
+    for interval in books.intervals.values():
+        slot = int((interval.start - window.start) / window.step)
+        if interval.zone in index and 0 <= slot < window.slots:
+            yield (index[interval.zone], slot), interval
+
+
 def _by_slot(
     books: Books, zones: list[str], window: Window
 ) -> dict[tuple[int, int], list[tuple[float, float, dict[str, float]]]]:
     """Return (zone, slot) -> (seconds, kWh, intensity by kind) of its intervals."""
-    index = {zone: z for z, zone in enumerate(zones)}
     found: dict[tuple[int, int], list[tuple[float, float, dict[str, float]]]] = {}
-    for interval in books.intervals.values():
-        slot = int((interval.start - window.start) / window.step)
-        if interval.zone in index and 0 <= slot < window.slots:
-            values = {name: float(told["gPerKwh"]) for name, told in interval.signals.items()}
-            seconds = (interval.end - interval.start).total_seconds()
-            found.setdefault((index[interval.zone], slot), []).append(
-                (seconds, interval.adds["kwh"]["facility"], values)
-            )
+    for at, interval in _inside(books, zones, window):
+        values = {name: float(told["gPerKwh"]) for name, told in interval.signals.items()}
+        seconds = (interval.end - interval.start).total_seconds()
+        found.setdefault(at, []).append((seconds, interval.adds["kwh"]["facility"], values))
     return found
 
 
@@ -181,15 +185,13 @@ def _fill(values: FloatArray) -> None:
 
 def _tariffs(books: Books, zones: list[str], window: Window) -> tuple[str, FloatArray | None]:
     """Return the currency and the price by zone and slot [currency/kWh]; None where too few slots have one."""
-    index = {zone: z for z, zone in enumerate(zones)}
     sums, counts = np.zeros((len(zones), window.slots)), np.zeros((len(zones), window.slots))
     currencies = set()
-    for interval in books.intervals.values():
-        slot = int((interval.start - window.start) / window.step)
-        if interval.tariff is not None and interval.zone in index and 0 <= slot < window.slots:
+    for at, interval in _inside(books, zones, window):
+        if interval.tariff is not None:
             currencies.add(str(interval.tariff["currency"]))
-            sums[index[interval.zone], slot] += float(interval.tariff["perMwh"]) / 1000.0
-            counts[index[interval.zone], slot] += 1
+            sums[at] += float(interval.tariff["perMwh"]) / 1000.0
+            counts[at] += 1
     known = counts > 0
     if len(currencies) != 1 or known.mean() < NEEDED or not known.any(axis=1).all():
         return "", None
@@ -212,17 +214,13 @@ def _meters(books: Books, zones: list[str], window: Window) -> FloatArray:
 
 def _on_site(books: Books, zones: list[str], window: Window, kind: SignalKind) -> OnSite | None:
     """Return what metered plants delivered by zone and slot; None where there are none, and nothing where none did."""
-    index = {zone: z for z, zone in enumerate(zones)}
     kwh, grams = np.zeros((len(zones), window.slots)), np.zeros((len(zones), window.slots))
     counted = False
-    for interval in books.intervals.values():
-        slot = int((interval.start - window.start) / window.step)
-        if interval.zone not in index or not 0 <= slot < window.slots:
-            continue
+    for at, interval in _inside(books, zones, window):
         for plant, row in interval.adds.get("onSite", {}).items():
             counted = True
-            kwh[index[interval.zone], slot] += row["deliveredKwh"]
-            grams[index[interval.zone], slot] += row["deliveredKwh"] * G_PER_KWH[kind][plant]
+            kwh[at] += row["deliveredKwh"]
+            grams[at] += row["deliveredKwh"] * G_PER_KWH[kind][plant]
     return OnSite(kwh=kwh, g_per_kwh=grams / np.where(kwh > 0.0, kwh, 1.0)) if counted else None
 
 
