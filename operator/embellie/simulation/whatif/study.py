@@ -93,7 +93,6 @@ class Result:
     """As it would run without a cap."""
     drawn: Case
     """The case with what work draws under the policy: less where that caps it."""
-    capped_jobs: int
     schedule: Schedule
     outcome: Outcome
     fifo: Schedule
@@ -107,6 +106,11 @@ class Result:
         """The cluster's emissions over first come first served's."""
         base = self.fifo_outcome.carbon_kg
         return self.outcome.carbon_kg / base if base else 1.0
+
+    @property
+    def capped_jobs(self) -> int:
+        """How many jobs run under the policy's cap."""
+        return int(slowed(self.work, self.how.cap).sum()) if self.how.cap is not None else 0
 
     @property
     def past_bound_as_fifo(self) -> int:
@@ -252,7 +256,6 @@ def replay(how: How, setup: Setup, outlook: Outlook) -> Result:
         how=how,
         work=case.work,
         drawn=drawn,
-        capped_jobs=int(slowed(case.work, how.cap).sum()) if how.cap is not None else 0,
         schedule=schedule,
         outcome=ours,
         fifo=fifo,
