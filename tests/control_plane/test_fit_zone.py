@@ -20,7 +20,7 @@ from embellie_testbed.controlplane import ControlPlane
 from embellie_testbed.exporter import render
 from embellie_testbed.processes import until
 from embellie_testbed.product import program
-from embellie_testbed.prometheus import Prometheus, start_prometheus
+from embellie_testbed.prometheus import Prometheus, start_remembering
 from embellie_testbed.room import TRUE_WATTS, Room
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(300)]
@@ -88,15 +88,8 @@ def nodes(gpu_cluster: ControlPlane) -> list[dict[str, Any]]:
 def prometheus(
     gpu_cluster: ControlPlane, nodes: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Prometheus]:
-    folder = tmp_path_factory.mktemp("history")
-    history = folder / "history.om"
-    history.write_text("\n".join(remembered(nodes, int(time.time()) // STEP_S * STEP_S)) + "\n", encoding="utf-8")
-    made = subprocess.run(
-        [gpu_cluster.binaries / "promtool", "tsdb", "create-blocks-from", "openmetrics", history, folder / "blocks"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert made.returncode == 0, made.stderr
-    yield start_prometheus(gpu_cluster, [], storage=folder / "blocks", retention="30d")
+    lines = remembered(nodes, int(time.time()) // STEP_S * STEP_S)
+    yield start_remembering(gpu_cluster, lines, tmp_path_factory.mktemp("history"))
     gpu_cluster.processes.stop("prometheus")
 
 

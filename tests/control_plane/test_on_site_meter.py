@@ -2,7 +2,6 @@
 """What plants' meters delivered, out of a real Prometheus that remembers an hour of good and of bad ones."""
 
 import math
-import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ from embellie.accounting.onsite import Delivered, delivered
 from embellie.telemetry.energy import EnergySource
 from embellie.telemetry.tables import PrometheusTables
 from embellie_testbed.controlplane import ControlPlane
-from embellie_testbed.prometheus import Prometheus, start_prometheus
+from embellie_testbed.prometheus import Prometheus, start_remembering
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.timeout(300)]
 
@@ -52,15 +51,7 @@ def remembered() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def prometheus(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    folder = tmp_path_factory.mktemp("plants")
-    history = folder / "history.om"
-    history.write_text("\n".join(remembered()) + "\n", encoding="utf-8")
-    made = subprocess.run(
-        [control_plane.binaries / "promtool", "tsdb", "create-blocks-from", "openmetrics", history, folder / "blocks"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert made.returncode == 0, made.stderr
-    yield start_prometheus(control_plane, [], storage=folder / "blocks", retention="30d")
+    yield start_remembering(control_plane, remembered(), tmp_path_factory.mktemp("plants"))
     control_plane.processes.stop("prometheus")
 
 

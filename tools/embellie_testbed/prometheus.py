@@ -3,9 +3,10 @@
 
 import http.client
 import json
+import subprocess
 import tempfile
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,3 +100,16 @@ def start_prometheus(
     plane.processes.start("prometheus", command)
     plane.processes.wait_for("prometheus", prometheus.is_ready, seconds=90.0, what="Prometheus is ready")
     return prometheus
+
+
+def start_remembering(plane: "ControlPlane", lines: Iterable[str], folder: Path) -> Prometheus:
+    """Start a Prometheus that scrapes nothing and remembers what these lines tell: OpenMetrics with times."""
+    history, blocks = folder / "history.om", folder / "blocks"
+    history.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    made = subprocess.run(
+        [plane.binaries / "promtool", "tsdb", "create-blocks-from", "openmetrics", history, blocks],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if made.returncode != 0:
+        raise ValueError(f"promtool made no history: {made.stderr}")
+    return start_prometheus(plane, [], storage=blocks, retention="30d")
