@@ -85,7 +85,10 @@ def workloads(kube: KubeClient, namespace: str) -> Iterator[dict[str, Json]]:
                 "annotations": {"note": "mine", names.DEADLINE: "2030-01-01T00:00:00Z"},
                 "finalizers": ["example.com/keep"],
             }
-            body = {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec_of(kind)}
+            spec = spec_of(kind)
+            if kind == "Pod" and not marker:  # one with our gate gets our marker
+                spec["schedulingGates"] = [gate for gate in spec["schedulingGates"] if gate["name"] != names.GATE]
+            body = {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}
             stored = kube.create(object_path(api_version, f"{kind.lower()}s", namespace=namespace), body)
             made[f"{kind} {'held' if marker else 'free'}"] = stored
     yield made

@@ -290,6 +290,34 @@ def test_the_marker_stays_while_the_hold_does(switched_on: None, kube: KubeClien
     assert held(kube.json_patch(path_of(obj), [{"op": "remove", "path": rigid["path"]}]))
 
 
+def test_a_pod_keeps_its_marker_as_long_as_it_has_our_gate(switched_on: None, kube: KubeClient, namespace: str) -> None:
+    pod = kube.create(collection(workload("Pod"), namespace), workload("Pod", name="mine"))
+    path = "/metadata/labels/embellie.io~1held"
+    for taken in ({"op": "remove", "path": path}, {"op": "replace", "path": path, "value": "false"}):
+        assert held(kube.json_patch(path_of(pod), [taken]))
+    assert held(kube.json_patch(path_of(pod), [{"op": "remove", "path": "/metadata/labels"}]))
+
+
+def test_a_job_whose_marker_is_taken_off_is_its_users(switched_on: None, kube: KubeClient, namespace: str) -> None:
+    job = kube.create(collection(workload("Job"), namespace), workload("Job", name="mine"))
+    taken = kube.json_patch(path_of(job), [{"op": "remove", "path": "/metadata/labels/embellie.io~1held"}])
+    assert waits(taken)
+    assert not marked(taken)
+
+
+@pytest.mark.parametrize("state", ["on", "off"])
+def test_a_pod_whose_manifest_brings_our_gate_gets_our_marker_so_that_it_is_started(
+    switch: Callable[..., None], kube: KubeClient, namespace: str, state: str
+) -> None:
+    switch(on(namespace) if state == "on" else None, holds=state == "on")
+    pod = workload("Pod")
+    pod["spec"]["schedulingGates"] = [{"name": names.GATE}]
+    assert held(created(kube, namespace, pod))
+    theirs = workload("Pod", flex=None)
+    theirs["spec"]["schedulingGates"] = [{"name": names.GATE}]
+    assert not marked(created(kube, namespace, theirs))
+
+
 @pytest.mark.parametrize("state", ["on", "off"])
 @pytest.mark.parametrize("kind", ["Job", "Pod"])
 def test_a_marker_without_a_hold_is_taken_off(
@@ -359,7 +387,7 @@ def test_no_policy_of_ours_can_refuse_anybodys_work(kube: KubeClient) -> None:
         for policy in kube.list_all(f"{root}/{plural}"):
             found[policy["metadata"]["name"]] = policy["spec"]["failurePolicy"]
     ours = {name: policy for name, policy in found.items() if name.startswith("embellie-")}
-    names = ("anchor", "hold-jobs", "hold-pods", "marker", "notes", "fence", "fence-marks", "fence-nodes")
+    names = ["anchor", "fence", "fence-marks", "fence-nodes", "gate", "hold-jobs", "hold-pods", "marker", "notes"]
     assert ours == {f"embellie-{name}": "Ignore" for name in names}
     for plural in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"):
         assert list(kube.list_all(f"{root}/{plural}")) == []

@@ -158,7 +158,6 @@ METADATA = [
     ([add("/metadata/annotations/embellie.io~1overstep", "1")], "annotations that start with"),
     ([remove("/metadata/labels/team")], "no other label"),
     ([remove("/metadata/labels/embellie.io~1flex")], "no other label"),
-    ([add(MARKER, "false")], "no other label"),
     ([remove("/metadata/labels")], "no other label"),
     ([remove("/metadata/annotations/note")], "annotations that start with"),
     ([remove("/metadata/annotations")], "annotations that start with"),
@@ -182,6 +181,15 @@ def test_other_metadata_is_fenced(
     accounts: dict[str, KubeClient], workloads: dict[str, Json], kind: str, operations: list[Json], words: str
 ) -> None:
     assert words in denied(accounts["operator"], workloads[f"{kind} held"], operations)
+
+
+def test_the_marker_of_held_work_cannot_be_made_to_say_anything_else(
+    accounts: dict[str, KubeClient], workloads: dict[str, Json]
+) -> None:
+    assert "no other label" in denied(accounts["operator"], workloads["Job held"], [add(MARKER, "false")])
+    # That of a pod stays as long as its gate, whoever writes.
+    pod = accounts["operator"].json_patch(path_of(workloads["Pod held"]), [add(MARKER, "false")])
+    assert pod["metadata"]["labels"][names.HELD_LABEL] == "true"
 
 
 @pytest.mark.parametrize("kind", ["Job", "Pod"])
