@@ -64,6 +64,7 @@ def test_an_object_that_nobody_thought_of_starts_at_once_within_its_border_and_s
     odd, plain = (next(w for w in found.snapshot.workloads if w.key.name == name) for name in ("odd", "plain"))
     assert odd.start_now is Reason.INVALID_ANNOTATION
     assert "annotations cannot be read" in odd.start_now_message
+    assert odd.latest_start == odd.created_at
     assert {name.partition(".")[0] for name in odd.allowed_cells} == {"east"}
     assert plain.start_now is None
 

@@ -44,6 +44,7 @@ def test_kueues_time_limit_serves_as_duration():
 def test_a_deadline_without_a_zone_or_sense_starts_the_work_at_once_and_says_how_to_mend_it(deadline: str):
     read = terms(deadline=deadline)
     assert read.start_now is Reason.INVALID_ANNOTATION
+    assert read.latest_start == CREATED, "it may be past already, so that only a fresh reading over a limit holds it"
     assert names.DEADLINE in read.problems[0]
     assert "2026-03-01T18:00:00Z" in read.problems[0]
 
@@ -99,6 +100,7 @@ def test_a_residency_of_codes_has_nothing_to_be_mended(residency: str):
 def test_a_max_delay_that_cannot_be_read_starts_the_work_at_once_and_says_how_to_mend_it():
     read = terms(max_delay="soon", deadline="tomorrow")
     assert read.start_now is Reason.INVALID_ANNOTATION
+    assert read.latest_start == CREATED
     first, second = read.problems
     assert names.MAX_DELAY in first
     assert "9h30m" in first

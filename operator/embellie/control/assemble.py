@@ -151,7 +151,12 @@ class _SubjectDesk:
             bare = replace(record, annotations={names.RESIDENCY: residency} if residency else {})
             subject = self._read(bare, policy, None)
             message = "It starts at once: its annotations cannot be read; compare them with docs/submit-a-job.md."
-            workload = replace(subject.workload, start_now=Reason.INVALID_ANNOTATION, start_now_message=message)
+            workload = replace(
+                subject.workload,
+                latest_start=min(subject.workload.latest_start, subject.workload.created_at),
+                start_now=Reason.INVALID_ANNOTATION,
+                start_now_message=message,
+            )
             return replace(subject, workload=workload)
 
     def _read(self, record: WorkloadRecord, policy: EnergyPolicy | None, before: Subject | None) -> Subject:

@@ -79,6 +79,8 @@ def read_terms(
         # A deadline in the year 1 is as unreachable as yesterday's, and nothing can be taken off it.
         deadline = max(deadline, created_at - MAX_DURATION)
     bound, why = latest_start(created_at, max_delay, deadline, duration.p90)
+    if start_now is not None:
+        bound = created_at  # what was meant may have passed already: no sensor that is silent may hold it either
     if why is not None and start_now is None:
         start_now = why
         problem = (
