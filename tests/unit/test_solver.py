@@ -11,8 +11,10 @@ from small_problems import LIGHT, answer, instance, small, still
 
 from embellie.planning.audit import violations
 from embellie.planning.bound import lower_bound
+from embellie.planning.fifo import first_come
 from embellie.planning.improve import Improver
 from embellie.planning.inputs import make_jobs, make_zones, no_prices, shifted, validated
+from embellie.planning.instances import random_instance
 from embellie.planning.options import Compiled
 from embellie.planning.pauses import cheapest_parts, parts_of
 from embellie.planning.place import Placer
@@ -274,6 +276,18 @@ def test_without_any_time_first_come_first_served_answers() -> None:
     assert plan.stage is Stage.FIFO
     assert violations(problem, plan) == 0
     assert plan.lower_bound <= plan.objective
+
+
+@pytest.mark.parametrize("budget_s", [0.05, 0.2, 0.5, 1.0, 4.0])
+def test_on_a_full_cluster_no_more_are_without_a_place_than_first_come_first_served_leaves_however_short_the_time(
+    budget_s: float,
+) -> None:
+    problem = random_instance(jobs=300, zones=1, hours=24, load=1.5, future=0.9, seed=717)
+    ticks = itertools.count()
+    plan = solve(problem, budget_s=budget_s, clock=lambda: next(ticks) * 0.001, effort=Effort(restarts=4))
+    assert plan.unplaced <= sum(place is None for place in first_come(Placer(Compiled(problem)))[1])
+    assert violations(problem, plan) == 0
+    assert plan.seconds <= 1.1 * budget_s
 
 
 def test_the_same_problem_gives_the_same_plan_and_warm_prices_change_little() -> None:

@@ -62,8 +62,8 @@ _NOISE = (0.0, 0.02, 0.1, 0.3)
 _GIVEN_UP = (1.0, 0.5)
 """What part of the GPU-hours that go without a place is chosen anew, until a plan is better: large gangs that make room
 for others leave some of it empty."""
-_REASONS, _CHECK = 0.6, 0.6
-"""Working out reasons, and the check against first come first served, each take about this part of a first plan."""
+_REASONS = 0.6
+"""Working out reasons takes about this part of a first plan."""
 
 
 def solve(
@@ -164,6 +164,8 @@ class _Run:
         first_seconds, first_cost = self._spent(), self._best_cost
         building = first_seconds - building
         self._reserve_s = _REASONS * building
+        # The yardstick first: what is left for the end is left out where time runs short.
+        others = self._first_come() if effort.prove else None
         if effort.improve and count:
             began, done = self._spent(), search.done
             search.run(done + _MEASURED, self._until(_SEARCH_SHARE))
@@ -176,11 +178,10 @@ class _Run:
         bound = lower_bound(self._problem, prices, self._c) if effort.prove else -math.inf
         if effort.improve and count:
             # What a build leaves to improvements.
-            stop = self._stop_at(self._budget - self._reserve_s - _CHECK * building)
-            self._improve(prices, lagrangian, stop)
-            self._restart(prices, bound, stop)
-        if effort.prove:
-            self._never_worse_than_first_come()
+            self._improve(prices, lagrangian, self._before_reserve())
+            self._restart(prices, bound, self._before_reserve())
+        if others is not None:
+            self._place_as_many(*others)
         return self._solution(prices, bound, first_seconds, first_cost, search.done)
 
     def _keep(self, room: Room, places: list[Place | None], stage: Stage) -> bool:
@@ -253,20 +254,23 @@ class _Run:
             trouble += [place is None for place in improver.places]
             self._keep(improver.room, improver.places, Stage.IMPROVED)
 
-    def _never_worse_than_first_come(self) -> None:
-        """Where jobs got no place, make sure that first come first served would not have placed more."""
-        unplaced = sum(p is None for p in self._best)
+    def _first_come(self) -> tuple[Room, list[Place | None]] | None:
+        """Return what first come first served places; None where the first plan leaves nothing without a place."""
+        unplaced = _unplaced(self._best)
         if not unplaced:
-            return
-        # Without any other plan this is the answer, whatever the time; else it is a check that may be left out.
+            return None
+        # Without any other plan this is the answer, whatever the time.
         stop = self._before_reserve() if unplaced < len(self._best) else (lambda: False)
-        room, places = first_come(self._placer, stop)
-        if sum(p is None for p in places) < unplaced:
-            self._placer.set_prices(no_prices(self._problem), 0.0)
-            order = np.arange(self._problem.jobs.count)
-            sweep(self._placer, room, places, order, self._before_reserve())
-            self._best, self._best_cost, self._best_room = places, self._cost(room, places), room
-            self._stage = Stage.FIFO
+        return first_come(self._placer, stop)
+
+    def _place_as_many(self, room: Room, places: list[Place | None]) -> None:
+        """Take the other plan, at its cheapest, where this one leaves more jobs without a place."""
+        if _unplaced(places) >= _unplaced(self._best):
+            return
+        self._placer.set_prices(no_prices(self._problem), 0.0)
+        sweep(self._placer, room, places, np.arange(len(places)), self._before_reserve())
+        self._best, self._best_cost, self._best_room = places, self._cost(room, places), room
+        self._stage = Stage.FIFO
 
     def _solution(self, prices: Prices, bound: float, first_s: float, first_cost: float, iterations: int) -> Solution:
         count = self._problem.jobs.count
@@ -303,6 +307,10 @@ class _Run:
             seconds=self._spent(),
             iterations=iterations,
         )
+
+
+def _unplaced(places: list[Place | None]) -> int:
+    return sum(place is None for place in places)
 
 
 def _orders(c: Compiled) -> list[IntArray]:
