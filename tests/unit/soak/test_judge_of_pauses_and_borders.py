@@ -44,6 +44,17 @@ def test_a_pause_at_its_instant_that_ends_in_time_breaks_no_promise() -> None:
     assert judge(log.case()) == []
 
 
+def test_a_plan_that_is_made_anew_for_a_pause_promises_no_start() -> None:
+    log = AuditLog()
+    log.policy()
+    job = good_hold(log, released=5.0, latest=40.0, checkpoint="takes=10s", **{TAKES: "10"})
+    log.note(job, 20.0, OPERATOR, pause_by=whole(30.0))
+    pause(log, job, 30.0)
+    log.plan(job, 31.0, "Paused", "HeatPause", latest=55.0)
+    resume(log, job, 50.0)
+    assert judge(log.case()) == []
+
+
 def test_a_pause_before_its_instant_is_found() -> None:
     log = AuditLog()
     job = announced(log)

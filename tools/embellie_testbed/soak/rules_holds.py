@@ -23,10 +23,12 @@ def stated_bound(life: Life, case: Case) -> datetime:
     return life.born + timedelta(seconds=min(stated_s, case.terms.longest_delay_s)) + ROUNDING
 
 
-def promised(life: Life, case: Case) -> list[datetime]:
-    """Return the latest starts that its plans promised, in the order in which they were written."""
+def promised(life: Life, case: Case, until: datetime | None = None) -> list[datetime]:
+    """Return the latest starts that its plans promised until then, in the order in which they were written."""
     found = []
     for write in case.trail.plans.get(life.uid, ()):
+        if until is not None and write.at > until:
+            break
         latest = (write.came.get("spec") or {}).get("latestStartTime")
         if latest:
             found.append(parse(latest))
@@ -77,7 +79,10 @@ def fails_open(case: Case) -> Iterator[Violation]:
 
 
 def latest_start_never_later(case: Case) -> Iterator[Violation]:
-    """A latest start is a promise: it only ever moves earlier, and lies within what was asked for from the first."""
+    """A latest start is a promise: it only ever moves earlier, and lies within what was asked for from the first.
+
+    What a plan says after the start, such as one that is made anew for a pause, is no promise of a start any more.
+    """
     for uid, writes in case.trail.plans.items():
         life = case.trail.lives.get(uid)
         if life is None:
@@ -88,7 +93,8 @@ def latest_start_never_later(case: Case) -> Iterator[Violation]:
         if before == life.born + ROUNDING:
             # Words that cannot be read or met start it at once: its bound is then its policy's, and means nothing.
             before += timedelta(seconds=case.terms.longest_delay_s)
-        for moment in promised(life, case):
+        starts = [wait.end or case.trail.until for wait in life.waits() if not wait.pause]
+        for moment in promised(life, case, until=max(starts, default=None)):
             if moment > before:
                 says = f"{life} was promised {moment:%H:%M:%S} after {before:%H:%M:%S}"
                 yield Violation(
