@@ -12,19 +12,22 @@ from embellie.planning.room import Room, open_starts
 _CHUNK = 64
 
 
-def first_come(placer: Placer, stop: Callable[[], bool] = lambda: False) -> tuple[Room, list[Place | None]]:
+def first_come(
+    placer: Placer, stop: Callable[[], bool] = lambda: False, most: int | None = None
+) -> tuple[Room, list[Place | None]]:
     """Return the room and places where each job, in the order of the input, starts as early as it can, without pauses.
 
     Jobs are looked at in batches, but served strictly one after the other: a place in an earlier zone or slot that has
-    gone since is looked up again.
+    gone since is looked up again. Once so many as `most` have found none, nobody else is looked at.
     """
     c = placer.c
     room = Room(c)
     count = c.problem.jobs.count
     places: list[Place | None] = [None] * count
     option = np.searchsorted(c.job, np.arange(count))
+    most = count if most is None else most
     for first in range(0, count, _CHUNK):
-        if stop():
+        if stop() or places[:first].count(None) >= most:
             break
         rows = option[first : first + _CHUNK]
         starts = open_starts(room, c, rows)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from embellie.domain.forecast import FloatArray
 from embellie.planning.binding import binding_rows
 from embellie.planning.bound import lower_bound
 from embellie.planning.dual import Lagrangian
@@ -62,6 +63,10 @@ _NOISE = (0.0, 0.02, 0.1, 0.3)
 _GIVEN_UP = (1.0, 0.5)
 """What part of the GPU-hours that go without a place is chosen anew, until a plan is better: large gangs that make room
 for others leave some of it empty."""
+_EACH_LEAST, _EACH_MOST, _TRIES = 1.0, 1e4, 6
+"""What each job without a place may cost beside its own, from [gCO2] and up to times the dearest; plans to find it."""
+_CHECK = 0.6
+"""The check against first come first served takes about this part of a first plan."""
 _REASONS = 0.6
 """Working out reasons takes about this part of a first plan."""
 
@@ -136,6 +141,7 @@ class _Run:
         self._orders = _orders(self._c)
         self._order = self._orders[0]
         self._given_up = np.zeros(problem.jobs.count, dtype=bool)
+        self._gpu_h = np.maximum(problem.jobs.gpus, 1.0) * problem.jobs.duration_h
 
     def _spent(self) -> float:
         return self._clock() - self._began
@@ -165,6 +171,7 @@ class _Run:
         building = first_seconds - building
         self._reserve_s = _REASONS * building
         # The yardstick first: what is left for the end is left out where time runs short.
+        left_out = _unplaced(self._best)
         others = self._first_come() if effort.prove else None
         if effort.improve and count:
             began, done = self._spent(), search.done
@@ -178,10 +185,15 @@ class _Run:
         bound = lower_bound(self._problem, prices, self._c) if effort.prove else -math.inf
         if effort.improve and count:
             # What a build leaves to improvements.
-            self._improve(prices, lagrangian, self._before_reserve())
-            self._restart(prices, bound, self._before_reserve())
+            # Where the first plan left out more than the yardstick, the last will too, and others are made then.
+            after = (2.0 + _TRIES) if others is not None else _CHECK
+            stop = self._stop_at(self._budget - self._reserve_s - after * building)
+            self._improve(prices, lagrangian, stop)
+            self._restart(prices, bound, stop)
+        if effort.prove and others is None and _unplaced(self._best) > left_out:
+            others = self._first_come()
         if others is not None:
-            self._place_as_many(*others)
+            self._place_as_many(*others, prices, lagrangian)
         return self._solution(prices, bound, first_seconds, first_cost, search.done)
 
     def _keep(self, room: Room, places: list[Place | None], stage: Stage) -> bool:
@@ -218,25 +230,33 @@ class _Run:
 
     def _give_up(self, prices: Prices, lagrangian: Lagrangian, stop: Callable[[], bool]) -> None:
         """Choose anew who goes without a place: whose GPU-hours gain least by one, as many as do now, or fewer."""
-        jobs = self._problem.jobs
-        gain = jobs.unplaced_cost - lagrangian.evaluate(prices).cost
+        gain = self._gain(prices, lagrangian)
         left = np.array([place is None for place in self._best]) & (gain > 0.0)
         if not left.any():
             return
-        gpu_h = np.maximum(jobs.gpus, 1.0) * jobs.duration_h
-        last = np.lexsort((gain / gpu_h, -jobs.tenant_rank, jobs.priority))
-        before = np.cumsum(gpu_h[last]) - gpu_h[last]
-        rank = np.argsort(self._order)
         for part in _GIVEN_UP:
-            given_up = np.zeros(jobs.count, dtype=bool)
-            given_up[last[before < part * gpu_h[left].sum()]] = True
-            order = np.lexsort((rank, given_up, -jobs.priority))
+            given_up = self._last_served(gain, part * self._gpu_h[left].sum())
             if stop():
                 return
+            order = self._after_others(given_up)
             self._build(prices, order, stop)
             if self._order is order:
                 self._given_up = given_up
                 return
+
+    def _gain(self, prices: Prices, lagrangian: Lagrangian) -> FloatArray:
+        return self._problem.jobs.unplaced_cost - lagrangian.evaluate(prices).cost
+
+    def _last_served(self, gain: FloatArray, gpu_h: float) -> BoolArray:
+        """Tell who takes so many GPU-hours and gains least by them."""
+        jobs = self._problem.jobs
+        last = np.lexsort((gain / self._gpu_h, -jobs.tenant_rank, jobs.priority))
+        given_up = np.zeros(jobs.count, dtype=bool)
+        given_up[last[np.cumsum(self._gpu_h[last]) - self._gpu_h[last] < gpu_h]] = True
+        return given_up
+
+    def _after_others(self, given_up: BoolArray) -> IntArray:
+        return np.lexsort((np.argsort(self._order), given_up, -self._problem.jobs.priority))
 
     def _restart(self, prices: Prices, bound: float, stop: Callable[[], bool]) -> None:
         """Plan anew in other orders while it pays: whether large gangs find room hangs on who goes before them."""
@@ -255,22 +275,41 @@ class _Run:
             self._keep(improver.room, improver.places, Stage.IMPROVED)
 
     def _first_come(self) -> tuple[Room, list[Place | None]] | None:
-        """Return what first come first served places; None where the first plan leaves nothing without a place."""
+        """Return what first come first served places; None where it places no more jobs than the plan so far."""
         unplaced = _unplaced(self._best)
         if not unplaced:
             return None
         # Without any other plan this is the answer, whatever the time.
         stop = self._before_reserve() if unplaced < len(self._best) else (lambda: False)
-        return first_come(self._placer, stop)
+        room, places = first_come(self._placer, stop, unplaced)
+        return (room, places) if _unplaced(places) < unplaced or unplaced == len(self._best) else None
 
-    def _place_as_many(self, room: Room, places: list[Place | None]) -> None:
-        """Take the other plan, at its cheapest, where this one leaves more jobs without a place."""
-        if _unplaced(places) >= _unplaced(self._best):
+    def _place_as_many(self, room: Room, places: list[Place | None], prices: Prices, lagrangian: Lagrangian) -> None:
+        """Where the other plan leaves fewer jobs without a place, take one that leaves no more than it."""
+        most = _unplaced(places)
+        if most >= _unplaced(self._best):
             return
-        self._placer.set_prices(no_prices(self._problem), 0.0)
-        sweep(self._placer, room, places, np.arange(len(places)), self._before_reserve())
+        gpu_h = float(self._gpu_h[[place is None for place in self._best]].sum())
+        gain, stop = self._gain(prices, lagrangian), self._before_reserve()
         self._best, self._best_cost, self._best_room = places, self._cost(room, places), room
         self._stage = Stage.FIFO
+        # A price on each that goes without, the same for all, lets those go without that take the most GPU-hours.
+        self._placer.set_prices(prices)
+        low, high = _EACH_LEAST, max(1.0, float(np.abs(gain).max())) * _EACH_MOST
+        for _ in range(_TRIES):
+            each = math.sqrt(low * high)
+            other, planned = build(self._placer, self._after_others(self._last_served(gain + each, gpu_h)), stop)
+            if stop():
+                break
+            if _unplaced(planned) > most:
+                low = each
+            else:
+                high = each
+                self._keep(other, planned, Stage.GREEDY)
+        if self._stage is Stage.FIFO:
+            self._placer.set_prices(no_prices(self._problem), 0.0)
+            sweep(self._placer, room, places, np.arange(len(places)), stop)
+            self._best_cost = self._cost(room, places)
 
     def _solution(self, prices: Prices, bound: float, first_s: float, first_cost: float, iterations: int) -> Solution:
         count = self._problem.jobs.count
