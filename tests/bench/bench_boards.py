@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -122,7 +122,7 @@ class Family:
     """One metric's series, how often they are sampled, and since when."""
 
     name: str
-    labels: dict[str, Sequence[str]]
+    labels: Mapping[str, Sequence[str]]
     every_s: int
     since_s: int
     counts: bool
@@ -227,11 +227,12 @@ def write(family: Family, window: tuple[int, int], end_s: int, out: TextIO, rng:
     for series in family.series():
         if family.counts:
             # Each part begins at 0, as after a restart of the operator.
-            values = np.cumsum(rng.integers(0, 1000, times.size))
+            values = np.cumsum(rng.integers(0, 1000, times.size)).tolist()
         else:
-            values = np.round(wave + rng.normal(0, 3, times.size), 2) if rng.random() < 0.8 else np.ones(times.size)
+            moves = rng.random() < 0.8
+            values = (np.round(wave + rng.normal(0, 3, times.size), 2) if moves else np.ones(times.size)).tolist()
         prefix = series + " "
-        out.writelines([prefix + str(v) + t for v, t in zip(values.tolist(), stamps, strict=True)])
+        out.writelines([prefix + str(v) + t for v, t in zip(values, stamps, strict=True)])
         written += times.size
     return written
 
@@ -243,7 +244,8 @@ def make_history(queries: Sequence[BoardQuery], folder: Path, end_s: int, days: 
     found = families(queries, days * DAY)
     samples = size = 0
     began = time.monotonic()
-    command = [binaries() / "promtool", "tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=162h", "-q"]
+    promtool = str(binaries() / "promtool")
+    command = [promtool, "tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=162h", "-q"]
     for start in range(end_s - days * DAY, end_s + 1, PART_S):
         window = (start, min(start + PART_S, end_s + SCRAPE_S))
         with text.open("w", encoding="utf-8") as out:
@@ -274,11 +276,12 @@ def ask(
     """Return how long a query took [s], and how many series came back."""
     promql = expanded(query, span_s, variables(query, copy)).removesuffix(" > 0")
     began = time.perf_counter()
+    asked: dict[str, str | float] = {"query": promql}
     if query.instant:
-        answer = session.get(f"{url}/api/v1/query", params={"query": promql, "time": end_s}, timeout=60)
+        answer = session.get(f"{url}/api/v1/query", params={**asked, "time": end_s}, timeout=60)
     else:
         span = {"start": end_s - span_s, "end": end_s, "step": step_s(query, span_s)}
-        answer = session.get(f"{url}/api/v1/query_range", params={"query": promql, **span}, timeout=60)
+        answer = session.get(f"{url}/api/v1/query_range", params={**asked, **span}, timeout=60)
     took = time.perf_counter() - began
     body = answer.json()
     if answer.status_code != 200:
@@ -321,7 +324,8 @@ def measure_rules(url: str, end_s: int) -> None:
         times = []
         for rule in (r for r in rules() if kind in r):
             began = time.perf_counter()
-            answer = session.get(f"{url}/api/v1/query", params={"query": rule["expr"], "time": end_s}, timeout=60)
+            asked: dict[str, str | int] = {"query": rule["expr"], "time": end_s}
+            answer = session.get(f"{url}/api/v1/query", params=asked, timeout=60)
             times.append(time.perf_counter() - began)
             if answer.status_code != 200 or (kind == "record" and not answer.json()["data"]["result"]):
                 raise SystemExit(f"{rule}: {answer.text[:300]}")

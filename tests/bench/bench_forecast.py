@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from valid_time import at_valid_time
 
+from embellie_forecast.factors import FloatArray
 from embellie_forecast.judging import Protocol, Request, judge
 from embellie_forecast.models import Target, WeatherUse
 
@@ -57,9 +58,10 @@ def days(result: Result, name: str) -> list[float]:
     return [np.nan if result[f"{name}_day{day}"] is None else result[f"{name}_day{day}"] for day in DAYS]
 
 
-def mean(results: dict[str, Result], name: str) -> np.ndarray[Any, Any]:
+def mean(results: dict[str, Result], name: str) -> FloatArray:
     """Return the mean over zones of days 1 to 4."""
-    return np.mean([days(result, name) for result in results.values()], axis=0)
+    means: FloatArray = np.mean([days(result, name) for result in results.values()], axis=0)
+    return means
 
 
 def row(what: str, found: str, wanted: str, met: bool | None) -> None:
@@ -68,7 +70,7 @@ def row(what: str, found: str, wanted: str, met: bool | None) -> None:
     print(f"{what:58} {found:>26}   {wanted:34} {mark}")
 
 
-def numbers(values: Sequence[float] | np.ndarray[Any, Any], decimals: int = 2) -> str:
+def numbers(values: Sequence[float] | FloatArray, decimals: int = 2) -> str:
     """Return numbers as in 6.08/8.80/9.92/10.64."""
     return "/".join(f"{value:.{decimals}f}" for value in values)
 

@@ -90,7 +90,7 @@ def shaped(found: IssuedSeries, history: ZoneHistory) -> tuple[float, float, flo
     series.index = pd.Timestamp(0, unit="s", tz="UTC") + (history.first_hour + np.arange(len(series))) * (
         pd.Timedelta(hours=1) / STRETCH
     )
-    flat, shape_error, own = [], [], []
+    errors: tuple[list[float], list[float], list[float]] = [], [], []
     shape = None
     for row, hour in enumerate(found.issue_hours):
         blocks = found.point[row].reshape(-1, STRETCH).mean(axis=1)
@@ -102,9 +102,10 @@ def shaped(found: IssuedSeries, history: ZoneHistory) -> tuple[float, float, flo
         usual = np.repeat(blocks, STRETCH)
         bent = usual if shape is None else shape.spread_out(blocks, int(hour) // STRETCH)
         known = np.isfinite(truth) & (truth > 0.0)
-        for into, said in ((flat, usual), (shape_error, bent), (own, found.point[row])):
+        for into, said in zip(errors, (usual, bent, found.point[row]), strict=True):
             into.append(float((100.0 * np.abs(said - truth) / truth)[known].mean()))
-    return float(np.nanmean(flat)), float(np.nanmean(shape_error)), float(np.nanmean(own))
+    flat, bent_back, own = (float(np.nanmean(each)) for each in errors)
+    return flat, bent_back, own
 
 
 def main() -> int:

@@ -181,7 +181,7 @@ def measure_bare_patches(plane: ControlPlane, kube: KubeClient, jobs: int, pods:
 
     def let_go() -> None:
         with ThreadPoolExecutor(16) as pool:
-            list(pool.map(lambda each: kube.json_patch(*each, timeout_s=60.0), work, chunksize=8))
+            list(pool.map(lambda each: kube.json_patch(each[0], each[1], timeout_s=60.0), work, chunksize=8))
 
     return {"bare_created_per_s": created_per_s, **rates(plane, kube, "bare", len(work), let_go)}
 

@@ -28,11 +28,12 @@ from embellie.simulation.whatif.case import Case, Schedule, Site
 from embellie.simulation.whatif.engine import Engine
 from embellie.simulation.whatif.jobs_file import read_jobs
 from embellie.simulation.whatif.lengths import TrueLengths
+from embellie.simulation.whatif.ours import WAIT_PRICE
 from embellie.simulation.whatif.outcome import judge, window
 from embellie.simulation.whatif.outlook import Perfect
 from embellie.simulation.whatif.planned import WARM, Items, Planned
 from embellie.simulation.whatif.slack import Slack
-from embellie.simulation.whatif.study import WAIT_PRICE, Power, Setup, bound_carbon_kg, make_setup, run_fifo
+from embellie.simulation.whatif.study import Power, Setup, bound_carbon_kg, make_setup, run_fifo
 
 DATA = Path(os.environ.get("EMBELLIE_DATA", ""))
 BEGIN = datetime(2021, 3, 5, tzinfo=UTC)
@@ -100,7 +101,7 @@ def offline(case: Case, fifo: Schedule, budget_s: float) -> float:
     net_kw = (work.power_kw - work.gpus * site.idle_kw_per_gpu) * site.pue
     costs = axis.values[begin : begin + count]
     problem = Problem(
-        edges_h=np.arange(count + 1) * axis.slot_h,
+        edges_h=np.arange(count + 1, dtype=np.float64) * axis.slot_h,
         zones=make_zones(cost_per_kwh=costs[None], gpus=np.full((1, count), site.capacity_gpus)),
         jobs=make_jobs(
             gpus=work.gpus * share,

@@ -76,7 +76,9 @@ class Watched(OperatorPolicy):
         super().__init__(rig)
         self.steps = round(rig.drills[0].course.span_s / STEP_S)
         self.useful = np.zeros((len(rig.sites), self.steps))
-        self.idle = [[defaultdict(float) for _ in range(self.steps)] for _ in rig.sites]
+        self.idle: list[list[defaultdict[str, float]]] = [
+            [defaultdict(float) for _ in range(self.steps)] for _ in rig.sites
+        ]
         """By room, step and cause: GPU seconds."""
         self._turn_s = rig.turn_s
         self._last: list[dict[str, float]] = [{} for _ in rig.sites]

@@ -22,6 +22,7 @@ from embellie.domain.snapshot import (
     Reading,
     RunningGang,
     Snapshot,
+    ThermalZoneState,
     Workload,
     WorkloadKey,
     WorkloadKind,
@@ -108,7 +109,7 @@ def settings() -> list[ZoneSettings]:
     ]
 
 
-def snapshot(thermal: tuple, per_zone: int) -> tuple[Snapshot, Plan]:
+def snapshot(thermal: tuple[ThermalZoneState, ...], per_zone: int) -> tuple[Snapshot, Plan]:
     """Return 5,000 nodes half full and a plan that starts 200 gangs at once."""
     cells = tuple(
         Cell(name=f"g.z{i}", grid_zone="g", thermal_zone=f"z{i}", gpus_total=8 * per_zone,

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from statistics import median
 
 import numpy as np
+from planned.replay import simulate_planned
 
 from embellie.accounting import Account, Run, ZonePower, account
 from embellie.domain.forecast import FloatArray
@@ -57,7 +58,7 @@ def all_known(
 
     `put_in` says which zone the scheduler chose for work that never waits.
     """
-    edges_h = np.arange(int(PLANNED_H / SLOT_H) + 1) * SLOT_H
+    edges_h = np.arange(int(PLANNED_H / SLOT_H) + 1, dtype=np.float64) * SLOT_H
 
     def slot(moment: datetime) -> int:
         return int((moment - BEGIN) / HOUR / SLOT_H)
@@ -101,8 +102,8 @@ def main() -> None:
     kept = []
     for seed in options.seeds:
         jobs = [sim_job(job) for job in build(load_trace(), seed=seed).jobs]
-        fifo = judged(simulate(jobs, site, "fifo").runs, truths)
-        ran = simulate(with_used_share(jobs), site, "embellie", turn_s=options.turn_seconds).runs
+        fifo = judged(simulate(jobs, site).runs, truths)
+        ran = simulate_planned(with_used_share(jobs), site, turn_s=options.turn_seconds).runs
         ours = judged(ran, truths)
         best = all_known(jobs, truths, {run.job: run.zone for run in ran}, budget_s=40.0)
         fifo_kg, ours_kg, best_kg = (g / 1000 for g in (fifo.emissions.grams, ours.emissions.grams, best.objective))

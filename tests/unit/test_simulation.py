@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replays: first come first served by hand, and the operator's planner on the same jobs."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+from planned.replay import simulate_planned
 from snapshots import thermal_zone_state
 
 from embellie.accounting import Signal, account, common_window, compare
@@ -16,6 +18,7 @@ from embellie.simulation import (
     SimCell,
     SimGridZone,
     SimJob,
+    SimResult,
     SimSite,
     load_trace,
     sample_trace,
@@ -60,8 +63,12 @@ def site(nodes: int = 1, **changes: object) -> SimSite:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
+def run(jobs: Sequence[SimJob], on: SimSite, policy: str) -> SimResult:
+    return simulate_planned(jobs, on, turn_s=TURN_S) if policy == "embellie" else simulate(jobs, on)
+
+
 def starts(*jobs: SimJob, policy: str = "fifo", on: SimSite | None = None) -> dict[str, float]:
-    result = simulate(jobs, on or site(), policy, turn_s=TURN_S)
+    result = run(jobs, on or site(), policy)
     return {run.job: (run.start - T0) / HOUR for run in result.runs}
 
 
@@ -113,7 +120,7 @@ def test_rigid_work_is_never_delayed_by_the_planner() -> None:
 def test_the_planner_saves_at_cluster_level_and_keeps_every_bound() -> None:
     jobs = [job(f"j{i}", submit_h=i * 2.3, hours=1 + i % 5, per_pod=1 + i % 8) for i in range(8)]
     place = site(nodes=4)
-    fifo, ours = simulate(jobs, place), simulate(jobs, place, "embellie", turn_s=TURN_S)
+    fifo, ours = simulate(jobs, place), simulate_planned(jobs, place, turn_s=TURN_S)
     window = common_window(fifo.runs, ours.runs, start=T0)
     signals = {z.name: z.signal for z in place.grid_zones}
     accounts = [account(r.runs, place.zone_powers(), signals, *window) for r in (ours, fifo)]
@@ -131,7 +138,7 @@ def test_contracted_power_is_kept_by_the_planner_and_not_by_fifo() -> None:
     signals = {z.name: z.signal for z in place.grid_zones}
     peaks = {}
     for policy in ("fifo", "embellie"):
-        runs = simulate(jobs, place, policy, turn_s=TURN_S).runs
+        runs = run(jobs, place, policy).runs
         peaks[policy] = account(runs, place.zone_powers(), signals, *common_window(runs, start=T0)).peak_kw
     assert peaks["fifo"] > 30.0
     assert peaks["embellie"] <= 30.0
@@ -158,14 +165,13 @@ def test_a_hot_afternoon_is_avoided() -> None:
 def test_replays_are_deterministic_and_do_not_depend_on_the_order_of_jobs() -> None:
     jobs = [job(f"j{i:02d}", submit_h=(i * 7 % 3) / 3, hours=1 + i % 3, per_pod=1 + i % 5) for i in range(6)]
     for policy in ("fifo", "embellie"):
-        found, again = (simulate(order, site(), policy, turn_s=TURN_S) for order in (jobs, jobs[::-1]))
+        found, again = (run(order, site(), policy) for order in (jobs, jobs[::-1]))
         assert found == again
 
 
-def test_an_unknown_policy_is_refused_and_no_jobs_give_no_runs() -> None:
-    with pytest.raises(ValueError, match="fifo"):
-        simulate([], site(), "lifo")
-    assert simulate([], site()).runs == ()
+@pytest.mark.parametrize("policy", ["fifo", "embellie"])
+def test_no_jobs_give_no_runs(policy: str) -> None:
+    assert run([], site(), policy).runs == ()
 
 
 def test_a_week_of_real_jobs_replays_first_come_first_served_without_overbooking() -> None:

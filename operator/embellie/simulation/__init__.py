@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replays a job trace through policies: the same planner, shield and accounts as the operator's."""
+"""Replays job traces: the counterfactual of the accounts, what-if studies, and drills of the operator's own code."""
 
-from embellie.simulation.model import SimCell, SimGridZone, SimJob, SimSite
+from embellie.simulation.model import SimCell, SimGridZone, SimJob, SimResult, SimSite
 from embellie.simulation.replay import simulate
 from embellie.simulation.trace import TraceJob, load_trace, sample_trace, shape
 
@@ -9,6 +9,7 @@ __all__ = [
     "SimCell",
     "SimGridZone",
     "SimJob",
+    "SimResult",
     "SimSite",
     "TraceJob",
     "load_trace",

@@ -85,7 +85,7 @@ def replay_counterfactual(
     """
     rng = np.random.default_rng(seed)
     zones = site.zone_powers()
-    fits = simulate([_job(one) for one in observed], site, "fifo")
+    fits = simulate([_job(one) for one in observed], site)
     # Work that fits nowhere on the site as it is now (nodes were taken away since) is left as it was in both.
     left_out = frozenset(fits.never_started)
     seated = [one for one in observed if one.run.job not in left_out]
@@ -141,7 +141,7 @@ def _draw(
         replace(job, duration_s=float(duration * length), power_kw=job.power_kw * float(power))
         for job, duration, length, power in zip(jobs, durations, lengths, elsewhere, strict=True)
     ]
-    return was, simulate(drawn, site, "fifo").runs
+    return was, simulate(drawn, site).runs
 
 
 def _more_after(was: Sequence[Run], fifo: Sequence[Run], zones: Sequence[ZonePower], moment: datetime) -> FloatArray:

@@ -4,8 +4,6 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import numpy as np
-
 from embellie.accounting import Run, Signal, ZonePower
 from embellie.domain.forecast import FloatArray
 from embellie.domain.snapshot import Flex, ThermalZoneState
@@ -23,7 +21,7 @@ class SimJob:
     power_kw: float
     worst_power_kw: float
     latest_start: datetime
-    """Its bound under the policy `embellie`; first come first served has none."""
+    """Its bound where a planner holds it; first come first served has none."""
     flex: Flex = Flex.PATIENT
     tenant: str = ""
     allowed_cells: frozenset[str] | None = None
@@ -87,14 +85,6 @@ class SimSite:
             powers.append(ZonePower(name=zone.name, idle_kw=idle, pue=facility / idle if idle else 1.0))
         return powers
 
-    def supply_c(self, zone: ThermalZoneState) -> FloatArray | None:
-        """Return the supply that the plant reaches, by step of its grid zone's signal [degC]."""
-        ambient_zone = next((z for z in self.grid_zones if z.name == zone.ambient_grid_zone), None)
-        if ambient_zone is None or ambient_zone.ambient_c is None:
-            return None
-        supply: FloatArray = np.maximum(zone.supply_setpoint_c, ambient_zone.ambient_c + zone.ambient_approach_k)
-        return supply
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimResult:
@@ -104,7 +94,6 @@ class SimResult:
     cells: tuple[str, ...]
     never_started: tuple[str, ...]
     """Jobs that fit nowhere, even on an empty site."""
-    turns: int = 0
 
     def by_thermal_zone(self, site: SimSite) -> list[Run]:
         """Return the runs with their thermal zone as the zone, for heat curves."""

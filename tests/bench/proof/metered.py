@@ -7,7 +7,7 @@ late.
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,9 @@ from embellie.accounting.known import Gang as AccountGang
 from embellie.accounting.known import GpuMeter, Machine, Price, Samples, Stay, ZoneInterval
 from embellie.accounting.overhead import MIN_HOURS, OverheadModel, fit_overhead
 from embellie.control.metering import SILENCE
+from embellie.domain.forecast import FloatArray
 from embellie.domain.reasons import SignalKind
+from embellie.planning.problem import IntArray
 from proof import weeks
 
 START = datetime(2021, 5, 31, tzinfo=UTC)
@@ -35,7 +37,7 @@ IDLE_W, GPU_IDLE_W, FAN_W = 3200.0, 140.0, 450.0
 OUTAGE = (timedelta(days=12, hours=3), timedelta(days=12, hours=3, minutes=40))
 """Prometheus was away."""
 Silence = tuple[timedelta, timedelta]
-Counters = Mapping[tuple[str, int], Any]
+Counters = Mapping[tuple[str, int], FloatArray]
 
 
 @dataclass(slots=True)
@@ -79,13 +81,13 @@ class Plant:
         self.days, self.outage = days, OUTAGE
         self.end = START + timedelta(days=days)
         self.zones = weeks.REGIONS
-        self._published, self._ambient = weeks._published(START)
-        site = weeks._site(self._published)
+        self._published, self._ambient = weeks.published_in(START)
+        site = weeks.site_on(self._published)
         jobs = []
         for part in range(-(-days // 7)):
             begin = START + part * weeks.WEEK
-            jobs += weeks._jobs(self._rng, begin, 0.6, seed * 100 + part)
-        named = [weeks.replace(job, id=f"{job.id}-{k}") for k, job in enumerate(jobs)]
+            jobs += weeks.jobs_of(self._rng, begin, 0.6, seed * 100 + part)
+        named = [replace(job, id=f"{job.id}-{k}") for k, job in enumerate(jobs)]
         self.seated = _seat(weeks.planned(self._rng, named, site, self._published, START), self._rng)
         self.by_uid = {one.run.job: one for one in self.seated}
         self.nodes = {f"{zone}-n{k}": zone for zone in self.zones for k in range(weeks.NODES_PER_ZONE)}
@@ -149,9 +151,9 @@ class Plant:
         fitted = fit_overhead(np.array(hours.it[part]), np.array(hours.meter[part]), np.array(hours.warm[part]))
         return fitted or before
 
-    def counter(self, node: str, gpu: int) -> np.ndarray[Any, Any]:
+    def counter(self, node: str, gpu: int) -> FloatArray:
         """One GPU's energy counter [J], with a reset on some."""
-        energy = np.concatenate(([0.0], np.cumsum(self._gpu[node][gpu, :-1] * TICK_S)))
+        energy: FloatArray = np.concatenate(([0.0], np.cumsum(self._gpu[node][gpu, :-1] * TICK_S)))
         if self._rng.random() < 0.2:
             at = int(self._rng.integers(1, energy.size - 1))
             energy[at:] -= energy[at]
@@ -195,7 +197,7 @@ class Plant:
             ),
         )
 
-    def _scraped(self, start: datetime) -> np.ndarray[Any, Any]:
+    def _scraped(self, start: datetime) -> IntArray:
         """Indices of the samples that are read: those of the interval, and where it lies in a silence those around it.
 
         One sample in fifty is missed, and in the outage all are. The operator waits for its end.
@@ -208,13 +210,14 @@ class Plant:
             return found
         return self._kept(start - (SILENCE if early else PAD), start + INTERVAL + (SILENCE if late else PAD))
 
-    def _kept(self, first: datetime, last: datetime) -> np.ndarray[Any, Any]:
+    def _kept(self, first: datetime, last: datetime) -> IntArray:
         low, high = (int((edge - START).total_seconds() / TICK_S) for edge in (first, last))
         index = np.arange(max(0, low), min(self._at.size, high + 1))
         # Of a sample it is once for all decided whether it was missed.
         index = index[(index % SCRAPE_TICKS == SCRAPE_OFFSET) & ~self._missed[index]]
         away = [(START + edge).timestamp() for edge in self.outage]
-        return index[(self._at[index] < away[0]) | (self._at[index] > away[1])]
+        kept: IntArray = index[(self._at[index] < away[0]) | (self._at[index] > away[1])]
+        return kept
 
     def _holder(self, node: str, gpu: int, k: int) -> dict[str, float]:
         spans = self._who[node][gpu]
@@ -282,7 +285,7 @@ class Plant:
         }
 
 
-def _seat(runs: tuple[Run, ...], rng: Any) -> list[Seated]:
+def _seat(runs: tuple[Run, ...], rng: np.random.Generator) -> list[Seated]:
     """Put gangs on GPUs: first fit on whole nodes, as they were free."""
     free: dict[str, list[list[float]]] = {}
     seated = []
@@ -314,4 +317,4 @@ def _on_ticks(run: Run) -> Run:
     """Return a run that comes and goes on ticks: one that follows another still does."""
     start, end = (round((moment - START).total_seconds() / TICK_S) for moment in (run.start, run.end))
     tick = timedelta(seconds=TICK_S)
-    return weeks.replace(run, start=START + tick * start, end=START + tick * max(end, start))
+    return replace(run, start=START + tick * start, end=START + tick * max(end, start))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+from planned.replay import simulate_planned
 
 from embellie.accounting import Run, Signal
 from embellie.accounting.curves import power_curve
@@ -104,9 +105,9 @@ class _Week:
 
 def _week(rng: np.random.Generator, seed: int, load: str) -> _Week:
     begin = _begin(rng)
-    published, ambient = _published(begin)
-    jobs = _jobs(rng, begin, LOADS[load], seed)
-    site = _site(published)
+    published, ambient = published_in(begin)
+    jobs = jobs_of(rng, begin, LOADS[load], seed)
+    site = site_on(published)
     ours = planned(rng, jobs, site, published, begin)
     roofs = _roofs(begin) if load.startswith("sunny") else None
     return _Week(begin=begin, published=published, ambient=ambient, jobs=jobs, site=site, ours=ours, roofs=roofs)
@@ -220,7 +221,7 @@ def _hour(moment: datetime) -> int:
     return int(moment.timestamp()) // 3600
 
 
-def _published(begin: datetime) -> tuple[dict[str, Signal], dict[str, FloatArray]]:
+def published_in(begin: datetime) -> tuple[dict[str, Signal], dict[str, FloatArray]]:
     signals, ambient = {}, {}
     for region in REGIONS:
         hours, part = past(region), _part(region, begin)
@@ -239,14 +240,14 @@ def _roofs(begin: datetime) -> OnSite:
     return OnSite(kwh=kwh, g_per_kwh=np.full_like(kwh, G_PER_KWH[SignalKind.AVERAGE_LIFECYCLE]["Solar"]))
 
 
-def _site(published: Mapping[str, Signal]) -> SimSite:
+def site_on(published: Mapping[str, Signal]) -> SimSite:
     return SimSite(
         cells=tuple(SimCell(name=r, grid_zone=r, nodes=NODES_PER_ZONE, pue=STATED_PUE) for r in REGIONS),
         grid_zones=tuple(SimGridZone(name=r, signal=published[r]) for r in REGIONS),
     )
 
 
-def _jobs(rng: np.random.Generator, begin: datetime, load: float, seed: int) -> list[SimJob]:
+def jobs_of(rng: np.random.Generator, begin: datetime, load: float, seed: int) -> list[SimJob]:
     rows = trace()
     last_s = max(job.submit_s for job in rows)
     start_s = float(rng.uniform(0.0, max(0.0, last_s - WEEK.total_seconds())))
@@ -287,7 +288,7 @@ def planned(
             bound = max(job.submit + HOUR * patience, looked)
             as_told = replace(as_told, submit=looked, latest_start=bound, flex=Flex.PATIENT)
         seen.append(as_told)
-    made = simulate(seen, site, "embellie", turn_s=TURN.total_seconds(), forecast_at=_Forecasts(rng, published))
+    made = simulate_planned(seen, site, turn_s=TURN.total_seconds(), forecast_at=_Forecasts(rng, published))
     return tuple(replace(run, submitted_at=came[run.job].submit) for run in made.runs)
 
 

@@ -44,7 +44,9 @@ class Watch:
         configuration = kube.configuration
         query = f"{kube.host}{path}?watch=true&labelSelector=embellie.io/flex&resourceVersion={version}"
         headers = {"Authorization": kube.authorization()} if kube.authorization() else {}
-        cert = (configuration.cert_file, configuration.key_file) if configuration.cert_file else None
+        cert = None
+        if configuration.cert_file and configuration.key_file:
+            cert = configuration.cert_file, configuration.key_file
         with requests.get(
             query, headers=headers, cert=cert, verify=configuration.ssl_ca_cert, stream=True, timeout=600
         ) as response:

@@ -112,7 +112,7 @@ def sim_job(job: DemoJob) -> SimJob:
 def simulated(scenario: Scenario, truths: Mapping[str, GridTruth]) -> History:
     """Run the scenario's arrivals through the simulator, first come first served."""
     site = sim_site(truths)
-    result = simulate([sim_job(job) for job in scenario.jobs], site, "fifo")
+    result = simulate([sim_job(job) for job in scenario.jobs], site)
     if result.never_started:
         raise ValueError(f"jobs that fit nowhere, even on an empty cluster: {', '.join(result.never_started)}")
     return History(stays=tuple(result.by_thermal_zone(site)), jobs=result.runs)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from embellie.domain.forecast import Forecast
+from embellie.domain.forecast import FloatArray, Forecast
 from embellie.domain.reasons import Rung
 from embellie.domain.snapshot import (
     Cell,
@@ -21,7 +21,7 @@ from embellie.domain.snapshot import (
     WorkloadKey,
     WorkloadKind,
 )
-from embellie.simulation.model import SimJob, SimSite
+from embellie.simulation import SimJob, SimSite
 
 _HORIZON = timedelta(hours=48)
 
@@ -69,7 +69,7 @@ class SiteView:
         self._turn_s = turn_s
         self._cells = {cell.name: cell for cell in site.cells}
         self._everywhere = frozenset(self._cells)
-        self._supply = {zone.name: site.supply_c(zone) for zone in site.thermal_zones}
+        self._supply = {zone.name: _supply_c(site, zone) for zone in site.thermal_zones}
 
     def snapshot(
         self,
@@ -167,3 +167,12 @@ class SiteView:
             supply=Reading(value=supply, age_s=0.0, quality=Quality.FRESH),
             inlet=Reading(value=inlet, age_s=0.0, quality=Quality.FRESH),
         )
+
+
+def _supply_c(site: SimSite, zone: ThermalZoneState) -> FloatArray | None:
+    """Return the supply that the plant reaches, by step of its grid zone's signal [degC]."""
+    ambient_zone = next((z for z in site.grid_zones if z.name == zone.ambient_grid_zone), None)
+    if ambient_zone is None or ambient_zone.ambient_c is None:
+        return None
+    supply: FloatArray = np.maximum(zone.supply_setpoint_c, ambient_zone.ambient_c + zone.ambient_approach_k)
+    return supply
