@@ -141,7 +141,7 @@ class _Operator:
             recorder=self._recorder,
             heat=self._heat,
             pauses=PauseDesk(
-                pauser=Pauser(client),
+                pauser=Pauser(client, may_write=elector.is_leader),
                 releaser=Releaser(client, may_write=elector.is_leader),
                 events=self._events,
                 switch=switch,
