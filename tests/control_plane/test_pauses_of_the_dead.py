@@ -62,7 +62,7 @@ def test_the_watchdog_takes_it_back_with_its_own_token(
     token = installed_chart.kubeconfig_for(NAMESPACE, "embellie-watchdog")
     with watchdog(installed_chart, tmp_path / "log", "run", NAMESPACE, *guard_options(), kubeconfig=token):
         until(lambda: still_told(api, told) == ["stranger"], (tmp_path / "log").read_text())
-    (event,) = events(api, told, "PauseWithdrawn")
+        (event,) = until(lambda: events(api, told, "PauseWithdrawn"), "an event tells of it")
     assert event["regarding"]["name"] == "told"
 
 
