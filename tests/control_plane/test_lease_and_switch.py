@@ -13,6 +13,7 @@ from embellie.cluster.switch import Switch
 from embellie.control.switch_keeper import ON, SwitchKeeper
 from embellie.watchdog import switch as watchdog_switch
 from embellie.watchdog.api import Api
+from embellie.watchdog.commands import check
 from embellie_testbed.processes import until
 
 pytestmark = pytest.mark.control_plane
@@ -195,6 +196,10 @@ def test_a_switch_that_somebody_made_immutable_is_switched_off_by_deleting_it(
 ) -> None:
     switch = make_switch(kube, namespace, enabled="true", locked="false", namespaces=",a,")
     freeze(kube, namespace)
+    (fault,) = [
+        says for good, says in check(api, namespace=namespace, name="embellie", heartbeat_within_s=None) if not good
+    ]
+    assert "made immutable" in fault
     assert watchdog_switch.turn_off(api, namespace, "embellie", lock=lock)
     assert not switch.enable(["a"]).holds, "and nothing turns it on again"
     assert not switch.no_uninstall()

@@ -126,6 +126,8 @@ def _check_switch(api: Api, namespace: str, name: str) -> tuple[bool, str]:
     where = f"ConfigMap {namespace}/{names.switch_name(name)}"
     if not state.exists:
         return False, f"{where} is missing, so nothing will be held - run `helm upgrade` to create it again"
+    if state.immutable:
+        return False, f"{where} was made immutable, so nobody can switch it - delete it and run `helm upgrade`"
     holding = "locked" if state.locked else "on" if state.enabled else "off"
     return True, f"{where} is readable: holding is {holding}"
 

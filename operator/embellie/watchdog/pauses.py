@@ -25,13 +25,17 @@ def withdraw_pauses(api: Api, identity: str) -> str | None:
     """
     faults: list[str] = []
     try:
-        listed = api.list("/apis/batch/v1/jobs", accept=METADATA_ONLY, labelSelector=_OPTED_IN)
-        jobs = [job for job in listed if names.CHECKPOINT in _notes(job)]
+        jobs = api.list("/apis/batch/v1/jobs", accept=METADATA_ONLY, keep=_allows_pauses, labelSelector=_OPTED_IN)
         uids = {job["metadata"]["uid"] for job in jobs}
-        pods = api.list("/api/v1/pods", accept=METADATA_ONLY, labelSelector=_OF_JOBS) if jobs else []
+
+        def was_told(pod: Object) -> bool:
+            return _is_told(pod) and _allows_pauses(pod) and not uids.isdisjoint(_owners(pod))
+
+        told_pods = (
+            api.list("/api/v1/pods", accept=METADATA_ONLY, keep=was_told, labelSelector=_OF_JOBS) if jobs else []
+        )
     except ApiError as error:
         return f"pauses that were announced may still stand ({error})"
-    told_pods = [p for p in pods if names.CHECKPOINT in _notes(p) and _is_told(p) and not uids.isdisjoint(_owners(p))]
     for pod in told_pods:
         _withdraw(api, "api/v1", "pods", pod, faults)
     for job in filter(_is_told, jobs):
@@ -75,6 +79,10 @@ def _tell(api: Api, job: Object, identity: str) -> None:
 
 def _notes(obj: Object) -> Mapping[str, Any]:
     return obj["metadata"].get("annotations") or {}
+
+
+def _allows_pauses(obj: Object) -> bool:
+    return names.CHECKPOINT in _notes(obj)
 
 
 def _is_told(obj: Object) -> bool:
