@@ -10,6 +10,10 @@ import pytest
 from embellie.cluster.client import KubeClient, object_path
 from embellie.cluster.lease import Heartbeat, LeaseElector
 from embellie.cluster.switch import Switch
+from embellie.control.switch_keeper import ON, SwitchKeeper
+from embellie.watchdog import switch as watchdog_switch
+from embellie.watchdog.api import Api
+from embellie.watchdog.commands import check
 from embellie_testbed.processes import until
 
 pytestmark = pytest.mark.control_plane
@@ -159,3 +163,44 @@ def test_writing_what_the_switch_already_says_writes_nothing(kube: KubeClient, n
     before = kube.get(path)["metadata"]["resourceVersion"]
     switch.enable(["a"])
     assert kube.get(path)["metadata"]["resourceVersion"] == before
+
+
+def freeze(kube: KubeClient, namespace: str) -> None:
+    path = object_path("v1", "configmaps", "embellie-switch", namespace=namespace)
+    kube.json_patch(path, [{"op": "add", "path": "/immutable", "value": True}])
+
+
+def test_a_switch_that_somebody_made_immutable_is_told_with_its_mend_and_stops_no_turn(
+    kube: KubeClient, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper = SwitchKeeper(make_switch(kube, namespace, enabled="true", locked="false", namespaces=",a,"))
+    keeper.mind(["a"])
+    freeze(kube, namespace)
+    keeper.mind(["a"])
+    assert keeper.holding == ON, "it says what it should"
+    for _ in range(2):
+        keeper.mind(["a", "b"])
+    assert (keeper.holding.good, keeper.holding.reason) == (False, "SwitchImmutable")
+    assert "delete it, then run helm upgrade" in keeper.holding.message
+    assert caplog.text.count("was made immutable") == 1, "once, not turn after turn"
+    keeper.mind([])
+    kube.delete(object_path("v1", "configmaps", "embellie-switch", namespace=namespace))
+    make_switch(kube, namespace, enabled="false", locked="false", namespaces=",")
+    keeper.mind(["a", "b"])
+    assert keeper.holding == ON
+
+
+@pytest.mark.parametrize("lock", [False, True])
+def test_a_switch_that_somebody_made_immutable_is_switched_off_by_deleting_it(
+    kube: KubeClient, api: Api, namespace: str, lock: bool
+) -> None:
+    switch = make_switch(kube, namespace, enabled="true", locked="false", namespaces=",a,")
+    freeze(kube, namespace)
+    (fault,) = [
+        says for good, says in check(api, namespace=namespace, name="embellie", heartbeat_within_s=None) if not good
+    ]
+    assert "made immutable" in fault
+    assert watchdog_switch.turn_off(api, namespace, "embellie", lock=lock)
+    assert not switch.enable(["a"]).holds, "and nothing turns it on again"
+    assert not switch.no_uninstall()
+    assert not watchdog_switch.turn_off(api, namespace, "embellie", lock=lock)

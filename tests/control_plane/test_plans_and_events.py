@@ -2,6 +2,7 @@
 """WorkloadPlans and Events on a real API server."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain, repeat
@@ -14,6 +15,7 @@ from embellie.cluster import catalogue
 from embellie.cluster.client import KubeClient, object_path
 from embellie.cluster.events import QUEUE_SIZE, REPORTING_CONTROLLER, EventRecorder
 from embellie.cluster.plan_objects import plan_name
+from embellie.cluster.plan_watch import PlanWatch
 from embellie.cluster.plans import PlanWriter
 from embellie.domain import names
 from embellie.domain.reasons import Reason, State
@@ -43,6 +45,82 @@ def plan_path(key: WorkloadKey) -> str:
 
 def version(kube: KubeClient, key: WorkloadKey) -> str:
     return str(kube.get(plan_path(key))["metadata"]["resourceVersion"])
+
+
+@pytest.fixture
+def watched(kube: KubeClient) -> Iterator[PlanWriter]:
+    """Return a writer that hears what others do to plans, with a clock of its own."""
+    writer = PlanWriter(kube, monotonic=lambda: CLOCK[0])
+    watch = PlanWatch(kube, writer.hear, leads=lambda: True)
+    watch.start()
+    yield writer
+    watch.stop()
+
+
+CLOCK = [1000.0]
+
+
+def meddle(kube: KubeClient, key: WorkloadKey, **status: Any) -> None:
+    """Write into a plan's status as another controller, or a person with an editor, would."""
+    operations = [{"op": "add", "path": f"/status/{field}", "value": value} for field, value in status.items()]
+    params = {"fieldManager": "somebody"}
+    kube.request("PATCH", f"{plan_path(key)}/status", operations, params, "application/json-patch+json")
+
+
+def test_what_somebody_else_writes_into_a_plan_is_put_right_by_the_next_turns_and_without_a_fight(
+    watched: PlanWriter, kube: KubeClient, namespace: str
+) -> None:
+    key = make_job(kube, namespace)
+    record = plan_record(key, likely_start_p90=None)
+    watched.write([record], NOW)
+    right = kube.get(plan_path(key))["status"]
+    assert "likelyStartP90Time" not in right
+
+    def turn() -> bool:
+        watched.write([record], NOW)
+        return bool(kube.get(plan_path(key))["status"] == right)
+
+    meddle(kube, key, message="Mine.", likelyStartP90Time="2031-01-01T00:00:00Z")
+    assert kube.get(plan_path(key))["status"] != right
+    until(turn, "the next turns put it right")
+    before = version(kube, key)
+    assert turn(), "once"
+    assert version(kube, key) == before
+
+    meddle(kube, key, message="Mine!")
+    time.sleep(1.0)  # the watch has heard of it, and nothing shows that it has
+    assert not turn(), "whoever goes on is not written against turn after turn"
+    CLOCK[0] += 31.0
+    assert turn()
+
+
+def test_a_plan_that_somebody_deletes_is_back_after_the_next_turns(
+    watched: PlanWriter, kube: KubeClient, namespace: str
+) -> None:
+    key = make_job(kube, namespace)
+    watched.write([plan_record(key)], NOW)
+    kube.delete(plan_path(key))
+    until(lambda: watched.write([plan_record(key)], NOW).written == 1, "it is written again")
+    assert kube.get(plan_path(key))["status"]["state"] == "Held"
+
+
+def test_a_bound_that_somebody_moved_earlier_stands_and_their_words_do_not(
+    watched: PlanWriter, kube: KubeClient, namespace: str
+) -> None:
+    key = make_job(kube, namespace)
+    watched.write([plan_record(key)], NOW)
+    operations = [
+        {"op": "replace", "path": "/spec/latestStartTime", "value": "2026-05-02T08:00:00Z"},
+        {"op": "replace", "path": "/spec/policyName", "value": "theirs"},
+    ]
+    kube.request("PATCH", plan_path(key), operations, {"fieldManager": "somebody"}, "application/json-patch+json")
+
+    def stands() -> bool:
+        watched.write([plan_record(key)], NOW)
+        spec = kube.get(plan_path(key))["spec"]
+        return (spec["latestStartTime"], spec["policyName"]) == ("2026-05-02T08:00:00Z", plan_record(key).policy)
+
+    until(stands, "promises may be moved earlier by an admin, and only that")
 
 
 def test_a_plan_is_written_with_its_owner_and_only_when_it_says_something_new(kube: KubeClient, namespace: str) -> None:

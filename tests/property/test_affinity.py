@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embellie.cluster.affinity import confine, matches_node, narrow
+from embellie.watchdog.residency import confined
 
 KEYS = st.sampled_from(["zone", "hall", "gpu", "memory"])
 VALUES = st.sampled_from(["a", "b", "1", "20"])
@@ -84,6 +85,19 @@ def test_a_confined_pod_matches_them_too_and_lists_of_its_user_and_their_selecto
     assert selector.items() <= (after.get("nodeSelector") or {}).items()
     if terms and not any(selector.get(key, value) != value for key, value in labels.items()):
         assert terms_of(after) == terms
+
+
+@settings(deadline=None)
+@given(pod_specs(), LABELS.filter(bool), LABELS, st.sampled_from(["n1", "n2"]))
+def test_whoever_starts_it_without_the_planner_confines_a_pod_to_a_zone_as_the_operator_does(
+    spec: dict[str, Any], labels: dict[str, str], node_labels: dict[str, str], node: str
+) -> None:
+    zone = {"metadata": {"name": "paris"}, "spec": {"jurisdiction": "FR", "nodeSelector": labels}}
+    theirs, ours = confined(spec, "FR", [zone]), confine(spec, labels)
+    assert theirs.keys() == ours.keys()
+    assert theirs.get("nodeSelector") == ours.get("nodeSelector")
+    both = ({**spec, **theirs}, {**spec, **ours})
+    assert matches_node(both[0], node_labels, node) == matches_node(both[1], node_labels, node)
 
 
 def terms_of(spec: dict[str, Any]) -> Any:

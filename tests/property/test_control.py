@@ -14,6 +14,7 @@ from embellie.cluster.plan_objects import plan_object, plan_status
 from embellie.cluster.records import WorkloadRecord
 from embellie.control.assemble import Assembly, assemble
 from embellie.control.inputs import Inputs
+from embellie.control.switch_keeper import ON
 from embellie.control.terms import residency_allows
 from embellie.control.thermal_status import thermal_zone_status
 from embellie.control.turn import Verdicts, decide
@@ -249,4 +250,4 @@ def test_every_verdict_and_every_zone_can_be_written_down(turn: tuple[Inputs, di
     for thermal in made.thermal_zones:
         json.dumps(thermal_zone_status(thermal, assembly, {}, wall).to_json_object())
     for each in made.policies:
-        json.dumps(policy_status(each, assembly.table, verdicts.records, wall).to_json_object())
+        json.dumps(policy_status(each, assembly.table, verdicts.records, wall, ON).to_json_object())

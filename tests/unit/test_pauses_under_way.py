@@ -3,6 +3,8 @@
 
 import itertools
 import threading
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -14,10 +16,12 @@ from switches import switch
 from embellie.cluster.actuate import Outcome, ReleaseResult
 from embellie.cluster.client import ApiError
 from embellie.cluster.pauses import Pauser
+from embellie.cluster.records import PodRecord
 from embellie.cluster.switch import Switch
 from embellie.control.heat import HeatDesk
+from embellie.control.pause_acts import Pauses
 from embellie.control.pause_desk import PauseDesk
-from embellie.control.pausing import Pauses, heat_loads, step
+from embellie.control.pausing import heat_loads, step
 from embellie.control.sensors import Readings
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import Quality, Reading, WorkloadKey
@@ -257,10 +261,11 @@ def test_what_stays_paused_and_what_goes_on_say_so_and_why():
     assert [event.reason for event in told] == ["Released"]
 
 
-def announced_together(count: int, announce: Any, **others: Any) -> list[str]:
+def announced_together(count: int, announce: Any, *, pods: Sequence[PodRecord] = (), **others: Any) -> list[str]:
     """Let one turn announce pauses to many Jobs; return the reasons of its events."""
     many = [job(f"train-{i}", gpus=1, held=False, cell="west.west-r1", checkpoint="takes=5m") for i in range(count)]
-    seen = view(*many, on=nodes())
+    heard = [replace(pod, job_uid=many[0].key.uid, hears=True) for pod in pods]
+    seen = view(*many, pods=heard, on=nodes())
     made = assembled(view=seen, policies=(policy(maxPausesPerDay=count),), thermal_zones=(ZONE,))
     told: list[Any] = []
     desk: Any = PauseDesk(
@@ -304,6 +309,29 @@ def test_only_a_pause_that_was_written_is_told_and_one_that_was_refused_stops_no
     assert announced_together(3, announce) == ["PauseAnnounced"]
 
 
+def test_a_pause_that_could_not_be_announced_is_not_announced_turn_after_turn():
+    tries: list[str] = []
+
+    def announce(key: WorkloadKey, *_args: Any) -> bool:
+        tries.append(key.name)
+        raise ApiError(403, "Forbidden", "no")
+
+    train = job(held=False, cell="west.west-r1", checkpoint="takes=5m")
+    seen, now_s = view(train, on=nodes()), [0.0]
+    made = assembled(view=seen, policies=(policy(maxPausesPerDay=1),), thermal_zones=(ZONE,))
+    desk: Any = PauseDesk(
+        pauser=SimpleNamespace(announce=announce),  # type: ignore[arg-type]  # all that it asks
+        releaser=Written(),  # type: ignore[arg-type]  # all that it asks
+        events=SimpleNamespace(record=lambda _event: None),  # type: ignore[arg-type]  # all that it asks
+        switch=switch(),
+        clock=LATER,
+        monotonic=lambda: now_s[0],
+    )
+    for now_s[0], told in ((1000.0, 1), (1015.0, 1), (1061.0, 2)):
+        desk.turn(made, seen, {train.key.uid}, {}, (), NOW)
+        assert len(tries) == told
+
+
 def test_a_leader_that_lost_its_lease_writes_no_more_pauses():
     begun: list[str] = []
     leads = iter([True])
@@ -338,9 +366,54 @@ def test_a_job_is_told_only_once_all_of_its_pods_that_listen_were() -> None:
     api: Any = Api()
     with pytest.raises(ApiError):
         Pauser(api).announce(train.key, NOW, pods)
-    assert api.patched == ["add one"], "the Job is told in the next turn, and they again"
+    assert api.patched == ["add one", "remove one"], "what was told is taken back, until the next turn tries again"
     assert Pauser(api).announce(train.key, NOW, pods[:1])
-    assert api.patched[1:] == ["add one", "add train"]
+    assert api.patched[2:] == ["add one", "add train"]
+
+
+def test_all_pods_of_a_job_are_told_at_the_same_time_and_have_the_whole_time_of_a_checkpoint() -> None:
+    together = threading.Barrier(8, timeout=10.0)
+    api: Any = Api()
+    told = api.json_patch
+
+    def wait_for_the_others(path: str, operations: list[dict[str, Any]]) -> None:
+        if "/pods/" in path:
+            together.wait()
+        told(path, operations)
+
+    api.json_patch = wait_for_the_others
+    pods = [running_pod(f"pod-{i}", "west-0") for i in range(8)]
+    assert Pauser(api).announce(job(held=False).key, NOW, pods)
+    assert api.patched[-1] == "add train", "the last word is the Job's"
+    heard: list[Any] = []
+    announced_together(1, lambda _key, by, _listeners: heard.append(by) is None, pods=pods)
+    assert heard == [NOW + timedelta(minutes=5, seconds=10)], "those that are told last have it too"
+
+
+def test_pods_that_give_no_answer_do_not_keep_a_turn_from_its_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embellie.cluster.pauses.TELL_WITHIN_S", 0.05)
+    api: Any = Api()
+    api.json_patch = lambda *_args: time.sleep(0.1)
+    began = time.monotonic()
+    with pytest.raises(ApiError, match="could not be told in time"):
+        Pauser(api).announce(job(held=False).key, NOW, [running_pod(f"pod-{i}", "west-0") for i in range(200)])
+    assert time.monotonic() - began < 2.0
+
+
+def test_a_leader_that_lost_its_lease_tells_no_more_pods() -> None:
+    leads = iter([True])
+    api: Any = Api()
+    with pytest.raises(ApiError):
+        Pauser(api, may_write=lambda: next(leads, False)).announce(
+            job(held=False).key, NOW, [running_pod(f"pod-{i}", "west-0") for i in range(3)]
+        )
+    assert api.patched == ["add pod-0"], "whoever leads now finds it, and takes it back or carries it through"
+
+
+def test_pods_of_a_job_that_was_never_told_are_told_that_nothing_comes_of_it() -> None:
+    api: Any = Api(checkpoint="takes=1h")
+    assert Pauser(api).withdraw(job(held=False).key, [running_pod("one", "west-0")])
+    assert api.patched == ["remove one"]
 
 
 def test_what_was_announced_is_taken_back_from_the_pods_too() -> None:
@@ -352,7 +425,7 @@ def test_what_was_announced_is_taken_back_from_the_pods_too() -> None:
 
 def test_a_job_that_stopped_allowing_pauses_is_not_written_to_but_its_pods_are_told() -> None:
     api: Any = Api(pause_by=format_time(NOW))
-    assert not Pauser(api).withdraw(job(held=False).key, [running_pod("one", "west-0")])
+    assert Pauser(api).withdraw(job(held=False).key, [running_pod("one", "west-0")])
     assert api.patched == ["remove one"], "the fence would refuse it, turn after turn"
 
 

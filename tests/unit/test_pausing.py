@@ -7,8 +7,10 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from embellie.cluster.records import PodRecord
 from embellie.control.checkpoints import read_checkpoint
-from embellie.control.pausing import Pauses, heat_loads, said, step
+from embellie.control.pause_acts import Pauses
+from embellie.control.pausing import heat_loads, said, step
 from embellie.control.power import PowerBook
 from embellie.domain.heat import HeatOutlook
 from embellie.domain.times import format_time
@@ -104,6 +106,39 @@ def test_an_announcement_is_taken_back_when_the_zone_has_cooled():
     listener = replace(listener, hears=True)
     (taken_back,) = stepped(train, pods=(deaf, listener)).withdraw
     assert (taken_back.key, taken_back.listeners) == (train.key, (listener,))
+
+
+def told_pods(told: str = "") -> tuple[PodRecord, ...]:
+    """Return two listening pods of `train`, started an hour ago, of which one was told to pause."""
+    started = NOW - 60 * MINUTE
+    pods = [running_pod(n, "west-0", gpus=4, job_uid=running().key.uid, started=started) for n in ("told", "not-yet")]
+    return replace(pods[0], hears=True, told=told), replace(pods[1], hears=True)
+
+
+def test_pods_that_were_told_by_whoever_died_before_the_job_was_are_told_that_nothing_comes_of_it():
+    pods = told_pods(format_time(NOW + MINUTE))
+    (taken_back,) = stepped(running(**ALLOWED), pods=pods).withdraw
+    assert taken_back.listeners == pods[:1]
+    assert stepped(running(**ALLOWED), pods=pods, policies=()).withdraw == (taken_back,), "whatever its policy became"
+    assert stepped(running(**ALLOWED), pods=pods, zones=()).withdraw == (taken_back,), "or of its zone"
+    hot = stepped(running(**ALLOWED), pods=pods, wanted="all")
+    assert (hot.announce[0].listeners, hot.withdraw) == (pods, ()), "where it is still hot all of them are told anew"
+
+
+def test_what_a_template_was_copied_with_is_left_to_its_user():
+    pods = told_pods(format_time(NOW - 400 * MINUTE))
+    assert stepped(running(**ALLOWED), pods=pods).withdraw == ()
+    assert stepped(running(flex="", **ALLOWED), pods=told_pods(format_time(NOW + MINUTE))).withdraw == ()
+
+
+def test_a_pod_that_comes_after_its_job_was_told_is_told_the_same():
+    by = format_time(NOW + MINUTE)
+    train, pods = running(pause_by=by, **ALLOWED), told_pods(by)
+    (late,) = stepped(train, pods=pods, wanted="all").remind
+    assert (late.announced, late.listeners) == (by, pods[1:])
+    assert stepped(train, pods=pods[:1], wanted="all").remind == ()
+    over = stepped(train, pods=pods, wanted="all", now=NOW + 2 * MINUTE)
+    assert (len(over.suspend), over.remind) == (1, ())
 
 
 def test_work_that_does_not_allow_pauses_is_not_written_to_though_it_carries_an_announcement():

@@ -14,6 +14,7 @@ from embellie.api.energypolicy import EnergyPolicyStatus
 from embellie.api.gridstatus import GridZoneStatus
 from embellie.api.thermalzone import ThermalZoneStatus
 from embellie.control.prices import Prices
+from embellie.control.switch_keeper import ON
 from embellie.control.thermal_status import thermal_zone_status
 from embellie.control.turn import decide
 from embellie.control.zone_status import best_window, grid_zone_status, policy_status
@@ -59,7 +60,7 @@ def thermal(spec: dict[str, Any] | None = None, problems: dict[str, str] | None 
 def energy_policy(name: str, *policies: Any, workloads: Any = ()) -> EnergyPolicyStatus:
     made = assembled(*workloads, policies=policies)
     records = decide(made, workloads, {}, frozenset(), 100).records
-    return policy_status(next(p for p in policies if p.metadata.name == name), made.table, records, WALL)
+    return policy_status(next(p for p in policies if p.metadata.name == name), made.table, records, WALL, ON)
 
 
 def test_a_good_zone_says_what_it_has_and_when_it_is_clean():
@@ -246,6 +247,12 @@ def test_the_loser_of_two_policies_names_the_winner_and_the_winner_holds():
     assert (str(overlap.status), "winner" in overlap.message) == ("True", True)
     assert str(condition(won, "Overlapping").status) == "False"
     assert (lost.workloads_held, won.workloads_held, won.gpus_held) == (0, 1, 8)
+
+
+@pytest.mark.parametrize(("mode", "holding"), [("enforce", ("True", "SwitchOn")), ("shadow", ("Unknown", "Shadow"))])
+def test_a_policy_says_whether_new_work_is_held_under_it(mode: str, holding: tuple[str, str]):
+    said = condition(energy_policy("one", policy("one", mode=mode)), "Holding")
+    assert (str(said.status), said.reason) == holding
 
 
 def test_many_winners_with_long_names_still_make_a_status():

@@ -280,6 +280,7 @@ class EnergyPolicy(Resource):
         conditions=(
             ("Ready", "the policy is applied, and selects at least one namespace"),
             ("Overlapping", "another policy matches the same work and wins; the message says which"),
+            ("Holding", "new work is held where it enforces; else the message says what keeps the switch from it"),
         ),
         columns=(
             PrinterColumn(name="Mode", json_path=".spec.mode", description="shadow touches nothing, enforce acts."),

@@ -12,6 +12,7 @@ from embellie.cli.values import FiniteRange
 from embellie.cluster import rights
 from embellie.watchdog import commands
 from embellie.watchdog.api import Api, ApiError
+from embellie.watchdog.clearing import run_on
 from embellie.watchdog.log import silence
 from embellie.watchdog.release import Held
 from embellie.watchdog.sweep import list_held
@@ -60,9 +61,13 @@ def release(
     def said(held: Held) -> None:
         click.echo(f"released {held.kind.lower()}/{held.name} in {held.namespace}")
 
+    identity = f"embellie-cli-{_user()}"
+    left = run_on(api, identity)
+    if left:
+        click.echo(f"warning: {left}", err=True)
     progress = commands.release_all(
         api,
-        identity=f"embellie-cli-{_user()}",
+        identity=identity,
         release_seconds=release_seconds,
         timeout_seconds=release_seconds + 60.0,
         on_release=said,

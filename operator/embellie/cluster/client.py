@@ -36,6 +36,7 @@ APPLY_PATCH = "application/apply-patch+yaml"
 PAGE_SIZE = 500
 LIST_TIMEOUT_S = 60.0
 POOL_SIZE = 32
+WATCH_BYTES = 1 << 16
 MAX_ATTEMPTS = 4
 MIN_TIMEOUT_S = 0.5
 AUTH_CACHE_S = 15.0
@@ -232,6 +233,24 @@ class KubeClient:
     def list_all(self, path: str, params: Mapping[str, str] | None = None) -> Listing:
         """Return an iterable over a whole list, read in pages of 500."""
         return Listing(self, path, params)
+
+    def watch(self, path: str, accept: str, lasts_s: int) -> Iterator[Json]:
+        """Yield what is there and then what changes, until the server ends it; raise `ApiError` where it breaks."""
+        url = f"{self._host}{path}?{urlencode({'watch': '1', 'timeoutSeconds': str(lasts_s)})}"
+        headers = {"Accept": accept, "User-Agent": f"embellie/{__version__}"}
+        authorization = self.authorization()
+        if authorization:
+            headers["Authorization"] = authorization
+        rest = b""
+        try:
+            answer = self._rest.request("GET", url, headers=headers, _request_timeout=(3.0, lasts_s + 30.0))  # type: ignore[no-untyped-call]
+            if answer.status != 200:
+                raise _failure(answer.status, answer.read(), None, f"WATCH {path}")
+            for part in answer.response.stream(WATCH_BYTES):
+                *lines, rest = (rest + part).split(b"\n")
+                yield from map(_object, lines)
+        except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
+            raise ApiError(0, "Unreachable", f"{type(error).__name__}: {error}") from error
 
     def create(self, path: str, obj: Mapping[str, Any], timeout_s: float = 10.0) -> Json:
         """Create an object in the collection `path`."""

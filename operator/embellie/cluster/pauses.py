@@ -5,58 +5,86 @@ The fence lets us annotate work that carries `embellie.io/checkpoint`, and suspe
 sets our marker, after it was announced.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from embellie.cluster.client import ApiError, KubeClient, object_path, workload_path
 from embellie.cluster.patches import Operation, Raw, pointer
 from embellie.cluster.records import PodRecord
+from embellie.cluster.side_by_side import side_by_side
 from embellie.domain import names
 from embellie.domain.snapshot import WorkloadKey
 from embellie.domain.times import format_time
+
+TELL_WITHIN_S = 5.0
+"""Between the first and the last pod of a Job that hear of a pause; each is told at the latest then, or none [s]."""
+THREADS = 16
 
 
 class Pauser:
     """Announces, withdraws and carries out pauses. Every method tells whether it wrote, or raises `ApiError`."""
 
-    def __init__(self, client: KubeClient) -> None:
+    def __init__(self, client: KubeClient, *, may_write: Callable[[], bool] = lambda: True) -> None:
+        """`may_write` is asked before each pod is told: a leader that lost its lease must stop at once."""
         self._client = client
+        self._may_write = may_write
 
     def announce(self, key: WorkloadKey, by: datetime, listeners: Sequence[PodRecord]) -> bool:
-        """Write the instant on each of its pods that listen, then on the Job.
+        """Write the instant on each of its pods that listen, then on the Job: no pod is stopped that was not told.
 
-        What fails in between is announced again: no pod is stopped that was not told.
+        Where one could not be told, the others are told that nothing comes of it.
         """
         raw = self._client.get(workload_path(key))
         if names.PAUSE_BY in (raw["metadata"].get("annotations") or {}):
             return False  # announced a moment ago; the watch has not shown it yet
         change = _set(names.PAUSE_BY, format_time(by))
-        self._tell(listeners, change)
-        self._client.json_patch(workload_path(key), [*_guards(raw, key), change])
+        try:
+            self._tell(listeners, change)
+            self._client.json_patch(workload_path(key), [*_guards(raw, key), change])
+        except ApiError:
+            with suppress(ApiError):
+                self._tell(listeners, _drop(names.PAUSE_BY))
+            raise
         return True
+
+    def remind(self, announced: str, listeners: Sequence[PodRecord]) -> bool:
+        """Tell pods what their Job was told already."""
+        return self._tell(listeners, _set(names.PAUSE_BY, announced))
 
     def withdraw(self, key: WorkloadKey, listeners: Sequence[PodRecord]) -> bool:
         """Take an announcement back, from the pods that listen first: they may have stopped working because of it."""
         raw = self._client.get(workload_path(key))
         annotations = raw["metadata"].get("annotations") or {}
-        if names.PAUSE_BY not in annotations:
-            return False
         change = _drop(names.PAUSE_BY)
-        self._tell(listeners, change)
-        if names.CHECKPOINT not in annotations:
-            return False  # the fence lets us write only to what allows pauses
+        wrote = self._tell(listeners, change)
+        # The fence lets us write only to what allows pauses.
+        if names.PAUSE_BY not in annotations or names.CHECKPOINT not in annotations:
+            return wrote
         self._client.json_patch(workload_path(key), [*_guards(raw, key), change])
         return True
 
-    def _tell(self, listeners: Sequence[PodRecord], change: Operation) -> None:
-        """Change an annotation of pods; one that is gone, or has nothing to be changed, needs no word."""
-        for pod in listeners:
+    def _tell(self, listeners: Sequence[PodRecord], change: Operation) -> bool:
+        """Change an annotation of pods, all at about the same time; return whether one was written.
+
+        One that is gone, or has nothing to be changed, needs no word. What goes wrong with one is raised after all.
+        """
+
+        def tell(pod: PodRecord) -> bool | ApiError:
             path = object_path("v1", "pods", pod.name, namespace=pod.namespace)
             try:
                 self._client.json_patch(path, [_is(pod.uid), change])
             except ApiError as error:
-                if error.status != 404 and not error.conflict:
-                    raise
+                return False if error.status == 404 or error.conflict else error
+            return True
+
+        told = side_by_side(tell, listeners, threads=THREADS, begin_within_s=TELL_WITHIN_S, may_begin=self._may_write)
+        for outcome in told:
+            if isinstance(outcome, ApiError):
+                raise outcome
+        if None in told:
+            raise ApiError(0, "NotBegun", f"{told.count(None)} of {len(told)} pods could not be told in time")
+        return True in told
 
     def suspend(self, key: WorkloadKey, announced: str, cell: str, at: datetime) -> bool:
         """Suspend a Job with our marker on it, and note its cell; False where it is not as it was decided about."""

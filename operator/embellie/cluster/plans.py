@@ -9,13 +9,17 @@ The bound of a plan only ever moves earlier; the API server refuses anything els
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from embellie.cluster.client import ApiError, KubeClient, object_path
+from embellie.cluster.meddling import Meddling
+from embellie.cluster.patches import pointer
 from embellie.cluster.plan_objects import PlanRecord, plan_identity, plan_name, plan_object, plan_status
+from embellie.cluster.plan_watch import is_foreign
 from embellie.cluster.side_by_side import BEGIN_WITHIN_S, side_by_side
 from embellie.domain import names
 from embellie.domain.reasons import State
@@ -42,6 +46,8 @@ class KnownPlan:
     """The parts of the status that the next one builds on (times and history), as JSON: half the size of a dict."""
     signature: tuple[object, ...] | None
     """Of the record that was written; None for a plan that was read."""
+    foreign: bool = False
+    """Somebody else wrote into it: whatever it says, it is written again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +93,8 @@ class PlanWriter:
         self._known: dict[str, KnownPlan] = {}
         self._promised: dict[str, datetime] = {}
         """The earliest bound that each workload was ever given; outlives a plan that somebody deletes."""
+        self._heard: deque[tuple[str, bool]] = deque()
+        self._meddled = Meddling(monotonic)
 
     def load(self) -> int:
         """Read what is written already; return how many plans there are."""
@@ -126,6 +134,19 @@ class PlanWriter:
                 logger.warning("the plan %s/%s is left over: %s", meta["namespace"], meta["name"], error)
         return len(self._known)
 
+    def hear(self, uid: str, gone: bool) -> None:
+        """Take note that somebody else wrote or removed a workload's plan: the next write puts it right. Any thread."""
+        self._heard.append((uid, gone))
+
+    def _put_right(self) -> None:
+        while self._heard:
+            uid, gone = self._heard.popleft()
+            self._meddled.note(uid, gone)
+        for uid, gone in self._meddled.due():
+            known = self._known.pop(uid, None)
+            if known is not None and not gone:
+                self._known[uid] = replace(known, foreign=True)
+
     def known(self) -> Mapping[str, KnownPlan]:
         """Return what is written, by the workload's uid."""
         return self._known
@@ -144,6 +165,7 @@ class PlanWriter:
 
     def write(self, records: Sequence[PlanRecord], now: datetime, begin_within_s: float = BEGIN_WITHIN_S) -> PlanReport:
         """Write what changed. What cannot be begun in time is left for the next turn."""
+        self._put_right()
         for record in records:
             self._promise(record.key.uid, record.latest_start)
         due = sorted(
@@ -172,7 +194,7 @@ class PlanWriter:
 
     def _differs(self, record: PlanRecord) -> bool:
         known = self._known.get(record.key.uid)
-        if known is None:
+        if known is None or known.foreign:
             return True
         if known.signature is None and not _answers_differ(record, known):
             # Read after a restart: the same answer is not worth another write.
@@ -184,7 +206,7 @@ class PlanWriter:
         """Write one plan: return the new state of knowledge, or what went wrong."""
         known = self._known.get(record.key.uid)
         try:
-            if known is None or _specs_differ(record, known):
+            if known is None or known.foreign or _specs_differ(record, known):
                 record, known = self._write_object(record)
             return self._write_status(record, known, now)
         except ApiError as error:
@@ -231,7 +253,12 @@ class PlanWriter:
         status = plan_status(record, previous, now, known.generation)
         body = {**plan_identity(record.key), "status": status}
         try:
-            self._client.apply(_path(record), body, subresource="status")
+            stands = self._client.apply(_path(record), body, subresource="status").get("status") or {}
+            strange = stands.keys() - status.keys()
+            if strange:
+                # What somebody else added belongs to them until it is removed.
+                operations = [{"op": "remove", "path": pointer("status", field)} for field in sorted(strange)]
+                self._client.json_patch(f"{_path(record)}/status", operations)
         except ApiError as error:
             if error.status == 404:
                 # Somebody deleted the plan: the next turn makes it anew.
@@ -245,6 +272,7 @@ class PlanWriter:
             planned_start=str(status.get("plannedStartTime", "")),
             kept=_keep(status),
             signature=record.signature(),
+            foreign=False,
         )
 
 
@@ -306,4 +334,5 @@ def read_plan(raw: Mapping[str, Any]) -> KnownPlan | None:
         generation=(raw.get("metadata") or {}).get("generation"),
         kept=_keep(status),
         signature=None,
+        foreign=is_foreign(raw.get("metadata") or {}),
     )

@@ -135,6 +135,8 @@ class PodRecord:
     started_at: datetime | None
     hears: bool = False
     """Carries the checkpoint annotation itself, so that a pause can be announced inside of it (downward API)."""
+    told: str = ""
+    """The instant by which it was told to pause."""
     checkpointed: str = ""
     """Its acknowledgement of a pause."""
 
@@ -313,6 +315,7 @@ def parse_pod(raw: Raw) -> PodRecord | None:
         created_at=_created(meta),
         started_at=parse_time(status.get("startTime")),
         hears=names.CHECKPOINT in (meta.get("annotations") or {}),
+        told=str((meta.get("annotations") or {}).get(names.PAUSE_BY, "")),
         checkpointed=str((meta.get("annotations") or {}).get(names.CHECKPOINTED, "")),
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 from embellie.cluster.client import ApiError, KubeClient, object_path
 
 _TRIES = 3
+_YES = frozenset({"true", "yes", "on", "y", "1"})
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +25,22 @@ class SwitchState:
     enabled: bool
     locked: bool
     namespaces: frozenset[str]
+    immutable: bool = False
+    """Somebody froze the ConfigMap: nobody can change what it says, and it can only be deleted."""
 
     @property
     def holds(self) -> bool:
         """Whether admission holds new work now."""
         return self.exists and self.enabled and not self.locked
+
+
+def says_yes(value: object) -> bool:
+    """Read a boolean as people write them in YAML, by the rule of the admission policies and of the watchdog.
+
+    >>> says_yes("True"), says_yes(" yes "), says_yes("false"), says_yes(None)
+    (True, True, False, False)
+    """
+    return str(value).strip().lower() in _YES
 
 
 def encode_namespaces(namespaces: Iterable[str]) -> str:
@@ -50,6 +62,7 @@ class Switch:
 
     def __init__(self, client: KubeClient, namespace: str, name: str = "embellie-switch") -> None:
         self._client = client
+        self.where = f"ConfigMap {namespace}/{name}"
         self._path = object_path("v1", "configmaps", name, namespace=namespace)
 
     def read(self) -> SwitchState:
@@ -105,7 +118,8 @@ def _state(raw: Mapping[str, Any] | None) -> SwitchState:
     data = (raw or {}).get("data") or {}
     return SwitchState(
         exists=raw is not None,
-        enabled=data.get("enabled") == "true",
-        locked=data.get("locked") == "true",
+        enabled=says_yes(data.get("enabled")),
+        locked=says_yes(data.get("locked")),
         namespaces=decode_namespaces(str(data.get("namespaces") or "")),
+        immutable=(raw or {}).get("immutable") is True,
     )

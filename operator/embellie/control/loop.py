@@ -36,6 +36,7 @@ from embellie.control.pausing import heat_loads
 from embellie.control.seen import Rest, Seen, expected_facility_kw, expected_power_kw, is_forecast, is_settled, next_due
 from embellie.control.sensors import SensorDesk
 from embellie.control.status_desk import StatusDesk
+from embellie.control.switch_keeper import SwitchKeeper
 from embellie.control.tenants import tenant_use
 from embellie.control.turn import Verdicts, decide
 from embellie.domain.clock import Clock
@@ -79,6 +80,7 @@ class Loop:
         self._heat = heat or HeatDesk()
         self._pauses = pauses
         self._switch = Switch(client, options.namespace, f"{options.name}-switch")
+        self._keeper = SwitchKeeper(self._switch)
         self._heartbeat = Heartbeat(client, options.namespace, options.identity, name=f"{options.name}-heartbeat")
         self._statuses = StatusDesk(client)
         self._measures = Measures(
@@ -174,7 +176,7 @@ class Loop:
         seen = self._gather()
         if self._rest.may_go_on(seen.key, started):
             # Nothing that a decision rests on has changed and nothing is due: what was decided stands.
-            self._mind_the_switch(self._rest.namespaces)
+            self._keeper.mind(self._rest.namespaces)
             self._heartbeat.beat(datetime.now(UTC))
             return self._write_the_rest(seen)
         in_flight = self._actuation.in_flight(seen.view.workloads)
@@ -243,10 +245,10 @@ class Loop:
     def _keep_house(
         self, seen: Seen, assembly: Assembly, verdicts: Verdicts, records: Sequence[PlanRecord], write_s: float
     ) -> bool:
-        """Write what a turn decided into statuses, plans, the switch and metrics; return whether plans are left."""
-        self._statuses.tell(assembly, seen.readings, verdicts, self._heat.reports)
+        """Write what a turn decided into plans, the switch, statuses and metrics; return whether plans are left."""
         left = self._actuation.write_plans(records, seen.view.workloads, assembly.snapshot.now, write_s)
-        self._mind_the_switch(assembly.table.enforced_namespaces())
+        self._keeper.mind(assembly.table.enforced_namespaces())
+        self._statuses.tell(assembly, seen.readings, verdicts, self._heat.reports, self._keeper.holding)
         facts = Facts(
             assembly=assembly,
             records=records,
@@ -378,19 +380,3 @@ class Loop:
         self._zone_power_kw = expected_power_kw(assembly)
         self._facility_kw = expected_facility_kw(assembly)
         return assembly
-
-    def _mind_the_switch(self, wanted: Sequence[str]) -> None:
-        """Turn holding on after a complete turn, where an enforce policy asks for it; never when it is locked."""
-        state = self._switch.read()
-        if state.locked or not state.exists:
-            metrics.SWITCH.set(0)
-            return
-        if not wanted:
-            if state.enabled:
-                self._switch.disable()
-            metrics.SWITCH.set(0)
-            return
-        if not state.enabled or state.namespaces != frozenset(wanted):
-            self._switch.enable(wanted)
-            logger.info("holding is on in %d namespaces", len(wanted))
-        metrics.SWITCH.set(1)

@@ -19,6 +19,7 @@ from embellie.cluster.events import EventRecorder
 from embellie.cluster.lease import LeaseElector
 from embellie.cluster.node_taints import NodeTaints
 from embellie.cluster.pauses import Pauser
+from embellie.cluster.plan_watch import PlanWatch
 from embellie.cluster.plans import PlanWriter
 from embellie.cluster.power_caps import PowerCaps
 from embellie.cluster.store import Store
@@ -124,6 +125,8 @@ class _Operator:
         self._events = EventRecorder(client, instance=options.identity)
         self._heat = _heat_desk(options, client, clock, switch, elector)
         self._recorder = _recorder(options, clock, elector)
+        plans = PlanWriter(client, may_write=elector.is_leader)
+        self._plan_watch = PlanWatch(client, plans.hear, leads=elector.is_leader)
         self._loop = loop = Loop(
             options=options,
             client=client,
@@ -134,14 +137,14 @@ class _Operator:
             elector=elector,
             actuation=Actuation(
                 releaser=Releaser(client, may_write=elector.is_leader),
-                plans=PlanWriter(client, may_write=elector.is_leader),
+                plans=plans,
                 events=self._events,
             ),
             stop=ending.stop,
             recorder=self._recorder,
             heat=self._heat,
             pauses=PauseDesk(
-                pauser=Pauser(client),
+                pauser=Pauser(client, may_write=elector.is_leader),
                 releaser=Releaser(client, may_write=elector.is_leader),
                 events=self._events,
                 switch=switch,
@@ -173,6 +176,7 @@ class _Operator:
     def _go_round(self) -> None:
         self._heat.start()
         self._watcher.start()
+        self._plan_watch.start()
         self._elector.start()
         if self._recorder is not None:
             self._recorder.start()
@@ -184,6 +188,7 @@ class _Operator:
 
     def _close(self) -> None:
         self._heat.stop()
+        self._plan_watch.stop()
         self._watcher.stop(WATCH_STOP_S)
         if self._recorder is not None:
             self._recorder.stop()

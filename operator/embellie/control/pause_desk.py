@@ -12,7 +12,7 @@ from embellie.cluster import catalogue
 from embellie.cluster.actuate import Outcome, ReleaseOrder, Releaser
 from embellie.cluster.client import ApiError
 from embellie.cluster.events import Event, EventRecorder
-from embellie.cluster.pauses import Pauser
+from embellie.cluster.pauses import TELL_WITHIN_S, Pauser
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.plans import KnownPlan
 from embellie.cluster.records import WorkloadRecord
@@ -21,7 +21,8 @@ from embellie.cluster.store import View
 from embellie.cluster.switch import Switch
 from embellie.control.actuation import placement
 from embellie.control.assemble import Assembly
-from embellie.control.pausing import Announcement, Pauses, Resumption, Suspension, Withdrawal, because, said, step
+from embellie.control.pause_acts import Announcement, Pauses, Reminder, Resumption, Suspension, Withdrawal
+from embellie.control.pausing import because, said, step
 from embellie.control.turn import plain_record
 from embellie.domain import names
 from embellie.domain.clock import Clock
@@ -36,6 +37,8 @@ BEGIN_WITHIN_S = 5.0
 """No write about a pause begins later in its turn, and the next one goes on: somebody's webhook that hangs must not
 keep the turn from its heartbeat [s]."""
 THREADS = 16
+AGAIN_S = 60.0
+"""So soon a pause is announced again of which a pod could not be told: the others begin a checkpoint each time [s]."""
 _ALMOST_A_SECOND = timedelta(microseconds=999_999)
 
 
@@ -61,7 +64,8 @@ class PauseDesk:
         self._pauser = pauser
         self._releaser = releaser
         self._events = events
-        self._gave_up: set[WorkloadKey] = set()
+        self._gave_up: dict[WorkloadKey, float] = {}
+        """What was refused, and until when it is not announced again [monotonic s]."""
         self._denied: set[WorkloadKey] = set()
         """What the API server did not let go on in its cell."""
 
@@ -93,6 +97,7 @@ class PauseDesk:
         acts: list[tuple[WorkloadKey, Callable[[], Event | None]]] = []
         acts += [(due.key, partial(self._suspend, due, told.get(due.key.uid, ""), now)) for due in pauses.suspend]
         acts += [(new.key, partial(self._announce, new)) for new in pauses.announce]
+        acts += [(late.key, partial(self._remind, late)) for late in pauses.remind]
         acts += [(back.key, partial(self._withdraw, back)) for back in pauses.withdraw]
 
         def carry_out(act: tuple[WorkloadKey, Callable[[], Event | None]]) -> None:
@@ -116,9 +121,17 @@ class PauseDesk:
         return catalogue.paused(due.key, message, acknowledged=due.acknowledged)
 
     def _announce(self, new: Announcement) -> Event | None:
-        # A turn may take long, and what is written has whole seconds: neither is taken off the checkpoint's time.
-        by = (self._clock.now() + new.takes + _ALMOST_A_SECOND).replace(microsecond=0)
+        if self._monotonic() < self._gave_up.get(new.key, 0.0):
+            return None
+        # A turn may take long, telling many pods too, and what is written has whole seconds: none of that is taken off
+        # the checkpoint's time.
+        telling = timedelta(seconds=TELL_WITHIN_S if len(new.listeners) > 1 else 0.0)
+        by = (self._clock.now() + telling + new.takes + _ALMOST_A_SECOND).replace(microsecond=0)
         return catalogue.pause_announced(new.key, by) if self._pauser.announce(new.key, by, new.listeners) else None
+
+    def _remind(self, late: Reminder) -> Event | None:
+        self._pauser.remind(late.announced, late.listeners)
+        return None
 
     def _withdraw(self, back: Withdrawal) -> Event | None:
         return catalogue.pause_withdrawn(back.key) if self._pauser.withdraw(back.key, back.listeners) else None
@@ -128,11 +141,13 @@ class PauseDesk:
         try:
             wrote = write()
         except ApiError as error:
-            if key not in self._gave_up and not error.conflict:
-                self._gave_up.add(key)
-                logger.warning("the pause of %s/%s could not be written: %s", key.namespace, key.name, error)
+            if not error.conflict:
+                if key not in self._gave_up:
+                    logger.warning("the pause of %s/%s could not be written: %s", key.namespace, key.name, error)
+                self._gave_up[key] = self._monotonic() + AGAIN_S
             return None
-        self._gave_up.discard(key)
+        if wrote is not None:
+            self._gave_up.pop(key, None)
         return wrote
 
     def _resume(self, resumptions: Sequence[Resumption], assembly: Assembly, now: datetime) -> list[Resumption]:

@@ -9,7 +9,7 @@ new leader goes on where the last one stopped.
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from embellie.api.energypolicy import EnergyPolicy
@@ -17,9 +17,10 @@ from embellie.cluster.records import PodRecord, WorkloadRecord
 from embellie.control.assemble import Assembly
 from embellie.control.checkpoints import Checkpoint, read_checkpoint
 from embellie.control.occupancy import worst_kw
+from embellie.control.pause_acts import Announcement, Pauses, Reminder, Resumption, Suspension, Withdrawal
 from embellie.domain import names
 from embellie.domain.plan import Decision
-from embellie.domain.snapshot import RunningGang, WorkloadKey, WorkloadKind
+from embellie.domain.snapshot import RunningGang, WorkloadKind
 from embellie.domain.times import format_time, parse_time
 from embellie.thermal import Rises
 from embellie.thermal.raising import BACK_S
@@ -28,60 +29,6 @@ from embellie.thermal.relief import KNEE_SHARE, HeatLoad
 DAY = timedelta(days=1)
 _CLOCKS_DIFFER = timedelta(minutes=1)
 """Those of two leaders, at most; nothing was paused later than that after now."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Announcement:
-    """Tell a Job and those of its pods that listen that it is paused when a checkpoint has had its time."""
-
-    key: WorkloadKey
-    takes: timedelta
-    listeners: tuple[PodRecord, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Withdrawal:
-    """Take an announcement back."""
-
-    key: WorkloadKey
-    listeners: tuple[PodRecord, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suspension:
-    """Suspend a Job whose announcement is acknowledged or over."""
-
-    key: WorkloadKey
-    announced: str
-    acknowledged: bool
-    cell: str
-    """Where it runs, so that it goes on there; empty where it runs in none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resumption:
-    """Let a paused Job go on, where it ran."""
-
-    record: WorkloadRecord
-    cell: str
-    """Empty where what is noted lies outside of its border."""
-    why: str
-    may_roam: bool
-    """Whether it may go on elsewhere rather than not at all: its pause is over, and it is bound to no border."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pauses:
-    """What a turn does about pauses."""
-
-    announce: tuple[Announcement, ...] = ()
-    suspend: tuple[Suspension, ...] = ()
-    withdraw: tuple[Withdrawal, ...] = ()
-    resume: tuple[Resumption, ...] = ()
-    standing: tuple[WorkloadRecord, ...] = ()
-    """Jobs that stay paused."""
-    under_way: frozenset[str] = frozenset()
-    """uids of what stays paused or is told to pause; whatever else heat asked for will not come."""
 
 
 def declared(record: WorkloadRecord) -> Checkpoint | None:
@@ -182,7 +129,7 @@ def _nodes_with_agent(assembly: Assembly) -> set[str]:
 def step(
     assembly: Assembly,
     workloads: Sequence[WorkloadRecord],
-    pods: Iterable[PodRecord],
+    pods: Collection[PodRecord],
     wanted: Collection[str],
     in_flight: Collection[str],
     now: datetime,
@@ -202,7 +149,9 @@ def step(
     present = [w for w in workloads if w.key.uid not in in_flight]
     resume, standing = _of_paused([w for w in present if w.paused], assembly, wanted, now, releases)
     others = [w for w in present if not (w.held or w.finished)]
-    running = [w for w in others if not w.waiting and (w.key.uid in wanted or names.PAUSE_BY in w.annotations)]
+    # Pods hear of it first: where whoever told them was stopped there, their Job says nothing of it.
+    concerned = {*wanted, *(pod.job_uid for pod in pods if pod.hears and pod.told)}
+    running = [w for w in others if not w.waiting and (w.key.uid in concerned or names.PAUSE_BY in w.annotations)]
     # In nearly every turn nothing is asked to pause and nothing was announced.
     pauses = _of_running(running, assembly, workloads, pods, wanted, now) if running else Pauses()
     # Its user suspended it since: its next run begins with time for a checkpoint.
@@ -251,17 +200,20 @@ def _of_running(
         of_job[pod.job_uid].append(pod)
     gangs = {gang.uid: gang for gang in assembly.snapshot.running}
     allowance = _Allowance(assembly, workloads, now)
-    announce, suspend, withdraw = [], [], []
+    announce, remind, suspend, withdraw = [], [], [], []
     under_way: set[str] = set()
     for record in running:
         uid = record.key.uid
         announced, checkpoint = record.annotations.get(names.PAUSE_BY), declared(record)
         listeners = tuple(pod for pod in of_job[uid] if pod.hears)
         if announced is None:
-            if checkpoint is not None and allowance.allows(uid):
+            told = tuple(pod for pod in listeners if _was_told(pod, gangs.get(uid)))
+            if uid in wanted and checkpoint is not None and allowance.allows(uid):
                 allowance.take(uid)
                 under_way.add(uid)
                 announce.append(Announcement(key=record.key, takes=checkpoint.takes, listeners=listeners))
+            elif told and record.opted_in:
+                withdraw.append(Withdrawal(key=record.key, listeners=told))
         elif uid not in wanted or checkpoint is None or _enforcing(record, assembly) is None:
             # What does not allow pauses may not be written to, whatever it carries; its pods may have been told.
             written_to = names.CHECKPOINT in record.annotations or bool(listeners)
@@ -271,11 +223,24 @@ def _of_running(
             under_way.add(uid)
             cell = gangs[uid].cell if uid in gangs else ""
             stops = _suspension(record, of_job[uid], announced, cell, now)
+            late = tuple(pod for pod in listeners if pod.told != announced)
             if stops is not None:
                 suspend.append(stops)
+            elif late:
+                remind.append(Reminder(key=record.key, announced=announced, listeners=late))
     return Pauses(
-        announce=tuple(announce), suspend=tuple(suspend), withdraw=tuple(withdraw), under_way=frozenset(under_way)
+        announce=tuple(announce),
+        remind=tuple(remind),
+        suspend=tuple(suspend),
+        withdraw=tuple(withdraw),
+        under_way=frozenset(under_way),
     )
+
+
+def _was_told(pod: PodRecord, gang: RunningGang | None) -> bool:
+    """Tell whether a pod was told while it ran: what its template was copied with is older."""
+    by = parse_time(pod.told)
+    return by is not None and (gang is None or by > gang.started_at)
 
 
 def _may_be_ours(record: WorkloadRecord, announced: str, gang: RunningGang | None) -> bool:

@@ -10,6 +10,7 @@ from embellie.cluster.client import KubeClient
 from embellie.cluster.statuses import StatusWriter
 from embellie.control.assemble import Assembly
 from embellie.control.sensors import Readings
+from embellie.control.switch_keeper import Holding
 from embellie.control.thermal_status import thermal_zone_status
 from embellie.control.turn import Verdicts
 from embellie.control.zone_status import grid_zone_status, policy_status
@@ -23,7 +24,12 @@ class StatusDesk:
         self._writer = StatusWriter(client)
 
     def tell(
-        self, assembly: Assembly, readings: Readings, verdicts: Verdicts, reports: Mapping[str, ZoneReport]
+        self,
+        assembly: Assembly,
+        readings: Readings,
+        verdicts: Verdicts,
+        reports: Mapping[str, ZoneReport],
+        holding: Holding,
     ) -> None:
         """Write the statuses of all zones and policies after a turn.
 
@@ -32,6 +38,7 @@ class StatusDesk:
             readings: The sensors' readings and their problems.
             verdicts: What it decided.
             reports: What the heat controller found out, by thermal zone.
+            holding: Whether new work is held where policies enforce.
         """
         wall_now, now_s = datetime.now(UTC), time.monotonic()
         for grid in assembly.grid_zones:
@@ -49,7 +56,7 @@ class StatusDesk:
             )
             self._write(thermal, status, now_s)
         for policy in assembly.table.policies:
-            self._write(policy, policy_status(policy, assembly.table, verdicts.records, wall_now), now_s)
+            self._write(policy, policy_status(policy, assembly.table, verdicts.records, wall_now, holding), now_s)
 
     def _write(self, of: Resource, status: ApiModel, now_s: float) -> None:
         kind = of.definition

@@ -14,6 +14,7 @@ from embellie.control.assemble import Assembly
 from embellie.control.condition_book import ConditionBook, say_exclusive, say_promises, say_ready
 from embellie.control.layout import CellNodes
 from embellie.control.policies import PolicyTable
+from embellie.control.switch_keeper import SHADOW, Holding
 from embellie.domain.forecast import Forecast
 from embellie.domain.reasons import BOUND_STATES, Reason, Rung
 from embellie.thermal.promises import Collision
@@ -149,9 +150,9 @@ def best_window(forecast: Forecast, slot: int) -> BestWindow | None:
 
 
 def policy_status(
-    policy: EnergyPolicy, table: PolicyTable, records: Iterable[PlanRecord], wall_now: datetime
+    policy: EnergyPolicy, table: PolicyTable, records: Iterable[PlanRecord], wall_now: datetime, holding: Holding
 ) -> EnergyPolicyStatus:
-    """Describe a policy: what it covers, holds, and which policy wins over it."""
+    """Describe a policy: what it covers, holds, and which policy wins over it; `holding` is for those that enforce."""
     name = policy.metadata.name
     namespaces = table.namespaces_of(policy)
     conditions = ConditionBook(policy.status.conditions if policy.status else (), policy.metadata.generation, wall_now)
@@ -173,6 +174,8 @@ def policy_status(
         selector = policy.spec.namespace_selector
         scope = "its namespaces" if selector.match_names or selector.match_labels else "every namespace"
         conditions.set("Ready", True, "Applied", f"It applies in {scope}; kube-system and our own are never included.")
+    said = holding if policy.enforces else SHADOW
+    conditions.set("Holding", said.good, said.reason, said.message)
     held = [r for r in records if r.policy == name and r.state in BOUND_STATES]
     return EnergyPolicyStatus(
         conditions=conditions.found,

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 from embellie.watchdog import names, switch
 from embellie.watchdog.api import Api, ApiError, UnreachableError
+from embellie.watchdog.clearing import clear_up
 from embellie.watchdog.lease import read_lease, renew_time
 from embellie.watchdog.log import log
-from embellie.watchdog.nodes import clear_nodes
 from embellie.watchdog.release import Held
 from embellie.watchdog.sweep import Order, Progress, sweep
 
@@ -66,7 +66,7 @@ def uninstall(
     fault = switch_off(api, namespace, name, lock=True, until=until)
     if fault:
         log("switch-off-failed", error=fault)
-    _cleared(api)
+    clear_up(api, identity)
     progress = release_all(
         api,
         identity=identity,
@@ -81,17 +81,10 @@ def uninstall(
         why = "; ".join(progress.failures) or "the time was up"
         return 1, f"{progress.released} released, {progress.left} still held ({why}); {RESCUE}"
     # Again, because an operator may have been in the middle of a turn when the switch was locked.
-    marked = _cleared(api)
+    marked = clear_up(api, identity)
     if marked:
         return 1, f"nothing is held any more ({progress.released} released), but {marked}; {RESCUE}"
     return 0, f"nothing is held any more ({progress.released} released)"
-
-
-def _cleared(api: Api) -> str | None:
-    try:
-        return clear_nodes(api)
-    except UnreachableError as error:
-        return f"taints and power caps of nodes could not be removed ({error})"
 
 
 def check(
@@ -133,6 +126,8 @@ def _check_switch(api: Api, namespace: str, name: str) -> tuple[bool, str]:
     where = f"ConfigMap {namespace}/{names.switch_name(name)}"
     if not state.exists:
         return False, f"{where} is missing, so nothing will be held - run `helm upgrade` to create it again"
+    if state.immutable:
+        return False, f"{where} was made immutable, so nobody can switch it - delete it and run `helm upgrade`"
     holding = "locked" if state.locked else "on" if state.enabled else "off"
     return True, f"{where} is readable: holding is {holding}"
 

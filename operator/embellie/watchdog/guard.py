@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 from embellie.watchdog import names, switch
 from embellie.watchdog.api import Api, ApiError, UnreachableError
+from embellie.watchdog.clearing import clear_up
 from embellie.watchdog.lease import Election, ElectionTimes, Heartbeat, read_lease
 from embellie.watchdog.log import log
-from embellie.watchdog.nodes import clear_nodes
 from embellie.watchdog.sweep import Order, sweep
 
 AFTER_CLEAN_SECONDS = 5.0
@@ -53,7 +53,7 @@ class Guard:
         )
         self._turned_at = dict.fromkeys(("elect", "observe", "act"), time.monotonic())
         self._reported_stale = False
-        self._nodes_clear = False
+        self._is_clear = False
         self._quiet_until = 0.0
 
     def alive(self) -> bool:
@@ -99,7 +99,7 @@ class Guard:
         if not self._heartbeat.stale:
             if self._reported_stale:
                 log("heartbeat-returned")
-            self._reported_stale, self._nodes_clear, self._quiet_until = False, False, 0.0
+            self._reported_stale, self._is_clear, self._quiet_until = False, False, 0.0
             return
         if not self._election.leads or time.monotonic() < self._quiet_until:
             return
@@ -110,7 +110,8 @@ class Guard:
             switch.turn_off(self._api, self._options.namespace, self._options.name)
         except (ApiError, UnreachableError) as error:  # what is held is released all the same
             log("switch-off-failed", error=str(error))
-        self._clear_nodes()
+        # Once for each time that the operator goes silent.
+        self._is_clear = self._is_clear or clear_up(self._api, self._options.identity) is None
         order = Order(
             reason=names.OPERATOR_LOST,
             identity=self._options.identity,
@@ -123,15 +124,6 @@ class Guard:
             log("sweep-ended", released=progress.released, clean=progress.clean, failures=dict(progress.failures))
         if progress.clean:
             self._quiet_until = time.monotonic() + AFTER_CLEAN_SECONDS
-
-    def _clear_nodes(self) -> None:
-        """Take taints and power caps off, once for each time that the operator goes silent."""
-        if self._nodes_clear:
-            return
-        try:
-            self._nodes_clear = clear_nodes(self._api) is None
-        except UnreachableError as error:
-            log("nodes-not-cleared", error=str(error))
 
     def _must_go_on(self) -> bool:
         self._turned_at["act"] = time.monotonic()

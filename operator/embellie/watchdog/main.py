@@ -13,6 +13,7 @@ from types import FrameType
 
 from embellie.watchdog import commands
 from embellie.watchdog.api import Api, ConfigurationError, connect
+from embellie.watchdog.clearing import run_on
 from embellie.watchdog.guard import Guard, GuardOptions
 from embellie.watchdog.health import serve_health
 
@@ -110,6 +111,9 @@ def _release(api: Api, options: argparse.Namespace) -> int:
     fault = commands.switch_off(api, options.namespace, options.name, lock=options.lock, until=0.0)
     if fault:
         sys.stderr.write(f"warning: the switch could not be turned off ({fault}); new work may still be held\n")
+    left = run_on(api, options.identity)
+    if left:
+        sys.stderr.write(f"warning: {left}\n")
     progress = commands.release_all(
         api, identity=options.identity, release_seconds=options.release_seconds, timeout_seconds=until
     )

@@ -13,6 +13,9 @@ FIELD_MANAGER = "embellie"
 
 KUEUE_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 RESIDENCY = "embellie.io/residency"
+FLEX_LABEL = "embellie.io/flex"
+CHECKPOINT = "embellie.io/checkpoint"
+PAUSE_BY = "embellie.io/pause-by"
 RELEASED_AT = "embellie.io/released-at"
 RELEASE_REASON = "embellie.io/release-reason"
 

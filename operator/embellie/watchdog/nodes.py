@@ -24,7 +24,7 @@ def clear_nodes(api: Api) -> str | None:
         if any(taint.get("key") == names.OVERHEATED for taint in _taints(node)):
             _tried(partial(_untaint, api, node), f"the taint {names.OVERHEATED} may still stand", faults)
     path = f"/apis/{names.GROUP}/{names.VERSION}/powercaps"
-    for cap in _listed(api, path, faults, labelSelector=_SELECTOR):
+    for cap in _listed(api, path, faults, _SELECTOR):
         name = str(cap["metadata"]["name"])
         _tried(partial(api.call, "DELETE", f"{path}/{name}"), "PowerCaps stand until they expire", faults)
     for fault in faults[:_TOLD]:
@@ -32,9 +32,9 @@ def clear_nodes(api: Api) -> str | None:
     return "; ".join(faults[:_TOLD]) or None
 
 
-def _listed(api: Api, path: str, faults: list[str], **query: str) -> list[Object]:
+def _listed(api: Api, path: str, faults: list[str], selector: str = "") -> list[Object]:
     try:
-        return api.list(path, **query)
+        return api.list(path, labelSelector=selector)
     except ApiError as error:
         # Without the kind there are no objects of it.
         if error.status != 404:

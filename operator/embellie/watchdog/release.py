@@ -8,7 +8,7 @@ from typing import Any
 
 from embellie.watchdog import names
 from embellie.watchdog.api import Object, namespaced
-from embellie.watchdog.residency import narrowed_terms, with_terms
+from embellie.watchdog.residency import confined
 
 JOB = "Job"
 POD = "Pod"
@@ -88,11 +88,11 @@ def release_patch(
     operations: list[Object] = [
         _test("/metadata/uid", meta["uid"]),
         _test("/metadata/resourceVersion", meta["resourceVersion"]),
-        _test(f"/metadata/labels/{_escape(names.HELD_LABEL)}", "true"),
+        _test(f"/metadata/labels/{escape(names.HELD_LABEL)}", "true"),
     ]
     if held.waits:
         operations += _start(held, zones)
-    operations.append({"op": "remove", "path": f"/metadata/labels/{_escape(names.HELD_LABEL)}"})
+    operations.append({"op": "remove", "path": f"/metadata/labels/{escape(names.HELD_LABEL)}"})
     if not held.waits:  # somebody else started it, or will: only our marker is left to take away
         return operations
     existing = meta.get("annotations") or {}
@@ -101,7 +101,7 @@ def release_patch(
     if not existing:
         operations.append({"op": "add", "path": "/metadata/annotations", "value": {}})
     operations += [
-        {"op": "add", "path": f"/metadata/annotations/{_escape(key)}", "value": value}
+        {"op": "add", "path": f"/metadata/annotations/{escape(key)}", "value": value}
         for key, value in annotations.items()
     ]
     return operations
@@ -110,22 +110,21 @@ def release_patch(
 def _start(held: Held, zones: Iterable[Mapping[str, Any]] | None) -> list[Object]:
     spec = held.obj["spec"]
     if held.kind == JOB:
-        pod_spec = spec["template"]["spec"]
-        affinity = _affinity(held, pod_spec, zones, "/spec/template/spec/affinity")
-        return [*affinity, {"op": "add", "path": "/spec/suspend", "value": False}]
-    index = _gate_index(held.obj)
-    gate = f"/spec/schedulingGates/{index}"
-    affinity = _affinity(held, spec, zones, "/spec/affinity")
-    return [*affinity, _test(f"{gate}/name", names.GATE), {"op": "remove", "path": gate}]
+        placed = _placed(held, spec["template"]["spec"], zones, "/spec/template/spec")
+        return [*placed, {"op": "add", "path": "/spec/suspend", "value": False}]
+    gate = f"/spec/schedulingGates/{_gate_index(held.obj)}"
+    return [
+        *_placed(held, spec, zones, "/spec"),
+        _test(f"{gate}/name", names.GATE),
+        {"op": "remove", "path": gate},
+    ]
 
 
-def _affinity(
-    held: Held, pod_spec: Mapping[str, Any], zones: Iterable[Mapping[str, Any]] | None, path: str
+def _placed(
+    held: Held, pod_spec: Mapping[str, Any], zones: Iterable[Mapping[str, Any]] | None, where: str
 ) -> list[Object]:
-    if not held.residency:
-        return []
-    terms = narrowed_terms(pod_spec, held.residency, zones)
-    return [{"op": "add", "path": path, "value": with_terms(pod_spec, terms)}]
+    changes = confined(pod_spec, held.residency, zones) if held.residency else {}
+    return [{"op": "add", "path": f"{where}/{part}", "value": value} for part, value in changes.items()]
 
 
 def _gate_index(pod: Mapping[str, Any]) -> int | None:
@@ -141,7 +140,7 @@ def _test(path: str, value: object) -> Object:
     return {"op": "test", "path": path, "value": value}
 
 
-def _escape(key: str) -> str:
+def escape(key: str) -> str:
     """Write a map key as a JSON pointer token (RFC 6901)."""
     return key.replace("~", "~0").replace("/", "~1")
 

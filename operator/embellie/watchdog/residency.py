@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keep a workload inside its residency when it is released without the planner. Pure.
 
-The answer is always a narrowing of the workload's required node affinity. Where no zone is known to lie inside the
-residency, the affinity asks for a node label that no node has by itself: the workload stays Pending, in sight, and
-does not cross a border.
+The answer is always a narrowing: of the required node affinity, or by the node selector where its user wrote such an
+affinity and one zone lies inside, for a list of theirs that is changed cannot be applied again. Where no zone is known
+to lie inside the residency, a node label is asked for that no node has by itself: the workload stays Pending, in sight,
+and does not cross a border.
 """
 
 import re
@@ -47,17 +48,33 @@ def _exclusive(zone: Mapping[str, Any]) -> bool:
     return not any(c.get("status") == "False" for c in shared)
 
 
-def narrowed_terms(
+def confined(
     pod_spec: Mapping[str, Any], residency_text: str, zones: Iterable[Mapping[str, Any]] | None
-) -> list[Term]:
-    """Return the nodeSelectorTerms that keep the user's own constraints and stay inside the residency.
+) -> dict[str, Any]:
+    """Return the parts of a pod spec that change so that its pod stays inside the residency.
 
-    Terms that exist may be narrowed but not multiplied: the API server refuses that on a gated pod, our fence on a Job.
+    The operator's own starts follow the same rule (`cluster/affinity.py`; a test compares them). Several zones do not
+    fit into a node selector, and without the operator nobody knows which of them has the nodes that it needs.
     """
     residency = parse_residency(residency_text)
     selectors = zones_inside(zones or (), residency)
     choices = _choices(selectors) or [[_in(names.RESIDENCY, [_label_value(r) for r in residency] or ["unreadable"])]]
-    own = required_terms(pod_spec)
+    own, selector = required_terms(pod_spec), pod_spec.get("nodeSelector") or {}
+    affinity = with_terms(pod_spec, _terms(own, choices))
+    if affinity == pod_spec.get("affinity"):
+        return {}
+    if own and len(choices) == 1 and all(len(ours["values"]) == 1 for ours in choices[0]):
+        both = {**selector, **{ours["key"]: ours["values"][0] for ours in choices[0]}}
+        if selector.items() <= both.items():
+            return {} if both == selector else {"nodeSelector": both}
+    return {"affinity": affinity}
+
+
+def _terms(own: list[Term], choices: list[list[Term]]) -> list[Term]:
+    """Return the nodeSelectorTerms that keep the user's own and stay inside.
+
+    Terms that exist may be narrowed but not multiplied: the API server refuses that on a gated pod, our fence on a Job.
+    """
     if not own:
         return [{"matchExpressions": choice} for choice in choices]
     return [_narrow(term, _first_compatible(term, choices)) for term in own]
@@ -99,7 +116,8 @@ def _narrow(term: Term, requirements: list[Term]) -> Term:
     narrowed = deepcopy(term)
     if not narrowed.get("matchExpressions") and not narrowed.get("matchFields"):
         return narrowed  # matches no node, and must not begin to
-    narrowed["matchExpressions"] = [*(narrowed.get("matchExpressions") or []), *requirements]
+    own = narrowed.get("matchExpressions") or []
+    narrowed["matchExpressions"] = [*own, *(ours for ours in requirements if ours not in own)]
     return narrowed
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from embellie.cluster import switch as switch_words
 from embellie.cluster.client import KubeClient, object_path
 from embellie.domain import names
+from embellie.watchdog import switch as watchdog_switch
 from embellie_testbed.processes import until
 
 pytestmark = pytest.mark.control_plane
@@ -215,11 +217,12 @@ def test_the_pods_of_a_held_job_are_not_gated_when_it_starts(
         {"enabled": "true", "namespaces": "NAMESPACE"},
         {"enabled": "true", "namespaces": ",NAMESPACE-not,not-NAMESPACE,"},
         {"enabled": "false", "namespaces": ",NAMESPACE,"},
-        {"enabled": "True", "namespaces": ",NAMESPACE,"},
-        {"enabled": "yes", "namespaces": ",NAMESPACE,"},
+        {"enabled": "perhaps", "namespaces": ",NAMESPACE,"},
         {"enabled": "", "namespaces": ",NAMESPACE,"},
         {"namespaces": ",NAMESPACE,"},
         {"enabled": "true", "locked": "true", "namespaces": ",NAMESPACE,"},
+        {"enabled": "true", "locked": " True", "namespaces": ",NAMESPACE,"},
+        {"enabled": "true", "locked": "yes", "namespaces": ",NAMESPACE,"},
         {"enabled": "true", "namespaces": "\x01{[garbage\u2026"},
     ],
     ids=str,
@@ -230,6 +233,15 @@ def test_a_switch_that_does_not_plainly_say_on_holds_nothing(
     switch(on(namespace), holds=True)
     named = data if data is None else {k: v.replace("NAMESPACE", namespace) for k, v in data.items()}
     switch(named, holds=False)
+
+
+@pytest.mark.parametrize("word", sorted(switch_words._YES))
+def test_policies_operator_and_watchdog_read_the_same_words_as_on(
+    switch: Callable[..., None], namespace: str, word: str
+) -> None:
+    switch({**on(namespace), "enabled": f" {word.title()}"}, holds=True)
+    assert switch_words.says_yes(f" {word.title()}")
+    assert switch_words._YES == watchdog_switch._YES
 
 
 def test_a_missing_lock_reads_as_unlocked(switch: Callable[..., None], namespace: str) -> None:

@@ -31,7 +31,8 @@ def pod(gates: list[str]) -> Held:
 def test_its_own_constants_equal_those_of_the_domain() -> None:
     for name in (
         "GROUP", "VERSION", "HELD_LABEL", "GATE", "RESIDENCY", "RELEASED_AT", "RELEASE_REASON", "OVERHEATED",
-        "MANAGED_BY_LABEL", "FIELD_MANAGER", "KUEUE_QUEUE_LABEL", "MOST_ANNOTATION_BYTES",
+        "MANAGED_BY_LABEL", "FIELD_MANAGER", "KUEUE_QUEUE_LABEL", "MOST_ANNOTATION_BYTES", "FLEX_LABEL",
+        "CHECKPOINT", "PAUSE_BY",
     ):  # fmt: skip
         assert getattr(names, name) == getattr(domain_names, name)
     for name in ("OPERATOR_LOST", "UNINSTALLED", "RELEASED_BY_ADMIN"):

@@ -1,11 +1,14 @@
 {{/* SPDX-License-Identifier: Apache-2.0 */}}
 
-{{/* The switch is the policies' parameter. A missing key reads as off; a missing ConfigMap never gets here. */}}
+{{/*
+The switch is the policies' parameter. A missing key reads as off; a missing ConfigMap never gets here. Booleans are read
+as people write them in YAML, by the operator and the watchdog too.
+*/}}
 {{- define "embellie.switchedOn" -}}
 - name: switched-on
   expression: |-
-    params.?data.enabled.orValue('') == 'true' &&
-    params.?data.locked.orValue('') != 'true' &&
+    params.?data.enabled.orValue('').trim().lowerAscii() in ['true', 'yes', 'on', 'y', '1'] &&
+    !(params.?data.locked.orValue('').trim().lowerAscii() in ['true', 'yes', 'on', 'y', '1']) &&
     params.?data.namespaces.orValue('').contains(',' + request.namespace + ',')
 {{- end -}}
 
