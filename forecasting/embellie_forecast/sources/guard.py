@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from embellie_forecast.believable import without_closed
+from embellie_forecast.believable import frozen_hours, without_closed
 from embellie_forecast.factors import DIRECT_EIA, LIFECYCLE_AR5, MIX_COLUMNS, FloatArray, carbon_intensity_g_per_kwh
 from embellie_forecast.sources.frame import BOUNDS, is_forecast
 
@@ -21,9 +21,6 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 JUDGED = timedelta(hours=72)
 REFERENCE = timedelta(days=28)
 MIN_REFERENCE_HOURS = 14 * 24
-FROZEN_HOURS = {1: 12}
-"""Equal hours that mean a frozen feed, by how many quantities there are: one rounded number may well repeat."""
-FROZEN_HOURS_OF_MANY = 4
 REPEATED_OF_24 = 20
 HOUR_FACTOR = 2.0
 """An hour further than this outside all hours of the reference is absurd."""
@@ -101,7 +98,7 @@ def believe(frame: pd.DataFrame, *, now: datetime, cross: pd.DataFrame | None = 
     closed = [name for name in closed if supposed[name][judged].any()]
     values = frame[columns].to_numpy(dtype=np.float64)
     checks = {
-        "the feed is frozen": _frozen(values),
+        "the feed is frozen": frozen_hours(values, in_hindsight=True),
         "the feed repeats the day before": _repeated(values),
         "the level is absurd against the weeks before": _absurd(frame, now),
     }
@@ -127,24 +124,11 @@ def believe_weather(frame: pd.DataFrame) -> Believed:
     columns = [name for name in frame.columns if name.startswith("wxfc_")]
     if not columns or frame.empty:
         return Believed(frame=frame, notes=(), cross_checked=False)
-    bad = _frozen(frame[columns].to_numpy(dtype=np.float64))
+    bad = frozen_hours(frame[columns].to_numpy(dtype=np.float64), in_hindsight=True)
     out = frame.copy()
     out.loc[bad, columns] = np.nan
     notes = (f"the weather forecast is frozen in {int(bad.sum())} h",) if bad.any() else ()
     return Believed(frame=out, notes=notes, cross_checked=False)
-
-
-def _frozen(values: FloatArray) -> Mask:
-    """Tell the hours of a run of equal ones, from its second on, where the run is long enough to be a frozen feed."""
-    both = np.isfinite(values[1:]) & np.isfinite(values[:-1])
-    changed = (both & (values[1:] != values[:-1])).any(axis=1) | ~both.any(axis=1)
-    run = np.concatenate([[0], np.cumsum(changed)])
-    length = np.bincount(run)[run]
-    first = np.concatenate([[True], changed])
-    # Columns that never move (a source that a grid lacks) tell nothing about freezing.
-    resting = (np.where(np.isfinite(values), values, 0.0) == 0.0).all(axis=1)
-    moving = int((np.nanstd(np.where(np.isfinite(values), values, 0.0), axis=0) > 0).sum())
-    return np.asarray((length >= FROZEN_HOURS.get(moving, FROZEN_HOURS_OF_MANY)) & ~first & ~resting)
 
 
 def _repeated(values: FloatArray) -> Mask:
