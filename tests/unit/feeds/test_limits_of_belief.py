@@ -17,7 +17,8 @@ HOURS = np.arange(24 * DAYS)
 INDEX = pd.date_range(end=pd.Timestamp(NOW).floor("h") - pd.Timedelta(hours=1), periods=HOURS.size, freq="h")
 WAVE = 300.0 + 50.0 * np.sin(HOURS / 4.1) + HOURS % 7 + HOURS / 997.0
 
-LEVEL = 300.0 + HOURS % 7
+LEVEL = (300.0 + HOURS % 7) / 30.0
+"""Of a grid so clean that no change is a jump."""
 
 
 def single(values: np.ndarray = WAVE) -> pd.DataFrame:
@@ -104,8 +105,8 @@ def test_a_days_mean_may_be_one_and_six_tenths_of_what_the_weeks_before_were(tim
 
 
 def test_a_level_is_judged_by_two_weeks_at_least() -> None:
-    moved = WAVE.copy()
-    moved[-1] = 1900.0
+    moved = LEVEL.copy()
+    moved[-1] = 25.0
     short = single(moved).iloc[-(JUDGED_HOURS + 14 * 24 - 1) :]
     assert unknown(believe(short, now=NOW)) == 0
     assert unknown(believe(single(moved).iloc[-(JUDGED_HOURS + 14 * 24) :], now=NOW)) == 1
