@@ -177,6 +177,20 @@ def test_a_frozen_hour_is_flagged_by_what_had_been_told_then_and_by_nothing_late
         assert ZoneHistory.from_frame(data.iloc[:hours], zone="test").problems == whole[:hours]
 
 
+def test_a_source_that_will_move_one_day_does_not_tell_of_hours_in_which_one_alone_moved() -> None:
+    data = frame()
+    data.iloc[:150, 1] = 2000.0
+    data.iloc[100:106, 0] = 5000.0
+    assert set(ZoneHistory.from_frame(data, zone="test").problems) == {""}
+
+
+@pytest.mark.parametrize(("times", "problem"), [(0.15, Problem.ABSURD), (0.25, ""), (4.0, ""), (6.0, Problem.ABSURD)])
+def test_a_total_may_be_a_fifth_or_five_times_of_what_is_usual(times: float, problem: str) -> None:
+    data = frame().astype(float)
+    data.iloc[900, :2] *= times
+    assert ZoneHistory.from_frame(data, zone="test").problems[899:902] == ("", problem, "")
+
+
 def test_the_only_source_that_moves_may_stand_still_for_eleven_hours() -> None:
     data = frame()[["gen_natgas_mw"]].assign(gen_hydro_mw=500.0)
     for hours, flagged in ((11, 0), (12, 1)):

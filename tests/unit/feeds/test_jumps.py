@@ -58,10 +58,27 @@ def test_once_it_is_back_at_its_level_it_is_believed_at_once() -> None:
     assert refused(spike) == [-30]
 
 
+def test_the_truth_after_frozen_days_is_no_jump() -> None:
+    frozen = WAVE.copy()
+    night = int(np.argmin(WAVE[-120:-96])) - 120
+    frozen[night:-20] = WAVE[night]
+    believed = believe(pd.DataFrame({"ci_lifecycle_g_per_kwh": frozen}, index=INDEX), now=NOW)
+    assert believed.frame.iloc[-20:].notna().all(axis=None)
+
+
+def test_the_level_before_a_jump_is_known_from_days_before_though_yesterday_is_silent() -> None:
+    silent = times(1.6, 20)
+    silent[-45:-21] = np.nan
+    assert refused(silent) == list(range(-20, 0))
+
+
 def test_a_level_that_is_reached_over_hours_is_believed() -> None:
     risen = WAVE.copy()
     risen[-48:] *= np.minimum(1.5, 1.0 + 0.06 * np.arange(1, 49))
     assert refused(risen) == []
+    # Though something else jumped before.
+    risen[-60] *= 1.8
+    assert refused(risen) == [-60]
 
 
 def test_a_level_that_stays_is_believed_after_three_days() -> None:

@@ -104,6 +104,24 @@ def test_a_days_mean_may_be_one_and_six_tenths_of_what_the_weeks_before_were(tim
         assert found.frame.iloc[:-48].notna().all(axis=None), "the hours before it are innocent"
 
 
+def test_the_hours_after_an_absurd_day_are_innocent() -> None:
+    moved = LEVEL.copy()
+    moved[-27:-3] *= 1.9
+    found = believe(single(moved), now=NOW).frame
+    assert found.iloc[-3:].notna().all(axis=None)
+    assert found.iloc[-8:-3].isna().all(axis=None), "once enough of the day was known"
+
+
+def test_a_day_of_which_half_is_known_is_judged_and_an_hour_alone_is_no_measure() -> None:
+    moved = LEVEL.copy()
+    moved[-48:] *= 1.7
+    moved[-48::2] = np.nan
+    alone = slice(-200, -150)
+    moved[alone] = np.nan
+    moved[-175] = 1.6 * LEVEL[-175]
+    assert believe(single(moved), now=NOW).frame.iloc[-24:].isna().all(axis=None)
+
+
 def test_a_level_is_judged_by_two_weeks_at_least() -> None:
     moved = LEVEL.copy()
     moved[-1] = 25.0
