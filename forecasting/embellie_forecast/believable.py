@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which hours of a generation mix can be believed. Pure."""
+"""Which hours of a generation mix can be believed, and which of any feed are frozen. Pure."""
 
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from embellie_forecast.factors import LIFECYCLE_AR5, FloatArray
@@ -15,7 +15,9 @@ MAX_SOURCE_MW = 1_000_000.0
 METERING_NOISE_MW = 50.0
 """A source may read this far below zero at rest (station use); it then counts as zero [MW]."""
 FROZEN_HOURS = 4
-"""So many equal hours in every source at once are a frozen feed, not a steady grid."""
+"""So many equal hours in every quantity at once are a frozen feed, not a steady grid."""
+FROZEN_HOURS_OF_ONE = 12
+"""The same where one quantity moves at all: a rounded number may well repeat."""
 TOTAL_RANGE = (0.2, 5.0)
 """Total generation outside this range around the median of the past 30 days is absurd."""
 
@@ -54,7 +56,7 @@ def flag_problems(generation_mw: Mapping[str, FloatArray]) -> tuple[str, ...]:
         absurd |= (total < TOTAL_RANGE[0] * median) | (total > TOTAL_RANGE[1] * median)
     flags = np.full(total.shape[0], Problem.NONE.value, dtype=object)
     for mask, problem in (
-        (_frozen(stacked), Problem.FROZEN),
+        (frozen_hours(stacked.T, in_hindsight=False), Problem.FROZEN),
         (absurd, Problem.ABSURD),
         (negative, Problem.NEGATIVE),
         (missing, Problem.MISSING),
@@ -91,11 +93,24 @@ def without_closed(frame: pd.DataFrame, sources: Mapping[str, str]) -> tuple[pd.
     return out, list(dict.fromkeys(concerned))
 
 
-def _frozen(stacked: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Tell the hours from the fourth equal one on; the first three may be a coincidence."""
-    same = np.zeros(stacked.shape[1], dtype=bool)
-    same[1:] = (stacked[:, 1:] == stacked[:, :-1]).all(axis=0)
-    run = np.zeros(stacked.shape[1], dtype=np.int64)
-    for i in range(1, run.size):
-        run[i] = run[i - 1] + 1 if same[i] else 0
-    return run >= FROZEN_HOURS - 1
+def frozen_hours(values: FloatArray, *, in_hindsight: bool) -> npt.NDArray[np.bool_]:
+    """Tell the hours of a run of equal ones that is long enough to be a frozen feed.
+
+    Args:
+        values: One column a quantity, shape (hours, quantities); unknown is NaN, and equals whatever it is beside.
+        in_hindsight: The whole run from its second hour on, as who looks back on it sees it. Else only from the hour
+            on in which it was long enough: a past is judged in each of its hours by what had been told then.
+    """
+    known = np.isfinite(values)
+    both = known[1:] & known[:-1]
+    differ = both & (values[1:] != values[:-1])
+    first = np.ones(len(values), dtype=bool)
+    first[1:] = differ.any(axis=1) | ~both.any(axis=1)
+    run = np.cumsum(first) - 1
+    length = np.bincount(run)[run] if in_hindsight else np.arange(len(values)) - np.flatnonzero(first)[run] + 1
+    # Columns that never move (a source that a grid lacks) tell nothing about freezing.
+    moved = np.zeros(values.shape, dtype=bool)
+    moved[1:] = np.logical_or.accumulate(differ, axis=0)
+    moving = (moved[-1:] if in_hindsight else moved).sum(axis=1)
+    resting = (np.where(known, values, 0.0) == 0.0).all(axis=1)
+    return np.asarray((length >= np.where(moving == 1, FROZEN_HOURS_OF_ONE, FROZEN_HOURS)) & ~first & ~resting)

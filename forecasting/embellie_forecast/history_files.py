@@ -15,11 +15,13 @@ import numpy as np
 import pandas as pd
 
 from embellie_forecast.history import HistoryError, ZoneHistory
+from embellie_forecast.unreadable import HEAD_BYTES, why_unreadable
 
 TIME_COLUMN = "timestamp_utc"
 PARTS_OF_AN_HOUR = (5, 10, 15, 30)
 """Steps of rows that are averaged to hours [min]."""
 MIN_KNOWN_PARTS = 0.5
+KNOWN_PREFIXES = ("ci_", "gen_", "re_pct", "wxfc_", "dafc_")
 _SUFFIXES = (".gz", ".csv", ".parquet")
 
 
@@ -45,8 +47,12 @@ def read_history(path: Path, zone: str | None = None) -> ZoneHistory:
     except pd.errors.EmptyDataError as error:
         raise HistoryError(f"{path}: the file is empty") from error
     except Exception as error:  # the parsers raise many kinds on a broken file, and each means the same to the caller
+        if (why := why_unreadable(_head(path), path.name, error)) is not None:
+            raise HistoryError(f"{path}: {why}") from error
         raise HistoryError(f"{path}: cannot be read as {path.suffix or 'CSV'}: {str(error).strip()}") from error
     frame.columns = plain_names(frame.columns)
+    if (twice := named_twice(frame.columns)) is not None:
+        raise HistoryError(f"{zone}: there are two columns {twice}; keep one of them")
     notes = _no_numbers(frame)
     frame, averaged = hours_of(indexed(frame, zone))
     history = ZoneHistory.from_frame(frame, zone=zone)
@@ -55,10 +61,29 @@ def read_history(path: Path, zone: str | None = None) -> ZoneHistory:
 
 def _csv(path: Path) -> pd.DataFrame:
     frame = pd.read_csv(path, low_memory=False)
-    if frame.shape[1] == 1 and ";" in str(frame.columns[0]):
-        # A spreadsheet in a country with a decimal comma separates by semicolons.
-        frame = pd.read_csv(path, low_memory=False, sep=";", decimal=",")
+    if frame.shape[1] == 1:
+        # A spreadsheet in a country with a decimal comma separates by semicolons, what is copied out of one by tabs.
+        for mark, decimal in ((";", ","), ("\t", ".")):
+            if mark in str(frame.columns[0]):
+                return pd.read_csv(path, low_memory=False, sep=mark, decimal=decimal)
     return frame
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""
+
+
+def named_twice(columns: pd.Index) -> str | None:
+    """Return a known column that two hold; pandas names the second `NAME.1`, and nobody can tell which is meant."""
+    for name in map(str, columns):
+        first, _, count = name.rpartition(".")
+        if count.isdigit() and first in columns and first.startswith((TIME_COLUMN, *KNOWN_PREFIXES)):
+            return first
+    return None
 
 
 def plain_names(columns: pd.Index) -> pd.Index:
@@ -71,9 +96,7 @@ def _no_numbers(frame: pd.DataFrame) -> list[str]:
     """Return a note for each known column that holds text which is no number."""
     notes = []
     for column in frame.columns:
-        if str(column).startswith(("ci_", "gen_", "re_pct", "wxfc_", "dafc_")) and not pd.api.types.is_numeric_dtype(
-            frame[column]
-        ):
+        if str(column).startswith(KNOWN_PREFIXES) and not pd.api.types.is_numeric_dtype(frame[column]):
             text = frame[column].dropna().astype(str).str.strip()
             bad = text[text.ne("") & pd.to_numeric(text, errors="coerce").isna()]
             if len(bad):
@@ -121,12 +144,12 @@ def indexed(frame: pd.DataFrame, zone: str) -> pd.DataFrame:
         naive = ~text.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", regex=True)
         if bool(naive.any()):
             raise HistoryError(
-                f"{zone}: {TIME_COLUMN} {text[naive].iloc[0]!r} has no time zone; write UTC with a Z, as in "
+                f"{zone}: {TIME_COLUMN} {text[naive].iloc[0][:40]!r} has no time zone; write UTC with a Z, as in "
                 "2021-07-01T00:00:00Z"
             )
         times = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
         if bool(times.isna().any()):
-            raise HistoryError(f"{zone}: {TIME_COLUMN} {text[times.isna()].iloc[0]!r} is no date; write ISO 8601")
+            raise HistoryError(f"{zone}: {TIME_COLUMN} {text[times.isna()].iloc[0][:40]!r} is no date; write ISO 8601")
     return frame.drop(columns=TIME_COLUMN).set_index(pd.DatetimeIndex(times).tz_convert("UTC"))
 
 

@@ -33,7 +33,7 @@ OTHERS = {
 }
 HALVES = {"2021-01..06, set on": ("2021-01-01", "2021-07-01"), "2021-07..12": ("2021-07-01", "2021-12-30")}
 WINDOW = timedelta(days=45)
-CHECKS = ("frozen", "repeats", "absurd", "contradicts")
+CHECKS = ("frozen", "repeats", "absurd", "jumped", "contradicts")
 
 
 def read(path: Path) -> pd.DataFrame:

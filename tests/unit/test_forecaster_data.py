@@ -168,6 +168,36 @@ def test_a_frozen_feed_is_flagged_from_its_fourth_equal_hour() -> None:
     assert flags == ("",) * 5 + (Problem.FROZEN.value,) * 7 + ("",) * 2
 
 
+def test_a_frozen_hour_is_flagged_by_what_had_been_told_then_and_by_nothing_later() -> None:
+    data = frame()
+    data.iloc[200:210, 0:2] = (5000.0, 2000.0)
+    data.iloc[:60] = data.iloc[0].to_numpy()
+    whole = ZoneHistory.from_frame(data, zone="test").problems
+    for hours in (50, 62, 201, 203, 204, 209, 211):
+        assert ZoneHistory.from_frame(data.iloc[:hours], zone="test").problems == whole[:hours]
+
+
+def test_a_source_that_will_move_one_day_does_not_tell_of_hours_in_which_one_alone_moved() -> None:
+    data = frame()
+    data.iloc[:150, 1] = 2000.0
+    data.iloc[100:106, 0] = 5000.0
+    assert set(ZoneHistory.from_frame(data, zone="test").problems) == {""}
+
+
+@pytest.mark.parametrize(("times", "problem"), [(0.15, Problem.ABSURD), (0.25, ""), (4.0, ""), (6.0, Problem.ABSURD)])
+def test_a_total_may_be_a_fifth_or_five_times_of_what_is_usual(times: float, problem: str) -> None:
+    data = frame().astype(float)
+    data.iloc[900, :2] *= times
+    assert ZoneHistory.from_frame(data, zone="test").problems[899:902] == ("", problem, "")
+
+
+def test_the_only_source_that_moves_may_stand_still_for_eleven_hours() -> None:
+    data = frame()[["gen_natgas_mw"]].assign(gen_hydro_mw=500.0)
+    for hours, flagged in ((11, 0), (12, 1)):
+        data.iloc[200 : 200 + hours, 0] = 5000.0
+        assert ZoneHistory.from_frame(data, zone="test").problems.count(Problem.FROZEN.value) == flagged
+
+
 def test_a_source_that_is_told_no_more_or_not_yet_costs_no_hour_and_a_hole_does() -> None:
     data = frame().assign(gen_nuclear_mw=900.0, gen_geothermal_mw=300.0)
     data.iloc[-200:, data.columns.get_loc("gen_nuclear_mw")] = np.nan

@@ -114,12 +114,23 @@ def test_a_feed_that_lied_for_three_days_moves_a_forecast_no_further_than_one_an
         fed = GivenFeed(lambda h, lie=lie: spoil(h, slice(now - 72, None), lambda v: v * lie)).history(EAST, NOW)
         assert envelope_of(fed.history, Scope.LIFECYCLE, NOW) == pytest.approx(bounds)
     said = np.full((3, 96), 1.0) * np.array([[1.0], [300.0], [5000.0]])
+    said[:, 1], said[:, 2] = (590.0, 200.0, 160.0), (155.0, 250.0, 400.0)
     document = build(
         zone="east", now=NOW, rung=Rung.LIVE, model_id="m", scope=Scope.LIFECYCLE, carbon=said, mean=said[2],
         share=np.full((3, 96), 0.5), envelope=(150.0, 600.0),
     )  # fmt: skip
     assert document.carbon_g_per_kwh[:, 0].tolist() == [150.0, 300.0, 600.0]
+    assert document.carbon_g_per_kwh[:, 1].tolist() == [160.0, 200.0, 590.0], "quantiles in order, hours as they were"
+    assert document.carbon_g_per_kwh[:, 2].tolist() == [155.0, 250.0, 400.0]
     assert document.carbon_mean_g_per_kwh.max() == 600.0
+
+
+def test_a_live_forecast_stays_within_what_the_feed_said_before_its_last_three_days(models: Path) -> None:
+    now = hour_of(NOW) - load_carried("US-PJM").first_hour
+    past = replay(None).feed.history(EAST, NOW).history.lifecycle_g_per_kwh[: now - 72]
+    lied = replay(models, lambda h: spoil(h, slice(now - 72, now), lambda v: v * 4.0)).issue(EAST, NOW).document
+    assert lied.rung is Rung.LIVE
+    assert np.nanmax(past) < lied.carbon_g_per_kwh.max() <= 1.5 * np.nanmax(past)
 
 
 def spoil(history: ZoneHistory, hours: slice, how: Callable[[np.ndarray], np.ndarray]) -> ZoneHistory:
@@ -198,7 +209,9 @@ def test_a_zone_that_was_given_another_grid_is_not_told_the_last_good_forecast_o
 
 def test_without_models_it_answers_from_climatology(tmp_path: Path) -> None:
     fresh = replay(tmp_path)
-    assert as_operator_reads(fresh.issue(EAST, NOW).document).rung is OperatorRung.CLIMATOLOGY
+    usual = as_operator_reads(fresh.issue(EAST, NOW).document)
+    assert usual.rung is OperatorRung.CLIMATOLOGY
+    assert usual.model_id.rpartition("-until-")[2] <= f"{NOW:%Y%m%dT%HZ}", "a replay knows nothing of what comes"
     assert fresh.needs_training(EAST, NOW)
 
 

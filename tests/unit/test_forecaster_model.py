@@ -271,6 +271,13 @@ def test_the_blend_trusts_the_model_until_persistence_has_proved_better() -> Non
     np.testing.assert_array_equal(weights_for(walk_of(1.0, 0.1), 24, 0, settings), np.tile(PRIOR, (96, 1)))
 
 
+def test_one_broken_day_does_not_decide_whom_the_blend_trusts() -> None:
+    walked = walk_of(0.1, 1.0)
+    kernel = walked.kernel.copy()
+    kernel[40] += 100.0
+    assert weights_for(replace(walked, kernel=kernel), 60 * 24, 0, Settings())[:, 0].min() > 0.8
+
+
 def test_persistence_takes_a_day_over_within_weeks_of_doing_better_and_gives_it_back_as_soon() -> None:
     walked = walk_of(0.1, 1.0, 150)
     # From issue 80 to issue 119 the third day is the other way round: a drought, and its end.

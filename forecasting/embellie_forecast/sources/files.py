@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from embellie_forecast.history_files import plain_names
+from embellie_forecast.history_files import named_twice, plain_names
 from embellie_forecast.sources.base import Fault, Licence, SourceError
 from embellie_forecast.sources.frame import BOUNDS, HOUR, KEEP, Readings, Rows
 from embellie_forecast.sources.values import number
+from embellie_forecast.unreadable import HEAD_BYTES, why_unreadable
 
 OWN = Licence(name="as stated by whoever made the file", url="", attribution="local file")
 TIME = "timestamp_utc"
@@ -109,12 +110,13 @@ def read_table(body: bytes, name: str, *, source: str) -> pd.DataFrame:
         else:
             text = (gzip.decompress(body) if name.endswith(".gz") else body).decode("utf-8-sig")
             header = text.partition("\n")[0]
-            table = pd.read_csv(io.StringIO(text), sep=";" if ";" in header else ",", dtype=str)
+            table = pd.read_csv(io.StringIO(text), sep=next((mark for mark in ";\t" if mark in header), ","), dtype=str)
     except (ValueError, OSError, EOFError, KeyError, zlib.error, pd.errors.ParserError) as error:
-        raise SourceError(
-            Fault.MALFORMED, f"{source}: {name} cannot be read as a table: {type(error).__name__}"
-        ) from error
+        why = why_unreadable(body[:HEAD_BYTES], name, error) or f"cannot be read as a table: {type(error).__name__}"
+        raise SourceError(Fault.MALFORMED, f"{source}: {name} {why}") from error
     table.columns = plain_names(table.columns)
+    if (twice := named_twice(table.columns)) is not None:
+        raise SourceError(Fault.MALFORMED, f"{source}: {name} has two columns {twice}: keep one of them")
     if TIME not in table.columns:
         if table.index.name != TIME:
             raise SourceError(Fault.MALFORMED, f"{source}: {name} has no column {TIME}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which hours of a feed can be believed: frozen, repeated, out of scale, or contradicted by a second source.
+"""Which hours of a feed can be believed: frozen, repeated, out of scale, beyond a jump, contradicted by another source.
 
 Pure. Only the last three days are judged, against the weeks before them: what a grid really turned into becomes the
 measure by itself after three days (how two sources differ: after nine), so nothing stays refused for ever.
@@ -13,17 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from embellie_forecast.believable import without_closed
+from embellie_forecast.believable import frozen_hours, without_closed
 from embellie_forecast.factors import DIRECT_EIA, LIFECYCLE_AR5, MIX_COLUMNS, FloatArray, carbon_intensity_g_per_kwh
 from embellie_forecast.sources.frame import BOUNDS, is_forecast
+from embellie_forecast.sources.jumps import beyond_jumps
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 JUDGED = timedelta(hours=72)
 REFERENCE = timedelta(days=28)
 MIN_REFERENCE_HOURS = 14 * 24
-FROZEN_HOURS = {1: 12}
-"""Equal hours that mean a frozen feed, by how many quantities there are: one rounded number may well repeat."""
-FROZEN_HOURS_OF_MANY = 4
 REPEATED_OF_24 = 20
 HOUR_FACTOR = 2.0
 """An hour further than this outside all hours of the reference is absurd."""
@@ -101,10 +99,13 @@ def believe(frame: pd.DataFrame, *, now: datetime, cross: pd.DataFrame | None = 
     closed = [name for name in closed if supposed[name][judged].any()]
     values = frame[columns].to_numpy(dtype=np.float64)
     checks = {
-        "the feed is frozen": _frozen(values),
+        "the feed is frozen": frozen_hours(values, in_hindsight=True),
         "the feed repeats the day before": _repeated(values),
-        "the level is absurd against the weeks before": _absurd(frame, now),
     }
+    stale = np.any(list(checks.values()), axis=0)
+    reference = _reference(frame, now)
+    checks["the level is absurd against the weeks before"] = _absurd(frame, reference)
+    checks["it jumped to where it stands"] = _beyond_jumps(frame[~stale].reindex(frame.index), reference, now)
     disagree, covered = _disagrees(frame, cross, now)
     checks["the second source contradicts it"] = disagree
     notes = [f"{name} is silent for days while others are told, and counts as 0" for name in closed]
@@ -127,24 +128,11 @@ def believe_weather(frame: pd.DataFrame) -> Believed:
     columns = [name for name in frame.columns if name.startswith("wxfc_")]
     if not columns or frame.empty:
         return Believed(frame=frame, notes=(), cross_checked=False)
-    bad = _frozen(frame[columns].to_numpy(dtype=np.float64))
+    bad = frozen_hours(frame[columns].to_numpy(dtype=np.float64), in_hindsight=True)
     out = frame.copy()
     out.loc[bad, columns] = np.nan
     notes = (f"the weather forecast is frozen in {int(bad.sum())} h",) if bad.any() else ()
     return Believed(frame=out, notes=notes, cross_checked=False)
-
-
-def _frozen(values: FloatArray) -> Mask:
-    """Tell the hours of a run of equal ones, from its second on, where the run is long enough to be a frozen feed."""
-    both = np.isfinite(values[1:]) & np.isfinite(values[:-1])
-    changed = (both & (values[1:] != values[:-1])).any(axis=1) | ~both.any(axis=1)
-    run = np.concatenate([[0], np.cumsum(changed)])
-    length = np.bincount(run)[run]
-    first = np.concatenate([[True], changed])
-    # Columns that never move (a source that a grid lacks) tell nothing about freezing.
-    resting = (np.where(np.isfinite(values), values, 0.0) == 0.0).all(axis=1)
-    moving = int((np.nanstd(np.where(np.isfinite(values), values, 0.0), axis=0) > 0).sum())
-    return np.asarray((length >= FROZEN_HOURS.get(moving, FROZEN_HOURS_OF_MANY)) & ~first & ~resting)
 
 
 def _repeated(values: FloatArray) -> Mask:
@@ -165,16 +153,8 @@ def _repeated(values: FloatArray) -> Mask:
     return bad
 
 
-def _absurd(frame: pd.DataFrame, now: datetime) -> Mask:
-    """Tell the hours whose level is out of all proportion to the reference weeks."""
-    bad = np.zeros(len(frame), dtype=bool)
-    series = [frame[name] for name in ("ci_lifecycle_g_per_kwh", "ci_direct_g_per_kwh") if name in frame.columns]
-    generation = [name for name in frame.columns if name in MIX_COLUMNS]
-    if generation:
-        # Of what is known: one missing source must not make an hour's total absurd, or normal.
-        series += [frame[generation].sum(axis=1, skipna=False)]
-        implied = intensity(frame.drop(columns=["ci_lifecycle_g_per_kwh"], errors="ignore"))
-        series += [] if implied is None else [implied]
+def _reference(frame: pd.DataFrame, now: datetime) -> Mask:
+    """Tell the hours that the last days are judged by."""
     old = np.asarray(
         (frame.index < pd.Timestamp(now - JUDGED)) & (frame.index >= pd.Timestamp(now - JUDGED - REFERENCE))
     )
@@ -182,6 +162,24 @@ def _absurd(frame: pd.DataFrame, now: datetime) -> Mask:
         # A feed that comes back wrong tells its last days anew: those must not be the measure of the others.
         settled = old & np.asarray(frame["known_at"] < pd.Timestamp(now - JUDGED))
         old = settled if int(settled.sum()) >= MIN_REFERENCE_HOURS else old
+    return old
+
+
+def _intensities(frame: pd.DataFrame) -> "list[pd.Series[float]]":
+    """Return the intensities that a frame states, and the one that its mix implies [g/kWh]."""
+    stated = [frame[name] for name in ("ci_lifecycle_g_per_kwh", "ci_direct_g_per_kwh") if name in frame.columns]
+    implied = intensity(frame[[name for name in frame.columns if name in MIX_COLUMNS]])
+    return stated if implied is None else [*stated, implied]
+
+
+def _absurd(frame: pd.DataFrame, old: Mask) -> Mask:
+    """Tell the hours whose level is out of all proportion to the reference weeks."""
+    bad = np.zeros(len(frame), dtype=bool)
+    series = _intensities(frame)
+    generation = [name for name in frame.columns if name in MIX_COLUMNS]
+    if generation:
+        # Of what is known: one missing source must not make an hour's total absurd, or normal.
+        series += [frame[generation].sum(axis=1, skipna=False)]
     for one in series:
         values = one.to_numpy(dtype=np.float64)
         past = values[old & np.isfinite(values) & (values > 0.0)]
@@ -196,6 +194,17 @@ def _absurd(frame: pd.DataFrame, now: datetime) -> Mask:
         odd = (values > days.max() * DAY_FACTOR) | (values < days.min() / DAY_FACTOR)
         bad |= hour | (day & odd)
     return bad
+
+
+def _beyond_jumps(frame: pd.DataFrame, reference: Mask, now: datetime) -> Mask:
+    """Tell the hours that stand where the intensity has jumped, see `jumps`."""
+    judged = int((frame.index < pd.Timestamp(now - JUDGED)).sum())
+    # What a feed that came back has told anew is no level to jump from.
+    first = min(judged, int(np.flatnonzero(reference)[-1]) + 1) if reference.any() else judged
+    beyond = np.zeros(len(frame), dtype=bool)
+    for one in _intensities(frame):
+        beyond |= beyond_jumps(np.asarray(one, dtype=np.float64), first=first, reference=reference)
+    return beyond
 
 
 def _disagrees(frame: pd.DataFrame, cross: pd.DataFrame | None, now: datetime) -> tuple[Mask, bool]:

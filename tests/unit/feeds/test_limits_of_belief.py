@@ -17,7 +17,8 @@ HOURS = np.arange(24 * DAYS)
 INDEX = pd.date_range(end=pd.Timestamp(NOW).floor("h") - pd.Timedelta(hours=1), periods=HOURS.size, freq="h")
 WAVE = 300.0 + 50.0 * np.sin(HOURS / 4.1) + HOURS % 7 + HOURS / 997.0
 
-LEVEL = 300.0 + HOURS % 7
+LEVEL = (300.0 + HOURS % 7) / 30.0
+"""Of a grid so clean that no change is a jump."""
 
 
 def single(values: np.ndarray = WAVE) -> pd.DataFrame:
@@ -103,9 +104,27 @@ def test_a_days_mean_may_be_one_and_six_tenths_of_what_the_weeks_before_were(tim
         assert found.frame.iloc[:-48].notna().all(axis=None), "the hours before it are innocent"
 
 
+def test_the_hours_after_an_absurd_day_are_innocent() -> None:
+    moved = LEVEL.copy()
+    moved[-27:-3] *= 1.9
+    found = believe(single(moved), now=NOW).frame
+    assert found.iloc[-3:].notna().all(axis=None)
+    assert found.iloc[-8:-3].isna().all(axis=None), "once enough of the day was known"
+
+
+def test_a_day_of_which_half_is_known_is_judged_and_an_hour_alone_is_no_measure() -> None:
+    moved = LEVEL.copy()
+    moved[-48:] *= 1.7
+    moved[-48::2] = np.nan
+    alone = slice(-200, -150)
+    moved[alone] = np.nan
+    moved[-175] = 1.6 * LEVEL[-175]
+    assert believe(single(moved), now=NOW).frame.iloc[-24:].isna().all(axis=None)
+
+
 def test_a_level_is_judged_by_two_weeks_at_least() -> None:
-    moved = WAVE.copy()
-    moved[-1] = 1900.0
+    moved = LEVEL.copy()
+    moved[-1] = 25.0
     short = single(moved).iloc[-(JUDGED_HOURS + 14 * 24 - 1) :]
     assert unknown(believe(short, now=NOW)) == 0
     assert unknown(believe(single(moved).iloc[-(JUDGED_HOURS + 14 * 24) :], now=NOW)) == 1

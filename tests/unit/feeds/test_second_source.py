@@ -55,6 +55,13 @@ def test_what_two_sources_usually_differ_by_is_no_contradiction_and_a_sixth_more
     assert beyond.notes == ("the second source contradicts it in 10 of the last 72 h",)
 
 
+@pytest.mark.parametrize(("times", "refused"), [(1.5, 0), (2.3, 10)])
+def test_two_sources_that_usually_stray_may_differ_by_five_times_as_much(times: float, refused: int) -> None:
+    one, other = told(DIRECT), told(DIRECT)
+    other[DIRECT] *= np.exp(np.resize(np.linspace(-0.16, 0.16, 9), len(other)))
+    assert judged(lie(one, 10, times), other).contradicted_hours == refused
+
+
 def test_three_days_of_lies_are_no_measure_of_what_is_usual() -> None:
     assert unknown(judged(lie(told(DIRECT, days=8), 71, 1.4), told(DIRECT, days=8))) == 71
 
