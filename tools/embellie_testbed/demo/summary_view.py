@@ -141,9 +141,11 @@ def _notes(summary: Summary) -> list[str]:
             "run the demo again when less else runs here, or slower (make demo FACTOR=300)."
         )
     if summary.history.extended:
-        lines.append(f"{summary.history.extended} jobs still ran at the end: carried on for as long as the trace says.")
+        lines.append(
+            f"Jobs that still ran at the end: {summary.history.extended}, carried on for as long as the trace says."
+        )
     if summary.history.cut:
-        lines.append(f"{summary.history.cut} jobs had not started at the end: counted as started then.")
+        lines.append(f"Jobs that had not started at the end: {summary.history.cut}, counted as started then.")
     return lines
 
 
