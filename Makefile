@@ -14,7 +14,7 @@ export PYTHONPATH := operator:forecasting:tools
 
 .PHONY: help
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
 
 $(UV):
 	@command -v $(PYTHON) >/dev/null || { echo "Embellie needs Python 3.11 or newer: install it, or name it with PYTHON=..."; exit 1; }
@@ -39,8 +39,8 @@ demo-model: tools ## train the forecaster for the demo (cached)
 	@$(RUN) -m embellie_testbed.demo --prepare
 
 .PHONY: demo
-demo: demo-model ## the main job on an embedded control plane (HEADLESS=1, OUT=demo.json, LEDGER=ledger.sqlite)
-	@$(RUN) -m embellie_testbed.demo $(if $(HEADLESS),--headless) $(if $(OUT),--out $(OUT)) $(if $(LEDGER),--ledger $(LEDGER))
+demo: demo-model ## the main job on an embedded control plane (HEADLESS=1, OUT=demo.json, LEDGER=ledger.sqlite, FACTOR=900)
+	@$(RUN) -m embellie_testbed.demo $(if $(HEADLESS),--headless) $(if $(OUT),--out $(OUT)) $(if $(LEDGER),--ledger $(LEDGER)) $(if $(FACTOR),--factor $(FACTOR))
 
 .PHONY: test
 test: check tools ## all tests, on the same embedded control plane

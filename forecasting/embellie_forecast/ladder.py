@@ -273,9 +273,7 @@ class Ladder:
             scope=scope,
             carbon=_levels(carbon),
             mean=carbon.mean,
-            share=np.full((len(FORECAST_LEVELS), carbon.mean.size), np.nan_to_num(np.nanmean(history.renewable_share)))
-            if share is None
-            else _levels(share),
+            share=_levels(share) if share else np.full((len(FORECAST_LEVELS), carbon.mean.size), _mean_share(history)),
             skill=carbon.skill_percent,
             ambient=self._ambient(zone, history, now),
             direct=None if direct is None else _levels(direct),
@@ -387,6 +385,11 @@ def _usual(archive: ZoneHistory, cutoff_hour: int) -> _Usual:
 
 def _end(history: ZoneHistory) -> int:
     return known_end(history) or history.first_hour
+
+
+def _mean_share(history: ZoneHistory) -> float:
+    told = history.renewable_share[np.isfinite(history.renewable_share)]
+    return float(told.mean()) if told.size else 0.0
 
 
 def _levels(target: TargetForecast) -> FloatArray:

@@ -184,6 +184,8 @@ def test_a_pod_on_a_node_of_the_small_kubelet_really_runs_restarts_and_ends_in_o
     first.kill()
     until(lambda: container_status("restartCount") == "1", "it is started again")
     until(lambda: plane.kubectl("logs", "real").splitlines() == ["up", "up"], "both starts are in the log")
+    with pytest.raises(CommandError, match="run the command in a shell of your own"):
+        plane.kubectl("exec", "real", "--", "true")
     second = psutil.Process(int(container_status("containerID").removeprefix("process://")))
     assert second.pid != first.pid
     log = Path(second.cwd()) / "logs" / "default_real_main.log"

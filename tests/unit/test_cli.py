@@ -30,7 +30,8 @@ def test_any_other_target_is_refused_with_how_to_write_it(text: str) -> None:
 
 
 def test_the_version_is_printed_and_help_names_every_verb() -> None:
-    assert CliRunner().invoke(cli, ["version"]).output == f"embellie {__version__}\n"
+    for asked in ("version", "--version"):
+        assert CliRunner().invoke(cli, [asked]).output == f"embellie {__version__}\n"
     text = CliRunner().invoke(cli, ["--help"]).output
     assert all(verb in text for verb in ("why", "plan", "go", "release", "operator", "version"))
 

@@ -63,6 +63,11 @@ def test_the_list_of_options_that_name_files_to_be_written_is_whole() -> None:
     assert options(NewFile) == set(WRITERS)
 
 
+def test_no_help_tells_a_range_that_is_none() -> None:
+    helps = {words: CliRunner().invoke(cli, [*words, "--help"]).output for words, _ in verbs()}
+    assert [words for words, text in helps.items() if "None" in text] == []
+
+
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
 def test_what_is_no_number_is_refused_wherever_a_number_is_asked(number: str) -> None:
     asked = sorted(options(click.types.FloatParamType))

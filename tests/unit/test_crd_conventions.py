@@ -2,6 +2,7 @@
 """The generated CustomResourceDefinitions keep the conventions of Kubernetes APIs, and each check finds its fault."""
 
 import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -111,6 +112,15 @@ def test_a_check_finds_the_fault_that_was_put_in(name: str) -> None:
 
 def test_the_definitions_and_the_reference_page_are_what_the_types_say() -> None:
     assert differences(REPOSITORY) == []
+
+
+@pytest.mark.parametrize("kind", CRDS)
+def test_a_printed_quantity_has_its_unit_in_its_heading(kind: str) -> None:
+    columns = CRDS[kind]["spec"]["versions"][0]["additionalPrinterColumns"]
+    units = {c["name"]: unit[0] for c in columns if (unit := re.findall(r"\[(.+)\]", c["description"]))}
+    # CI is carbon intensity, and has one unit everywhere.
+    without = {one for one, unit in units.items() if not one.endswith(unit.removeprefix("deg"))} - {"CI now"}
+    assert without == set()
 
 
 def test_a_changed_a_missing_and_a_stray_file_are_found(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:

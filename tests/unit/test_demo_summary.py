@@ -92,12 +92,14 @@ def track(name: str, *pods: tuple[str, float, float | None], flex: str = "patien
 
 def measured(**changes: Any) -> Measured:
     values: dict[str, Any] = {
+        "jobs_of_all": 1,
         "jobs_submitted": 1,
         "jobs_finished": 1,
         "held": 1,
         "late": (),
         "unlabelled_delayed": 0,
         "rigid_held": 0,
+        "factor": 900.0,
         "grid_hours": 50.04,
         "wall_s": 200.0,
         "operator_peak_rss_mib": 95.1,
@@ -275,7 +277,9 @@ def test_every_job_held_past_its_bound_is_counted_and_the_worst_is_named() -> No
     assert as_json(summary)["held_past_latest_start"] == 2
     console = Console(width=120, file=io.StringIO(), record=True)
     console.print(render_summary(summary, width=120))
-    assert "b, by 10 minutes" in console.export_text()
+    said = " ".join(console.export_text().replace("│", " ").split())
+    assert "b, by 10 minutes of replayed time, 0.7 s of this machine's" in said
+    assert "make demo FACTOR=300" in said, "what a machine does that cannot keep up, and what to do"
 
 
 def test_a_missing_memory_reading_is_null_and_not_zero() -> None:

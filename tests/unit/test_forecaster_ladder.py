@@ -387,3 +387,14 @@ def test_a_model_learns_without_the_hours_that_its_feed_is_usually_late_by_also_
     monkeypatch.setattr(shelf_module, "train_zone", lambda *_, latency_hours, **__: learnt.append(latency_hours))
     Ladder(feed=Late(change), origin=ORIGIN, models=None, settings=TINY).train(EAST, NOW)
     assert learnt == [without_h]
+
+
+def test_a_source_that_tells_intensity_alone_has_a_live_forecast_without_a_warning(tmp_path: Path) -> None:
+    def told_alone(known: ZoneHistory) -> ZoneHistory:
+        return replace(known, generation_mw={}, renewable_share=np.full(known.renewable_share.size, np.nan))
+
+    ladder = Ladder(feed=GivenFeed(told_alone), origin=ORIGIN, models=tmp_path, settings=TINY)
+    ladder.train(EAST, ORIGIN + timedelta(hours=2))
+    document = ladder.issue(EAST, NOW).document
+    assert document.rung is Rung.LIVE, document.reasons
+    assert not document.renewable_share.any()

@@ -277,6 +277,8 @@ def test_a_trace_that_begins_within_a_step_of_the_history_keeps_its_minutes(tmp_
         (["--seeds", "9..0"], "--seeds"),
         (["--step", "soon"], "--step must be a length of time such as 5s, 30min or 1h"),
         (["--horizon", "soon"], "--horizon must be a length of time"),
+        (["--anchor", "2026-03-08T00:00Z"], "or say with --anchor which moment of it the trace begins at"),
+        (["--carbon", "FR"], "there is no file FR, and carried grids are US-CISO, US-PJM"),
         (["--start-hour", "9999"], "--start-hour must lie within the 3 h of the carbon file"),
     ],
 )
@@ -287,3 +289,23 @@ def test_an_option_that_makes_no_sense_is_named(tmp_path: Path, args: list[str],
     done = CliRunner().invoke(command, ["--jobs", str(trace), "--carbon", str(carbon), *args])
     assert done.exit_code != 0
     assert words in done.output
+
+
+def test_the_oracle_is_told_in_words_and_units(tmp_path: Path) -> None:
+    carbon, numbers = tmp_path / "zone.csv", tmp_path / "oracle.json"
+    hours = "".join(f"2026-01-01T{h:02}:00Z,{400 - 100 * (h % 2)}\n" for h in range(4))
+    carbon.write_text(f"utc,ci_g_per_kwh\n{hours}")
+    asked = ["oracle", "--carbon", str(carbon), "--job-hours", "1", "--slack-hours", "1", "--json", str(numbers)]
+    done = CliRunner().invoke(command, asked)
+    # At 300 and 400 g/kWh by turns, a job of an hour that may wait another one always finds 300.
+    assert "at once                    350.0 g/kWh" in done.output
+    assert "in one piece, at its best  300.0 g/kWh, 14.29 % less" in done.output
+    assert json.loads(numbers.read_text())["n_starts"] == 4
+
+
+def test_the_command_says_which_hours_it_replayed(tmp_path: Path) -> None:
+    trace, carbon = tmp_path / "jobs.csv", tmp_path / "zone.csv"
+    trace.write_text("job_id,submit_time_s,duration_s,gpus\na,0,3600,1\n")
+    carbon.write_text("utc,ci_g_per_kwh\n" + "".join(f"2026-01-01T{h:02}:00Z,300\n" for h in range(24)))
+    done = CliRunner().invoke(command, ["--jobs", str(trace), "--carbon", str(carbon), "--slack", "4h"])
+    assert "1 GPU-hours, 1 kWh, 01 January 2026 to 01 January 2026 (UTC)" in done.output

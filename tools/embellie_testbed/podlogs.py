@@ -10,6 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 _FOLLOW_SECONDS = 0.2
+_NO_EXEC = (
+    b"pods are processes of this machine here, and nothing can be executed in them: "
+    b"run the command in a shell of your own\n"
+)
 
 
 def serve_logs(port: int, *, certificate: Path, key: Path, log_of: Callable[[str, str, str], Path]) -> None:
@@ -29,6 +33,14 @@ def serve_logs(port: int, *, certificate: Path, key: Path, log_of: Callable[[str
             self.send_header("Content-Type", "text/plain; charset=utf-8")
             self.end_headers()
             self._write(log, tail=query.get("tailLines", [""])[0], follow=query.get("follow", [""])[0] == "true")
+
+        def do_POST(self) -> None:
+            """Refuse `kubectl exec`, attach and port-forward in words: kubectl prints what it is answered."""
+            self.send_response(501)
+            self.send_header("Content-Type", "text/plain; charset=utf-8")
+            self.send_header("Content-Length", str(len(_NO_EXEC)))
+            self.end_headers()
+            self.wfile.write(_NO_EXEC)
 
         def _write(self, log: Path, *, tail: str, follow: bool) -> None:
             with log.open("rb") as handle:

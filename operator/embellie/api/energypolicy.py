@@ -292,7 +292,7 @@ class EnergyPolicy(Resource):
                 type="integer",
             ),
             PrinterColumn(
-                name="Max delay",
+                name="Max delay s",
                 json_path=".spec.maxDelaySeconds",
                 description="Longest wait of patient work [s].",
                 type="integer",

@@ -344,10 +344,10 @@ class ThermalZone(Resource):
                 name="State", json_path=".status.state", description="How the zone stands against its limit."
             ),
             PrinterColumn(
-                name="Inlet", json_path=".status.inletCelsius", description="Hottest inlet [degC].", type="integer"
+                name="Inlet C", json_path=".status.inletCelsius", description="Hottest inlet [degC].", type="integer"
             ),
             PrinterColumn(
-                name="Limit",
+                name="Limit C",
                 json_path=".status.limitCelsius",
                 description="Highest inlet temperature allowed [degC].",
                 type="integer",
@@ -360,14 +360,14 @@ class ThermalZone(Resource):
             ),
             PrinterColumn(name="Nodes", json_path=".status.nodes", description="Nodes in the zone.", type="integer"),
             PrinterColumn(
-                name="Peak",
+                name="Peak C",
                 json_path=".status.predictedPeakCelsius",
                 description="Hottest inlet expected within a day [degC].",
                 type="integer",
                 priority=1,
             ),
             PrinterColumn(
-                name="Supply",
+                name="Supply C",
                 json_path=".status.supplyCelsius",
                 description="Hottest supply [degC].",
                 type="integer",

@@ -31,8 +31,9 @@ class GridFile(click.Path):
         if not Path(value).exists():
             from embellie_forecast.history_files import carried_file, carried_zones
 
-            if value in carried_zones():
-                value = carried_file(value)
+            if value not in carried_zones():
+                self.fail(f"there is no file {value}, and carried grids are {', '.join(carried_zones())}", param, ctx)
+            value = carried_file(value)
         return super().convert(value, param, ctx)
 
 

@@ -50,6 +50,7 @@ class Verbs(ReadableGroup):
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="embellie", message="%(prog)s %(version)s")
 @cluster_options
 def cli(where: Where) -> None:
     """Wait for the break in the weather, never past the deadline."""

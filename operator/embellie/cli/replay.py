@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`embellie replay`: what would have happened here, on your own accounting. Needs no cluster and no network."""
 
-import json
 import time
 from dataclasses import asdict
 from datetime import timedelta
@@ -96,7 +95,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 )
 @click.option(
     "--threshold",
-    type=FiniteRange(),
+    type=FiniteRange(0),
     default=THRESHOLD_G_PER_KWH,
     show_default=True,
     help="g/kWh, for the policy threshold.",
@@ -163,7 +162,7 @@ def _says_slack(values: dict[str, Any]) -> bool:
 
 
 def _replay(options: Options) -> None:
-    from embellie.simulation.whatif.report import combined, fields, lines
+    from embellie.simulation.whatif.report import combined, fields, lines, spoken_period
     from embellie.simulation.whatif.study import How
     from embellie.simulation.whatif.study import replay as run
 
@@ -194,7 +193,9 @@ def _replay(options: Options) -> None:
         "jobs_after_history": setup.left_out_late if setup else 0,
         "carbon_notes": history.notes,
     }
-    for line in lines(found):
+    period = f", {spoken_period(result, setup)}" if result and setup else ""
+    first, *rest = lines(found)
+    for line in (first + period, *rest):
         click.echo(line)
     if found["jobs_after_history"]:
         click.echo(
@@ -255,6 +256,10 @@ def oracle(
         history = _read_history(carbon, column, time_column)
         if history.step != timedelta(hours=1):
             raise ValueError(f"the oracle needs hourly rows, and {carbon.name} has one every {history.step}")
-        found = asdict(compute(history.g_per_kwh, job_hours, slack_hours))
-        click.echo(json.dumps(found, indent=2))
-        write_json(found, json_path)
+        cell = compute(history.g_per_kwh, job_hours, slack_hours)
+    now, whole, split = (sums / job_hours for sums in (cell.baseline, cell.contiguous, cell.split))
+    click.echo(f"a job of {job_hours} h that may wait {slack_hours} h, the mean of {cell.n_starts:,} start hours:")
+    click.echo(f"  at once                    {now:.1f} g/kWh")
+    click.echo(f"  in one piece, at its best  {whole:.1f} g/kWh, {cell.contiguous_saving_pct:.2f} % less")
+    click.echo(f"  in pieces, at its best     {split:.1f} g/kWh, {cell.split_saving_pct:.2f} % less")
+    write_json(asdict(cell), json_path)

@@ -206,7 +206,7 @@ def _first_row(options: Options, history: CarbonHistory, anchor: datetime | None
     if not 0 <= row < history.g_per_kwh.size:
         raise ValueError(
             f"the trace begins on {anchor:%Y-%m-%d %H:%M} UTC, the carbon history covers {history.start:%Y-%m-%d} to "
-            f"{end:%Y-%m-%d}: choose another file, or set --start-hour (its hour that submit time 0 falls on)"
+            f"{end:%Y-%m-%d}: choose another file, or say with --anchor which moment of it the trace begins at"
         )
     return int(row)
 

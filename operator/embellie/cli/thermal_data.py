@@ -105,7 +105,7 @@ def load(path: Path) -> Loaded:
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read as CSV: {str(error)[:200]}") from error
+        raise DataError(f"{path}: cannot be read as CSV: {' '.join(str(error).split())[:200]}") from error
     schema = recognise(table.columns, str(path))
     if table.empty:
         raise DataError(f"{path}: there are no rows below the header")

@@ -53,7 +53,7 @@ class Observer:
         self.record = Record()
         self._scenario, self._clock, self._truths, self._places = scenario, clock, truths, places
         self._gauges, self._forecasts = gauges, forecasts
-        self._patience = {job.name: job.max_delay for job in scenario.jobs}
+        self._asked = {job.name: job for job in scenario.jobs}
         self._connect = connect
         self._watched: dict[str, Callable[[str, dict[str, Any], float], None]] = {
             f"/apis/batch/v1/namespaces/{namespace}/jobs": self.record.apply_job,
@@ -165,9 +165,13 @@ class Observer:
         """
         if not job.held:
             return None
-        bound = job.latest_start or self.clock_time(job.created) + (self._patience[job.name] or timedelta(0))
+        bound = self._bound(job)
         end = self._clock.now() if job.released is None else self.clock_time(job.released)
         return end - bound if end > bound else None
+
+    def _bound(self, job: JobTrack) -> datetime:
+        """Return a job's latest start: the promised one, and until there is one what its own labels allow."""
+        return job.latest_start or self.clock_time(job.created) + (self._asked[job.name].max_delay or timedelta(0))
 
     def _work(self, jobs: list[JobTrack]) -> Counter[tuple[str, bool]]:
         """Count the GPUs in use by zone, and whether flexible work uses them."""
@@ -207,10 +211,10 @@ class Observer:
         return HeldPicture(
             name=job.name,
             flex=job.flex,
-            gpus=int(job.plan.get("gpus", 0)),
+            gpus=self._asked[job.name].gpus,
             zone=job.plan.get("cellName", "") or job.plan.get("gridZoneName", ""),
             planned_start=datetime.fromisoformat(planned) if planned else None,
-            latest_start=job.latest_start or self.clock_time(job.created),
+            latest_start=self._bound(job),
             reason=job.plan.get("reason", "not decided yet"),
         )
 

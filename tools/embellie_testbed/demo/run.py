@@ -40,7 +40,7 @@ from embellie_testbed.processes import ProgramError, free_port
 
 FACTOR = 900.0
 BUDGET_SECONDS = 325.0
-"""Real seconds after which the demo stops waiting for the last jobs."""
+"""Real seconds after which the demo stops waiting for the last jobs, at `FACTOR`; more where the clock is slower."""
 GRID_HOURS = 168
 """How much of the grid's history is at hand: more than any history of the demo can last."""
 _FRAME_S, _STATUS_S = 0.25, 10.0
@@ -126,7 +126,8 @@ def demonstrate(options: Options, console: Console) -> Summary:
             came = observer.came()
             history = _history(observer, came, clock)
             _close_the_books(plane, truths, clock)
-        say("the jobs are through; reading the ledger")
+        rest = measured.jobs_of_all - measured.jobs_finished
+        say(f"{f'time is up, with {rest} jobs to go' if rest else 'the jobs are through'}; reading the ledger")
         account = read_ledger(ledger, scenario.begin)
         say("taking everything down")
     return summarise(came, truths, history, measured, account)
@@ -227,12 +228,14 @@ def _run_jobs(shown: _Show, *, clock: AcceleratedClock, pids: Pids, began: float
     with observer.record.lock:
         jobs = list(observer.record.jobs.values())
     return Measured(
+        jobs_of_all=len(shown.scenario.jobs),
         jobs_submitted=len(jobs),
         jobs_finished=len(jobs) - observer.unfinished(),
         held=sum(1 for job in jobs if job.held),
         late=tuple((job.name, late.total_seconds()) for job in jobs if (late := observer.past_bound(job)) is not None),
         unlabelled_delayed=sum(1 for job in jobs if not job.flex and job.touched),
         rigid_held=sum(1 for job in jobs if job.flex == "rigid" and job.held),
+        factor=shown.options.factor,
         grid_hours=(now - shown.scenario.begin).total_seconds() / 3600,
         wall_s=time.monotonic() - began,
         operator_peak_rss_mib=machinery.peak_rss_mib(pids.operator),
@@ -314,7 +317,9 @@ def _parse(arguments: list[str] | None) -> Options:
     parser.add_argument("--seed", type=int, default=1, help="which jobs are drawn from the trace (default 1)")
     parser.add_argument("--factor", type=float, default=FACTOR, help="how much faster than real time (default 900)")
     parser.add_argument(
-        "--budget-seconds", type=float, default=BUDGET_SECONDS, help="when to stop waiting for the last jobs"
+        "--budget-seconds",
+        type=float,
+        help=f"when to stop waiting for the last jobs (default {BUDGET_SECONDS:g} at factor {FACTOR:g})",
     )
     parser.add_argument("--prepare", action="store_true", help="only build and train what later runs find ready")
     parser.add_argument("--ledger", type=Path, help="keep the ledger in this file (an older one is replaced)")
@@ -326,7 +331,7 @@ def _parse(arguments: list[str] | None) -> Options:
         out=found.out,
         seed=found.seed,
         factor=found.factor,
-        budget_s=found.budget_seconds,
+        budget_s=found.budget_seconds or BUDGET_SECONDS * max(1.0, FACTOR / found.factor),
         prepare=found.prepare,
         ledger=found.ledger,
     )

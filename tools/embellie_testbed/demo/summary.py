@@ -39,6 +39,8 @@ from embellie_testbed.demo.scenario import ROWS, ZONES, Scenario
 class Measured:
     """What was counted on the real control plane."""
 
+    jobs_of_all: int
+    """How many there were to submit."""
     jobs_submitted: int
     jobs_finished: int
     held: int
@@ -47,6 +49,8 @@ class Measured:
     unlabelled_delayed: int
     """Unlabelled jobs on which, or on whose pods, anything of ours was ever seen."""
     rigid_held: int
+    factor: float
+    """How much faster than real time the clock ran."""
     grid_hours: float
     wall_s: float
     operator_peak_rss_mib: float | None

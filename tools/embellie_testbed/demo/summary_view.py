@@ -111,7 +111,8 @@ def _notes(summary: Summary) -> list[str]:
     memory = "" if rss is None else f"; the operator's memory peaked at {rss:.0f} MiB"
     lines = [
         (
-            f"{measured.jobs_submitted} jobs came, {measured.jobs_finished} finished, {measured.held} were held; "
+            f"{measured.jobs_submitted} of {measured.jobs_of_all} jobs came, {measured.jobs_finished} finished, "
+            f"{measured.held} were held; "
             f"they would fill {100 * scenario.utilisation:.0f} % of the GPUs."
         ),
         (
@@ -131,14 +132,20 @@ def _notes(summary: Summary) -> list[str]:
     if measured.late:
         worst = max(measured.late, key=lambda one: one[1])
         lines.append(
-            f"Held past its latest start by most: {worst[0]}, by {worst[1] / 60:.0f} minutes of replayed time."
+            f"Held past its latest start by most: {worst[0]}, by {worst[1] / 60:.0f} minutes of replayed time, "
+            f"{worst[1] / measured.factor:.1f} s of this machine's."
+        )
+    if measured.late or scenario.mean_lag_s > NOTEWORTHY_LAG_S:
+        lines.append(
+            f"At {measured.factor:g} times real time a second of this machine's is {measured.factor / 60:g} minutes: "
+            "run the demo again when less else runs here, or slower (make demo FACTOR=300)."
         )
     if summary.history.extended:
         lines.append(
-            f"{summary.history.extended} of them still ran at the end: carried on for as long as the trace says."
+            f"Jobs that still ran at the end: {summary.history.extended}, carried on for as long as the trace says."
         )
     if summary.history.cut:
-        lines.append(f"{summary.history.cut} jobs had not started at the end: counted as started then.")
+        lines.append(f"Jobs that had not started at the end: {summary.history.cut}, counted as started then.")
     return lines
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from embellie.domain.forecast import FloatArray
 from embellie.simulation.whatif.charts import bars, legend, power_over_ribbon, waits
 from embellie.simulation.whatif.outcome import power_curve, slot_power
-from embellie.simulation.whatif.report import figure, less_or_more
+from embellie.simulation.whatif.report import figure, less_or_more, spoken_period
 from embellie.simulation.whatif.study import Result, Setup
 
 _MOST_DAYS, _MOST_TENANTS = 14, 12
@@ -41,11 +41,7 @@ def page(result: Result, setup: Setup, found: dict[str, Any]) -> str:
 
 
 def _head(result: Result, setup: Setup, found: dict[str, Any]) -> str:
-    axis = setup.case.axis
-    first, last = axis.moment(result.span[0]), axis.moment(result.span[1])
-    when = (
-        f"{first:%d %B %Y} to {last:%d %B %Y} (UTC)" if first and last else f"{axis.n_slots * axis.slot_h:,.0f} hours"
-    )
+    when = spoken_period(result, setup)
     gpus = setup.case.site.capacity_gpus
     where = f"on {gpus:,.0f} GPUs" if gpus is not None else "with as many GPUs as anybody wants"
     return (

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from embellie.simulation.whatif.study import Result
+from embellie.simulation.whatif.study import Result, Setup
 
 
 def fields(result: Result, seconds: float) -> dict[str, Any]:
@@ -79,6 +79,15 @@ def less_or_more(saving_pct: float) -> str:
 
 def _anybody(found: dict[str, Any]) -> str:
     return "the most with this cap" if found["capped_jobs"] else "the most anybody could"
+
+
+def spoken_period(result: Result, setup: Setup) -> str:
+    """Return which hours of the grid's history a replay lived through."""
+    axis = setup.case.axis
+    first, last = axis.moment(result.span[0]), axis.moment(result.span[1])
+    if first and last:
+        return f"{first:%d %B %Y} to {last:%d %B %Y} (UTC)"
+    return f"{axis.n_slots * axis.slot_h:,.0f} hours"
 
 
 def lines(found: dict[str, Any]) -> list[str]:
