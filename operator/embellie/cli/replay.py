@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embellie.cli.grid_history import GridFile, read_grid
-from embellie.cli.replay_inputs import Options, cap_of, gather, outlook_for, parse_seeds, parse_time
+from embellie.cli.replay_inputs import (
+    Options,
+    cap_of,
+    gather,
+    on_site_of,
+    outlook_for,
+    own_outlook_for,
+    parse_seeds,
+    parse_time,
+)
 from embellie.cli.values import FiniteRange, NewFile, readable, write, write_json
 from embellie.simulation.whatif.baselines import THRESHOLD_G_PER_KWH
 from embellie.simulation.whatif.lengths import LENGTHS
@@ -137,6 +146,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 @click.option(
     "--cap-power", type=FiniteRange(0, 1), help="What it draws above idle then, 0..1; without it as on V100 (Zeus)."
 )
+@click.option(
+    "--on-site",
+    type=FILE,
+    help="What your own sun and wind deliver: CSV of times and kW (solar_kw, wind_kw). Emissions are then those of "
+    "what the grid supplies beside. Needs --capacity.",
+)
+@click.option("--on-site-column", multiple=True, help="Its columns to add up; without it all of kW.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds of what is drawn: 3, or 0..9.")
 @click.option("--preset", type=click.Choice(sorted(PRESETS)), help="Settings of a published replay.")
 @click.option("--json", "json_path", type=NewFile(), help="Write the numbers here.")
@@ -178,11 +194,13 @@ def _replay(options: Options) -> None:
         threshold_g_per_kwh=options.threshold,
         cap=cap_of(options),
     )
+    plants = on_site_of(options, history)
     runs, result, setup = [], None, None
     for seed in parse_seeds(options.seeds):
         began = time.monotonic()
-        setup = gather(options, trace, history, seed)
-        result = run(how, setup, outlook_for(options, setup, options.carbon, history, seed))
+        setup = gather(options, trace, history, seed, plants)
+        told = outlook_for(options, setup, options.carbon, history, seed)
+        result = run(how, setup, told, own_outlook_for(options, setup, seed))
         runs.append(fields(result, time.monotonic() - began))
     found = combined(runs)
     found |= {

@@ -18,6 +18,8 @@ from embellie.simulation.whatif.carbon_file import CarbonHistory, make_axis
 from embellie.simulation.whatif.case import Site
 from embellie.simulation.whatif.jobs_file import JobRow, JobTrace
 from embellie.simulation.whatif.moments import parse_utc
+from embellie.simulation.whatif.onsite import Usual, noisy, perfect
+from embellie.simulation.whatif.onsite_file import OnSiteHistory, behind, read_on_site
 from embellie.simulation.whatif.outlook import Issued, Noisy, Outlook, Perfect
 from embellie.simulation.whatif.slack import Slack, parse_slack, parse_wait
 from embellie.simulation.whatif.study import Power, Setup, make_setup
@@ -64,6 +66,8 @@ class Options:
     power_cap: float | None
     cap_speed: float | None
     cap_power: float | None
+    on_site: Path | None
+    on_site_column: tuple[str, ...]
     seeds: str
     preset: str | None
     json_path: Path | None
@@ -134,8 +138,32 @@ def cap_of(options: Options) -> Cap | None:
     return None if (cap.speed, cap.power) == (1.0, 1.0) else cap
 
 
-def gather(options: Options, trace: JobTrace, history: CarbonHistory, seed: int) -> Setup:
-    """Return the case that the options describe, of a trace on the history of a grid.
+def on_site_of(options: Options, carbon: CarbonHistory) -> OnSiteHistory | None:
+    """Return what the site's own plants deliver; ValueError names the option or column that does not fit."""
+    if options.on_site is None:
+        if options.on_site_column:
+            raise ValueError("--on-site-column names columns of a file: give --on-site FILE too")
+        return None
+    if options.capacity is None:
+        raise ValueError("--on-site needs --capacity: the site's own power also goes to the GPUs that idle")
+    if carbon.start is None:
+        raise ValueError("--on-site needs a column of times in the carbon file")
+    if "marginal" in carbon.column.lower():
+        raise ValueError(
+            f"--on-site needs average intensities: what own power spares of {carbon.column} hangs on whether a surplus "
+            "is sold"
+        )
+    return read_on_site(options.on_site, options.on_site_column)
+
+
+def _is_direct(carbon: CarbonHistory) -> bool:
+    return "direct" in carbon.column.lower()
+
+
+def gather(
+    options: Options, trace: JobTrace, history: CarbonHistory, seed: int, plants: OnSiteHistory | None = None
+) -> Setup:
+    """Return the case that the options describe, of a trace on the history of a grid, with the site's own plants.
 
     Raises ValueError, naming the option, for what does not fit together.
     """
@@ -172,7 +200,7 @@ def gather(options: Options, trace: JobTrace, history: CarbonHistory, seed: int)
             f"no job runs within the {hours:,.0f} h of carbon history that the replay has: "
             "see --start-hour, --anchor and --hours"
         )
-    return setup
+    return setup if plants is None else behind(setup, plants, direct=_is_direct(history))
 
 
 def _submitted(
@@ -225,9 +253,9 @@ def outlook_for(options: Options, setup: Setup, carbon: Path, history: CarbonHis
     axis = setup.case.axis
     if options.forecast == "perfect":
         return Perfect(axis)
-    noise = re.fullmatch(r"noise:(\d*\.?\d+)", options.forecast)
+    noise = _noise(options.forecast)
     if noise is not None:
-        return Noisy(axis, float(noise[1]), seed)
+        return Noisy(axis, noise, seed)
     if options.forecast == "model":
         work = setup.case.work
         last = int((work.arrival + work.length + work.wait).max()) // axis.ticks_per_slot
@@ -236,6 +264,22 @@ def outlook_for(options: Options, setup: Setup, carbon: Path, history: CarbonHis
     raise ValueError(
         f"--forecast must be perfect, noise:FRACTION such as noise:0.05, or model, not {options.forecast!r}"
     )
+
+
+def own_outlook_for(options: Options, setup: Setup, seed: int) -> Outlook | None:
+    """Return what policies may know of the site's own power; None where it has none."""
+    axis, on_site = setup.case.axis, setup.case.on_site
+    if on_site is None:
+        return None
+    noise = _noise(options.forecast)
+    if noise is not None:
+        return noisy(axis, on_site, noise, seed)
+    return Usual(axis, on_site) if options.forecast == "model" else perfect(axis, on_site)
+
+
+def _noise(forecast: str) -> float | None:
+    found = re.fullmatch(r"noise:(\d*\.?\d+)", forecast)
+    return None if found is None else float(found[1])
 
 
 @lru_cache(maxsize=1)
@@ -250,7 +294,7 @@ def _issues(path: Path, carbon: CarbonHistory, axis: Axis, first: int, last: int
     if abs(hours_a_slot - axis.slot_h * slots_an_hour) > 1e-9 or HORIZON_HOURS % hours_a_slot:
         raise ValueError("--forecast model needs a --step that divides an hour, or whole hours that divide 96")
     history = _zone_history(path, carbon)
-    target = Target.DIRECT if "direct" in carbon.column.lower() else Target.LIFECYCLE
+    target = Target.DIRECT if _is_direct(carbon) else Target.LIFECYCLE
     hour = timedelta(hours=1)
     begin = axis.start + hour * math.floor(first * axis.slot_h)
     end = axis.start + hour * math.ceil(min(last, axis.known_slots - 1) * axis.slot_h)
@@ -282,5 +326,5 @@ def _zone_history(path: Path, carbon: CarbonHistory) -> "ZoneHistory":
     index = pd.date_range(carbon.start, periods=carbon.g_per_kwh.size, freq="h")
     # What was bridged looks at what came after; a forecaster must not.
     values = np.where(carbon.known, carbon.g_per_kwh, np.nan)
-    name = "ci_direct_g_per_kwh" if "direct" in carbon.column.lower() else "ci_lifecycle_g_per_kwh"
+    name = "ci_direct_g_per_kwh" if _is_direct(carbon) else "ci_lifecycle_g_per_kwh"
     return ZoneHistory.from_frame(pd.DataFrame({name: values}, index=index), zone=carbon.column)

@@ -128,18 +128,15 @@ class Ground:
 
     def _heat(self, w: Workload, rows: list[int], last: int) -> FloatArray | None:
         spared = self.capacity.wants.spared_g(w, rows, last, on_site=False) if w.power_kw > 0.0 else None
-        return None if spared is None else np.asarray(spared / w.power_kw)
+        return None if spared is None else np.asarray(spared[EXPECTED] / w.power_kw)
 
     def _on_site(self, w: Workload, rows: list[int], last: int) -> FloatArray | None:
         """Return what the site's own power spares of starts per kW of a workload, by case."""
         wants = self.capacity.wants
         if w.power_kw <= 0.0 or wants.offered_g <= 0.0:
             return None
-        cases = [wants.spared_g(w, rows, last, on_site=True, case=case) for case in (EXPECTED, LOW, HIGH)]
-        if all(spared is None for spared in cases):
-            return None
-        none = np.zeros((len(rows), last + 1))
-        return np.stack([none if spared is None else spared / w.power_kw for spared in cases])
+        spared = wants.spared_g(w, rows, last, on_site=True)
+        return None if spared is None else np.asarray(spared / w.power_kw)
 
     def waiting_per_kw(self, w: Workload, last: int) -> FloatArray | None:
         """Return what its tenant's price asks of each start per kW of the workload [g]; None where it asks nothing."""

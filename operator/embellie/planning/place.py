@@ -153,10 +153,8 @@ class Placer:
         c = self.c
         cost = np.where(open_starts(room, c, rows, own), self._run_cost[self._shape[rows]], np.inf)
         if wanted is not None:
-            (end, part), earned = c.spans(c.length[rows]), self._earning(rows, wanted)
-            for at_row in range(rows.size):
-                for z in np.flatnonzero(c.fits[rows[at_row]]):
-                    cost[at_row, z] -= run_worth((end[at_row], part[at_row]), earned[at_row, z])
+            end, part = c.spans(c.length[rows])
+            cost -= run_worth((end[:, None], part[:, None]), self._earning(rows, wanted))
         for i in np.flatnonzero(self._sticky[c.job[rows]]):
             job, row = c.job[rows[i]], rows[i]
             before = c.problem.jobs

@@ -25,15 +25,22 @@ def by_zone(rows: FloatArray, c: Compiled) -> FloatArray:
 
 
 def run_worth(span: tuple[IntArray, FloatArray], worth: FloatArray) -> FloatArray:
-    """Return what 1 kW earns over runs from each slot, shape of the span's arrays; behind the last edge nothing.
+    """Return what 1 kW earns over runs from each slot, behind the last edge nothing; shape of both, broadcast.
 
     Args:
-        span: Where the runs end (`Compiled.spans`).
-        worth: What 1 kW earns in each slot, shape (T,).
+        span: Where the runs end (`Compiled.spans`), shape (..., T).
+        worth: What 1 kW earns in each slot, shape (T,), or that of the result.
     """
     row, part = span
-    at = np.concatenate([[0.0], np.cumsum(worth)])
-    return np.asarray(at[row] - at[:-1] + np.concatenate([worth, [0.0]])[row] * part)
+    at, each = (np.zeros((*worth.shape[:-1], worth.shape[-1] + 1)) for _ in range(2))
+    np.cumsum(worth, axis=-1, out=at[..., 1:])
+    each[..., :-1] = worth
+    if worth.ndim == 1:
+        ends, rest = at[row], each[row]
+    else:
+        row = np.broadcast_to(row, worth.shape)
+        ends, rest = np.take_along_axis(at, row, axis=-1), np.take_along_axis(each, row, axis=-1)
+    return np.asarray(ends - at[..., :-1] + rest * part)
 
 
 def load_kw(c: Compiled, option: int, where: Where) -> FloatArray:

@@ -62,8 +62,23 @@ class Wants:
         self._g_per_kwh = np.array([want.g_per_kwh for want in wants]).reshape(len(wants), 3, n_slots)
         self.share: FloatArray = np.array([want.share for want in wants]).reshape(len(wants), n_cells)
         """By how many kW a kW of IT power in a cell serves each row, shape (rows, cells)."""
+        self._serves = [np.flatnonzero(shares).tolist() for shares in self.share.T]
+        self._only_want = [self._wants_by_cell(on_site=kind) for kind in (False, True)]
         self.offered_g = self._total_g(self._on_site)
         """What the site's own power could spare at most [g]."""
+
+    def _wants_by_cell(self, *, on_site: bool) -> tuple[IntArray, FloatArray] | None:
+        """Return the row that each cell serves, and by how much; None where none does: one network and one site each.
+
+        A cell without one has a share of 0.
+        """
+        serves = (self.share > 0.0) & (self._on_site == on_site)[:, None]
+        if not serves.any():
+            return None
+        if (serves.sum(axis=0) > 1).any():
+            raise ValueError("a cell serves one heat network and one site at most")
+        want: IntArray = serves.argmax(axis=0)
+        return want, np.where(serves, self.share, 0.0).sum(axis=0)
 
     def _total_g(self, rows: BoolArray) -> float:
         short = np.maximum(self._short_kw[rows, EXPECTED], 0.0)
@@ -75,12 +90,12 @@ class Wants:
 
     def serve(self, workload: Workload, row: int, candidate: int, sign: int = 1) -> None:
         """Give all who want it what a run draws; `sign` -1 takes it back."""
-        mine = np.flatnonzero(self.share[:, row]) if self.names else ()
-        if len(mine):
+        if self._serves[row]:
             end = self._end(workload, candidate)
-            kw = workload.power_kw * running_share(self._grid, self._hours.size, end, candidate)
-            for want in mine:
-                self._short_kw[want] -= sign * self.share[want, row] * kw
+            slots = min(self._hours.size, math.ceil(end))
+            kw = workload.power_kw * running_share(self._grid, slots, end, candidate)
+            for want in self._serves[row]:
+                self._short_kw[want, :, candidate:slots] -= (sign * self.share[want, row]) * kw[candidate:]
 
     def most_spared_g(self, workload: Workload) -> float:
         """Return the most that a workload could spare, wherever and whenever it runs [g]."""
@@ -102,42 +117,46 @@ class Wants:
         """Return what is emitted for want of wanted heat, less what the site's own power spares [g]."""
         return self._total_g(~self._on_site) + (self._total_g(self._on_site) - self.offered_g)
 
-    def spared_g(
-        self, workload: Workload, rows: list[int], last: int, *, on_site: bool, case: int = EXPECTED
-    ) -> FloatArray | None:
-        """Return what a run from each start would spare, shape (rows, last + 1) [g]; None where these cells serve none.
+    def spared_g(self, workload: Workload, rows: list[int], last: int, *, on_site: bool) -> FloatArray | None:
+        """Return what a run from each start would spare, shape (cases, rows, last + 1) [g]; None where nothing is.
 
         Args:
             workload: What runs.
             rows: In which cells.
             last: The last start.
-            on_site: By the site's own power, or else by heat that a network is owed.
-            case: Which one of a `Want`.
+            on_site: By the site's own power, in all cases of a `Want`; or else by heat that a network is owed, in the
+                expected one.
         """
-        if not self.names:
+        only = self._only_want[on_site]
+        if only is None:
             return None
-        some = (self._short_kw[:, case] > 0.0).any(axis=1) & self.share[:, rows].any(axis=1)
-        wants = np.flatnonzero(some & (self._on_site == on_site))
-        if not wants.size:
+        wants, share = only[0][rows], only[1][rows]
+        # What comes after the last run's end is not looked at.
+        slots = min(self._hours.size, last + math.ceil(workload.duration_p50_s / self._grid.step_s) + 1)
+        short = self._short_kw[wants, : 3 if on_site else 1, :slots]
+        if short.max() <= 0.0 or not share.any():
             return None
-        worth = np.zeros((len(rows), self._hours.size + 1))
-        for want in wants:
-            short, shares = np.maximum(self._short_kw[want, case], 0.0), self.share[want, rows]
-            for i in np.flatnonzero(shares):
-                served = np.minimum(short, shares[i] * workload.power_kw)
-                worth[i, :-1] += served * self._hours * self._g_per_kwh[want, case]
-        return self._over_runs(worth, workload, last)
+        worth = np.zeros((*short.shape[:2], slots + 1))
+        served = worth[..., :-1]
+        np.minimum(short, (share * workload.power_kw)[:, None, None], out=served)
+        np.maximum(served, 0.0, out=served)
+        served *= self._hours[:slots]
+        served *= self._g_per_kwh[wants, : short.shape[1], :slots]
+        return self._over_runs(worth, workload, last).swapaxes(0, 1)
 
     def _over_runs(self, worth: FloatArray, workload: Workload, last: int) -> FloatArray:
-        """Return the sums of what slots are worth over runs from each start, shape (rows, last + 1)."""
-        at = np.concatenate([np.zeros((worth.shape[0], 1)), np.cumsum(worth, axis=1)], axis=1)
-        starts = np.arange(last + 1)
-        ends = np.minimum(starts + workload.duration_p50_s / self._grid.step_s, float(self._hours.size))
+        """Return the sums of what slots are worth over runs from each start, shape (..., last + 1)."""
+        at = np.zeros(worth.shape)
+        np.cumsum(worth[..., :-1], axis=-1, out=at[..., 1:])
+        ends = np.minimum(np.arange(last + 1) + workload.duration_p50_s / self._grid.step_s, float(self._hours.size))
         ends[0] = min(self._end(workload, 0), float(self._hours.size))
         whole = ends.astype(np.int64)
         part = ends - whole
         if whole[0] == 0:
             # It ends inside the present slot, of which only a part is left.
             part[0] = (ends[0] - self._grid.phase) / (1.0 - self._grid.phase)
+        sums = at.take(whole, axis=-1)
+        sums -= at[..., : last + 1]
+        sums += worth.take(whole, axis=-1) * part
         # To the microgram: rounding of sums shall not choose between equal hours.
-        return np.asarray(np.round(at[:, whole] - at[:, starts] + worth[:, whole] * part, 6))
+        return np.asarray(sums.round(6))

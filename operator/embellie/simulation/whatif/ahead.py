@@ -21,9 +21,11 @@ _LEAST_OF_SHARE = 1e-3
 
 
 class Ahead:
-    """The expected intensity of the next slots."""
+    """The expected intensity of the next slots, and the site's own power."""
 
-    def __init__(self, axis: Axis, outlook: Outlook, *, horizon_h: float, past: FloatArray) -> None:
+    def __init__(
+        self, axis: Axis, outlook: Outlook, *, horizon_h: float, past: FloatArray, own: Outlook | None = None
+    ) -> None:
         """Prepare.
 
         Args:
@@ -31,8 +33,9 @@ class Ahead:
             outlook: What is known of the intensity.
             horizon_h: How far ahead the outlook may be used [h].
             past: Intensity before the replay begins, newest last.
+            own: What is known of the site's own power, if it has any.
         """
-        self._axis, self._outlook = axis, outlook
+        self._axis, self._outlook, self._own = axis, outlook, own
         self._known = max(1, round(horizon_h / axis.slot_h))
         self._beyond = max(1, round(_BEYOND_H / axis.slot_h))
         self._day = max(1, round(24.0 / axis.slot_h))
@@ -62,6 +65,15 @@ class Ahead:
         """Return what is expected of a slot and the next ones, shape (slots,) [g/kWh]."""
         known = self._outlook.ahead(slot, self._known)
         return np.concatenate((known, self._climate(slot, known)))
+
+    def own_kw(self, slot: int) -> FloatArray | None:
+        """Return what the site's own plants are expected to deliver in a slot and the next ones, shape (slots,).
+
+        Beyond the horizon nothing is counted on. None: it has none.
+        """
+        if self._own is None:
+            return None
+        return np.concatenate((self._own.ahead(slot, self._known), np.zeros(self._beyond)))
 
     def _climate(self, slot: int, known: FloatArray) -> FloatArray:
         """Return what is expected beyond the horizon.

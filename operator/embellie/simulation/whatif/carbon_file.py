@@ -126,7 +126,7 @@ def parse_carbon(text: str, file: str, column: str | None = None, time_column: s
     if not names:
         raise ValueError(f"{file} is empty: a CSV with a header row is needed")
     rows = list(reader)
-    times = _time_column(names, time_column, file, rows[0] if rows else {})
+    times = time_column_of(names, time_column, file, rows[0] if rows else {})
     value = _value_column([name for name in names if name != times], column, file)
     numbers = np.array([_number(row.get(value), delimiter == ";") for row in rows])
     said = [(row.get(value) or "").strip() for row in rows]
@@ -139,7 +139,7 @@ def parse_carbon(text: str, file: str, column: str | None = None, time_column: s
     start, step = None, timedelta(hours=1)
     if times is not None:
         start, step, numbers = _on_a_grid(
-            [_moment(row.get(times), i + 2, times) for i, row in enumerate(rows)], numbers
+            [moment_of(row.get(times), i + 2, times) for i, row in enumerate(rows)], numbers
         )
     known = np.isfinite(numbers)
     if known.sum() < 2:
@@ -147,7 +147,8 @@ def parse_carbon(text: str, file: str, column: str | None = None, time_column: s
     return CarbonHistory.bridged(numbers, column=value, time_column=times, start=start, step=step)
 
 
-def _time_column(names: list[str], wanted: str, file: str, row: dict[str, str | None]) -> str | None:
+def time_column_of(names: list[str], wanted: str, file: str, row: dict[str, str | None]) -> str | None:
+    """Return the column of times: the wanted one, or with `auto` one whose first row is a moment; None without any."""
     if wanted != "auto":
         if wanted not in names:
             raise ValueError(f"{file} has no column {wanted!r}; it has {', '.join(names[:8])}")
@@ -158,7 +159,7 @@ def _time_column(names: list[str], wanted: str, file: str, row: dict[str, str | 
 
 def _is_moment(text: str | None) -> bool:
     try:
-        _moment(text, 0, "")
+        moment_of(text, 0, "")
     except ValueError:
         return False
     return True
@@ -178,18 +179,24 @@ def _value_column(names: list[str], wanted: str | None, file: str) -> str:
 
 
 def _number(text: str | None, decimal_comma: bool) -> float:
+    value = number_of(text, decimal_comma)
+    return value if 0.0 <= value <= _MOST_G_PER_KWH else math.nan
+
+
+def number_of(text: str | None, decimal_comma: bool) -> float:
+    """Return a cell's number, NaN where it holds none."""
     said = (text or "nan").strip()
     # With three digits after it, a comma may as well stand between thousands.
     if decimal_comma or _DECIMAL_COMMA.fullmatch(said):
         said = said.replace(",", ".")
     try:
-        value = float(said)
+        return float(said)
     except ValueError:
         return math.nan
-    return value if 0.0 <= value <= _MOST_G_PER_KWH else math.nan
 
 
-def _moment(text: str | None, line: int, column: str) -> datetime:
+def moment_of(text: str | None, line: int, column: str) -> datetime:
+    """Return a cell's moment; ValueError names line and column where it holds none."""
     said = (text or "").strip()
     try:
         if _EPOCH.fullmatch(said):

@@ -7,6 +7,7 @@ import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.simulation.whatif.axis import Axis, BoolArray, IntArray
+from embellie.simulation.whatif.onsite import OnSite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,3 +87,5 @@ class Case:
     work: Work
     axis: Axis
     site: Site
+    on_site: OnSite | None = None
+    """Needs a capacity: what idles uses its own power, too."""

@@ -8,6 +8,7 @@ import numpy as np
 from embellie.domain.forecast import FloatArray
 from embellie.simulation.whatif.axis import Axis, IntArray
 from embellie.simulation.whatif.case import Case, Schedule
+from embellie.simulation.whatif.onsite import supply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,13 +29,16 @@ class Outcome:
     """The account of one replay."""
 
     carbon_kg: float
-    """Of the cluster's power curve: running work, idle GPUs, facility overhead."""
+    """Of the cluster's power curve: running work, idle GPUs, facility overhead. With plants of its own: of what the
+    grid supplies, and what the plants' own kWh count as."""
     embodied_kg: float
     naive_kg: float
     """The sum over jobs, each on its own: what a report by job would claim."""
     naive_at_once_kg: float
     """The same sum had every job started when it came."""
     energy_kwh: float
+    own_kwh: float
+    """Used of the site's own sun and wind."""
     idle_kwh: float
     peak_kw: float
     mean_wait_gaia_h: float
@@ -92,6 +96,10 @@ def judge(schedule: Schedule, case: Case, span: tuple[int, int]) -> Outcome:
     curve = power_curve(schedule, case, *span)
     grams = axis.grams(curve.edges[:-1], curve.edges[1:])
     hours = np.diff(curve.edges) * axis.tick_h
+    carbon_kg, own_kwh = float((curve.power_kw * grams).sum()) / 1000.0, 0.0
+    if case.on_site is not None:
+        supplied = supply(curve.edges, curve.power_kw, axis, case.on_site)
+        carbon_kg, own_kwh = supplied.carbon_kg, supplied.own_kwh
     facility_kw = work.power_kw * site.pue
     parts = axis.grams(schedule.start, schedule.end) * facility_kw[schedule.job]
     at_once = axis.grams(work.arrival, work.arrival + work.length) * facility_kw
@@ -106,11 +114,12 @@ def judge(schedule: Schedule, case: Case, span: tuple[int, int]) -> Outcome:
     held_h = float((work.gpus[schedule.job] * (schedule.end - schedule.start)).sum()) * axis.tick_h
     waits = (schedule.start - work.arrival[schedule.job]) * axis.tick_h
     return Outcome(
-        carbon_kg=float((curve.power_kw * grams).sum()) / 1000.0,
+        carbon_kg=carbon_kg,
         embodied_kg=site.embodied_g_per_gpu_h * (held_h + idle_gpus) / 1000.0,
         naive_kg=float(parts.sum()) / 1000.0,
         naive_at_once_kg=float(at_once[ran].sum()) / 1000.0,
         energy_kwh=float((curve.power_kw * hours).sum()),
+        own_kwh=own_kwh,
         idle_kwh=float((curve.idle_kw * hours).sum()),
         peak_kw=float(curve.power_kw[hours > 0].max()) if hours.size else 0.0,
         mean_wait_gaia_h=float(waits.mean()) if waits.size else 0.0,

@@ -34,10 +34,11 @@ def page(result: Result, setup: Setup, found: dict[str, Any]) -> str:
         _power(result, setup),
         _waiting(result, setup),
         _ledger(result, found),
+        _on_site(result),
         _small_print(result, setup, found),
         "</body></html>",
     ]
-    return "\n".join(parts)
+    return "\n".join(part for part in parts if part)
 
 
 def _head(result: Result, setup: Setup, found: dict[str, Any]) -> str:
@@ -164,6 +165,25 @@ def _ledger(result: Result, found: dict[str, Any]) -> str:
         f"<p>Added up job by job, the saving would read {found['naive_saving_pct']:.1f} %; the cluster's own power "
         f"says {found['saving_pct']:.1f} %. The second is true: idle GPUs draw power whoever waits, and on a full "
         "cluster a job that waits only lets another one run.</p>"
+    )
+
+
+def _on_site(result: Result) -> str:
+    worth, ours, base = result.worth, result.outcome, result.fifo_outcome
+    if worth is None:
+        return ""
+    rows = [
+        ("Emissions without it", _kg(worth.fifo_kg), _kg(worth.policy_kg)),
+        ("Emissions with it, planned for the grid alone", _kg(base.carbon_kg), _kg(worth.blind_kg)),
+        ("Emissions with it", _kg(base.carbon_kg), _kg(ours.carbon_kg)),
+        ("Used of it", f"{base.own_kwh:,.0f} kWh", f"{ours.own_kwh:,.0f} kWh"),
+        ("From the grid", f"{base.energy_kwh - base.own_kwh:,.0f} kWh", f"{ours.energy_kwh - ours.own_kwh:,.0f} kWh"),
+    ]
+    cells = "".join(f"<tr><td>{escape(a)}</td><td>{b}</td><td>{c}</td></tr>" for a, b, c in rows)
+    return (
+        f"<h2>The site's own sun and wind</h2><p>They deliver {worth.delivered_kwh:,.0f} kWh. The site uses those "
+        "first, and the grid supplies the rest; what is left over counts as nothing.</p>"
+        f"<table><tr><th></th><th>first come, first served</th><th>{escape(result.how.policy)}</th></tr>{cells}</table>"
     )
 
 

@@ -35,6 +35,8 @@ _LENGTH_LEVEL = 0.5
 """Quantile of unknown lengths that the guard reckons with."""
 _KEEP_FREE = 0.97
 """Part of the cluster that is planned with: gangs do not fill the last GPUs."""
+_PARTS = 4.0
+"""Into so many parts what is left of the site's own power for a job is rounded down: few price vectors."""
 _NO_PLACE = 4.0
 """Work without a place pays so many times its dearest hours: room is never left to emit less."""
 
@@ -89,6 +91,11 @@ class Planned(EveryJob):
         self._edges = np.arange(ahead.slots + 1, dtype=np.float64) * case.axis.slot_h
         self._costs = np.zeros(0)
         self._free = np.zeros(0)
+        on_site = case.on_site
+        self._own_g = on_site.most_g_per_kwh if on_site is not None else 0.0
+        self._idle_kw = float(site.capacity_gpus or 0.0) * site.idle_kw_per_gpu
+        self._own_left_kw = 0.0
+        """What the plan leaves of the site's own power in this slot, as IT power."""
 
     def arrive(self, job: int, now: int, engine: Engine) -> None:
         """Start it, or leave it to the next plan."""
@@ -104,6 +111,7 @@ class Planned(EveryJob):
         if room.min() >= self._case.work.gpus[job] and self._gains(one, now, engine)[0]:
             self.wants[job] = True
             room -= self._case.work.gpus[job]
+            self._own_left_kw -= self._net_kw[job]
 
     def _gains(self, jobs: IntArray, now: int, engine: Engine) -> BoolArray:
         """Return which jobs would rather run now, in room that is left, than later at the plan's prices."""
@@ -116,16 +124,23 @@ class Planned(EveryJob):
         # can leave them again.
         later = np.concatenate(([0.0], price[1:]))
         kw = np.maximum(self._net_kw[jobs], 1e-9)
+        grid, own_g = self._costs * slot_h, 0.0
+        if self._prices is not None and self._prices.wanted.size:
+            # A kW gets the price of the site's own power in later slots; now, as far as the plan leaves some.
+            grid = grid - np.concatenate(([0.0], self._prices.wanted[0, 1:]))
+            own_g = max(0.0, self._costs[0] - self._own_g) * slot_h
+        own = np.floor(_PARTS * np.clip(self._own_left_kw / kw, 0.0, 1.0)) / _PARTS
         # GPUs per kW are alike but for jobs of their own power: few price vectors.
         per_kw = np.round(work.gpus[jobs] / kw, 3)
         gain = np.zeros(jobs.size)
-        for level in np.unique(per_kw).tolist():
+        for level, part_own in np.unique(np.stack((per_kw, own)), axis=1).T.tolist():
             for pausable, paid in ((True, later), (False, price)):
-                rows = np.flatnonzero((per_kw == level) & (work.pausable[jobs] == pausable))
+                rows = np.flatnonzero((per_kw == level) & (own == part_own) & (work.pausable[jobs] == pausable))
                 if not rows.size:
                     continue
                 told = (rest[rows], left[rows], part, self._wait_g_per_h * slot_h / kw[rows])
-                costs = self._costs * slot_h + paid * level
+                costs = grid + paid * level
+                costs[0] -= own_g * part_own
                 gain[rows] = (
                     pause_gain_known(costs, *told) if pausable else start_gain_known(costs, *told, within=False)[0]
                 )
@@ -223,9 +238,15 @@ class Planned(EveryJob):
         free = self._unused(now, engine)
         dearest = max(float(np.abs(self._costs).max()), 1.0)
         most = np.maximum(items.power_kw, 1e-3) * slots * slot_h * dearest + 1.0
+        own = self._own_kw(slot, engine)
         problem = Problem(
             edges_h=self._edges,
-            zones=make_zones(cost_per_kwh=self._costs[None], gpus=free[None]),
+            zones=make_zones(
+                cost_per_kwh=self._costs[None],
+                gpus=free[None],
+                wanted_kw=own,
+                wanted_cost_per_kwh=np.maximum(self._costs - self._own_g, 0.0)[None],
+            ),
             jobs=make_jobs(
                 gpus=items.gpus,
                 power_kw=items.power_kw,
@@ -251,7 +272,24 @@ class Planned(EveryJob):
         np.add.at(used, found.part_start, taken)
         np.add.at(used, found.part_end, -taken)
         self._free = problem.zones.gpus[0] - np.cumsum(used)[:size]
+        if own is not None:
+            self._own_left_kw = float(own[0, 0] - items.power_kw[found.part_job[found.part_start == 0]].sum())
         return found
+
+    def _own_kw(self, slot: int, engine: Engine) -> FloatArray | None:
+        """Return what the site's own plants leave beside what idles and running work that may not be paused.
+
+        As IT power above idle, shape (1, slots); None where the site has none.
+        """
+        told = self._ahead.own_kw(slot)
+        if told is None:
+            return None
+        left: FloatArray = told / self._case.site.pue - self._idle_kw
+        fixed = engine.fixed()
+        if fixed.size:
+            rest = self._known.rest(fixed, engine, slot * self._per) / self._per
+            left -= self._net_kw[fixed] @ np.clip(rest[:, None] - np.arange(left.size), 0.0, 1.0)
+        return np.maximum(left, 0.0)[None]
 
     def _unused(self, now: int, engine: Engine) -> FloatArray:
         """Return the GPUs that running work leaves, which may not be paused, in the mean of each slot."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prices on GPUs by slot, and the lower bound that they prove, with partial slots counted exactly.
+"""Prices on GPUs and on a site's own power by slot, and the lower bound that they prove; partial slots count exactly.
 
 Relax "no more than C GPUs in the mean of a slot". For any prices q >= 0 (grams per GPU and slot)
 
@@ -8,7 +8,13 @@ Relax "no more than C GPUs in the mean of a slot". For any prices q >= 0 (grams 
 
 is at most what any schedule emits that keeps the capacity and each job's window: the relaxed terms of a schedule that
 keeps the capacity sum up to no more than 0. It is raised by projected supergradient steps with Polyak's length.
+
+Own power is a second such row: in a slot with S kW of it, each kWh of which spares v, power P emits grid x P less
+v x min(S, P). For any price 0 <= r <= v that is at least (grid - v + r) x P - r x S: all work is told that it runs on
+own power, and pays r for it.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +24,16 @@ from embellie.simulation.whatif.axis import BoolArray, IntArray
 
 _BLOCK = 400_000
 """Most job-slots that are worked on at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OwnPower:
+    """What a site's own plants leave for work, by slot."""
+
+    kw: FloatArray
+    """Shape (n_slots,), in the mean of a slot [kW]."""
+    spares_g: FloatArray
+    """What a kW of it spares in a slot, at least 0, shape (n_slots,) [g]."""
 
 
 class Windows:
@@ -34,11 +50,16 @@ class Windows:
         grams_kw: FloatArray,
         ticks_per_slot: int,
         n_slots: int,
+        own_power: bool = False,
     ) -> None:
-        """Prepare; `grams_kw` is what counts as power in the emissions of a job [kW]."""
+        """Prepare; `grams_kw` is what counts as power in the emissions of a job [kW].
+
+        With `own_power`, evaluations return the use of power beside that of GPUs.
+        """
         self._per, self.n_slots = ticks_per_slot, n_slots
         self._release, self._length, self._wait = release, length, wait
         self._gpus, self._kw = gpus, grams_kw
+        self._amounts = (gpus, grams_kw) if own_power else (gpus,)
         end = release + length + wait
         first, last = release // ticks_per_slot, -(-end // ticks_per_slot)
         self._first = first
@@ -48,19 +69,19 @@ class Windows:
         self._runs = list(_blocks(np.flatnonzero(~pausable), 2 * (wait // ticks_per_slot) + 4))
 
     def evaluate(self, grams: FloatArray, price: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return each job's least priced cost, and the GPUs used in the mean of each slot by those choices.
+        """Return each job's least priced cost, and what those choices use in the mean of each slot: GPUs, then power.
 
         Args:
             grams: What 1 kW emits in each slot, shape (n_slots,) [g].
             price: Price of a GPU in each slot, shape (n_slots,) [g].
         """
         cost = np.zeros(self._release.size)
-        use = np.zeros(self.n_slots)
+        use = np.zeros((len(self._amounts), self.n_slots))
         for rows, size, at in self._parts:
             self._cheapest_parts(rows, size, at, grams, price, cost, use)
         for rows, width in self._runs:
             self._cheapest_run(rows, width, grams, price, cost, use)
-        return cost, use
+        return cost, use.reshape(-1)
 
     def _windows_of(self, rows: IntArray, width: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """Return the ticks that jobs may use of each slot of their windows, and which slots those are."""
@@ -88,7 +109,8 @@ class Windows:
         taken = np.clip(self._length[rows, None] - before, 0, sizes) / per
         cost[rows] = (taken * np.take_along_axis(rate, order, axis=1)).sum(axis=1)
         chosen = np.take_along_axis(at, order, axis=1)
-        use += np.bincount(chosen.ravel(), weights=(taken * self._gpus[rows, None]).ravel(), minlength=self.n_slots)
+        for row, amount in enumerate(self._amounts):
+            use[row] += np.bincount(chosen.ravel(), (taken * amount[rows, None]).ravel(), self.n_slots)
 
     def _cheapest_run(
         self, rows: IntArray, width: int, grams: FloatArray, price: FloatArray, cost: FloatArray, use: FloatArray
@@ -113,17 +135,18 @@ class Windows:
         best = total.argmin(axis=1)
         index = np.arange(rows.size)
         cost[rows] = total[index, best]
-        _add_use(use, starts[index, best], ends[index, best], self._gpus[rows], per)
+        for row, amount in enumerate(self._amounts):
+            _add_use(use[row], starts[index, best], ends[index, best], amount[rows], per)
 
 
-def _add_use(use: FloatArray, start: IntArray, end: IntArray, gpus: FloatArray, per: int) -> None:
+def _add_use(use: FloatArray, start: IntArray, end: IntArray, amount: FloatArray, per: int) -> None:
     """Add runs to the mean use of slots, by the second difference of their ramps."""
     slope = np.zeros(use.size + 2)
     for tick, sign in ((start, 1.0), (end, -1.0)):
         slot = np.minimum(tick // per, use.size)
         part = np.where(tick // per > use.size, 0.0, (tick - slot * per) / per)
-        np.add.at(slope, slot, sign * gpus * (1.0 - part))
-        np.add.at(slope, slot + 1, sign * gpus * part)
+        np.add.at(slope, slot, sign * amount * (1.0 - part))
+        np.add.at(slope, slot + 1, sign * amount * part)
     use += np.cumsum(slope)[: use.size]
 
 
@@ -145,7 +168,15 @@ def _blocks(rows: IntArray, widths: IntArray) -> list[tuple[IntArray, int]]:
     return blocks
 
 
-def search(windows: Windows, grams: FloatArray, capacity: FloatArray, *, upper: float, steps: int) -> float:
+def search(
+    windows: Windows,
+    grams: FloatArray,
+    capacity: FloatArray,
+    *,
+    upper: float,
+    steps: int,
+    own: OwnPower | None = None,
+) -> float:
     """Return the best bound that the prices found prove [g].
 
     Args:
@@ -154,13 +185,19 @@ def search(windows: Windows, grams: FloatArray, capacity: FloatArray, *, upper: 
         capacity: GPUs of each slot.
         upper: What a known schedule emits [g]: sets the length of the steps.
         steps: How many of them.
+        own: The site's own power; `windows` must have been prepared for it.
     """
-    price = np.zeros(grams.size)
+    slots = grams.size
+    price, most = np.zeros(slots), np.full(slots, np.inf)
+    if own is not None:
+        capacity, grams = np.concatenate((capacity, own.kw)), grams - own.spares_g
+        price, most = np.concatenate((price, own.spares_g)), np.concatenate((most, own.spares_g))
     best_price, best = price, -np.inf
     share, stalled = 1.0, 0
-    direction = np.zeros(grams.size)
+    direction = np.zeros(price.size)
     for _ in range(steps):
-        cost, use = windows.evaluate(grams, price)
+        paid = grams if own is None else grams + price[slots:]
+        cost, use = windows.evaluate(paid, price[:slots])
         value = float(cost.sum()) - float(price @ capacity)
         if value > best:
             best, best_price, stalled = value, price, 0
@@ -173,9 +210,11 @@ def search(windows: Windows, grams: FloatArray, capacity: FloatArray, *, upper: 
         direction = 0.6 * direction + (use - capacity)
         # What would push a price of 0 below 0 takes no part in the step.
         direction = np.where((price <= 0.0) & (direction < 0.0), 0.0, direction)
+        # Nor what would push it above the most that it may be.
+        direction = np.where((price >= most) & (direction > 0.0), 0.0, direction)
         norm = float(direction @ direction)
         gap = max(upper - value, 1e-3 * abs(upper))
         if norm <= 1e-12:
             break
-        price = np.maximum(0.0, price + share * gap / norm * direction)
+        price = np.clip(price + share * gap / norm * direction, 0.0, most)
     return best

@@ -4,13 +4,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from embellie.simulation.whatif.study import Result, Setup
+from embellie.simulation.whatif.study import Result, Setup, Worth
 
 
 def fields(result: Result, seconds: float) -> dict[str, Any]:
     """Return one replay's numbers."""
     ours, base = result.outcome, result.fifo_outcome
-    return {
+    found = {
         "policy": result.how.policy,
         "jobs": ours.finished,
         "carbon_kg": ours.carbon_kg,
@@ -47,6 +47,22 @@ def fields(result: Result, seconds: float) -> dict[str, Any]:
             "peak_kw": base.peak_kw,
             "embodied_kg": base.embodied_kg,
         },
+    }
+    return found if result.worth is None else found | _on_site(result, result.worth)
+
+
+def _on_site(result: Result, worth: Worth) -> dict[str, Any]:
+    """Return what the site's own power was worth; first come first served's numbers begin with `fifo_`."""
+    ours, base = result.outcome, result.fifo_outcome
+    return {
+        "on_site_kwh": worth.delivered_kwh,
+        "on_site_used_kwh": ours.own_kwh,
+        "grid_kwh": ours.energy_kwh - ours.own_kwh,
+        "carbon_without_on_site_kg": worth.policy_kg,
+        "carbon_blind_to_on_site_kg": worth.blind_kg,
+        "fifo_on_site_used_kwh": base.own_kwh,
+        "fifo_grid_kwh": base.energy_kwh - base.own_kwh,
+        "fifo_carbon_without_on_site_kg": worth.fifo_kg,
     }
 
 
@@ -117,6 +133,8 @@ def lines(found: dict[str, Any]) -> list[str]:
             f"(first come first served: {figure(base['peak_kw'])} kW)"
         ),
     ]
+    if "on_site_kwh" in found:
+        text += _on_site_lines(found, base["carbon_kg"])
     if found["capped_jobs"]:
         text.append(
             f"  power cap                  {found['power_cap_percent']:g} %, for {found['capped_jobs']:.0f} jobs that "
@@ -127,3 +145,23 @@ def lines(found: dict[str, Any]) -> list[str]:
     if found["never_started"]:
         text.append(f"  never started              {found['never_started']:.0f} jobs larger than the whole cluster")
     return text
+
+
+def _on_site_lines(found: dict[str, Any], fifo_kg: float) -> list[str]:
+    used, told = found["on_site_used_kwh"], found["on_site_kwh"]
+    return [
+        (
+            f"  own sun and wind           {told:,.0f} kWh, of which {used:,.0f} are used (first come first served: "
+            f"{found['fifo_on_site_used_kwh']:,.0f}); the grid supplies {found['grid_kwh']:,.0f} kWh"
+        ),
+        (
+            f"  without them               {figure(found['carbon_without_on_site_kg'])} kg (first come first served: "
+            f"{figure(found['fifo_carbon_without_on_site_kg'])} kg): they are worth "
+            f"{figure(found['carbon_without_on_site_kg'] - found['carbon_kg'])} kg "
+            f"({figure(found['fifo_carbon_without_on_site_kg'] - fifo_kg)} kg)"
+        ),
+        (
+            f"  planned for the grid alone {figure(found['carbon_blind_to_on_site_kg'])} kg behind them: what a policy "
+            "that does not know of them would emit"
+        ),
+    ]

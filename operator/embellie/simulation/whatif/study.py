@@ -29,7 +29,7 @@ from embellie.simulation.whatif.ours import WAIT_PRICE, Embellie
 from embellie.simulation.whatif.outcome import Outcome, judge, window
 from embellie.simulation.whatif.outlook import Outlook
 from embellie.simulation.whatif.planned import Planned
-from embellie.simulation.whatif.prices import Windows, search
+from embellie.simulation.whatif.prices import OwnPower, Windows, search
 from embellie.simulation.whatif.slack import SHORT_JOB_S, Slack
 
 POLICIES = (
@@ -84,6 +84,20 @@ class How:
     """Under which all work runs that can be in time with it; first come first served always runs without."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worth:
+    """What the site's own power is measured by: emissions over the same window without it [kg], and what it offers."""
+
+    delivered_kwh: float
+    """What the plants deliver."""
+    fifo_kg: float
+    """First come first served, on the grid alone."""
+    policy_kg: float
+    """The policy, on the grid alone."""
+    blind_kg: float
+    """What the policy does on the grid alone, behind the plants."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Result:
     """A policy beside first come first served, over one window."""
@@ -100,6 +114,8 @@ class Result:
     span: tuple[int, int]
     bound_carbon_kg: float
     refused: int
+    worth: Worth | None = None
+    """Only where the site has power of its own."""
 
     @property
     def normalised_carbon(self) -> float:
@@ -211,8 +227,8 @@ def make_lengths(name: str, setup: Setup) -> Lengths:
     return TrueLengths(work.length)
 
 
-def make_rule(how: How, setup: Setup, outlook: Outlook) -> Rule:
-    """Return a policy, ready to run."""
+def make_rule(how: How, setup: Setup, outlook: Outlook, own: Outlook | None = None) -> Rule:
+    """Return a policy, ready to run; `own` is what it is told of the site's own power, which only `embellie` minds."""
     case, lengths = setup.case, make_lengths(how.lengths, setup)
     planned: dict[str, Any] = {
         "lowest-slot": LowestSlot,
@@ -228,7 +244,7 @@ def make_rule(how: How, setup: Setup, outlook: Outlook) -> Rule:
     if how.policy == "threshold":
         return FixedThreshold(case, how.threshold_g_per_kwh)
     if how.policy == "embellie":
-        ahead = Ahead(case.axis, outlook, horizon_h=how.horizon_h, past=setup.past)
+        ahead = Ahead(case.axis, outlook, horizon_h=how.horizon_h, past=setup.past, own=own)
         ours = Embellie if case.site.capacity_gpus is None else Planned
         return ours(case, ahead, lengths, wait_price=how.wait_price)
     if how.policy == "fifo":
@@ -241,14 +257,18 @@ def run_fifo(case: Case) -> Schedule:
     return Engine(case, EveryJob(case.work.count)).run()
 
 
-def replay(how: How, setup: Setup, outlook: Outlook) -> Result:
-    """Replay a policy and first come first served on the same case, and judge both over the same window."""
+def replay(how: How, setup: Setup, outlook: Outlook, own: Outlook | None = None) -> Result:
+    """Replay a policy and first come first served on the same case, and judge both over the same window.
+
+    Where the site has power of its own, `own` is what the policy is told of it, and it is replayed without, too.
+    """
     setup = _with_room_at_the_end(setup)
     case, slower = setup.case, _under(how.cap, setup)
-    engine = Engine(slower.case, make_rule(how, slower, outlook))
+    engine = Engine(slower.case, make_rule(how, slower, outlook, own))
     schedule = engine.run()
     fifo = schedule if how.policy == "fifo" and slower is setup else run_fifo(case)
-    span = window(case, schedule, fifo)
+    blind = schedule if own is None else Engine(slower.case, make_rule(how, slower, outlook)).run()
+    span = window(case, schedule, fifo, blind)
     # Delays count against the length without a cap: to run slower is to come later.
     drawn = replace(case, work=replace(case.work, power_kw=slower.case.work.power_kw))
     ours, base = judge(schedule, drawn, span), judge(fifo, case, span)
@@ -263,6 +283,20 @@ def replay(how: How, setup: Setup, outlook: Outlook) -> Result:
         span=span,
         bound_carbon_kg=bound_carbon_kg(slower.case, (fifo, schedule), base.carbon_kg, span),
         refused=len(engine.refused),
+        worth=_worth(drawn, case, blind, fifo, span),
+    )
+
+
+def _worth(drawn: Case, case: Case, blind: Schedule, fifo: Schedule, span: tuple[int, int]) -> Worth | None:
+    on_site, axis = case.on_site, case.axis
+    if on_site is None:
+        return None
+    first, last = (tick // axis.ticks_per_slot for tick in span)
+    return Worth(
+        delivered_kwh=float(on_site.kw[first:last].sum()) * axis.slot_h,
+        fifo_kg=judge(fifo, replace(case, on_site=None), span).carbon_kg,
+        policy_kg=judge(blind, replace(drawn, on_site=None), span).carbon_kg,
+        blind_kg=judge(blind, drawn, span).carbon_kg,
     )
 
 
@@ -284,6 +318,7 @@ def bound_carbon_kg(case: Case, known: Sequence[Schedule], upper_kg: float, span
     net_kw = (some.power_kw - some.gpus * idle_kw) * site.pue
     slots = max(axis.n_slots, -(-int((some.arrival + some.length + wait).max(initial=0)) // axis.ticks_per_slot))
     grams = extended(axis, slots).values * axis.slot_h
+    own, base_g = _own_power(case, grams, span)
     windows = Windows(
         release=some.arrival,
         length=some.length,
@@ -293,15 +328,30 @@ def bound_carbon_kg(case: Case, known: Sequence[Schedule], upper_kg: float, span
         grams_kw=net_kw,
         ticks_per_slot=axis.ticks_per_slot,
         n_slots=slots,
+        own_power=own is not None,
     )
     constant = 0.0
     if site.capacity_gpus is None:
         least = float(windows.evaluate(grams, np.zeros(slots))[0].sum())
     else:
-        constant = site.capacity_gpus * idle_kw * site.pue * float(axis.grams(span[0], span[1]))
+        constant = site.capacity_gpus * idle_kw * site.pue * float(axis.grams(span[0], span[1])) - base_g
         capacity = np.full(slots, site.capacity_gpus)
-        least = search(windows, grams, capacity, upper=upper_kg * 1000.0 - constant, steps=BOUND_STEPS)
+        least = search(windows, grams, capacity, upper=upper_kg * 1000.0 - constant, steps=BOUND_STEPS, own=own)
     return (least + constant) / 1000.0
+
+
+def _own_power(case: Case, grams: FloatArray, span: tuple[int, int]) -> tuple[OwnPower | None, float]:
+    """Return what the site's own plants leave where all GPUs idle, and what those spare that idle [g]."""
+    if case.on_site is None:
+        return None, 0.0
+    axis, site = case.axis, case.site
+    on_site = case.on_site.extended(grams.size, axis.slot_h)
+    slot = np.arange(grams.size) * axis.ticks_per_slot
+    # What is delivered outside of the window counts for nobody.
+    kw = np.where((slot >= span[0]) & (slot < span[1]), on_site.kw[: grams.size], 0.0)
+    spares_g = np.where(kw > 0.0, np.maximum(grams - on_site.g_per_kwh[: grams.size] * axis.slot_h, 0.0), 0.0)
+    used_kw = np.minimum(kw, (site.capacity_gpus or 0.0) * site.idle_kw_per_gpu * site.pue)
+    return OwnPower(kw=kw - used_kw, spares_g=spares_g), float((used_kw * spares_g).sum())
 
 
 def _under(cap: Cap | None, setup: Setup) -> Setup:
@@ -324,4 +374,12 @@ def _with_room_at_the_end(setup: Setup) -> Setup:
         return setup
     load = float((case.work.gpus * case.work.length).sum()) / max(case.site.capacity_gpus, 1e-9)
     slots = int(load / case.axis.ticks_per_slot) + case.axis.n_slots + int(_TAIL_H / case.axis.slot_h)
-    return replace(setup, case=replace(case, axis=extended(case.axis, slots)))
+    axis, on_site = extended(case.axis, slots), case.on_site
+    return replace(
+        setup,
+        case=replace(
+            case,
+            axis=axis,
+            on_site=on_site.extended(axis.n_slots, axis.slot_h) if on_site is not None else None,
+        ),
+    )
