@@ -12,10 +12,10 @@ import time
 import numpy as np
 from exact import solve_exactly
 
-from embellie.planning.instances import random_instance
 from embellie.planning.joint import effort_for
-from embellie.planning.problem import Problem, Solution
-from embellie.planning.solver import Effort, solve
+from embellie.planning.solving.instances import random_instance
+from embellie.planning.solving.problem import Problem, Solution
+from embellie.planning.solving.solver import Effort, solve
 
 _NEIGHBOURS, _MOST_S = 60, 10.0
 

@@ -18,9 +18,9 @@ from bench_replay import itp_capacity
 
 from embellie.cli.grid_history import read_grid
 from embellie.domain.forecast import FloatArray
-from embellie.planning.inputs import make_jobs, make_zones
-from embellie.planning.problem import Problem
-from embellie.planning.solver import Effort, solve
+from embellie.planning.solving.inputs import make_jobs, make_zones
+from embellie.planning.solving.problem import Problem
+from embellie.planning.solving.solver import Effort, solve
 from embellie.simulation.whatif.ahead import Ahead
 from embellie.simulation.whatif.axis import IntArray
 from embellie.simulation.whatif.carbon_file import make_axis

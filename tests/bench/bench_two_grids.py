@@ -23,9 +23,9 @@ from planned.replay import simulate_planned
 from embellie.accounting import Account, Run, ZonePower, account
 from embellie.domain.forecast import FloatArray
 from embellie.domain.snapshot import Flex
-from embellie.planning.inputs import make_jobs, make_zones
-from embellie.planning.problem import Problem, Solution
-from embellie.planning.solver import solve
+from embellie.planning.solving.inputs import make_jobs, make_zones
+from embellie.planning.solving.problem import Problem, Solution
+from embellie.planning.solving.solver import solve
 from embellie.simulation import SimJob, load_trace, simulate
 from embellie_testbed.demo.counterfactual import signal, sim_job, sim_site
 from embellie_testbed.demo.grid import GridTruth, load_truth

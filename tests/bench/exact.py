@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_matrix
 
-from embellie.planning.problem import Problem
+from embellie.planning.solving.problem import Problem
 
 
 class Answer(NamedTuple):

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from embellie.cluster.plan_objects import plan_object, plan_status
 from embellie.cluster.records import WorkloadRecord
-from embellie.control.assemble import Assembly, assemble
-from embellie.control.inputs import Inputs
-from embellie.control.switch_keeper import ON
-from embellie.control.terms import residency_allows
-from embellie.control.thermal_status import thermal_zone_status
-from embellie.control.turn import Verdicts, decide
-from embellie.control.zone_status import grid_zone_status, policy_status
+from embellie.control.acting.switch_keeper import ON
+from embellie.control.assembly.assemble import Assembly, assemble
+from embellie.control.assembly.inputs import Inputs
+from embellie.control.deciding.turn import Verdicts, decide
+from embellie.control.telling.thermal_status import thermal_zone_status
+from embellie.control.telling.zone_status import grid_zone_status, policy_status
+from embellie.control.work.terms import residency_allows
 from embellie.domain.clock import SystemClock
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import Quality, Reading

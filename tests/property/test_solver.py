@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embellie.planning.audit import violations
-from embellie.planning.inputs import make_jobs, make_zones
-from embellie.planning.problem import Problem, Solution, Zones
-from embellie.planning.solver import Effort, solve
+from embellie.planning.solving.audit import violations
+from embellie.planning.solving.inputs import make_jobs, make_zones
+from embellie.planning.solving.problem import Problem, Solution, Zones
+from embellie.planning.solving.solver import Effort, solve
 
 LIGHT = Effort(iterations=12, rounds=2)
 
@@ -119,9 +119,9 @@ def test_the_same_problem_gives_the_same_plan(problem: Problem) -> None:
 @given(problems())
 @settings(max_examples=25, deadline=None)
 def test_no_more_jobs_are_without_a_place_than_first_come_first_served_leaves(problem: Problem) -> None:
-    from embellie.planning.fifo import first_come
-    from embellie.planning.options import Compiled
-    from embellie.planning.place import Placer
+    from embellie.planning.solving.fifo import first_come
+    from embellie.planning.solving.options import Compiled
+    from embellie.planning.solving.place import Placer
 
     _, places = first_come(Placer(Compiled(problem)))
     assert answer(problem).unplaced <= sum(place is None for place in places)

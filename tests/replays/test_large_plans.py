@@ -3,10 +3,10 @@
 
 import math
 
-from embellie.planning.audit import violations
-from embellie.planning.instances import random_instance
-from embellie.planning.problem import Stage
-from embellie.planning.solver import Effort, solve
+from embellie.planning.solving.audit import violations
+from embellie.planning.solving.instances import random_instance
+from embellie.planning.solving.problem import Stage
+from embellie.planning.solving.solver import Effort, solve
 
 
 def test_100_000_jobs_get_a_valid_plan_with_its_bound() -> None:

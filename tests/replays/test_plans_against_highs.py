@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from exact import solve_exactly
 
-from embellie.planning.instances import random_instance
-from embellie.planning.problem import Problem, Solution
-from embellie.planning.solver import Effort, solve
+from embellie.planning.solving.instances import random_instance
+from embellie.planning.solving.problem import Problem, Solution
+from embellie.planning.solving.solver import Effort, solve
 
 
 def answer(problem: Problem) -> Solution:

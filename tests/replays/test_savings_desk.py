@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ledgers import T0, ran, swinging, write
 
-from embellie.control.savings_desk import WINDOWS, SavingsDesk
+from embellie.control.recording.savings_desk import WINDOWS, SavingsDesk
 from embellie.telemetry.metrics import REGISTRY
 from embellie.telemetry.metrics import accounts as told
 

@@ -12,9 +12,9 @@ from embellie.api.gridzone import GridZone
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.records import NamespaceRecord, NodeRecord, PodRecord
 from embellie.cluster.store import View
-from embellie.control.assemble import Assembly, assemble
-from embellie.control.inputs import Inputs
-from embellie.control.ledger_writer import LedgerOptions, Recorder
+from embellie.control.assembly.assemble import Assembly, assemble
+from embellie.control.assembly.inputs import Inputs
+from embellie.control.recording.ledger_writer import LedgerOptions, Recorder
 from embellie.domain.clock import SystemClock
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind

@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 
-from embellie.planning.inputs import make_jobs, make_zones
-from embellie.planning.instances import random_instance
-from embellie.planning.problem import Prices, Problem, Solution
-from embellie.planning.solver import Effort, solve
+from embellie.planning.solving.inputs import make_jobs, make_zones
+from embellie.planning.solving.instances import random_instance
+from embellie.planning.solving.problem import Prices, Problem, Solution
+from embellie.planning.solving.solver import Effort, solve
 
 LIGHT = Effort(iterations=60, rounds=4)
 

@@ -5,7 +5,7 @@ from functools import partial
 
 from grafana_foundation_sdk.builders import dashboard
 
-from embellie.control.measures import LIMITS
+from embellie.control.telling.measures import LIMITS
 from embellie_boards.frame import ZONE, Variable, board, runbook
 from embellie_boards.palette import BAD, BLUE, GOOD, GREY, LOOK, ORANGE, PURPLE, SKY, VERMILION
 from embellie_boards.panels import (

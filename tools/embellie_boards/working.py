@@ -6,7 +6,7 @@ from functools import partial
 
 from grafana_foundation_sdk.builders import dashboard
 
-from embellie.control.measures import LIMITS
+from embellie.control.telling.measures import LIMITS
 from embellie.domain.reasons import BY_CHOICE, Reason
 from embellie_boards.frame import DOCS, ZONE, board, runbook
 from embellie_boards.insides import forecasts, plans, process

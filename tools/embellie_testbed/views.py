@@ -18,8 +18,8 @@ from embellie.api.thermalzone import ThermalZone
 from embellie.cluster.plans import KnownPlan
 from embellie.cluster.records import NamespaceRecord, NodeRecord, PodRecord, WorkloadRecord, parse_bare_pod, parse_job
 from embellie.cluster.store import View
-from embellie.control.assemble import Assembly, assemble
-from embellie.control.inputs import Inputs
+from embellie.control.assembly.assemble import Assembly, assemble
+from embellie.control.assembly.inputs import Inputs
 from embellie.domain.clock import Clock, SystemClock
 from embellie.domain.forecast import Forecast
 from embellie.domain.reasons import Rung, SignalKind

@@ -12,7 +12,7 @@ import click
 from embellie.cli.values import FiniteRange, NewFile, write, write_json
 
 if TYPE_CHECKING:
-    from embellie.planning.problem import Problem
+    from embellie.planning.solving.problem import Problem
 
 _RESTARTS = 10_000
 """The budget ends them, or a plan that is near enough to its bound."""
@@ -63,10 +63,10 @@ def bench(
 ) -> None:
     """Plan a synthetic instance (or one from a file) and prove how good the plan is."""
     # numpy and the planner are loaded here, so that every other verb answers without them.
-    from embellie.planning.audit import violations
-    from embellie.planning.certificate import certificate_to_dict
-    from embellie.planning.instances import random_instance
-    from embellie.planning.solver import Effort, solve
+    from embellie.planning.solving.audit import violations
+    from embellie.planning.solving.certificate import certificate_to_dict
+    from embellie.planning.solving.instances import random_instance
+    from embellie.planning.solving.solver import Effort, solve
 
     if instance is not None:
         problem = _read(instance)
@@ -105,7 +105,7 @@ def _gap(value: float, bound: float) -> float | None:
 
 
 def _read(path: Path) -> "Problem":
-    from embellie.planning.certificate import instance_from_dict
+    from embellie.planning.solving.certificate import instance_from_dict
 
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -121,9 +121,9 @@ def _read(path: Path) -> "Problem":
 
 def _fifo_unplaced(problem: "Problem") -> int:
     """Return how many jobs first come, first served without pauses leaves without a place."""
-    from embellie.planning.fifo import first_come
-    from embellie.planning.options import Compiled
-    from embellie.planning.place import Placer
+    from embellie.planning.solving.fifo import first_come
+    from embellie.planning.solving.options import Compiled
+    from embellie.planning.solving.place import Placer
 
     _, places = first_come(Placer(Compiled(problem)))
     return sum(place is None for place in places)

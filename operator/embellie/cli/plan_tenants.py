@@ -10,7 +10,7 @@ from typing import Any
 
 from embellie.cluster.plans import read_plan
 from embellie.cluster.records import parse_bare_pod, parse_job
-from embellie.control.tenants import tenant_use
+from embellie.control.work.tenants import tenant_use
 from embellie.domain.snapshot import TenantUse
 from embellie.planning.fairness import WAIT_PRICE, standing
 

@@ -18,12 +18,12 @@ from embellie.api.thermalzone import ThermalZone
 from embellie.cli.explain import Case, outside
 from embellie.cli.words import in_time, one_line
 from embellie.cluster.records import NamespaceRecord, NodeRecord, WorkloadRecord, parse_bare_pod, parse_job
-from embellie.control.at_once import at_once
-from embellie.control.durations import History
-from embellie.control.layout import lay_out
-from embellie.control.places import Places
-from embellie.control.policies import PolicyTable
-from embellie.control.terms import Terms, read_terms, residency_allows
+from embellie.control.assembly.at_once import at_once
+from embellie.control.assembly.layout import lay_out
+from embellie.control.assembly.places import Places
+from embellie.control.work.durations import History
+from embellie.control.work.policies import PolicyTable
+from embellie.control.work.terms import Terms, read_terms, residency_allows
 from embellie.domain import names
 from embellie.domain.reasons import Reason
 

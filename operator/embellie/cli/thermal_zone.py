@@ -10,8 +10,8 @@ from embellie.api.thermalzone import ThermalZone
 from embellie.cli.session import Where
 from embellie.cli.thermal_data import DataError
 from embellie.cli.thermal_fit import Outcome, judge_margins, one_by_one
-from embellie.control.identify import STEP_S, predicted, read_history, read_power, replay
-from embellie.control.zone_settings import settings_of
+from embellie.control.assembly.zone_settings import settings_of
+from embellie.control.heat.identify import STEP_S, predicted, read_history, read_power, replay
 from embellie.domain import names
 from embellie.telemetry.tables import PrometheusTables, QueryError
 from embellie.thermal.controller import HeatController

@@ -92,7 +92,7 @@ def _preview(api: Api, where: Where, works: list[Object], now: datetime, zone: t
     from embellie.api.thermalzone import ThermalZone
     from embellie.cli.preview import Site, preview
     from embellie.cluster.records import NamespaceRecord, parse_node
-    from embellie.control.own_objects import OwnObjects
+    from embellie.control.assembly.own_objects import OwnObjects
 
     own, of_kind = OwnObjects(), f"/apis/{names.API_VERSION}"
     policies = own.parse(EnergyPolicy, api.list(f"{of_kind}/energypolicies"))

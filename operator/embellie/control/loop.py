@@ -23,22 +23,30 @@ from embellie.cluster.store import Store
 from embellie.cluster.switch import Switch
 from embellie.cluster.watch import Relisted, Relists
 from embellie.control import pace
-from embellie.control.actuation import MEASURED_FROM, Actuation
-from embellie.control.assemble import Assembly, Subject, assemble
-from embellie.control.heat import HeatDesk
-from embellie.control.inputs import Inputs
-from embellie.control.ledger_writer import Recorder
-from embellie.control.measures import Facts, Measures
+from embellie.control.acting.actuation import MEASURED_FROM, Actuation
+from embellie.control.acting.pause_desk import PauseDesk
+from embellie.control.acting.switch_keeper import SwitchKeeper
+from embellie.control.assembly.assemble import Assembly, Subject, assemble
+from embellie.control.assembly.inputs import Inputs
+from embellie.control.assembly.own_objects import OwnObjects
+from embellie.control.assembly.sensors import SensorDesk
+from embellie.control.deciding.pausing import heat_loads
+from embellie.control.deciding.seen import (
+    Rest,
+    Seen,
+    expected_facility_kw,
+    expected_power_kw,
+    is_forecast,
+    is_settled,
+    next_due,
+)
+from embellie.control.deciding.turn import Verdicts, decide
+from embellie.control.heat.heat_desk import HeatDesk
 from embellie.control.options import Options
-from embellie.control.own_objects import OwnObjects
-from embellie.control.pause_desk import PauseDesk
-from embellie.control.pausing import heat_loads
-from embellie.control.seen import Rest, Seen, expected_facility_kw, expected_power_kw, is_forecast, is_settled, next_due
-from embellie.control.sensors import SensorDesk
-from embellie.control.status_desk import StatusDesk
-from embellie.control.switch_keeper import SwitchKeeper
-from embellie.control.tenants import tenant_use
-from embellie.control.turn import Verdicts, decide
+from embellie.control.recording.ledger_writer import Recorder
+from embellie.control.telling.measures import Facts, Measures
+from embellie.control.telling.status_desk import StatusDesk
+from embellie.control.work.tenants import tenant_use
 from embellie.domain.clock import Clock
 from embellie.domain.plan import Decision, Plan, PriceBook
 from embellie.domain.reasons import Rung

@@ -25,14 +25,14 @@ from embellie.cluster.power_caps import PowerCaps
 from embellie.cluster.store import Store
 from embellie.cluster.switch import Switch
 from embellie.cluster.watch import Watcher, bootstrap
-from embellie.control.actuation import Actuation
-from embellie.control.heat import HeatDesk
-from embellie.control.heat_acts import HeatActs
-from embellie.control.ledger_writer import LedgerOptions, Recorder
+from embellie.control.acting.actuation import Actuation
+from embellie.control.acting.heat_acts import HeatActs
+from embellie.control.acting.pause_desk import PauseDesk
+from embellie.control.assembly.sensors import SensorDesk
+from embellie.control.heat.heat_desk import HeatDesk
 from embellie.control.loop import Loop
 from embellie.control.options import Options
-from embellie.control.pause_desk import PauseDesk
-from embellie.control.sensors import SensorDesk
+from embellie.control.recording.ledger_writer import LedgerOptions, Recorder
 from embellie.domain.clock import Clock, parse_clock
 from embellie.telemetry.energy import EnergySource
 from embellie.telemetry.forecasts import ForecastDirectory

@@ -14,9 +14,9 @@ from embellie.domain.plan import Decision, Estimate
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Workload, WorkloadKey
 from embellie.planning import messages
+from embellie.planning.axis.timegrid import cheapest_later
 from embellie.planning.decisions import hold, release, start_now
 from embellie.planning.ground import Ground, Starts, anywhere
-from embellie.planning.timegrid import cheapest_later
 from embellie.planning.why import given_to_others, likely_start, taken, why_not_now, would_wait
 
 _SAME = 1e-9

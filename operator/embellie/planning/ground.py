@@ -10,13 +10,13 @@ from embellie.domain.forecast import FloatArray
 from embellie.domain.limits import bound_reached
 from embellie.domain.plan import Estimate
 from embellie.domain.snapshot import Snapshot, Workload, WorkloadKey
-from embellie.planning.capacity import Capacity
+from embellie.planning.axis.capacity import Capacity
+from embellie.planning.axis.onsite import on_site_left
+from embellie.planning.axis.scarcity import Scarcity
+from embellie.planning.axis.timegrid import CostModel, RunCosts, TimeGrid
+from embellie.planning.axis.wants import EXPECTED, HIGH, LOW
 from embellie.planning.fairness import WAIT_PRICE, standing
-from embellie.planning.onsite import on_site_left
-from embellie.planning.problem import BoolArray
-from embellie.planning.scarcity import Scarcity
-from embellie.planning.timegrid import CostModel, RunCosts, TimeGrid
-from embellie.planning.wants import EXPECTED, HIGH, LOW
+from embellie.planning.solving.problem import BoolArray
 
 _MAX_CANDIDATES = 24 * 32
 

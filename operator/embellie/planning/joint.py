@@ -14,14 +14,14 @@ import numpy as np
 
 from embellie.domain.plan import PriceBook
 from embellie.domain.snapshot import Workload
-from embellie.planning.bound import lower_bound
-from embellie.planning.capacity import Capacity
+from embellie.planning.axis.capacity import Capacity
+from embellie.planning.axis.scarcity import Scarcity
+from embellie.planning.axis.timegrid import CostModel, TimeGrid
 from embellie.planning.fairness import WAIT_PRICE
-from embellie.planning.inputs import make_jobs, no_prices, shifted
-from embellie.planning.problem import IntArray, Prices, Problem
-from embellie.planning.scarcity import Scarcity
-from embellie.planning.solver import Effort, solve
-from embellie.planning.timegrid import CostModel, TimeGrid
+from embellie.planning.solving.bound import lower_bound
+from embellie.planning.solving.inputs import make_jobs, no_prices, shifted
+from embellie.planning.solving.problem import IntArray, Prices, Problem
+from embellie.planning.solving.solver import Effort, solve
 
 _FINE, _DOUBLE_AFTER = 192, 24
 _QUARTER = 4.0

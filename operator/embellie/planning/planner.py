@@ -25,12 +25,12 @@ from datetime import datetime
 
 from embellie.domain.plan import Decision, Estimate, Plan, PriceBook
 from embellie.domain.snapshot import Snapshot, Workload, WorkloadKey
+from embellie.planning.axis.timegrid import TimeGrid, time_grid
 from embellie.planning.choice import Chooser
 from embellie.planning.decisions import respect_held_fraction
 from embellie.planning.ground import Ground
 from embellie.planning.joint import Joint, plan_together
 from embellie.planning.rush import pressing
-from embellie.planning.timegrid import TimeGrid, time_grid
 
 _RETRIES = 3
 _MOST_TO_RETRY = 2000

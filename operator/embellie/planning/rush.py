@@ -17,8 +17,8 @@ import numpy as np
 from embellie.domain.forecast import FloatArray
 from embellie.domain.limits import heat_room_now
 from embellie.domain.snapshot import Snapshot, Workload, WorkloadKey
-from embellie.planning.problem import IntArray
 from embellie.planning.slack import KEPT, Queue, give_way, slack_of
+from embellie.planning.solving.problem import IntArray
 
 _MOST_POOLS = 8
 _EPS = 1e-9

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from embellie.domain.forecast import FloatArray
-from embellie.planning.problem import BoolArray, IntArray
+from embellie.planning.solving.problem import BoolArray, IntArray
 
 KEPT, KEPT_PAUSABLE = 0.4, 0.2
 """Part of every bound that is kept for work that nobody knows of yet: of work that must run in one piece, and of work

@@ -7,11 +7,11 @@ import numpy as np
 
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Workload
+from embellie.planning.axis.scarcity import REASONS
+from embellie.planning.axis.timegrid import NO_SAVING
+from embellie.planning.axis.wants import LOW
 from embellie.planning.ground import Ground, Starts, anywhere
-from embellie.planning.problem import Binding
-from embellie.planning.scarcity import REASONS
-from embellie.planning.timegrid import NO_SAVING
-from embellie.planning.wants import LOW
+from embellie.planning.solving.problem import Binding
 
 
 def likely_start(ground: Ground, w: Workload, starts: Starts, row: int, start: int) -> datetime:

@@ -17,10 +17,10 @@ from embellie.accounting import Run
 from embellie.accounting.known import Gang as AccountGang
 from embellie.accounting.known import GpuMeter, Machine, Price, Samples, Stay, ZoneInterval
 from embellie.accounting.overhead import MIN_HOURS, OverheadModel, fit_overhead
-from embellie.control.metering import SILENCE
+from embellie.control.recording.metering import SILENCE
 from embellie.domain.forecast import FloatArray
 from embellie.domain.reasons import SignalKind
-from embellie.planning.problem import IntArray
+from embellie.planning.solving.problem import IntArray
 from proof import weeks
 
 START = datetime(2021, 5, 31, tzinfo=UTC)

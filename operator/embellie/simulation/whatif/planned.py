@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from embellie.domain.forecast import FloatArray
-from embellie.planning.inputs import make_jobs, make_zones, shifted
-from embellie.planning.problem import Prices, Problem, Solution
 from embellie.planning.slack import KEPT, KEPT_PAUSABLE, Queue, give_way, slack_of
-from embellie.planning.solver import Effort, solve
+from embellie.planning.solving.inputs import make_jobs, make_zones, shifted
+from embellie.planning.solving.problem import Prices, Problem, Solution
+from embellie.planning.solving.solver import Effort, solve
 from embellie.simulation.whatif.ahead import Ahead
 from embellie.simulation.whatif.axis import BoolArray, IntArray
 from embellie.simulation.whatif.case import Case
