@@ -3,7 +3,6 @@
 
 import itertools
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +14,6 @@ from switches import switch
 
 from embellie.cluster.actuate import Outcome, ReleaseResult
 from embellie.cluster.client import ApiError
-from embellie.cluster.pauses import Pauser
 from embellie.cluster.records import PodRecord
 from embellie.cluster.switch import Switch
 from embellie.control.acting.pause_desk import PauseDesk
@@ -339,112 +337,8 @@ def test_a_leader_that_lost_its_lease_writes_no_more_pauses():
     assert len(begun) == 1
 
 
-class Api:
-    """Answers reads with one Job, and keeps what was patched; pods whose names begin with `lost` give no answer."""
-
-    def __init__(self, **annotations: str) -> None:
-        self.annotations = {f"embellie.io/{key.replace('_', '-')}": value for key, value in annotations.items()}
-        self.patched: list[str] = []
-
-    suspended = False
-
-    def get(self, path: str) -> dict[str, Any]:  # noqa: ARG002 - that of KubeClient
-        meta = {"resourceVersion": "1", "annotations": self.annotations}
-        return {"metadata": meta, "spec": {"suspend": self.suspended}}
-
-    def json_patch(self, path: str, operations: list[dict[str, Any]]) -> None:
-        name = path.rpartition("/")[2]
-        if name.startswith("lost"):
-            raise ApiError(503, "ServiceUnavailable", "try later")
-        self.patched.append(f"{operations[-1]['op']} {name}")
-        self.operations = operations
-
-
-def test_a_job_is_told_only_once_all_of_its_pods_that_listen_were() -> None:
-    train = job(held=False)
-    pods = [running_pod(name, "west-0") for name in ("one", "lost")]
-    api: Any = Api()
-    with pytest.raises(ApiError):
-        Pauser(api).announce(train.key, NOW, pods)
-    assert api.patched == ["add one", "remove one"], "what was told is taken back, until the next turn tries again"
-    assert Pauser(api).announce(train.key, NOW, pods[:1])
-    assert api.patched[2:] == ["add one", "add train"]
-
-
-def test_all_pods_of_a_job_are_told_at_the_same_time_and_have_the_whole_time_of_a_checkpoint() -> None:
-    together = threading.Barrier(8, timeout=10.0)
-    api: Any = Api()
-    told = api.json_patch
-
-    def wait_for_the_others(path: str, operations: list[dict[str, Any]]) -> None:
-        if "/pods/" in path:
-            together.wait()
-        told(path, operations)
-
-    api.json_patch = wait_for_the_others
-    pods = [running_pod(f"pod-{i}", "west-0") for i in range(8)]
-    assert Pauser(api).announce(job(held=False).key, NOW, pods)
-    assert api.patched[-1] == "add train", "the last word is the Job's"
+def test_a_checkpoint_has_its_whole_time_in_the_pods_that_are_told_last_too():
     heard: list[Any] = []
+    pods = [running_pod(f"pod-{i}", "west-0") for i in range(8)]
     announced_together(1, lambda _key, by, _listeners: heard.append(by) is None, pods=pods)
-    assert heard == [NOW + timedelta(minutes=5, seconds=10)], "those that are told last have it too"
-
-
-def test_pods_that_give_no_answer_do_not_keep_a_turn_from_its_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embellie.cluster.pauses.TELL_WITHIN_S", 0.05)
-    api: Any = Api()
-    api.json_patch = lambda *_args: time.sleep(0.1)
-    began = time.monotonic()
-    with pytest.raises(ApiError, match="could not be told in time"):
-        Pauser(api).announce(job(held=False).key, NOW, [running_pod(f"pod-{i}", "west-0") for i in range(200)])
-    assert time.monotonic() - began < 2.0
-
-
-def test_a_leader_that_lost_its_lease_tells_no_more_pods() -> None:
-    leads = iter([True])
-    api: Any = Api()
-    with pytest.raises(ApiError):
-        Pauser(api, may_write=lambda: next(leads, False)).announce(
-            job(held=False).key, NOW, [running_pod(f"pod-{i}", "west-0") for i in range(3)]
-        )
-    assert api.patched == ["add pod-0"], "whoever leads now finds it, and takes it back or carries it through"
-
-
-def test_pods_of_a_job_that_was_never_told_are_told_that_nothing_comes_of_it() -> None:
-    api: Any = Api(checkpoint="takes=1h")
-    assert Pauser(api).withdraw(job(held=False).key, [running_pod("one", "west-0")])
-    assert api.patched == ["remove one"]
-
-
-def test_what_was_announced_is_taken_back_from_the_pods_too() -> None:
-    train, pods = job(held=False), [running_pod("one", "west-0")]
-    api: Any = Api(pause_by=format_time(NOW), checkpoint="takes=1h")
-    assert Pauser(api).withdraw(train.key, pods)
-    assert api.patched == ["remove one", "remove train"]
-
-
-def test_a_job_that_stopped_allowing_pauses_is_not_written_to_but_its_pods_are_told() -> None:
-    api: Any = Api(pause_by=format_time(NOW))
-    assert Pauser(api).withdraw(job(held=False).key, [running_pod("one", "west-0")])
-    assert api.patched == ["remove one"], "the fence would refuse it, turn after turn"
-
-
-def test_a_job_is_suspended_as_it_was_decided_about_or_not_at_all() -> None:
-    train, by = job(held=False), format_time(NOW)
-    api: Any = Api(pause_by=by)
-    assert not Pauser(api).suspend(train.key, format_time(NOW - timedelta(minutes=1)), "west", NOW)
-    api.suspended = True
-    assert not Pauser(api).suspend(train.key, by, "west", NOW), "its user has suspended it"
-    api.suspended = False
-    assert api.patched == []
-    assert Pauser(api).suspend(train.key, by, "west", NOW)
-    written = {o["path"]: o.get("value") for o in api.operations if o["op"] in ("add", "replace")}
-    assert written == {
-        "/spec/suspend": True,
-        "/metadata/labels/embellie.io~1held": "true",
-        "/metadata/annotations/embellie.io~1paused-at": by,
-        "/metadata/annotations/embellie.io~1cell": "west",
-    }
-    assert {"op": "remove", "path": "/metadata/annotations/embellie.io~1pause-by"} in api.operations
-    guarded = {o["path"]: o["value"] for o in api.operations if o["op"] == "test"}
-    assert guarded == {"/metadata/uid": train.key.uid, "/metadata/resourceVersion": "1", "/spec/suspend": False}
+    assert heard == [NOW + timedelta(minutes=5, seconds=10)]
