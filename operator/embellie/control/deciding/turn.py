@@ -237,7 +237,7 @@ def _handed_off(record: WorkloadRecord, before: KnownPlan) -> tuple[State, Reaso
         return (
             State.HANDED_OFF,
             Reason.STARTED_BY_OTHER,
-            "Somebody removed the gate or set suspend: false; that counts as go.",
+            _who_started(record.annotations.get(names.GO)),
         )
     if before.state == State.RELEASED and record.waiting and not record.held and not record.finished:
         return (
@@ -246,6 +246,12 @@ def _handed_off(record: WorkloadRecord, before: KnownPlan) -> tuple[State, Reaso
             "Suspended after our release by its user or another controller, who must start it again.",
         )
     return None
+
+
+def _who_started(go: str | None) -> str:
+    if go is None:
+        return "Somebody removed the gate or set suspend: false; that counts as go."
+    return f"Started with `embellie go` by {go[:80]}." if go else "Started with `embellie go`."
 
 
 def _released_elsewhere(record: WorkloadRecord) -> tuple[State, Reason, str]:

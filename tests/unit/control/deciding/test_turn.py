@@ -208,6 +208,14 @@ def test_held_work_that_runs_was_started_by_another_hand():
     assert verdicts.records == ()
 
 
+def test_work_that_its_user_let_go_says_by_whom():
+    for who, said in (("anna", "Started with `embellie go` by anna."), ("", "Started with `embellie go`.")):
+        started = job(held=False, suspended=False, go=who)
+        (record,) = decided(started, plans={started.key.uid: known()}).hand_offs
+        assert (record.state, record.reason) == (State.HANDED_OFF, Reason.STARTED_BY_OTHER)
+        assert record.message == said
+
+
 def test_a_pod_whose_gate_another_controller_removed_was_started_by_another_hand():
     opened = bare_pod(gates=["example.com/other"])
     verdicts = decided(opened, plans={opened.key.uid: known()})
