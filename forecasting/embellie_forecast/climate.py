@@ -33,7 +33,7 @@ class Climatology:
     """Shape (3, 12, 24) [g/kWh]."""
     carbon_mean: FloatArray
     """Shape (12, 24) [g/kWh]."""
-    share: FloatArray
+    share: FloatArray | None
     """Shape (3, 12, 24)."""
 
 
@@ -51,9 +51,8 @@ def climatology(history: ZoneHistory, carbon_g_per_kwh: FloatArray, cutoff_hour:
         cutoff_hour: Nothing from this hour on is used (hours since 1970).
     """
     stop = min(history.n_hours, cutoff_hour - history.first_hour)
-    # Where no share is known at all, none is told: zero in every hour moves nothing.
-    told = history.renewable_share if np.isfinite(history.renewable_share).any() else np.zeros(history.n_hours)
-    both = np.isfinite(carbon_g_per_kwh) & np.isfinite(told)
+    known_share = np.isfinite(history.renewable_share)
+    both = np.isfinite(carbon_g_per_kwh) & (known_share | ~known_share.any())
     known = np.flatnonzero(both[: max(0, stop)])
     if known.size == 0:
         return None
@@ -71,8 +70,8 @@ def climatology(history: ZoneHistory, carbon_g_per_kwh: FloatArray, cutoff_hour:
             values = carbon_g_per_kwh[cell]
             carbon[:, m, h] = np.quantile(values, levels)
             mean[m, h] = values.mean()
-            share[:, m, h] = np.quantile(told[cell], levels)
-    return Climatology(carbon=carbon, carbon_mean=mean, share=share)
+            share[:, m, h] = np.quantile(history.renewable_share[cell], levels)
+    return Climatology(carbon=carbon, carbon_mean=mean, share=share if known_share.any() else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -17,7 +17,6 @@ STEP = timedelta(hours=1)
 MIN_LAST_GOOD_HOURS = 48
 NEUTRAL_CARBON_G_PER_KWH = 480.0
 """About the world's mean; any constant does, because a flat forecast gives no reason to wait."""
-NEUTRAL_SHARE = 0.3
 LIMITS: Mapping[Scope, tuple[float, float]] = {
     factors.scope: (min(factors.grams_per_kwh.values()), max(factors.grams_per_kwh.values()))
     for factors in (LIFECYCLE_AR5, DIRECT_EIA)
@@ -52,8 +51,9 @@ def known_end(history: ZoneHistory, before_hour: int | None = None) -> int | Non
 
 def build(
     *, zone: str, now: datetime, rung: Rung, model_id: str, scope: Scope, carbon: FloatArray, mean: FloatArray,
-    share: FloatArray, skill: int | None = None, ambient: FloatArray | None = None, direct: FloatArray | None = None,
-    marginal: FloatArray | None = None, generation_mw: Mapping[str, FloatArray] | None = None,
+    share: FloatArray | None, skill: int | None = None, ambient: FloatArray | None = None,
+    direct: FloatArray | None = None, marginal: FloatArray | None = None,
+    generation_mw: Mapping[str, FloatArray] | None = None,
     envelope: tuple[float, float] | None = None,
 ) -> ForecastDocument:  # fmt: skip
     """Order the quantiles, keep everything in its bounds and build the document, which refuses what is not finite.
@@ -66,7 +66,7 @@ def build(
         scope: What the intensity counts.
         carbon: Quantiles, shape (3, slots) [g/kWh].
         mean: Expected values, shape (slots,) [g/kWh].
-        share: Quantiles of the renewable share, shape (3, slots), 0..1.
+        share: Quantiles of the renewable share, shape (3, slots), 0..1; None where nobody tells it.
         skill: Errors saved against persistence [%].
         ambient: Quantiles of the air temperature, shape (3, slots) [degC].
         direct: Quantiles of the direct intensity beside a life-cycle one [g/kWh].
@@ -90,7 +90,7 @@ def build(
         quantile_levels=FORECAST_LEVELS,
         carbon_g_per_kwh=carbon,
         carbon_mean_g_per_kwh=np.clip(mean, carbon[0], carbon[-1]),
-        renewable_share=np.sort(np.clip(share, 0.0, 1.0), axis=0),
+        renewable_share=None if share is None else np.sort(np.clip(share, 0.0, 1.0), axis=0),
         ambient_temperature_c=None if ambient is None else np.sort(ambient, axis=0),
         direct_g_per_kwh=None if direct is None else np.sort(np.clip(direct, *LIMITS[Scope.DIRECT]), axis=0),
         marginal_g_per_kwh=None
@@ -121,7 +121,7 @@ def neutral(zone: str, now: datetime) -> ForecastDocument:
         scope=Scope.LIFECYCLE,
         carbon=np.full(shape, NEUTRAL_CARBON_G_PER_KWH),
         mean=np.full(HORIZON_HOURS, NEUTRAL_CARBON_G_PER_KWH),
-        share=np.full(shape, NEUTRAL_SHARE),
+        share=None,
     )
 
 
@@ -151,7 +151,7 @@ def last_good(directory: Path | None, zone: str, now: datetime) -> ForecastDocum
         rung=Rung.LAST_GOOD,
         carbon_g_per_kwh=last.carbon_g_per_kwh[:, gone:],
         carbon_mean_g_per_kwh=last.carbon_mean_g_per_kwh[gone:],
-        renewable_share=last.renewable_share[:, gone:],
+        renewable_share=rest(last.renewable_share),
         ambient_temperature_c=rest(last.ambient_temperature_c),
         direct_g_per_kwh=rest(last.direct_g_per_kwh),
         marginal_g_per_kwh=rest(last.marginal_g_per_kwh),

@@ -72,7 +72,8 @@ class ForecastDocument:
     quantile_levels: tuple[float, ...]
     carbon_g_per_kwh: FloatArray
     carbon_mean_g_per_kwh: FloatArray
-    renewable_share: FloatArray
+    renewable_share: FloatArray | None
+    """None where nobody tells it."""
     ambient_temperature_c: FloatArray | None
     direct_g_per_kwh: FloatArray | None = None
     """Direct carbon intensity beside a life-cycle one; shape (levels, slots)."""
@@ -92,8 +93,9 @@ class ForecastDocument:
         arrays = [
             ("carbon intensity", self.carbon_g_per_kwh, shape, (0.0, MAX_CARBON_G_PER_KWH)),
             ("mean carbon intensity", self.carbon_mean_g_per_kwh, shape[1:], (0.0, MAX_CARBON_G_PER_KWH)),
-            ("renewable share", self.renewable_share, shape, (0.0, 1.0)),
         ]
+        if self.renewable_share is not None:
+            arrays.append(("renewable share", self.renewable_share, shape, (0.0, 1.0)))
         if self.ambient_temperature_c is not None:
             arrays.append(("ambient temperature", self.ambient_temperature_c, shape, TEMPERATURE_RANGE_C))
         if self.direct_g_per_kwh is not None:
@@ -171,7 +173,7 @@ def parse_document(text: str) -> ForecastDocument:
         raw = json.loads(text)
         if raw["schema"] != SCHEMA:
             raise ExchangeError(f"schema {raw['schema']!r} is not {SCHEMA!r}")
-        ambient = raw["ambientTemperatureCelsius"]
+        share, ambient = raw["renewableShare"], raw["ambientTemperatureCelsius"]
         direct = raw.get("carbonIntensityDirectGramsPerKilowattHour")
         marginal = raw.get("carbonIntensityMarginalGramsPerKilowattHour")
         return ForecastDocument(
@@ -186,7 +188,7 @@ def parse_document(text: str) -> ForecastDocument:
             quantile_levels=tuple(float(level) for level in raw["quantileLevels"]),
             carbon_g_per_kwh=np.array(raw["carbonIntensityGramsPerKilowattHour"], dtype=np.float64),
             carbon_mean_g_per_kwh=np.array(raw["carbonIntensityMeanGramsPerKilowattHour"], dtype=np.float64),
-            renewable_share=np.array(raw["renewableShare"], dtype=np.float64),
+            renewable_share=None if share is None else np.array(share, dtype=np.float64),
             ambient_temperature_c=None if ambient is None else np.array(ambient, dtype=np.float64),
             direct_g_per_kwh=None if direct is None else np.array(direct, dtype=np.float64),
             marginal_g_per_kwh=None if marginal is None else np.array(marginal, dtype=np.float64),

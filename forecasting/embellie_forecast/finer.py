@@ -94,13 +94,14 @@ def refined(document: ForecastDocument, shapes: Shapes) -> ForecastDocument:
     carbon = levels(document.carbon_g_per_kwh, main)
     mean = shapes.by_target[main].spread_out(document.carbon_mean_g_per_kwh, first)
     direct, marginal, ambient = document.direct_g_per_kwh, document.marginal_g_per_kwh, document.ambient_temperature_c
+    share = document.renewable_share
     return replace(
         document,
         step=shapes.step,
         model_id=document.model_id + MARK,
         carbon_g_per_kwh=carbon,
         carbon_mean_g_per_kwh=np.clip(mean, carbon[0], carbon[-1]),
-        renewable_share=levels(document.renewable_share, Target.RENEWABLE_SHARE),
+        renewable_share=None if share is None else levels(share, Target.RENEWABLE_SHARE),
         ambient_temperature_c=None if ambient is None else repeated(ambient),
         direct_g_per_kwh=None if direct is None else levels(direct, Target.DIRECT),
         marginal_g_per_kwh=None if marginal is None else levels(marginal, Target.MARGINAL),

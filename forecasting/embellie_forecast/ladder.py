@@ -273,7 +273,7 @@ class Ladder:
             scope=scope,
             carbon=_levels(carbon),
             mean=carbon.mean,
-            share=_levels(share) if share else np.full((len(FORECAST_LEVELS), carbon.mean.size), _mean_share(history)),
+            share=_levels(share) if share else _mean_share(history, carbon.mean.size),
             skill=carbon.skill_percent,
             ambient=self._ambient(zone, history, now),
             direct=None if direct is None else _levels(direct),
@@ -309,7 +309,7 @@ class Ladder:
             scope=scope_of(usual.archive),
             carbon=usual.climatology.carbon[:, month, utc],
             mean=usual.climatology.carbon_mean[month, utc],
-            share=usual.climatology.share[:, month, utc],
+            share=None if usual.climatology.share is None else usual.climatology.share[:, month, utc],
             ambient=self._ambient(zone, usual.archive, now),
         )
 
@@ -387,9 +387,9 @@ def _end(history: ZoneHistory) -> int:
     return known_end(history) or history.first_hour
 
 
-def _mean_share(history: ZoneHistory) -> float:
+def _mean_share(history: ZoneHistory, slots: int) -> FloatArray | None:
     told = history.renewable_share[np.isfinite(history.renewable_share)]
-    return float(told.mean()) if told.size else 0.0
+    return np.full((len(FORECAST_LEVELS), slots), told.mean()) if told.size else None
 
 
 def _levels(target: TargetForecast) -> FloatArray:

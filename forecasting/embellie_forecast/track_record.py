@@ -159,10 +159,9 @@ def _issue_of(document: ForecastDocument) -> _Issue:
     rows = [document.quantile_levels.index(level) for level in FORECAST_LEVELS]
     main = "direct" if document.signal_kind == "AverageDirect" else "lifecycle"
     step = document.step
-    said = {
-        main: hourly(document.carbon_g_per_kwh[rows], step),
-        "renewable_share": hourly(document.renewable_share[rows], step),
-    }
+    said = {main: hourly(document.carbon_g_per_kwh[rows], step)}
+    if document.renewable_share is not None:
+        said["renewable_share"] = hourly(document.renewable_share[rows], step)
     if document.direct_g_per_kwh is not None:
         said["direct"] = hourly(document.direct_g_per_kwh[rows], step)
     return _Issue(first_hour=hour_of(document.start), said=said)

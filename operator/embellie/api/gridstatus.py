@@ -117,7 +117,10 @@ class GridZoneStatus(ApiModel):
     renewable_percent: Annotated[
         int | None,
         Clipped(0, 100),
-        Field(description="renewablePercent is the renewable share of this hour, as forecast."),
+        Field(
+            description="renewablePercent is the renewable share of this hour, as forecast; absent where no source "
+            "tells it."
+        ),
     ] = None
     on_site_kilowatts: Annotated[
         int | None,

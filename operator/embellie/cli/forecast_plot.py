@@ -52,8 +52,9 @@ def draw(document: "ForecastDocument", *, width: int, zone: tzinfo | None) -> Re
     parts += _chart(document, columns)
     parts += _axis(document, columns, zone)
     middle = document.quantile_levels.index(0.5)
-    share = _binned(document.renewable_share[middle], columns)
-    parts += _ribbon("renewable share, 0-100 %", share, 1.0, "green")
+    if document.renewable_share is not None:
+        share = _binned(document.renewable_share[middle], columns)
+        parts += _ribbon("renewable share, 0-100 %", share, 1.0, "green")
     if document.marginal_g_per_kwh is not None:
         parts += _marginal(document.marginal_g_per_kwh[middle], columns)
     for plant in document.on_site:
@@ -215,11 +216,12 @@ def _draw_grid(document: "ForecastDocument", axes: Any, times: list[datetime], z
     axes.set_ylabel(LABELS[document.signal_kind])
     title = f"{document.zone}: rung {document.rung.value}, issued {_when(document.issued_at, zone)}"
     axes.set_title(title, loc="left", fontsize=10, pad=22)
-    right = axes.twinx()
-    share = document.renewable_share[levels.index(0.5)]
-    right.step(times, 100.0 * _steps(share), where="post", color="tab:green", linewidth=0.8, linestyle="--")
-    right.set_ylim(0, 100)
-    right.set_ylabel("renewable share [%], dashed", color="tab:green")
+    if document.renewable_share is not None:
+        right = axes.twinx()
+        share = document.renewable_share[levels.index(0.5)]
+        right.step(times, 100.0 * _steps(share), where="post", color="tab:green", linewidth=0.8, linestyle="--")
+        right.set_ylim(0, 100)
+        right.set_ylabel("renewable share [%], dashed", color="tab:green")
     # Between the title and the curves: inside it would hide part of the range.
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=8, ncols=3, frameon=False)
 

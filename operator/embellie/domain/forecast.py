@@ -40,7 +40,8 @@ class Forecast:
     quantile_levels: tuple[float, ...]
     carbon_intensity_g_per_kwh: FloatArray
     carbon_intensity_mean_g_per_kwh: FloatArray
-    renewable_share: FloatArray
+    renewable_share: FloatArray | None
+    """None where nobody tells it."""
     ambient_temperature_c: FloatArray | None = None
     price_per_mwh: FloatArray | None = None
     """Shape (slots,), or (levels, slots); in the one currency of all zones [currency/MWh]."""
@@ -59,7 +60,12 @@ class Forecast:
     def __post_init__(self) -> None:
         """Refuse shapes, levels and values that no plan may rest on."""
         shape = (len(self.quantile_levels), self.n_slots)
-        if self.n_slots == 0 or self.carbon_intensity_g_per_kwh.shape != shape or self.renewable_share.shape != shape:
+        share = self.renewable_share
+        if (
+            self.n_slots == 0
+            or self.carbon_intensity_g_per_kwh.shape != shape
+            or (share is not None and share.shape != shape)
+        ):
             raise ValueError(f"forecast for {self.zone}: quantile arrays must have shape {shape}")
         if list(self.quantile_levels) != sorted(set(self.quantile_levels)) or 0.5 not in self.quantile_levels:
             raise ValueError(f"forecast for {self.zone}: quantile levels must rise and contain 0.5")
@@ -69,9 +75,11 @@ class Forecast:
         for name, values, upper in (
             ("carbon_intensity_g_per_kwh", self.carbon_intensity_g_per_kwh, high),
             ("carbon_intensity_mean_g_per_kwh", self.carbon_intensity_mean_g_per_kwh, high),
-            ("renewable_share", self.renewable_share, 1.0),
+            ("renewable_share", share, 1.0),
         ):
-            if not np.all(np.isfinite(values)) or values.min() < 0.0 or values.max() > upper:
+            if values is not None and not (
+                np.all(np.isfinite(values)) and values.min() >= 0.0 and values.max() <= upper
+            ):
                 raise ValueError(f"forecast for {self.zone}: {name} must be finite and lie in 0..{upper:g}")
 
     @property

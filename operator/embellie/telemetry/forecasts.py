@@ -45,7 +45,7 @@ def parse_forecast(document: Any) -> Forecast:
     if document.get("schema") != SCHEMA:
         raise ValueError(f"schema must be {SCHEMA}, got {document.get('schema')!r}")
     try:
-        ambient = document.get("ambientTemperatureCelsius")
+        share, ambient = document["renewableShare"], document.get("ambientTemperatureCelsius")
         return _believable(
             Forecast(
                 zone=str(document["zone"]),
@@ -55,7 +55,7 @@ def parse_forecast(document: Any) -> Forecast:
                 quantile_levels=tuple(float(q) for q in document["quantileLevels"]),
                 carbon_intensity_g_per_kwh=_array(document["carbonIntensityGramsPerKilowattHour"], 2),
                 carbon_intensity_mean_g_per_kwh=_array(document["carbonIntensityMeanGramsPerKilowattHour"], 1),
-                renewable_share=_array(document["renewableShare"], 2),
+                renewable_share=None if share is None else _array(share, 2),
                 ambient_temperature_c=None if ambient is None else _array(ambient, 2),
                 signal_kind=SignalKind(document["signalKind"]),
                 rung=Rung(document["rung"]),

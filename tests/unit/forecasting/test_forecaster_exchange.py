@@ -113,7 +113,7 @@ def test_a_document_with_an_unbelievable_field_is_refused(field: str, value: obj
 def test_a_document_cannot_be_made_with_crossing_quantiles() -> None:
     good = neutral("west", NOW)
     with pytest.raises(ExchangeError, match="cross"):
-        replace(good, renewable_share=good.renewable_share * np.array([[1.0], [0.9], [1.0]]))
+        replace(good, carbon_g_per_kwh=good.carbon_g_per_kwh * np.array([[1.0], [0.9], [1.0]]))
 
 
 def test_zones_are_read_with_and_without_a_grid_region() -> None:

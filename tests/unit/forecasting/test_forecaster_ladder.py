@@ -389,7 +389,7 @@ def test_a_model_learns_without_the_hours_that_its_feed_is_usually_late_by_also_
     assert learnt == [without_h]
 
 
-def test_a_source_that_tells_intensity_alone_has_a_live_forecast_without_a_warning(tmp_path: Path) -> None:
+def test_a_source_that_tells_intensity_alone_has_a_live_forecast_that_claims_no_share(tmp_path: Path) -> None:
     def told_alone(known: ZoneHistory) -> ZoneHistory:
         return replace(known, generation_mw={}, renewable_share=np.full(known.renewable_share.size, np.nan))
 
@@ -397,4 +397,5 @@ def test_a_source_that_tells_intensity_alone_has_a_live_forecast_without_a_warni
     ladder.train(EAST, ORIGIN + timedelta(hours=2))
     document = ladder.issue(EAST, NOW).document
     assert document.rung is Rung.LIVE, document.reasons
-    assert not document.renewable_share.any()
+    assert document.renewable_share is None
+    assert document.to_json()["renewableShare"] is None

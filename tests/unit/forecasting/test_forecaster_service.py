@@ -213,7 +213,6 @@ def test_what_was_issued_is_said_with_the_cleanest_hour_of_the_next_two_days(par
         step=HOUR / parts,
         carbon_g_per_kwh=np.stack([levels - 1.0, levels, levels + 1.0]),
         carbon_mean_g_per_kwh=levels,
-        renewable_share=np.repeat(document.renewable_share, parts, axis=1),
         skill_percent=31,
     )
     said = describe(Issued(document=shown, reasons=("not Live: 503", "more")))

@@ -257,6 +257,8 @@ def test_renewable_share_decides_where_the_policy_says_so() -> None:
     share[0, 8:10] = 0.9
     found = decisions(scene(work(weights=Weights(carbon=0.0, renewable=1.0)), renewable_share=share))["a"]
     assert found.start == NOW + 8 * HOUR
+    found = decisions(scene(work(weights=Weights(carbon=0.0, renewable=1.0)), renewable_share=None))["a"]
+    assert found.start == NOW + 6 * HOUR, "where nobody tells the share emissions decide"
 
 
 def test_the_bound_is_about_emissions_whatever_the_weights() -> None:

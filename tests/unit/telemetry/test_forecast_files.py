@@ -158,6 +158,10 @@ def test_garbage_is_passed_over_named_once_and_the_issue_before_it_serves(tmp_pa
     assert len(named) == 1
 
 
+def test_a_share_that_nobody_tells_is_none():
+    assert parse_forecast(document(renewableShare=None)).renewable_share is None
+
+
 def test_a_missing_field_is_named():
     broken = document()
     del broken["rung"]

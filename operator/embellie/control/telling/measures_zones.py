@@ -62,13 +62,14 @@ def _forecast_values(zone: str, forecast: Forecast, now: datetime) -> Iterator[V
     kind = forecast.signal_kind
     slot = forecast.slot_of(now)
     yield Value(grid.CARBON_INTENSITY, float(forecast.carbon_intensity_mean_g_per_kwh[slot]), (zone, kind))
-    yield Value(grid.RENEWABLE_SHARE, float(forecast.renewable_share[forecast.median, slot]), (zone,))
+    if forecast.renewable_share is not None:
+        yield Value(grid.RENEWABLE_SHARE, float(forecast.renewable_share[forecast.median, slot]), (zone,))
+        yield from _ahead(grid.RENEWABLE_FORECAST, (zone,), forecast, now, forecast.renewable_share)
     yield Value(grid.FORECAST_AGE, max(0.0, (now - forecast.issued_at).total_seconds()), (zone,))
     yield Value(grid.FORECAST_HORIZON, max(0.0, (forecast.end - now).total_seconds()), (zone,))
     if forecast.skill_percent is not None:
         yield Value(grid.FORECAST_SKILL, forecast.skill_percent / 100.0, (zone,))
     yield from _ahead(grid.CARBON_FORECAST, (zone, kind), forecast, now, forecast.carbon_intensity_g_per_kwh)
-    yield from _ahead(grid.RENEWABLE_FORECAST, (zone,), forecast, now, forecast.renewable_share)
     if forecast.ambient_temperature_c is not None:
         yield from _ahead(heat.AMBIENT, (zone,), forecast, now, forecast.ambient_temperature_c)
 

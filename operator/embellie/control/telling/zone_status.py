@@ -110,10 +110,10 @@ def _because(forecast: Forecast) -> str:
 def _forecast_fields(forecast: Forecast | None, now: datetime) -> dict[str, object]:
     if forecast is None:
         return {}
-    slot, median = forecast.slot_of(now), forecast.median
+    slot, median, share = forecast.slot_of(now), forecast.median, forecast.renewable_share
     return {
         "carbon_intensity_grams_per_kilowatt_hour": round(float(forecast.carbon_intensity_mean_g_per_kwh[slot])),
-        "renewable_percent": round(100 * float(forecast.renewable_share[median, slot])),
+        "renewable_percent": None if share is None else round(100 * float(share[median, slot])),
         "on_site_kilowatts": round(sum(float(plant.power_kw[median, slot]) for plant in forecast.on_site))
         if forecast.on_site
         else None,

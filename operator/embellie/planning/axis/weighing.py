@@ -24,7 +24,8 @@ class Signals:
     def read(self, row: int, forecast: Forecast, pue: FloatArray, resample: Callable[[FloatArray], FloatArray]) -> None:
         """Take a cell's signals, medians where there are quantiles."""
         median = forecast.quantile_levels.index(0.5)
-        self._fossil[row] = (1.0 - resample(forecast.renewable_share[median])) * pue
+        if forecast.renewable_share is not None:
+            self._fossil[row] = (1.0 - resample(forecast.renewable_share[median])) * pue
         if forecast.price_per_mwh is not None:
             series = np.asarray(forecast.price_per_mwh, dtype=np.float64)
             self._price[row] = resample(series[median] if series.ndim == 2 else series) * pue

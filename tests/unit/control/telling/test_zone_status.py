@@ -63,6 +63,11 @@ def energy_policy(name: str, *policies: Any, workloads: Any = ()) -> EnergyPolic
     return policy_status(next(p for p in policies if p.metadata.name == name), made.table, records, WALL, ON)
 
 
+def test_a_share_that_no_source_tells_is_absent_and_not_zero():
+    untold = replace(forecast("west"), renewable_share=None)
+    assert grid(forecasts={"west": untold}).renewable_percent is None
+
+
 def test_a_good_zone_says_what_it_has_and_when_it_is_clean():
     status = grid()
     assert (status.nodes, status.gpus, status.gpus_free) == (4, 32, 32)
