@@ -2,7 +2,8 @@
 """Which hours of a feed can be believed: frozen, repeated, out of scale, beyond a jump, contradicted by another source.
 
 Pure. Only the last three days are judged, against the weeks before them: what a grid really turned into becomes the
-measure by itself after three days (how two sources differ: after nine), so nothing stays refused for ever.
+measure by itself after three days (how two sources differ: after nine), so nothing stays refused for ever. Of a feed
+that goes on changing what it told of days before, for as many days more: the weeks before are those that it left alone.
 """
 
 from dataclasses import dataclass

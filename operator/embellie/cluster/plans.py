@@ -186,6 +186,8 @@ class PlanWriter:
                 failed[record.key.uid] = outcome
             elif outcome is not None:
                 self._known[record.key.uid] = outcome
+                # An earlier one may have stood there, which is what its user was told.
+                self._promise(record.key.uid, outcome.latest_start)
         for uid, error in failed.items():
             logger.debug("the plan of %s was not written: %s", uid, error)
         not_begun = outcomes.count(None)

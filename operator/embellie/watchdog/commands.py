@@ -17,6 +17,8 @@ from embellie.watchdog.sweep import Order, Progress, sweep
 KINDS = ("gridzones", "thermalzones", "energypolicies", "workloadplans", "powercaps")
 RESCUE = "see docs/rescue-by-hand.md for the kubectl lines that release a workload by hand"
 
+_NOT_CLEARED = "announced pauses, taints or power caps may still stand (the time was up)"
+
 
 def switch_off(api: Api, namespace: str, name: str, *, lock: bool, until: float) -> str | None:
     """Switch holding off, waiting for the API server until a monotonic time; return what went wrong, if anything."""
@@ -66,7 +68,9 @@ def uninstall(
     fault = switch_off(api, namespace, name, lock=True, until=until)
     if fault:
         log("switch-off-failed", error=fault)
-    clear_up(api, identity)
+    # Beside the release, which must not wait for many pods that take their time.
+    clearing = threading.Thread(target=clear_up, args=(api, identity), name="clear", daemon=True)
+    clearing.start()
     progress = release_all(
         api,
         identity=identity,
@@ -80,8 +84,9 @@ def uninstall(
     if not progress.clean:
         why = "; ".join(progress.failures) or "the time was up"
         return 1, f"{progress.released} released, {progress.left} still held ({why}); {RESCUE}"
+    clearing.join(max(until - time.monotonic(), 0.0))
     # Again, because an operator may have been in the middle of a turn when the switch was locked.
-    marked = clear_up(api, identity)
+    marked = _NOT_CLEARED if clearing.is_alive() else clear_up(api, identity)
     if marked:
         return 1, f"nothing is held any more ({progress.released} released), but {marked}; {RESCUE}"
     return 0, f"nothing is held any more ({progress.released} released)"

@@ -16,6 +16,8 @@ from embellie.watchdog.sweep import Order, sweep
 
 AFTER_CLEAN_SECONDS = 5.0
 """How often an operator that stays away is swept after again."""
+CLEAR_AGAIN_SECONDS = 30.0
+"""So soon it is tried again to clear up what was left: all Jobs and pods of the cluster are looked through [s]."""
 HANGS_AFTER_SECONDS = 60.0
 
 
@@ -36,7 +38,10 @@ class GuardOptions:
 
 
 class Guard:
-    """Three loops: one elects, one reads the heartbeat, one releases when we lead and nothing beats."""
+    """Four loops: one elects, one reads the heartbeat, one releases when we lead and nothing beats, one clears up then.
+
+    What is held does not wait for what is cleared up: that may be many pods, of which each takes its time.
+    """
 
     def __init__(self, api: Api, options: GuardOptions, stop: threading.Event) -> None:
         self._api = api
@@ -54,10 +59,11 @@ class Guard:
         self._turned_at = dict.fromkeys(("elect", "observe", "act"), time.monotonic())
         self._reported_stale = False
         self._is_clear = False
+        self._clear_at = 0.0
         self._quiet_until = 0.0
 
     def alive(self) -> bool:
-        """Whether every loop has turned lately."""
+        """Whether every loop that a release hangs on has turned lately."""
         return time.monotonic() - min(self._turned_at.values()) < HANGS_AFTER_SECONDS
 
     def run(self) -> None:
@@ -65,6 +71,7 @@ class Guard:
         log("started", **{k: getattr(self._options, k) for k in ("namespace", "name", "identity", "dead_man_seconds")})
         elector = self._thread("elect", self._election.step, self._election.times.retry_seconds)
         observer = self._thread("observe", self._observe, self._options.poll_seconds)
+        self._thread("clear", self._clear, self._options.poll_seconds)
         self._turn("act", self._act, self._options.poll_seconds)
         elector.join(timeout=1)
         observer.join(timeout=1)
@@ -82,7 +89,8 @@ class Guard:
                 step()
             except Exception as error:  # noqa: BLE001 - the boundary of a loop that must outlive any single fault
                 log("loop-failed", loop=name, error=f"{type(error).__name__}: {error}")
-            self._turned_at[name] = time.monotonic()
+            if name in self._turned_at:
+                self._turned_at[name] = time.monotonic()
             self._stop.wait(every_seconds)
 
     def _observe(self) -> None:
@@ -95,11 +103,19 @@ class Guard:
             return
         self._heartbeat.observe(lease, time.monotonic(), datetime.now(UTC))
 
+    def _clear(self) -> None:
+        """Clear up once for each time that the operator goes silent."""
+        if not self._heartbeat.stale:
+            self._is_clear, self._clear_at = False, 0.0
+        elif self._election.leads and not self._is_clear and time.monotonic() >= self._clear_at:
+            self._is_clear = clear_up(self._api, self._options.identity) is None
+            self._clear_at = time.monotonic() + CLEAR_AGAIN_SECONDS
+
     def _act(self) -> None:
         if not self._heartbeat.stale:
             if self._reported_stale:
                 log("heartbeat-returned")
-            self._reported_stale, self._is_clear, self._quiet_until = False, False, 0.0
+            self._reported_stale, self._quiet_until = False, 0.0
             return
         if not self._election.leads or time.monotonic() < self._quiet_until:
             return
@@ -110,8 +126,6 @@ class Guard:
             switch.turn_off(self._api, self._options.namespace, self._options.name)
         except (ApiError, UnreachableError) as error:  # what is held is released all the same
             log("switch-off-failed", error=str(error))
-        # Once for each time that the operator goes silent.
-        self._is_clear = self._is_clear or clear_up(self._api, self._options.identity) is None
         order = Order(
             reason=names.OPERATOR_LOST,
             identity=self._options.identity,

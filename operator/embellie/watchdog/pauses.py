@@ -61,8 +61,10 @@ def _withdraw(api: Api, prefix: str, plural: str, obj: Object, faults: list[str]
     except (ApiError, NoAnswerError) as error:
         if not isinstance(error, ApiError) or not (error.status == 404 or error.conflict):
             faults.append(f"{plural}/{meta['name']} in {meta['namespace']} is still told to pause ({error})")
-        if isinstance(error, NoAnswerError) and len(faults) >= _TOLD:
-            raise
+        # A webhook that hangs is told by the API server too, where its own time is shorter than ours.
+        hangs = isinstance(error, NoAnswerError) or error.transient
+        if hangs and len(faults) >= _TOLD:
+            raise UnreachableError("; ".join(faults[:_TOLD])) from error
         return False
     log("pause-withdrawn", kind=plural, namespace=meta["namespace"], name=meta["name"])
     return True

@@ -20,6 +20,7 @@ from embellie.cluster.plans import PlanWriter
 from embellie.domain import names
 from embellie.domain.reasons import Reason, State
 from embellie.domain.snapshot import WorkloadKey, WorkloadKind
+from embellie.domain.times import format_time
 from embellie_testbed.processes import until
 
 pytestmark = pytest.mark.control_plane
@@ -121,6 +122,7 @@ def test_a_bound_that_somebody_moved_earlier_stands_and_their_words_do_not(
         return (spec["latestStartTime"], spec["policyName"]) == ("2026-05-02T08:00:00Z", plan_record(key).policy)
 
     until(stands, "promises may be moved earlier by an admin, and only that")
+    assert format_time(watched.promised()[key.uid]) == "2026-05-02T08:00:00Z", "and whoever decides keeps it"
 
 
 def test_a_plan_is_written_with_its_owner_and_only_when_it_says_something_new(kube: KubeClient, namespace: str) -> None:
@@ -179,6 +181,7 @@ def test_an_earlier_bound_that_the_writer_did_not_know_of_is_kept(kube: KubeClie
     report = stranger.write([plan_record(key)], NOW)
     assert (report.written, report.failed) == (1, {})
     assert stranger.known()[key.uid].latest_start == NOW + timedelta(hours=1)
+    assert stranger.promised()[key.uid] == NOW + timedelta(hours=1)
     assert kube.get(plan_path(key))["spec"]["latestStartTime"] == "2026-05-01T13:00:00Z"
 
 

@@ -272,6 +272,19 @@ def test_a_file_that_does_not_reach_over_the_work_or_is_in_another_unit_is_refus
         behind(case, history(0.008), direct=False)
 
 
+def test_work_that_draws_less_than_idle_gpus_is_refused_for_its_bound_would_be_none() -> None:
+    """The bound was up to 9 % above what first come, first served emitted."""
+    case = dated(setup((20.0, 4.0), capacity=8.0))
+    work = case.case.work
+    for kw, refused in ((1.6, False), (1.5, True)):
+        drawn = replace(case, case=replace(case.case, work=replace(work, power_kw=np.full(1, kw))))
+        if refused:
+            with pytest.raises(ValueError, match=r"job j0 draws 1.5 kW, and its 4 GPUs 1.6 kW without work"):
+                behind(drawn, history(8.0), direct=False)
+        else:
+            assert behind(drawn, history(8.0), direct=False).case.on_site is not None
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -307,7 +307,8 @@ def uninstalled(cluster: Any) -> tuple[int, str]:
 def test_an_uninstall_locks_before_it_releases_and_succeeds_only_when_nothing_is_left(
     stop: Waits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embellie.watchdog.commands.threading", SimpleNamespace(Event=lambda: stop))
+    threads = SimpleNamespace(Event=lambda: stop, Thread=threading.Thread)
+    monkeypatch.setattr("embellie.watchdog.commands.threading", threads)
     clean = Cluster("held")
     assert uninstalled(clean) == (0, "nothing is held any more (1 released)")
     assert clean.switch == {"enabled": "false", "locked": "true"}

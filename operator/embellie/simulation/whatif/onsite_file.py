@@ -19,6 +19,7 @@ from embellie.domain.forecast import FloatArray
 from embellie.domain.onsite import G_PER_KWH
 from embellie.domain.reasons import SignalKind
 from embellie.simulation.whatif.carbon_file import delimiter_of, moment_of, number_of, read_text, time_column_of
+from embellie.simulation.whatif.case import Work
 from embellie.simulation.whatif.onsite import OnSite
 from embellie.simulation.whatif.study import Setup
 
@@ -183,6 +184,7 @@ def behind(setup: Setup, plants: OnSiteHistory, *, direct: bool) -> Setup:
     if axis.start is None:
         raise ValueError("own power needs the calendar: the grid's history has no times")
     _check_size(plants, site.pue * (site.capacity_gpus or 0.0) * float((work.power_kw / work.gpus).max()))
+    _check_work(work, site.idle_kw_per_gpu)
     slot_s = per * axis.tick_s
     past = int((axis.start - plants.start).total_seconds() // slot_s)
     kw = plants.means_kw(axis.start, slot_s, axis.n_slots)
@@ -205,6 +207,18 @@ def behind(setup: Setup, plants: OnSiteHistory, *, direct: bool) -> Setup:
         plants_g=np.array([G_PER_KWH[kind][name] for name in plants.kinds]),
     ).extended(axis.n_slots, axis.slot_h)
     return replace(setup, case=replace(case, on_site=on_site))
+
+
+def _check_work(work: Work, idle_kw_per_gpu: float) -> None:
+    """Refuse work that draws less than its GPUs without it: the bound takes no more own power to be left than idle."""
+    less = np.flatnonzero(work.power_kw < work.gpus * idle_kw_per_gpu * (1.0 - 1e-9))
+    if less.size:
+        job = int(less[0])
+        raise ValueError(
+            f"job {work.ids[job]} draws {work.power_kw[job]:g} kW, and its {work.gpus[job]:g} GPUs "
+            f"{work.gpus[job] * idle_kw_per_gpu:g} kW without work: own power needs work that draws no less, see "
+            "--watts-per-gpu, --watts-per-job and --idle-watts-per-gpu"
+        )
 
 
 def _check_size(plants: OnSiteHistory, site_kw: float) -> None:

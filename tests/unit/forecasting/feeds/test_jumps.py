@@ -85,6 +85,15 @@ def test_a_level_that_stays_is_believed_after_three_days() -> None:
     assert refused(times(1.45, 73)) == []
 
 
+@pytest.mark.parametrize(("revised_h", "days"), [(2, 4), (48, 6), (240, 14), (330, 17), (480, 4)])
+def test_a_level_that_stays_is_believed_however_long_a_feed_changes_what_it_told(revised_h: int, days: int) -> None:
+    """Three days from its last word on an hour; where that leaves no two weeks to compare with, from the hour."""
+    last_word = INDEX + timedelta(hours=revised_h)
+    known_at = last_word.where(last_word <= NOW, pd.Timestamp(NOW - timedelta(minutes=10)))
+    assert refused(times(1.45, 24 * days), known_at=known_at) == []
+    assert refused(times(1.45, 30), known_at=known_at) == list(range(-30, 0))
+
+
 def test_what_the_grid_has_done_in_the_weeks_before_is_no_jump() -> None:
     """A source that carries a third of a grid went off and came back: it may do so again."""
     before = WAVE.copy()
