@@ -62,9 +62,6 @@ def release(
         click.echo(f"released {held.kind.lower()}/{held.name} in {held.namespace}")
 
     identity = f"embellie-cli-{_user()}"
-    left = run_on(api, identity)
-    if left:
-        click.echo(f"warning: {left}", err=True)
     progress = commands.release_all(
         api,
         identity=identity,
@@ -72,6 +69,10 @@ def release(
         timeout_seconds=release_seconds + 60.0,
         on_release=said,
     )
+    # After the release, which must not wait for many pods that take their time.
+    left = run_on(api, identity)
+    if left:
+        click.echo(f"warning: {left}", err=True)
     click.echo(f"{progress.released} released.")
     if not progress.clean:
         why = "; ".join(progress.failures) or "new work was held meanwhile, or the time was up"

@@ -111,12 +111,13 @@ def _release(api: Api, options: argparse.Namespace) -> int:
     fault = commands.switch_off(api, options.namespace, options.name, lock=options.lock, until=0.0)
     if fault:
         sys.stderr.write(f"warning: the switch could not be turned off ({fault}); new work may still be held\n")
-    left = run_on(api, options.identity)
-    if left:
-        sys.stderr.write(f"warning: {left}\n")
     progress = commands.release_all(
         api, identity=options.identity, release_seconds=options.release_seconds, timeout_seconds=until
     )
+    # After the release, which must not wait for many pods that take their time.
+    left = run_on(api, options.identity)
+    if left:
+        sys.stderr.write(f"warning: {left}\n")
     print(f"{progress.released} released, {progress.left} still held")
     return 0 if progress.clean else 1
 

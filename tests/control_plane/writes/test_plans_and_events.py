@@ -100,6 +100,9 @@ def test_a_plan_that_somebody_deletes_is_back_after_the_next_turns(
 ) -> None:
     key = make_job(kube, namespace)
     watched.write([plan_record(key)], NOW)
+    meddle(kube, key, message="Mine.")
+    until(lambda: watched.write([plan_record(key)], NOW).written == 1, "the watch hears")
+    CLOCK[0] += 31.0
     kube.delete(plan_path(key))
     until(lambda: watched.write([plan_record(key)], NOW).written == 1, "it is written again")
     assert kube.get(plan_path(key))["status"]["state"] == "Held"
