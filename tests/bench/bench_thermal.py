@@ -16,7 +16,7 @@
 The room and the operator's constants were set up on seeds 0, 1 and 40 and above. After their table some of 2 to 21
 were looked at, and defects mended; 22 and 23 (and heatwave of 24) judged that, 25 and 26, 27 and 28, 29 to 35, 37 to
 41, then 42 to 61, 62 to 71, 72 to 79, 80 to 87, (in part) 88 to 93, 94 to 99, what came after. What changes from here
-on is for 104 and on (101 to 103 are for development).
+on is for 122 and on (101 to 103 are for development).
 Prints one line per scenario and policy, and for each target what was measured and whether it is met.
 """
 
