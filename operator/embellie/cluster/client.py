@@ -237,13 +237,11 @@ class KubeClient:
     def watch(self, path: str, accept: str, lasts_s: int) -> Iterator[Json]:
         """Yield what is there and then what changes, until the server ends it; raise `ApiError` where it breaks."""
         url = f"{self._host}{path}?{urlencode({'watch': '1', 'timeoutSeconds': str(lasts_s)})}"
-        headers = {"Accept": accept, "User-Agent": f"embellie/{__version__}"}
-        authorization = self.authorization()
-        if authorization:
-            headers["Authorization"] = authorization
         rest = b""
         try:
-            answer = self._rest.request("GET", url, headers=headers, _request_timeout=(3.0, lasts_s + 30.0))  # type: ignore[no-untyped-call]
+            answer = self._rest.request(  # type: ignore[no-untyped-call]
+                "GET", url, headers=self._headers(accept), _request_timeout=(3.0, lasts_s + 30.0)
+            )
             if answer.status != 200:
                 raise _failure(answer.status, answer.read(), None, f"WATCH {path}")
             for part in answer.response.stream(WATCH_BYTES):
@@ -301,11 +299,13 @@ class KubeClient:
             return True
         return error.status in _RETRY_STATUSES or (error.status == 0 and method == "GET")
 
-    def _once(self, method: str, url: str, body: Any, content_type: str | None, timeout_s: float) -> Json:
-        headers = {"Accept": "application/json", "User-Agent": f"embellie/{__version__}"}
+    def _headers(self, accept: str) -> dict[str, str]:
+        headers = {"Accept": accept, "User-Agent": f"embellie/{__version__}"}
         authorization = self.authorization()
-        if authorization:
-            headers["Authorization"] = authorization
+        return {**headers, "Authorization": authorization} if authorization else headers
+
+    def _once(self, method: str, url: str, body: Any, content_type: str | None, timeout_s: float) -> Json:
+        headers = self._headers("application/json")
         if body is not None:
             headers["Content-Type"] = content_type or "application/json"
         try:
