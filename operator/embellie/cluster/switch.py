@@ -33,6 +33,10 @@ class SwitchState:
         """Whether admission holds new work now."""
         return self.exists and self.enabled and not self.locked
 
+    def lets_hold(self, namespaces: Iterable[str]) -> bool:
+        """Tell whether it is on for these namespaces and no others."""
+        return self.enabled and self.namespaces == frozenset(namespaces)
+
 
 def says_yes(value: object) -> bool:
     """Read a boolean as people write them in YAML, by the rule of the admission policies and of the watchdog.

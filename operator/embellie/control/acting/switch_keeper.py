@@ -62,7 +62,7 @@ class SwitchKeeper:
     def _set(self, state: SwitchState, wanted: Sequence[str]) -> SwitchState:
         if not wanted:
             return self._switch.disable() if state.enabled else state
-        if state.enabled and state.namespaces == frozenset(wanted):
+        if state.lets_hold(wanted):
             return state
         logger.info("holding is on in %d namespaces", len(wanted))
         return self._switch.enable(wanted)
@@ -76,7 +76,7 @@ def _stands_still(state: SwitchState, wanted: Sequence[str], where: str) -> Hold
     if state.locked:
         says = f'{where} is locked, so nothing new is held: set its data.locked to "false" to hold again.'
         return Holding(good=False, reason="SwitchLocked", message=says)
-    if state.immutable and not (state.enabled and state.namespaces == frozenset(wanted)):
+    if state.immutable and not state.lets_hold(wanted):
         says = f"{where} was made immutable, so its namespaces stay as they are: delete it, then run helm upgrade."
         return Holding(good=False, reason="SwitchImmutable", message=says)
     return None
