@@ -282,7 +282,7 @@ class _Run:
         # Without any other plan this is the answer, whatever the time.
         stop = self._before_reserve() if unplaced < len(self._best) else (lambda: False)
         room, places = first_come(self._placer, stop, unplaced)
-        return (room, places) if _unplaced(places) < unplaced or unplaced == len(self._best) else None
+        return (room, places) if _unplaced(places) < unplaced else None
 
     def _place_as_many(self, room: Room, places: list[Place | None], prices: Prices, lagrangian: Lagrangian) -> None:
         """Where the other plan leaves fewer jobs without a place, take one that leaves no more than it."""
