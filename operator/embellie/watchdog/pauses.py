@@ -6,8 +6,9 @@ from typing import Any
 
 from embellie.watchdog import names
 from embellie.watchdog.api import METADATA_ONLY, Api, ApiError, NoAnswerError, Object, UnreachableError, namespaced
+from embellie.watchdog.events import tell
 from embellie.watchdog.log import log
-from embellie.watchdog.release import JOB, Held, escape, workload_event
+from embellie.watchdog.release import JOB, Held, escape
 
 _TOLD = 3
 """So many faults are told; and so many at most may be somebody's webhook that hangs, before the rest is left."""
@@ -40,7 +41,7 @@ def withdraw_pauses(api: Api, identity: str) -> str | None:
         _withdraw(api, "api/v1", "pods", pod, faults)
     for job in filter(_is_told, jobs):
         if _withdraw(api, "apis/batch/v1", "jobs", job, faults):
-            _tell(api, job, identity)
+            tell(api, Held(kind=JOB, obj=job), reason=REASON, note=NOTE, identity=identity)
     for fault in faults[:_TOLD]:
         log("pauses-not-withdrawn", error=fault)
     return "; ".join(faults[:_TOLD]) or None
@@ -68,15 +69,6 @@ def _withdraw(api: Api, prefix: str, plural: str, obj: Object, faults: list[str]
         return False
     log("pause-withdrawn", kind=plural, namespace=meta["namespace"], name=meta["name"])
     return True
-
-
-def _tell(api: Api, job: Object, identity: str) -> None:
-    held = Held(kind=JOB, obj=job)
-    event = workload_event(held, reason=REASON, note=NOTE, identity=identity)
-    try:
-        api.create(namespaced("apis/events.k8s.io/v1", held.namespace, "events"), event)
-    except (ApiError, UnreachableError) as error:  # an Event is a courtesy
-        log("event-failed", workload=held.name, error=str(error))
 
 
 def _notes(obj: Object) -> Mapping[str, Any]:

@@ -60,6 +60,11 @@ class Held:
         return str((self.obj["metadata"].get("labels") or {}).get(names.KUEUE_QUEUE_LABEL, "")) if suspended else ""
 
     @property
+    def label(self) -> str:
+        """What logs call it."""
+        return f"{self.kind.lower()}/{self.namespace}/{self.name}"
+
+    @property
     def waits(self) -> bool:
         """Whether our gate or the suspension still stands; False where only the marker is left."""
         if self.kind == JOB:
@@ -143,28 +148,3 @@ def _test(path: str, value: object) -> Object:
 def escape(key: str) -> str:
     """Write a map key as a JSON pointer token (RFC 6901)."""
     return key.replace("~", "~0").replace("/", "~1")
-
-
-def workload_event(held: Held, *, reason: str, note: str, identity: str) -> Object:
-    """Return an Event (events.k8s.io/v1) about the workload."""
-    moment = datetime.now(UTC)
-    suffix = f"{moment.timestamp():.6f}".replace(".", "")
-    return {
-        "apiVersion": "events.k8s.io/v1",
-        "kind": "Event",
-        "metadata": {"name": f"{held.name[:220].rstrip('-.')}.{suffix}", "namespace": held.namespace},
-        "eventTime": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "type": "Warning",
-        "reason": reason,
-        "action": "Release",
-        "note": note[:1000],
-        "regarding": {
-            "apiVersion": "batch/v1" if held.kind == JOB else "v1",
-            "kind": held.kind,
-            "namespace": held.namespace,
-            "name": held.name,
-            "uid": held.uid,
-        },
-        "reportingController": names.REPORTING_CONTROLLER,
-        "reportingInstance": identity[:128],
-    }

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from embellie.watchdog import names
-from embellie.watchdog.api import Api, ApiError, NoAnswerError, Object, UnreachableError, namespaced, parse_time
+from embellie.watchdog.api import Api, ApiError, NoAnswerError, Object, UnreachableError, parse_time
+from embellie.watchdog.events import tell
 from embellie.watchdog.log import log
-from embellie.watchdog.release import JOB, POD, Held, now_rfc3339, release_patch, workload_event
+from embellie.watchdog.release import JOB, POD, Held, now_rfc3339, release_patch
 
 MINIMUM_RATE_PER_SECOND = 5.0
 WRITERS = 4
@@ -166,7 +167,7 @@ def _release_all(
         try:
             return release_one(api, order, workload, zones, progress.failures)
         except UnreachableError as error:
-            log("release-failed", workload=_label(workload), error=str(error))
+            log("release-failed", workload=workload.label, error=str(error))
             if isinstance(error, NoAnswerError):
                 progress.failures["the API server gave no answer"] += 1
             else:
@@ -199,24 +200,16 @@ def release_one(
         api.json_patch(workload.path, release_patch(workload, annotations, zones))
     except ApiError as error:
         if error.status != 404:
-            log("release-failed", workload=_label(workload), error=str(error))
+            log("release-failed", workload=workload.label, error=str(error))
         if failures is not None and error.status != 404 and not error.conflict:
             failures[str(error.message)[:120]] += 1
         return False
-    log("released", workload=_label(workload), uid=workload.uid, reason=order.reason)
+    log("released", workload=workload.label, uid=workload.uid, reason=order.reason)
     order.on_release(workload)
     note = (
         f"Left to the Kueue queue {workload.queue[:80]}, which decides when and where it starts."
         if workload.queue
         else order.note
     )
-    event = workload_event(workload, reason=order.event_reason, note=note, identity=order.identity)
-    try:
-        api.create(namespaced("apis/events.k8s.io/v1", workload.namespace, "events"), event)
-    except (ApiError, UnreachableError) as error:  # an Event is a courtesy
-        log("event-failed", workload=_label(workload), error=str(error))
+    tell(api, workload, reason=order.event_reason, note=note, identity=order.identity)
     return True
-
-
-def _label(workload: Held) -> str:
-    return f"{workload.kind.lower()}/{workload.namespace}/{workload.name}"

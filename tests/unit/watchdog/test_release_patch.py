@@ -9,7 +9,8 @@ import pytest
 from embellie.domain import names as domain_names
 from embellie.domain.reasons import Reason
 from embellie.watchdog import names
-from embellie.watchdog.release import JOB, POD, Held, is_held, release_patch, workload_event
+from embellie.watchdog.events import workload_event
+from embellie.watchdog.release import JOB, POD, Held, is_held, release_patch
 from embellie.watchdog.sweep import in_order, rate_per_second
 
 WALL = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
