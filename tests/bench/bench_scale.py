@@ -91,7 +91,8 @@ def measure_release(plane: ControlPlane, exchange: Path, operator: Program, coun
     all_before_s, own_before_s, idle_before_s = plane_cpu_s(), cpu_s(operator.pid), psutil.cpu_times().idle
     began = time.time()
     forecasts(exchange, [100.0] * 6 + [500.0] * 90)
-    until(lambda: len(watch.seen) >= count, f"{count} released", 600, every_seconds=0.5)
+    # A loaded machine of two cores lets go as few as ten a second.
+    until(lambda: len(watch.seen) >= count, f"{count} released", max(600.0, count / 10.0), every_seconds=0.5)
     all_s, own_s = plane_cpu_s() - all_before_s, cpu_s(operator.pid) - own_before_s
     idle = (psutil.cpu_times().idle - idle_before_s) / (time.time() - began)
     times = sorted(watch.seen.values())
