@@ -331,9 +331,19 @@ def outside(case: Case) -> list[str]:
             f"To let the next one wait for cleaner hours, create it with {names.FLEX_LABEL}: patient.",
         ]
     if flex not in OPTED_IN:
-        found = f" (its {names.FLEX_LABEL} is {flex[:40]!r}; it must be patient or bonus)" if flex else ""
+        found = f"its {names.FLEX_LABEL} is {flex[:40]!r}; it must be patient or bonus" if flex else _misplaced(case)
         return [
-            f"{case.who} has not opted in{found}: Embellie never touches it.",
+            f"{case.who} has not opted in{f' ({found})' if found else ''}: Embellie never touches it.",
             f"To let the next one wait for cleaner hours, create it with the label {names.FLEX_LABEL}: patient.",
         ]
     return []
+
+
+def _misplaced(case: Case) -> str:
+    """Say where else the user wrote the opt-in, where nobody reads it; empty where they did not."""
+    if case.annotation(names.FLEX_LABEL):
+        return f"{names.FLEX_LABEL} is written as an annotation; it is read as a label only"
+    template = ((case.workload.get("spec") or {}).get("template") or {}).get("metadata") or {}
+    if names.FLEX_LABEL in (template.get("labels") or {}):
+        return f"the label {names.FLEX_LABEL} stands in its pod template; it is read on the Job itself only"
+    return ""
