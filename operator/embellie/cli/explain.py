@@ -235,7 +235,7 @@ def _bound(case: Case) -> list[str]:
 
 def _not_held(case: Case) -> list[str]:
     if _finished(case):
-        return [f"{case.who} has finished.", *_record(case)]
+        return [f"{case.who} has {_end(case)}.", *_record(case)]
     state = case.status.get("state")
     if state == State.SHADOW:
         return [_state_line(case, "not touched: its policy is in mode shadow"), _why(case), *_window(case)]
@@ -293,6 +293,16 @@ def _finished(case: Case) -> bool:
         return status.get("phase") in ("Succeeded", "Failed")
     ends = ("Complete", "Failed")
     return any(c.get("type") in ends and c.get("status") == "True" for c in status.get("conditions") or ())
+
+
+def _end(case: Case) -> str:
+    """Say how it ended: what failed is not said to have done its work."""
+    status = case.workload.get("status") or {}
+    failed: Raw = next((c for c in status.get("conditions") or () if c.get("type") == "Failed"), {})
+    if status.get("phase") != "Failed" and failed.get("status") != "True":
+        return "finished"
+    why = str(failed.get("reason") or status.get("reason") or "")
+    return f"failed ({one_line(why, 80)})" if why else "failed"
 
 
 def _never_held(case: Case) -> list[str]:
