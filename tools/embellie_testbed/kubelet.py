@@ -23,7 +23,7 @@ from embellie_testbed.controlplane import token_kubeconfig
 from embellie_testbed.nodes import is_ready
 from embellie_testbed.paths import PACKAGE, REPOSITORY
 from embellie_testbed.podlogs import serve_logs
-from embellie_testbed.pods import Launch, declared_ports, files_of, launch_of, mounted_object, probe_target
+from embellie_testbed.pods import Launch, declared_ports, files_of, launch_of, links_of, mounted_object, probe_target
 from embellie_testbed.podstatus import RunningContainer, RunningPod, condition, should_start, status_of
 from embellie_testbed.processes import Processes, ProgramError, free_port
 from embellie_testbed.rest import ApiError, Rest
@@ -109,6 +109,10 @@ class Kubelet:
         ports = {port: free_port() for port in declared_ports(pod)}
         containers = []
         for container in pod["spec"]["containers"]:
+            for link, target in links_of(container, volumes).items():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                if not link.is_symlink():
+                    link.symlink_to(target)
             launch = launch_of(pod, container, volumes=volumes, ports=ports)
             program = f"{meta['namespace']}_{meta['name']}_{container['name']}"
             # What an earlier pod of the same name said is not this one's log.

@@ -51,6 +51,17 @@ def launch_of(
     return Launch(argv=tuple(arguments), environment=environment, wants_token=wants_token)
 
 
+def links_of(container: Mapping[str, Any], volumes: Mapping[str, Path]) -> dict[Path, Path]:
+    """Return where a volume that is mounted inside of another shows in the other's folder, and its own folder."""
+    mounts = [(Path(mount["mountPath"]), volumes[mount["name"]]) for mount in container.get("volumeMounts", [])]
+    return {
+        around / inner.relative_to(outer): folder
+        for inner, folder in mounts
+        for outer, around in mounts
+        if outer in inner.parents
+    }
+
+
 def token_volumes(pod: Mapping[str, Any]) -> set[str]:
     """Return the names of volumes that carry a ServiceAccount token."""
     return {

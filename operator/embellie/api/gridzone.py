@@ -204,7 +204,7 @@ class GridZoneSpec(ApiModel):
         ],
         Field(
             max_length=32,
-            description="certifications are the certificates that the site holds, such as ISO-50001, for reports.",
+            description="certifications are certificates that the site holds, such as ISO-50001: a note for people.",
             json_schema_extra=LIST_SET,
         ),
     ] = ()

@@ -10,7 +10,7 @@ import click
 from embellie.cli.ledger import ledger_option
 from embellie.cli.session import Where, cluster_options, parse_target
 from embellie.cli.values import readable
-from embellie.ledger import Kind, LedgerError, LedgerReader, unchanged
+from embellie.ledger import Kind, LedgerError, open_records, unchanged
 
 if TYPE_CHECKING:
     from embellie.accounting.footprint import Footprint
@@ -33,7 +33,7 @@ def card(where: Where, target: str, uid: str | None, output: str, ledger: Path) 
 
     kind, name = parse_target(target)
     namespace = where.current_namespace()
-    with readable(LedgerError), LedgerReader(ledger) as reader:
+    with readable(LedgerError), open_records(ledger) as reader:
         entries = (e for e in unchanged(reader.entries()) if e.kind in (Kind.ACCOUNT, Kind.RUN))
         found, accounted = accounts_of(entries, f"{namespace}/{kind.lower()}/{name}")
     if uid is not None:

@@ -235,7 +235,7 @@ def _bound(case: Case) -> list[str]:
 
 def _not_held(case: Case) -> list[str]:
     if _finished(case):
-        return [f"{case.who} has finished.", *_record(case)]
+        return [f"{case.who} has {_end(case)}.", *_record(case)]
     state = case.status.get("state")
     if state == State.SHADOW:
         return [_state_line(case, "not touched: its policy is in mode shadow"), _why(case), *_window(case)]
@@ -295,6 +295,16 @@ def _finished(case: Case) -> bool:
     return any(c.get("type") in ends and c.get("status") == "True" for c in status.get("conditions") or ())
 
 
+def _end(case: Case) -> str:
+    """Say how it ended: what failed is not said to have done its work."""
+    status = case.workload.get("status") or {}
+    failed: Raw = next((c for c in status.get("conditions") or () if c.get("type") == "Failed"), {})
+    if status.get("phase") != "Failed" and failed.get("status") != "True":
+        return "finished"
+    why = str(failed.get("reason") or status.get("reason") or "")
+    return f"failed ({one_line(why, 80)})" if why else "failed"
+
+
 def _never_held(case: Case) -> list[str]:
     return outside(case) or [
         f"{case.who} has opted in ({case.label(names.FLEX_LABEL)}) and was not held: nothing is recorded about it.",
@@ -331,9 +341,19 @@ def outside(case: Case) -> list[str]:
             f"To let the next one wait for cleaner hours, create it with {names.FLEX_LABEL}: patient.",
         ]
     if flex not in OPTED_IN:
-        found = f" (its {names.FLEX_LABEL} is {flex[:40]!r}; it must be patient or bonus)" if flex else ""
+        found = f"its {names.FLEX_LABEL} is {flex[:40]!r}; it must be patient or bonus" if flex else _misplaced(case)
         return [
-            f"{case.who} has not opted in{found}: Embellie never touches it.",
+            f"{case.who} has not opted in{f' ({found})' if found else ''}: Embellie never touches it.",
             f"To let the next one wait for cleaner hours, create it with the label {names.FLEX_LABEL}: patient.",
         ]
     return []
+
+
+def _misplaced(case: Case) -> str:
+    """Say where else the user wrote the opt-in, where nobody reads it; empty where they did not."""
+    if case.annotation(names.FLEX_LABEL):
+        return f"{names.FLEX_LABEL} is written as an annotation; it is read as a label only"
+    template = ((case.workload.get("spec") or {}).get("template") or {}).get("metadata") or {}
+    if names.FLEX_LABEL in (template.get("labels") or {}):
+        return f"the label {names.FLEX_LABEL} stands in its pod template; it is read on the Job itself only"
+    return ""

@@ -9,7 +9,7 @@ import click
 
 from embellie.cli.ledger import ledger_option
 from embellie.cli.values import NewFile, readable, write
-from embellie.ledger import LedgerError, LedgerReader, unchanged
+from embellie.ledger import LedgerError, open_records, unchanged
 
 
 @click.command()
@@ -58,7 +58,7 @@ def report(
 
     with readable(LedgerError, ReportError):
         period = parse_period(first, last, tz, datetime.now(UTC))
-        with LedgerReader(ledger) as reader:
+        with open_records(ledger) as reader:
             books = read_books(unchanged(reader.entries()), period, _renamed(rename))
             head = str(reader.head)
         document = make_report(books, by, draws=draws, head=head)

@@ -106,7 +106,8 @@ def parse_target(text: str) -> tuple[str, str]:
     """Read `job/NAME` or `pod/NAME`; return the kind and the name."""
     kind, slash, name = text.partition("/")
     if not slash or kind.lower() not in KINDS or not name or "/" in name:
-        raise click.BadParameter(f"{text!r} must be job/NAME or pod/NAME", param_hint="TARGET")
+        told = "must be job/NAME or pod/NAME; of other kinds ask about the Jobs and pods that they made"
+        raise click.BadParameter(f"{text!r} {told}", param_hint="TARGET")
     return KINDS[kind.lower()], name
 
 

@@ -10,6 +10,7 @@ import yaml
 
 from embellie.cli.explain import explain
 from embellie.cli.session import RESOURCES, Where, cluster_options, parse_target, read_plan, read_workload
+from embellie.cli.words import one_line
 from embellie.domain import names
 from embellie.domain.clock import parse_clock
 from embellie.watchdog.api import Api, ApiError, Object, namespaced
@@ -56,12 +57,21 @@ def why(where: Where, target: str | None, filename: TextIO | None, utc: bool, cl
 def manifests(file: TextIO) -> list[Object]:
     """Return the Jobs and pods of a manifest: of all its documents, and of the lists among them."""
     try:
-        found = [raw for document in yaml.safe_load_all(file) for raw in _items(document) if _is_work(raw)]
+        objects = [raw for document in yaml.safe_load_all(file) for raw in _items(document)]
     except (yaml.YAMLError, ValueError) as error:
         raise click.ClickException(f"{file.name} is no manifest: {error}") from error
+    found = [raw for raw in objects if _is_work(raw)]
     if not found:
-        raise click.ClickException(f"{file.name} has neither a Job (batch/v1) nor a Pod in it")
+        raise click.ClickException(f"{file.name} has neither a Job (batch/v1) nor a Pod in it{_others(objects)}")
     return found
+
+
+def _others(objects: list[object]) -> str:
+    """Name what a file has instead of work: whoever labelled a CronJob believes that it waits."""
+    whole = (each for each in objects if isinstance(each, dict) and "kind" in each)
+    kinds = dict.fromkeys(f"{each['kind']} ({each.get('apiVersion')})" for each in whole)
+    told = one_line(", ".join(kinds), 200)
+    return f", but {told}: what other kinds make has an owner, and is never held" if told else ""
 
 
 def _items(document: object) -> list[object]:

@@ -32,6 +32,8 @@ _TERMS = (
     names.WATTS_PER_GPU,
     names.CHECKPOINT,
 )
+_ON_PODS_TOO = (names.CHECKPOINT, names.WATTS_PER_GPU)
+"""Terms that are read in a Job's pod template as well."""
 _KEPT_ANNOTATIONS = (
     *_TERMS,
     names.KUEUE_MAX_EXEC_SECONDS,
@@ -176,12 +178,15 @@ def _kept(meta: Raw) -> Mapping[str, str]:
     return kept or _NO_ANNOTATIONS
 
 
-def _strays(meta: Raw) -> tuple[str, ...]:
+def _strays(meta: Raw, template: Raw) -> tuple[str, ...]:
     """Name what looks like a term and is none: a deadline that nobody reads would be missed without a word."""
+    inside = (template.get("metadata") or {}).get("annotations") or {}
+    on_pods = (k for k in _TERMS if k in inside and k not in {*_ON_PODS_TOO, *(meta.get("annotations") or {})})
     unknown = (k for k in meta.get("annotations") or {} if k.startswith(_OURS) and k not in _KEPT_ANNOTATIONS)
     return (
         *(f"annotation {k[:80]}: Embellie knows no such annotation" for k in sorted(unknown)[:_MOST_STRAYS]),
         *(f"label {k}: it is read as an annotation only" for k in _TERMS if k in (meta.get("labels") or {})),
+        *(f"annotation {k} of the pod template: it is read on the Job itself only" for k in on_pods),
     )
 
 
@@ -232,7 +237,7 @@ def parse_job(raw: Raw) -> WorkloadRecord | None:
         annotations=annotations,
         labels=dict(labels) if flex or held else {},
         constraints=constraints_of(pod_spec),
-        strays=_strays(meta) if flex or held else (),
+        strays=_strays(meta, template) if flex or held else (),
         other_gates=tuple(str(g.get("name")) for g in pod_spec.get("schedulingGates") or ()),
         queue=str(labels.get(names.KUEUE_QUEUE_LABEL, "")),
         exempt=_exempt(meta) or (spec.get("managedBy") or names.JOB_CONTROLLER) != names.JOB_CONTROLLER,
@@ -264,7 +269,7 @@ def parse_bare_pod(raw: Raw) -> WorkloadRecord | None:
         annotations=_kept(meta),
         labels=dict(labels),
         constraints=constraints_of(spec),
-        strays=_strays(meta),
+        strays=_strays(meta, {}),
         other_gates=tuple(g for g in gates if g != names.GATE),
         queue=str(labels.get(names.KUEUE_QUEUE_LABEL, "")),
         exempt=_exempt(meta),

@@ -2,7 +2,7 @@
 """The record of decisions and accounts: append-only, hash-chained, and readable with any SQLite (docs/ledger.md)."""
 
 from embellie.ledger.compact import compact
-from embellie.ledger.export import read_export, write_export
+from embellie.ledger.export import open_records, read_export, write_export
 from embellie.ledger.pseudonyms import Pseudonyms
 from embellie.ledger.records import ChangedRecordError, Draft, Entry, Kind, LedgerError, LedgerUnavailableError
 from embellie.ledger.store import Ledger, LedgerReader
@@ -20,6 +20,7 @@ __all__ = [
     "Pseudonyms",
     "Verification",
     "compact",
+    "open_records",
     "read_export",
     "unchanged",
     "verify",

@@ -3,9 +3,11 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import TextIO
+from pathlib import Path
+from typing import Self, TextIO
 
 from embellie.ledger.records import Entry, LedgerError
+from embellie.ledger.store import LedgerReader
 
 _BODY = ',"body":'
 
@@ -52,3 +54,36 @@ def read_export(lines: Iterable[str]) -> Iterator[Entry]:
             raise LedgerError(f"line {number}, after {after}, is not a record of a ledger's export: {error}") from error
         after = f"record {entry.seq}"
         yield entry
+
+
+class ExportReader:
+    """Reads an export as `LedgerReader` reads a ledger, once."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the export at `path`."""
+        # A changed byte may be no text any more; its record is named all the same, by its hash.
+        self._file = path.open(encoding="utf-8", errors="surrogateescape")
+        self.head = ""
+        """The last record that was read, as `ledger verify --head` takes it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the records."""
+        for entry in read_export(self._file):
+            self.head = f"{entry.seq}:{entry.hash}"
+            yield entry
+
+
+def open_records(path: Path) -> LedgerReader | ExportReader:
+    """Open a ledger or an export of one; raises LedgerError for what is neither."""
+    try:
+        with path.open("rb") as file:
+            is_export = file.read(1) == b"{"
+        return ExportReader(path) if is_export else LedgerReader(path)
+    except OSError:
+        return LedgerReader(path)

@@ -204,7 +204,9 @@ class LedgerReader(_Opened):
         """Open the ledger at `path`; raises LedgerError where there is none, or a newer version wrote it."""
         if not path.is_file():
             raise LedgerError(
-                f"there is no ledger at {path}; name it with --ledger (the operator's: its --ledger-path)"
+                f"there is no ledger at {path}; name it with --ledger (the operator's: its --ledger-path). Of several "
+                "operators without a common volume only the one that leads has it: its pod holds the lease "
+                "embellie-heartbeat"
             )
         self._path = path
         self._engine = schema.reading_engine(path)

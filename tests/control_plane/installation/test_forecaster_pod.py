@@ -94,6 +94,16 @@ def test_bundles_come_from_a_claim_a_configmap_or_a_folder(settings: str, volume
     assert environment(spec)["EMBELLIE_BUNDLES"] == mounts(spec)["bundles"]
 
 
+def test_prices_of_a_configmap_lie_where_the_operator_looks_for_them() -> None:
+    spec = pod("prices.configMap=tariffs")
+    # Prices that are missing must not keep the operator from starting.
+    assert {"name": "prices", "configMap": {"name": "tariffs", "optional": True}} in spec["volumes"]
+    assert "--forecast-dir=/var/lib/embellie" in container(spec, "operator")["args"]
+    mount = {"name": "prices", "mountPath": "/var/lib/embellie/prices", "readOnly": True}
+    assert mount in container(spec, "operator")["volumeMounts"]
+    assert "prices" not in {v["name"] for v in pod()["volumes"]}
+
+
 @pytest.mark.parametrize(
     "setting",
     [

@@ -25,7 +25,7 @@ def test_a_target_is_written_as_for_kubectl(text: str, kind: str) -> None:
 
 @pytest.mark.parametrize("text", ["x", "deploy/x", "job/", "/x", "job/a/b"])
 def test_any_other_target_is_refused_with_how_to_write_it(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="must be job/NAME or pod/NAME"):
+    with pytest.raises(click.BadParameter, match="must be job/NAME or pod/NAME; of other kinds ask about the Jobs"):
         parse_target(text)
 
 

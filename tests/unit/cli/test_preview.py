@@ -194,6 +194,18 @@ def test_work_that_is_never_held_is_told_what_to_change(flex: str | None, word: 
     assert "embellie.io/flex: patient" in said[1]
 
 
+@pytest.mark.parametrize("where", ["annotations", "template"])
+def test_an_opt_in_that_is_written_where_nobody_reads_it_is_named(where: str) -> None:
+    raw, flex = job("train", "team", flex=None), {"embellie.io/flex": "patient"}
+    if where == "template":
+        raw["spec"]["template"]["metadata"] = {"labels": flex}
+    else:
+        raw["metadata"]["annotations"] = flex
+    said = say(made(raw, held=False, suspend=False))
+    what = {"annotations": "is written as an annotation", "template": "stands in its pod template"}[where]
+    assert f"embellie.io/flex {what}; it is read " in said[0]
+
+
 @pytest.fixture
 def access(tmp_path: Path) -> Path:
     """A kubeconfig of a cluster that nobody asks."""
@@ -214,6 +226,14 @@ def test_a_file_without_work_in_it_is_one_sentence(text: str, tmp_path: Path, ac
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
     assert str(file) in result.output
+
+
+def test_a_file_of_other_kinds_is_told_that_what_they_make_is_never_held(tmp_path: Path, access: Path) -> None:
+    file = tmp_path / "nightly.yaml"
+    file.write_text(f"apiVersion: batch/v1\nkind: CronJob\nmetadata: {{name: a}}\n---\n{VOLCANO}")
+    result = CliRunner().invoke(cli, ["why", "-f", str(file), "--kubeconfig", str(access)])
+    assert "but CronJob (batch/v1), Job (batch.volcano.sh/v1alpha1): what other kinds make" in result.output
+    assert "is never held" in result.output
 
 
 @pytest.mark.parametrize(

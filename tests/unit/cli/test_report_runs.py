@@ -335,3 +335,16 @@ def test_less_energy_that_is_owed_in_a_dirtier_zone_is_more_emissions(path: Path
     cluster = document(path, "2026-03-28", "2026-03-31")["cluster"]
     cluster["saving"] |= {"owedKwh": -20.0, "owedKg": {"clean": kg - 40.0, "dirty": 40.0}}
     assert words in " ".join(savings_lines(cluster))
+
+
+def test_an_export_gives_the_same_report_and_card_as_its_ledger(path: Path, tmp_path: Path) -> None:
+    write(path, [*swinging(48), ran(0), ran(1)])
+    export = tmp_path / "ledger.jsonl"
+    assert run("ledger", "export", "--ledger", str(path), "--out", str(export)).exit_code == 0
+    told = report(path, "2026-03-28", "2026-03-30")
+    assert told.exit_code == 0
+    assert report(export, "2026-03-28", "2026-03-30").output == told.output
+    card = ("card", "job/train", "-n", "ml", "--uid", "u0", "--ledger")
+    assert run(*card, str(export)).output == run(*card, str(path)).output
+    export.write_text(export.read_text().replace("u0", "u9", 1))
+    assert "was changed after it was written" in report(export, "2026-03-28", "2026-03-30").output

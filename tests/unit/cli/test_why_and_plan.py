@@ -236,13 +236,6 @@ QUOTA = {"message": 'pods "x" is forbidden: exceeded quota: gpus, requested: 8',
             [],
             ["Also waits for: scheduling gate a.io/g"],
         ),
-        (
-            plan(),
-            job(suspend=False, status={"conditions": [{"type": "Complete", "status": "True"}]}),
-            [],
-            [],
-            ["has finished"],
-        ),
         (None, job(), [], [], ["created suspended", "its own suspension"]),
     ],
 )
@@ -264,8 +257,11 @@ def test_pods_that_cannot_be_created_are_told_until_there_is_one() -> None:
 
 
 def test_what_has_finished_waits_for_nothing() -> None:
-    done = job(suspend=False, status={"conditions": [{"type": "Complete", "status": "True"}]})
-    assert not any("waits for" in line for line in say(plan(), done, [], [QUOTA]))
+    for end, told in (("Complete", "has finished."), ("Failed", "has failed (DeadlineExceeded).")):
+        ended = {"type": end, "status": "True", "reason": "DeadlineExceeded"}
+        said = say(plan(), job(suspend=False, status={"conditions": [ended]}), [], [QUOTA])
+        assert said[0].endswith(told)
+        assert not any("waits for" in line for line in said)
 
 
 def test_held_work_whose_plan_is_refused_says_why_it_waits_and_what_refuses() -> None:

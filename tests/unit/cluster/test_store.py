@@ -183,6 +183,16 @@ def test_terms_under_a_name_that_nobody_reads_are_named():
     assert parse_job(job("one")).strays == ()
 
 
+def test_terms_that_stand_in_the_pod_template_only_are_named():
+    raw = job("one")
+    raw["metadata"]["annotations"] = {names.DURATION: "2h"}
+    notes = {names.DURATION: "2h", names.RESIDENCY: "FR", names.CHECKPOINT: "takes=5m", names.WATTS_PER_GPU: "400"}
+    raw["spec"]["template"]["metadata"] = {"annotations": notes}
+    record = parse_job(raw)
+    assert record is not None
+    assert record.strays == ("annotation embellie.io/residency of the pod template: it is read on the Job itself only",)
+
+
 def test_of_thousands_of_stray_terms_a_few_are_named():
     raw = job("one")
     raw["metadata"]["annotations"] = {f"embellie.io/x{i:05}": "" for i in range(15_000)}

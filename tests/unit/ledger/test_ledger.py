@@ -230,7 +230,7 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
     wrong.write_text("shopping list " * 100)
     with pytest.raises(LedgerError, match="no ledger"):
         LedgerReader(wrong)
-    with pytest.raises(LedgerError, match="there is no ledger"):
+    with pytest.raises(LedgerError, match=r"there is no ledger.*the one that leads"):
         LedgerReader(tmp_path / "absent.sqlite")
 
 

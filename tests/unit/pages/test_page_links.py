@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Links between the project's own pages."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 from embellie_testbed.paths import REPOSITORY
 
@@ -41,3 +43,22 @@ def test_every_page_of_findings_is_named_by_its_page_and_by_the_index():
     for page in (REPOSITORY / "docs" / "findings").glob("*.md"):
         assert f"(findings/{page.name})" in index
         assert f"(findings/{page.name}" in (REPOSITORY / "docs" / page.name).read_text(encoding="utf-8")
+
+
+def titles(panels: list[dict[str, Any]]) -> set[str]:
+    """Titles of panels, and of what is folded in among them; a variable as pages write it: `ZONE` for `$zone`."""
+    inner = [part for panel in panels for part in panel.get("panels", ())]
+    found = {re.sub(r"\$(\w+)", lambda name: name[1].upper(), panel.get("title", "")) for panel in panels}
+    return found | (titles(inner) if inner else set())
+
+
+def test_every_panel_that_a_page_names_is_on_a_board():
+    boards = (REPOSITORY / "charts" / "embellie" / "files" / "dashboards").glob("*.json")
+    shown = {title for path in boards for title in titles(json.loads(path.read_text(encoding="utf-8"))["panels"])}
+    named = [
+        (page.name, re.sub(r"\s+", " ", title))
+        for page in (REPOSITORY / "docs" / "runbooks").glob("*.md")
+        for title in re.findall(r"(?<!\*)\*([A-Z][^*]*\?)\*(?!\*)", page.read_text(encoding="utf-8"))
+    ]
+    assert len(named) > 6
+    assert [one for one in named if one[1] not in shown] == []

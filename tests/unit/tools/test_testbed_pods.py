@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from embellie_testbed.pods import declared_ports, files_of, launch_of, mounted_object, probe_target, token_volumes
+from embellie_testbed.pods import (
+    declared_ports,
+    files_of,
+    launch_of,
+    links_of,
+    mounted_object,
+    probe_target,
+    token_volumes,
+)
 from embellie_testbed.processes import Processes, ProgramError
 
 CONTAINER: dict[str, Any] = {
@@ -62,6 +70,15 @@ def test_arguments_know_their_fields_folders_and_ports() -> None:
     )
     assert launch.environment["NODE"] == "host-1"
     assert launch.environment["PLACE"] == "/tmp/pod/forecasts/a:/var/lib/embellie-other"  # noqa: S108
+
+
+def test_a_volume_that_is_mounted_inside_of_another_is_seen_there() -> None:
+    pod = Path("/tmp/pod")  # noqa: S108 - only a name
+    assert links_of(CONTAINER, VOLUMES) == {
+        pod / "all/lib/embellie": pod / "forecasts",
+        pod / "all/run/secrets": pod / "token",
+    }
+    assert links_of(FORECASTER, VOLUMES) == {}
 
 
 def test_only_a_container_that_mounts_a_token_gets_one() -> None:
