@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from embellie.domain.forecast import FloatArray
+from embellie_forecast.tables import named_twice, read_csv
+from embellie_forecast.unreadable import head_of, why_unreadable
 
 STEP_S = 15.0
 """Steps that die temperatures are predicted by: a usual scrape interval [s]."""
@@ -25,6 +27,7 @@ LEAST_W = 5.0
 SHUFFLED = 0.25
 """Rows of which more than this share come before the one above them are in no order; else their clock began anew."""
 _GPU_POWER = re.compile(r"^gpu(\d+)_power_w$")
+_KNOWN = ("run_id", "t_s", "ts", "gpu", "dcmi_", "fan_", "power_", "temp_", "util_")
 _HOURLY = ("ts", "power_avg_w", "temp_avg_c", "util_avg_pct")
 
 
@@ -103,9 +106,12 @@ def recognise(columns: Sequence[str] | pd.Index, where: str) -> Schema:
 def load(path: Path) -> Loaded:
     """Read a CSV file (also .gz); raises DataError that says what is wrong with it."""
     try:
-        table = pd.read_csv(path)
+        table = read_csv(path)
     except (OSError, ValueError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read as CSV: {' '.join(str(error).split())[:200]}") from error
+        why = why_unreadable(head_of(path), path.name, error)
+        raise DataError(f"{path}: {why or f'cannot be read as CSV: {str(error)[:200]}'}") from error
+    if (twice := named_twice(table.columns, _KNOWN)) is not None:
+        raise DataError(f"{path}: there are two columns {twice}; keep one of them")
     schema = recognise(table.columns, str(path))
     if table.empty:
         raise DataError(f"{path}: there are no rows below the header")
