@@ -24,6 +24,8 @@ MOST_OUTSIDE = 0.1
 """A column of which more than this share lies outside what a machine shows is in another unit than its name says."""
 LEAST_W = 5.0
 """No GPU draws so little for a whole file."""
+WORKING = 2.0
+"""A server whose power rises to so many times its lowest has worked."""
 SHUFFLED = 0.25
 """Rows of which more than this share come before the one above them are in no order; else their clock began anew."""
 _GPU_POWER = re.compile(r"^gpu(\d+)_power_w$")
@@ -213,6 +215,12 @@ def _hourly(path: Path, table: pd.DataFrame) -> Loaded:
     )
     if not good.any():
         raise DataError(f"{path}: no row holds watts, degrees Celsius and percent")
+    power, busy = numbers["power_avg_w"][good], numbers["util_avg_pct"][good]
+    if 0.0 < busy.max() <= 1.0 and power.max() > WORKING * power.min():
+        raise DataError(
+            f"{path}: column util_avg_pct is never above 1 %, and the power moves: it seems to be a fraction, but is "
+            "read in percent"
+        )
     ordered = numbers[good].sort_values("ts").drop_duplicates("ts").reset_index(drop=True)
     server = path.name.partition(".")[0]
     runs = []

@@ -222,6 +222,18 @@ def test_hourly_kilowatts_are_named(tmp_path):
     assert "power_avg_w is never above 0.3 W: it seems to be in kilowatts" in output
 
 
+def test_a_utilisation_that_is_told_as_a_fraction_is_named_and_an_idle_server_is_none(tmp_path):
+    path = hourly(tmp_path / "server.csv")
+    rows = pd.read_csv(path)
+    rows.assign(util_avg_pct=rows["util_avg_pct"] / 100.0).to_csv(path, index=False)
+    code, output = fit(path)
+    assert code == 1
+    assert "util_avg_pct is never above 1 %" in output
+    idle = rows.assign(util_avg_pct=rows["util_avg_pct"] / 100.0, power_avg_w=30.0 + rows["power_avg_w"] / 100.0)
+    idle.to_csv(path, index=False)
+    assert fit(path)[0] == 0
+
+
 def test_runs_of_one_name_in_one_file_are_runs_of_their_own_and_shuffled_rows_are_put_in_order(tmp_path):
     path = samples(tmp_path / "gpu.csv")
     rows = pd.read_csv(path)
