@@ -70,7 +70,8 @@ def climatology(history: ZoneHistory, carbon_g_per_kwh: FloatArray, cutoff_hour:
             values = carbon_g_per_kwh[cell]
             carbon[:, m, h] = np.quantile(values, levels)
             mean[m, h] = values.mean()
-            share[:, m, h] = np.quantile(history.renewable_share[cell], levels)
+            if known_share.any():
+                share[:, m, h] = np.quantile(history.renewable_share[cell], levels)
     return Climatology(carbon=carbon, carbon_mean=mean, share=share if known_share.any() else None)
 
 

@@ -163,7 +163,7 @@ class ZoneHistory:
                 f"{zone}: no usable column; give {LIFECYCLE_COLUMN}, {DIRECT_COLUMN} or gen_<source>_mw with a source "
                 f"of {', '.join(SOURCES)}"
             )
-        generation, problems = _believed(generation, frame.index, notes)
+        generation, problems = _believed(generation, frame, notes)
         return cls(
             zone=zone,
             first_hour=hour_of(frame.index[0].to_pydatetime()),
@@ -255,16 +255,21 @@ def _told_by_source(frame: pd.DataFrame, notes: list[str]) -> dict[str, FloatArr
 
 
 def _believed(
-    generation: dict[str, FloatArray], index: pd.Index, notes: list[str]
+    generation: dict[str, FloatArray], frame: pd.DataFrame, notes: list[str]
 ) -> tuple[dict[str, FloatArray], tuple[str, ...]]:
     """Return what is believed of generation by source, and each hour's `Problem`; what is not believed is noted."""
     if not generation:
-        return {}, ("",) * len(index)
-    mix, closed = without_closed(pd.DataFrame(generation, index=index), {name: name for name in generation})
+        return {}, ("",) * len(frame)
+    mix, closed = without_closed(pd.DataFrame(generation, index=frame.index), {name: name for name in generation})
+    # A number that cannot be read is not silence.
+    unread = {
+        name: frame[f"gen_{name}_mw"].astype(str).str.contains(r"\d") & np.isnan(generation[name]) for name in closed
+    }
+    closed = [name for name in closed if (mix[name].notna() & np.isnan(generation[name]) & ~unread[name]).any()]
     if closed:
         silent = ", ".join(f"gen_{name}_mw" for name in closed)
         notes.append(f"silent for days while others are told, and counted as 0 there: {silent}")
-        generation = generation | {name: mix[name].to_numpy() for name in closed}
+        generation = generation | {name: mix[name].mask(unread[name]).to_numpy() for name in closed}
     problems = flag_problems(generation)
     doubted = Counter(problem for problem in problems if problem)
     if doubted:

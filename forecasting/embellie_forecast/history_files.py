@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from embellie_forecast.history import HistoryError, ZoneHistory
-from embellie_forecast.unreadable import HEAD_BYTES, why_unreadable
+from embellie_forecast.near_names import did_you_mean
+from embellie_forecast.sources.values import number
+from embellie_forecast.tables import named_twice, plain_names, read_csv, zoned_times
+from embellie_forecast.unreadable import head_of, why_unreadable
 
 TIME_COLUMN = "timestamp_utc"
 PARTS_OF_AN_HOUR = (5, 10, 15, 30)
@@ -41,69 +45,37 @@ def read_history(path: Path, zone: str | None = None) -> ZoneHistory:
     """
     zone = zone or zone_of(path)
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else _csv(path)
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
     except FileNotFoundError as error:
         raise HistoryError(f"{path}: there is no such file") from error
-    except pd.errors.EmptyDataError as error:
-        raise HistoryError(f"{path}: the file is empty") from error
     except Exception as error:  # the parsers raise many kinds on a broken file, and each means the same to the caller
-        if (why := why_unreadable(_head(path), path.name, error)) is not None:
+        if (why := why_unreadable(head_of(path), path.name, error)) is not None:
             raise HistoryError(f"{path}: {why}") from error
         raise HistoryError(f"{path}: cannot be read as {path.suffix or 'CSV'}: {str(error).strip()}") from error
     frame.columns = plain_names(frame.columns)
-    if (twice := named_twice(frame.columns)) is not None:
+    if (twice := named_twice(frame.columns, (TIME_COLUMN, *KNOWN_PREFIXES))) is not None:
         raise HistoryError(f"{zone}: there are two columns {twice}; keep one of them")
-    notes = _no_numbers(frame)
+    frame, notes = _with_numbers(frame)
     frame, averaged = hours_of(indexed(frame, zone))
     history = ZoneHistory.from_frame(frame, zone=zone)
     return replace(history, notes=(*notes, *averaged, *history.notes))
 
 
-def _csv(path: Path) -> pd.DataFrame:
-    frame = pd.read_csv(path, low_memory=False)
-    if frame.shape[1] == 1:
-        # A spreadsheet in a country with a decimal comma separates by semicolons, what is copied out of one by tabs.
-        for mark, decimal in ((";", ","), ("\t", ".")):
-            if mark in str(frame.columns[0]):
-                return pd.read_csv(path, low_memory=False, sep=mark, decimal=decimal)
-    return frame
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(HEAD_BYTES)
-    except OSError:
-        return b""
-
-
-def named_twice(columns: pd.Index) -> str | None:
-    """Return a known column that two hold; pandas names the second `NAME.1`, and nobody can tell which is meant."""
-    for name in map(str, columns):
-        first, _, count = name.rpartition(".")
-        if count.isdigit() and first in columns and first.startswith((TIME_COLUMN, *KNOWN_PREFIXES)):
-            return first
-    return None
-
-
-def plain_names(columns: pd.Index) -> pd.Index:
-    """Return the names without blanks around them and in small letters, as far as that keeps them apart."""
-    plain = columns.astype(str).str.strip().str.lower()
-    return plain if plain.is_unique else columns
-
-
-def _no_numbers(frame: pd.DataFrame) -> list[str]:
-    """Return a note for each known column that holds text which is no number."""
+def _with_numbers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the frame with what text in its known columns tells as numbers, and a note for each that tells none."""
+    read: dict[str, npt.NDArray[np.object_]] = {}
     notes = []
     for column in frame.columns:
         if str(column).startswith(KNOWN_PREFIXES) and not pd.api.types.is_numeric_dtype(frame[column]):
-            text = frame[column].dropna().astype(str).str.strip()
-            bad = text[text.ne("") & pd.to_numeric(text, errors="coerce").isna()]
+            text = frame[column].fillna("").astype(str).str.strip()
+            found = np.array([number(said) for said in text], dtype=np.float64)
+            read[column] = np.where(np.isfinite(found), found, frame[column].astype(object))
+            bad = text[text.ne("") & np.isnan(found)]
             if len(bad):
                 notes.append(
                     f"{column}: {len(bad)} values are no numbers and count as unknown, such as {bad.iloc[0]!r}"
                 )
-    return notes
+    return frame.assign(**read), notes
 
 
 def hours_of(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -140,12 +112,11 @@ def indexed(frame: pd.DataFrame, zone: str) -> pd.DataFrame:
         )
     times = frame[TIME_COLUMN]
     if not isinstance(times.dtype, pd.DatetimeTZDtype):
-        text = times.astype(str)
-        naive = ~text.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", regex=True)
-        if bool(naive.any()):
+        text, zoned = zoned_times(times)
+        if not bool(zoned.all()):
             raise HistoryError(
-                f"{zone}: {TIME_COLUMN} {text[naive].iloc[0][:40]!r} has no time zone; write UTC with a Z, as in "
-                "2021-07-01T00:00:00Z"
+                f"{zone}: {TIME_COLUMN} {str(times[~zoned].iloc[0])[:40]!r} has no time zone; write UTC with a Z, as "
+                "in 2021-07-01T00:00:00Z"
             )
         times = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
         if bool(times.isna().any()):
@@ -184,7 +155,8 @@ def load_carried(zone: str) -> ZoneHistory:
     """
     entry = manifest().get(zone)
     if entry is None:
-        raise HistoryError(f"no data is carried for grid region {zone!r}; carried: {', '.join(carried_zones())}")
+        hint = did_you_mean(zone, carried_zones())
+        raise HistoryError(f"no data is carried for grid region {zone!r}{hint}; carried: {', '.join(carried_zones())}")
     packed = carried_file(zone).read_bytes()
     if hashlib.sha256(packed).hexdigest() != entry["sha256"]:
         raise HistoryError(f"{zone}: the carried file differs from its manifest; reinstall the package")

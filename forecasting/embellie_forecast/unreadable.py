@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a file is that cannot be read as a table, and what to do about it. Pure."""
+"""What a file is that cannot be read as a table, and what to do about it."""
+
+import re
+from pathlib import Path
 
 import pandas as pd
 
@@ -12,6 +15,17 @@ KINDS = (
 )
 """How a file begins, the endings of names with which that is right, and what it is."""
 HEAD_BYTES = 4
+_RAGGED = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
+_OPEN_QUOTE = re.compile(r"EOF inside string starting at row (\d+)")
+
+
+def head_of(path: Path) -> bytes:
+    """Return a file's first bytes; none where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""
 
 
 def why_unreadable(head: bytes, name: str, error: Exception) -> str | None:
@@ -27,6 +41,15 @@ def why_unreadable(head: bytes, name: str, error: Exception) -> str | None:
             return what
     if isinstance(error, UnicodeDecodeError):
         return "is not text in UTF-8: save it as CSV in UTF-8"
+    if isinstance(error, pd.errors.EmptyDataError):
+        return "is empty: its first line must name the columns"
     if isinstance(error, pd.errors.ParserError):
-        return f"is no table: its first line must name the columns, and no row may have more ({str(error).strip()})"
+        if (open_quote := _OPEN_QUOTE.search(str(error))) is not None:
+            return f"is no table: a quote is opened in line {int(open_quote[1]) + 1} and not closed"
+        found = _RAGGED.search(str(error))
+        where = f"line {found[2]} has {found[3]} fields, and {found[1]} are named" if found else str(error).strip()
+        return (
+            f"is no table: its first line must name the columns, and no row may have more fields than these: {where}. "
+            "Quote what has a separator in it"
+        )
     return None

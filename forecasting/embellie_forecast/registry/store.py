@@ -5,7 +5,6 @@ A file is one line, `EMBELLIE-MODEL <format> <version> <HMAC-SHA256>`, and an ar
 The key lies beside the models and is readable by its owner only, so a file from elsewhere is refused before it is read.
 """
 
-import difflib
 import hashlib
 import hmac
 import json
@@ -22,6 +21,7 @@ from embellie_forecast.history_files import carried_zones
 from embellie_forecast.models.calendar import CalendarModel
 from embellie_forecast.models.upkeep import better_on_recent
 from embellie_forecast.models.zone import MODEL_VERSION, ZoneModel
+from embellie_forecast.near_names import near_names
 from embellie_forecast.registry.card import card_of
 from embellie_forecast.registry.packing import pack, unpack
 
@@ -131,8 +131,7 @@ class Registry:
         """Say how to come to a model where there is none."""
         carried = carried_zones()
         train = f"train one with: embellie model train {zone}" + ("" if zone in carried else " --file ITS_HISTORY")
-        by_small = {name.lower(): name for name in (*carried, *(path.stem for path in self._folder.glob("*.model")))}
-        near = [by_small[small] for small in difflib.get_close_matches(zone.lower(), by_small)]
+        near = near_names(zone, (*carried, *(path.stem for path in self._folder.glob("*.model"))))
         return train if zone in near or not near else f"did you mean {' or '.join(near)}? Else {train}"
 
     def _seal(self, packed: bytes) -> str:

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from embellie_forecast.history_files import named_twice, plain_names
+from embellie_forecast.history_files import KNOWN_PREFIXES
 from embellie_forecast.sources.base import Fault, Licence, SourceError
 from embellie_forecast.sources.frame import BOUNDS, HOUR, KEEP, Readings, Rows
 from embellie_forecast.sources.values import number
+from embellie_forecast.tables import named_twice, parse_csv, plain_names, zoned_times
 from embellie_forecast.unreadable import HEAD_BYTES, why_unreadable
 
 OWN = Licence(name="as stated by whoever made the file", url="", attribution="local file")
@@ -110,12 +111,12 @@ def read_table(body: bytes, name: str, *, source: str) -> pd.DataFrame:
         else:
             text = (gzip.decompress(body) if name.endswith(".gz") else body).decode("utf-8-sig")
             header = text.partition("\n")[0]
-            table = pd.read_csv(io.StringIO(text), sep=next((mark for mark in ";\t" if mark in header), ","), dtype=str)
+            table = parse_csv(io.StringIO(text), sep=next((mark for mark in ";\t" if mark in header), ","), dtype=str)
     except (ValueError, OSError, EOFError, KeyError, zlib.error, pd.errors.ParserError) as error:
         why = why_unreadable(body[:HEAD_BYTES], name, error) or f"cannot be read as a table: {type(error).__name__}"
         raise SourceError(Fault.MALFORMED, f"{source}: {name} {why}") from error
     table.columns = plain_names(table.columns)
-    if (twice := named_twice(table.columns)) is not None:
+    if (twice := named_twice(table.columns, (TIME, *KNOWN_PREFIXES))) is not None:
         raise SourceError(Fault.MALFORMED, f"{source}: {name} has two columns {twice}: keep one of them")
     if TIME not in table.columns:
         if table.index.name != TIME:
@@ -162,10 +163,9 @@ def _moments(values: pd.Series, *, source: str) -> pd.DatetimeIndex:
             if moments.tz is None:
                 raise SourceError(Fault.MALFORMED, zoneless)
             return moments.tz_convert("UTC")
-        texts = values.astype(str)
-        naive = ~texts.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", regex=True)
-        if naive.any():
-            raise SourceError(Fault.MALFORMED, f"{zoneless} ({texts[naive].iloc[0][:40]!r})")
+        texts, zoned = zoned_times(values)
+        if not zoned.all():
+            raise SourceError(Fault.MALFORMED, f"{zoneless} ({str(values[~zoned].iloc[0])[:40]!r})")
         return pd.DatetimeIndex(pd.to_datetime(texts, utc=True, format="ISO8601"))
     except SourceError:
         raise

@@ -92,6 +92,7 @@ def _issued(
     from embellie_forecast.cli import wait_patiently
     from embellie_forecast.folders import cache_folder
     from embellie_forecast.history_files import carried_zones
+    from embellie_forecast.near_names import did_you_mean
     from embellie_forecast.service import make_ladder
     from embellie_forecast.sources.catalogue import SourceSpec, parse_spec
 
@@ -104,9 +105,10 @@ def _issued(
         weather=SourceSpec(kind=weather) if weather else zone.weather,
     )
     if zone.primary is None and zone.grid_region not in carried_zones():
+        hint = did_you_mean(name, (*carried_zones(), *(each.name for each in _known(directory))))
         raise click.ClickException(
-            f"nothing is known about {name!r}: name a zone that a forecaster serves in {directory}, a grid region "
-            f"whose data is carried ({', '.join(carried_zones())}), or a feed with --source"
+            f"nothing is known about {name!r}{hint}: name a zone that a forecaster serves in {directory}, a grid "
+            f"region whose data is carried ({', '.join(carried_zones())}), or a feed with --source"
         )
     # At one moment throughout, so that the feeds are asked once.
     ladder, now = make_ladder(clock, cache_folder()), clock.now()
@@ -118,12 +120,18 @@ def _issued(
 
 def _zone(name: str, directory: Path) -> "Zone":
     """Return the zone as the operator told it to the forecaster, else a grid region of that name."""
+    from embellie_forecast.zones import Zone
+
+    found = next((zone for zone in _known(directory) if zone.name == name), None)
+    return found or Zone(name=name.lower(), grid_region=name)
+
+
+def _known(directory: Path) -> "list[Zone]":
+    """Return the zones that the operator told the forecaster of."""
     from embellie_forecast.exchange import ExchangeError
-    from embellie_forecast.zones import Zone, read_zones
+    from embellie_forecast.zones import read_zones
 
     try:
-        known, _ = read_zones(directory)
+        return read_zones(directory)[0]
     except ExchangeError:
-        known = []
-    found = next((zone for zone in known if zone.name == name), None)
-    return found or Zone(name=name.lower(), grid_region=name)
+        return []

@@ -8,14 +8,8 @@ from typing import Any
 import click
 import numpy as np
 
-from embellie.simulation.whatif.carbon_file import (
-    LEAST_USABLE,
-    VALUE_NAMES,
-    CarbonHistory,
-    columns_of,
-    parse_carbon,
-    read_text,
-)
+from embellie.simulation.whatif.carbon_file import LEAST_USABLE, VALUE_NAMES, CarbonHistory, parse_carbon
+from embellie.simulation.whatif.tables import names_of, read_text
 
 _COMPUTED = ("ci_lifecycle_g_per_kwh", "ci_direct_g_per_kwh")
 
@@ -30,9 +24,13 @@ class GridFile(click.Path):
         """Return the file, the carried one for a region."""
         if not Path(value).exists():
             from embellie_forecast.history_files import carried_file, carried_zones
+            from embellie_forecast.near_names import did_you_mean
 
             if value not in carried_zones():
-                self.fail(f"there is no file {value}, and carried grids are {', '.join(carried_zones())}", param, ctx)
+                hint = did_you_mean(str(value), carried_zones())
+                self.fail(
+                    f"there is no file {value}{hint}, and carried grids are {', '.join(carried_zones())}", param, ctx
+                )
             value = carried_file(value)
         return super().convert(value, param, ctx)
 
@@ -50,7 +48,7 @@ def read_grid(path: Path, column: str | None = None, time_column: str = "auto") 
             f"{column} is what a source gave, not g/kWh: leave --column out, and the intensity is computed"
         )
     text = read_text(path)
-    names = {name.strip().lower() for name in columns_of(text)}
+    names = {name.lower() for name in names_of(text)}
     is_told = names.intersection({column} if column else VALUE_NAMES)
     if column in (None, *_COMPUTED) and any(map(_is_source, names)) and not is_told:
         return _computed(path, column or _COMPUTED[0], time_column)

@@ -268,13 +268,18 @@ def oracle(
     carbon: Path, column: str | None, time_column: str, job_hours: int, slack_hours: int, json_path: Path | None
 ) -> None:
     """Show the most that shifting could save for one job length, over every start hour of a history."""
+    from embellie.simulation.whatif.carbon_file import make_axis
     from embellie.simulation.whatif.oracle import oracle as compute
 
     with readable(ValueError, OSError):
         history = _read_history(carbon, column, time_column)
-        if history.step != timedelta(hours=1):
-            raise ValueError(f"the oracle needs hourly rows, and {carbon.name} has one every {history.step}")
-        cell = compute(history.g_per_kwh, job_hours, slack_hours)
+        hour = timedelta(hours=1)
+        if history.step > hour or hour % history.step:
+            raise ValueError(
+                f"the oracle needs rows every hour, or as often as divides it, and {carbon.name} has one every "
+                f"{history.step}"
+            )
+        cell = compute(make_axis(history, step=hour).values, job_hours, slack_hours)
     now, whole, split = (sums / job_hours for sums in (cell.baseline, cell.contiguous, cell.split))
     click.echo(f"a job of {job_hours} h that may wait {slack_hours} h, the mean of {cell.n_starts:,} start hours:")
     click.echo(f"  at once                    {now:.1f} g/kWh")

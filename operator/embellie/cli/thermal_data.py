@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from embellie.domain.forecast import FloatArray
+from embellie_forecast.tables import named_twice, read_csv
+from embellie_forecast.unreadable import head_of, why_unreadable
 
 STEP_S = 15.0
 """Steps that die temperatures are predicted by: a usual scrape interval [s]."""
@@ -22,9 +24,12 @@ MOST_OUTSIDE = 0.1
 """A column of which more than this share lies outside what a machine shows is in another unit than its name says."""
 LEAST_W = 5.0
 """No GPU draws so little for a whole file."""
+WORKING = 2.0
+"""A server whose power rises to so many times its lowest has worked."""
 SHUFFLED = 0.25
 """Rows of which more than this share come before the one above them are in no order; else their clock began anew."""
 _GPU_POWER = re.compile(r"^gpu(\d+)_power_w$")
+_KNOWN = ("run_id", "t_s", "ts", "gpu", "dcmi_", "fan_", "power_", "temp_", "util_")
 _HOURLY = ("ts", "power_avg_w", "temp_avg_c", "util_avg_pct")
 
 
@@ -103,9 +108,12 @@ def recognise(columns: Sequence[str] | pd.Index, where: str) -> Schema:
 def load(path: Path) -> Loaded:
     """Read a CSV file (also .gz); raises DataError that says what is wrong with it."""
     try:
-        table = pd.read_csv(path)
+        table = read_csv(path)
     except (OSError, ValueError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read as CSV: {' '.join(str(error).split())[:200]}") from error
+        why = why_unreadable(head_of(path), path.name, error)
+        raise DataError(f"{path}: {why or f'cannot be read as CSV: {str(error)[:200]}'}") from error
+    if (twice := named_twice(table.columns, _KNOWN)) is not None:
+        raise DataError(f"{path}: there are two columns {twice}; keep one of them")
     schema = recognise(table.columns, str(path))
     if table.empty:
         raise DataError(f"{path}: there are no rows below the header")
@@ -207,6 +215,12 @@ def _hourly(path: Path, table: pd.DataFrame) -> Loaded:
     )
     if not good.any():
         raise DataError(f"{path}: no row holds watts, degrees Celsius and percent")
+    power, busy = numbers["power_avg_w"][good], numbers["util_avg_pct"][good]
+    if 0.0 < busy.max() <= 1.0 and power.max() > WORKING * power.min():
+        raise DataError(
+            f"{path}: column util_avg_pct is never above 1 %, and the power moves: it seems to be a fraction, but is "
+            "read in percent"
+        )
     ordered = numbers[good].sort_values("ts").drop_duplicates("ts").reset_index(drop=True)
     server = path.name.partition(".")[0]
     runs = []

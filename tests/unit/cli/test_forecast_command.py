@@ -128,6 +128,13 @@ def test_a_zone_of_which_nothing_is_known_is_one_clear_error(zone: str, tmp_path
     assert "US-CISO, US-PJM" in done.output
 
 
+def test_of_a_misspelt_zone_the_near_name_is_asked_about(tmp_path: Path) -> None:
+    (tmp_path / "zones.json").write_text('{"zones":[{"name":"west-2"}]}')
+    assert "'us-ciso' (did you mean US-CISO?)" in run("us-ciso", folder=tmp_path).output
+    assert "'west-1' (did you mean west-2?)" in run("west-1", folder=tmp_path).output
+    assert "did you mean" not in run("FR", folder=tmp_path).output
+
+
 @pytest.mark.parametrize("flag", ["--json", "--png"])
 def test_a_full_disk_is_one_clear_error(flag: str, tmp_path: Path) -> None:
     done = run("US-CISO", flag, "/dev/full", folder=tmp_path)

@@ -222,6 +222,18 @@ def test_hourly_kilowatts_are_named(tmp_path):
     assert "power_avg_w is never above 0.3 W: it seems to be in kilowatts" in output
 
 
+def test_a_utilisation_that_is_told_as_a_fraction_is_named_and_an_idle_server_is_none(tmp_path):
+    path = hourly(tmp_path / "server.csv")
+    rows = pd.read_csv(path)
+    rows.assign(util_avg_pct=rows["util_avg_pct"] / 100.0).to_csv(path, index=False)
+    code, output = fit(path)
+    assert code == 1
+    assert "util_avg_pct is never above 1 %" in output
+    idle = rows.assign(util_avg_pct=rows["util_avg_pct"] / 100.0, power_avg_w=30.0 + rows["power_avg_w"] / 100.0)
+    idle.to_csv(path, index=False)
+    assert fit(path)[0] == 0
+
+
 def test_runs_of_one_name_in_one_file_are_runs_of_their_own_and_shuffled_rows_are_put_in_order(tmp_path):
     path = samples(tmp_path / "gpu.csv")
     rows = pd.read_csv(path)
@@ -266,7 +278,11 @@ def test_fans_that_are_said_to_turn_backwards_are_not_known(tmp_path, recwarn):
         ("ts,power_avg_w,temp_avg_c,util_avg_pct\n1705744800,1,2,3\n", "column ts holds no times"),
         ("ts,power_avg_w,temp_avg_c,util_avg_pct\n03/02/2024 10:00,1,2,3\n", "column ts holds no times"),
         ("\x00\x01", "columns are those of no known file"),
-        ("", "cannot be read as CSV"),
+        ("", "is empty: its first line must name the columns"),
+        ("run_id,t_s,gpu0_power_w,gpu0_temp_c\nr,0,100,30\nr,1,100,30,9\n", "line 3 has 5 fields, and 4 are named"),
+        ("run_id,t_s,gpu0_power_w,gpu0_temp_c\nr,0,100,30,9\n", "no row may have more fields"),
+        ('run_id,t_s,gpu0_power_w,gpu0_temp_c\nr,0,"100,30\n', "a quote is opened in line 2 and not closed"),
+        ("run_id,t_s,gpu0_power_w,gpu0_temp_c,gpu0_temp_c\nr,0,1,3,4\n", "there are two columns gpu0_temp_c"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_with_what_is_wrong(tmp_path, columns, says):
@@ -275,6 +291,24 @@ def test_a_file_that_cannot_be_used_is_named_with_what_is_wrong(tmp_path, column
     code, output = fit(path)
     assert code == 1
     assert says in output
+
+
+def test_a_table_from_a_spreadsheet_with_other_names_or_commas_at_the_end_is_read_as_it_is(tmp_path):
+    path = samples(tmp_path / "gpu.csv")
+    text, table = path.read_text(), pd.read_csv(path)
+    wanted = figures(tmp_path, path)
+    header, *rows = text.splitlines()
+    for other in (
+        table.to_csv(index=False, sep=";", decimal=","),
+        table.to_csv(index=False, sep="\t"),
+        "\n".join([header.upper().replace(",", " , "), *rows]),
+        "\n".join([header, *(f"{row}," for row in rows)]),
+        "\ufeff" + text.replace("\n", "\r\n"),
+    ):
+        path.write_bytes(other.encode())
+        assert figures(tmp_path, path) == wanted
+    path.write_bytes(text.encode("utf-16"))
+    assert "is text in UTF-16: save it as CSV in UTF-8" in fit(path)[1]
 
 
 def test_a_packed_file_that_was_damaged_is_named(tmp_path):

@@ -300,7 +300,7 @@ def test_a_file_may_be_csv_or_parquet_and_both_mean_the_same(tmp_path: Path) -> 
         ("timestamp_utc,gen_natgas_mw\nyesterdayZ,2\n", "is no date"),
         ("timestamp_utc,price\n2021-01-01T00:00:00Z,2\n", "no usable column"),
         ("timestamp_utc,gen_natgas_mw\n", "no rows"),
-        ("", "the file is empty"),
+        ("", "is empty: its first line must name the columns"),
         ("timestamp_utc,gen_natgas_mw\n1021-01-01T00:00:00Z,2\n2021-01-01T00:00:00Z,2\n", "mistyped year"),
         ("timestamp_utc,gen_natgas_mw\n2021-01-01T00:00:00Z,2\n2021-01-01T00:00:00Z,3\n", "occurs twice.*local times"),
     ],

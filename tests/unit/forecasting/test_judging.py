@@ -302,9 +302,11 @@ def test_a_spreadsheets_file_is_read_and_text_that_is_no_number_is_named(tmp_pat
     frame.rename(columns=lambda name: f" {name.upper()}").to_csv(path, index=False, sep=";", decimal=",")
     assert np.allclose(read_history(path).renewable_share, read_history(saved(frame, tmp_path)).renewable_share)
     text = frame[["timestamp_utc"]].assign(ci_lifecycle_g_per_kwh="312,6")
+    assert set(read_history(saved(text, tmp_path)).lifecycle_g_per_kwh) == {312.6}
+    text = text.assign(ci_lifecycle_g_per_kwh="312,6 g")
     told = judge(saved(text, tmp_path), request())["error"]
     assert "960 values are no numbers" in told
-    assert "'312,6'" in told
+    assert "'312,6 g'" in told
     # A source whose values cannot be read is not a source that is absent: without it the mix would look cleaner.
     unread = frame.assign(gen_natgas_mw=frame["gen_natgas_mw"].map("{:.0f} MW".format))
     assert " MW'" in judge(saved(unread, tmp_path), request())["error"]

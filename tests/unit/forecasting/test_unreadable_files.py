@@ -40,6 +40,10 @@ def both_say(path: Path) -> tuple[str, str]:
         ("grid.csv", gzip.compress(TEXT.encode()), "is compressed: let its name end in .csv.gz"),
         ("grid.csv", b"PAR1\x15\x04\x15\xff", "is a Parquet file: let its name end in .parquet"),
         ("grid.xlsx", b"PK\x03\x04\x14\x00\xff", "is a spreadsheet or an archive: export the table as CSV"),
+        ("grid.csv", b"", "is empty: its first line must name the columns"),
+        ("grid.csv", TEXT.replace("301.5\n", "301.5,5,x\n", 1).encode(), "line 3 has 4 fields, and 2 are named"),
+        ("grid.csv", TEXT.replace("301.5\n", '"301.5\n', 1).encode(), "a quote is opened in line 3 and not closed"),
+        ("grid.csv", TEXT.replace(".5\n", ",5\n").encode(), "no row may have more fields"),
         ("grid.csv", b"# EIA\n# public domain\n" + TEXT.encode(), "its first line must name the columns"),
         ("grid.csv", TABLE.assign(again=0.0).to_csv(index=False).replace("again", "ci_lifecycle_g_per_kwh").encode(),
          "two columns ci_lifecycle_g_per_kwh"),
@@ -61,6 +65,44 @@ def test_a_table_that_was_copied_out_of_a_spreadsheet_is_read_with_its_tabs(tmp_
     assert history.notes == ()
     told = FileSource(path).read(END - timedelta(days=3), END, now=END).hourly().frame
     assert told["ci_lifecycle_g_per_kwh"].tolist() == TABLE["ci_lifecycle_g_per_kwh"].tolist()[-72:]
+
+
+def test_commas_at_the_end_of_all_rows_move_no_value_under_another_name(tmp_path: Path) -> None:
+    path = tmp_path / "grid.csv"
+    path.write_text("\n".join(line if k == 0 else f"{line}," for k, line in enumerate(TEXT.splitlines())))
+    assert read_history(path).lifecycle_g_per_kwh.tolist() == TABLE["ci_lifecycle_g_per_kwh"].tolist()
+
+
+@pytest.mark.parametrize("zone", ["+00", "+0000", "+00:00", "z", " UTC", ".000Z"])
+def test_a_time_is_utc_however_that_is_written(zone: str, tmp_path: Path) -> None:
+    path = tmp_path / "grid.csv"
+    path.write_text(TEXT.replace(":00Z,", f":00{zone},"))
+    assert read_history(path).lifecycle_g_per_kwh.tolist() == TABLE["ci_lifecycle_g_per_kwh"].tolist()
+    told = FileSource(path).read(END - timedelta(days=3), END, now=END).hourly().frame
+    assert told["ci_lifecycle_g_per_kwh"].tolist() == TABLE["ci_lifecycle_g_per_kwh"].tolist()[-72:]
+
+
+@pytest.mark.parametrize("time", ["2026-06-01", "2026-06-01T08", "2026-06-01T08:00:00"])
+def test_a_day_or_a_time_without_a_zone_is_none_with_an_offset(time: str, tmp_path: Path) -> None:
+    path = tmp_path / "grid.csv"
+    path.write_text(f"timestamp_utc,ci_lifecycle_g_per_kwh\n{time},300\n")
+    for sentence in both_say(path):
+        assert "has no" in sentence
+
+
+def test_thousands_with_commas_are_numbers_or_unknown_and_never_a_source_that_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "grid.csv"
+    wind = 2000.0 + 10.0 * (np.arange(200) % 24)
+    mix = TABLE[["timestamp_utc"]].assign(gen_coal_mw=3000.0 + np.arange(200) % 7, gen_wind_mw=wind)
+    mix.assign(gen_wind_mw=[f"{mw:,.1f}" for mw in wind]).to_csv(path, index=False)
+    assert read_history(path).generation_mw["wind"].tolist() == wind.tolist()
+    # 2,010 could be two thousand, or two: but it is not nothing.
+    said = [f"{mw:,.0f}" if k < 150 else f"{mw:.1f}" for k, mw in enumerate(wind)]
+    mix.assign(gen_coal_mw=9.0 * mix["gen_coal_mw"], gen_wind_mw=said).to_csv(path, index=False)
+    history = read_history(path)
+    assert np.isnan(history.generation_mw["wind"][:150]).all()
+    assert np.isnan(history.lifecycle_g_per_kwh[:150]).all()
+    assert history.notes[0] == "gen_wind_mw: 150 values are no numbers and count as unknown, such as '2,000'"
 
 
 def test_a_column_of_ones_own_may_end_in_a_number(tmp_path: Path) -> None:

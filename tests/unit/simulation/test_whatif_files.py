@@ -2,6 +2,7 @@
 """Traces and histories as people have them: bad rows are named and counted, the rest goes on."""
 
 import gzip
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -59,6 +60,27 @@ def test_bad_rows_are_named_by_line_and_the_rest_goes_on() -> None:
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(ValueError, match="no column duration_s"):
         parse_jobs("job_id,submit_time_s,gpus\n", "trace.csv")
+
+
+def test_a_row_with_more_fields_than_names_or_an_open_quote_is_left_out() -> None:
+    # A tenant with a comma in it would move the submission under the name of the duration.
+    text = 'job_id,tenant,submit_time_s,duration_s,gpus\na,t,0,60,1\nb,t,x,10,60,2\n\nc,t,20,60,4,\nd,"t,30,60,1\n'
+    trace = parse_jobs(text, "trace.csv")
+    assert [job.id for job in trace.jobs] == ["a", "c"]
+    assert {row.line: row.why.partition(":")[0] for row in trace.left_out} == {
+        3: "it has more fields than the header has names",
+        6: "a quote is opened in it and not closed",
+    }
+
+
+def test_a_trace_may_have_decimal_commas_and_blanks_around_its_names() -> None:
+    for text in (
+        "job_id;submit_time_s;duration_s;gpus\na;5,25;60,5;0,5\n",
+        'job_id, submit_time_s, duration_s, gpus\na, "5,25", 60.5, 0.5\n',
+        "job_id,submit_time_s,duration_s,gpus\ra,5.25,60.5,0.5\r",
+    ):
+        (job,) = parse_jobs(text, "t.csv").jobs
+        assert (job.id, job.submit_s, job.duration_s, job.gpus) == ("a", 5.25, 60.5, 0.5)
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])
@@ -185,6 +207,52 @@ def test_a_column_that_is_mostly_no_intensity_is_refused_with_its_line(tmp_path:
     path.write_text("time\n" + "".join(f"{t}Z\n" for t in HOURS))
     with pytest.raises(ValueError, match="no column of g/kWh beside its times"):
         read_grid(path)
+
+
+def test_a_number_that_its_commas_part_is_not_read_as_its_first_part(tmp_path: Path) -> None:
+    path = tmp_path / "zone.csv"
+    path.write_text("time,g\n" + "".join(f"{t}Z,1,466.7\n" for t in HOURS))
+    with pytest.raises(ValueError, match=r"20 of 20 values .* line 2: '1' \(it has more fields"):
+        read_grid(path)
+    path.write_text("time,g\n" + "".join(f"{t}Z,300{',5' if k == 4 else ''}\n" for k, t in enumerate(HOURS)))
+    assert read_grid(path).notes[0].startswith("1 of 20 steps of g have no usable value")
+
+
+def test_what_is_wrong_with_a_history_is_said_with_its_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "zone.csv"
+    for text, said in (
+        ("time,g\n2024-03-01T00:00Z,300\n\nnoon,300\n", "line 4 of zone.csv: time is 'noon'"),
+        ("time,g\n" + "".join(f'{t}Z,{chr(34) if k == 3 else ""}300\n' for k, t in enumerate(HOURS)),
+         "line 5 of zone.csv: a quote is opened in it and not closed"),
+        ("time,g\n" + "".join(f"20240301{h:02},300\n" for h in range(20)), "zone.csv: its rows are 1 s apart"),
+        ("time,g\n2024-03-01T00:00Z,300\n", "zone.csv: a history of carbon intensity needs at least two rows"),
+    ):  # fmt: skip
+        path.write_text(text)
+        with pytest.raises(ValueError, match=re.escape(said)):
+            read_grid(path)
+    path.write_bytes(text.encode("utf-16"))
+    with pytest.raises(ValueError, match=r"zone.csv is text in UTF-16: save it as CSV in UTF-8"):
+        read_grid(path)
+
+
+def test_blanks_around_the_names_of_a_history_do_not_hide_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "zone.csv"
+    path.write_text("time, ci_lifecycle_g_per_kwh, price\n" + "".join(f"{t}Z, 300, 7\n" for t in HOURS))
+    assert read_grid(path).column == "ci_lifecycle_g_per_kwh"
+    assert read_grid(path, "price").g_per_kwh.tolist() == [7.0] * 20
+
+
+def test_the_oracle_takes_the_mean_of_an_hour_of_finer_rows_and_refuses_longer_ones(tmp_path: Path) -> None:
+    def saving(minutes: int) -> str:
+        path, start = tmp_path / f"{minutes}.csv", datetime(2024, 3, 1, tzinfo=UTC)
+        rows = [start + timedelta(minutes=minutes * k) for k in range(96 * 60 // minutes)]
+        path.write_text("time,g\n" + "".join(f"{t:%Y-%m-%dT%H:%MZ},{100 + t.hour}\n" for t in rows))
+        asked = ["oracle", "--carbon", str(path), "--job-hours", "4", "--slack-hours", "20"]
+        return CliRunner().invoke(replay, asked).output
+
+    assert "the mean of 93 start hours" in saving(60)
+    assert saving(15) == saving(30) == saving(60)
+    assert "needs rows every hour, or as often as divides it" in saving(120)
 
 
 def test_slurms_other_shapes_are_understood_or_named() -> None:

@@ -278,6 +278,7 @@ def test_a_trace_that_begins_within_a_step_of_the_history_keeps_its_minutes(tmp_
         (["--step", "soon"], "--step must be a length of time such as 5s, 30min or 1h"),
         (["--horizon", "soon"], "--horizon must be a length of time"),
         (["--anchor", "2026-03-08T00:00Z"], "or say with --anchor which moment of it the trace begins at"),
+        (["--carbon", "us-ciso"], "there is no file us-ciso (did you mean US-CISO?)"),
         (["--carbon", "FR"], "there is no file FR, and carried grids are US-CISO, US-PJM"),
         (["--start-hour", "9999"], "--start-hour must lie within the 3 h of the carbon file"),
     ],

@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads a history of carbon intensity: CSV, plain or gzip, one row a step, each labelled with its beginning."""
 
-import csv
-import gzip
-import io
 import math
 import re
-import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.simulation.whatif.axis import Axis
 from embellie.simulation.whatif.moments import parse_utc
+from embellie.simulation.whatif.tables import TOO_MANY, Row, Table, number_of, table_of
 
 _TIME_WORDS = ("timestamp", "time", "utc", "date")
 VALUE_NAMES = ("ci_lifecycle_g_per_kwh", "ci_g_per_kwh", "ci_direct_g_per_kwh")
@@ -23,7 +19,6 @@ _MOST_G_PER_KWH = 3000.0
 _LEAST_MEAN_G_PER_KWH = 2.0
 """A whole history below it is more likely in kilograms."""
 _EPOCH = re.compile(r"\d{9,10}(?:\.\d+)?|\d{12,13}")
-_DECIMAL_COMMA = re.compile(r"\d+,(?:\d\d?|\d{4,})")
 LEAST_USABLE = 0.5
 _SHORT_STEP_S = 60.0
 """Steps shorter than this are ticks for jobs; the intensity keeps its own step."""
@@ -88,29 +83,6 @@ class CarbonHistory:
         return notes
 
 
-def read_text(path: Path) -> str:
-    """Return a text file's content, unpacked; ValueError says what is wrong with it."""
-    try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-        return raw.decode("utf-8-sig")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path.name} is cut off or damaged: {error}; fetch it again") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path.name} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-
-
-def delimiter_of(text: str) -> str:
-    """Return what separates a table's columns: a spreadsheet in a country with a decimal comma takes semicolons."""
-    return max(",;\t", key=text.partition("\n")[0].count)
-
-
-def columns_of(text: str) -> list[str]:
-    """Return the names in a table's header."""
-    return next(csv.reader(io.StringIO(text), delimiter=delimiter_of(text)), [])
-
-
 def parse_carbon(text: str, file: str, column: str | None = None, time_column: str = "auto") -> CarbonHistory:
     """Read a history. Raises ValueError, naming the column or line, for what cannot be used.
 
@@ -120,46 +92,49 @@ def parse_carbon(text: str, file: str, column: str | None = None, time_column: s
         column: The column of g/kWh; None takes the life-cycle intensity, or the only column of numbers.
         time_column: The column of times; `auto` finds it by its name.
     """
-    delimiter = delimiter_of(text)
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    names = list(reader.fieldnames or ())
-    if not names:
+    table = table_of(text, file)
+    if not table.names:
         raise ValueError(f"{file} is empty: a CSV with a header row is needed")
-    rows = list(reader)
-    times = time_column_of(names, time_column, file, rows[0] if rows else {})
-    value = _value_column([name for name in names if name != times], column, file)
-    numbers = np.array([_number(row.get(value), delimiter == ";") for row in rows])
-    said = [(row.get(value) or "").strip() for row in rows]
-    unusable = [i for i, text in enumerate(said) if text and not math.isfinite(numbers[i])]
-    if len(unusable) > (1.0 - LEAST_USABLE) * len(rows):
-        raise ValueError(
-            f"column {value} of {file}: {len(unusable)} of {len(rows)} values are no numbers between 0 and "
-            f"{_MOST_G_PER_KWH:g} g/kWh, the first on line {unusable[0] + 2}: {said[unusable[0]]!r}"
-        )
+    times = time_column_of(table, time_column)
+    value = _value_column([name for name in table.names if name != times], column, file)
+    numbers = np.array([_number(row, value, table) for row in table.rows])
+    _check_usable(table, value, numbers)
     start, step = None, timedelta(hours=1)
     if times is not None:
-        start, step, numbers = _on_a_grid(
-            [moment_of(row.get(times), i + 2, times) for i, row in enumerate(rows)], numbers
-        )
+        start, step, numbers = _on_a_grid([moment_of(row, times, file) for row in table.rows], numbers, file)
     known = np.isfinite(numbers)
     if known.sum() < 2:
         raise ValueError(f"column {value} of {file} holds no usable numbers: choose another with --column")
     return CarbonHistory.bridged(numbers, column=value, time_column=times, start=start, step=step)
 
 
-def time_column_of(names: list[str], wanted: str, file: str, row: dict[str, str | None]) -> str | None:
+def _check_usable(table: Table, column: str, numbers: FloatArray) -> None:
+    said = [(row.cells.get(column) or "").strip() for row in table.rows]
+    unusable = [i for i, text in enumerate(said) if text and not math.isfinite(numbers[i])]
+    if len(unusable) > (1.0 - LEAST_USABLE) * len(said):
+        first = table.rows[unusable[0]]
+        raise ValueError(
+            f"column {column} of {table.file}: {len(unusable)} of {len(said)} values are no numbers between 0 and "
+            f"{_MOST_G_PER_KWH:g} g/kWh, the first on line {first.line}: {said[unusable[0]]!r}"
+            + (f" ({first.fault})" if first.fault else "")
+        )
+
+
+def time_column_of(table: Table, wanted: str = "auto") -> str | None:
     """Return the column of times: the wanted one, or with `auto` one whose first row is a moment; None without any."""
+    names = table.names
     if wanted != "auto":
         if wanted not in names:
-            raise ValueError(f"{file} has no column {wanted!r}; it has {', '.join(names[:8])}")
+            raise ValueError(f"{table.file} has no column {wanted!r}; it has {', '.join(names[:8])}")
         return wanted
     called = [n for n in names if any(word in n.lower() for word in _TIME_WORDS)]
-    return next((n for n in [*called, *names] if _is_moment(row.get(n))), called[0] if called else None)
+    first = table.rows[0] if table.rows else Row(line=0, cells={})
+    return next((n for n in [*called, *names] if _is_moment(first, n)), called[0] if called else None)
 
 
-def _is_moment(text: str | None) -> bool:
+def _is_moment(row: Row, column: str) -> bool:
     try:
-        moment_of(text, 0, "")
+        moment_of(row, column, "")
     except ValueError:
         return False
     return True
@@ -178,25 +153,16 @@ def _value_column(names: list[str], wanted: str | None, file: str) -> str:
     return known or names[0]
 
 
-def _number(text: str | None, decimal_comma: bool) -> float:
-    value = number_of(text, decimal_comma)
+def _number(row: Row, column: str, table: Table) -> float:
+    if row.fault and row.fault != TOO_MANY:
+        raise ValueError(f"line {row.line} of {table.file}: {row.fault}")
+    value = math.nan if row.fault else number_of(row.cells.get(column), table.decimal_comma)
     return value if 0.0 <= value <= _MOST_G_PER_KWH else math.nan
 
 
-def number_of(text: str | None, decimal_comma: bool) -> float:
-    """Return a cell's number, NaN where it holds none."""
-    said = (text or "nan").strip()
-    # With three digits after it, a comma may as well stand between thousands.
-    if decimal_comma or _DECIMAL_COMMA.fullmatch(said):
-        said = said.replace(",", ".")
-    try:
-        return float(said)
-    except ValueError:
-        return math.nan
-
-
-def moment_of(text: str | None, line: int, column: str) -> datetime:
-    """Return a cell's moment; ValueError names line and column where it holds none."""
+def moment_of(row: Row, column: str, file: str) -> datetime:
+    """Return the moment in a row's cell; ValueError names line and column where it holds none."""
+    text = row.cells.get(column)
     said = (text or "").strip()
     try:
         if _EPOCH.fullmatch(said):
@@ -204,22 +170,28 @@ def moment_of(text: str | None, line: int, column: str) -> datetime:
             return datetime.fromtimestamp(seconds / 1000.0 if seconds >= 1e11 else seconds, UTC)
         return parse_utc(said)
     except ValueError as error:
-        raise ValueError(f"line {line}: {column} is {text!r}, not a time such as 2022-01-01T00:00Z") from error
+        raise ValueError(
+            f"line {row.line} of {file}: {column} is {text!r}, not a time such as 2022-01-01T00:00Z"
+        ) from error
 
 
-def _on_a_grid(moments: list[datetime], numbers: FloatArray) -> tuple[datetime, timedelta, FloatArray]:
+def _on_a_grid(moments: list[datetime], numbers: FloatArray, file: str) -> tuple[datetime, timedelta, FloatArray]:
     """Return start, step and values on a complete index: of a time that came twice the first counts."""
     if len(moments) < 2:
-        raise ValueError("a history of carbon intensity needs at least two rows")
+        raise ValueError(f"{file}: a history of carbon intensity needs at least two rows")
     start = min(moments)
     seconds = np.array([(m - start).total_seconds() for m in moments])
     steps = np.diff(np.unique(seconds))
     if steps.size == 0:
-        raise ValueError("all rows of the carbon history have the same time")
+        raise ValueError(f"{file}: all rows of the carbon history have the same time")
     step_s = float(np.median(steps))
+    if step_s < _SHORT_STEP_S:
+        raise ValueError(
+            f"{file}: its rows are {step_s:g} s apart, which no grid tells: write their times as in 2022-01-01T00:00Z"
+        )
     index = np.rint(seconds / step_s).astype(np.int64)
     if index.max() > 50 * len(moments):
-        raise ValueError("the times of the carbon history lie too far apart: is a row's year wrong?")
+        raise ValueError(f"{file}: the times of the carbon history lie too far apart: is a row's year wrong?")
     values = np.full(int(index.max()) + 1, np.nan)
     values[index[::-1]] = numbers[::-1]
     return start, timedelta(seconds=step_s), values

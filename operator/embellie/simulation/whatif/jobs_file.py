@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads a job trace. A bad row is named with its line and left out; the rest goes on, and all of them are counted."""
 
-import csv
-import io
 import math
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from embellie.simulation.whatif.carbon_file import delimiter_of, read_text
 from embellie.simulation.whatif.moments import parse_utc
+from embellie.simulation.whatif.tables import read_text, table_of, with_point
 
 REQUIRED = ("job_id", "submit_time_s", "duration_s", "gpus")
 _MOST_SECONDS = 1e11
@@ -68,27 +66,22 @@ def read_jobs(path: Path, unit: str = "gpus") -> JobTrace:
 
 def parse_jobs(text: str, name: str, unit: str = "gpus") -> JobTrace:
     """Read a trace from its text; see `read_jobs`."""
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter_of(text))
-    missing = [c for c in (*REQUIRED[:-1], unit) if c not in (reader.fieldnames or ())]
+    table = table_of(text, name)
+    missing = [c for c in (*REQUIRED[:-1], unit) if c not in table.names]
     if missing:
         raise ValueError(f"{name} has no column {', '.join(missing)}; a job trace needs {', '.join(REQUIRED)}")
     collector = Collector()
     anchor: datetime | None = None
-    while True:
+    for row in table.rows:
         try:
-            row = next(reader, None)
-        except csv.Error as error:
-            collector.refuse(reader.line_num, f"not CSV: {error}")
-            continue
-        if row is None:
-            break
-        try:
-            job = _job(row, unit)
+            if row.fault:
+                raise ValueError(row.fault)
+            job = _job(row.cells, unit, table.decimal_comma)
         except ValueError as error:
-            collector.refuse(reader.line_num, str(error))
+            collector.refuse(row.line, str(error))
             continue
-        if collector.add(job, reader.line_num) and anchor is None:
-            anchor = _anchor(row, job.submit_s)
+        if collector.add(job, row.line) and anchor is None:
+            anchor = _anchor(row.cells, job.submit_s)
     return collector.trace(anchor)
 
 
@@ -131,7 +124,7 @@ class Collector:
         )
 
 
-def _job(row: dict[str, str | None], unit: str) -> JobRow:
+def _job(row: dict[str, str | None], unit: str, decimal_comma: bool) -> JobRow:
     name = (row.get("job_id") or "").strip()
     if not name:
         raise ValueError("job_id is empty")
@@ -139,18 +132,20 @@ def _job(row: dict[str, str | None], unit: str) -> JobRow:
         id=name,
         tenant=(row.get("tenant") or "").strip(),
         kind=(row.get("kind") or "").strip(),
-        submit_s=_number(row, "submit_time_s", low=0.0, high=_MOST_SECONDS),
-        duration_s=_number(row, "duration_s", low=0.0, high=_MOST_SECONDS, above=True),
-        gpus=_number(row, unit, low=0.0, high=_MOST_GPUS, above=True),
+        submit_s=_number(row, "submit_time_s", decimal_comma, low=0.0, high=_MOST_SECONDS),
+        duration_s=_number(row, "duration_s", decimal_comma, low=0.0, high=_MOST_SECONDS, above=True),
+        gpus=_number(row, unit, decimal_comma, low=0.0, high=_MOST_GPUS, above=True),
     )
 
 
-def _number(row: dict[str, str | None], column: str, *, low: float, high: float, above: bool = False) -> float:
+def _number(
+    row: dict[str, str | None], column: str, decimal_comma: bool, *, low: float, high: float, above: bool = False
+) -> float:
     text = (row.get(column) or "").strip()
     if not text:
         raise ValueError(f"{column} is empty")
     try:
-        value = float(text)
+        value = float(with_point(text, decimal_comma))
     except ValueError:
         raise ValueError(f"{column} is not a number") from None
     if not math.isfinite(value) or value > high:

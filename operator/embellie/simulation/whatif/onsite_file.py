@@ -4,8 +4,6 @@
 A replay takes a value for what was delivered, so nothing is bridged here: a gap is an error.
 """
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +16,11 @@ import numpy as np
 from embellie.domain.forecast import FloatArray
 from embellie.domain.onsite import G_PER_KWH
 from embellie.domain.reasons import SignalKind
-from embellie.simulation.whatif.carbon_file import delimiter_of, moment_of, number_of, read_text, time_column_of
+from embellie.simulation.whatif.carbon_file import moment_of, time_column_of
 from embellie.simulation.whatif.case import Work
 from embellie.simulation.whatif.onsite import OnSite
 from embellie.simulation.whatif.study import Setup
+from embellie.simulation.whatif.tables import Table, number_of, read_text, table_of
 
 _UNIT = "_kw"
 _OTHER_UNIT = re.compile(r"_(?:[wm]|gw|wh|kwh|mwh|watts?|mw)$", re.IGNORECASE)
@@ -78,20 +77,20 @@ def read_on_site(path: Path, columns: Sequence[str] = ()) -> OnSiteHistory:
         path: The file.
         columns: Which columns are added up; none takes all of kW.
     """
-    text, file = read_text(path), path.name
-    delimiter = delimiter_of(text)
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    names = list(reader.fieldnames or ())
-    rows = list(reader)
-    if len(rows) < 2:
+    file = path.name
+    table = table_of(read_text(path), file)
+    if len(table.rows) < 2:
         raise ValueError(f"{file} holds no history: a CSV with a header, times and kW is needed")
-    times = time_column_of(names, "auto", file, rows[0])
+    times = time_column_of(table)
     if times is None:
         raise ValueError(f"{file} has no column of times: call it utc, with times such as 2021-03-04T00:00Z")
-    chosen = _columns(names, columns, file)
-    moments = [moment_of(row.get(times), i + 2, times) for i, row in enumerate(rows)]
-    step = _step(moments, times, file)
-    kw = np.stack([_values(rows, name, file, decimal_comma=delimiter == ";") for name in chosen])
+    chosen = _columns(table.names, columns, file)
+    faulty = next((row for row in table.rows if row.fault), None)
+    if faulty:
+        raise ValueError(f"line {faulty.line} of {file}: {faulty.fault}")
+    moments = [moment_of(row, times, file) for row in table.rows]
+    step = _step(moments, table, times)
+    kw = np.stack([_values(table, name) for name in chosen])
     return OnSiteHistory(
         file=file,
         start=moments[0],
@@ -131,8 +130,9 @@ def _kind(name: str, file: str) -> str:
     return kinds[0]
 
 
-def _step(moments: list[datetime], column: str, file: str) -> timedelta:
+def _step(moments: list[datetime], table: Table, column: str) -> timedelta:
     """Return the step of rows without gaps."""
+    file = table.file
     steps = [after - before for before, after in pairwise(moments)]
     step = sorted(steps)[len(steps) // 2]
     if step <= timedelta(0):
@@ -143,19 +143,20 @@ def _step(moments: list[datetime], column: str, file: str) -> timedelta:
         if between != step:
             found = "comes twice or goes back" if between < step else f"comes {between} after the row before"
             raise ValueError(
-                f"line {i + 3} of {file}: {moments[i + 1]:%Y-%m-%d %H:%M} UTC {found}, with a step of {step}. Gaps are "
-                "not bridged: write what was delivered then (0 for nothing)"
+                f"line {table.rows[i + 1].line} of {file}: {moments[i + 1]:%Y-%m-%d %H:%M} UTC {found}, with a step of "
+                f"{step}. Gaps are not bridged: write what was delivered then (0 for nothing)"
             )
     return step
 
 
-def _values(rows: list[dict[str, str | None]], name: str, file: str, *, decimal_comma: bool) -> FloatArray:
-    kw = np.array([number_of(row.get(name), decimal_comma) for row in rows])
+def _values(table: Table, name: str) -> FloatArray:
+    rows, file = table.rows, table.file
+    kw = np.array([number_of(row.cells.get(name), table.decimal_comma) for row in rows])
     bad = np.flatnonzero(~np.isfinite(kw))
     if bad.size:
-        line = int(bad[0])
+        first = rows[int(bad[0])]
         raise ValueError(
-            f"line {line + 2} of {file}: {name} is {rows[line].get(name)!r}, no number ({bad.size} such rows). Gaps "
+            f"line {first.line} of {file}: {name} is {first.cells.get(name)!r}, no number ({bad.size} such rows). Gaps "
             "are not bridged: write what was delivered then (0 for nothing)"
         )
     peak = float(kw.max())
@@ -163,10 +164,10 @@ def _values(rows: list[dict[str, str | None]], name: str, file: str, *, decimal_
         raise ValueError(f"column {name} of {file} is never above 0 kW: is its sign the wrong way round?")
     wrong = np.flatnonzero(kw < -_AT_REST * peak)
     if wrong.size:
-        line = int(wrong[0])
+        first = rows[int(wrong[0])]
         raise ValueError(
-            f"line {line + 2} of {file}: {name} is {kw[line]:g} kW ({wrong.size} such rows). What a plant delivers is "
-            "positive: is the site's draw, or the exchange with the grid, in it?"
+            f"line {first.line} of {file}: {name} is {kw[wrong[0]]:g} kW ({wrong.size} such rows). What a plant "
+            "delivers is positive: is the site's draw, or the exchange with the grid, in it?"
         )
     return np.asarray(np.maximum(kw, 0.0), dtype=np.float64)
 

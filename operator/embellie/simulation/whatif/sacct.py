@@ -11,9 +11,9 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from embellie.simulation.whatif.carbon_file import read_text
 from embellie.simulation.whatif.jobs_file import Collector, JobRow, JobTrace
 from embellie.simulation.whatif.moments import parse_utc
+from embellie.simulation.whatif.tables import read_text
 
 _IDS = ("JobIDRaw", "JobID")
 _GPUS = re.compile(r"gres/gpu(:[^=,:]+)?[=:](\d+)")

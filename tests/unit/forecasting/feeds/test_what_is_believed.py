@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from adapters import END, HOUR, NOW, FeedOf, every_adapter
 
+from embellie_forecast.believable import Problem, flag_problems
 from embellie_forecast.sources.archive import Archive
 from embellie_forecast.sources.base import Fault, Licence, SourceError
 from embellie_forecast.sources.frame import Rows
@@ -155,3 +156,11 @@ def test_of_two_types_that_are_added_up_one_may_be_closed_and_the_other_still_co
         else:
             assert coal[END - HOUR] == pytest.approx(truth_at(END - HOUR)["gen_coal_mw"], abs=20)
             assert any("Brown coal" in note for note in readings.notes)
+
+
+@pytest.mark.parametrize(("row", "problem"), [(47, Problem.NONE), (48, Problem.ABSURD)])
+def test_a_total_is_judged_by_the_hours_before_it_from_the_third_day_on(row: int, problem: Problem) -> None:
+    mix = {"natgas": 5000.0 + np.arange(96) % 7, "wind": 2000.0 + np.arange(96) % 11}
+    for mw in mix.values():
+        mw[row] *= 6.0
+    assert flag_problems(mix)[row] == problem
