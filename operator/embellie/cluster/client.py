@@ -234,9 +234,13 @@ class KubeClient:
         """Return an iterable over a whole list, read in pages of 500."""
         return Listing(self, path, params)
 
-    def watch(self, path: str, accept: str, lasts_s: int) -> Iterator[Json]:
-        """Yield what is there and then what changes, until the server ends it; raise `ApiError` where it breaks."""
-        url = f"{self._host}{path}?{urlencode({'watch': '1', 'timeoutSeconds': str(lasts_s)})}"
+    def watch(self, path: str, accept: str, lasts_s: int, since: str = "") -> Iterator[Json]:
+        """Yield what changes, until the server ends it; raise `ApiError` where it breaks.
+
+        Without a resource version to go on from (`since`) what is there comes first. Bookmarks tell such versions.
+        """
+        params = {"watch": "1", "timeoutSeconds": str(lasts_s), "allowWatchBookmarks": "true"}
+        url = f"{self._host}{path}?{urlencode({**params, 'resourceVersion': since} if since else params)}"
         rest = b""
         try:
             answer = self._rest.request(  # type: ignore[no-untyped-call]

@@ -7,6 +7,7 @@ sets our marker, after it was announced.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 
 from embellie.cluster.client import ApiError, KubeClient, object_path, workload_path
@@ -18,7 +19,7 @@ from embellie.domain.snapshot import WorkloadKey
 from embellie.domain.times import format_time
 
 TELL_WITHIN_S = 5.0
-"""Between the first and the last pod of a Job that hear of a pause; each is told at the latest then, or none [s]."""
+"""Between the first and the last pod of a Job that hear of a pause in one turn [s]."""
 THREADS = 16
 
 
@@ -30,42 +31,46 @@ class Pauser:
         self._client = client
         self._may_write = may_write
 
-    def announce(self, key: WorkloadKey, by: datetime, listeners: Sequence[PodRecord]) -> bool:
+    def announce(
+        self, key: WorkloadKey, by: datetime, listeners: Sequence[PodRecord], told: Sequence[PodRecord] = ()
+    ) -> bool:
         """Write the instant on each of its pods that listen, then on the Job: no pod is stopped that was not told.
 
-        Where one could not be told, the others are told that nothing comes of it.
+        Where the time did not suffice for all pods, the Job is told once the others were, in a later turn. Where one
+        could not be told, the others, `told` earlier or now, are told that nothing comes of it.
         """
         raw = self._client.get(workload_path(key))
         if names.PAUSE_BY in (raw["metadata"].get("annotations") or {}):
             return False  # announced a moment ago; the watch has not shown it yet
         change = _set(names.PAUSE_BY, format_time(by))
         try:
-            self._tell(listeners, change)
+            if self._tell(listeners, change).left:
+                return False
             self._client.json_patch(workload_path(key), [*_guards(raw, key), change])
         except ApiError:
             with suppress(ApiError):
-                self._tell(listeners, _drop(names.PAUSE_BY))
+                self._tell([*listeners, *told], _drop(names.PAUSE_BY))
             raise
         return True
 
-    def remind(self, announced: str, listeners: Sequence[PodRecord]) -> bool:
+    def remind(self, announced: str, listeners: Sequence[PodRecord]) -> None:
         """Tell pods what their Job was told already."""
-        return self._tell(listeners, _set(names.PAUSE_BY, announced))
+        self._tell(listeners, _set(names.PAUSE_BY, announced))
 
     def withdraw(self, key: WorkloadKey, listeners: Sequence[PodRecord]) -> bool:
         """Take an announcement back, from the pods that listen first: they may have stopped working because of it."""
         raw = self._client.get(workload_path(key))
         annotations = raw["metadata"].get("annotations") or {}
         change = _drop(names.PAUSE_BY)
-        wrote = self._tell(listeners, change)
+        told = self._tell(listeners, change)
         # The fence lets us write only to what allows pauses.
-        if names.PAUSE_BY not in annotations or names.CHECKPOINT not in annotations:
-            return wrote
+        if told.left or names.PAUSE_BY not in annotations or names.CHECKPOINT not in annotations:
+            return told.wrote and not told.left
         self._client.json_patch(workload_path(key), [*_guards(raw, key), change])
         return True
 
-    def _tell(self, listeners: Sequence[PodRecord], change: Operation) -> bool:
-        """Change an annotation of pods, all at about the same time; return whether one was written.
+    def _tell(self, listeners: Sequence[PodRecord], change: Operation) -> "_Told":
+        """Change an annotation of pods, all at about the same time.
 
         One that is gone, or has nothing to be changed, needs no word. What goes wrong with one is raised after all.
         """
@@ -82,9 +87,7 @@ class Pauser:
         for outcome in told:
             if isinstance(outcome, ApiError):
                 raise outcome
-        if None in told:
-            raise ApiError(0, "NotBegun", f"{told.count(None)} of {len(told)} pods could not be told in time")
-        return True in told
+        return _Told(wrote=True in told, left=None in told)
 
     def suspend(self, key: WorkloadKey, announced: str, cell: str, at: datetime) -> bool:
         """Suspend a Job with our marker on it, and note its cell; False where it is not as it was decided about."""
@@ -104,6 +107,16 @@ class Pauser:
             operations.append(_set(names.CELL, cell))
         self._client.json_patch(workload_path(key), operations)
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What came of telling pods."""
+
+    wrote: bool
+    """Whether one was written."""
+    left: bool
+    """Whether the time did not suffice for all."""
 
 
 def _is(uid: str) -> Operation:

@@ -32,6 +32,7 @@ from embellie.control.assembly.own_objects import OwnObjects
 from embellie.control.assembly.sensors import SensorDesk
 from embellie.control.deciding.pausing import heat_loads
 from embellie.control.deciding.seen import (
+    Lead,
     Rest,
     Seen,
     expected_facility_kw,
@@ -109,7 +110,7 @@ class Loop:
         self._recent_s: deque[float] = deque(maxlen=pace.RECENT_TURNS)
         """Durations of the last turns [wall s]."""
         self._kept_house_at = float("-inf")
-        self._started_at = time.monotonic()
+        self._lead: Lead | None = None
         self._zones_told: int | None = None
         self.alive_at = time.monotonic()
         """When the loop last went round [monotonic s]; the liveness probe looks at it."""
@@ -227,6 +228,7 @@ class Loop:
         planned_at = time.monotonic()
         turn_s = self._turn_length_s(seen)
         standing = self._standing if started < self._standing_until else None
+        self._lead = self._lead or Lead(started, seen.now)
         if standing is None:
             # Fairness is a matter of hours, and only a plan asks for it.
             self._tenants = tenant_use(seen.view.workloads, self._actuation.known(), seen.now, self._clock.from_wall)
@@ -240,7 +242,7 @@ class Loop:
                 self._batch_size(),
                 self._actuation.put_back(),
                 standing,
-                forecasts_to_come=seen.forecasts_to_come and started - self._started_at < pace.FIRST_FORECAST_S,
+                leads_since=self._lead.began_at if self._lead.awaits_forecasts(seen, started) else None,
                 before=self._prices,
             )
         decided_at = time.monotonic()

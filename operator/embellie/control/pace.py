@@ -18,7 +18,7 @@ WRITE_BUSY_S = 0.2
 BUSY_HOUSE_S = 6.0
 """While more releases are due than a turn can write, statuses, the switch and plans are seen to once in so long."""
 FIRST_FORECAST_S = 120.0
-"""So long after the start of this process the forecaster beside it may still be at its first forecast [s]."""
+"""So long after this process began to lead the forecaster beside it may still be at its first forecast [s]."""
 DEBOUNCE_S = 0.25
 """New work is gathered for this long before a turn starts early."""
 RECENT_TURNS = 30

@@ -3,6 +3,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain, repeat
@@ -12,7 +13,7 @@ import pytest
 from plan_records import NOW, plan_record
 
 from embellie.cluster import catalogue
-from embellie.cluster.client import KubeClient, object_path
+from embellie.cluster.client import ApiError, KubeClient, object_path
 from embellie.cluster.events import QUEUE_SIZE, REPORTING_CONTROLLER, EventRecorder
 from embellie.cluster.plan_objects import plan_name
 from embellie.cluster.plan_watch import PlanWatch
@@ -93,6 +94,46 @@ def test_what_somebody_else_writes_into_a_plan_is_put_right_by_the_next_turns_an
     assert not turn(), "whoever goes on is not written against turn after turn"
     CLOCK[0] += 31.0
     assert turn()
+
+
+class SentPlans:
+    """The client, that notes which plans of a namespace each watch was sent."""
+
+    def __init__(self, kube: KubeClient, namespace: str) -> None:
+        self._kube, self._namespace = kube, namespace
+        self.sent: list[set[str]] = []
+
+    def watch(self, *where: Any, since: str) -> Iterator[Any]:
+        """Watch for some seconds: shortly before the end the API server tells how far it came."""
+        self.sent.append(set())
+        for event in self._kube.watch(*where, since=since):
+            meta = event["object"].get("metadata", {})
+            if meta.get("namespace") == self._namespace:
+                self.sent[-1].add(meta["name"])
+            yield event
+
+
+def test_a_watch_of_plans_goes_on_where_the_last_one_ended(
+    kube: KubeClient, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embellie.cluster.plan_watch.LASTS_S", 4)
+    early, late = (make_job(kube, namespace, name) for name in ("early", "late"))
+    PlanWriter(kube).write([plan_record(early)], NOW)
+    client: Any = SentPlans(kube, namespace)
+    heard: list[str] = []
+    watch = PlanWatch(client, lambda uid, _gone: heard.append(uid), leads=lambda: True)
+    watch.hear()
+    PlanWriter(kube).write([plan_record(late)], NOW)
+    meddle(kube, late, message="Mine.")
+    watch.hear()
+    watch.hear()
+    assert client.sent == [{plan_name(early)}, {plan_name(late)}, set()]
+    assert late.uid in heard
+    watch._version = "1"
+    with suppress(ApiError):
+        watch.hear()  # the API server has forgotten what happened since
+    watch.hear()
+    assert client.sent[-1] == {plan_name(early), plan_name(late)}
 
 
 def test_a_plan_that_somebody_deletes_is_back_after_the_next_turns(

@@ -87,6 +87,9 @@ class PauseDesk:
         told = why or {}
         if wanted and not self._switch.no_uninstall():
             wanted = ()  # nobody would be left to let it go on
+        if self._gave_up:
+            there = {record.key for record in view.workloads}
+            self._gave_up = {key: until for key, until in self._gave_up.items() if key in there}
         pauses = step(assembly, view.workloads, view.pods, wanted, in_flight, now, releases)
         self._write(pauses, told, now)
         resumed = self._resume(pauses.resume, assembly, now)
@@ -127,7 +130,9 @@ class PauseDesk:
         # the checkpoint's time.
         telling = timedelta(seconds=TELL_WITHIN_S if len(new.listeners) > 1 else 0.0)
         by = (self._clock.now() + telling + new.takes + _ALMOST_A_SECOND).replace(microsecond=0)
-        return catalogue.pause_announced(new.key, by) if self._pauser.announce(new.key, by, new.listeners) else None
+        by = max([by, *filter(None, (parse_time(pod.told) for pod in new.told))])
+        announced = self._pauser.announce(new.key, by, new.listeners, new.told)
+        return catalogue.pause_announced(new.key, by) if announced else None
 
     def _remind(self, late: Reminder) -> Event | None:
         self._pauser.remind(late.announced, late.listeners)

@@ -42,13 +42,12 @@ class SwitchKeeper:
         A switch that nobody can write is told, and no reason to stop: what it lets be held all the same starts in the
         next turn, or when its time comes. Raises ApiError where the API server gives no answer.
         """
-        holds = False
+        state = None
         try:
             state = self._switch.read()
             holding = _stands_still(state, wanted, self._switch.where)
             if holding is None:
                 state, holding = self._set(state, wanted), ON
-            holds = state.holds
         except ApiError as error:
             if error.status not in _REFUSED:
                 raise
@@ -57,7 +56,8 @@ class SwitchKeeper:
         if wanted and not holding.good and holding.message != self.holding.message:
             logger.warning("new work may not be held as policies say: %s", holding.message)
         self.holding = holding
-        metrics.SWITCH.set(1 if holds else 0)
+        told = [] if state is None else [metrics.Value(metrics.SWITCH, float(state.holds))]
+        metrics.TABLE.replace("switch", told)
 
     def _set(self, state: SwitchState, wanted: Sequence[str]) -> SwitchState:
         if not wanted:

@@ -15,6 +15,9 @@ class Announcement:
     key: WorkloadKey
     takes: timedelta
     listeners: tuple[PodRecord, ...]
+    """Those that have not heard of it."""
+    told: tuple[PodRecord, ...] = ()
+    """Those that heard of it in an earlier turn, which did not suffice for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,9 @@ from embellie.thermal.raising import BACK_S
 from embellie.thermal.relief import KNEE_SHARE, HeatLoad
 
 DAY = timedelta(days=1)
+TELLING_LASTS = timedelta(minutes=10)
+"""Many pods are told over several turns, each of an instant that leaves a checkpoint its time from then on. One whose
+instant is over for so long is told anew: it may have worked on, and saved nothing since."""
 _CLOCKS_DIFFER = timedelta(minutes=1)
 """Those of two leaders, at most; nothing was paused later than that after now."""
 
@@ -211,7 +214,9 @@ def _of_running(
             if uid in wanted and checkpoint is not None and allowance.allows(uid):
                 allowance.take(uid)
                 under_way.add(uid)
-                announce.append(Announcement(key=record.key, takes=checkpoint.takes, listeners=listeners))
+                know = tuple(pod for pod in told if _is_current(pod, now, checkpoint))
+                new = tuple(pod for pod in listeners if pod not in know)
+                announce.append(Announcement(key=record.key, takes=checkpoint.takes, listeners=new, told=know))
             elif told and record.opted_in:
                 withdraw.append(Withdrawal(key=record.key, listeners=told))
         elif uid not in wanted or checkpoint is None or _enforcing(record, assembly) is None:
@@ -222,8 +227,10 @@ def _of_running(
         else:
             under_way.add(uid)
             cell = gangs[uid].cell if uid in gangs else ""
-            stops = _suspension(record, of_job[uid], announced, cell, now)
-            late = tuple(pod for pod in listeners if pod.told != announced)
+            by = parse_time(announced) or now
+            know = tuple(pod for pod in listeners if pod.told == announced or _is_current(pod, by, checkpoint))
+            stops = _suspension(record, of_job[uid], know, announced, cell, now)
+            late = tuple(pod for pod in listeners if pod not in know)
             if stops is not None:
                 suspend.append(stops)
             elif late:
@@ -241,6 +248,12 @@ def _was_told(pod: PodRecord, gang: RunningGang | None) -> bool:
     """Tell whether a pod was told while it ran: what its template was copied with is older."""
     by = parse_time(pod.told)
     return by is not None and (gang is None or by > gang.started_at)
+
+
+def _is_current(pod: PodRecord, at: datetime, checkpoint: Checkpoint) -> bool:
+    """Tell whether a pod was told of a pause that is announced at that time, or for it."""
+    by = parse_time(pod.told)
+    return by is not None and at - TELLING_LASTS < by < at + checkpoint.takes + TELLING_LASTS
 
 
 def _may_be_ours(record: WorkloadRecord, announced: str, gang: RunningGang | None) -> bool:
@@ -285,20 +298,30 @@ class _Allowance:
 
 
 def _suspension(
-    record: WorkloadRecord, pods: Sequence[PodRecord], announced: str, cell: str, now: datetime
+    record: WorkloadRecord,
+    pods: Sequence[PodRecord],
+    know: Collection[PodRecord],
+    announced: str,
+    cell: str,
+    now: datetime,
 ) -> Suspension | None:
     """Suspend a Job that has saved its work, or whose announced instant has come; None while there is time left."""
-    acknowledged, by = _is_acknowledged(record, pods, announced), parse_time(announced)
+    acknowledged, by = _is_acknowledged(record, pods, know, announced), parse_time(announced)
     if not acknowledged and by is not None and now < by:
         return None
     cell = record.annotations.get(names.CELL) or cell
     return Suspension(key=record.key, announced=announced, acknowledged=acknowledged, cell=cell)
 
 
-def _is_acknowledged(record: WorkloadRecord, pods: Sequence[PodRecord], announced: str) -> bool:
+def _is_acknowledged(
+    record: WorkloadRecord, pods: Sequence[PodRecord], know: Collection[PodRecord], announced: str
+) -> bool:
+    """Tell whether the Job or each of its pods has saved its work; what pods that `know` were told counts for them."""
     if record.annotations.get(names.CHECKPOINTED) == announced:
         return True
-    return bool(pods) and all(pod.checkpointed == announced for pod in pods)
+    return bool(pods) and all(
+        pod.checkpointed == announced or (pod in know and pod.checkpointed == pod.told) for pod in pods
+    )
 
 
 def pause_bound(record: WorkloadRecord, assembly: Assembly) -> datetime | None:

@@ -9,6 +9,7 @@ from embellie.api.gridzone import GridZone
 from embellie.api.thermalzone import ThermalZone
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.cluster.store import View
+from embellie.control import pace
 from embellie.control.assembly.assemble import Assembly
 from embellie.control.assembly.sensors import Readings
 from embellie.control.deciding.turn import Verdicts
@@ -57,6 +58,23 @@ class Rest:
     def may_go_on(self, key: tuple[object, ...], now_s: float) -> bool:
         """Tell whether there is nothing to decide."""
         return self.key == key and now_s < self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """Since when this process leads."""
+
+    began_s: float
+    """[monotonic s]"""
+    began_at: datetime
+    """In the operator's clock."""
+
+    def awaits_forecasts(self, seen: Seen, now_s: float) -> bool:
+        """Tell whether the forecaster has not spoken of all zones yet, and still has time to.
+
+        It counts from when this process began to lead: on a busy machine the first forecast of a standby may take long.
+        """
+        return seen.forecasts_to_come and now_s - self.began_s < pace.FIRST_FORECAST_S
 
 
 def is_forecast(zone: GridZone) -> bool:

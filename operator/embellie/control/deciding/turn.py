@@ -58,7 +58,7 @@ def decide(
     put_back: Container[str] = (),
     standing: Plan | None = None,
     *,
-    forecasts_to_come: bool = False,
+    leads_since: datetime | None = None,
     before: PriceBook | None = None,
 ) -> Verdicts:
     """Plan, shield, and bound the number of releases. Pure.
@@ -72,8 +72,8 @@ def decide(
         put_back: uids whose last release was refused. They come after all others, so that a few that cannot be
             released never block the rest.
         standing: The plan of a moment ago, of which only a part could be written: not made anew, but shielded anew.
-        forecasts_to_come: This process is so young that its forecaster may not have spoken of all zones yet. Then what
-            an earlier leader planned stands: to know no later hour that is better is no reason to start what is held.
+        leads_since: When this process began to lead, as long as its forecaster may not have spoken of all zones yet.
+            Then what an earlier leader held stands: to know no later hour that is better is no reason to start it.
         before: The prices of the last plan, from which this one's search starts.
     """
     snapshot = assembly.snapshot
@@ -81,8 +81,9 @@ def decide(
     newcomers = planned is not None and len(planned.decisions) < len(snapshot.workloads)
     if planned is None:
         planned = plan(snapshot, before)
-    if forecasts_to_come:
-        kept = tuple(d for d in planned.decisions if not _is_only_early(d, known.get(d.key.uid)))
+    if leads_since is not None:
+        earlier = {w.key for w in snapshot.workloads if w.created_at < leads_since}
+        kept = tuple(d for d in planned.decisions if not _is_only_early(d, known.get(d.key.uid), d.key in earlier))
         planned = replace(planned, decisions=kept)
     enforced = shield(planned, snapshot)
     waiting = tuple(_await_place(d, known.get(d.key.uid), snapshot) for d in enforced.decisions)
@@ -146,14 +147,13 @@ def _what_is_left(standing: Plan, snapshot: Snapshot) -> Plan | None:
     return replace(standing, decisions=tuple(d for d in standing.decisions if d.key in waiting))
 
 
-def _is_only_early(decision: Decision, before: KnownPlan | None) -> bool:
-    """Tell whether a start only means that not all forecasts were read yet, of something that was planned before."""
-    return (
-        decision.action is Action.RELEASE
-        and decision.reason in _COMPARES_HOURS
-        and before is not None
-        and before.state in BOUND_STATES
-    )
+def _is_only_early(decision: Decision, before: KnownPlan | None, earlier: bool) -> bool:
+    """Tell whether a start only means that not all forecasts were read yet, of something that was held before.
+
+    It was, too, where nothing was planned, or written, about it before its leader died.
+    """
+    was_held = earlier if before is None else before.state in (*BOUND_STATES, "")
+    return decision.action is Action.RELEASE and decision.reason in _COMPARES_HOURS and was_held
 
 
 def _await_place(decision: Decision, before: KnownPlan | None, snapshot: Snapshot) -> Decision:

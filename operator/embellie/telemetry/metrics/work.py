@@ -45,11 +45,12 @@ START_REASONS = (
 
 BUILD = gauge("embellie_build_info", _OPERATOR, "", "Always 1; the labels say what runs.", ("version", "python"))
 LEADER = lasting_gauge("embellie_leader", _OPERATOR, "0 or 1", "1 on the replica that acts.")
-SWITCH = lasting_gauge(
+SWITCH = gauge(
     "embellie_holding_enabled",
     _OPERATOR,
     "0 or 1",
-    "1 while new work may be held: the switch is on and not locked.",
+    "1 while new work may be held: the switch is on and not locked. Told by the replica that acts; absent while the "
+    "switch cannot be read.",
 )
 TURNS = counter("embellie_turns_total", _OPERATOR, "turns", "Turns of the loop, by outcome.", ("outcome",))
 TURN_SECONDS = histogram(

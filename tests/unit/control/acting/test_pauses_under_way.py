@@ -280,7 +280,7 @@ def announced_together(count: int, announce: Any, *, pods: Sequence[PodRecord] =
 
 def test_a_checkpoint_has_its_time_from_when_it_is_announced_however_long_the_turn_took_until_then():
     told: list[Any] = []
-    announced_together(1, lambda _key, by, _listeners: told.append(by) is None)
+    announced_together(1, lambda _key, by, *_pods: told.append(by) is None)
     # Whole seconds are written, and none is taken off.
     assert told == [NOW + timedelta(minutes=5, seconds=5)]
 
@@ -328,6 +328,8 @@ def test_a_pause_that_could_not_be_announced_is_not_announced_turn_after_turn():
     for now_s[0], told in ((1000.0, 1), (1015.0, 1), (1061.0, 2)):
         desk.turn(made, seen, {train.key.uid}, {}, (), NOW)
         assert len(tries) == told
+    desk.turn(assembled(), view(on=nodes()), (), {}, (), NOW)
+    assert not desk._gave_up, "a Job that is gone is forgotten"
 
 
 def test_a_leader_that_lost_its_lease_writes_no_more_pauses():
@@ -340,5 +342,14 @@ def test_a_leader_that_lost_its_lease_writes_no_more_pauses():
 def test_a_checkpoint_has_its_whole_time_in_the_pods_that_are_told_last_too():
     heard: list[Any] = []
     pods = [running_pod(f"pod-{i}", "west-0") for i in range(8)]
-    announced_together(1, lambda _key, by, _listeners: heard.append(by) is None, pods=pods)
+    announced_together(1, lambda _key, by, *_pods: heard.append(by) is None, pods=pods)
     assert heard == [NOW + timedelta(minutes=5, seconds=10)]
+
+
+def test_a_job_whose_pods_were_told_over_several_turns_is_told_the_latest_of_their_instants():
+    later = format_time(NOW + timedelta(minutes=9))
+    early = replace(running_pod("early", "west-0", started=NOW - timedelta(hours=1)), told=later)
+    told: list[Any] = []
+    announced_together(1, lambda _key, *words: told.append(words) is None, pods=(early,))
+    (by, listeners, knows), *_ = told
+    assert (by, listeners, [pod.name for pod in knows]) == (NOW + timedelta(minutes=9), (), ["early"])

@@ -9,6 +9,7 @@ import pytest
 from embellie.cluster.client import ApiError
 from embellie.cluster.switch import Switch
 from embellie.control.acting.switch_keeper import NOT_YET, ON, SwitchKeeper
+from embellie.telemetry import metrics
 
 
 class Server:
@@ -67,3 +68,20 @@ def test_a_missing_switch_says_how_it_comes_back():
 def test_an_api_server_that_gives_no_answer_fails_the_turn():
     with pytest.raises(ApiError):
         keeper(Server(refuses=503, enabled="false", namespaces=",")).mind(["a"])
+
+
+def shown() -> float | None:
+    return metrics.REGISTRY.get_sample_value("embellie_holding_enabled")
+
+
+def test_whether_new_work_is_held_is_shown_as_the_switch_was_read_and_not_at_all_where_it_cannot_be():
+    def get(_path: str, **_how: Any) -> Any:
+        raise ApiError(403, "Forbidden", "no")
+
+    frozen = keeper(Server(refuses=403, enabled="true", namespaces=",a,"))
+    frozen.mind(["a", "b"])
+    assert shown() == 1.0, "that nobody may write it turns nothing off"
+    keeper(SimpleNamespace(get=get)).mind(["a"])
+    assert shown() is None
+    keeper(Server(enabled="false", namespaces=",")).mind([])
+    assert shown() == 0.0

@@ -122,7 +122,28 @@ def test_pods_that_were_told_by_whoever_died_before_the_job_was_are_told_that_no
     assert stepped(running(**ALLOWED), pods=pods, policies=()).withdraw == (taken_back,), "whatever its policy became"
     assert stepped(running(**ALLOWED), pods=pods, zones=()).withdraw == (taken_back,), "or of its zone"
     hot = stepped(running(**ALLOWED), pods=pods, wanted="all")
-    assert (hot.announce[0].listeners, hot.withdraw) == (pods, ()), "where it is still hot all of them are told anew"
+    (announced,) = hot.announce
+    assert (announced.told, announced.listeners, hot.withdraw) == (pods[:1], pods[1:], ()), "where it is hot it goes on"
+
+
+@pytest.mark.parametrize("told", [NOW - 20 * MINUTE, NOW + 400 * MINUTE], ids=["long over", "nobody of ours said"])
+def test_a_pod_that_was_told_of_another_pause_is_told_anew(told):
+    pods = told_pods(format_time(told))
+    (announced,) = stepped(running(**ALLOWED), pods=pods, wanted="all").announce
+    assert (announced.told, announced.listeners) == ((), pods)
+
+
+def test_pods_that_were_told_before_their_job_answer_to_what_they_were_told():
+    own, by = format_time(NOW + MINUTE), format_time(NOW + 3 * MINUTE)
+    train, (early, last) = running(pause_by=by, **ALLOWED), told_pods(own)
+    last = replace(last, told=by, checkpointed=by)
+    assert stepped(train, wanted="all", pods=(early, last)) == replace(stepped(train, wanted="all"), suspend=())
+    (stops,) = stepped(train, wanted="all", pods=(replace(early, checkpointed=own), last)).suspend
+    assert stops.acknowledged
+    copied = format_time(NOW - 20 * MINUTE)
+    old = replace(early, told=copied, checkpointed=copied)
+    again = stepped(train, wanted="all", pods=(old, last))
+    assert (again.suspend, again.remind[0].listeners) == ((), (old,)), "its manifest was copied with that answer"
 
 
 def test_what_a_template_was_copied_with_is_left_to_its_user():

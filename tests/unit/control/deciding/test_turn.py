@@ -53,32 +53,6 @@ def test_a_term_that_nobody_reads_is_told_in_the_plan_and_delays_nothing_more():
     assert ready == ["The plan is current.", stray]
 
 
-def test_a_new_leader_lets_earlier_plans_stand_until_its_forecaster_has_spoken():
-    held, new = job("held"), job("new")
-    made = assembled(held, new, forecasts={})
-    plans = {held.key.uid: known()}
-    early = decide(made, (held, new), plans, (), 100, forecasts_to_come=True)
-    assert named(early) == ["new"]
-    assert "held" not in reasons(early)
-    assert sorted(named(decide(made, (held, new), plans, (), 100))) == ["held", "new"]
-
-
-def test_a_new_leader_that_has_the_forecast_of_one_zone_starts_nothing_that_waits_for_another():
-    held = job("held")
-    plans = {held.key.uid: known()}
-    made = assembled(held, forecasts={"east": CLEAN_NOW["east"]})
-    assert "held" in named(decide(made, (held,), plans, (), 100))
-    early = decide(made, (held,), plans, (), 100, forecasts_to_come=True)
-    assert (named(early), reasons(early)) == ([], {})
-    assert named(decide(made, (held,), plans, (), 100, (), early.standing)) == []
-
-
-def test_a_new_leader_keeps_a_promised_bound_without_a_forecast():
-    due = job("due", max_delay="1h", created=NOW - HOUR)
-    made = assembled(due, forecasts={})
-    assert named(decide(made, (due,), {due.key.uid: known()}, (), 100, forecasts_to_come=True)) == ["due"]
-
-
 def test_what_was_planned_into_a_zone_that_is_gone_waits_for_it_until_its_bound_and_what_is_new_does_not():
     zones = (grid_zone("west", jurisdiction="FR"),)
     waits, new, other = (job(name, residency="US-CA") for name in ("waits", "new", "refused"))
@@ -392,7 +366,7 @@ def test_a_turn_that_left_work_without_an_answer_is_not_settled():
     waiting = job("waiting", gpus=1)
     held = {waiting.key.uid: known()}
     made = assembled(waiting, bounds={waiting.key.uid: held[waiting.key.uid].latest_start}, forecasts={})
-    young = decide(made, (waiting,), held, (), 100, forecasts_to_come=True)
+    young = decide(made, (waiting,), held, (), 100, leads_since=NOW)
     assert young.records == ()
     assert not is_settled(young, made.snapshot)
     dirty = assembled(waiting)
