@@ -13,31 +13,81 @@ A few gangs of hundreds of GPU-hours decide much of a seed: compare planners ove
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from statistics import median
 
 import numpy as np
+from planned.model import PlannedJob, PlannedSite, PlannedZone
 from planned.replay import simulate_planned
 
 from embellie.accounting import Account, Run, ZonePower, account
 from embellie.domain.forecast import FloatArray
-from embellie.domain.snapshot import Flex
+from embellie.domain.snapshot import Flex, ThermalZoneState
 from embellie.planning.solving.inputs import make_jobs, make_zones
 from embellie.planning.solving.problem import Problem, Solution
 from embellie.planning.solving.solver import solve
-from embellie.simulation import SimJob, load_trace, simulate
+from embellie.simulation import load_trace, simulate
 from embellie_testbed.demo.counterfactual import signal, sim_job, sim_site
 from embellie_testbed.demo.grid import GridTruth, load_truth
-from embellie_testbed.demo.scenario import BEGIN, GPUS, ZONES, build
+from embellie_testbed.demo.history import added_kw
+from embellie_testbed.demo.scenario import BEGIN, GPUS, ROWS, ZONES, DemoJob, Row, build
 
 HOURS = 168
 SLOT_H = 0.25
 PLANNED_H = 92
 HOUR = timedelta(hours=1)
+WORST_CASE = 1.1
+"""What a GPU draws at most, of what it is rated for."""
 
 
-def with_used_share(jobs: list[SimJob]) -> list[SimJob]:
+def planned_site(truths: Mapping[str, GridTruth]) -> PlannedSite:
+    """Return the demo's cluster with its contracts and its rooms."""
+    site = sim_site(truths)
+    zones = [
+        PlannedZone(
+            name=zone.name,
+            signal=zone.signal,
+            contracted_power_kw=float(told.contracted_kw),
+            ambient_c=truths[zone.name].ambient_c,
+        )
+        for zone, told in zip(site.grid_zones, ZONES, strict=True)
+    ]
+    return PlannedSite(
+        cells=site.cells, grid_zones=tuple(zones), thermal_zones=tuple(_thermal_state(row) for row in ROWS)
+    )
+
+
+def _thermal_state(row: Row) -> ThermalZoneState:
+    return ThermalZoneState(
+        name=row.name,
+        inlet_limit_c=float(row.inlet_limit_c),
+        margin_c=float(row.margin_k),
+        rise_k_per_kw=row.rise_mk_per_kw / 1000,
+        supply=None,
+        supply_worst_c=float(row.supply_worst_c),
+        supply_setpoint_c=float(row.setpoint_c),
+        ambient_approach_k=float(row.approach_k),
+        inlet=None,
+        cooling_capacity_kw=None,
+        start_ramp_kw_per_min=None,
+        base_power_kw=0.0,
+        ambient_grid_zone=row.zone,
+    )
+
+
+def planned_job(job: DemoJob) -> PlannedJob:
+    """Return a job of the demo with what its user says of it."""
+    came = sim_job(job)
+    return PlannedJob(
+        **{f.name: getattr(came, f.name) for f in fields(came)},
+        worst_power_kw=added_kw(job.gpus, WORST_CASE * ZONES[0].gpu_rated_watts, ZONES[0]),
+        tenant="training",
+        expected_duration_s=None if job.stated_duration is None else job.stated_duration.total_seconds(),
+    )
+
+
+def with_used_share(jobs: list[PlannedJob]) -> list[PlannedJob]:
     """Tell each job what part of stated durations such jobs use, as the operator learns it."""
     shares = [j.duration_s / j.expected_duration_s for j in jobs if j.expected_duration_s is not None]
     share = min(1.0, median(shares))
@@ -52,7 +102,7 @@ def judged(runs: Sequence[Run], truths: Mapping[str, GridTruth]) -> Account:
 
 
 def all_known(
-    jobs: list[SimJob], truths: Mapping[str, GridTruth], put_in: Mapping[str, str], budget_s: float
+    jobs: list[PlannedJob], truths: Mapping[str, GridTruth], put_in: Mapping[str, str], budget_s: float
 ) -> Solution:
     """Plan everything once, everything known; objective and bound are grams above idle.
 
@@ -97,11 +147,11 @@ def main() -> None:
     parser.add_argument("--turn-seconds", type=float, default=900.0)
     options = parser.parse_args()
     truths = {site.name: load_truth(site, begin=BEGIN, hours=HOURS) for site in ZONES}
-    site = sim_site(truths)
+    site = planned_site(truths)
     print("kg CO2e above idle      first come   planner  all known     bound   kept   late (first come)   mean delay")
     kept = []
     for seed in options.seeds:
-        jobs = [sim_job(job) for job in build(load_trace(), seed=seed).jobs]
+        jobs = [planned_job(job) for job in build(load_trace(), seed=seed).jobs]
         fifo = judged(simulate(jobs, site).runs, truths)
         ran = simulate_planned(with_used_share(jobs), site, turn_s=options.turn_seconds).runs
         ours = judged(ran, truths)

@@ -41,7 +41,6 @@ class Comparison:
 
     saved_grams: float
     saved_percent: float
-    saved_energy_kwh: float
     peak_change_kw: float
 
 
@@ -108,6 +107,5 @@ def compare(ours: Account, counterfactual: Account) -> Comparison:
     return Comparison(
         saved_grams=saved,
         saved_percent=100.0 * saved / base if base else 0.0,
-        saved_energy_kwh=counterfactual.emissions.energy_kwh - ours.emissions.energy_kwh,
         peak_change_kw=ours.peak_kw - counterfactual.peak_kw,
     )

@@ -13,9 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from embellie.api.energypolicy import EnergyPolicy
-from embellie.api.gridzone import GridZone
-from embellie.api.thermalzone import ThermalZone
 from embellie.cluster.client import ApiError, KubeClient
 from embellie.cluster.lease import Heartbeat, LeaseElector
 from embellie.cluster.plan_objects import PlanRecord
@@ -26,23 +23,17 @@ from embellie.control import pace
 from embellie.control.acting.actuation import MEASURED_FROM, Actuation
 from embellie.control.acting.pause_desk import PauseDesk
 from embellie.control.acting.switch_keeper import SwitchKeeper
-from embellie.control.assembly.assemble import Assembly, Subject, assemble
-from embellie.control.assembly.inputs import Inputs
-from embellie.control.assembly.own_objects import OwnObjects
-from embellie.control.assembly.sensors import SensorDesk
-from embellie.control.deciding.pausing import heat_loads
+from embellie.control.assembly.assemble import Assembly
 from embellie.control.deciding.seen import (
     Lead,
     Rest,
     Seen,
-    expected_facility_kw,
-    expected_power_kw,
-    is_forecast,
     is_settled,
     next_due,
 )
 from embellie.control.deciding.turn import Verdicts, decide
 from embellie.control.heat.heat_desk import HeatDesk
+from embellie.control.lookout import Lookout
 from embellie.control.options import Options
 from embellie.control.recording.ledger_writer import Recorder
 from embellie.control.telling.measures import Facts, Measures
@@ -50,10 +41,8 @@ from embellie.control.telling.status_desk import StatusDesk
 from embellie.control.work.tenants import tenant_use
 from embellie.domain.clock import Clock
 from embellie.domain.plan import Decision, Plan, PriceBook
-from embellie.domain.reasons import Rung
-from embellie.domain.snapshot import Snapshot, TenantUse, WorkloadKey
+from embellie.domain.snapshot import Snapshot, TenantUse
 from embellie.telemetry import metrics
-from embellie.telemetry.forecasts import ForecastDirectory, zone_entry
 
 logger = logging.getLogger(__name__)
 
@@ -68,25 +57,23 @@ class Loop:
         client: KubeClient,
         store: Store,
         clock: Clock,
-        desk: SensorDesk,
-        forecasts: ForecastDirectory,
+        lookout: Lookout,
+        heat: HeatDesk,
         elector: LeaseElector,
         actuation: Actuation,
+        pauses: PauseDesk,
+        recorder: Recorder | None,
         stop: threading.Event,
-        recorder: Recorder | None = None,
-        heat: HeatDesk | None = None,
-        pauses: PauseDesk | None = None,
     ) -> None:
         self._options = options
         self._store = store
         self._clock = clock
-        self._desk = desk
-        self._forecasts = forecasts
+        self._lookout = lookout
+        self._heat = heat
         self._elector = elector
         self._actuation = actuation
         self._stop = stop
         self._recorder = recorder
-        self._heat = heat or HeatDesk()
         self._pauses = pauses
         self._switch = Switch(client, options.namespace, f"{options.name}-switch")
         self._keeper = SwitchKeeper(self._switch)
@@ -97,21 +84,16 @@ class Loop:
             per_workload=options.workload_metrics,
             keeps_accounts=options.ledger_path is not None,
         )
-        self._zone_power_kw: dict[str, float] = {}
-        self._facility_kw: dict[str, float] = {}
         self._rest = Rest()
         self._standing: Plan | None = None
         self._prices: PriceBook | None = None
         self._tenants: Mapping[str, TenantUse] = {}
-        self._subjects: Mapping[WorkloadKey, Subject] = {}
         self._standing_until = 0.0
-        self._own = OwnObjects()
         self._relists = Relists(client, store, actuation.read_plans)
         self._recent_s: deque[float] = deque(maxlen=pace.RECENT_TURNS)
         """Durations of the last turns [wall s]."""
         self._kept_house_at = float("-inf")
         self._lead: Lead | None = None
-        self._zones_told: int | None = None
         self.alive_at = time.monotonic()
         """When the loop last went round [monotonic s]; the liveness probe looks at it."""
 
@@ -138,16 +120,9 @@ class Loop:
 
     def _stand_by(self) -> None:
         """Let the forecaster of this pod work ahead, and see what runs: a new leader needs both in its first turn."""
-        version = self._store.version
-        if self._zones_told != version:
-            view = self._store.view()
-            self._tell_zones(self._own.parse(GridZone, view.grid_zones))
-            if self._recorder is not None:
-                self._recorder.watch(view)
-            self._zones_told = version
-
-    def _tell_zones(self, grid_zones: Sequence[GridZone]) -> None:
-        self._forecasts.write_zones(zone_entry(z) for z in grid_zones if is_forecast(z))
+        view = self._lookout.stand_by()
+        if view is not None and self._recorder is not None:
+            self._recorder.watch(view)
 
     def _wait(self) -> None:
         period_s = self._period_s
@@ -182,7 +157,7 @@ class Loop:
         if not self._actuation.loaded:
             self._actuation.load()
             self._actuation.forget_gone(self._store.view().workloads)
-        seen = self._gather()
+        seen = self._lookout.gather()
         if self._rest.may_go_on(seen.key, started):
             # Nothing that a decision rests on has changed and nothing is due: what was decided stands.
             self._keeper.mind(self._rest.namespaces)
@@ -233,7 +208,13 @@ class Loop:
             # Fairness is a matter of hours, and only a plan asks for it.
             self._tenants = tenant_use(seen.view.workloads, self._actuation.known(), seen.now, self._clock.from_wall)
         with self._store.still(), self._actuation.still():
-            assembly = self._assemble(seen, turn_s, in_flight)
+            assembly = self._lookout.assemble(
+                seen,
+                turn_s=turn_s,
+                bounds=self._actuation.promised(),
+                in_flight=in_flight,
+                tenants=self._tenants,
+            )
             verdicts = decide(
                 assembly,
                 seen.view.workloads,
@@ -283,8 +264,6 @@ class Loop:
         self, seen: Seen, assembly: Assembly, in_flight: Mapping[str, str], releases: Sequence[Decision]
     ) -> Sequence[PlanRecord]:
         """Do what heat asks of running work that allows it."""
-        if self._pauses is None:
-            return ()
         known, now = self._actuation.known(), assembly.snapshot.now
         records, resumed, under_way = self._pauses.turn(
             assembly, seen.view, self._heat.wanted, known, in_flight, now, releases, self._heat.why
@@ -338,55 +317,3 @@ class Loop:
         due = sum(1 for w in seen.view.workloads if w.held and w.waiting and promised.get(w.key.uid, soon) < soon)
         extra_wall_s = max(self._recent_s, default=0.0) + due / self._releases_per_s
         return self._options.turn_seconds * (1.0 + extra_wall_s / self._period_s)
-
-    def _gather(self) -> Seen:
-        """Ask everybody: the store, the sensors, the forecaster."""
-        version, view = self._store.version, self._store.view()
-        grid_zones = self._own.parse(GridZone, view.grid_zones)
-        thermal_zones = self._own.parse(ThermalZone, view.thermal_zones)
-        forecast_zones = [z for z in grid_zones if is_forecast(z)]
-        self._tell_zones(grid_zones)
-        readings = self._desk.read(grid_zones, thermal_zones, self._zone_power_kw, self._facility_kw)
-        now = self._clock.now()
-        found = {z.metadata.name: self._forecasts.latest(z.metadata.name, now) for z in forecast_zones}
-        # The neutral rung is a guess without data: nothing is planned, shown or claimed by it.
-        forecasts = {name: f for name, f in found.items() if f is not None and f.rung is not Rung.NEUTRAL}
-        return Seen(
-            version=version,
-            view=view,
-            grid_zones=grid_zones,
-            thermal_zones=thermal_zones,
-            readings=readings,
-            forecasts=forecasts,
-            heat=self._heat.turn(now, thermal_zones, readings, self._zone_power_kw, forecasts),
-            to_pause=self._heat.wanted,
-            now=now,
-        )
-
-    def _assemble(self, seen: Seen, turn_s: float, in_flight: Mapping[str, str]) -> Assembly:
-        inputs = Inputs(
-            view=seen.view,
-            grid_zones=seen.grid_zones,
-            thermal_zones=seen.thermal_zones,
-            policies=self._own.parse(EnergyPolicy, seen.view.energy_policies),
-            forecasts=seen.forecasts,
-            grid_power=seen.readings.grid_power_kw,
-            inlets=seen.readings.inlets,
-            supplies=seen.readings.supplies,
-            bounds=self._actuation.promised(),
-            in_flight=in_flight,
-            own_namespace=self._options.namespace,
-            turn_s=turn_s,
-            period_s=self._options.turn_seconds,
-            max_limit_hold_s=self._options.max_limit_hold_seconds,
-            heat=seen.heat,
-            learnt=self._heat.power,
-            tenants=self._tenants,
-        )
-        assembly = assemble(inputs, self._clock, seen.now, self._subjects)
-        self._subjects = assembly.subjects
-        loads = heat_loads(assembly, seen.view.workloads, seen.view.pods, seen.now)
-        self._heat.remember(assembly, loads, seen.view.workloads)
-        self._zone_power_kw = expected_power_kw(assembly)
-        self._facility_kw = expected_facility_kw(assembly)
-        return assembly

@@ -30,12 +30,12 @@ from embellie.control.acting.heat_acts import HeatActs
 from embellie.control.acting.pause_desk import PauseDesk
 from embellie.control.assembly.sensors import SensorDesk
 from embellie.control.heat.heat_desk import HeatDesk
+from embellie.control.lookout import Lookout
 from embellie.control.loop import Loop
 from embellie.control.options import Options
 from embellie.control.recording.ledger_writer import LedgerOptions, Recorder
 from embellie.domain.clock import Clock, parse_clock
 from embellie.telemetry.energy import EnergySource
-from embellie.telemetry.forecasts import ForecastDirectory
 from embellie.telemetry.metrics import Server
 from embellie.telemetry.prometheus import NoMetrics, PrometheusSource
 from embellie.telemetry.tables import PrometheusTables
@@ -127,22 +127,20 @@ class _Operator:
         self._recorder = _recorder(options, clock, elector)
         plans = PlanWriter(client, may_write=elector.is_leader)
         self._plan_watch = PlanWatch(client, plans.hear, leads=elector.is_leader)
+        sensors = SensorDesk(PrometheusSource(options.prometheus_url) if options.prometheus_url else NoMetrics())
         self._loop = loop = Loop(
             options=options,
             client=client,
             store=store,
             clock=clock,
-            desk=SensorDesk(PrometheusSource(options.prometheus_url) if options.prometheus_url else NoMetrics()),
-            forecasts=ForecastDirectory(options.forecast_dir),
+            lookout=Lookout(options, store, clock, sensors, self._heat),
+            heat=self._heat,
             elector=elector,
             actuation=Actuation(
                 releaser=Releaser(client, may_write=elector.is_leader),
                 plans=plans,
                 events=self._events,
             ),
-            stop=ending.stop,
-            recorder=self._recorder,
-            heat=self._heat,
             pauses=PauseDesk(
                 pauser=Pauser(client, may_write=elector.is_leader),
                 releaser=Releaser(client, may_write=elector.is_leader),
@@ -151,6 +149,8 @@ class _Operator:
                 clock=clock,
                 may_write=elector.is_leader,
             ),
+            recorder=self._recorder,
+            stop=ending.stop,
         )
         self._synced = threading.Event()
         self._server = Server(

@@ -73,15 +73,15 @@ class Ground:
         latest = max((w.latest_start for w in snapshot.workloads), default=snapshot.now)
         longest = max((max(w.duration_p50_s, w.duration_p90_s) for w in snapshot.workloads), default=0.0)
         self.last = min(_MAX_CANDIDATES, max(1, int(grid.slots(latest))))
-        self.n_slots = self.last + math.ceil(longest / grid.step_s) + 4
+        n_slots = self.last + math.ceil(longest / grid.step_s) + 4
         zones = {zone.name: zone for zone in snapshot.grid_zones}
-        self.costs = CostModel(snapshot.cells, zones, grid, self.last, self.n_slots, snapshot.thermal_zones)
-        on_site = on_site_left(snapshot, grid, self.n_slots, self.costs)
-        self.capacity = Capacity(snapshot, grid, self.n_slots, on_site)
+        self.costs = CostModel(snapshot.cells, zones, grid, self.last, n_slots, snapshot.thermal_zones)
+        on_site = on_site_left(snapshot, grid, n_slots, self.costs)
+        self.capacity = Capacity(snapshot, grid, n_slots, on_site)
         self.standing = standing(snapshot.tenants)
         self.excess_of = {w.key: self.standing.of(w.tenant) for w in snapshot.workloads}
         # What was free before anything was planned: asked only where tenants stand differently.
-        self.at_first = Capacity(snapshot, grid, self.n_slots) if self.standing.excess else self.capacity
+        self.at_first = Capacity(snapshot, grid, n_slots) if self.standing.excess else self.capacity
         self.proposed: dict[WorkloadKey, tuple[int, int]] = {}
         """Row of the cell and candidate that the joint plan proposes, for whom nothing is decided yet."""
         self.scarcity: Scarcity | None = None

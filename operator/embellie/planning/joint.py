@@ -12,15 +12,17 @@ from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
+from embellie.domain.forecast import FloatArray
 from embellie.domain.plan import PriceBook
 from embellie.domain.snapshot import Workload
 from embellie.planning.axis.capacity import Capacity
+from embellie.planning.axis.price_book import prices_of, written
 from embellie.planning.axis.scarcity import Scarcity
 from embellie.planning.axis.timegrid import CostModel, TimeGrid
 from embellie.planning.fairness import WAIT_PRICE
 from embellie.planning.solving.bound import lower_bound
-from embellie.planning.solving.inputs import make_jobs, no_prices, shifted
-from embellie.planning.solving.problem import IntArray, Prices, Problem
+from embellie.planning.solving.inputs import make_jobs
+from embellie.planning.solving.problem import BoolArray, IntArray, Prices, Problem
 from embellie.planning.solving.solver import Effort, solve
 
 _FINE, _DOUBLE_AFTER = 192, 24
@@ -28,6 +30,24 @@ _QUARTER = 4.0
 _NO_PLACE = 4.0
 """A workload without a place pays so many times its dearest hours: room is never left to emit less."""
 _SMALL, _MIDDLE = 300, 2000
+_TINY_SLOTS = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A workload that is planned together with others, and what it may have."""
+
+    workload: Workload
+    rows: Sequence[int]
+    """Cells that it may use."""
+    bound: int
+    """Last start inside its bound."""
+    latest: int
+    """Last start that is worth waiting for (inside the forecast); at most `bound`."""
+    excess: float
+    """What its tenant got beyond its waiting (`fairness`), -1..1."""
+    first: bool
+    """Whether it goes first where room is short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,107 +87,116 @@ def effort_for(count: int, *, warm: bool) -> Effort:
 
 
 def plan_together(
-    workloads: Sequence[Workload],
-    rows: Sequence[Sequence[int]],
-    candidates: Sequence[int],
-    latest: Sequence[int],
-    capacity: Capacity,
-    costs: CostModel,
-    grid: TimeGrid,
-    n_slots: int,
-    before: PriceBook | None,
-    excess: Sequence[float],
-    first: Sequence[bool],
+    asks: Sequence[Ask], capacity: Capacity, costs: CostModel, grid: TimeGrid, before: PriceBook | None
 ) -> Joint:
     """Propose a place for each workload.
 
     Args:
-        workloads: In the order in which they came.
-        rows: Cells that each may use.
-        candidates: Last start of each inside its bound.
-        latest: Last start of each that is worth waiting for (inside the forecast); at most `candidates`.
+        asks: The workloads, in the order in which they came.
         capacity: What is free.
         costs: What hours emit.
-        grid: The axis.
-        n_slots: Its length.
+        grid: The axis of both.
         before: Prices of the last plan.
-        excess: What the tenant of each got beyond its waiting (`fairness`), -1..1.
-        first: Which go first where room is short.
     """
-    cuts = slot_edges(n_slots)
-    hours = grid.step_s / 3600.0
-    edges_h = (np.maximum(cuts, grid.phase) - grid.phase) * hours
-    rates = costs.rates(cuts)
-    others = sorted({w.weights for w in workloads if not w.weights.carbon_only}, key=astuple)
-    weighings = np.stack([costs.rates(cuts, weights) for weights in others]) if others else None
-    kind_of = {weights: 1 + i for i, weights in enumerate(others)}
-    zones = capacity.zones(rates, cuts)
-    n_zones = rates.shape[0]
-    allowed = np.zeros((len(workloads), n_zones), dtype=bool)
-    for i, mine in enumerate(rows):
-        allowed[i, list(mine)] = True
-    p50 = np.array([w.duration_p50_s for w in workloads]) / grid.step_s
-    p90 = np.maximum(np.array([w.duration_p90_s for w in workloads]) / grid.step_s, p50)
-    power = np.array([w.power_kw for w in workloads])
-    # Slots from `cuts`: the last one that does not begin after the bound.
-    last = np.searchsorted(cuts, np.array(latest), side="right") - 1
-    bound_last = np.searchsorted(cuts, np.array(candidates), side="right") - 1
-    ahead = np.array(excess, dtype=np.float64)
-    delay = np.maximum(-ahead, 0.0) * WAIT_PRICE * costs.mean_g_per_kwh * power
-    dearest = max(1.0, *(float(np.abs(part).max()) for part in (rates, weighings) if part is not None))
-    penalty = delay * float(edges_h[-1]) + _NO_PLACE * power * np.maximum(p50, 1.0) * hours * dearest
-    jobs = make_jobs(
-        gpus=[w.gpus for w in workloads],
-        power_kw=power,
-        duration_h=_up(p50) * hours,
-        limit_h=_up(p90) * hours,
-        limit_kw=[w.worst_power_kw for w in workloads],
-        unplaced_cost=penalty,
-        n_zones=n_zones,
-        n_slots=cuts.size - 1,
-        latest_start=last,
-        zones=allowed,
-        priority=[float(w.enforced) + 2.0 * ahead_of for w, ahead_of in zip(workloads, first, strict=True)],
-        tenant_rank=np.maximum(ahead, 0.0),
-        delay_cost_per_h=delay,
-        weighing=[kind_of.get(w.weights, 0) for w in workloads],
-    )
-    problem = Problem(edges_h=edges_h, zones=zones, jobs=jobs, weighings=weighings)
-    warm = _from_book(before, problem, grid, costs.names, capacity.wants.names)
+    draft = _drafted(asks, capacity, costs, grid)
+    names = (costs.names, capacity.wants.names)
+    warm = prices_of(before, draft.problem, grid, *names)
     found = solve(
-        problem,
+        draft.problem,
         budget_s=math.inf,
         clock=lambda: 0.0,
         warm=warm,
-        effort=effort_for(len(workloads), warm=warm is not None),
+        effort=effort_for(len(asks), warm=warm is not None),
     )
-    bound = None
     # Slots taken together hide starts and hours from the problem, so that nothing is proved about them.
-    if n_slots <= _FINE and all(costs.known[row] for mine in rows for row in mine):
-        # Rounded down a run costs less, but also gives less: where that counts, its length is the true one.
-        rounded = (lambda lengths: lengths) if zones.wanted_kw.size else _down
-        short = replace(
-            jobs,
-            duration_h=np.maximum(rounded(p50), _TINY_SLOTS) * hours,
-            limit_h=np.maximum(rounded(p90), _TINY_SLOTS) * hours,
-            latest_start=bound_last,
-            # The bound is about emissions alone.
-            delay_cost_per_h=np.zeros(len(workloads)),
-            weighing=np.zeros(len(workloads), dtype=np.int64),
-        )
-        # At its bound work is placed where nothing is free, too.
-        bound = lower_bound(replace(problem, jobs=short), found.prices, overbooked=True)
+    provable = capacity.n_slots <= _FINE and all(costs.known[row] for ask in asks for row in ask.rows)
     placed = np.flatnonzero(found.zone >= 0)
     return Joint(
-        places={int(i): (int(found.zone[i]), int(cuts[found.start[i]])) for i in placed},
-        prices=_to_book(found.prices, problem, grid, costs.names, capacity.wants.names),
-        bound_g=bound,
-        penalty_g=tuple(penalty.tolist()),
-        scarcity=Scarcity(found.prices, zones, cuts, grid),
+        places={int(i): (int(found.zone[i]), int(draft.cuts[found.start[i]])) for i in placed},
+        prices=written(found.prices, draft.problem, grid, *names),
+        bound_g=_bound(draft, asks, found.prices, grid) if provable else None,
+        penalty_g=tuple(draft.problem.jobs.unplaced_cost.tolist()),
+        scarcity=Scarcity(found.prices, draft.problem.zones, draft.cuts, grid),
     )
 
 
-_TINY_SLOTS = 1e-3
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Draft:
+    """A turn's problem, in slots that are taken together and lengths that are rounded up."""
+
+    problem: Problem
+    cuts: IntArray
+    """Edges of its slots on the plan's axis, shape (T + 1,)."""
+    p50: FloatArray
+    """Expected lengths as they are, shape (J,) [slots of the axis]."""
+    p90: FloatArray
+    """Lengths at P90 as they are, at least `p50`, shape (J,) [slots of the axis]."""
+
+
+def _drafted(asks: Sequence[Ask], capacity: Capacity, costs: CostModel, grid: TimeGrid) -> _Draft:
+    cuts, hours = slot_edges(capacity.n_slots), grid.step_s / 3600.0
+    edges_h = (np.maximum(cuts, grid.phase) - grid.phase) * hours
+    works = [ask.workload for ask in asks]
+    rates = costs.rates(cuts)
+    others = sorted({w.weights for w in works if not w.weights.carbon_only}, key=astuple)
+    weighings = np.stack([costs.rates(cuts, weights) for weights in others]) if others else None
+    kind_of = {weights: 1 + i for i, weights in enumerate(others)}
+    p50 = np.array([w.duration_p50_s for w in works]) / grid.step_s
+    p90 = np.maximum(np.array([w.duration_p90_s for w in works]) / grid.step_s, p50)
+    power = np.array([w.power_kw for w in works])
+    excess = np.array([ask.excess for ask in asks], dtype=np.float64)
+    delay = np.maximum(-excess, 0.0) * WAIT_PRICE * costs.mean_g_per_kwh * power
+    dearest = max(1.0, *(float(np.abs(part).max()) for part in (rates, weighings) if part is not None))
+    jobs = make_jobs(
+        gpus=[w.gpus for w in works],
+        power_kw=power,
+        duration_h=_up(p50) * hours,
+        limit_h=_up(p90) * hours,
+        limit_kw=[w.worst_power_kw for w in works],
+        unplaced_cost=delay * float(edges_h[-1]) + _NO_PLACE * power * np.maximum(p50, 1.0) * hours * dearest,
+        n_zones=rates.shape[0],
+        n_slots=cuts.size - 1,
+        latest_start=_slots_of([ask.latest for ask in asks], cuts),
+        zones=_allowed(asks, rates.shape[0]),
+        priority=[float(ask.workload.enforced) + 2.0 * ask.first for ask in asks],
+        tenant_rank=np.maximum(excess, 0.0),
+        delay_cost_per_h=delay,
+        weighing=[kind_of.get(w.weights, 0) for w in works],
+    )
+    problem = Problem(edges_h=edges_h, zones=capacity.zones(rates, cuts), jobs=jobs, weighings=weighings)
+    return _Draft(problem=problem, cuts=cuts, p50=p50, p90=p90)
+
+
+def _allowed(asks: Sequence[Ask], n_zones: int) -> BoolArray:
+    """Return which cells each may use, shape (J, Z)."""
+    allowed = np.zeros((len(asks), n_zones), dtype=bool)
+    for i, ask in enumerate(asks):
+        allowed[i, list(ask.rows)] = True
+    return allowed
+
+
+def _slots_of(starts: Sequence[int], cuts: IntArray) -> IntArray:
+    """Return the slots from `cuts` that starts on the axis fall in: the last one that does not begin after each."""
+    found: IntArray = np.searchsorted(cuts, np.array(starts), side="right") - 1
+    return found
+
+
+def _bound(draft: _Draft, asks: Sequence[Ask], prices: Prices, grid: TimeGrid) -> float:
+    """Return what no plan of this work emits less than, by prices that the solver found."""
+    problem, hours = draft.problem, grid.step_s / 3600.0
+    # Rounded down a run costs less, but also gives less: where that counts, its length is the true one.
+    rounded = (lambda lengths: lengths) if problem.zones.wanted_kw.size else _down
+    jobs = replace(
+        problem.jobs,
+        duration_h=np.maximum(rounded(draft.p50), _TINY_SLOTS) * hours,
+        limit_h=np.maximum(rounded(draft.p90), _TINY_SLOTS) * hours,
+        latest_start=_slots_of([ask.bound for ask in asks], draft.cuts),
+        # The bound is about emissions alone.
+        delay_cost_per_h=np.zeros(len(asks)),
+        weighing=np.zeros(len(asks), dtype=np.int64),
+    )
+    # At its bound work is placed where nothing is free, too.
+    return lower_bound(replace(problem, jobs=jobs), prices, overbooked=True)
 
 
 def _up(slots: np.ndarray) -> np.ndarray:
@@ -177,56 +206,3 @@ def _up(slots: np.ndarray) -> np.ndarray:
 
 def _down(slots: np.ndarray) -> np.ndarray:
     return np.asarray(np.floor(slots * _QUARTER + 1e-9) / _QUARTER)
-
-
-def _leaders(group: IntArray, names: Sequence[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for zone, row in enumerate(group):
-        if row >= 0 and int(row) not in found.values():
-            found[names[zone]] = int(row)
-    return found
-
-
-def _to_book(prices: Prices, problem: Problem, grid: TimeGrid, names: Sequence[str], wants: Sequence[str]) -> PriceBook:
-    return PriceBook(
-        now=grid.now,
-        edges_h=problem.edges_h,
-        gpu={name: prices.gpu[z] for z, name in enumerate(names)},
-        power={name: prices.power[row] for name, row in _leaders(problem.zones.power_group, names).items()},
-        heat={name: prices.heat[row] for name, row in _leaders(problem.zones.heat_group, names).items()},
-        wanted=dict(zip(wants, prices.wanted, strict=True)),
-    )
-
-
-def _from_book(
-    book: PriceBook | None, problem: Problem, grid: TimeGrid, names: Sequence[str], wants: Sequence[str]
-) -> Prices | None:
-    """Return the last plan's prices on today's axis; None where there are none or they are of another day."""
-    elapsed_h = (grid.now - book.now).total_seconds() / 3600.0 if book is not None else math.inf
-    if book is None or not 0.0 <= elapsed_h < float(book.edges_h[-1]):
-        return None
-    blank = no_prices(problem)
-    slots = book.edges_h.size - 1
-    old = Prices(
-        gpu=np.zeros((len(names), slots)),
-        power=np.zeros((blank.power.shape[0], slots)),
-        heat=np.zeros((blank.heat.shape[0], slots)),
-        wanted=np.zeros((blank.wanted.shape[0], slots)),
-    )
-    for rows, told, places in (
-        (old.gpu, book.gpu, dict(zip(names, range(len(names)), strict=True))),
-        (old.power, book.power, _leaders(problem.zones.power_group, names)),
-        (old.heat, book.heat, _leaders(problem.zones.heat_group, names)),
-        (old.wanted, book.wanted, {name: row for row, name in enumerate(wants)}),
-    ):
-        for name, row in places.items():
-            if name in told:
-                rows[row] = told[name]
-    moved = shifted(old, book.edges_h, problem.edges_h, elapsed_h)
-    zones = problem.zones
-    return Prices(
-        gpu=moved.gpu,
-        power=np.where(np.isfinite(zones.power_kw), moved.power, 0.0),
-        heat=np.where(np.isfinite(zones.heat_kw), moved.heat, 0.0),
-        wanted=moved.wanted,
-    )

@@ -29,7 +29,7 @@ from embellie.planning.axis.timegrid import TimeGrid, time_grid
 from embellie.planning.choice import Chooser
 from embellie.planning.decisions import respect_held_fraction
 from embellie.planning.ground import Ground
-from embellie.planning.joint import Joint, plan_together
+from embellie.planning.joint import Ask, Joint, plan_together
 from embellie.planning.rush import pressing
 
 _RETRIES = 3
@@ -137,26 +137,21 @@ class _Turn:
     def _propose(self, workloads: list[Workload]) -> Joint:
         """Plan workloads together, and pencil their places in."""
         ground = self._ground
-        rows, last, worth = [], [], []
+        asks = []
         for w in workloads:
-            mine = ground.allowed(w)
-            comparable, end = ground.comparable(mine), ground.candidates(w)
-            rows.append(comparable or mine)
-            last.append(end)
-            worth.append(ground.worth(w, end) if comparable else 0)
-        joint = plan_together(
-            workloads,
-            rows,
-            last,
-            worth,
-            ground.capacity,
-            ground.costs,
-            self._grid,
-            ground.n_slots,
-            self._before,
-            [ground.excess_of[w.key] for w in workloads],
-            [w.key in self.first for w in workloads],
-        )
+            rows, bound = ground.allowed(w), ground.candidates(w)
+            comparable = ground.comparable(rows)
+            asks.append(
+                Ask(
+                    workload=w,
+                    rows=comparable or rows,
+                    bound=bound,
+                    latest=ground.worth(w, bound) if comparable else 0,
+                    excess=ground.excess_of[w.key],
+                    first=w.key in self.first,
+                )
+            )
+        joint = plan_together(asks, ground.capacity, ground.costs, self._grid, self._before)
         ground.scarcity = joint.scarcity
         for i, (row, candidate) in joint.places.items():
             ground.proposed[workloads[i].key] = (row, candidate)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from embellie.accounting import Run, ZonePower
-from embellie.accounting.savings import Draws, Uncertainty, Window, energy_after, slot_energy
+from embellie.accounting.draws import Draws, Uncertainty, Window, energy_after, slot_energy
 from embellie.domain.forecast import FloatArray
 from embellie.domain.snapshot import Flex
 from embellie.simulation.model import SimJob, SimSite
@@ -69,7 +69,7 @@ def replay_counterfactual(
     site: SimSite,
     window: Window,
     *,
-    uncertainty: Uncertainty = Uncertainty(),  # noqa: B008 - frozen
+    uncertainty: Uncertainty = Uncertainty(),
     draws: int = DRAWS,
     seed: int = 1,
 ) -> Replayed:
@@ -175,7 +175,6 @@ def _job(one: Observed) -> SimJob:
         pods=pods,
         gpus_per_pod=gpus_per_pod,
         power_kw=run.power_kw,
-        worst_power_kw=run.power_kw,
         latest_start=run.latest_start or run.submitted_at,
         flex=Flex.RIGID,
         allowed_cells=one.allowed_cells,

@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from embellie.accounting import Run, Signal, ZonePower
-from embellie.domain.forecast import FloatArray
-from embellie.domain.snapshot import Flex, ThermalZoneState
+from embellie.domain.snapshot import Flex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimJob:
-    """One gang of a trace. Powers are what it adds to idle nodes [kW of IT power]."""
+    """One gang of a trace."""
 
     id: str
     submit: datetime
@@ -19,18 +18,12 @@ class SimJob:
     pods: int
     gpus_per_pod: int
     power_kw: float
-    worst_power_kw: float
+    """What it adds to idle nodes [kW of IT power]."""
     latest_start: datetime
     """Its bound where a planner holds it; first come first served has none."""
     flex: Flex = Flex.PATIENT
-    tenant: str = ""
     allowed_cells: frozenset[str] | None = None
     """None: any cell."""
-    expected_duration_s: float | None = None
-    """What the planner is told; None tells it the true duration."""
-    used_share: float = 1.0
-    """The part of it that such work is expected to use, 0..1."""
-    minimum_saving_percent: float = 2.0
 
     @property
     def gpus(self) -> int:
@@ -57,18 +50,14 @@ class SimGridZone:
 
     name: str
     signal: Signal
-    contracted_power_kw: float | None = None
-    ambient_c: FloatArray | None = None
-    """Outdoor temperature on the signal's own steps [degC]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SimSite:
-    """A cluster on its grids. A thermal zone's readings and base load are filled in by the replay."""
+    """A cluster on its grids."""
 
     cells: tuple[SimCell, ...]
     grid_zones: tuple[SimGridZone, ...]
-    thermal_zones: tuple[ThermalZoneState, ...] = ()
 
     @property
     def gpus(self) -> int:

@@ -15,8 +15,8 @@ from embellie.domain.snapshot import Flex
 from embellie.simulation.model import SimJob, SimResult, SimSite
 from embellie.simulation.nodes import NodePool
 
-END, SUBMIT, WAKE = 0, 1, 2
-"""Events of one instant are taken in this order; a wake only asks whether something may start."""
+END, SUBMIT = 0, 1
+"""Events of one instant are taken in this order; any other, of a replay built on this one, only asks what may start."""
 
 
 def simulate(jobs: Sequence[SimJob], site: SimSite) -> SimResult:

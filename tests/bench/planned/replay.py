@@ -13,16 +13,20 @@ from embellie.domain.forecast import Forecast
 from embellie.domain.plan import Action
 from embellie.domain.snapshot import Flex
 from embellie.planning import plan
-from embellie.simulation import SimJob, SimResult, SimSite
-from embellie.simulation.replay import WAKE, Replay
+from embellie.simulation import SimResult
+from embellie.simulation.replay import SUBMIT, Replay
 from embellie.thermal import shield
+from planned.model import PlannedJob, PlannedSite
 from planned.view import SiteView, perfect_forecast
 
 ForecastAt = Callable[[str, datetime], Forecast | None]
 
+_WAKE = SUBMIT + 1
+"""The event that brings a turn."""
+
 
 def simulate_planned(
-    jobs: Sequence[SimJob], site: SimSite, *, turn_s: float = 900.0, forecast_at: ForecastAt | None = None
+    jobs: Sequence[PlannedJob], site: PlannedSite, *, turn_s: float = 900.0, forecast_at: ForecastAt | None = None
 ) -> SimResult:
     """Replay jobs on a site and return what ran when and where.
 
@@ -36,8 +40,9 @@ def simulate_planned(
 
 
 class _PlannedReplay(Replay):
-    def __init__(self, jobs: Sequence[SimJob], site: SimSite, turn_s: float, forecast_at: ForecastAt) -> None:
+    def __init__(self, jobs: Sequence[PlannedJob], site: PlannedSite, turn_s: float, forecast_at: ForecastAt) -> None:
         super().__init__(jobs, site)
+        self._told = {job.id: job for job in jobs}
         self._turn_s = turn_s
         self._view = SiteView(site, forecast_at, turn_s)
         self._held: dict[str, int] = {}
@@ -62,8 +67,11 @@ class _PlannedReplay(Replay):
 
     def _turn(self, now_s: float) -> None:
         now = self.moment(now_s)
-        held = [self.jobs[index] for index in self._held.values()]
-        running = [(self.jobs[index], cell, self.moment(start_s)) for index, (cell, start_s, _) in self.running.items()]
+        held = [self._told[name] for name in self._held]
+        running = [
+            (self._told[self.jobs[index].id], cell, self.moment(start_s))
+            for index, (cell, start_s, _) in self.running.items()
+        ]
         free = {name: pool.node_free_gpus for name, pool in self.pools.items()}
         snapshot = self._view.snapshot(now, held, running, free)
         for decision in shield(plan(snapshot), snapshot).decisions:
@@ -75,4 +83,4 @@ class _PlannedReplay(Replay):
             self.enqueue(index, cells or self.cells_for(job, job.allowed_cells))
         if self._held and (self._next_turn is None or self._next_turn <= now_s):
             self._next_turn = now_s + self._turn_s
-            heapq.heappush(self.events, (self._next_turn, WAKE, -1))
+            heapq.heappush(self.events, (self._next_turn, _WAKE, -1))

@@ -21,15 +21,15 @@ from embellie.domain.snapshot import (
     WorkloadKey,
     WorkloadKind,
 )
-from embellie.simulation import SimJob, SimSite
+from planned.model import PlannedJob, PlannedSite
 
 _HORIZON = timedelta(hours=48)
 
-Started = tuple[SimJob, str, datetime]
+Started = tuple[PlannedJob, str, datetime]
 """A running job, its cell and its start."""
 
 
-def perfect_forecast(site: SimSite) -> Callable[[str, datetime], Forecast | None]:
+def perfect_forecast(site: PlannedSite) -> Callable[[str, datetime], Forecast | None]:
     """Return a forecaster that knows what comes: the bound of what any forecast could do."""
     zones = {zone.name: zone for zone in site.grid_zones}
 
@@ -63,7 +63,9 @@ def perfect_forecast(site: SimSite) -> Callable[[str, datetime], Forecast | None
 class SiteView:
     """Makes snapshots of a replayed site."""
 
-    def __init__(self, site: SimSite, forecast_at: Callable[[str, datetime], Forecast | None], turn_s: float) -> None:
+    def __init__(
+        self, site: PlannedSite, forecast_at: Callable[[str, datetime], Forecast | None], turn_s: float
+    ) -> None:
         self._site = site
         self._forecast_at = forecast_at
         self._turn_s = turn_s
@@ -74,7 +76,7 @@ class SiteView:
     def snapshot(
         self,
         now: datetime,
-        held: Sequence[SimJob],
+        held: Sequence[PlannedJob],
         running: Sequence[Started],
         free: Mapping[str, tuple[int, ...]],
     ) -> Snapshot:
@@ -100,8 +102,7 @@ class SiteView:
             running=tuple(self._gang(now, *started) for started in running),
         )
 
-    def _workload(self, job: SimJob) -> Workload:
-        expected = job.expected_duration_s if job.expected_duration_s is not None else job.duration_s
+    def _workload(self, job: PlannedJob) -> Workload:
         return Workload(
             key=WorkloadKey(namespace=job.tenant, name=job.id, kind=WorkloadKind.JOB, uid=job.id),
             created_at=job.submit,
@@ -110,8 +111,8 @@ class SiteView:
             gpus_per_pod=job.gpus_per_pod,
             power_kw=job.power_kw,
             worst_power_kw=job.worst_power_kw,
-            duration_p50_s=expected * job.used_share,
-            duration_p90_s=expected,
+            duration_p50_s=job.told_duration_s * job.used_share,
+            duration_p90_s=job.told_duration_s,
             flex=job.flex,
             tenant=job.tenant,
             policy="replay",
@@ -120,9 +121,8 @@ class SiteView:
             minimum_saving_percent=job.minimum_saving_percent,
         )
 
-    def _gang(self, now: datetime, job: SimJob, cell: str, start: datetime) -> RunningGang:
-        expected = job.expected_duration_s if job.expected_duration_s is not None else job.duration_s
-        half, end = (start + timedelta(seconds=expected * share) for share in (job.used_share, 1.0))
+    def _gang(self, now: datetime, job: PlannedJob, cell: str, start: datetime) -> RunningGang:
+        half, end = (start + timedelta(seconds=job.told_duration_s * share) for share in (job.used_share, 1.0))
         return RunningGang(
             cell=cell,
             gpus=job.gpus,
@@ -169,7 +169,7 @@ class SiteView:
         )
 
 
-def _supply_c(site: SimSite, zone: ThermalZoneState) -> FloatArray | None:
+def _supply_c(site: PlannedSite, zone: ThermalZoneState) -> FloatArray | None:
     """Return the supply that the plant reaches, by step of its grid zone's signal [degC]."""
     ambient_zone = next((z for z in site.grid_zones if z.name == zone.ambient_grid_zone), None)
     if ambient_zone is None or ambient_zone.ambient_c is None:

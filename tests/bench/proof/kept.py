@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from embellie.accounting.savings import METHOD, Range
+from embellie.accounting.ranges import Range
+from embellie.accounting.savings import METHOD
 from proof.weeks import TRUTHS, Outcome, draw
 
 

@@ -15,26 +15,20 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+from planned.model import PlannedJob, PlannedSite, PlannedZone
 from planned.replay import simulate_planned
 
 from embellie.accounting import Run, Signal
 from embellie.accounting.curves import power_curve
+from embellie.accounting.draws import Uncertainty, Window, intensities
 from embellie.accounting.onsite import OnSite
-from embellie.accounting.savings import Range, Savings, Uncertainty, Window, intensities, savings
+from embellie.accounting.ranges import Range
+from embellie.accounting.savings import Savings, savings
 from embellie.domain.forecast import FloatArray, Forecast
 from embellie.domain.onsite import G_PER_KWH
 from embellie.domain.reasons import Rung, SignalKind
 from embellie.domain.snapshot import Flex
-from embellie.simulation import (
-    SimCell,
-    SimGridZone,
-    SimJob,
-    SimSite,
-    TraceJob,
-    sample_trace,
-    shape,
-    simulate,
-)
+from embellie.simulation import SimCell, SimSite, TraceJob, sample_trace, shape, simulate
 from embellie.simulation.counterfactual import Observed, replay_counterfactual
 from proof.past import past, trace
 
@@ -96,8 +90,8 @@ class _Week:
     begin: datetime
     published: Mapping[str, Signal]
     ambient: Mapping[str, FloatArray]
-    jobs: Sequence[SimJob]
-    site: SimSite
+    jobs: Sequence[PlannedJob]
+    site: PlannedSite
     ours: tuple[Run, ...]
     roofs: OnSite | None
     """What its zones' roofs delivered by their meters, hour by hour from `begin` on."""
@@ -240,18 +234,18 @@ def _roofs(begin: datetime) -> OnSite:
     return OnSite(kwh=kwh, g_per_kwh=np.full_like(kwh, G_PER_KWH[SignalKind.AVERAGE_LIFECYCLE]["Solar"]))
 
 
-def site_on(published: Mapping[str, Signal]) -> SimSite:
-    return SimSite(
+def site_on(published: Mapping[str, Signal]) -> PlannedSite:
+    return PlannedSite(
         cells=tuple(SimCell(name=r, grid_zone=r, nodes=NODES_PER_ZONE, pue=STATED_PUE) for r in REGIONS),
-        grid_zones=tuple(SimGridZone(name=r, signal=published[r]) for r in REGIONS),
+        grid_zones=tuple(PlannedZone(name=r, signal=published[r]) for r in REGIONS),
     )
 
 
-def jobs_of(rng: np.random.Generator, begin: datetime, load: float, seed: int) -> list[SimJob]:
+def jobs_of(rng: np.random.Generator, begin: datetime, load: float, seed: int) -> list[PlannedJob]:
     rows = trace()
     last_s = max(job.submit_s for job in rows)
     start_s = float(rng.uniform(0.0, max(0.0, last_s - WEEK.total_seconds())))
-    found: list[SimJob] = []
+    found: list[PlannedJob] = []
     share = min(load, 1.0)
     # Above a load of one, a second draw comes on top of the first.
     for part in range(1 if load <= 1.0 else 2):
@@ -263,18 +257,22 @@ def jobs_of(rng: np.random.Generator, begin: datetime, load: float, seed: int) -
     return found
 
 
-def _job(job: TraceJob, name: str, begin: datetime, rng: np.random.Generator) -> SimJob:
+def _job(job: TraceJob, name: str, begin: datetime, rng: np.random.Generator) -> PlannedJob:
     pods, gpus_per_pod = shape(job.gpus)
     submit = begin + timedelta(seconds=job.submit_s)
     power_kw = job.gpus * float(rng.uniform(0.25, 0.6))
-    return SimJob(
+    return PlannedJob(
         id=name, submit=submit, duration_s=job.duration_s, pods=pods, gpus_per_pod=gpus_per_pod,
         power_kw=power_kw, worst_power_kw=power_kw, latest_start=submit,
     )  # fmt: skip
 
 
 def planned(
-    rng: np.random.Generator, jobs: Sequence[SimJob], site: SimSite, published: Mapping[str, Signal], begin: datetime
+    rng: np.random.Generator,
+    jobs: Sequence[PlannedJob],
+    site: PlannedSite,
+    published: Mapping[str, Signal],
+    begin: datetime,
 ) -> tuple[Run, ...]:
     """Return the schedule that the planner makes: three jobs in ten may not wait, the others 6 to 16 hours."""
     came = {job.id: job for job in jobs}
@@ -352,7 +350,7 @@ class _Truth:
             off = np.exp(float(rng.uniform(0.01, 0.05)) * rng.standard_normal((len(published), 1)))
             self._roofs = replace(roofs, kwh=roofs.kwh * off)
 
-    def elsewhen(self, jobs: Sequence[SimJob]) -> list[SimJob]:
+    def elsewhen(self, jobs: Sequence[PlannedJob]) -> list[PlannedJob]:
         """Return the jobs as they would have been at another time."""
         lengths = np.exp(self._run_to_run * self._rng.standard_normal(len(jobs)))
         powers = np.exp(0.02 * self._rng.standard_normal(len(jobs)))

@@ -13,8 +13,9 @@ import pytest
 from ledgers import T0, by_hand, ran, report, run, write, zone_hour
 
 from embellie.accounting import Run, Signal
+from embellie.accounting.draws import Uncertainty, Window, intensities
 from embellie.accounting.onsite import OnSite
-from embellie.accounting.savings import Savings, Uncertainty, Window, intensities, savings
+from embellie.accounting.savings import Savings, savings
 from embellie.domain.reasons import SignalKind
 from embellie.ledger import Draft, Kind, Ledger, LedgerReader, compact, verify
 from embellie.simulation import SimCell, SimGridZone, SimSite

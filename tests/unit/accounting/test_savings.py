@@ -9,20 +9,12 @@ import pytest
 
 from embellie.accounting import Run, Signal, footprint, interval
 from embellie.accounting.allocation import GangUse, NodeEnergy, allocate
+from embellie.accounting.draws import Draws, Uncertainty, Window, intensities
 from embellie.accounting.embodied import hardware_for
+from embellie.accounting.naive import naive_sum, why_they_differ
+from embellie.accounting.ranges import Range, range_of
 from embellie.accounting.savings import METHOD as SAVINGS_METHOD
-from embellie.accounting.savings import (
-    Draws,
-    Range,
-    Savings,
-    Uncertainty,
-    Window,
-    intensities,
-    naive_sum,
-    range_of,
-    savings,
-    why_they_differ,
-)
+from embellie.accounting.savings import Savings, savings
 from embellie.domain.reasons import SignalKind
 from embellie.simulation import SimCell, SimGridZone, SimSite
 from embellie.simulation.counterfactual import Observed, replay_counterfactual

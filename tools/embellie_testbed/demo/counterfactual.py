@@ -7,7 +7,6 @@ from datetime import timedelta
 from embellie.accounting import HeatSite, Signal, ZonePower
 from embellie.domain.reasons import SignalKind
 from embellie.domain.snapshot import Flex as DomainFlex
-from embellie.domain.snapshot import ThermalZoneState
 from embellie.simulation import SimCell, SimGridZone, SimJob, SimSite, simulate
 from embellie_testbed.demo.grid import GridTruth
 from embellie_testbed.demo.history import History, added_kw, latest_start
@@ -25,7 +24,6 @@ from embellie_testbed.demo.scenario import (
 )
 
 _HOUR = timedelta(hours=1)
-WORST_CASE = 1.1
 
 
 def nodes_per_row(zone: str) -> int:
@@ -76,16 +74,7 @@ def sim_site(truths: Mapping[str, GridTruth]) -> SimSite:
             )
             for row in ROWS
         ),
-        grid_zones=tuple(
-            SimGridZone(
-                name=site.name,
-                signal=signal(truths[site.name]),
-                contracted_power_kw=float(site.contracted_kw),
-                ambient_c=truths[site.name].ambient_c,
-            )
-            for site in ZONES
-        ),
-        thermal_zones=tuple(_thermal_state(row) for row in ROWS),
+        grid_zones=tuple(SimGridZone(name=site.name, signal=signal(truths[site.name])) for site in ZONES),
     )
 
 
@@ -93,7 +82,6 @@ def sim_job(job: DemoJob) -> SimJob:
     """Describe a job to the simulator. Zones draw alike, so the first one's constants serve for all."""
     site = ZONES[0]
     held = job.flex in (Flex.PATIENT, Flex.BONUS)
-    stated = job.stated_duration
     return SimJob(
         id=job.name,
         submit=job.submit,
@@ -101,11 +89,8 @@ def sim_job(job: DemoJob) -> SimJob:
         pods=job.pods,
         gpus_per_pod=job.gpus_per_pod,
         power_kw=added_kw(job.gpus, job.watts_per_gpu, site),
-        worst_power_kw=added_kw(job.gpus, WORST_CASE * site.gpu_rated_watts, site),
         latest_start=latest_start(job) or job.submit,
         flex=DomainFlex(job.flex.value) if held else DomainFlex.RIGID,
-        tenant="training",
-        expected_duration_s=None if stated is None else stated.total_seconds(),
     )
 
 
@@ -116,21 +101,3 @@ def simulated(scenario: Scenario, truths: Mapping[str, GridTruth]) -> History:
     if result.never_started:
         raise ValueError(f"jobs that fit nowhere, even on an empty cluster: {', '.join(result.never_started)}")
     return History(stays=tuple(result.by_thermal_zone(site)), jobs=result.runs)
-
-
-def _thermal_state(row: Row) -> ThermalZoneState:
-    return ThermalZoneState(
-        name=row.name,
-        inlet_limit_c=float(row.inlet_limit_c),
-        margin_c=float(row.margin_k),
-        rise_k_per_kw=row.rise_mk_per_kw / 1000,
-        supply=None,
-        supply_worst_c=float(row.supply_worst_c),
-        supply_setpoint_c=float(row.setpoint_c),
-        ambient_approach_k=float(row.approach_k),
-        inlet=None,
-        cooling_capacity_kw=None,
-        start_ramp_kw_per_min=None,
-        base_power_kw=0.0,
-        ambient_grid_zone=row.zone,
-    )

@@ -10,8 +10,11 @@ from functools import partial
 import numpy as np
 
 from embellie.accounting import Run, Signal
+from embellie.accounting.draws import Window, intensities
+from embellie.accounting.naive import naive_sum, why_they_differ
 from embellie.accounting.onsite import OnSite
-from embellie.accounting.savings import Range, Savings, Window, intensities, naive_sum, savings, why_they_differ
+from embellie.accounting.ranges import Range
+from embellie.accounting.savings import Savings, savings
 from embellie.cli.reporting.books import HOUR, LET_GO, Books, Interval
 from embellie.cli.reporting.coverage import NEEDED, UNSEEN
 from embellie.cli.reporting.period import ReportError

@@ -4,7 +4,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from embellie.accounting.savings import Range, Savings
+from embellie.accounting.ranges import Range
+from embellie.accounting.savings import Savings
 from embellie.cli.reporting.books import Books
 from embellie.cli.reporting.period import ReportError
 from embellie.cli.reporting.replayed import Cost, Delay, Saved, replay_books

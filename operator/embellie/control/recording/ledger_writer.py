@@ -8,7 +8,6 @@ not be recorded is kept for a while, then counted, and told by a `gap` record as
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from embellie.control.assembly.occupancy import expected_kw
 from embellie.control.assembly.zone_states import DEFAULT_GRID
 from embellie.control.recording.account_measures import count_accounts
 from embellie.control.recording.accountant import Accountant
+from embellie.control.recording.outbox import Outbox
 from embellie.control.recording.people import People
 from embellie.control.recording.prices import PROVISIONAL
 from embellie.control.recording.records import DecisionLog, Scene
@@ -95,8 +95,7 @@ class Recorder:
         )
         self._log = DecisionLog()
         self._people = People(options.path)
-        self._pending: deque[Draft] = deque()
-        self._pending_lock = threading.Lock()
+        self._outbox = Outbox(KEPT)
         self._came: list[Track] = []
         """What started, or went on after a pause, and is to be recorded."""
         self._ended: list[Track] = []
@@ -104,8 +103,6 @@ class Recorder:
         """From when on this leader accounts; what ended before, the one before it has recorded."""
         self._scene: Scene | None = None
         self._ledger: Ledger | None = None
-        self._lost = 0
-        self._lost_whole = 0
         self._trouble = ""
         self._retry_at = 0.0
         self._last_at: datetime | None = None
@@ -154,7 +151,7 @@ class Recorder:
         """
         try:
             now = assembly.snapshot.now
-            self._take(self._log.drafts(records, assembly, view))
+            self._outbox.put(self._log.drafts(records, assembly, view))
             with self._witness_lock:
                 came, ended = self._witness.lead(view, now, self._clock.from_wall, promised)
                 self._came += came
@@ -165,13 +162,6 @@ class Recorder:
                 self._scene = Scene(assembly=assembly, view=view)
         except Exception:  # a boundary: what cannot be recorded must not end a turn
             logger.exception("a turn could not be recorded")
-
-    def _take(self, drafts: Sequence[Draft]) -> None:
-        with self._pending_lock:
-            self._pending.extend(drafts)
-            while len(self._pending) > KEPT:
-                self._pending.popleft()
-                self._lost += 1
 
     def _run(self) -> None:
         while not self._stop.wait(TICK_S):
@@ -240,24 +230,19 @@ class Recorder:
             came, self._came = self._came, []
             if self._scene is not None:
                 assembly, now = self._scene.assembly, self._scene.assembly.snapshot.now
-                self._take([self._run_draft(track, assembly, now) for track in came if track.ended is None])
+                self._outbox.put([self._run_draft(track, assembly, now) for track in came if track.ended is None])
 
     def _write_pending(self) -> None:
-        if self._lost:
+        lost = self._outbox.lost
+        if lost:
             why = self._trouble or "more came than could be kept"
-            lost = self._lost
             self._append([Draft(kind=Kind.GAP, at=self._clock.now(), body={"lost": lost, "why": why})])
-            self._lost_whole += lost
-            with self._pending_lock:
-                self._lost -= lost
-        while self._pending:
-            with self._pending_lock:
-                batch = [self._pending.popleft() for _ in range(min(BATCH, len(self._pending)))]
+            self._outbox.said(lost)
+        while batch := self._outbox.take(BATCH):
             try:
                 self._append(batch)
             except LedgerError:
-                with self._pending_lock:
-                    self._pending.extendleft(reversed(batch))
+                self._outbox.put_back(batch)
                 raise
 
     def _append(self, drafts: Sequence[Draft], *, alone: bool = False) -> None:
@@ -273,7 +258,7 @@ class Recorder:
         except ValueError as error:
             if len(drafts) == 1:
                 logger.error("a record is left out: %s", error)  # noqa: TRY400 - a sentence, not a trace
-                self._lost += 1
+                self._outbox.lose(1)
                 return
             for draft in drafts:
                 self._append([draft], alone=alone)
@@ -392,7 +377,7 @@ class Recorder:
             told.LedgerHealth(
                 recording=self._ledger is not None and not self._trouble,
                 records=records,
-                failures=self._lost_whole + self._lost,
+                failures=self._outbox.lost_ever,
                 last_record_at=self._last_at,
                 size_bytes=size,
             )

@@ -40,7 +40,7 @@ def read_terms(
     annotations: Mapping[str, str],
     created_at: datetime,
     policy: EnergyPolicySpec,
-    past: Past = Past(),  # noqa: B008 - frozen
+    past: Past = Past(),
 ) -> Terms:
     """Read a workload's terms; `created_at` is in the operator's clock, `past` is what like work did."""
     problems: list[str] = []

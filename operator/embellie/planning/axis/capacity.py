@@ -32,6 +32,8 @@ class Capacity:
 
     def __init__(self, snapshot: Snapshot, grid: TimeGrid, n_slots: int, on_site: Sequence[Want] = ()) -> None:
         """`on_site` is what is left of the site's own power."""
+        self.n_slots = n_slots
+        """Length of the axis."""
         self._grid = grid
         self._phase = grid.phase
         self._spans: dict[float, tuple[int, int]] = {}

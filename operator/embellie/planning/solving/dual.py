@@ -208,10 +208,10 @@ class Lagrangian:
             flat = np.bincount(first, weight, size) - np.bincount(zone * wide + end[shape, start], weight, size)
             use[layer] += flat.reshape(use[layer].shape)
         if self._span is not None:
-            end, part = (table[shape, start] for table in self._span)
+            into, part = (table[shape, start] for table in self._span)
             kw = self._c.power_kw[rows]
-            flat = np.bincount(first, kw, size) - np.bincount(zone * wide + end, kw * (1.0 - part), size)
-            flat -= np.bincount(zone * wide + np.minimum(end + 1, self.slots), kw * part, size)
+            flat = np.bincount(first, kw, size) - np.bincount(zone * wide + into, kw * (1.0 - part), size)
+            flat -= np.bincount(zone * wide + np.minimum(into + 1, self.slots), kw * part, size)
             use[2] += flat.reshape(use[2].shape)
 
     def _choose_parts(

@@ -37,20 +37,77 @@ class Shapes:
 
 
 class Compiled:
-    """Options and tables that do not depend on prices. N options, of which runs and pausable ones are kept apart."""
+    """Options and tables that do not depend on prices: N options, Z zones, T slots, L distinct lengths.
+
+    An option is a job in one of its modes. Arrays have shape (N,) unless told otherwise.
+    """
+
+    job: IntArray
+    """Whose option it is: a row of `Problem.jobs`."""
+    mode: IntArray
+    """A row of `Problem.modes`."""
+    gpus: FloatArray
+    size: FloatArray
+    """What tables by shape are multiplied with: its GPUs, 1 for work without GPUs."""
+    power_kw: FloatArray
+    """Expected power, by which energy counts."""
+    limit_kw: FloatArray
+    """Power at worst, which power and heat rows see."""
+    length_h: FloatArray
+    """Expected length, which the objective and the GPU rows see."""
+    limit_h: FloatArray
+    """Length at P90, which power and heat rows see."""
+    lengths_h: FloatArray
+    """Distinct values of both, rising, shape (L,)."""
+    length: IntArray
+    """Row of `length_h` in `lengths_h`."""
+    limit_length: IntArray
+    """Row of `limit_h` in `lengths_h`."""
+    ends: npt.NDArray[np.int32]
+    """The first edge at or after the end of a run, by length and first slot, shape (L, T)."""
+    release: IntArray
+    """First slot that it may start in."""
+    latest: IntArray
+    """Last slot that it may start in; before `release` there is none."""
+    deadline: IntArray
+    """It may use slots before this one only."""
+    pausable: BoolArray
+    fits: BoolArray
+    """Zones that it may use and that are ever large enough for it, shape (N, Z)."""
+    rates: FloatArray
+    """What a kWh costs by weighing, zone and slot, shape (1 + W, Z, T)."""
+    weighing: IntArray
+    """Row of `rates`."""
+    delay: FloatArray
+    """What an hour of delay costs."""
+    at_once: FloatArray
+    """Delay cost of a run at once, counted from now: taken off, as lateness counts from its first slot."""
+    wants: bool
+    """Whether any power is wanted that is worth something."""
+    serves: list[list[tuple[int, float]]]
+    """By zone: rows of wanted power that it serves, each with its share."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        jobs, slots = problem.jobs, problem.n_slots
-        self.slots, self.zones = slots, problem.n_zones
+        self.slots, self.zones = problem.n_slots, problem.n_zones
         self.edges = problem.edges_h
         self.hours = np.diff(self.edges)
         self.middles = (self.edges[:-1] + self.edges[1:]) / 2.0
-        allowed = any_mode(problem)
-        self.job, self.mode = np.nonzero(allowed)
+        self.job, self.mode = np.nonzero(any_mode(problem))
+        self._take_sizes(problem)
+        self._take_rates(problem)
+        self._take_lengths()
+        self._take_windows(problem)
+        self.fits = self._large_enough()
+        self.wants = bool((problem.zones.wanted_kw * problem.zones.wanted_cost_per_kwh > 0.0).any())
+        self.serves = problem.zones.serves()
+        self._take_delays(problem)
+        self._shape_keys = self._keys()
+
+    def _take_sizes(self, problem: Problem) -> None:
+        jobs, job = problem.jobs, self.job
         speed = np.array([m.speed for m in problem.modes])[self.mode]
         power = np.array([m.power for m in problem.modes])[self.mode]
-        job = self.job
         self.size = np.where(jobs.gpus > 0, jobs.gpus, 1.0)[job]
         self.gpus = jobs.gpus[job]
         self.power_kw = jobs.power_kw[job] * power
@@ -58,49 +115,43 @@ class Compiled:
         self.length_h = jobs.duration_h[job] / speed
         self.limit_h = jobs.limit_h[job] / speed
         self.pausable = jobs.pausable[job]
+        self.weighing = jobs.weighing[job]
+
+    def _take_rates(self, problem: Problem) -> None:
+        none = np.zeros((0, self.zones, self.slots))
+        others = problem.weighings if problem.weighings is not None else none
+        self.rates = np.concatenate([problem.zones.cost_per_kwh[None], others])
+        # Cumulative energy cost of 1 kW by zone at the edges; behind the last edge at the last slot's rate.
+        self._energy_at = np.zeros((self.rates.shape[0], self.zones, self.slots + 1))
+        np.cumsum(self.rates * self.hours, axis=2, out=self._energy_at[..., 1:])
+
+    def _take_lengths(self) -> None:
+        both = np.round(np.concatenate([self.length_h, self.limit_h]), _DIGITS)
+        self.lengths_h, rows = np.unique(both, return_inverse=True)
+        self.length, self.limit_length = rows[: self.job.size], rows[self.job.size :]
+        ends_h = self.edges[None, :-1] + self.lengths_h[:, None]
+        self.ends = np.minimum(np.searchsorted(self.edges, ends_h - _EPS_H), self.slots).astype(np.int32)
+
+    def _take_windows(self, problem: Problem) -> None:
+        jobs, job, slots = problem.jobs, self.job, self.slots
         self.release = np.clip(jobs.release[job], 0, slots)
         self.deadline = np.clip(jobs.deadline[job], 0, slots)
-        # Cumulative energy cost of 1 kW by zone at the edges; behind the last edge at the last slot's rate.
-        others = problem.weighings if problem.weighings is not None else np.zeros((0, self.zones, slots))
-        self.rates = np.concatenate([problem.zones.cost_per_kwh[None], others])
-        """What a kWh costs by weighing, zone and slot, shape (1 + W, Z, T)."""
-        self.weighing = jobs.weighing[job]
-        self._energy_at = np.zeros((self.rates.shape[0], self.zones, slots + 1))
-        np.cumsum(self.rates * self.hours, axis=2, out=self._energy_at[..., 1:])
-        self.lengths_h, rows = np.unique(
-            np.round(np.concatenate([self.length_h, self.limit_h]), _DIGITS), return_inverse=True
-        )
-        self.length, self.limit_length = rows[: job.size], rows[job.size :]
-        # First edge at or after the end of a run, by length and start.
-        ends_h = self.edges[None, :-1] + self.lengths_h[:, None]
-        self.ends = np.minimum(np.searchsorted(self.edges, ends_h - _EPS_H), slots).astype(np.int32)
         self.latest = np.minimum(jobs.latest_start[job], slots - 1)
         # Without a pause, pausable work must start so early that it ends in its window.
         last = np.searchsorted(self.edges, self.edges[self.deadline] - self.length_h + _EPS_H, side="right") - 1
         self.latest = np.where(self.pausable, np.minimum(self.latest, last), self.latest)
         self._bound_slow_modes(problem)
-        self.fits = self._large_enough()
-        self.wants = bool((problem.zones.wanted_kw * problem.zones.wanted_cost_per_kwh > 0.0).any())
-        """Whether any power is wanted that is worth something."""
-        self.serves = problem.zones.serves()
-        units = self.size
-        rate = np.where(self.pausable, units * self.length_h, units)
-        self._shape_keys = np.round(
-            np.stack(
-                [
-                    (self.gpus > 0).astype(np.float64),
-                    self.power_kw / units,
-                    self.limit_kw / units,
-                    jobs.delay_cost_per_h[job] / rate,
-                    self.weighing,
-                ]
-            ),
-            _DIGITS,
-        )
-        self.delay = jobs.delay_cost_per_h[job]
-        # Lateness counts against running at once, from the first slot that it may use.
-        first = np.minimum(self.release, slots - 1)
+
+    def _take_delays(self, problem: Problem) -> None:
+        self.delay = problem.jobs.delay_cost_per_h[self.job]
+        first = np.minimum(self.release, self.slots - 1)
         self.at_once = self.delay * (self.edges[first] + np.where(self.pausable, self.length_h / 2.0, 0.0))
+
+    def _keys(self) -> FloatArray:
+        """Return what makes options alike but for their size, one column each."""
+        rate = np.where(self.pausable, self.size * self.length_h, self.size)
+        keys = (self.gpus > 0, self.power_kw / self.size, self.limit_kw / self.size, self.delay / rate, self.weighing)
+        return np.asarray(np.round(np.stack([np.asarray(key, dtype=np.float64) for key in keys]), _DIGITS))
 
     def _bound_slow_modes(self, problem: Problem) -> None:
         """A slower mode may start only so late that it still meets the deadline of the first one."""

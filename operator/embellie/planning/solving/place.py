@@ -153,8 +153,8 @@ class Placer:
         c = self.c
         cost = np.where(open_starts(room, c, rows, own), self._run_cost[self._shape[rows]], np.inf)
         if wanted is not None:
-            end, part = c.spans(c.length[rows])
-            cost -= run_worth((end[:, None], part[:, None]), self._earning(rows, wanted))
+            into, part = c.spans(c.length[rows])
+            cost -= run_worth((into[:, None], part[:, None]), self._earning(rows, wanted))
         for i in np.flatnonzero(self._sticky[c.job[rows]]):
             job, row = c.job[rows[i]], rows[i]
             before = c.problem.jobs

@@ -41,7 +41,7 @@ class Room:
         self._most_start = np.full((compiled.zones, compiled.slots), np.inf)
         self._most_start[self._ramped] = np.maximum(zones.ramp_kw[zones.ramp_group[self._ramped]], 0.0)
         self.start = self._most_start.copy()
-        self.serves = compiled.serves
+        self._serves = compiled.serves
         self.wanted = zones.wanted_kw.copy()
         """What is still wanted; below 0 where there is more, shape (rows of wanted power, T) [kW]."""
         self.ramp_peers = _peers(zones.ramp_group)
@@ -91,7 +91,7 @@ class Room:
 
     def serve(self, zone: int, where: Where, kw: FloatArray) -> None:
         """Draw expected power in these slots, for all who want it; with negative numbers take it back."""
-        for row, share in self.serves[zone]:
+        for row, share in self._serves[zone]:
             self.wanted[row, where] -= share * kw
 
     def blocked(self, gpus: FloatArray, kw: FloatArray) -> npt.NDArray[np.bool_]:

@@ -98,7 +98,7 @@ def test_a_ledger_that_cannot_be_written_loses_nothing_that_fits_and_counts_the_
     desk.turn(*said)
     assert desk.recorder._ledger is not None
     append = desk.recorder._ledger.append
-    monkeypatch.setattr("embellie.control.recording.ledger_writer.KEPT", 3)
+    monkeypatch.setattr(desk.recorder._outbox, "_most", 3)
 
     def full(*_: object, **__: object) -> None:
         raise LedgerUnavailableError("the disk is full")
@@ -128,7 +128,7 @@ def test_what_comes_while_the_ledger_fails_is_written_once_and_in_order(
 
     def full(*_: object, **__: object) -> None:
         # The loop goes on while the disk is asked.
-        desk.recorder._take([Draft(kind=Kind.GAP, at=T0, body={"lost": 0, "why": f"while {len(said)}"})])
+        desk.recorder._outbox.put([Draft(kind=Kind.GAP, at=T0, body={"lost": 0, "why": f"while {len(said)}"})])
         raise LedgerUnavailableError("the disk is full")
 
     monkeypatch.setattr(desk.recorder._ledger, "append", full)
