@@ -4,7 +4,7 @@
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from embellie.api.energypolicy import PolicyMode
 from embellie.api.meta import DNS_LABEL
@@ -82,7 +82,8 @@ def decide(
     if planned is None:
         planned = plan(snapshot, before)
     if leads_since is not None:
-        earlier = {w.key for w in snapshot.workloads if w.created_at < leads_since}
+        # The API server writes whole seconds, rounded down.
+        earlier = {w.key for w in snapshot.workloads if w.created_at + timedelta(seconds=1) <= leads_since}
         kept = tuple(d for d in planned.decisions if not _is_only_early(d, known.get(d.key.uid), d.key in earlier))
         planned = replace(planned, decisions=kept)
     enforced = shield(planned, snapshot)

@@ -62,3 +62,9 @@ def test_a_new_leader_keeps_a_promised_bound_without_a_forecast():
     due = job("due", max_delay="1h", created=NOW - HOUR)
     made = assembled(due, forecasts={})
     assert named(decide(made, (due,), {due.key.uid: known()}, (), 100, leads_since=NOW)) == ["due"]
+
+
+def test_work_that_came_in_the_second_in_which_this_process_began_to_lead_is_new():
+    new = job("new", created=NOW)
+    early = decide(assembled(new, forecasts={}), (new,), {}, (), 100, leads_since=NOW + timedelta(seconds=0.9))
+    assert named(early) == ["new"]
