@@ -275,7 +275,8 @@ def _node_pairs(run: Run, law: NodePowerLaw) -> FloatArray:
 
 
 def _servers(fit: Sequence[Run], test: Sequence[Run], outcome: Outcome, floor_c: float) -> None:
-    outcome.step_s = 3600.0
+    step_h = _step_h([*fit, *test])
+    outcome.step_s = round(3600.0 * step_h, 3)
     models: dict[str, ServerModel] = {}
     last: dict[str, float] = {}
     warm: list[FloatArray] = []
@@ -287,9 +288,9 @@ def _servers(fit: Sequence[Run], test: Sequence[Run], outcome: Outcome, floor_c:
         if run.source not in models:
             models[run.source] = ServerModel(prior)
         prior = models[run.source]
-        hours = run.rows["ts"].to_numpy().astype("datetime64[s]").astype(np.int64) / 3600.0
+        hours = _hours(run)
         rows = run.rows[["util_avg_pct", "power_avg_w", "temp_avg_c"]].to_numpy(dtype=np.float64) / (100.0, 1.0, 1.0)
-        contiguous = np.abs(np.diff(hours, prepend=last.get(run.source, -np.inf)) - 1.0) < 0.01
+        contiguous = np.abs(np.diff(hours, prepend=last.get(run.source, -np.inf)) - step_h) < 0.01 * step_h
         expected, last[run.source] = prior.follow(rows, contiguous), hours[-1]
         # Every row is predicted before it is learnt, so rows of a fit without a test are scored too.
         known = max(0, NEW_SERVER_ROWS - rows_of.get(run.source, 0))
@@ -307,6 +308,17 @@ def _servers(fit: Sequence[Run], test: Sequence[Run], outcome: Outcome, floor_c:
     if not outcome.rows_test:
         raise DataError(f"a server needs more than {NEW_SERVER_ROWS} rows before it can be judged")
     judge_margins(outcome, one_by_one(warm), one_by_one(scored), floor_c)
+
+
+def _hours(run: Run) -> FloatArray:
+    hours: FloatArray = run.rows["ts"].to_numpy().astype("datetime64[s]").astype(np.int64) / 3600.0
+    return hours
+
+
+def _step_h(runs: Sequence[Run]) -> float:
+    """Return how far apart most rows of servers are [h]; an hour where no two of one are told."""
+    apart = np.concatenate([np.diff(_hours(run)) for run in runs])
+    return float(np.median(apart)) if apart.size else 1.0
 
 
 def one_by_one(errors: Sequence[FloatArray]) -> list[FloatArray]:

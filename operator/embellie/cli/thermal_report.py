@@ -18,7 +18,7 @@ _SHADES = " .:*#"
 _SCHEMAS = {
     str(Schema.GPU): "samples of a machine's GPUs",
     str(Schema.NODE): "samples of a machine's GPUs and of the machine",
-    str(Schema.HOURLY): "hourly averages of servers",
+    str(Schema.HOURLY): "averages of servers",
     "zone": "a thermal zone's past in Prometheus",
 }
 _COSTS = {
@@ -55,7 +55,10 @@ def report(outcome: Outcome, plot: Path | None) -> str:
     """Return the fit in words and a small picture; draw a PNG where asked for."""
     found = outcome.as_json()
     rows = f"{found['rows_fit']} rows fitted, {found['rows_test']} rows predicted"
-    parts = [f"{_SCHEMAS.get(found['schema'], found['schema'])}: {rows} ({outcome.parameters.get('validation', '')})"]
+    what = _SCHEMAS.get(found["schema"], found["schema"])
+    if found["schema"] == Schema.HOURLY:
+        what += f", one each {found['die_step_s'] / 60.0:g} min"
+    parts = [f"{what}: {rows} ({outcome.parameters.get('validation', '')})"]
     if outcome.parameters.get("rows_left_out"):
         parts.append(f"{outcome.parameters['rows_left_out']} rows left out: values that no machine has")
     steady = outcome.parameters.get("power_hardly_moved")

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from scipy.signal import lfilter
 
 from embellie.cli.main import cli
 
@@ -42,15 +43,15 @@ def samples(path: Path, *, runs: int = 6, node: bool = False, seed: int = 0) -> 
     return path
 
 
-def hourly(path: Path, *, hours: int = 900) -> Path:
+def hourly(path: Path, *, hours: int = 900, every: str = "h", memory: float = 0.0) -> Path:
     random = np.random.default_rng(1)
     busy = np.clip(random.normal(50, 40, hours), 0, 100)
     power = 30 + 2.5 * busy + random.normal(0, 5, hours)
     pd.DataFrame(
         {
-            "ts": pd.date_range("2024-01-01", periods=hours, freq="h").strftime("%Y-%m-%d %H:%M"),
+            "ts": pd.date_range("2024-01-01", periods=hours, freq=every).strftime("%Y-%m-%d %H:%M"),
             "power_avg_w": power,
-            "temp_avg_c": 28 + 0.13 * power + random.normal(0, 0.5, hours),
+            "temp_avg_c": 28 + 0.13 * power + lfilter([1.0], [1.0, -memory], random.normal(0, 0.5, hours)),
             "util_avg_pct": busy,
         }
     ).to_csv(path, index=False)
@@ -158,6 +159,14 @@ def test_hourly_servers_are_predicted_row_by_row_before_they_are_learnt(tmp_path
     assert found["die_step_s"] == 3600.0
     assert found["gpu_power_rmse_w"] < 12.0
     assert found["parameters"]["servers"]["server1"]["r_mk_per_w"] == pytest.approx(130, abs=30)
+
+
+def test_servers_that_are_told_by_the_quarter_of_an_hour_are_predicted_from_the_row_before_too(tmp_path):
+    path = hourly(tmp_path / "server1.csv", every="15min", memory=0.9)
+    found = figures(tmp_path, path)
+    assert found["die_step_s"] == 900.0
+    assert found["parameters"]["servers"]["server1"]["memory"] == pytest.approx(0.9, abs=0.1)
+    assert "one each 15 min" in fit(path)[1]
 
 
 def test_predicted_against_measured_is_drawn(tmp_path):
