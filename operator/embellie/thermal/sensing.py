@@ -149,9 +149,9 @@ def in_words(reading: Reading) -> str:
     return {
         Quality.STALE: f"the last good value is {reading.age_s:.0f} s old",
         Quality.FROZEN: "the value does not move while the power does",
-        Quality.ABSURD: f"the value {reading.value} is outside what such a sensor can measure; compare its query with "
-        "its unit",
-        Quality.JUMPING: f"the value {reading.value} is further from the ones before than such a sensor can move",
+        Quality.ABSURD: f"the value {reading.value:.6g} is outside what such a sensor can measure; compare its query "
+        "with its unit",
+        Quality.JUMPING: f"the value {reading.value:.6g} is further from the ones before than such a sensor can move",
         Quality.MISSING: "there is no value",
         Quality.FRESH: "",
     }[reading.quality]

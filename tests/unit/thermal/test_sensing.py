@@ -10,7 +10,7 @@ from embellie.domain.limits import heat_room_now
 from embellie.domain.snapshot import Quality
 from embellie.thermal.controller import HeatController
 from embellie.thermal.readings import Unit
-from embellie.thermal.sensing import SensorBank, ZoneReadings, zone_readings
+from embellie.thermal.sensing import SensorBank, ZoneReadings, in_words, zone_readings
 from embellie.thermal.settings import Role, SensorSettings
 from embellie_testbed.views import NOW
 
@@ -33,6 +33,7 @@ def test_a_jumping_sensor_is_not_believed_until_a_second_sample_agrees():
     assert judged([22.0, 22.1, 22.0, 45.0]).quality is Quality.JUMPING
     assert judged([22.0, 22.1, 22.0, 45.0, 22.0]).quality is Quality.JUMPING
     assert judged([22.0, 22.1, 22.0, 35.0, 35.2, 35.1]).quality is Quality.FRESH
+    assert "the value 45 is further" in in_words(judged([22.0, 22.1, 22.0, 150.0 * (0.1 + 0.2)]))
 
 
 def test_a_frozen_inlet_is_found_out_while_the_power_moves_and_a_steady_supply_is_not():
