@@ -18,7 +18,7 @@ from embellie_forecast.history_files import KNOWN_PREFIXES
 from embellie_forecast.sources.base import Fault, Licence, SourceError
 from embellie_forecast.sources.frame import BOUNDS, HOUR, KEEP, Readings, Rows
 from embellie_forecast.sources.values import number
-from embellie_forecast.tables import named_twice, parse_csv, plain_names, zoned_times
+from embellie_forecast.tables import may_be_thousands, named_twice, parse_csv, plain_names, zoned_times
 from embellie_forecast.unreadable import HEAD_BYTES, why_unreadable
 
 OWN = Licence(name="as stated by whoever made the file", url="", attribution="local file")
@@ -142,8 +142,12 @@ def tidy_table(
         else pd.Series(data=False, index=table.index)
     )
     for column in [name for name in table.columns if name in BOUNDS]:
-        for moment, value, guess in zip(moments[wanted], table[column][wanted], estimated[wanted], strict=True):
-            rows.add(moment, column, None if _blank(value) else value, estimated=bool(guess), known_at=known_at)
+        values = table[column][wanted]
+        told = zip(moments[wanted], values, estimated[wanted], may_be_thousands(values), strict=True)
+        for moment, value, guess, doubtful in told:
+            # With the mark nobody reads it as a number.
+            said = f"{value}?" if doubtful else None if _blank(value) else value
+            rows.add(moment, column, said, estimated=bool(guess), known_at=known_at)
     if not any(name in BOUNDS for name in table.columns):
         raise SourceError(
             Fault.MALFORMED, f"{source} has no column of the tidy frame, such as gen_wind_mw: {list(table.columns)[:8]}"

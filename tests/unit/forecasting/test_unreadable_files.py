@@ -105,6 +105,38 @@ def test_thousands_with_commas_are_numbers_or_unknown_and_never_a_source_that_is
     assert history.notes[0] == "gen_wind_mw: 150 values are no numbers and count as unknown, such as '2,000'"
 
 
+def test_a_number_that_cannot_be_read_is_no_silence_in_rows_of_a_quarter_hour_either(tmp_path: Path) -> None:
+    path = tmp_path / "grid.csv"
+    times = pd.date_range(HOURS[0], periods=800, freq="15min").strftime("%Y-%m-%dT%H:%MZ")
+    wind = 2000.0 + 10.0 * (np.arange(800) // 4 % 24) + np.arange(800) % 4
+    said = [f"{mw:,.0f}" if k < 600 else f"{mw:.1f}" for k, mw in enumerate(wind)]
+    mix = {"timestamp_utc": times, "gen_coal_mw": 27000.0 + np.arange(800) % 7, "gen_wind_mw": said}
+    pd.DataFrame(mix).to_csv(path, index=False)
+    history = read_history(path)
+    assert np.isnan(history.lifecycle_g_per_kwh[:150]).all()
+    assert history.generation_mw["wind"][150:].tolist() == [np.mean(wind[k : k + 4]) for k in range(600, 800, 4)]
+
+
+def test_where_points_part_thousands_no_number_is_read_as_a_thousandth_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "grid.csv"
+    said = [("1.466,5", "1.466", "987", "1,5")[k % 4] for k in range(200)]
+    TABLE.assign(ci_lifecycle_g_per_kwh=said).to_csv(path, index=False, sep=";")
+    wanted = [1466.5, None, 987.0, 1.5] * 2
+    told = FileSource(path).read(END - timedelta(days=3), END, now=END).hourly().frame["ci_lifecycle_g_per_kwh"]
+    for found in (read_history(path).lifecycle_g_per_kwh, told.to_numpy()):
+        assert [None if np.isnan(value) else float(value) for value in found[-8:]] == wanted
+    TABLE.assign(ci_lifecycle_g_per_kwh="301.466").to_csv(path, index=False, sep=";")
+    assert set(read_history(path).lifecycle_g_per_kwh) == {301.466}, "where nothing speaks for it, a point is a point"
+
+
+@pytest.mark.parametrize("kind", ["category", "object"])
+def test_numbers_that_parquet_has_as_text_are_read_whatever_its_kind(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "grid.parquet"
+    text = TABLE["ci_lifecycle_g_per_kwh"].astype(str).where(np.arange(200) > 0)
+    TABLE.assign(ci_lifecycle_g_per_kwh=text.astype(kind)).to_parquet(path)
+    assert read_history(path).lifecycle_g_per_kwh[1:].tolist() == TABLE["ci_lifecycle_g_per_kwh"].tolist()[1:]
+
+
 def test_a_column_of_ones_own_may_end_in_a_number(tmp_path: Path) -> None:
     path = tmp_path / "grid.csv"
     TABLE.assign(**{"meter": 1.0, "meter.1": 2.0, "ci_mine.1": 3.0}).to_csv(path, index=False)
