@@ -13,6 +13,7 @@ from embellie_forecast.history import HistoryError
 from embellie_forecast.history_files import read_history
 from embellie_forecast.sources.base import SourceError
 from embellie_forecast.sources.files import FileSource
+from embellie_forecast.sources.guard import believe
 
 END = datetime(2026, 6, 20, 12, tzinfo=UTC)
 HOURS = pd.date_range(end=END - timedelta(hours=1), periods=200, freq="h")
@@ -115,6 +116,22 @@ def test_a_number_that_cannot_be_read_is_no_silence_in_rows_of_a_quarter_hour_ei
     history = read_history(path)
     assert np.isnan(history.lifecycle_g_per_kwh[:150]).all()
     assert history.generation_mw["wind"][150:].tolist() == [np.mean(wind[k : k + 4]) for k in range(600, 800, 4)]
+
+
+def test_to_a_feed_too_a_source_whose_numbers_cannot_be_read_is_not_closed(tmp_path: Path) -> None:
+    path = tmp_path / "grid.csv"
+    wind = 2000.0 + 10.0 * (np.arange(200) % 24) + np.arange(200) % 7
+    said = [f"{mw:.1f}" if k < 80 else f"{mw:,.0f}" for k, mw in enumerate(wind)]
+    mix = TABLE[["timestamp_utc"]].assign(gen_coal_mw=27000.0 + 13.0 * (np.arange(200) % 7), gen_wind_mw=said)
+    mix.to_csv(path, index=False)
+    read = FileSource(path).read(END - timedelta(days=9), END, now=END)
+    believed = believe(read.hourly().frame, now=END)
+    assert believed.frame[["gen_coal_mw", "gen_wind_mw"]][80:].isna().all(axis=None)
+    assert believed.frame["gen_wind_mw"][:80].tolist() == wind[:80].tolist()
+    assert any("is not a number" in note for note in read.notes)
+    mix.assign(gen_wind_mw=[text if k < 80 else "n/e" for k, text in enumerate(said)]).to_csv(path, index=False)
+    silent = believe(FileSource(path).read(END - timedelta(days=9), END, now=END).hourly().frame, now=END)
+    assert set(silent.frame["gen_wind_mw"][80:]) == {0.0}, "a word is no number"
 
 
 def test_where_points_part_thousands_no_number_is_read_as_a_thousandth_of_it(tmp_path: Path) -> None:
