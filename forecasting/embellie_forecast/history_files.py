@@ -18,7 +18,7 @@ import pandas as pd
 from embellie_forecast.history import HistoryError, ZoneHistory
 from embellie_forecast.near_names import did_you_mean
 from embellie_forecast.sources.values import number
-from embellie_forecast.tables import named_twice, plain_names, read_csv, zoned_times
+from embellie_forecast.tables import may_be_thousands, named_twice, plain_names, read_csv, zoned_times
 from embellie_forecast.unreadable import head_of, why_unreadable
 
 TIME_COLUMN = "timestamp_utc"
@@ -67,9 +67,11 @@ def _with_numbers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     notes = []
     for column in frame.columns:
         if str(column).startswith(KNOWN_PREFIXES) and not pd.api.types.is_numeric_dtype(frame[column]):
-            text = frame[column].fillna("").astype(str).str.strip()
+            text = frame[column].astype(object).fillna("").astype(str).str.strip()
             found = np.array([number(said) for said in text], dtype=np.float64)
-            read[column] = np.where(np.isfinite(found), found, frame[column].astype(object))
+            found[may_be_thousands(text)] = np.nan
+            # With the mark nobody reads it as a number later on, and it is no silence either.
+            read[column] = np.where(np.isfinite(found), found, text.mask(text.eq("")) + "?")
             bad = text[text.ne("") & np.isnan(found)]
             if len(bad):
                 notes.append(
@@ -92,9 +94,12 @@ def hours_of(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     minutes = round(float(np.median(seconds)) / 60.0) if seconds.size else 0
     if minutes not in PARTS_OF_AN_HOUR or bool((index != index.floor(f"{minutes}min")).any()):
         return frame, []
-    groups = frame.apply(pd.to_numeric, errors="coerce").groupby(index.floor("h"))
+    numbers = frame.apply(pd.to_numeric, errors="coerce")
+    groups = numbers.groupby(index.floor("h"))
     means = groups.mean().where(groups.count() >= MIN_KNOWN_PARTS * 60 / minutes)
-    return means, [f"rows every {minutes} minutes were averaged to hours"]
+    # What cannot be read stays as it is told: it is not silence.
+    told = frame.where(numbers.isna()).groupby(index.floor("h")).first()
+    return means.where(means.notna(), told), [f"rows every {minutes} minutes were averaged to hours"]
 
 
 def indexed(frame: pd.DataFrame, zone: str) -> pd.DataFrame:

@@ -64,3 +64,11 @@ def zoned_times(text: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Return times as ISO 8601 writes them, `UTC` and `z` as Z, and which of them have a zone."""
     written = text.astype(str).str.strip().str.upper().str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
     return written, written.str.contains(_ZONED, regex=True)
+
+
+def may_be_thousands(column: pd.Series) -> pd.Series:
+    """Tell which texts of a column could be two numbers: where another is `1.234,5`, `1.234` may as well be 1234."""
+    text = column.astype(str).str.replace(r"\s", "", regex=True)
+    parted = bool(text.str.fullmatch(r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+,\d*").any())
+    told: pd.Series = text.str.fullmatch(r"[+-]?[1-9]\d{0,2}\.\d{3}") & parted
+    return told

@@ -12,13 +12,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from embellie_forecast.factors import MIX_COLUMNS
 from embellie_forecast.history_files import KNOWN_PREFIXES
 from embellie_forecast.sources.base import Fault, Licence, SourceError
 from embellie_forecast.sources.frame import BOUNDS, HOUR, KEEP, Readings, Rows
 from embellie_forecast.sources.values import number
-from embellie_forecast.tables import named_twice, parse_csv, plain_names, zoned_times
+from embellie_forecast.tables import may_be_thousands, named_twice, parse_csv, plain_names, zoned_times
 from embellie_forecast.unreadable import HEAD_BYTES, why_unreadable
 
 OWN = Licence(name="as stated by whoever made the file", url="", attribution="local file")
@@ -141,14 +143,28 @@ def tidy_table(
         if "estimated" in table.columns
         else pd.Series(data=False, index=table.index)
     )
-    for column in [name for name in table.columns if name in BOUNDS]:
-        for moment, value, guess in zip(moments[wanted], table[column][wanted], estimated[wanted], strict=True):
-            rows.add(moment, column, None if _blank(value) else value, estimated=bool(guess), known_at=known_at)
+    columns = [name for name in table.columns if name in BOUNDS]
+    unread = {name: _unread(table[name][wanted]) for name in columns}
+    # Of a mix that cannot all be read nothing is known: one source that is left out would be taken for a closed one.
+    half_read = np.any([unread[name] for name in columns if name in MIX_COLUMNS], axis=0)
+    for column in columns:
+        hidden = half_read & ~unread[column] if column in MIX_COLUMNS else np.zeros_like(unread[column])
+        told = zip(moments[wanted], table[column][wanted], estimated[wanted], unread[column], hidden, strict=True)
+        for moment, value, guess, doubtful, hides in told:
+            # With the mark nobody reads it as a number.
+            said = f"{value}?" if doubtful else None if hides or _blank(value) else value
+            rows.add(moment, column, said, estimated=bool(guess), known_at=known_at)
     if not any(name in BOUNDS for name in table.columns):
         raise SourceError(
             Fault.MALFORMED, f"{source} has no column of the tidy frame, such as gen_wind_mw: {list(table.columns)[:8]}"
         )
     return rows.tidy(begin, end, now=now)
+
+
+def _unread(values: pd.Series) -> npt.NDArray[np.bool_]:
+    """Tell which values tell a number that cannot be read; words (`n/e`) tell none."""
+    no_numbers = np.array([isinstance(value, str) and np.isnan(number(value)) for value in values], dtype=bool)
+    return np.asarray((no_numbers & values.astype(str).str.contains(r"\d")) | may_be_thousands(values), dtype=bool)
 
 
 def _blank(value: object) -> bool:

@@ -73,9 +73,15 @@ class ExportReader:
         self._file.close()
 
     def entries(self) -> Iterator[Entry]:
-        """Yield the records."""
+        """Yield the records; raises LedgerError where one comes twice, and would be counted so."""
+        last = 0
         for entry in read_export(self._file):
-            self.head = f"{entry.seq}:{entry.hash}"
+            if entry.seq <= last:
+                raise LedgerError(
+                    f"record {entry.seq} stands behind record {last}: these are several exports in one file; read each "
+                    "by itself"
+                )
+            last, self.head = entry.seq, f"{entry.seq}:{entry.hash}"
             yield entry
 
 

@@ -346,5 +346,8 @@ def test_an_export_gives_the_same_report_and_card_as_its_ledger(path: Path, tmp_
     assert report(export, "2026-03-28", "2026-03-30").output == told.output
     card = ("card", "job/train", "-n", "ml", "--uid", "u0", "--ledger")
     assert run(*card, str(export)).output == run(*card, str(path)).output
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text(2 * export.read_text())
+    assert "several exports in one file" in report(twice, "2026-03-28", "2026-03-30").output
     export.write_text(export.read_text().replace("u0", "u9", 1))
     assert "was changed after it was written" in report(export, "2026-03-28", "2026-03-30").output

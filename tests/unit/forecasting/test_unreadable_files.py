@@ -13,6 +13,7 @@ from embellie_forecast.history import HistoryError
 from embellie_forecast.history_files import read_history
 from embellie_forecast.sources.base import SourceError
 from embellie_forecast.sources.files import FileSource
+from embellie_forecast.sources.guard import believe
 
 END = datetime(2026, 6, 20, 12, tzinfo=UTC)
 HOURS = pd.date_range(end=END - timedelta(hours=1), periods=200, freq="h")
@@ -103,6 +104,54 @@ def test_thousands_with_commas_are_numbers_or_unknown_and_never_a_source_that_is
     assert np.isnan(history.generation_mw["wind"][:150]).all()
     assert np.isnan(history.lifecycle_g_per_kwh[:150]).all()
     assert history.notes[0] == "gen_wind_mw: 150 values are no numbers and count as unknown, such as '2,000'"
+
+
+def test_a_number_that_cannot_be_read_is_no_silence_in_rows_of_a_quarter_hour_either(tmp_path: Path) -> None:
+    path = tmp_path / "grid.csv"
+    times = pd.date_range(HOURS[0], periods=800, freq="15min").strftime("%Y-%m-%dT%H:%MZ")
+    wind = 2000.0 + 10.0 * (np.arange(800) // 4 % 24) + np.arange(800) % 4
+    said = [f"{mw:,.0f}" if k < 600 else f"{mw:.1f}" for k, mw in enumerate(wind)]
+    mix = {"timestamp_utc": times, "gen_coal_mw": 27000.0 + np.arange(800) % 7, "gen_wind_mw": said}
+    pd.DataFrame(mix).to_csv(path, index=False)
+    history = read_history(path)
+    assert np.isnan(history.lifecycle_g_per_kwh[:150]).all()
+    assert history.generation_mw["wind"][150:].tolist() == [np.mean(wind[k : k + 4]) for k in range(600, 800, 4)]
+
+
+def test_to_a_feed_too_a_source_whose_numbers_cannot_be_read_is_not_closed(tmp_path: Path) -> None:
+    path = tmp_path / "grid.csv"
+    wind = 2000.0 + 10.0 * (np.arange(200) % 24) + np.arange(200) % 7
+    said = [f"{mw:.1f}" if k < 80 else f"{mw:,.0f}" for k, mw in enumerate(wind)]
+    mix = TABLE[["timestamp_utc"]].assign(gen_coal_mw=27000.0 + 13.0 * (np.arange(200) % 7), gen_wind_mw=said)
+    mix.to_csv(path, index=False)
+    read = FileSource(path).read(END - timedelta(days=9), END, now=END)
+    believed = believe(read.hourly().frame, now=END)
+    assert believed.frame[["gen_coal_mw", "gen_wind_mw"]][80:].isna().all(axis=None)
+    assert believed.frame["gen_wind_mw"][:80].tolist() == wind[:80].tolist()
+    assert any("is not a number" in note for note in read.notes)
+    mix.assign(gen_wind_mw=[text if k < 80 else "n/e" for k, text in enumerate(said)]).to_csv(path, index=False)
+    silent = believe(FileSource(path).read(END - timedelta(days=9), END, now=END).hourly().frame, now=END)
+    assert set(silent.frame["gen_wind_mw"][80:]) == {0.0}, "a word is no number"
+
+
+def test_where_points_part_thousands_no_number_is_read_as_a_thousandth_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "grid.csv"
+    said = [("1.466,5", "1.466", "987", "1,5")[k % 4] for k in range(200)]
+    TABLE.assign(ci_lifecycle_g_per_kwh=said).to_csv(path, index=False, sep=";")
+    wanted = [1466.5, None, 987.0, 1.5] * 2
+    told = FileSource(path).read(END - timedelta(days=3), END, now=END).hourly().frame["ci_lifecycle_g_per_kwh"]
+    for found in (read_history(path).lifecycle_g_per_kwh, told.to_numpy()):
+        assert [None if np.isnan(value) else float(value) for value in found[-8:]] == wanted
+    TABLE.assign(ci_lifecycle_g_per_kwh="301.466").to_csv(path, index=False, sep=";")
+    assert set(read_history(path).lifecycle_g_per_kwh) == {301.466}, "where nothing speaks for it, a point is a point"
+
+
+@pytest.mark.parametrize("kind", ["category", "object"])
+def test_numbers_that_parquet_has_as_text_are_read_whatever_its_kind(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "grid.parquet"
+    text = TABLE["ci_lifecycle_g_per_kwh"].astype(str).where(np.arange(200) > 0)
+    TABLE.assign(ci_lifecycle_g_per_kwh=text.astype(kind)).to_parquet(path)
+    assert read_history(path).lifecycle_g_per_kwh[1:].tolist() == TABLE["ci_lifecycle_g_per_kwh"].tolist()[1:]
 
 
 def test_a_column_of_ones_own_may_end_in_a_number(tmp_path: Path) -> None:

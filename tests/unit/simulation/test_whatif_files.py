@@ -62,6 +62,11 @@ def test_a_missing_column_is_named() -> None:
         parse_jobs("job_id,submit_time_s,gpus\n", "trace.csv")
 
 
+def test_a_header_that_is_no_csv_is_said_to_be_none() -> None:
+    with pytest.raises(ValueError, match=r"line 1 of trace\.csv is no header of a CSV"):
+        parse_jobs('"job_id,submit_time_s,duration_s,gpus\n' + "a,10,60,1\n" * 20_000, "trace.csv")
+
+
 def test_a_row_with_more_fields_than_names_or_an_open_quote_is_left_out() -> None:
     # A tenant with a comma in it would move the submission under the name of the duration.
     text = 'job_id,tenant,submit_time_s,duration_s,gpus\na,t,0,60,1\nb,t,x,10,60,2\n\nc,t,20,60,4,\nd,"t,30,60,1\n'

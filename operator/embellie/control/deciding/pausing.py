@@ -214,21 +214,22 @@ def _of_running(
             if uid in wanted and checkpoint is not None and allowance.allows(uid):
                 allowance.take(uid)
                 under_way.add(uid)
-                know = tuple(pod for pod in told if _is_current(pod, now, checkpoint))
-                new = tuple(pod for pod in listeners if pod not in know)
-                announce.append(Announcement(key=record.key, takes=checkpoint.takes, listeners=new, told=know))
+                know = frozenset(pod for pod in told if _is_current(pod, now, checkpoint))
+                new, old = (tuple(pod for pod in listeners if (pod in know) is knows) for knows in (False, True))
+                announce.append(Announcement(key=record.key, takes=checkpoint.takes, listeners=new, told=old))
             elif told and record.opted_in:
                 withdraw.append(Withdrawal(key=record.key, listeners=told))
         elif uid not in wanted or checkpoint is None or _enforcing(record, assembly) is None:
             # What does not allow pauses may not be written to, whatever it carries; its pods may have been told.
-            written_to = names.CHECKPOINT in record.annotations or bool(listeners)
+            told = tuple(pod for pod in listeners if pod.told)
+            written_to = names.CHECKPOINT in record.annotations or bool(told)
             if written_to and _may_be_ours(record, announced, gangs.get(uid)):
-                withdraw.append(Withdrawal(key=record.key, listeners=listeners))
+                withdraw.append(Withdrawal(key=record.key, listeners=told))
         else:
             under_way.add(uid)
             cell = gangs[uid].cell if uid in gangs else ""
             by = parse_time(announced) or now
-            know = tuple(pod for pod in listeners if pod.told == announced or _is_current(pod, by, checkpoint))
+            know = frozenset(pod for pod in listeners if pod.told == announced or _is_current(pod, by, checkpoint))
             stops = _suspension(record, of_job[uid], know, announced, cell, now)
             late = tuple(pod for pod in listeners if pod not in know)
             if stops is not None:

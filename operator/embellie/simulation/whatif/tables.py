@@ -60,10 +60,13 @@ def names_of(text: str) -> list[str]:
 
 
 def table_of(text: str, file: str) -> Table:
-    """Return a table; rows that are no CSV are told as such."""
+    """Return a table; rows that are no CSV are told as such. Raises ValueError for a header that is none."""
     delimiter = _delimiter(text)
     reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter, skipinitialspace=True)
-    names = [name.strip() for name in next(reader, [])]
+    try:
+        names = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise ValueError(f"line 1 of {file} is no header of a CSV, is a quote open in it? ({error})") from error
     rows = []
     while True:
         line = reader.line_num + 1

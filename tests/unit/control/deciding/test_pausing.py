@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pausing: only what allows it, announced first, and never longer than a pause may last."""
 
+import time
 from dataclasses import replace
 from datetime import timedelta
 
@@ -103,9 +104,16 @@ def test_an_old_acknowledgement_does_not_count_for_a_new_announcement():
 def test_an_announcement_is_taken_back_when_the_zone_has_cooled():
     train = running(pause_by=format_time(NOW + MINUTE), **ALLOWED)
     deaf, listener = (running_pod(n, "west-0", gpus=4, job_uid=train.key.uid) for n in ("deaf", "listener"))
-    listener = replace(listener, hears=True)
+    listener = replace(listener, hears=True, told=format_time(NOW + MINUTE))
     (taken_back,) = stepped(train, pods=(deaf, listener)).withdraw
     assert (taken_back.key, taken_back.listeners) == (train.key, (listener,))
+
+
+def test_what_is_taken_back_over_several_turns_goes_on_with_the_pods_that_still_believe_it():
+    by = format_time(NOW + MINUTE)
+    pods = told_pods(by)
+    (taken_back,) = stepped(running(pause_by=by, **ALLOWED), pods=pods).withdraw
+    assert taken_back.listeners == pods[:1]
 
 
 def told_pods(told: str = "") -> tuple[PodRecord, ...]:
@@ -146,6 +154,16 @@ def test_pods_that_were_told_before_their_job_answer_to_what_they_were_told():
     assert (again.suspend, again.remind[0].listeners) == ((), (old,)), "its manifest was copied with that answer"
 
 
+@pytest.mark.parametrize("notes", [{}, {"pause_by": format_time(NOW + 2 * MINUTE)}], ids=["being told", "told"])
+def test_the_pods_of_a_job_of_thousands_are_gone_through_once_a_turn(notes):
+    train, (pod, _) = running(**notes, **ALLOWED), told_pods(format_time(NOW + MINUTE))
+    pods = tuple(replace(pod, uid=f"uid-{i}", name=f"pod-{i}") for i in range(4000))
+    made = assembled(view=view(train, pods=pods, on=nodes()), policies=(PAUSES,), thermal_zones=ROOM)
+    began_s = time.process_time()
+    step(made, (train,), pods, {train.key.uid}, (), NOW)
+    assert time.process_time() - began_s < 0.5
+
+
 def test_what_a_template_was_copied_with_is_left_to_its_user():
     pods = told_pods(format_time(NOW - 400 * MINUTE))
     assert stepped(running(**ALLOWED), pods=pods).withdraw == ()
@@ -166,6 +184,8 @@ def test_work_that_does_not_allow_pauses_is_not_written_to_though_it_carries_an_
     copied = running(pause_by=format_time(NOW + MINUTE))
     assert stepped(copied, wanted="all").withdraw == () == stepped(copied).withdraw
     told = replace(running_pod("told", "west-0", gpus=4, job_uid=copied.key.uid), hears=True)
+    assert stepped(copied, pods=(told,)).withdraw == (), "nor its pod, which heard nothing"
+    told = replace(told, told=format_time(NOW + MINUTE))
     assert len(stepped(copied, pods=(told,)).withdraw) == 1, "its pod may have stopped working because of it"
 
 
@@ -173,7 +193,7 @@ def test_work_that_does_not_allow_pauses_is_not_written_to_though_it_carries_an_
 @pytest.mark.parametrize("flex", ["", "rigid"])
 def test_work_that_never_opted_in_is_not_written_to_though_it_was_copied_with_an_announcement(flex, announced):
     copied = running(flex=flex, pause_by=announced, **ALLOWED)
-    told = replace(running_pod("told", "west-0", gpus=4, job_uid=copied.key.uid), hears=True)
+    told = replace(running_pod("told", "west-0", gpus=4, job_uid=copied.key.uid), hears=True, told=announced)
     assert stepped(copied, pods=(told,)).withdraw == () == stepped(copied, pods=(told,), wanted="all").withdraw
 
 
