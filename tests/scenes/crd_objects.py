@@ -18,6 +18,7 @@ VALID: dict[str, tuple[type[Resource], Json]] = {
             "latitudeMillidegrees": 36_800,
             "longitudeMillidegrees": -119_800,
             "contractedPowerKilowatts": 140,
+            "powerOrders": [{"from": "2026-11-23T18:00:00Z", "until": "2026-11-23T20:00:00Z", "powerKilowatts": 98}],
             "powerSensor": {"query": "sum(facility_power_watts)", "unit": "Watt"},
             "sources": {
                 "primary": {"kind": "EIA", "area": "CISO"},
@@ -152,6 +153,9 @@ REFUSED = {
     ),
     "wind with a tilt": Refused("gridzone", "onSite.1.tiltDegrees", 20, "must not be given for kind Wind"),
     "panels with a hub": Refused("gridzone", "onSite.0.hubHeightMeters", 99, "must not be given for kind Solar"),
+    "an order that ends before it begins": Refused(
+        "gridzone", "powerOrders.0.until", "2026-11-23T08:00:00Z", "until must be after from: swap them"
+    ),
     "panels nowhere": Refused(
         "gridzone",
         "",
@@ -165,6 +169,15 @@ REFUSED = {
     "a contract of nothing": Refused("gridzone", "contractedPowerKilowatts", 0, "greater than or equal to 1"),
     "a contract in words": Refused("gridzone", "contractedPowerKilowatts", "140", "must be of type integer"),
     "a contract in fractions": Refused("gridzone", "contractedPowerKilowatts", 140.5, "must be of type integer"),
+    "an order without an end": Refused("gridzone", "powerOrders.0.until", REMOVED, "powerOrders[0].until: Required"),
+    "an order for an hour of no day": Refused("gridzone", "powerOrders.0.from", "18:00", "powerOrders[0].from"),
+    "an order to feed in": Refused("gridzone", "powerOrders.0.powerKilowatts", -1, "greater than or equal to 0"),
+    "orders for every day of a month": Refused(
+        "gridzone",
+        "powerOrders",
+        [{"from": "2026-11-23T18:00:00Z", "until": "2026-11-23T20:00:00Z", "powerKilowatts": 98}] * 17,
+        "must have at most 16 items",
+    ),
     "a PUE below one": Refused("gridzone", "powerUsageEffectivenessPercent", 90, "greater than or equal to 100"),
     "a latitude beyond the pole": Refused("gridzone", "latitudeMillidegrees", 90_001, "less than or equal to 90000"),
     "a grid region in small letters": Refused("gridzone", "gridRegion", "us-ciso", "spec.gridRegion in body"),
@@ -250,6 +263,15 @@ TRANSITIONS = {
 
 ACCEPTED = {
     "a grid zone with a selector and nothing else": ("gridzone", {"nodeSelector": {"zone": "west"}}),
+    "an order to draw nothing in a zone without a contract": (
+        "gridzone",
+        {
+            "nodeSelector": {"zone": "west"},
+            "powerOrders": [
+                {"from": "2026-11-23T18:00:00+01:00", "until": "2026-11-23T17:00:01Z", "powerKilowatts": 0}
+            ],
+        },
+    ),
     "a thermal zone that only spreads starts": (
         "thermalzone",
         {"nodeSelector": {"row": "a"}, "startRampKilowattsPerMinute": 5},

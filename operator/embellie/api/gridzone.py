@@ -10,6 +10,7 @@ from embellie.api.gridstatus import GridZoneStatus
 from embellie.api.meta import (
     AGE_COLUMN,
     JURISDICTION,
+    LIST_ATOMIC,
     LIST_SET,
     READY_COLUMN,
     ZONE_NAME_RULE,
@@ -20,6 +21,7 @@ from embellie.api.meta import (
     Query,
     Resource,
     Scope,
+    Time,
     list_map,
     rule,
     rules,
@@ -45,6 +47,35 @@ class PowerSensor(ApiModel):
             description="maxAgeSeconds is how old a sample may be and still be believed. Defaults to 120.",
         ),
     ] = 120
+
+
+class PowerOrder(ApiModel):
+    """An order to draw less for some hours."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.until > self.from",
+                "until must be after from: swap them, or write the day on which the order ends",
+                field_path=".until",
+            )
+        )
+    )
+
+    begins: Annotated[
+        Time,
+        Field(alias="from", description="from is when the order begins, such as 2026-11-23T18:00:00Z."),
+    ]
+    until: Annotated[Time, Field(description="until is when it ends; from then on the contract alone holds again.")]
+    power_kilowatts: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="powerKilowatts is the most that the zone may draw in that time, where "
+            "contractedPowerKilowatts is counted, cooling included [kW].",
+        ),
+    ]
 
 
 class GridZoneSpec(ApiModel):
@@ -136,6 +167,16 @@ class GridZoneSpec(ApiModel):
             "starts.",
         ),
     ] = None
+    power_orders: Annotated[
+        tuple[PowerOrder, ...],
+        Field(
+            max_length=16,
+            description="powerOrders are hours in which the zone may draw less, such as a grid operator pays for. At "
+            "any instant the least of contractedPowerKilowatts, where it is set, and of the orders that hold counts. "
+            "Orders that are past change nothing.",
+            json_schema_extra=LIST_ATOMIC,
+        ),
+    ] = ()
     node_idle_power_watts: Annotated[
         int,
         Field(

@@ -40,7 +40,7 @@ class Reason(StrEnum):
     WAITING_FOR_GPUS = "WaitingForGpus"
     """No allowed zone has enough free GPUs before the planned start."""
     CONTRACTED_POWER = "ContractedPower"
-    """A start would take a grid zone over its contracted power."""
+    """A start would take a grid zone over its contracted power, or over what an order leaves it."""
     HEAT_LIMIT = "HeatLimit"
     """A start at worst-case power would take a thermal zone over its limit."""
     SENSOR_UNTRUSTED = "SensorUntrusted"

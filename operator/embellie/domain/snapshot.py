@@ -14,6 +14,7 @@ from enum import StrEnum
 from embellie.domain.durations import OVERRUN
 from embellie.domain.forecast import Forecast
 from embellie.domain.heat import HeatOutlook, ZoneHeatModel
+from embellie.domain.power_orders import PowerOrder, least_limit_kw
 
 
 class WorkloadKind(StrEnum):
@@ -154,6 +155,12 @@ class GridZoneState:
     """Facility power from a sensor; None where the zone has none."""
     forecast: Forecast | None
     jurisdiction: str = ""
+    orders: tuple[PowerOrder, ...] = ()
+    """To draw less for some hours; those that are past hold no more."""
+
+    def limit_kw(self, begin: datetime, end: datetime | None = None) -> float:
+        """Return the most that it may draw anywhere in [begin, end), or at `begin` without an end [kW]; may be inf."""
+        return least_limit_kw(self.contracted_power_kw, self.orders, begin, end)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from embellie.planning import messages
 from embellie.planning.axis.timegrid import cheapest_later
 from embellie.planning.decisions import hold, release, start_now
 from embellie.planning.ground import Ground, Starts, anywhere
-from embellie.planning.why import given_to_others, likely_start, taken, why_not_now, would_wait
+from embellie.planning.why import given_to_others, likely_start, order_ends, taken, why_not_now, would_wait
 
 _SAME = 1e-9
 """Relative differences below this are rounding."""
@@ -193,7 +193,11 @@ class Chooser:
             words = messages.others_first(w, cell, when, ground.grid.start(given), shares)
             return hold(w, cell, when, likely, Reason.TENANT_SHARE, now, best, words=words)
         reason = why_not_now(ground, w, starts.rows[offer.now_row])
-        return hold(w, cell, when, likely, reason, now, best, until=ground.grid.start(offer.first))
+        ends = None
+        if reason is Reason.CONTRACTED_POWER:
+            ends = order_ends(ground, starts.rows[offer.now_row], offer.first)
+        until = ground.grid.start(offer.first)
+        return hold(w, cell, when, likely, reason, now, best, until=until, order_ends=ends)
 
     def _wait_full(self, w: Workload, starts: Starts, now: Estimate | None) -> Decision:
         """Hold to the bound: nothing it may use is free before. It will start then whatever is planned."""

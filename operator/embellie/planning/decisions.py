@@ -81,12 +81,14 @@ def hold(
     *,
     also: Sequence[Reason] = (),
     until: datetime | None = None,
+    order_ends: datetime | None = None,
     taken: tuple[Reason, datetime] | None = None,
     words: str = "",
 ) -> Decision:
     """Return the decision to wait.
 
-    `also` are further rows that are full, `until` is when the first room comes, `taken` says which row keeps the
+    `also` are further rows that are full, `until` is when the first room comes, `order_ends` when the order ends that
+    gives it, `taken` says which row keeps the
     workload from its own cheapest start and when that would be, and `words` replace the sentence.
     """
     if words:
@@ -94,7 +96,7 @@ def hold(
     elif reason is Reason.CLEANER_WINDOW and now is not None and best is not None:
         message = messages.cleaner_window(w, cell, start, now, best, taken)
     else:
-        message = messages.blocked(w, (reason, *also), cell, start, until)
+        message = messages.blocked(w, (reason, *also), cell, start, until, order_ends)
     return Decision(
         key=w.key,
         action=Action.HOLD,

@@ -74,8 +74,8 @@ class Ground:
         longest = max((max(w.duration_p50_s, w.duration_p90_s) for w in snapshot.workloads), default=0.0)
         self.last = min(_MAX_CANDIDATES, max(1, int(grid.slots(latest))))
         n_slots = self.last + math.ceil(longest / grid.step_s) + 4
-        zones = {zone.name: zone for zone in snapshot.grid_zones}
-        self.costs = CostModel(snapshot.cells, zones, grid, self.last, n_slots, snapshot.thermal_zones)
+        self.zones = {zone.name: zone for zone in snapshot.grid_zones}
+        self.costs = CostModel(snapshot.cells, self.zones, grid, self.last, n_slots, snapshot.thermal_zones)
         on_site = on_site_left(snapshot, grid, n_slots, self.costs)
         self.capacity = Capacity(snapshot, grid, n_slots, on_site)
         self.standing = standing(snapshot.tenants)

@@ -82,12 +82,19 @@ def _gpus(count: int) -> str:
 
 
 def blocked(
-    w: Workload, reasons: Sequence[Reason], cell: str | None, start: datetime, until: datetime | None = None
+    w: Workload,
+    reasons: Sequence[Reason],
+    cell: str | None,
+    start: datetime,
+    until: datetime | None = None,
+    order_ends: datetime | None = None,
 ) -> str:
     """Say what is full (all of it, where several rows are at once) and until when, the planned start and the bound."""
     why = ", and ".join(_BLOCKED[reason].format(gpus=_gpus(w.gpus), worst=w.worst_power_kw) for reason in reasons)
     where = f" in {cell}" if cell else ""
     till = f" before {moment(until)}" if until is not None else ""
+    if order_ends is not None:
+        till = f" until {moment(order_ends)}, when the order ends"
     return f"Waits because {why}{till}; planned for {moment(start)}{where}, at the latest {moment(w.latest_start)}."
 
 

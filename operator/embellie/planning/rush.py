@@ -103,9 +103,9 @@ def _room(snapshot: Snapshot, cells: frozenset[str], kw_per_gpu: float) -> float
             gpus[gang.cell] += gang.gpus
     pue = {cell.grid_zone: cell.pue for cell in mine}
     power_kw = {
-        zone.name: (zone.contracted_power_kw - zone.base_power_kw) / pue[zone.name]
+        zone.name: (zone.limit_kw(snapshot.now) - zone.base_power_kw) / pue[zone.name]
         for zone in snapshot.grid_zones
-        if zone.name in pue and zone.contracted_power_kw is not None
+        if zone.name in pue
     }
     heat_kw = {zone.name: heat_room_now(zone).limit_kw - zone.base_power_kw for zone in snapshot.thermal_zones}
     return min(

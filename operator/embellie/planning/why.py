@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why a workload waits, once it is chosen when it starts: the row that binds, by the prices of the joint plan."""
 
+import math
 from datetime import datetime
 
 import numpy as np
@@ -57,6 +58,13 @@ def why_not_now(ground: Ground, w: Workload, row: int) -> Reason:
         return first
     dear = REASONS[ground.scarcity.binding(w, row, 0)]
     return dear if dear in ground.capacity.all_blocking(w, row, 0) else first
+
+
+def order_ends(ground: Ground, row: int, first: int) -> datetime | None:
+    """Return when the order to a cell's grid zone ends that gives room at its first open start; None without one."""
+    zone = ground.zones.get(ground.cells[row].grid_zone)
+    ends = [order.ends for order in zone.orders] if zone is not None else []
+    return max((end for end in ends if math.ceil(ground.grid.slots(end) - 1e-9) == first), default=None)
 
 
 def given_to_others(ground: Ground, w: Workload, starts: Starts, start: int) -> int | None:

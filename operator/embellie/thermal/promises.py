@@ -15,6 +15,7 @@ from embellie.domain.durations import OVERRUN
 from embellie.domain.forecast import FloatArray
 from embellie.domain.limits import fresh_value, heat_room_now, overrun_end, steady_state_limit_kw
 from embellie.domain.plan import Action, Plan
+from embellie.domain.power_orders import PowerOrder
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import GridZoneState, RunningGang, Snapshot, ThermalZoneState, Workload, WorkloadKey
 from embellie.thermal.shield import warmed
@@ -64,6 +65,8 @@ class _Limited:
     """The least that it carries at any time [kW]: what needs less is not looked at more closely."""
     carries: Callable[[datetime, datetime], float]
     """What it carries from one moment to another [kW]."""
+    order: PowerOrder | None = None
+    """The only time in which the limit holds; None: always."""
 
 
 def foresee(snapshot: Snapshot, plan: Plan) -> tuple[Collision, ...]:
@@ -100,11 +103,13 @@ def foresee(snapshot: Snapshot, plan: Plan) -> tuple[Collision, ...]:
         )
         if due:
             found += _in_zone(zone, [run for cell in zone.runs for run in running.get(cell, ())], due, snapshot.now)
-    return tuple(sorted(found, key=lambda c: (c.reason, c.zone, c.at, c.key)))
+    # Under a contract and orders a start is told of once, with where it goes furthest over.
+    furthest = {(c.reason, c.zone, c.key): c for c in sorted(found, key=lambda c: c.need_kw - c.limit_kw)}
+    return tuple(sorted(furthest.values(), key=lambda c: (c.reason, c.zone, c.at, c.key)))
 
 
 def _limited(snapshot: Snapshot) -> list[_Limited]:
-    found = [_power(zone, snapshot) for zone in snapshot.grid_zones if zone.contracted_power_kw is not None]
+    found = [limit for zone in snapshot.grid_zones for limit in _power(zone, snapshot)]
     reached = warmed(snapshot.thermal_zones)
     cells: dict[str, dict[str, float]] = {zone.name: {} for zone in snapshot.thermal_zones}
     warms: dict[str, dict[str, float]] = {zone.name: {} for zone in snapshot.thermal_zones}
@@ -137,21 +142,32 @@ def _heat(zone: ThermalZoneState, now: datetime, cells: Mapping[str, float], war
     )
 
 
-def _power(zone: GridZoneState, snapshot: Snapshot) -> _Limited:
+def _power(zone: GridZoneState, snapshot: Snapshot) -> list[_Limited]:
+    """Return the contract and the orders, each as a limit of its own; no start meets one that is past."""
+    limits: list[tuple[float, PowerOrder | None]] = [(order.power_kw, order) for order in zone.orders]
+    if zone.contracted_power_kw is not None:
+        limits.append((zone.contracted_power_kw, None))
     pue = {cell.name: cell.pue for cell in snapshot.cells if cell.grid_zone == zone.name}
     running_kw = sum(gang.worst_power_kw * pue.get(gang.cell, 0.0) for gang in snapshot.running)
     measured_kw = fresh_value(zone.measured_power_kw) or 0.0
-    limit_kw = np.inf if zone.contracted_power_kw is None else zone.contracted_power_kw
-    return _Limited(
-        reason=Reason.CONTRACTED_POWER,
-        name=zone.name,
-        # What only the meter sees is nobody's work, and is taken to stay.
-        base_kw=zone.base_power_kw + max(0.0, measured_kw - zone.base_power_kw - running_kw),
-        runs=pue,
-        starts=pue,
-        least_kw=limit_kw,
-        carries=lambda _begin, _end: limit_kw,
-    )
+    # What only the meter sees is nobody's work, and is taken to stay.
+    base_kw = zone.base_power_kw + max(0.0, measured_kw - zone.base_power_kw - running_kw)
+
+    def under(limit_kw: float, order: PowerOrder | None) -> _Limited:
+        return _Limited(
+            reason=Reason.CONTRACTED_POWER,
+            name=zone.name,
+            base_kw=base_kw,
+            runs=pue,
+            starts=pue,
+            least_kw=limit_kw,
+            carries=lambda begin, end: (
+                limit_kw if order is None or (begin < order.ends and order.begins < end) else np.inf
+            ),
+            order=order,
+        )
+
+    return [under(*limit) for limit in limits]
 
 
 def _in_zone(
@@ -174,11 +190,13 @@ def _in_zone(
     due_kw = np.array([promise.workload.worst_power_kw * zone.starts[promise.cell] for promise in due])
     start_s, end_s = seconds([promise.start for promise in due]), seconds([promise.end for promise in due])
     over_s = start_s + OVERRUN * (end_s - start_s)
+    # Under an order a run is judged when both have begun.
+    at_s = start_s if zone.order is None else np.maximum(start_s, (zone.order.begins - now).total_seconds())
     # All that ever began before a start, less what has ended by then.
     need_kw = (
         zone.base_kw
-        + np.maximum(0.0, run_kw.sum() - _ended_kw(run_end_s, run_kw, start_s))
-        + np.maximum(due_kw, np.cumsum(due_kw) - _ended_kw(over_s, due_kw, start_s))
+        + np.maximum(0.0, run_kw.sum() - _ended_kw(run_end_s, run_kw, at_s))
+        + np.maximum(due_kw, np.cumsum(due_kw) - _ended_kw(over_s, due_kw, at_s))
     )
     found = []
     for i in np.flatnonzero(need_kw > zone.least_kw + _SLACK_KW).tolist():

@@ -2,11 +2,11 @@
 """The last check before anything starts, on fresh readings and worst-case power.
 
 Before its bound a release is turned into a hold where it would take a thermal zone over its limit, a grid zone over
-its contracted power, or power up faster than the zone's ramp; a sensor that cannot be trusted counts as the worst
-case. The worst case is the steady state with all running work and the start at their enforced worst power, under the
-worst forecast ambient of the start's whole run, with a cooling unit failed and within the learnt margin; its heat also
-counts in the neighbours whose inlets it reaches; and on the way there the inlet may near its limit only so slowly that
-it can still be answered.
+its contracted power or what an order leaves it during the run, or power up faster than the zone's ramp; a sensor that
+cannot be trusted counts as the worst case. The worst case is the steady state with all running work and the start at
+their enforced worst power, under the worst forecast ambient of the start's whole run, with a cooling unit failed and
+within the learnt margin; its heat also counts in the neighbours whose inlets it reaches; and on the way there the inlet
+may near its limit only so slowly that it can still be answered.
 
 After the bound only a fresh reading over a hard limit holds, proved again each turn and for at most `max_limit_hold_s`:
 not a computed worst case, and never a sensor that is stale, frozen, absurd or missing. Such a release moves to another
@@ -37,8 +37,9 @@ from embellie.domain.limits import (
 from embellie.domain.packing import NodeRoom
 from embellie.domain.plan import Action, Decision, Plan
 from embellie.domain.reasons import Reason
-from embellie.domain.snapshot import Cell, GridZoneState, Snapshot, ThermalZoneState, Workload, WorkloadKey
+from embellie.domain.snapshot import Cell, Snapshot, ThermalZoneState, Workload, WorkloadKey
 from embellie.thermal.load_ahead import LoadAhead
+from embellie.thermal.power_ahead import PowerAhead, allowed_now
 
 _SLACK_KW = 1e-6
 
@@ -152,6 +153,7 @@ class _Guard:
             if cell.thermal_zone in self._heat_kw:
                 self._heat_kw[cell.thermal_zone] += gang.worst_power_kw
                 starts[cell.thermal_zone].append((gang.started_at, gang.worst_power_kw))
+        self._power_ahead = PowerAhead(snapshot)
         self._warms = warmed(snapshot.thermal_zones)
         self._proven = [zone for zone in snapshot.thermal_zones if zone.proven_kw]
         self._debt_kw: dict[str, float] = {}
@@ -246,10 +248,10 @@ class _Guard:
     def _reading_over(self, cell: Cell) -> str | None:
         """Return which fresh reading stands over a hard limit, in words."""
         grid = self._grids.get(cell.grid_zone)
-        if grid is not None and grid.contracted_power_kw is not None:
+        if grid is not None:
             measured = fresh_value(grid.measured_power_kw)
-            if measured is not None and measured >= grid.contracted_power_kw:
-                return f"{grid.name} draws {measured:.0f} kW of {grid.contracted_power_kw:.0f} kW contracted"
+            if measured is not None and measured >= grid.limit_kw(self._snapshot.now):
+                return f"{grid.name} draws {measured:.0f} kW of {allowed_now(grid, self._snapshot.now)}"
         thermal = self._thermals.get(cell.thermal_zone or "")
         if thermal is None or not over_hard_inlet(thermal):
             return None
@@ -272,20 +274,10 @@ class _Guard:
             if verdict is not None:
                 return verdict
         if grid is not None:
-            verdict = self._power(added_kw, grid, cell)
-            if verdict is not None:
-                return verdict
+            over = self._power_ahead.refusal(grid, self._power_kw[grid.name] + added_kw * cell.pue, run_s)
+            if over is not None:
+                return Reason.CONTRACTED_POWER, over
         return self._ramp(added_kw, thermal) if thermal is not None else None
-
-    def _power(self, added_kw: float, grid: GridZoneState, cell: Cell) -> tuple[Reason, str] | None:
-        if grid.contracted_power_kw is None:
-            return None
-        after = self._power_kw[grid.name] + added_kw * cell.pue
-        if after <= grid.contracted_power_kw + _SLACK_KW:
-            return None
-        return Reason.CONTRACTED_POWER, (
-            f"at worst {grid.name} would draw {after:.0f} kW of {grid.contracted_power_kw:.0f} kW contracted"
-        )
 
     def _heat(self, zone: ThermalZoneState, added_kw: float, run_s: float) -> tuple[Reason, str] | None:
         verdict = self._zone_heat(zone, added_kw, run_s) or self._around(zone, added_kw)

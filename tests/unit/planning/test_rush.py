@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from snapshots import grid_zone_at, workload_at
 
 from embellie.domain.plan import Action, Decision
+from embellie.domain.power_orders import PowerOrder
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Cell, GridZoneState, RunningGang, Snapshot, Workload
 from embellie.planning import plan
@@ -100,6 +101,19 @@ def test_a_contract_that_feeds_half_of_the_gpus_counts_as_half_of_them() -> None
     kw = work[0].worst_power_kw
     fed = site(*work, grid_zones=(grid_zone(contracted_power_kw=10.0 + 1.01 * kw),))
     assert len(names(fed)) == 8
+
+
+def test_an_order_counts_while_it_holds() -> None:
+    work = [held(f"j{i}", gpus=4) for i in range(8)]
+    now, kw = site(*work).now, 10.0 + 1.01 * work[0].worst_power_kw
+    hour = timedelta(hours=1)
+
+    def pressed(begins: datetime, ends: datetime) -> int:
+        order = PowerOrder(begins=begins, ends=ends, power_kw=kw)
+        return len(names(site(*work, grid_zones=(grid_zone(orders=(order,)),))))
+
+    assert pressed(now - hour, now + hour) == 8
+    assert pressed(now - hour, now) == pressed(now + hour, now + 2 * hour) == 0
 
 
 def test_runs_that_go_on_count_until_their_expected_end() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from embellie.control.heat.orders import contract_orders
+from embellie.domain.power_orders import PowerOrder
 from embellie.domain.snapshot import Cell, GridZoneState, Quality, Reading, Snapshot
 from embellie.thermal.controller import HeatController
 from embellie.thermal.delivery import HeatTaken
@@ -32,6 +33,7 @@ from embellie.thermal.settings import (
 from embellie.thermal.shedding import Shed, ShedMemory, shed
 
 NOW = datetime(2026, 7, 1, 21, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 NIGHT = Row(kw=60.0, from_hour=22.0, to_hour=6.0, to_outside=True)
 
 
@@ -276,5 +278,36 @@ def test_a_measured_draw_over_contracted_power_is_an_order_to_the_zones_of_that_
         grid_zones=(grid("x", reading(1000.0)), grid("y", reading(1000.0, Quality.STALE))),
     )  # fmt: skip
     heat = {"a": 400.0, "b": 200.0, "c": 300.0}
-    assert contract_orders(snapshot, heat) == pytest.approx({"a": 280.0, "b": 140.0})
-    assert contract_orders(None, heat) == {}
+    found = contract_orders(snapshot, heat, NOW)
+    assert sorted(found) == ["a", "b"]
+    assert (*found["a"], *found["b"]) == pytest.approx((280.0,) * 10 + (140.0,) * 10)
+    assert contract_orders(None, heat, NOW) == {}
+
+
+def test_an_announced_order_shuts_the_door_then_caps_and_pauses_before_it_begins_and_is_over_at_its_end():
+    def grid(contract_kw: float | None) -> GridZoneState:
+        return GridZoneState(
+            name="x", contracted_power_kw=contract_kw, base_power_kw=0.0, forecast=None,
+            measured_power_kw=Reading(value=1000.0, age_s=5.0, quality=Quality.FRESH),
+            orders=(PowerOrder(begins=NOW + HOUR, ends=NOW + 3 * HOUR, power_kw=700.0),),
+        )  # fmt: skip
+
+    def limits(before_min: float, contract_kw: float | None) -> tuple[float, float, float] | None:
+        cells = (Cell(name="a", grid_zone="x", thermal_zone="loop", gpus_total=8, node_free_gpus=(8,), pue=1.2),)
+        last = Snapshot(
+            now=NOW - HOUR, turn_s=15.0, workloads=(), cells=cells, thermal_zones=(), running=(),
+            grid_zones=(grid(contract_kw),),
+        )  # fmt: skip
+        now = NOW + HOUR - timedelta(minutes=before_min)
+        kw = contract_orders(last, {"loop": 600.0}, now).get("loop")
+        duty = duty_of(replace(zone(), ceiling=()), now, 20.0, kw, same)
+        return None if duty is None else (duty.close_kw, duty.cap_kw, duty.pause_kw)
+
+    free = math.inf
+    found = [limits(minutes, None) for minutes in (50, 45, 30, 20, 0, -119, -120)]
+    assert found == [
+        None, (420.0, free, free), (420.0, 420.0, free), (420.0,) * 3, (420.0,) * 3, (420.0,) * 3, None
+    ]  # fmt: skip
+    assert limits(50, 900.0) == (540.0,) * 3
+    assert limits(30, 900.0) == (420.0, 420.0, 540.0)
+    assert limits(-120, 900.0) == (540.0,) * 3

@@ -9,6 +9,7 @@ from embellie.api.thermalzone import ThermalZone
 from embellie.control.assembly.inputs import Inputs
 from embellie.control.assembly.layout import Layout
 from embellie.control.assembly.zone_settings import fault_of, hard_limit_c, no_nodes
+from embellie.domain.power_orders import PowerOrder
 from embellie.domain.snapshot import GridZoneState, ThermalZoneState
 from embellie.thermal.job_power import LearntPower
 
@@ -34,6 +35,10 @@ def grid_state(zone: GridZone, layout: Layout, inputs: Inputs) -> GridZoneState:
         measured_power_kw=inputs.grid_power.get(name),
         forecast=inputs.forecasts.get(name),
         jurisdiction=spec.jurisdiction or "",
+        orders=tuple(
+            PowerOrder(begins=order.begins, ends=order.until, power_kw=order.power_kilowatts)
+            for order in spec.power_orders
+        ),
     )
 
 

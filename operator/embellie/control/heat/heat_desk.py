@@ -148,7 +148,7 @@ class HeatDesk:
             self._controller.configure(settings)
             regime = {s.name: self.power.regime(self._nodes(s.name)) for s in settings}
             self._controller.observe(now, readings.zones, heat, ambient, regime)
-            orders = contract_orders(None if self._last is None else self._last.snapshot, heat)
+            orders = contract_orders(None if self._last is None else self._last.snapshot, heat, now)
             loads = self._loads
             if self._acts is not None:
                 loads, self.power.capped = self._acts.as_capped(loads, now), self._acts.capped(now)

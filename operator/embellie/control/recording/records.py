@@ -107,7 +107,7 @@ def _turn_inputs(snapshot: Snapshot) -> dict[str, Any]:
         snapshot.now.isoformat(),
         snapshot.turn_s,
         [(cell.name, cell.node_free_gpus, cell.pue) for cell in snapshot.cells],
-        [(z.name, z.contracted_power_kw, z.base_power_kw, z.measured_power_kw) for z in snapshot.grid_zones],
+        [(z.name, z.contracted_power_kw, z.orders, z.base_power_kw, z.measured_power_kw) for z in snapshot.grid_zones],
         [(z.name, z.inlet, z.supply, z.inlet_limit_c, z.margin_c) for z in snapshot.thermal_zones],
         [(g.cell, g.gpus, g.power_kw, g.expected_end_p50.isoformat()) for g in snapshot.running],
         sorted((name, str(told)) for name, told in forecasts.items()),

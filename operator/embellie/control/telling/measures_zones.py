@@ -54,8 +54,9 @@ def _power_values(zone: GridZoneState, snapshot: Snapshot, reckoned_kw: float) -
     measured = fresh_value(zone.measured_power_kw)
     if measured is not None:
         yield Value(grid.ZONE_POWER, 1000.0 * measured, (name, "measured"))
-    if zone.contracted_power_kw is not None:
-        yield Value(grid.ZONE_CONTRACT, 1000.0 * zone.contracted_power_kw, (name,))
+    limit_kw = zone.limit_kw(snapshot.now)
+    if math.isfinite(limit_kw):
+        yield Value(grid.ZONE_CONTRACT, 1000.0 * limit_kw, (name,))
 
 
 def _forecast_values(zone: str, forecast: Forecast, now: datetime) -> Iterator[Value]:

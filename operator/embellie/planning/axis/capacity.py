@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is free over time: GPUs by cell, contracted power by grid zone, heat by thermal zone.
+"""What is free over time: GPUs by cell, what contracts and orders leave by grid zone, heat by thermal zone.
 
 GPUs are planned on the expected (P50) duration, limits on worst-case power over the P90 duration; the heat of what runs
 counts for as long as the shield counts it. A run takes every slot that it touches whole, so that rounding never
@@ -15,6 +15,7 @@ import numpy as np
 from embellie.domain.forecast import FloatArray
 from embellie.domain.limits import counted_until, fresh_value, heat_room_now, steady_state_limit_kw
 from embellie.domain.packing import NodeRoom
+from embellie.domain.power_orders import least_limits_kw
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import GridZoneState, Snapshot, ThermalZoneState, Workload
 from embellie.planning.axis.owed import heat_owed
@@ -127,19 +128,32 @@ class Capacity:
         return max(1, math.ceil(self._grid.slots(end) - 1e-9))
 
     def _power_room(self, snapshot: Snapshot, zone: GridZoneState | None, n_slots: int) -> FloatArray:
-        """Return facility power that is still under contract, by slot [kW]."""
-        if zone is None or zone.contracted_power_kw is None:
+        """Return facility power that contract and orders still leave, by slot [kW]."""
+        if zone is None or (zone.contracted_power_kw is None and not zone.orders):
             return np.full(n_slots, np.inf)
         cells = {cell.name: cell.pue for cell in snapshot.cells if cell.grid_zone == zone.name}
-        used = np.full(n_slots, zone.base_power_kw)
+        # Under orders what runs counts as long as the shield counts it: what it would refuse is not worth planning.
+        used, ordered = np.full((2, n_slots), zone.base_power_kw)
         for gang in snapshot.running:
             if gang.cell in cells:
-                used[: self._after(gang.expected_end_p90)] += gang.worst_power_kw * cells[gang.cell]
+                worst_kw = gang.worst_power_kw * cells[gang.cell]
+                used[: self._after(gang.expected_end_p90)] += worst_kw
+                if zone.orders:
+                    ordered[: self._after(counted_until(gang, snapshot.now))] += worst_kw
         measured = fresh_value(zone.measured_power_kw)
         if measured is not None:
             # Load that is nobody's gang is seen by the meter only, and is taken to stay.
-            used += max(0.0, measured - float(used[0]))
-        room: FloatArray = zone.contracted_power_kw - used
+            unseen_kw = max(0.0, measured - float(used[0]))
+            used += unseen_kw
+            ordered += unseen_kw
+        room: FloatArray = (np.inf if zone.contracted_power_kw is None else zone.contracted_power_kw) - used
+        if not zone.orders:
+            return room
+        edges_s: FloatArray = np.arange(n_slots + 1, dtype=np.float64) * self._grid.step_s
+        # What ended earlier in the slot that has begun holds no more.
+        edges_s[0] = (self._grid.now - self._grid.origin).total_seconds()
+        limits_kw = least_limits_kw(None, zone.orders, self._grid.origin, edges_s[:-1], edges_s[1:])
+        np.minimum(room, limits_kw - ordered, out=room)
         return room
 
     def _heat_room(

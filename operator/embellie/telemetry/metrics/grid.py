@@ -101,7 +101,7 @@ ZONE_CONTRACT = gauge(
     "embellie_zone_contracted_power_watts",
     _POWER,
     "watts",
-    "Contracted power of a GridZone; absent where none is set.",
+    "Power that a GridZone may draw now, the least of its contract and the orders that hold; absent where none does.",
     ("zone",),
 )
 PROMISES_OVER = gauge(

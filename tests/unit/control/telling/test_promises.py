@@ -14,6 +14,7 @@ from embellie.control.telling.thermal_status import thermal_zone_status
 from embellie.control.telling.zone_status import grid_zone_status
 from embellie.domain.heat import HeatOutlook, ZoneHeatModel
 from embellie.domain.plan import Action, Decision, Plan
+from embellie.domain.power_orders import PowerOrder
 from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Quality, Reading, RunningGang, Snapshot
 from embellie.telemetry.metrics import grid
@@ -113,6 +114,34 @@ def test_contracted_power_that_is_too_little_at_a_bound_is_foreseen_hours_ahead(
     assert (collision.reason, collision.zone) == (Reason.CONTRACTED_POWER, short.grid_zones[0].name)
     assert collision.at == workload.latest_start > short.now + 9 * HOUR
     assert collision.need_kw == pytest.approx(alone_kw)
+
+
+def test_an_order_that_a_promised_start_would_break_is_foreseen_and_told_once():
+    made = contracted(1000.0)
+    (workload,) = made.workloads
+    run = timedelta(seconds=max(workload.duration_p50_s, workload.duration_p90_s))
+    alone_kw = 20.0 + 1.5 * workload.worst_power_kw
+    at = workload.latest_start
+
+    def foreseen(begins: datetime, ends: datetime, kw: float, contract_kw: float | None = 1000.0, **changes):
+        order = PowerOrder(begins=begins, ends=ends, power_kw=kw)
+        zone = replace(made.grid_zones[0], orders=(order,), contracted_power_kw=contract_kw)
+        snapshot = replace(made, grid_zones=(zone,), **changes)
+        return foresee(snapshot, at_their_bounds(snapshot))
+
+    for contract_kw in (1000.0, None):
+        (collision,) = foreseen(at + run / 2, at + run, alone_kw - 0.1, contract_kw)
+        assert (collision.at, collision.limit_kw) == (at, alone_kw - 0.1)
+        assert foreseen(at + run / 2, at + run, alone_kw + 0.1, contract_kw) == ()
+        assert foreseen(at + run, at + 2 * run, 1.0, contract_kw) == ()
+        assert foreseen(at - HOUR, at, 1.0, contract_kw) == ()
+    (both,) = foreseen(at - HOUR, at + HOUR, 1.0, contract_kw=alone_kw - 0.1)
+    assert both.limit_kw == 1.0
+    # What runs when it starts, and is over when the order begins, is not in its way.
+    (gang,) = made.running
+    end = at + run / 4
+    beside = replace(gang, started_at=end - HOUR, expected_end_p50=end - HOUR / 2, expected_end_p90=end - HOUR / 2)
+    assert foreseen(at + run / 2, at + run, alone_kw + 0.1, running=(beside,)) == ()
 
 
 def test_load_that_only_the_meter_sees_stays_and_what_runs_past_its_time_still_draws():

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much a grid zone may draw at which time: its contract, and orders to draw less for some hours. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from embellie.domain.forecast import FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerOrder:
+    """An order to draw no more than so much in [begins, ends)."""
+
+    begins: datetime
+    ends: datetime
+    power_kw: float
+
+
+def least_limits_kw(
+    contract_kw: float | None,
+    orders: Sequence[PowerOrder],
+    origin: datetime,
+    begin_s: FloatArray,
+    end_s: FloatArray,
+) -> FloatArray:
+    """Return the least limit that holds anywhere in each of some intervals [kW]; infinite where none does.
+
+    Args:
+        contract_kw: What holds always; None: nothing does.
+        orders: What holds for a while.
+        origin: Where the intervals are counted from.
+        begin_s: Their beginnings, shape (intervals,) [s].
+        end_s: Their ends, which are not part of them; one that is no later than its beginning means that instant [s].
+    """
+    least = np.full(begin_s.shape, np.inf if contract_kw is None else contract_kw)
+    for order in orders:
+        from_s, until_s = (order.begins - origin).total_seconds(), (order.ends - origin).total_seconds()
+        holds = (begin_s < until_s) & ((from_s <= begin_s) | (from_s < end_s))
+        least[holds] = np.minimum(least[holds], order.power_kw)
+    return least
+
+
+def least_limit_kw(
+    contract_kw: float | None, orders: Sequence[PowerOrder], begin: datetime, end: datetime | None = None
+) -> float:
+    """Return the least limit that holds anywhere in [begin, end), or at `begin` without an end [kW]; see above."""
+    end_s = 0.0 if end is None else (end - begin).total_seconds()
+    return float(least_limits_kw(contract_kw, orders, begin, np.zeros(1), np.array([end_s]))[0])

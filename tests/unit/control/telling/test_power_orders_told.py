@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A GridZone's orders from its spec to what a turn decides, tells and records."""
+
+from datetime import timedelta
+from typing import Any
+
+from embellie.control.assembly.assemble import Assembly
+from embellie.control.deciding.turn import Verdicts, decide
+from embellie.control.recording.records import DecisionLog
+from embellie.control.telling.measures import Facts, turn_values
+from embellie.domain.reasons import Reason
+from embellie.domain.times import format_time
+from embellie.telemetry.metrics import grid
+from embellie_testbed.views import NOW, assembled, forecast, grid_zone, job, known, view
+
+HOUR = timedelta(hours=1)
+
+
+def order(begins_h: float, ends_h: float, kw: int) -> dict[str, Any]:
+    begins, ends = (format_time(NOW + hours * HOUR) for hours in (begins_h, ends_h))
+    return {"from": begins, "until": ends, "powerKilowatts": kw}
+
+
+def ordered(*orders: dict[str, Any], **spec: Any) -> Assembly:
+    held = job("late", max_delay="12h")
+    zone = grid_zone("west", powerOrders=list(orders), **spec)
+    return assembled(held, view=view(held), forecasts={"west": forecast("west", [500.0] * 48)}, grid_zones=(zone,))
+
+
+def decided(made: Assembly) -> Verdicts:
+    record = job("late", max_delay="12h")
+    return decide(made, (record,), {record.key.uid: known()}, (), 100)
+
+
+def contract_w(made: Assembly) -> dict[tuple[str, ...], float]:
+    verdicts = decided(made)
+    facts = Facts(
+        assembly=made, records=verdicts.records, standing=verdicts.standing, problems={}, collisions=verdicts.collisions
+    )
+    return {v.labels: v.value for v in turn_values(facts) if v.metric is grid.ZONE_CONTRACT}
+
+
+def test_a_job_that_would_run_into_an_order_is_told_until_when_it_waits() -> None:
+    made = ordered(order(1, 3, 1))
+    (record,) = decided(made).records
+    assert record.reason is Reason.CONTRACTED_POWER
+    assert f"until {NOW + 3 * HOUR:%Y-%m-%d %H:%M} UTC, when the order ends" in record.message
+    assert made.snapshot.now < record.planned_start < record.latest_start
+
+
+def test_the_metric_shows_what_may_be_drawn_now() -> None:
+    assert contract_w(ordered(order(1, 3, 40))) == {}
+    assert contract_w(ordered(order(-1, 3, 40))) == {("west",): 40_000.0}
+    assert contract_w(ordered(order(-1, 3, 40), contractedPowerKilowatts=30)) == {("west",): 30_000.0}
+    assert contract_w(ordered(order(-3, -1, 40), contractedPowerKilowatts=300)) == {("west",): 300_000.0}
+
+
+def test_what_is_recorded_of_a_decision_rests_on_the_orders() -> None:
+    def inputs_hash(made: Assembly) -> str:
+        record = job("late", max_delay="12h")
+        (draft,) = DecisionLog().drafts(decided(made).records, made, view(record))
+        return repr(draft.body)
+
+    same, other = ordered(order(20, 21, 900)), ordered(order(20, 21, 901))
+    assert inputs_hash(same) == inputs_hash(ordered(order(20, 21, 900))) != inputs_hash(other)
