@@ -18,7 +18,9 @@ VALID: dict[str, tuple[type[Resource], Json]] = {
             "latitudeMillidegrees": 36_800,
             "longitudeMillidegrees": -119_800,
             "contractedPowerKilowatts": 140,
-            "powerOrders": [{"from": "2026-11-23T18:00:00Z", "until": "2026-11-23T20:00:00Z", "powerKilowatts": 98}],
+            "powerOrders": [
+                {"startTime": "2026-11-23T18:00:00Z", "endTime": "2026-11-23T20:00:00Z", "powerKilowatts": 98}
+            ],
             "powerSensor": {"query": "sum(facility_power_watts)", "unit": "Watt"},
             "sources": {
                 "primary": {"kind": "EIA", "area": "CISO"},
@@ -154,7 +156,7 @@ REFUSED = {
     "wind with a tilt": Refused("gridzone", "onSite.1.tiltDegrees", 20, "must not be given for kind Wind"),
     "panels with a hub": Refused("gridzone", "onSite.0.hubHeightMeters", 99, "must not be given for kind Solar"),
     "an order that ends before it begins": Refused(
-        "gridzone", "powerOrders.0.until", "2026-11-23T08:00:00Z", "until must be after from: swap them"
+        "gridzone", "powerOrders.0.endTime", "2026-11-23T08:00:00Z", "endTime must be after startTime: swap them"
     ),
     "panels nowhere": Refused(
         "gridzone",
@@ -169,13 +171,13 @@ REFUSED = {
     "a contract of nothing": Refused("gridzone", "contractedPowerKilowatts", 0, "greater than or equal to 1"),
     "a contract in words": Refused("gridzone", "contractedPowerKilowatts", "140", "must be of type integer"),
     "a contract in fractions": Refused("gridzone", "contractedPowerKilowatts", 140.5, "must be of type integer"),
-    "an order without an end": Refused("gridzone", "powerOrders.0.until", REMOVED, "powerOrders[0].until: Required"),
-    "an order for an hour of no day": Refused("gridzone", "powerOrders.0.from", "18:00", "powerOrders[0].from"),
+    "an order without an end": Refused("gridzone", "powerOrders.0.endTime", REMOVED, "powerOrders[0].endTime: Required"),
+    "an order for an hour of no day": Refused("gridzone", "powerOrders.0.startTime", "18:00", "powerOrders[0].startTime"),
     "an order to feed in": Refused("gridzone", "powerOrders.0.powerKilowatts", -1, "greater than or equal to 0"),
     "orders for every day of a month": Refused(
         "gridzone",
         "powerOrders",
-        [{"from": "2026-11-23T18:00:00Z", "until": "2026-11-23T20:00:00Z", "powerKilowatts": 98}] * 17,
+        [{"startTime": "2026-11-23T18:00:00Z", "endTime": "2026-11-23T20:00:00Z", "powerKilowatts": 98}] * 17,
         "must have at most 16 items",
     ),
     "a PUE below one": Refused("gridzone", "powerUsageEffectivenessPercent", 90, "greater than or equal to 100"),
@@ -268,7 +270,7 @@ ACCEPTED = {
         {
             "nodeSelector": {"zone": "west"},
             "powerOrders": [
-                {"from": "2026-11-23T18:00:00+01:00", "until": "2026-11-23T17:00:01Z", "powerKilowatts": 0}
+                {"startTime": "2026-11-23T18:00:00+01:00", "endTime": "2026-11-23T17:00:01Z", "powerKilowatts": 0}
             ],
         },
     ),

@@ -55,18 +55,17 @@ class PowerOrder(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule(
-                "self.until > self.from",
-                "until must be after from: swap them, or write the day on which the order ends",
-                field_path=".until",
+                "self.endTime > self.startTime",
+                "endTime must be after startTime: swap them, or write the day on which the order ends",
+                field_path=".endTime",
             )
         )
     )
 
-    begins: Annotated[
-        Time,
-        Field(alias="from", description="from is when the order begins, such as 2026-11-23T18:00:00Z."),
+    start_time: Annotated[Time, Field(description="startTime is when the order begins, such as 2026-11-23T18:00:00Z.")]
+    end_time: Annotated[
+        Time, Field(description="endTime is when it ends; from then on the contract alone holds again.")
     ]
-    until: Annotated[Time, Field(description="until is when it ends; from then on the contract alone holds again.")]
     power_kilowatts: Annotated[
         int,
         Field(

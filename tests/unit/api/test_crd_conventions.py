@@ -17,8 +17,6 @@ EXCEPTIONS = {
     ("describes", "metadata"): "Kubernetes describes it",
     ("bounds", "apiVersion"): "the API server checks it before the schema does",
     ("bounds", "kind"): "the API server checks it before the schema does",
-    ("names times", "spec.powerOrders[].from"): "the beginning of a stretch, read with until",
-    ("names times", "spec.powerOrders[].until"): "the end of a stretch, read with from",
     ("names units", "spec.priority"): "an order, no quantity",
     ("names units", "spec.ladder.pauseBurst"): "a count; the name says of what",
     ("names units", "status.nodes"): "a count; the name says of what",

@@ -36,7 +36,7 @@ def grid_state(zone: GridZone, layout: Layout, inputs: Inputs) -> GridZoneState:
         forecast=inputs.forecasts.get(name),
         jurisdiction=spec.jurisdiction or "",
         orders=tuple(
-            PowerOrder(begins=order.begins, ends=order.until, power_kw=order.power_kilowatts)
+            PowerOrder(begins=order.start_time, ends=order.end_time, power_kw=order.power_kilowatts)
             for order in spec.power_orders
         ),
     )

@@ -18,7 +18,7 @@ HOUR = timedelta(hours=1)
 
 def order(begins_h: float, ends_h: float, kw: int) -> dict[str, Any]:
     begins, ends = (format_time(NOW + hours * HOUR) for hours in (begins_h, ends_h))
-    return {"from": begins, "until": ends, "powerKilowatts": kw}
+    return {"startTime": begins, "endTime": ends, "powerKilowatts": kw}
 
 
 def ordered(*orders: dict[str, Any], **spec: Any) -> Assembly:
