@@ -171,8 +171,8 @@ REFUSED = {
     "a contract of nothing": Refused("gridzone", "contractedPowerKilowatts", 0, "greater than or equal to 1"),
     "a contract in words": Refused("gridzone", "contractedPowerKilowatts", "140", "must be of type integer"),
     "a contract in fractions": Refused("gridzone", "contractedPowerKilowatts", 140.5, "must be of type integer"),
-    "an order without an end": Refused("gridzone", "powerOrders.0.endTime", REMOVED, "powerOrders[0].endTime: Required"),
-    "an order for an hour of no day": Refused("gridzone", "powerOrders.0.startTime", "18:00", "powerOrders[0].startTime"),
+    "an order without an end": Refused("gridzone", "powerOrders.0.endTime", REMOVED, "endTime: Required"),
+    "an order for an hour of no day": Refused("gridzone", "powerOrders.0.startTime", "18:00", "startTime"),
     "an order to feed in": Refused("gridzone", "powerOrders.0.powerKilowatts", -1, "greater than or equal to 0"),
     "orders for every day of a month": Refused(
         "gridzone",
