@@ -4,6 +4,7 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from operated_site import Site
@@ -99,6 +100,26 @@ def test_the_bound_is_kept_even_when_nothing_is_free(site: Site):
     plan = site.plan_when(state="Released")
     assert time.monotonic() - began < 8.5
     assert plan["status"]["reason"] == "BoundReached"
+
+
+def test_work_that_would_run_into_an_order_waits_for_its_end_and_not_for_its_latest_start(site: Site):
+    ends = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=6)
+    order = {"startTime": "2026-01-01T00:00:00Z", "endTime": ends.isoformat(), "powerKilowatts": 0}
+    told = json.dumps({"spec": {"powerOrders": [order]}})
+    for zone in ("west", "east"):
+        write_forecast(site.exchange, zone, [300.0] * 48)
+        site.plane.kubectl("patch", "gridzone", zone, "--type=merge", "-p", told)
+    site.start_holding()
+    site.create(job("train", site.namespace, duration="1h"))
+    plan = site.plan_when(state="Held")
+    assert plan["status"]["reason"] == "ContractedPower"
+    planned = datetime.fromisoformat(plan["status"]["plannedStartTime"])
+    assert ends <= planned <= ends + timedelta(hours=1)
+    assert datetime.fromisoformat(plan["spec"]["latestStartTime"]) > planned
+    assert "when the order ends" in plan["status"]["message"]
+    for zone in ("west", "east"):
+        site.plane.kubectl("patch", "gridzone", zone, "--type=merge", "-p", '{"spec":{"powerOrders":[]}}')
+    site.plan_when(state="Released")
 
 
 def no_affinity_here(namespace: str) -> list[dict]:

@@ -84,6 +84,25 @@ def test_a_pause_that_contracted_power_asks_for_comes_at_the_instant_that_was_an
     assert "an order to cut leaves" in room.plan_when("train", "Paused")["message"]
 
 
+def test_an_order_that_comes_pauses_work_before_it_begins_and_work_goes_on_when_it_is_withdrawn(room: HotRow):
+    room.run("train", checkpoint="takes=3s")
+    room.exporter.misbehave(absurd={"facility_power_watts": 30_000})
+    begins = datetime.now(UTC) + timedelta(minutes=15)
+    order = {
+        "startTime": begins.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "endTime": (begins + timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "powerKilowatts": 20,
+    }
+    meter = {"query": 'max(facility_power_watts{zone="west"})', "unit": "Watt"}
+    room.apply("GridZone", "west", nodeSelector={ZONE: "west"}, powerOrders=[order], powerSensor=meter)
+    room.told("train")
+    until(lambda: room.job("train")["spec"]["suspend"] is True, f"it is paused\n{room.log()}")
+    assert datetime.now(UTC) < begins
+    assert "an order to cut leaves" in room.plan_when("train", "Paused")["message"]
+    room.apply("GridZone", "west", nodeSelector={ZONE: "west"}, powerOrders=[], powerSensor=meter)
+    until(lambda: room.job("train")["spec"]["suspend"] is False, f"it goes on\n{room.log()}")
+
+
 def test_a_policy_that_goes_back_to_shadow_takes_the_announcement_back_from_job_and_pod(room: HotRow):
     room.run("train", checkpoint="takes=1h")
     room.heat(40)
