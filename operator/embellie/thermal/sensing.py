@@ -146,12 +146,12 @@ def zone_readings(
 
 def in_words(reading: Reading) -> str:
     """Say why a reading is not believed."""
+    value = "" if reading.value is None else f"{reading.value:.6g}"
     return {
         Quality.STALE: f"the last good value is {reading.age_s:.0f} s old",
         Quality.FROZEN: "the value does not move while the power does",
-        Quality.ABSURD: f"the value {reading.value:.6g} is outside what such a sensor can measure; compare its query "
-        "with its unit",
-        Quality.JUMPING: f"the value {reading.value:.6g} is further from the ones before than such a sensor can move",
+        Quality.ABSURD: f"the value {value} is outside what such a sensor can measure; compare its query with its unit",
+        Quality.JUMPING: f"the value {value} is further from the ones before than such a sensor can move",
         Quality.MISSING: "there is no value",
         Quality.FRESH: "",
     }[reading.quality]

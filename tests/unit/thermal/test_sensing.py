@@ -36,6 +36,10 @@ def test_a_jumping_sensor_is_not_believed_until_a_second_sample_agrees():
     assert "the value 45 is further" in in_words(judged([22.0, 22.1, 22.0, 150.0 * (0.1 + 0.2)]))
 
 
+def test_a_sensor_that_never_said_anything_is_told_of_in_words():
+    assert in_words(replace(fresh(20.0), quality=Quality.MISSING, value=None)) == "there is no value"
+
+
 def test_a_frozen_inlet_is_found_out_while_the_power_moves_and_a_steady_supply_is_not():
     values, power = [24.0] * 70, [50.0 + k for k in range(70)]
     assert judged(values, power=power).quality is Quality.FROZEN
