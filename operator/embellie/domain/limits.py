@@ -15,6 +15,8 @@ from embellie.domain.durations import OVERRUN
 from embellie.domain.snapshot import Quality, Reading, RunningGang, ThermalZoneState
 
 ALWAYS = datetime.max.replace(tzinfo=UTC)
+SLACK_KW = 1e-6
+"""What limits are judged to: less is rounding."""
 
 
 class HeatBound(StrEnum):

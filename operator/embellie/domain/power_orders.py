@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much a grid zone may draw at which time: its contract, and orders to draw less for some hours. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,16 @@ class PowerOrder:
     begins: datetime
     ends: datetime
     power_kw: float
+
+    def holds(self, moment: datetime) -> bool:
+        """Tell whether it holds at a moment."""
+        return self.begins <= moment < self.ends
+
+
+def limit_at(contract_kw: float | None, orders: Sequence[PowerOrder], moment: datetime) -> float:
+    """Return the least limit that holds at a moment [kW]; infinite where none does."""
+    contract = math.inf if contract_kw is None else contract_kw
+    return min([contract, *(order.power_kw for order in orders if order.holds(moment))])
 
 
 def least_limits_kw(
@@ -41,11 +52,3 @@ def least_limits_kw(
         holds = (begin_s < until_s) & ((from_s <= begin_s) | (from_s < end_s))
         least[holds] = np.minimum(least[holds], order.power_kw)
     return least
-
-
-def least_limit_kw(
-    contract_kw: float | None, orders: Sequence[PowerOrder], begin: datetime, end: datetime | None = None
-) -> float:
-    """Return the least limit that holds anywhere in [begin, end), or at `begin` without an end [kW]; see above."""
-    end_s = 0.0 if end is None else (end - begin).total_seconds()
-    return float(least_limits_kw(contract_kw, orders, begin, np.zeros(1), np.array([end_s]))[0])

@@ -14,7 +14,7 @@ from enum import StrEnum
 from embellie.domain.durations import OVERRUN
 from embellie.domain.forecast import Forecast
 from embellie.domain.heat import HeatOutlook, ZoneHeatModel
-from embellie.domain.power_orders import PowerOrder, least_limit_kw
+from embellie.domain.power_orders import PowerOrder, limit_at
 
 
 class WorkloadKind(StrEnum):
@@ -158,9 +158,9 @@ class GridZoneState:
     orders: tuple[PowerOrder, ...] = ()
     """To draw less for some hours; those that are past hold no more."""
 
-    def limit_kw(self, begin: datetime, end: datetime | None = None) -> float:
-        """Return the most that it may draw anywhere in [begin, end), or at `begin` without an end [kW]; may be inf."""
-        return least_limit_kw(self.contracted_power_kw, self.orders, begin, end)
+    def limit_kw(self, moment: datetime) -> float:
+        """Return the most that it may draw at a moment [kW]; may be inf."""
+        return limit_at(self.contracted_power_kw, self.orders, moment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,9 @@ with heat, only work whose user said how long it runs is ever over by then (`lim
 
 from datetime import datetime, timedelta
 
-from embellie.domain.limits import counted_until
+from embellie.domain.limits import SLACK_KW, counted_until
 from embellie.domain.power_orders import PowerOrder
 from embellie.domain.snapshot import GridZoneState, Snapshot
-
-_SLACK_KW = 1e-6
 
 
 def allowed_now(zone: GridZoneState, now: datetime) -> str:
@@ -19,7 +17,7 @@ def allowed_now(zone: GridZoneState, now: datetime) -> str:
     limit_kw = zone.limit_kw(now)
     if zone.contracted_power_kw is not None and zone.contracted_power_kw <= limit_kw:
         return f"{limit_kw:.0f} kW contracted"
-    until = max(o.ends for o in zone.orders if o.begins <= now < o.ends and o.power_kw <= limit_kw)
+    until = max(o.ends for o in zone.orders if o.holds(now) and o.power_kw <= limit_kw)
     return f"{limit_kw:.0f} kW that an order leaves it until {until:%Y-%m-%d %H:%M} UTC"
 
 
@@ -39,12 +37,12 @@ class PowerAhead:
             run_s: For how long the start runs [s].
         """
         now = self._snapshot.now
-        if after_kw > zone.limit_kw(now) + _SLACK_KW:
+        if after_kw > zone.limit_kw(now) + SLACK_KW:
             return f"at worst {zone.name} would draw {after_kw:.0f} kW of {allowed_now(zone, now)}"
         for order in zone.orders:
-            if now < order.begins < now + timedelta(seconds=run_s) and after_kw > order.power_kw + _SLACK_KW:
+            if now < order.begins < now + timedelta(seconds=run_s) and after_kw > order.power_kw + SLACK_KW:
                 then_kw = after_kw - self._ended_kw(zone, order)
-                if then_kw > order.power_kw + _SLACK_KW:
+                if then_kw > order.power_kw + SLACK_KW:
                     return (
                         f"at worst {zone.name} would draw {then_kw:.0f} kW of {order.power_kw:.0f} kW that an order "
                         f"leaves it from {order.begins:%Y-%m-%d %H:%M} to {order.ends:%Y-%m-%d %H:%M} UTC"

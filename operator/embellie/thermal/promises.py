@@ -13,7 +13,7 @@ import numpy as np
 
 from embellie.domain.durations import OVERRUN
 from embellie.domain.forecast import FloatArray
-from embellie.domain.limits import fresh_value, heat_room_now, overrun_end, steady_state_limit_kw
+from embellie.domain.limits import SLACK_KW, fresh_value, heat_room_now, overrun_end, steady_state_limit_kw
 from embellie.domain.plan import Action, Plan
 from embellie.domain.power_orders import PowerOrder
 from embellie.domain.reasons import Reason
@@ -22,7 +22,6 @@ from embellie.thermal.shield import warmed
 
 _NOW_HOLDS = timedelta(hours=1)
 """What a zone takes now, it is taken to take for so long: the outlook knows nothing of a lost fan or a closed door."""
-_SLACK_KW = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +146,8 @@ def _power(zone: GridZoneState, snapshot: Snapshot) -> list[_Limited]:
     limits: list[tuple[float, PowerOrder | None]] = [(order.power_kw, order) for order in zone.orders]
     if zone.contracted_power_kw is not None:
         limits.append((zone.contracted_power_kw, None))
+    if not limits:
+        return []
     pue = {cell.name: cell.pue for cell in snapshot.cells if cell.grid_zone == zone.name}
     running_kw = sum(gang.worst_power_kw * pue.get(gang.cell, 0.0) for gang in snapshot.running)
     measured_kw = fresh_value(zone.measured_power_kw) or 0.0
@@ -199,10 +200,10 @@ def _in_zone(
         + np.maximum(due_kw, np.cumsum(due_kw) - _ended_kw(over_s, due_kw, at_s))
     )
     found = []
-    for i in np.flatnonzero(need_kw > zone.least_kw + _SLACK_KW).tolist():
+    for i in np.flatnonzero(need_kw > zone.least_kw + SLACK_KW).tolist():
         start, end, workload = due[i].start, due[i].end, due[i].workload
         limit_kw = zone.carries(start, end) if start >= workload.latest_start else np.inf
-        if need_kw[i] > limit_kw + _SLACK_KW:
+        if need_kw[i] > limit_kw + SLACK_KW:
             collision = Collision(
                 reason=zone.reason, zone=zone.name, key=workload.key, at=start, need_kw=float(need_kw[i]),
                 limit_kw=limit_kw,

@@ -24,6 +24,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from embellie.domain.limits import (
+    SLACK_KW,
     WORDS,
     HeatBound,
     HeatRoom,
@@ -40,8 +41,6 @@ from embellie.domain.reasons import Reason
 from embellie.domain.snapshot import Cell, Snapshot, ThermalZoneState, Workload, WorkloadKey
 from embellie.thermal.load_ahead import LoadAhead
 from embellie.thermal.power_ahead import PowerAhead, allowed_now
-
-_SLACK_KW = 1e-6
 
 
 def shield(plan: Plan, snapshot: Snapshot) -> Plan:
@@ -293,7 +292,7 @@ class _Guard:
         for other in self._proven:
             if zone.name in (other.name, *other.neighbours) and not any(
                 all(
-                    self._heat_kw.get(name, 0.0) + (added_kw if name == zone.name else 0.0) <= most_kw + _SLACK_KW
+                    self._heat_kw.get(name, 0.0) + (added_kw if name == zone.name else 0.0) <= most_kw + SLACK_KW
                     for name, most_kw in heats.items()
                 )
                 for heats in other.proven_kw
@@ -308,19 +307,19 @@ class _Guard:
         """Return why a zone cannot take more worst-case heat for so long, or None."""
         after = self._heat_kw[zone.name] + added_kw
         room = self._now[zone.name]
-        if after > room.limit_kw + _SLACK_KW:
+        if after > room.limit_kw + SLACK_KW:
             return self._now_full(zone, room, after)
         if zone.outlook is None:
             return None
         now = self._snapshot.now
-        if after <= zone.outlook.worst_kw(now, now + timedelta(seconds=run_s))[0] + _SLACK_KW:
+        if after <= zone.outlook.worst_kw(now, now + timedelta(seconds=run_s))[0] + SLACK_KW:
             return None
         # Not with all that runs now; but with what will still run at each hour?
         if zone.name not in self._ahead:
             self._ahead[zone.name] = LoadAhead.of(zone, zone.outlook, self._snapshot)
         spare = self._ahead[zone.name].least_spare(run_s)
         left_kw = spare.kw - self._added_kw[zone.name]
-        if added_kw <= left_kw + _SLACK_KW:
+        if added_kw <= left_kw + SLACK_KW:
             return None
         need_kw = spare.limit_kw - left_kw + added_kw
         carry = f"at worst {zone.name} would carry {need_kw:.0f} kW of {spare.limit_kw:.0f} kW of heat"
@@ -329,7 +328,7 @@ class _Guard:
     def _now_full(self, zone: ThermalZoneState, room: HeatRoom, after: float) -> tuple[Reason, str]:
         if room.bound is HeatBound.LADDER:
             return Reason.HEAT_LIMIT, f"{zone.name} takes nothing new: {zone.closed_because}"
-        if not room.trusted and after <= steady_state_limit_kw(zone, zone.supply_setpoint_c)[0] + _SLACK_KW:
+        if not room.trusted and after <= steady_state_limit_kw(zone, zone.supply_setpoint_c)[0] + SLACK_KW:
             return (
                 Reason.SENSOR_UNTRUSTED,
                 f"a temperature sensor of {zone.name} cannot be trusted, so it counts at its worst",
@@ -343,7 +342,7 @@ class _Guard:
         if debt is None or ramp is None:
             return None
         allowance = self._allowance_kw(ramp)
-        if debt <= _SLACK_KW or debt + added_kw <= allowance + _SLACK_KW:
+        if debt <= SLACK_KW or debt + added_kw <= allowance + SLACK_KW:
             return None
         return Reason.START_RAMP, f"power in {zone.name} may rise by {ramp:g} kW a minute, so starts are spread"
 
