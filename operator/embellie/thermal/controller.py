@@ -42,7 +42,7 @@ class HeatController:
         self._readings: Mapping[str, ZoneReadings] = {}
         self._heat_kw: dict[str, float] = {}
         self._response = Response(zones={})
-        self._orders: Mapping[str, float | FloatArray] = {}
+        self._orders: Mapping[str, FloatArray] = {}
         self._arriving: dict[str, float] = {}
         self._outdoor_c: dict[str, float] = {}
         self._reports: dict[str, ZoneReport] | None = None
@@ -203,15 +203,14 @@ class HeatController:
         return tuple(found)
 
     def respond(
-        self, now: datetime, loads: Sequence[HeatLoad], order_kw: Mapping[str, float | FloatArray] | None = None
+        self, now: datetime, loads: Sequence[HeatLoad], order_kw: Mapping[str, FloatArray] | None = None
     ) -> Response:
         """Return what is to be done about zones that heat in spite of everything, or more than they are allowed.
 
         Args:
             now: The present.
             loads: What runs.
-            order_kw: What orders to cut leave each zone, at each of `duties.AHEAD_S` where it changes; a zone that is
-                missing has none.
+            order_kw: What orders to cut leave each zone at each of `duties.AHEAD_S`; a zone that is missing has none.
         """
         self._orders = order_kw or {}
         zones = [
@@ -271,7 +270,7 @@ class HeatController:
             warming=zone.name in self._warming.zones,
         )
 
-    def _duty(self, i: int, now: datetime, order_kw: float | FloatArray | None) -> Duty | None:
+    def _duty(self, i: int, now: datetime, order_kw: FloatArray | None) -> Duty | None:
         zone = self._settings[i]
         outdoor = self._outdoor_c.get(zone.name, math.nan)
         zone = at_river(zone, self._role(zone, Role.RIVER))

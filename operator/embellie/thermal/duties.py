@@ -8,7 +8,6 @@ holds or comes.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 import numpy as np
 
@@ -16,8 +15,6 @@ from embellie.domain.forecast import FloatArray
 from embellie.thermal.conflicts import reconcile
 from embellie.thermal.outlook import ceiling_kw
 from embellie.thermal.settings import ZoneSettings, highest_kw
-
-_Kilowatts = TypeVar("_Kilowatts", float, FloatArray)
 
 CLOSE_AHEAD_S = 2700.0
 """From so long before a limit on nothing new comes in [s]."""
@@ -41,11 +38,11 @@ class Duty:
     """In words."""
 
 
-def share_order(allowed_kw: _Kilowatts, facility_kw: float, heat_kw: Mapping[str, float]) -> dict[str, _Kilowatts]:
+def share_order(allowed_kw: FloatArray, facility_kw: float, heat_kw: Mapping[str, float]) -> dict[str, FloatArray]:
     """Return the heat that contracted power leaves each zone, shared by what each makes now [kW].
 
     Args:
-        allowed_kw: What the facility may draw, at one moment or at several.
+        allowed_kw: What the facility may draw at several moments, shape (moments,).
         facility_kw: What it draws, as measured.
         heat_kw: What its zones make, by name.
     """
@@ -59,7 +56,7 @@ def duty_of(
     zone: ZoneSettings,
     now: datetime,
     outdoor_c: float,
-    order_kw: float | FloatArray | None,
+    order_kw: FloatArray | None,
     allowed: Callable[[FloatArray, FloatArray], FloatArray],
 ) -> Duty | None:
     """Return what is allowed now and soon; None where neither a permit nor an order limits the zone.
@@ -68,7 +65,7 @@ def duty_of(
         zone: Its settings.
         now: The present.
         outdoor_c: The outdoor temperature now [degC]; NaN where nobody knows.
-        order_kw: What an order to cut leaves, at each of `AHEAD_S` where it changes [kW]; None without one.
+        order_kw: What an order to cut leaves at each of `AHEAD_S`, shape (moments,) [kW]; None without one.
         allowed: From permits for heat to the outside [kW] and temperatures there [degC] to the heat that the zone may
             make under them [kW].
     """
@@ -80,7 +77,7 @@ def duty_of(
     ceiling = ceiling_kw(replace(zone, ceiling=permits), hour, outdoor, allowed)
     if order_kw is None and not np.isfinite(ceiling).any():
         return None
-    ordered = np.broadcast_to(np.inf if order_kw is None else order_kw, AHEAD_S.shape)
+    ordered = np.full(AHEAD_S.shape, np.inf) if order_kw is None else order_kw
     owed = None
     if zone.delivery is not None:
         floor = float(highest_kw(zone.delivery.floor, hour[:1], outdoor[:1])[0])

@@ -129,7 +129,7 @@ def report(
     now: ZoneNow,
     reached: ReachedSupply,
     ahead: ZoneAhead | None,
-    order_kw: float | FloatArray | None,
+    order_kw: FloatArray | None,
     answer: ZoneResponse | None,
     weather: AmbientForecast | None,
     adder_k: float,
@@ -140,7 +140,7 @@ def report(
         now: The zone.
         reached: What its cooling reaches.
         ahead: The hours ahead.
-        order_kw: What contracted power leaves it now, and soon where it changes: an order to cut, where it makes more.
+        order_kw: What contracted power leaves it at each of `duties.AHEAD_S`: an order to cut, where it makes more.
         answer: Where the ladder stands.
         weather: The outdoor forecast.
         adder_k: How much warmer the site is than its forecast [K].
@@ -171,8 +171,8 @@ def report(
     )
 
 
-def _conflicts(now: ZoneNow, ahead: ZoneAhead | None, order_kw: float | FloatArray | None) -> tuple[Conflict, ...]:
-    left_kw = np.inf if order_kw is None else float(np.atleast_1d(order_kw)[0])
+def _conflicts(now: ZoneNow, ahead: ZoneAhead | None, order_kw: FloatArray | None) -> tuple[Conflict, ...]:
+    left_kw = np.inf if order_kw is None else float(order_kw[0])
     cut = left_kw if now.heat_kw is not None and left_kw < now.heat_kw else None
     ceiling, floor = (None, None) if ahead is None else (ahead.ceiling_kw, ahead.floor_kw or None)
     return reconcile(ceiling, cut, floor, now.settings.ladder.prefer).conflicts

@@ -14,6 +14,7 @@ from embellie.control.heat.heat_desk import HeatDesk
 from embellie.domain.heat import ZoneHeatModel
 from embellie.domain.limits import HeatBound, heat_room_now, over_hard_inlet, steady_state_limit_kw
 from embellie.thermal.controller import HeatController
+from embellie.thermal.duties import AHEAD_S
 from embellie.thermal.readings import Unit
 from embellie.thermal.sensing import ZoneReadings
 from embellie.thermal.settings import (
@@ -111,7 +112,7 @@ def test_a_cut_below_what_a_heat_network_is_owed_is_told_with_who_wins(
     zone = settings(delivery=DeliverySettings(floor=(Row(kw=50.0),)), ladder=LadderSettings(prefer=prefer))
     controller = HeatController([zone])
     controller.observe(NOW, {zone.name: ZoneReadings(by_role={Role.INLET: fresh(24.0)})}, {zone.name: 40.0}, {})
-    controller.respond(NOW, (), {zone.name: order_kw})
+    controller.respond(NOW, (), {zone.name: np.full(AHEAD_S.shape, order_kw)})
     controller.states({zone.name: ambient(10.0)})
     told = "; ".join(str(conflict) for conflict in controller.reports[zone.name].conflicts)
     assert kept in told if kept else told == ""

@@ -13,7 +13,7 @@ from embellie.domain.power_orders import PowerOrder
 from embellie.domain.snapshot import Cell, GridZoneState, Quality, Reading, Snapshot
 from embellie.thermal.controller import HeatController
 from embellie.thermal.delivery import HeatTaken
-from embellie.thermal.duties import Duty, duty_of, share_order
+from embellie.thermal.duties import AHEAD_S, Duty, duty_of, share_order
 from embellie.thermal.ladder import LadderMemory, respond
 from embellie.thermal.readings import Unit
 from embellie.thermal.relief import HeatLoad
@@ -77,10 +77,10 @@ def test_each_measure_begins_as_long_before_a_permit_as_it_takes(before_min, clo
 
 
 def test_an_order_to_cut_holds_at_once_and_the_lower_of_the_two_counts():
-    duty = duty_of(zone(), NOW, 20.0, 80.0, same)
+    duty = duty_of(zone(), NOW, 20.0, np.full(AHEAD_S.shape, 80.0), same)
     assert (duty.close_kw, duty.pause_kw) == (80.0, 80.0)
     assert duty.why.startswith("an order to cut leaves 80 kW")
-    assert duty_of(zone(), NOW + timedelta(hours=2), 20.0, 80.0, same).pause_kw == 60.0
+    assert duty_of(zone(), NOW + timedelta(hours=2), 20.0, np.full(AHEAD_S.shape, 80.0), same).pause_kw == 60.0
 
 
 def test_a_heat_network_that_is_preferred_is_not_cut_below_its_floor():

@@ -10,6 +10,7 @@ from datetime import datetime
 
 import numpy as np
 
+from embellie.domain.forecast import FloatArray
 from embellie.domain.limits import fresh_value
 from embellie.domain.snapshot import (
     Cell,
@@ -23,7 +24,7 @@ from embellie.simulation.drill.ahead import RegionalForecast, permit_rows
 from embellie.simulation.drill.commission import MAX_AGE_S, worst_pue, zone_settings
 from embellie.simulation.drill.rig import Drill, Rig, Seen
 from embellie.simulation.drill.roster import Roster
-from embellie.thermal.duties import share_order
+from embellie.thermal.duties import AHEAD_S, share_order
 from embellie.thermal.raising import let_up
 from embellie.thermal.readings import Unit
 from embellie.thermal.relief import CapOrder, HeatLoad
@@ -133,8 +134,8 @@ class Desk:
         forecast = self._forecast.at(now_s)
         return {zone.name: forecast for zone in self.settings}
 
-    def orders(self, now_s: float) -> dict[str, float]:
-        """Return what a lowered contract leaves each zone, shared by what each draws now [kW]."""
+    def orders(self, now_s: float) -> dict[str, FloatArray]:
+        """Return what a lowered contract leaves each zone at each of `AHEAD_S`, shared by what each draws now [kW]."""
         allowed = self.drill.contract_now_kw(now_s, announced=True)
         self._under_order = (
             allowed < self.drill.contract_kw
@@ -144,7 +145,8 @@ class Desk:
         if allowed >= self.drill.contract_kw:
             return {}
         whole, facility = sum(self.heat_kw.values()), fresh_value(self._power)
-        return share_order(allowed, self._pue * whole if facility is None else facility, self.heat_kw)
+        ahead_kw = np.full(AHEAD_S.shape, allowed)
+        return share_order(ahead_kw, self._pue * whole if facility is None else facility, self.heat_kw)
 
     # -- what is done ------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ All that decides is the code that runs in a cluster: `SensorBank`, `HeatControll
 
 import numpy as np
 
+from embellie.domain.forecast import FloatArray
 from embellie.simulation.drill.desk import SHIELD_EVERY, Desk
 from embellie.simulation.drill.resumes import resume
 from embellie.simulation.drill.rig import Rig, Seen
@@ -48,7 +49,7 @@ class OperatorPolicy:
         readings: dict[str, ZoneReadings] = {}
         heat: dict[str, float] = {}
         ambient: dict[str, AmbientForecast] = {}
-        orders: dict[str, float] = {}
+        orders: dict[str, FloatArray] = {}
         worst: dict[str, float] = {}
         for room in self.rooms:
             room.look(now_s, seen, self.bank)
