@@ -4,6 +4,7 @@
 from pathlib import Path
 
 import pytest
+
 from embellie_testbed.demo.run import parse_options
 
 
