@@ -6,7 +6,7 @@ from typing import Any
 
 from embellie.api.meta import CATEGORY, GROUP, VERSION, Resource, Scope
 from embellie.api.schema import Schema, kind_schema
-from embellie.domain.reasons import Reason
+from embellie.api.workloadplan import PlanReason
 
 _INTRODUCTION = f"""\
 <!-- Generated from operator/embellie/api/ by `python -m embellie.api.generate`; change the types, not this page. -->
@@ -33,7 +33,7 @@ _AUTHORS = {
 }
 
 
-_REASONS = frozenset(reason.value for reason in Reason)
+_REASONS = frozenset(reason.value for reason in PlanReason)
 
 
 def render_reference(kinds: tuple[type[Resource], ...]) -> str:
