@@ -33,6 +33,7 @@ class Zone:
         self.heat_kw = 60.0
         self.pause_c = 30.5
         self.supply_c: float | None = None
+        self.back_by: dict[str, datetime] = {}
         self.answer = Response(zones={})
 
     def shows(self, celsius: float | None, after_s: float = 30.0, target_kw: float | None = 50.0) -> Level:
@@ -44,7 +45,9 @@ class Zone:
             hard_c=32.0, enter_c=30.5, leave_c=28.5, pause_c=self.pause_c, target_kw=target_kw,
             heat_kw=self.heat_kw, supply_c=self.supply_c,
         )  # fmt: skip
-        self.memory, self.answer = respond(self.memory, [zone], self.loads, {"row": self.policy}, self.now)
+        self.memory, self.answer = respond(
+            self.memory, [zone], self.loads, {"row": self.policy}, self.now, self.back_by
+        )
         return self.answer.zones["row"].level
 
     @property

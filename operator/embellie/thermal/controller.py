@@ -203,7 +203,11 @@ class HeatController:
         return tuple(found)
 
     def respond(
-        self, now: datetime, loads: Sequence[HeatLoad], order_kw: Mapping[str, FloatArray] | None = None
+        self,
+        now: datetime,
+        loads: Sequence[HeatLoad],
+        order_kw: Mapping[str, FloatArray] | None = None,
+        back_by: Mapping[str, datetime] | None = None,
     ) -> Response:
         """Return what is to be done about zones that heat in spite of everything, or more than they are allowed.
 
@@ -211,6 +215,7 @@ class HeatController:
             now: The present.
             loads: What runs.
             order_kw: What orders to cut leave each zone at each of `duties.AHEAD_S`; a zone that is missing has none.
+            back_by: When paused work goes on at the latest, by its key.
         """
         self._orders = order_kw or {}
         zones = [
@@ -219,7 +224,7 @@ class HeatController:
             if (heat := zone_now.heat_of(self._now(zone), self._duty(i, now, self._orders.get(zone.name)))) is not None
         ]
         self._ladder, self._response = ladder.respond(
-            self._ladder, zones, loads, {z.name: z.ladder for z in self._settings}, now
+            self._ladder, zones, loads, {z.name: z.ladder for z in self._settings}, now, back_by
         )
         return self._response
 

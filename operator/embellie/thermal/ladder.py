@@ -86,8 +86,12 @@ def respond(
     loads: Sequence[HeatLoad],
     settings: Mapping[str, LadderSettings],
     now: datetime,
+    back_by: Mapping[str, datetime] | None = None,
 ) -> tuple[LadderMemory, Response]:
-    """Return what is to be done now and what is to be remembered. Equal arguments give equal answers."""
+    """Return what is to be done now and what is to be remembered. Equal arguments give equal answers.
+
+    Of what is paused `back_by` tells when it goes on at the latest, whatever its zone shows.
+    """
     remembered: dict[str, ZoneMemory] = {}
     answers: dict[str, ZoneResponse] = {}
     caps: list[CapOrder] = []
@@ -116,7 +120,8 @@ def respond(
             presses=zone.name in pressing,
             warms=zone.name in too_warm,
         )
-        state = climb(state, zone, policy, now)
+        back = [back_by[key] for key in state.paused if key in back_by] if back_by else []
+        state = climb(state, zone, policy, now, min(back, default=None))
         inside = by_zone.get(zone.name, [])
         state, chosen, admits = come_down(state, zone, inside, policy, now)
         pauses += chosen

@@ -134,8 +134,13 @@ def felt(
     return replace(before, tokens=tokens, tokens_at=now, trend=trend, cool_since=cool_since, hot=hot)
 
 
-def climb(state: ZoneMemory, zone: ZoneHeat, policy: LadderSettings, now: datetime) -> ZoneMemory:
-    """Return on which rung the zone stands now; one whose sensor tells nothing stays where it is."""
+def climb(
+    state: ZoneMemory, zone: ZoneHeat, policy: LadderSettings, now: datetime, back_at: datetime | None = None
+) -> ZoneMemory:
+    """Return on which rung the zone stands now; one whose sensor tells nothing stays where it is.
+
+    Nor does one come down that gets heat back at `back_at`, sooner than it would have been seen to stay cool with it.
+    """
     value = fresh_value(zone.temperature)
     if value is None:
         # Nobody knows how warm it is: what was done stays done.
@@ -163,7 +168,8 @@ def climb(state: ZoneMemory, zone: ZoneHeat, policy: LadderSettings, now: dateti
         return replace(state, level=up, since=now, reason=f"{value:.1f} °C is over {zone.enter_c:.1f} °C")
     cool_s = _EASE_DWELLS * policy.min_dwell_s
     cooled = state.cool_since is not None and (now - state.cool_since).total_seconds() >= cool_s
-    if cooled and dwelt and state.level > Level.NORMAL and not state.trend.rises:
+    soon_back = back_at is not None and 0.0 <= (back_at - now).total_seconds() <= cool_s
+    if cooled and dwelt and state.level > Level.NORMAL and not state.trend.rises and not soon_back:
         # A rung that is not allowed any more is left for the next one that is.
         below = rungs[here - 1] if state.level is rungs[here] else rungs[here]
         return replace(state, level=below, since=now, reason=f"under {zone.leave_c:.1f} °C for {cool_s:.0f} s")

@@ -199,6 +199,18 @@ def test_what_was_paused_may_come_back_once_the_zone_is_normal_and_is_then_forgo
     assert zone.answer.resumes == ()
 
 
+def test_a_zone_does_not_come_down_just_before_what_it_paused_goes_on_whatever_it_shows():
+    zone = Zone(loads=(load("a"),))
+    zone.shows(32.5)
+    zone.back_by = {"a": zone.now + timedelta(minutes=20)}
+    assert zone.stays(25.0, 1170) is Level.PAUSING
+    assert zone.stays(25.0, 1200) is Level.NORMAL
+    early = Zone(loads=(load("a"),))
+    early.shows(32.5)
+    early.back_by = {"a": early.now + timedelta(hours=1)}
+    assert early.stays(25.0, 1170) is Level.CAPPED
+
+
 def test_a_reading_that_swings_around_the_mark_does_not_make_it_flap():
     zone = Zone()
     levels = [zone.shows(30.5 + (0.4 if turn % 2 else -0.4)) for turn in range(240)]

@@ -334,6 +334,12 @@ def pause_bound(record: WorkloadRecord, assembly: Assembly) -> datetime | None:
     return paused_at + timedelta(seconds=assembly.snapshot.max_limit_hold_s)
 
 
+def pauses_end(assembly: Assembly, workloads: Iterable[WorkloadRecord]) -> dict[str, datetime]:
+    """Return when what is paused goes on at the latest, by uid."""
+    ends = ((record.key.uid, pause_bound(record, assembly)) for record in workloads if record.paused)
+    return {uid: end for uid, end in ends if end is not None}
+
+
 def _resumption(
     record: WorkloadRecord, assembly: Assembly, rises: Rises, wanted: bool, now: datetime
 ) -> Resumption | None:

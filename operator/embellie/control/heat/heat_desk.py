@@ -21,7 +21,7 @@ from embellie.control.acting.heat_acts import HeatActs
 from embellie.control.assembly.assemble import Assembly
 from embellie.control.assembly.sensors import Readings
 from embellie.control.assembly.zone_settings import settings_of
-from embellie.control.deciding.pausing import noted_pauses
+from embellie.control.deciding.pausing import noted_pauses, pauses_end
 from embellie.control.heat.identify import STEP_S, ZoneHistory, read_history, read_power, replay
 from embellie.control.heat.orders import contract_orders
 from embellie.control.heat.power import PowerBook
@@ -60,6 +60,8 @@ class HeatDesk:
         self._loads: tuple[HeatLoad, ...] = ()
         self.wanted: frozenset[str] = frozenset()
         """uids of what the ladder asks to be paused, or to stay so."""
+        self._back_by: Mapping[str, datetime] = {}
+        """When paused work goes on at the latest, by uid."""
         self.why: Mapping[str, str] = {}
         """Why, in words, by uid."""
         self._noted: Mapping[str, Collection[str]] = {}
@@ -154,7 +156,7 @@ class HeatDesk:
                 loads, self.power.capped = self._acts.as_capped(loads, now), self._acts.capped(now)
             self._controller.recall(self._noted, self._tainted)
             self._noted, self._tainted = {}, frozenset()
-            response = self._controller.respond(now, loads, orders)
+            response = self._controller.respond(now, loads, orders, self._back_by)
             paused = {uid for s in settings for uid in self._controller.paused(s.name)}
             self.wanted = frozenset(paused.difference(response.resumes))
             asked = {**self.why, **{order.key: order.reason for order in response.pauses}}
@@ -188,6 +190,7 @@ class HeatDesk:
             self._noted = noted_pauses(assembly, workloads)
             self.wanted = frozenset().union(*self._noted.values())
         self._last = assembly
+        self._back_by = pauses_end(assembly, workloads)
         self._loads = tuple(loads)
 
     def keep_pauses(self, under_way: Container[str]) -> None:

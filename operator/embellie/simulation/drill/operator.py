@@ -8,7 +8,7 @@ import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.simulation.drill.desk import SHIELD_EVERY, Desk
-from embellie.simulation.drill.resumes import resume
+from embellie.simulation.drill.resumes import back_s, resume
 from embellie.simulation.drill.rig import Rig, Seen
 from embellie.simulation.drill.starts import Starts
 from embellie.thermal.controller import HeatController
@@ -72,7 +72,8 @@ class OperatorPolicy:
                 self.rooms[b].know(now_s, now, states[k * zones : (k + 1) * zones])
                 self._starts[b].turn(now_s)
         loads = [room.loads(self._rungs) for room in self.rooms]
-        response = self.controller.respond(now, [load for some in loads for load in some], orders)
+        back_by = {key: self._rig.clock(0, at_s) for room in self.rooms for key, at_s in back_s(room)}
+        response = self.controller.respond(now, [load for some in loads for load in some], orders, back_by)
         self._rungs = {name: int(answer.level) for name, answer in response.zones.items()}
         caps: list[list[CapOrder]] = [[] for _ in self.rooms]
         for order in response.caps:

@@ -5,10 +5,20 @@ As in a cluster: a pause has a bound of its own, after which the work goes on wh
 paused at most once a day.
 """
 
+from collections.abc import Iterator
+
 from embellie.simulation.drill.desk import Desk
 from embellie.simulation.drill.site import PAUSE_S, Run
 from embellie.thermal.controller import HeatController
 from embellie.thermal.raising import BACK_S
+
+
+def back_s(desk: Desk) -> Iterator[tuple[str, float]]:
+    """Yield the ladder's key of what is paused, and when it goes on at the latest [s]."""
+    if not desk.no_forced:
+        for key, run in desk.site.paused.items():
+            if run.paused_s is not None:
+                yield f"{desk.b}|{key}", run.paused_s + PAUSE_S
 
 
 def resume(desk: Desk, keys: list[str], now_s: float, controller: HeatController) -> None:

@@ -116,6 +116,16 @@ def test_what_an_earlier_leader_paused_may_go_on_under_a_new_one_once_its_zone_w
     assert not row.heat.wanted
 
 
+@pytest.mark.parametrize(("minutes_ago", "stays"), [(0, False), (25, True)])
+def test_a_zone_does_not_come_down_while_what_it_paused_is_about_to_go_on_after_its_hour(minutes_ago: int, stays: bool):
+    row = Row()
+    paused_at = format_time(NOW - timedelta(minutes=minutes_ago))
+    row.jobs = [job("train", cell="west.west-r1", checkpoint="takes=1h", paused_at=paused_at, gpus=4)]
+    for celsius, minutes in ((32.5, 1.0), (30.0, 1.0), (25.0, 1.0), (25.0, 14.0), (25.0, 6.0)):
+        row.turn(celsius, minutes)
+    assert bool(row.heat.wanted) is stays
+
+
 def test_what_may_not_be_paused_any_more_today_does_not_count_as_heat_that_goes():
     row = Row("a", "b")
     row.turn(25.0)

@@ -10,7 +10,7 @@ import pytest
 
 from embellie.cluster.records import PodRecord
 from embellie.control.deciding.pause_acts import Pauses
-from embellie.control.deciding.pausing import heat_loads, said, step
+from embellie.control.deciding.pausing import heat_loads, pauses_end, said, step
 from embellie.control.heat.power import PowerBook
 from embellie.control.work.checkpoints import read_checkpoint
 from embellie.domain.heat import HeatOutlook
@@ -227,6 +227,12 @@ def test_a_paused_job_is_not_planned_goes_on_when_heat_allows_it_and_at_the_late
     assert "gone" in stepped(paused(10, cell="west"), wanted="all", zones=()).resume[0].why
     assert "no enforcing policy" in stepped(work, wanted="all", policies=()).resume[0].why
     assert stepped(work, in_flight={work.key.uid}) == Pauses()
+
+
+def test_of_what_is_paused_it_is_known_when_it_goes_on_at_the_latest():
+    works = (paused(10), running(**ALLOWED), paused(10, name="strange", paused_at="2999-01-01T00:00:00Z"))
+    made = assembled(view=view(*works, on=nodes()), policies=(PAUSES,), max_limit_hold_s=3600.0)
+    assert pauses_end(made, works) == {works[0].key.uid: NOW + 50 * MINUTE}
 
 
 def test_what_goes_on_has_to_fit_the_next_hours_however_short_a_pause_may_be():
