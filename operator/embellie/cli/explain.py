@@ -177,11 +177,11 @@ def _state_line(case: Case, text: str) -> str:
     return f"{case.who} is {text}{when}."
 
 
-def _why(case: Case) -> str:
+def _why(case: Case, word: str = "Why") -> str:
     reason = str(case.status.get("reason") or "no reason recorded")
     message = str(case.status.get("message") or "")
     told = one_line(with_clock_times(message, case.now, case.zone))
-    return (f"Why: {told} ({reason})" if message else f"Why: {reason}") + _not_used(case, message)
+    return (f"{word}: {told} ({reason})" if message else f"{word}: {reason}") + _not_used(case, message)
 
 
 def _not_used(case: Case, message: str) -> str:
@@ -284,7 +284,8 @@ def _released(case: Case) -> list[str]:
 
 
 def _record(case: Case) -> list[str]:
-    return [_why(case)] if case.status.get("reason") else []
+    # Not why it ended so: that is the Job's own affair.
+    return [_why(case, "What Embellie decided")] if case.status.get("reason") else []
 
 
 def _finished(case: Case) -> bool:

@@ -262,6 +262,8 @@ def test_what_has_finished_waits_for_nothing() -> None:
         said = say(plan(), job(suspend=False, status={"conditions": [ended]}), [], [QUOTA])
         assert said[0].endswith(told)
         assert not any("waits for" in line for line in said)
+        assert not any(line.startswith("Why: ") for line in said), "its plan does not know why it ended so"
+        assert said[1].startswith("What Embellie decided: ")
 
 
 def test_held_work_whose_plan_is_refused_says_why_it_waits_and_what_refuses() -> None:
