@@ -6,6 +6,7 @@ from typing import Any
 
 from embellie.api.meta import CATEGORY, GROUP, VERSION, Resource, Scope
 from embellie.api.schema import Schema, kind_schema
+from embellie.api.workloadplan import PlanReason
 
 _INTRODUCTION = f"""\
 <!-- Generated from operator/embellie/api/ by `python -m embellie.api.generate`; change the types, not this page. -->
@@ -32,7 +33,7 @@ _AUTHORS = {
 }
 
 
-_LONGEST_ENUM = 8
+_REASONS = frozenset(reason.value for reason in PlanReason)
 
 
 def render_reference(kinds: tuple[type[Resource], ...]) -> str:
@@ -83,7 +84,7 @@ def _type(node: Schema) -> str:
     """Say a field's type and bounds in a few words."""
     if "enum" in node:
         words = ", ".join(f"`{value}`" for value in node["enum"])
-        if len(node["enum"]) > _LONGEST_ENUM:
+        if _REASONS.issuperset(node["enum"]):
             words = "one of the [reasons](reasons.md)"
     elif node["type"] == "integer":
         words = f"integer, {node['minimum']:,} to {node['maximum']:,}" if node["maximum"] < 10**9 else "integer"

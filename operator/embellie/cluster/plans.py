@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes WorkloadPlans: only what changed, the newest releases first, and no longer than a turn can spare.
+"""Writes WorkloadPlans: only what changed, each kind of news in its turn, and no longer than a turn can spare.
 
 What was written last is kept small (ten thousand plans must fit), and read back from the API server after a restart.
 The bound of a plan only ever moves earlier; the API server refuses anything else too, and its refusal counts as
@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import IntEnum
+from itertools import zip_longest
 from typing import Any
 
 from embellie.cluster.client import ApiError, KubeClient, object_path
@@ -168,10 +170,8 @@ class PlanWriter:
         self._put_right()
         for record in records:
             self._promise(record.key.uid, record.latest_start)
-        due = sorted(
-            (r for r in (_within(r, self._known.get(r.key.uid)) for r in records) if self._differs(r)),
-            key=lambda r: _urgency(r, self._known.get(r.key.uid)),
-        )
+        differing = [r for r in (_within(r, self._known.get(r.key.uid)) for r in records) if self._differs(r)]
+        due = in_turns(differing, lambda record: _news(record, self._known.get(record.key.uid)))
         outcomes = side_by_side(
             lambda record: self._one(record, now),
             due,
@@ -303,15 +303,34 @@ def _answers_differ(record: PlanRecord, known: KnownPlan) -> bool:
     )
 
 
-def _urgency(record: PlanRecord, known: KnownPlan | None) -> tuple[int, float]:
-    """Releases first, then changed answers, then new plans, then new numbers; the newest decision first in each."""
-    if known is None:
-        rank = 0 if record.state is State.RELEASED else 2
-    elif (known.state, known.reason) != (record.state, record.reason):
-        rank = 0 if record.state is State.RELEASED else 1
-    else:
-        rank = 3
-    return rank, -record.planned_start.timestamp() if record.planned_start else 0.0
+class News(IntEnum):
+    """What a plan's next words are about."""
+
+    RELEASE = 0
+    OTHER_ANSWER = 1
+    FIRST_ANSWER = 2
+    NUMBERS = 3
+
+
+def _news(record: PlanRecord, known: KnownPlan | None) -> News:
+    if known is not None and (known.state, known.reason) == (record.state, record.reason):
+        return News.NUMBERS
+    if record.state is State.RELEASED:
+        return News.RELEASE
+    return News.FIRST_ANSWER if known is None else News.OTHER_ANSWER
+
+
+def in_turns(records: Sequence[PlanRecord], news: Callable[[PlanRecord], News]) -> list[PlanRecord]:
+    """Return the records in the order in which they are written: new numbers last, all other news in turns.
+
+    Releases come without end where work keeps reaching its bound, and what waits must get its answer meanwhile. In
+    each the latest start comes first.
+    """
+    kinds: dict[News, list[PlanRecord]] = {kind: [] for kind in News}
+    for record in sorted(records, key=lambda r: -r.planned_start.timestamp() if r.planned_start else 0.0):
+        kinds[news(record)].append(record)
+    numbers = kinds.pop(News.NUMBERS)
+    return [record for turn in zip_longest(*kinds.values()) for record in turn if record is not None] + numbers
 
 
 def _keep(status: Mapping[str, Any]) -> bytes:

@@ -12,6 +12,7 @@ from crd_conventions import CHECKS, Schema, root_of
 
 from embellie.api import KINDS
 from embellie.api.generate import FOLDERS, REPOSITORY, differences, file_name, main, write
+from embellie.api.reference import render_reference
 
 EXCEPTIONS = {
     ("describes", "metadata"): "Kubernetes describes it",
@@ -112,6 +113,13 @@ def test_a_check_finds_the_fault_that_was_put_in(name: str) -> None:
 
 def test_the_definitions_and_the_reference_page_are_what_the_types_say() -> None:
     assert differences(REPOSITORY) == []
+
+
+def test_the_reference_page_names_what_a_field_may_be_and_leaves_only_reasons_to_their_page() -> None:
+    rows = [line.split(" | ") for line in render_reference(KINDS).splitlines() if line.startswith("| `")]
+    elsewhere = {row[0].strip("|` ") for row in rows if "reasons.md" in row[1]}
+    assert elsewhere == {"reason", "history[].reason"}
+    assert any("`HeatDelivered`" in row[1] for row in rows if "sensors[].role" in row[0])
 
 
 @pytest.mark.parametrize("kind", CRDS)

@@ -74,7 +74,7 @@ class Progress:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; the exit code is 0 when it came to its end."""
-    options = _parse(arguments)
+    options = parse_options(arguments)
     console = Console(highlight=False)
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
@@ -308,7 +308,8 @@ def _as_interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _parse(arguments: list[str] | None) -> Options:
+def parse_options(arguments: list[str] | None) -> Options:
+    """Read the command line; what cannot be used is refused here."""
     parser = argparse.ArgumentParser(
         prog="python -m embellie_testbed.demo", description="Embellie's main job, on a real control plane."
     )
@@ -333,5 +334,6 @@ def _parse(arguments: list[str] | None) -> Options:
         factor=found.factor,
         budget_s=found.budget_seconds or BUDGET_SECONDS * max(1.0, FACTOR / found.factor),
         prepare=found.prepare,
-        ledger=found.ledger,
+        # The operator writes it, and runs in a folder of its own.
+        ledger=found.ledger and found.ledger.absolute(),
     )
