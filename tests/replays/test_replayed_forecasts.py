@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `embellie replay --forecast model` tells a policy: the product's own forecasts, of the column that was asked."""
 
+import io
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def told(
     line = ["--carbon", str(carbon), "--forecast", "model", "--slack", "0h", "--anchor", f"{START:%Y-%m-%dT%H:%MZ}"]
     asked = Options(**command.make_context("replay", [*line, *options], resilient_parsing=True).params)
     history = read_grid(carbon, asked.column, asked.time_column)
-    trace = parse_jobs(f"job_id,submit_time_s,duration_s,gpus\na,{submit * 3600},3600,1\n", "trace.csv")
+    text = f"job_id,submit_time_s,duration_s,gpus\na,{submit * 3600},3600,1\n"
+    trace = parse_jobs(io.StringIO(text), "trace.csv")
     setup = gather(asked, trace, history, seed=0)
     slot_h = setup.case.axis.slot_h
     return outlook_for(asked, setup, carbon, history, 0).ahead(round(submit / slot_h), round(24 / slot_h))

@@ -2,6 +2,7 @@
 """`embellie plan bench`: how fast the planner plans, how good it proves its plan to be, and a certificate of both."""
 
 import json
+import math
 import resource
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from embellie.cli.values import FiniteRange, NewFile, write, write_json
 if TYPE_CHECKING:
     from embellie.planning.solving.problem import Problem
 
+_BUDGET_S = 15.0
 _RESTARTS = 10_000
 """The budget ends them, or a plan that is near enough to its bound."""
 
@@ -33,7 +35,12 @@ _RESTARTS = 10_000
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed gives another instance."
 )
-@click.option("--budget", type=FiniteRange(0.05, 3600), default=15.0, show_default=True, help="Seconds to use.")
+@click.option("--budget", type=FiniteRange(0.05, 3600), help=f"Seconds to use.  [default: {_BUDGET_S:g}]")
+@click.option(
+    "--restarts",
+    type=click.IntRange(0, _RESTARTS),
+    help="Instead of seconds: how often to plan anew at most. The same instance then gives the same certificate.",
+)
 @click.option(
     "--clock",
     type=click.Choice(["wall", "cpu"]),
@@ -55,7 +62,8 @@ def bench(
     load: float,
     future: float,
     seed: int,
-    budget: float,
+    budget: float | None,
+    restarts: int | None,
     clock: str,
     instance: Path | None,
     certificate: Path | None,
@@ -68,12 +76,18 @@ def bench(
     from embellie.planning.solving.instances import random_instance
     from embellie.planning.solving.solver import Effort, solve
 
+    if budget is not None and restarts is not None:
+        raise click.UsageError("give --budget or --restarts: what the time ends is not always the same plan")
     if instance is not None:
         problem = _read(instance)
     else:
         problem = random_instance(jobs=jobs, zones=zones, hours=hours, load=load, future=future, seed=seed)
     seconds = time.process_time if clock == "cpu" else time.monotonic
-    solution = solve(problem, budget_s=budget, clock=seconds, effort=Effort(restarts=_RESTARTS))
+    solution = (
+        solve(problem, budget_s=math.inf, clock=seconds, effort=Effort(restarts=restarts))
+        if restarts is not None
+        else solve(problem, budget_s=budget or _BUDGET_S, clock=seconds, effort=Effort(restarts=_RESTARTS))
+    )
     found = {
         "jobs": problem.jobs.count,
         "zones": problem.n_zones,
@@ -88,6 +102,7 @@ def bench(
         "fifo_unplaced": _fifo_unplaced(problem),
         "violations": violations(problem, solution),
         "iterations": solution.iterations,
+        "restarts": solution.restarts,
         "stage": solution.stage.name.lower(),
         "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }

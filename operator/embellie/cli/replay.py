@@ -242,7 +242,7 @@ def _read_trace(options: Options) -> "JobTrace":
     if options.jobs is not None and options.sacct is None:
         trace = read_jobs(options.jobs, options.units)
     elif options.sacct is not None and options.jobs is None:
-        trace = read_sacct(options.sacct)
+        trace = read_sacct(options.sacct, options.units)
     else:
         raise click.UsageError("give either --jobs FILE or --sacct FILE")
     for row in trace.left_out[:_SHOWN]:

@@ -2,6 +2,7 @@
 """Traces and histories as people have them: bad rows are named and counted, the rest goes on."""
 
 import gzip
+import io
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,15 +12,16 @@ from click.testing import CliRunner
 
 from embellie.cli.grid_history import GridFile, read_grid
 from embellie.cli.replay import replay
+from embellie.simulation.whatif import jobs_file
 from embellie.simulation.whatif.carbon_file import make_axis
-from embellie.simulation.whatif.jobs_file import parse_jobs
-from embellie.simulation.whatif.sacct import parse_sacct
 from embellie.simulation.whatif.slack import Slack, next_workday, parse_slack, parse_wait, semi_weekly
 from embellie_forecast.history_files import carried_zones
-from embellie_testbed.paths import REPOSITORY
 
 HEADER = "job_id,tenant,submit_time_s,submit_time_utc,duration_s,gpus\n"
-SACCT = REPOSITORY / "docs" / "samples" / "sacct.txt"
+
+
+def parse_jobs(text: str, name: str) -> jobs_file.JobTrace:
+    return jobs_file.parse_jobs(io.StringIO(text, newline=None), name)
 
 
 def test_bad_rows_are_named_by_line_and_the_rest_goes_on() -> None:
@@ -154,26 +156,6 @@ def test_waiting_is_bounded_by_length_or_by_calendar() -> None:
     assert semi_weekly(datetime(2020, 1, 2, 9, 30, tzinfo=UTC)) == datetime(2020, 1, 6, 9, tzinfo=UTC)
 
 
-def test_slurms_accounting_is_read_and_its_odd_rows_are_named() -> None:
-    trace = parse_sacct(SACCT.read_text(), "sacct.txt")
-    assert len(trace.jobs) > 100
-    assert {job.gpus for job in trace.jobs} >= {1.0, 8.0}
-    assert any("never ran" in why for why in trace.reasons())
-    assert any("no GPUs" in why for why in trace.reasons())
-    with pytest.raises(ValueError, match="AllocTRES"):
-        parse_sacct("JobIDRaw|Submit|ElapsedRaw\n", "sacct.txt")
-
-
-def test_slurms_days_and_kinds_of_gpus_are_understood() -> None:
-    text = (
-        "JobID|Account|Partition|Submit|Elapsed|AllocTRES\n"
-        "7|ml|gpu|2026-01-01T10:30:00|1-02:00:00|billing=8,cpu=64,gres/gpu:a100=8,gres/gpu=8,mem=1T,node=1\n"
-        "7.batch|ml|gpu|2026-01-01T10:30:00|1-02:00:00|cpu=64\n"
-    )
-    (job,) = parse_sacct(text, "x").jobs
-    assert (job.gpus, job.duration_s, job.submit_s, job.tenant) == (8.0, 93600.0, 1800.0, "ml")
-
-
 HOURS = [f"2024-03-01T{hour:02d}:00" for hour in range(20)]
 
 
@@ -258,31 +240,6 @@ def test_the_oracle_takes_the_mean_of_an_hour_of_finer_rows_and_refuses_longer_o
     assert "the mean of 93 start hours" in saving(60)
     assert saving(15) == saving(30) == saving(60)
     assert "needs rows every hour, or as often as divides it" in saving(120)
-
-
-def test_slurms_other_shapes_are_understood_or_named() -> None:
-    head = "State|JobID|JobName|Submit|Start|End|Elapsed|AllocTRES\n"
-    rows = [
-        "COMPLETED|1|x|1709251200|1709251300|1709254900|01:00:00|cpu=1,gres/gpu:a100=4,gres/gpu:h100=2",
-        "CANCELLED by 1001|2_7|x|2024-03-01T01:00:00|x|x|01:00:00|billing=9,gres/gpu:a100=4,gres/gpu=4,gres/gpumem=9G",
-        "COMPLETED|3|a|b|2024-03-01T01:00:00|x|x|01:00:00|gres/gpu=4",
-        "NODE_FAIL|4|x|2024-03-01T01:00:00|x|x|02:00:00|gres/gpu=4",
-        "COMPLETED|4|x|2024-03-01T03:30:00|x|x|20:00:00|gres/gpu=4",
-        "COMPLETED|4|x|2024-03-01T03:30:00|x|x|20:00:00|gres/gpu=4",
-        "COMPLETED|5|x|Unknown|x|x|20:00:00|gres/gpu=4",
-        "COMPLETED|6|x|0001-01-01T00:00:00+14:00|x|x|20:00:00|gres/gpu=4",
-    ]
-    trace = parse_sacct(head + "\n".join(rows) + "\n", "x")
-    assert {job.id: (job.gpus, job.duration_s / 3600.0, job.submit_s / 3600.0) for job in trace.jobs} == {
-        "1": (6.0, 1.0, 0.0),
-        "2_7": (4.0, 1.0, 1.0),
-        "4": (4.0, 2.0, 1.0),
-        "4 (requeued 1)": (4.0, 20.0, 3.5),
-    }
-    why = {row.line: row.why for row in trace.left_out}
-    assert "9 fields, and the header has 8" in why[4]
-    assert why[7] == "job_id came before in the file"
-    assert why[8] == why[9] == "Submit is not a time"
 
 
 def test_the_intensity_of_a_file_of_generation_by_source_is_computed(tmp_path: Path) -> None:

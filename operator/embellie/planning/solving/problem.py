@@ -245,6 +245,8 @@ class Solution:
     seconds: float
     iterations: int
     """Steps of the price search."""
+    restarts: int
+    """Plans that were made anew after the first improved one, to their end."""
 
     @property
     def gap(self) -> float:

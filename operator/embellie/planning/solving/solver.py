@@ -123,6 +123,7 @@ def _nothing(problem: Problem) -> Solution:
         first_objective=cost,
         seconds=0.0,
         iterations=0,
+        restarts=0,
     )
 
 
@@ -138,6 +139,7 @@ class _Run:
         self._best_room: Room | None = None
         self._stage = Stage.FIFO
         self._reserve_s = 0.0
+        self._restarts = 0
         self._orders = _orders(self._c)
         self._order = self._orders[0]
         self._given_up = np.zeros(problem.jobs.count, dtype=bool)
@@ -273,6 +275,7 @@ class _Run:
             improver.run(self._effort.rounds, stop, one_of_many=self._effort.restarts > 0)
             trouble += [place is None for place in improver.places]
             self._keep(improver.room, improver.places, Stage.IMPROVED)
+            self._restarts += not stop()
 
     def _first_come(self) -> tuple[Room, list[Place | None]] | None:
         """Return what first come first served places; None where it places no more jobs than the plan so far."""
@@ -345,6 +348,7 @@ class _Run:
             first_objective=first_cost,
             seconds=self._spent(),
             iterations=iterations,
+            restarts=self._restarts,
         )
 
 

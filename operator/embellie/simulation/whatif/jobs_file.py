@@ -2,13 +2,15 @@
 """Reads a job trace. A bad row is named with its line and left out; the rest goes on, and all of them are counted."""
 
 import math
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TextIO
 
 from embellie.simulation.whatif.moments import parse_utc
-from embellie.simulation.whatif.tables import read_text, table_of, with_point
+from embellie.simulation.whatif.tables import opened, stream_of, with_point
 
 REQUIRED = ("job_id", "submit_time_s", "duration_s", "gpus")
 _MOST_SECONDS = 1e11
@@ -61,22 +63,23 @@ def read_jobs(path: Path, unit: str = "gpus") -> JobTrace:
         path: The file.
         unit: The column that says how many units a job takes: `gpus`, or `cpu` for traces without GPUs.
     """
-    return parse_jobs(read_text(path), path.name, unit)
+    with opened(path) as lines:
+        return parse_jobs(lines, path.name, unit)
 
 
-def parse_jobs(text: str, name: str, unit: str = "gpus") -> JobTrace:
-    """Read a trace from its text; see `read_jobs`."""
-    table = table_of(text, name)
-    missing = [c for c in (*REQUIRED[:-1], unit) if c not in table.names]
+def parse_jobs(lines: TextIO, name: str, unit: str = "gpus") -> JobTrace:
+    """Read a trace from its lines, which are not kept; see `read_jobs`."""
+    header, rows = stream_of(lines, name)
+    missing = [c for c in (*REQUIRED[:-1], unit) if c not in header.names]
     if missing:
         raise ValueError(f"{name} has no column {', '.join(missing)}; a job trace needs {', '.join(REQUIRED)}")
     collector = Collector()
     anchor: datetime | None = None
-    for row in table.rows:
+    for row in rows:
         try:
             if row.fault:
                 raise ValueError(row.fault)
-            job = _job(row.cells, unit, table.decimal_comma)
+            job = _job(row.cells, unit, header.decimal_comma)
         except ValueError as error:
             collector.refuse(row.line, str(error))
             continue
@@ -90,7 +93,7 @@ class Collector:
 
     def __init__(self) -> None:
         self._jobs: list[JobRow] = []
-        self._lines: dict[str, int] = {}
+        self._ids: set[str] = set()
         self._bad: list[BadRow] = []
         self._out_of_order = 0
         self._latest = -math.inf
@@ -103,11 +106,11 @@ class Collector:
 
     def add(self, job: JobRow, line: int) -> bool:
         """Take a job in unless its id came before; return whether it was taken."""
-        if job.id in self._lines:
+        if job.id in self._ids:
             self.refuse(line, "job_id came before in the file")
             return False
         self._rows += 1
-        self._lines[job.id] = line
+        self._ids.add(job.id)
         self._out_of_order += job.submit_s < self._latest
         self._latest = max(self._latest, job.submit_s)
         self._jobs.append(job)
@@ -115,8 +118,9 @@ class Collector:
 
     def trace(self, anchor: datetime | None) -> JobTrace:
         """Return what was gathered."""
+        self._jobs.sort(key=lambda job: job.submit_s)
         return JobTrace(
-            jobs=tuple(sorted(self._jobs, key=lambda job: job.submit_s)),
+            jobs=tuple(self._jobs),
             anchor=anchor,
             rows=self._rows,
             left_out=tuple(self._bad),
@@ -130,8 +134,9 @@ def _job(row: dict[str, str | None], unit: str, decimal_comma: bool) -> JobRow:
         raise ValueError("job_id is empty")
     return JobRow(
         id=name,
-        tenant=(row.get("tenant") or "").strip(),
-        kind=(row.get("kind") or "").strip(),
+        # Once each: there are few of them, and a million jobs.
+        tenant=sys.intern((row.get("tenant") or "").strip()),
+        kind=sys.intern((row.get("kind") or "").strip()),
         submit_s=_number(row, "submit_time_s", decimal_comma, low=0.0, high=_MOST_SECONDS),
         duration_s=_number(row, "duration_s", decimal_comma, low=0.0, high=_MOST_SECONDS, above=True),
         gpus=_number(row, unit, decimal_comma, low=0.0, high=_MOST_GPUS, above=True),

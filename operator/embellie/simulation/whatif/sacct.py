@@ -8,28 +8,53 @@ Times are read as UTC: run it with TZ=UTC. Steps (`1234.batch`) are passed over;
 """
 
 import re
+import sys
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple, TextIO
 
 from embellie.simulation.whatif.jobs_file import Collector, JobRow, JobTrace
 from embellie.simulation.whatif.moments import parse_utc
-from embellie.simulation.whatif.tables import read_text
+from embellie.simulation.whatif.tables import opened
 
 _IDS = ("JobIDRaw", "JobID")
-_GPUS = re.compile(r"gres/gpu(:[^=,:]+)?[=:](\d+)")
+_GPUS = re.compile(r"gres/gpu(:[^=,:]+)?[=:](\d{1,6})(?![^,])")
+_CPUS = re.compile(r"(?:^|,)cpu=(\d{1,6})(?![^,])")
+_SHORTEST_TIME = len("20260101T00")
+_YEAR_2000_S = 946_684_800.0
 _EPOCH = re.compile(r"\d{9,10}")
 _ELAPSED = re.compile(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)(?:\.\d+)?")
 
 
-def read_sacct(path: Path) -> JobTrace:
-    """Read an export. Raises ValueError for a missing column; a bad row is named and left out."""
-    return parse_sacct(read_text(path), path.name)
+class _Run(NamedTuple):
+    """One time that a job ran."""
+
+    line: int
+    id: str
+    tenant: str
+    kind: str
+    submit_s: float
+    """Since 1970."""
+    elapsed_s: int
+    units: int
 
 
-def parse_sacct(text: str, name: str) -> JobTrace:
-    """Read an export from its text."""
-    lines = text.splitlines()
-    header = lines[0].split("|") if lines else []
+def read_sacct(path: Path, unit: str = "gpus") -> JobTrace:
+    """Read an export. Raises ValueError for a missing column; a bad row is named and left out.
+
+    Args:
+        path: The file.
+        unit: What a job takes: `gpus`, or `cpu`.
+    """
+    # Names are in the code page of who gave them, or cut off amid a letter; what is counted is ASCII.
+    with opened(path, errors="replace") as lines:
+        return parse_sacct(lines, path.name, unit)
+
+
+def parse_sacct(lines: TextIO, name: str, unit: str = "gpus") -> JobTrace:
+    """Read an export from its lines, which are not kept; see `read_sacct`."""
+    header = lines.readline().rstrip("\n").split("|")
     identity = next((column for column in _IDS if column in header), None)
     missing = [c for c in ("Submit", "AllocTRES") if c not in header]
     if identity is None or missing or not {"ElapsedRaw", "Elapsed"} & set(header):
@@ -38,78 +63,117 @@ def parse_sacct(text: str, name: str) -> JobTrace:
             f"{name} has no column {wanted}; make it with sacct -a -X --parsable2 "
             "-o JobIDRaw,Account,Partition,Submit,Start,End,ElapsedRaw,AllocTRES,State"
         )
-    rows: list[tuple[int, datetime, JobRow]] = []
-    refused: list[tuple[int, str]] = []
-    for line, raw in enumerate(lines[1:], start=2):
-        values = raw.split("|")
+    collector = Collector()
+    runs: list[_Run] = []
+    for line, raw in enumerate(lines, start=2):
+        values = raw.rstrip("\n").split("|")
         fields = dict(zip(header, values, strict=False))
         if not raw.strip() or "." in fields.get(identity, ""):
             continue
         if len(values) != len(header):
-            refused.append((line, f"{len(values)} fields, and the header has {len(header)}: a name with | in it?"))
+            collector.refuse(line, f"{len(values)} fields, and the header has {len(header)}: a name with | in it?")
             continue
         try:
-            rows.append((line, *_job(fields, identity)))
+            runs.append(_run(line, fields, identity, unit))
         except ValueError as error:
-            refused.append((line, str(error)))
-    origin = min((moment for _, moment, _ in rows), default=None)
-    origin = None if origin is None else origin.replace(minute=0, second=0, microsecond=0)
-    collector = Collector()
-    for line, why in refused:
-        collector.refuse(line, why)
-    submitted: dict[str, set[datetime]] = {}
-    for line, moment, job in rows:
-        seconds = (moment - origin).total_seconds() if origin is not None else 0.0
+            collector.refuse(line, str(error))
+    return _trace(runs, collector)
+
+
+def _trace(runs: list[_Run], collector: Collector) -> JobTrace:
+    """Return the trace of runs in the order of their lines; they are taken off the list meanwhile."""
+    if not runs:
+        return collector.trace(None)
+    origin_s = min(run.submit_s for run in runs) // 3600.0 * 3600.0
+    longest, before = _longest(runs), Counter[str]()
+    runs.reverse()
+    while runs:
+        run = runs.pop()
+        kept = longest.get((run.id, run.submit_s))
+        if kept is not None and kept.line != run.line:
+            came = kept.line < run.line
+            collector.refuse(run.line, "job_id came before in the file" if came else "it comes again, and ran longer")
+            continue
         # What was requeued is in sacct -D once for each time it ran, submitted anew.
-        before = submitted.setdefault(job.id, set())
-        again = f" (requeued {len(before)})" if before and moment not in before else ""
-        before.add(moment)
-        collector.add(
-            JobRow(
-                id=job.id + again,
-                tenant=job.tenant,
-                kind=job.kind,
-                submit_s=seconds,
-                duration_s=job.duration_s,
-                gpus=job.gpus,
-            ),
-            line,
+        again = f" (requeued {before[run.id]})" if before[run.id] else ""
+        if kept is not None:
+            before[run.id] += 1
+        job = JobRow(
+            id=run.id + again,
+            tenant=run.tenant,
+            kind=run.kind,
+            submit_s=run.submit_s - origin_s,
+            duration_s=float(run.elapsed_s),
+            gpus=float(run.units),
         )
-    return collector.trace(origin)
+        collector.add(job, run.line)
+    return collector.trace(datetime.fromtimestamp(origin_s, UTC))
 
 
-def _job(fields: dict[str, str], identity: str) -> tuple[datetime, JobRow]:
+def _longest(runs: list[_Run]) -> dict[tuple[str, float], _Run]:
+    """Return the longest run for each submission of the jobs that are told more than once.
+
+    Of two exports the earlier tells what still ran with what it had run so far.
+    """
+    told = Counter(run.id for run in runs)
+    longest: dict[tuple[str, float], _Run] = {}
+    for run in runs:
+        if told[run.id] > 1:
+            other = longest.setdefault((run.id, run.submit_s), run)
+            if run.elapsed_s > other.elapsed_s:
+                longest[run.id, run.submit_s] = run
+    return longest
+
+
+def _run(line: int, fields: dict[str, str], identity: str, unit: str) -> _Run:
     name = fields.get(identity, "").strip()
     if not name:
         raise ValueError(f"{identity} is empty")
-    submit = _moment(fields.get("Submit", "").strip())
-    elapsed = _elapsed(fields)
-    if elapsed <= 0:
+    submit_s = _moment_s(fields.get("Submit", "").strip())
+    elapsed_s = _elapsed(fields)
+    if elapsed_s <= 0:
         raise ValueError("it never ran (elapsed time is zero)")
-    found = _GPUS.findall(fields.get("AllocTRES", ""))
+    return _Run(
+        line=line,
+        id=name,
+        # Once each: there are few of them, and a million jobs.
+        tenant=sys.intern(fields.get("Account", "") or fields.get("User", "")),
+        kind=sys.intern(fields.get("Partition", "")),
+        submit_s=submit_s,
+        elapsed_s=elapsed_s,
+        units=_cpus(fields["AllocTRES"]) if unit == "cpu" else _gpus(fields["AllocTRES"]),
+    )
+
+
+def _gpus(tres: str) -> int:
+    found = _GPUS.findall(tres)
     # AllocTRES names the total and each kind, or one of the two only, as AccountingStorageTRES says.
     gpus = max(
         sum((int(n) for kind, n in found if not kind), start=0), sum((int(n) for kind, n in found if kind), start=0)
     )
     if gpus == 0:
-        raise ValueError("it had no GPUs (AllocTRES names no gres/gpu)")
-    job = JobRow(
-        id=name,
-        tenant=fields.get("Account", "") or fields.get("User", ""),
-        kind=fields.get("Partition", ""),
-        submit_s=0.0,
-        duration_s=float(elapsed),
-        gpus=float(gpus),
-    )
-    return submit, job
+        raise ValueError("it had no GPUs (AllocTRES names no gres/gpu with a number)")
+    return gpus
 
 
-def _moment(text: str) -> datetime:
+def _cpus(tres: str) -> int:
+    found = _CPUS.search(tres)
+    if found is None or int(found[1]) == 0:
+        raise ValueError("it had no CPUs (AllocTRES names no cpu with a number)")
+    return int(found[1])
+
+
+def _moment_s(text: str) -> float:
     try:
         # SLURM_TIME_FORMAT=%s prints seconds since 1970.
-        return datetime.fromtimestamp(int(text), UTC) if _EPOCH.fullmatch(text) else parse_utc(text)
+        seconds = float(text) if _EPOCH.fullmatch(text) else parse_utc(text).timestamp()
     except ValueError:
         raise ValueError("Submit is not a time") from None
+    if len(text) < _SHORTEST_TIME and not _EPOCH.fullmatch(text):
+        raise ValueError("Submit has no time of day")
+    if seconds < _YEAR_2000_S:
+        raise ValueError("Submit is not a time that a job can have")
+    return seconds
 
 
 def _elapsed(fields: dict[str, str]) -> int:

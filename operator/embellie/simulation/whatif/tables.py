@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables of a replay: CSV as people have it, plain or gzip, separated by commas, semicolons or tabs."""
 
-import csv
 import gzip
 import io
 import math
 import re
 import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from pathlib import Path
+from typing import TextIO
+
+from embellie.simulation.whatif.records import Record, records_of
 
 _DECIMAL_COMMA = re.compile(r"\d+,(?:\d\d?|\d{4,})")
 TOO_MANY = "it has more fields than the header has names: quote what has a separator in it"
 """A row of which nobody knows what belongs to which name."""
-_OPEN_QUOTE = "a quote is opened in it and not closed"
+_HEAD_BYTES = 4
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,70 +34,86 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """A table with a header."""
+class Header:
+    """The first row of a table, and what it says of the others."""
 
     file: str
     names: list[str]
     """Without blanks around them."""
-    rows: list[Row]
     decimal_comma: bool
     """Whether a comma stands before decimals: columns are separated by semicolons then."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table(Header):
+    """A table with a header."""
+
+    rows: list[Row]
+
+
+@contextmanager
+def opened(path: Path, errors: str = "strict") -> Iterator[TextIO]:
+    """Give a text file's lines, unpacked; ValueError says what is wrong with it, at the line where that shows.
+
+    Args:
+        path: The file; a pipe will do.
+        errors: What becomes of bytes that are no UTF-8, as in `open`.
+    """
+    with path.open("rb") as raw:
+        head = raw.peek(_HEAD_BYTES)[:_HEAD_BYTES]
+        whole = gzip.GzipFile(fileobj=raw) if head.startswith(b"\x1f\x8b") else raw
+        # Bytes that are left out of UTF-16 leave nonsense.
+        errors = "strict" if head[:2] in _UTF_16 else errors
+        try:
+            with io.TextIOWrapper(whole, encoding="utf-8-sig", errors=errors) as lines:
+                yield lines
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{path.name} is cut off or damaged: {error}; fetch it again") from error
+        except UnicodeDecodeError as error:
+            from embellie_forecast.unreadable import why_unreadable
+
+            raise ValueError(f"{path.name} {why_unreadable(head, path.name, error)}") from error
+
+
 def read_text(path: Path) -> str:
     """Return a text file's content, unpacked; ValueError says what is wrong with it."""
-    try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-        return raw.decode("utf-8-sig")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path.name} is cut off or damaged: {error}; fetch it again") from error
-    except UnicodeDecodeError as error:
-        from embellie_forecast.unreadable import HEAD_BYTES, why_unreadable
-
-        raise ValueError(f"{path.name} {why_unreadable(raw[:HEAD_BYTES], path.name, error)}") from error
+    with opened(path) as lines:
+        return lines.read()
 
 
 def names_of(text: str) -> list[str]:
     """Return the names in a table's header."""
-    return table_of(text.partition("\n")[0], "").names
+    return stream_of(io.StringIO(text, newline=None), "")[0].names
 
 
 def table_of(text: str, file: str) -> Table:
     """Return a table; rows that are no CSV are told as such. Raises ValueError for a header that is none."""
-    delimiter = _delimiter(text)
-    reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter, skipinitialspace=True)
-    try:
-        names = [name.strip() for name in next(reader, [])]
-    except csv.Error as error:
-        raise ValueError(f"line 1 of {file} is no header of a CSV, is a quote open in it? ({error})") from error
-    rows = []
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            rows.append(Row(line=line, cells={}, fault=f"it is no CSV: {error}"))
+    header, rows = stream_of(io.StringIO(text, newline=None), file)
+    return Table(file=file, names=header.names, decimal_comma=header.decimal_comma, rows=list(rows))
+
+
+def stream_of(lines: Iterable[str], file: str) -> tuple[Header, Iterator[Row]]:
+    """Return a table's header, and its rows one by one, of the lines of a file; see `table_of`."""
+    source = iter(lines)
+    first = next(source, "")
+    # A spreadsheet in a country with a decimal comma takes semicolons.
+    delimiter = max(",;\t", key=first.count)
+    records = records_of(chain([first], source), delimiter)
+    header = next(records, Record(line=1, cells=[]))
+    if header.fault:
+        raise ValueError(f"line 1 of {file} is no header of a CSV: {header.fault}")
+    names = [name.strip() for name in header.cells]
+    return Header(file=file, names=names, decimal_comma=delimiter == ";"), _rows(records, names)
+
+
+def _rows(records: Iterator[Record], names: list[str]) -> Iterator[Row]:
+    for record in records:
+        cells = record.cells
+        if not cells and not record.fault:
             continue
-        if cells is None:
-            break
-        if cells:
-            told = dict(zip(names, [*cells, *[None] * (len(names) - len(cells))], strict=False))
-            rows.append(Row(line=line, cells=told, fault=_fault(cells, len(names))))
-    return Table(file=file, names=names, rows=rows, decimal_comma=delimiter == ";")
-
-
-def _delimiter(text: str) -> str:
-    """Return what separates the columns: a spreadsheet in a country with a decimal comma takes semicolons."""
-    return max(",;\t", key=text.partition("\n")[0].count)
-
-
-def _fault(cells: list[str], names: int) -> str:
-    if any("\n" in cell for cell in cells):
-        return _OPEN_QUOTE
-    return TOO_MANY if any(cell.strip() for cell in cells[names:]) else ""
+        more = any(cell.strip() for cell in cells[len(names) :])
+        told = dict(zip_longest(names, cells[: len(names)]))
+        yield Row(line=record.line, cells=told, fault=TOO_MANY if more else record.fault)
 
 
 def number_of(text: str | None, decimal_comma: bool) -> float:
@@ -105,5 +127,7 @@ def number_of(text: str | None, decimal_comma: bool) -> float:
 def with_point(text: str, decimal_comma: bool) -> str:
     """Return a cell's text with a decimal point where it has a decimal comma."""
     said = text.strip()
+    if "," not in said:
+        return said
     # With three digits after it, a comma may as well stand between thousands.
     return said.replace(",", ".") if decimal_comma or _DECIMAL_COMMA.fullmatch(said) else said

@@ -115,6 +115,23 @@ def test_an_independent_checker_confirms_the_certificate(tmp_path: Path) -> None
     assert json.loads(again.output)["jobs"] == 100
 
 
+def test_a_certificate_without_a_budget_of_time_is_the_same_whatever_the_clock_says(tmp_path: Path) -> None:
+    drawn = ["--jobs", "150", "--zones", "1", "--hours", "48", "--load", "2"]
+
+    def certified(name: str, *told: str) -> Path:
+        path = tmp_path / name
+        result = CliRunner().invoke(cli, ["plan", "bench", *told, "--restarts", "2", "--certificate", str(path)])
+        assert json.loads(result.output)["restarts"] == 2
+        return path
+
+    first = certified("first.json", *drawn)
+    for name, told in {"cpu.json": [*drawn, "--clock", "cpu"], "audit.json": ["--instance", str(first)]}.items():
+        assert certified(name, *told).read_bytes() == first.read_bytes()
+    result = CliRunner().invoke(cli, ["plan", "bench", "--restarts", "2", "--budget", "5"])
+    assert result.exit_code == 2
+    assert "give --budget or --restarts" in result.output
+
+
 def test_an_instance_that_cannot_be_read_says_which_field(tmp_path: Path) -> None:
     path = tmp_path / "instance.json"
     data = instance_to_dict(instance(3, 0))
