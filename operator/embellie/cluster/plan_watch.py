@@ -19,9 +19,9 @@ LASTS_S = 300
 SOON_S = 1.0
 """So soon a watch that ended is taken up [s]."""
 AGAIN_S = 60.0
-"""So soon it is tried again where it broke [s]."""
+"""So soon it is tried again where it was refused [s]."""
 ENDS_AT_ONCE_S = 10.0
-"""Where watches end sooner (a proxy may end them all), each is taken up twice as late as the last one [s]."""
+"""Where watches end or break sooner (a proxy may cut them all), each is taken up twice as late as the last one [s]."""
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 logger = logging.getLogger(__name__)
@@ -69,12 +69,14 @@ class PlanWatch:
             began = time.monotonic()
             try:
                 self.hear()
-                wait_s = taken_up_after(time.monotonic() - began, wait_s)
             except ApiError as error:
                 if not self._stop.is_set() and error.status != self._trouble:
-                    logger.warning("plans that others change are put right late, for they cannot be watched: %s", error)
+                    logger.warning("plans that others change may be put right late: their watch broke: %s", error)
                 self._trouble = error.status
-                wait_s = AGAIN_S
+                if error.status:
+                    wait_s = AGAIN_S
+                    continue
+            wait_s = taken_up_after(time.monotonic() - began, wait_s)
 
     def hear(self) -> None:
         """Watch once, until the API server ends it. Raises ApiError where it breaks."""
@@ -95,7 +97,7 @@ class PlanWatch:
     def _take_in(self, event: Mapping[str, Any]) -> None:
         meta = (event.get("object") or {}).get("metadata") or {}
         bookmark, gone = event.get("type") == "BOOKMARK", event.get("type") == "DELETED"
-        # What is there comes first and in no order: only after a bookmark all of it has come.
+        # What is there comes first and in no order: the bookmark that follows at once says that all of it has come.
         if bookmark or self._version:
             self._version = str(meta.get("resourceVersion") or self._version)
         if not bookmark and (gone or is_foreign(meta)):
@@ -104,7 +106,7 @@ class PlanWatch:
 
 
 def taken_up_after(lasted_s: float, waited_s: float) -> float:
-    """Return how long to wait after a watch that ended [s].
+    """Return how long to wait after a watch that ended or broke [s].
 
     >>> taken_up_after(300.0, 60.0), taken_up_after(0.1, 1.0), taken_up_after(0.1, 60.0)
     (1.0, 2.0, 60.0)

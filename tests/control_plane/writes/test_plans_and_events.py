@@ -136,6 +136,25 @@ def test_a_watch_of_plans_goes_on_where_the_last_one_ended(
     assert client.sent[-1] == {plan_name(early), plan_name(late)}
 
 
+def test_a_watch_of_plans_that_a_proxy_ends_at_once_goes_on_where_it_ended_too(
+    kube: KubeClient, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embellie.cluster.plan_watch.LASTS_S", 1)  # too short for the bookmark before the end
+    early, late = (make_job(kube, namespace, name) for name in ("early", "late"))
+    PlanWriter(kube).write([plan_record(early)], NOW)
+    client: Any = SentPlans(kube, namespace)
+    heard: list[str] = []
+    watch = PlanWatch(client, lambda uid, _gone: heard.append(uid), leads=lambda: True)
+    watch.hear()
+    watch.hear()
+    PlanWriter(kube).write([plan_record(late)], NOW)
+    meddle(kube, late, message="Mine.")
+    watch.hear()
+    watch.hear()
+    assert client.sent == [{plan_name(early)}, set(), {plan_name(late)}, set()]
+    assert late.uid in heard
+
+
 def test_a_plan_that_somebody_deletes_is_back_after_the_next_turns(
     watched: PlanWriter, kube: KubeClient, namespace: str
 ) -> None:

@@ -50,14 +50,15 @@ class SwitchKeeper:
                 state, holding = self._set(state, wanted), ON
         except ApiError as error:
             if error.status not in _REFUSED:
+                # No alert may rest on what was read before: the watchdog turns the switch off meanwhile.
+                _show(None)
                 raise
             says = f"{self._switch.where} cannot be used ({error.message[:200]}): helm upgrade mends its Role."
             holding = Holding(good=False, reason="SwitchRefused", message=says)
         if wanted and not holding.good and holding.message != self.holding.message:
             logger.warning("new work may not be held as policies say: %s", holding.message)
         self.holding = holding
-        told = [] if state is None else [metrics.Value(metrics.SWITCH, float(state.holds))]
-        metrics.TABLE.replace("switch", told)
+        _show(state)
 
     def _set(self, state: SwitchState, wanted: Sequence[str]) -> SwitchState:
         if not wanted:
@@ -66,6 +67,11 @@ class SwitchKeeper:
             return state
         logger.info("holding is on in %d namespaces", len(wanted))
         return self._switch.enable(wanted)
+
+
+def _show(state: SwitchState | None) -> None:
+    told = [] if state is None else [metrics.Value(metrics.SWITCH, float(state.holds))]
+    metrics.TABLE.replace("switch", told)
 
 
 def _stands_still(state: SwitchState, wanted: Sequence[str], where: str) -> Holding | None:

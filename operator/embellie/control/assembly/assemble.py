@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 CPU_POD_KW = 0.3
 """What a pod without GPUs adds: enough to rank hours by; limits are about GPUs [kW]."""
+_BOUND_THE_WAIT = (names.MAX_DELAY, names.DEADLINE, names.DURATION)
 _DEFAULT_POLICY = EnergyPolicySpec()
 
 
@@ -209,7 +210,7 @@ class _SubjectDesk:
             policy=policy,
             terms=terms,
             workload=workload,
-            refused_bound=_refused_bound(promised, terms),
+            refused_bound=_refused_bound(promised, terms, record, before.record if before else record),
             rests_on=rests_on,
         )
 
@@ -223,10 +224,13 @@ def _power_kw(record: WorkloadRecord, spec: GridZoneSpec, known: ClassPower | No
     return expected + cpu_kw, worst + cpu_kw
 
 
-def _refused_bound(promised: datetime | None, terms: Terms) -> datetime | None:
+def _refused_bound(
+    promised: datetime | None, terms: Terms, record: WorkloadRecord, before: WorkloadRecord
+) -> datetime | None:
     """Return a later bound that an edit asks for: a guessed duration may shrink by itself, what is written may not."""
     later = promised is not None and terms.latest_start > promised + timedelta(seconds=1)
-    return terms.latest_start if later and terms.duration.stated else None
+    edited = any(record.annotations.get(name) != before.annotations.get(name) for name in _BOUND_THE_WAIT)
+    return terms.latest_start if later and (terms.duration.stated or edited) else None
 
 
 def _running_duration(record: WorkloadRecord | None, history: History, table: PolicyTable) -> Duration:

@@ -83,5 +83,9 @@ def test_whether_new_work_is_held_is_shown_as_the_switch_was_read_and_not_at_all
     assert shown() == 1.0, "that nobody may write it turns nothing off"
     keeper(SimpleNamespace(get=get)).mind(["a"])
     assert shown() is None
+    frozen.mind(["a"])
+    with pytest.raises(ApiError):
+        keeper(Server(refuses=503, enabled="true", namespaces=",a,")).mind(["a", "b"])
+    assert shown() is None, "an API server that gives no answer tells nothing either"
     keeper(Server(enabled="false", namespaces=",")).mind([])
     assert shown() == 0.0

@@ -131,6 +131,36 @@ def test_a_promised_bound_stands_against_a_later_one_which_is_refused():
     assert subject.refused_bound == datetime(2026, 7, 1, 23, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "wanted"),
+    [
+        ({"max_delay": "1h"}, {"max_delay": "10h"}, timedelta(hours=10)),
+        ({"max_delay": "1h"}, {}, timedelta(hours=24)),
+        ({"deadline": "2026-07-02T01:00:00Z"}, {"deadline": "2026-07-09T00:00:00Z"}, timedelta(hours=24)),
+    ],
+)
+def test_who_asks_to_wait_longer_is_refused_by_a_word_without_a_stated_duration_too(
+    first: dict[str, str], then: dict[str, str], wanted: timedelta
+):
+    early, late = job(**first), job(**then)
+    before = assembled(early)
+    (found,) = before.subjects.values()
+    assert found.refused_bound is None
+    seen = replace(inputs(late), bounds={late.key.uid: found.workload.latest_start})
+    (subject,) = assemble.assemble(seen, SystemClock(), NOW, before.subjects).subjects.values()
+    assert subject.workload.latest_start == found.workload.latest_start
+    assert subject.refused_bound == subject.workload.created_at + wanted
+
+
+def test_a_guess_that_shrinks_by_itself_is_no_refusal():
+    record = job(deadline="2026-07-02T01:00:00Z")
+    before = assembled(record)
+    earlier = only(record).latest_start - HOUR
+    seen = replace(inputs(record), bounds={record.key.uid: earlier})
+    (subject,) = assemble.assemble(seen, SystemClock(), NOW, before.subjects).subjects.values()
+    assert (subject.workload.latest_start, subject.refused_bound) == (earlier, None)
+
+
 def test_an_earlier_bound_is_taken_and_refuses_nothing():
     record = job(deadline="2026-07-01T18:00:00Z", duration="1h")
     found = assembled(record, bounds={record.key.uid: NOW + 20 * HOUR})
