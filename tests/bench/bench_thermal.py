@@ -34,7 +34,7 @@ import embellie
 from embellie.simulation.drill.drastic import seconds_to_limit, slowed_all_the_same
 from embellie.simulation.drill.rig import prepare
 from embellie.simulation.drill.run import POLICIES, Outcome, Result, run_drills
-from embellie.simulation.drill.scenarios import MONTH, SCENARIOS
+from embellie.simulation.drill.scenarios import MONTH, NAMES, SCENARIOS
 from embellie.simulation.plant import PlantSpec
 
 _FIRST = 2
@@ -158,7 +158,7 @@ def _table(found: Sequence[Row]) -> None:
     print(f"\n{'scenario':18} {'policy':10} {'runs':>4} {'over':>5} {'forced':>6} {'caused':>6} {'minutes':>8} "
           f"{'margin K':>8} {'used':>6} {'oracle':>6} {'means':>6} {'N+1':>6} {'both':>6} {'pauses':>6} {'lost h':>8} "
           f"{'flaps':>5} {'slowed min':>10}")  # fmt: skip
-    for name in [*SCENARIOS, "all"]:
+    for name in [*NAMES, "all"]:
         for policy in POLICIES:
             some = [r for r in found if r["policy"] == policy and (name in (r["scenario"], "all"))]
             if not some:

@@ -36,13 +36,13 @@ def drill(
     Nothing is touched: no cluster and no network are needed. The room's physics are not the operator's models.
     """
     from embellie.simulation.drill.run import run_drills
-    from embellie.simulation.drill.scenarios import SCENARIOS
+    from embellie.simulation.drill.scenarios import NAMES, SCENARIOS
     from embellie.simulation.plant import PlantError, PlantSpec, read_plant
 
     names = tuple(dict.fromkeys(SCENARIOS if "all" in scenarios else scenarios))
-    unknown = [name for name in names if name not in SCENARIOS]
+    unknown = [name for name in names if name not in NAMES]
     if unknown:
-        raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(SCENARIOS)}, all", param_hint="'--scenario'")
+        raise click.BadParameter(f"{unknown[0]!r} is not one of {', '.join(NAMES)}, all", param_hint="'--scenario'")
     with readable(PlantError):
         room = read_plant(plant) if plant is not None else PlantSpec()
     results = []

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the operator is told of the hours ahead: the region's weather, as forecast, and permits."""
+"""What the operator is told of the hours ahead: the region's weather, as forecast, permits, and orders."""
 
 from datetime import datetime, timedelta
 
 import numpy as np
 
+from embellie.domain.power_orders import PowerOrder
 from embellie.simulation.drill.rig import Drill
 from embellie.simulation.drill.scenarios import Course, Kind
 from embellie.simulation.plant.weather import ERROR_K_AT_DAY, forecast_error_k
@@ -71,6 +72,19 @@ def permit_rows(drill: Drill, begin: datetime) -> tuple[Row, ...]:
     if always is not None:
         rows.append(Row(kw=always / captured, to_outside=True))
     return tuple(rows)
+
+
+def orders_told(drill: Drill, begin: datetime, now_s: float) -> tuple[PowerOrder, ...]:
+    """Return the orders that were announced by now, past ones too, as they stand in a GridZone."""
+    return tuple(
+        PowerOrder(
+            begins=begin + timedelta(seconds=trouble.begin_s),
+            ends=begin + timedelta(seconds=trouble.end_s),
+            power_kw=drill.contract_kw * trouble.amount,
+        )
+        for trouble in drill.course.troubles
+        if trouble.kind is Kind.ORDER and trouble.begin_s - trouble.notice_s <= now_s
+    )
 
 
 def _hour(moment: datetime) -> float:

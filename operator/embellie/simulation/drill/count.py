@@ -20,6 +20,7 @@ _AFTERMATH_S = 1800.0
 _REOPENED_S = 900.0
 """A measure that is taken again this soon after it was lifted flaps."""
 FLOOR_TOLERANCE = 0.99
+CONTRACTED = "contracted power"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ def violations(drill: Drill, log: Log, b: int, zones: tuple[str, ...]) -> list[V
             found += _stretches(f"{zone} inlet", log.inlet_c[:, b, k] > limits.inlet_hard_c, log.turn_s)
     times = np.arange(len(log.facility_kw)) * log.turn_s
     contract = np.array([drill.contract_now_kw(float(t)) for t in times])
-    found += _stretches("contracted power", _metered(log.facility_kw[:, b], contract, log.turn_s), log.turn_s)
+    found += _stretches(CONTRACTED, _metered(log.facility_kw[:, b], contract, log.turn_s), log.turn_s)
     ceiling = np.array([drill.ceiling_now_kw(float(t)) for t in times])
     if np.isfinite(ceiling).any():
         found += _stretches("rejection ceiling", _metered(log.rejected_kw[:, b], ceiling, log.turn_s), log.turn_s)
@@ -92,12 +93,14 @@ def later_than_s(drill: Drill, violation: Violation) -> float:
     """Return from when on our starts can be blamed for a violation [s].
 
     While something that strikes running work is going on (cooling lost, contract cut), its onset; what was started in
-    good order before is not ours to blame. Otherwise everything that was ever started.
+    good order before is not ours to blame. An order strikes power alone, from when it was told. Otherwise everything
+    that was ever started.
     """
     onsets = [
         trouble.begin_s - trouble.notice_s
         for trouble in drill.course.troubles
-        if trouble.kind in PHYSICAL and trouble.begin_s - trouble.notice_s <= violation.end_s
+        if (trouble.kind in PHYSICAL or (trouble.kind is Kind.ORDER and violation.what == CONTRACTED))
+        and trouble.begin_s - trouble.notice_s <= violation.end_s
         and violation.begin_s <= trouble.end_s + _AFTERMATH_S
     ]  # fmt: skip
     return min(onsets, default=0.0)

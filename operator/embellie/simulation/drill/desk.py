@@ -6,12 +6,13 @@ carrying out of what was ordered. What starts is in `starts`.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.domain.limits import fresh_value
+from embellie.domain.power_orders import least_limits_kw
 from embellie.domain.snapshot import (
     Cell,
     GridZoneState,
@@ -20,7 +21,7 @@ from embellie.domain.snapshot import (
     ThermalZoneState,
     Workload,
 )
-from embellie.simulation.drill.ahead import RegionalForecast, permit_rows
+from embellie.simulation.drill.ahead import RegionalForecast, orders_told, permit_rows
 from embellie.simulation.drill.commission import MAX_AGE_S, worst_pue, zone_settings
 from embellie.simulation.drill.rig import Drill, Rig, Seen
 from embellie.simulation.drill.roster import Roster
@@ -135,18 +136,25 @@ class Desk:
         return {zone.name: forecast for zone in self.settings}
 
     def orders(self, now_s: float) -> dict[str, FloatArray]:
-        """Return what a lowered contract leaves each zone at each of `AHEAD_S`, shared by what each draws now [kW]."""
-        allowed = self.drill.contract_now_kw(now_s, announced=True)
-        self._under_order = (
-            allowed < self.drill.contract_kw
-            or self.drill.ceiling_now_kw(now_s + 3600.0) < np.inf
-            or self.drill.ceiling_now_kw(now_s) < np.inf
+        """Return what a lowered contract and orders leave each zone at each of `AHEAD_S` [kW].
+
+        It is shared by what each draws now.
+        """
+        allowed_kw = least_limits_kw(
+            self.drill.contract_now_kw(now_s, announced=True),
+            orders_told(self.drill, self._shared, now_s),
+            self._shared + timedelta(seconds=now_s),
+            AHEAD_S,
+            AHEAD_S,
         )
-        if allowed >= self.drill.contract_kw:
+        lowered = bool((allowed_kw < self.drill.contract_kw).any())
+        self._under_order = (
+            lowered or self.drill.ceiling_now_kw(now_s + 3600.0) < np.inf or self.drill.ceiling_now_kw(now_s) < np.inf
+        )
+        if not lowered:
             return {}
         whole, facility = sum(self.heat_kw.values()), fresh_value(self._power)
-        ahead_kw = np.full(AHEAD_S.shape, allowed)
-        return share_order(ahead_kw, self._pue * whole if facility is None else facility, self.heat_kw)
+        return share_order(allowed_kw, self._pue * whole if facility is None else facility, self.heat_kw)
 
     # -- what is done ------------------------------------------------------------------------------------------------
 
@@ -182,6 +190,7 @@ class Desk:
             base_power_kw=sum(self._base_kw.values()) * self._pue,
             measured_power_kw=self._power,
             forecast=None,
+            orders=orders_told(self.drill, self._shared, now_s),
         )
         return Snapshot(
             now=self.now,

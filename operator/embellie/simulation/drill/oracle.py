@@ -138,7 +138,7 @@ class Limits:
         """Return the most IT power that the contract allows [kW]."""
         share = 1.0
         for trouble in self._course.troubles:
-            if trouble.kind is Kind.CONTRACT and trouble.active(now_s):
+            if trouble.kind in (Kind.CONTRACT, Kind.ORDER) and trouble.active(now_s):
                 share = trouble.amount
         pue = float(np.interp(self._outdoor(now_s), OUTDOOR_C, self._survey(now_s)[0].pue[:, 10]))
         return self._contract_kw * share / pue

@@ -40,10 +40,14 @@ class Drill:
     """The permit while a night ceiling holds [kW of heat of the loop to the outside]."""
 
     def contract_now_kw(self, now_s: float, *, announced: bool = False) -> float:
-        """Return the power that may be drawn now; `announced`: a cut counts from its notice on [kW]."""
+        """Return the power that may be drawn now [kW].
+
+        `announced`: as the operator's contract says, in which a cut counts from its notice on, and orders do not stand.
+        """
         for trouble in self.course.troubles:
             begin = trouble.begin_s - (trouble.notice_s if announced else 0.0)
-            if trouble.kind is Kind.CONTRACT and begin <= now_s < trouble.end_s:
+            counts = trouble.kind is Kind.CONTRACT or (trouble.kind is Kind.ORDER and not announced)
+            if counts and begin <= now_s < trouble.end_s:
                 return self.contract_kw * trouble.amount
         return self.contract_kw
 

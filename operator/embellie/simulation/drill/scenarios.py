@@ -34,6 +34,7 @@ class Kind(StrEnum):
     GANG = "gang"
     CEILING = "ceiling"
     CONTRACT = "contract"
+    ORDER = "order"
 
 
 PHYSICAL = frozenset({Kind.WEAR, Kind.CONTRACT})
@@ -160,6 +161,12 @@ def _contract(rng: np.random.Generator, noon: float) -> tuple[Trouble, ...]:
     )
 
 
+def _order(_rng: np.random.Generator, noon: float) -> tuple[Trouble, ...]:
+    # 18:00 to 21:00 local time.
+    begin = noon - _AFTERNOON_H * HOUR_S + 13 * HOUR_S
+    return (Trouble(kind=Kind.ORDER, begin_s=begin, end_s=begin + 3 * HOUR_S, amount=0.7, notice_s=6 * HOUR_S),)
+
+
 _DRAWS: dict[str, _Draw] = {
     "heatwave": _none,
     "loss-of-crac": _crac,
@@ -176,6 +183,10 @@ _DRAWS: dict[str, _Draw] = {
 }
 MONTH = "month"
 SCENARIOS = (*_DRAWS, MONTH)
+"""What `all` means."""
+ORDER = "order-ahead"
+NAMES = (*SCENARIOS, ORDER)
+"""All that can be asked for; a scenario's place seeds what is drawn for it."""
 _EXTRA_HEAT_K = {
     "heatwave": 12.0,
     "frozen-sensor": 11.0,
@@ -192,9 +203,9 @@ _WARM_K = 4.0
 
 def course(name: str, seed: int) -> Course:
     """Draw a scenario."""
-    if name not in SCENARIOS:
-        raise ValueError(f"unknown scenario {name!r}: one of {', '.join(SCENARIOS)}, or all")
-    rng = np.random.default_rng([seed, SCENARIOS.index(name)])
+    if name not in NAMES:
+        raise ValueError(f"unknown scenario {name!r}: one of {', '.join(NAMES)}, or all")
+    rng = np.random.default_rng([seed, NAMES.index(name)])
     region = REGIONS[seed % len(REGIONS)]
     days = hottest_days(region, 24)
     hours = MONTH_HOURS if name == MONTH else DAY_HOURS
@@ -212,7 +223,8 @@ def course(name: str, seed: int) -> Course:
         found.append(Trouble(kind=Kind.DELAY, begin_s=late, end_s=late + 24 * HOUR_S, amount=60.0))
         troubles = tuple(found)
     else:
-        troubles = _DRAWS[name](rng, _AFTERNOON_H * HOUR_S)
+        draw = _order if name == ORDER else _DRAWS[name]
+        troubles = draw(rng, _AFTERNOON_H * HOUR_S)
     if name in ("model-wrong", MONTH):
         wrong = Wrong(
             rise=float(rng.choice((0.8, 1.2))),

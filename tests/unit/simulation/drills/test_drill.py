@@ -17,7 +17,7 @@ from embellie.simulation.drill.operator import OperatorPolicy
 from embellie.simulation.drill.resumes import resume
 from embellie.simulation.drill.rig import Drill, Log, Rig, prepare
 from embellie.simulation.drill.run import run_drills
-from embellie.simulation.drill.scenarios import SCENARIOS, Kind, course
+from embellie.simulation.drill.scenarios import NAMES, Kind, course
 from embellie.simulation.drill.site import DAY_S, PAUSE_S, Site
 from embellie.simulation.drill.vary import varied
 from embellie.simulation.plant import PlantSpec
@@ -230,7 +230,7 @@ def test_a_cap_lowers_power_at_once_and_speed_little_until_the_knee():
     assert 1.0 == throughput(700.0, 640.0) > throughput(450.0, 640.0) > 0.7 > throughput(220.0, 640.0)
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_scenario_is_the_same_for_the_same_seed_and_another_for_another(name: str):
     one, same, other = course(name, 3), course(name, 3), course(name, 4)
     assert one.troubles == same.troubles
