@@ -274,6 +274,24 @@ ACCEPTED = {
             ],
         },
     ),
+    "orders that overlap, touch, are equal, past, a year away and above the contract": (
+        "gridzone",
+        {
+            "nodeSelector": {"zone": "west"},
+            "contractedPowerKilowatts": 100,
+            "powerOrders": [
+                {"startTime": f"{begins}:00Z", "endTime": f"{ends}:00Z", "powerKilowatts": kw}
+                for begins, ends, kw in (
+                    ("2026-11-23T18:00", "2026-11-23T20:00", 98),
+                    ("2026-11-23T19:00", "2026-11-23T21:00", 90),
+                    ("2026-11-23T21:00", "2026-11-23T22:00", 90),
+                    ("2026-11-23T21:00", "2026-11-23T22:00", 90),
+                    ("1999-12-31T23:00", "2000-01-01T00:00", 1),
+                    ("2027-11-23T18:00", "2027-11-23T20:00", 900),
+                )
+            ],
+        },
+    ),
     "a thermal zone that only spreads starts": (
         "thermalzone",
         {"nodeSelector": {"row": "a"}, "startRampKilowattsPerMinute": 5},

@@ -75,6 +75,7 @@ _BLOCKED = {
     Reason.SENSOR_UNTRUSTED: "a temperature sensor cannot be trusted, so the cooling counts at its worst",
     Reason.START_RAMP: "its zone's power may not rise faster, so starts are spread",
 }
+_ORDERED = "its {worst:.1f} kW would take a grid zone over what an order leaves it"
 
 
 def _gpus(count: int) -> str:
@@ -90,7 +91,8 @@ def blocked(
     order_ends: datetime | None = None,
 ) -> str:
     """Say what is full (all of it, where several rows are at once) and until when, the planned start and the bound."""
-    why = ", and ".join(_BLOCKED[reason].format(gpus=_gpus(w.gpus), worst=w.worst_power_kw) for reason in reasons)
+    words = _BLOCKED if order_ends is None else {**_BLOCKED, Reason.CONTRACTED_POWER: _ORDERED}
+    why = ", and ".join(words[reason].format(gpus=_gpus(w.gpus), worst=w.worst_power_kw) for reason in reasons)
     where = f" in {cell}" if cell else ""
     till = f" before {moment(until)}" if until is not None else ""
     if order_ends is not None:

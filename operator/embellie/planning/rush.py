@@ -5,7 +5,7 @@ Work that may start in some cells only must find its room there. So the list of 
 that is all that some work may use, with the work that is confined to it, and for all cells together.
 
 The list adds many runs up, some shorter and some longer than expected: each counts with its expected length (P50), and
-a part of every bound is kept besides.
+a part of every bound is kept besides. An order to draw less that holds takes GPUs as a run does, until it ends.
 """
 
 import math
@@ -16,6 +16,7 @@ import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.domain.limits import heat_room_now
+from embellie.domain.power_orders import limit_at
 from embellie.domain.snapshot import Snapshot, Workload, WorkloadKey
 from embellie.planning.slack import KEPT, Queue, give_way, slack_of
 from embellie.planning.solving.problem import IntArray
@@ -84,34 +85,52 @@ def _pools(snapshot: Snapshot, workloads: Iterable[Workload]) -> list[frozenset[
 
 def _queue(snapshot: Snapshot, cells: frozenset[str], told: _Columns, rows: IntArray) -> Queue:
     running = [gang for gang in snapshot.running if gang.cell in cells]
-    ends = [max(0.0, (gang.expected_end_p50 - snapshot.now).total_seconds() / 3600.0) for gang in running]
+    busy = [
+        (max(0.0, (gang.expected_end_p50 - snapshot.now).total_seconds() / 3600.0), float(gang.gpus))
+        for gang in running
+    ]
+    room, taken = _room(snapshot, cells, told.kw_per_gpu)
+    busy += taken
     return Queue(
         gpus=told.gpus[rows],
         hours=told.hours[rows],
-        capacity_gpus=_room(snapshot, cells, told.kw_per_gpu),
-        busy_gpus=np.array([gang.gpus for gang in running], dtype=np.float64),
-        busy_h=np.array(ends, dtype=np.float64),
+        capacity_gpus=room,
+        busy_gpus=np.array([gpus for _, gpus in busy], dtype=np.float64),
+        busy_h=np.array([end_h for end_h, _ in busy], dtype=np.float64),
     )
 
 
-def _room(snapshot: Snapshot, cells: frozenset[str], kw_per_gpu: float) -> float:
-    """Return how many GPUs work may have in these cells in all, by their number, contracts and cooling [GPUs]."""
+def _room(snapshot: Snapshot, cells: frozenset[str], kw_per_gpu: float) -> tuple[float, list[tuple[float, float]]]:
+    """Return how many GPUs work may have in these cells, and what orders that hold take of them until they end.
+
+    Returns:
+        By number, contracts and cooling [GPUs]; for each end of an order, when it is [h] and what it gives back [GPUs].
+    """
     mine = sorted((cell for cell in snapshot.cells if cell.name in cells), key=lambda cell: cell.name)
     gpus = {cell.name: float(cell.gpus_free) for cell in mine}
     for gang in snapshot.running:
         if gang.cell in gpus:
             gpus[gang.cell] += gang.gpus
     pue = {cell.grid_zone: cell.pue for cell in mine}
-    power_kw = {
-        zone.name: (zone.limit_kw(snapshot.now) - zone.base_power_kw) / pue[zone.name]
-        for zone in snapshot.grid_zones
-        if zone.name in pue
-    }
+    grids = [zone for zone in snapshot.grid_zones if zone.name in pue]
+    held = {zone.name: tuple(order for order in zone.orders if order.holds(snapshot.now)) for zone in grids}
     heat_kw = {zone.name: heat_room_now(zone).limit_kw - zone.base_power_kw for zone in snapshot.thermal_zones}
-    return min(
-        _within(gpus, {cell.name: cell.grid_zone for cell in mine}, power_kw, kw_per_gpu),
-        _within(gpus, {cell.name: cell.thermal_zone or "" for cell in mine}, heat_kw, kw_per_gpu),
-    )
+    cooled = _within(gpus, {cell.name: cell.thermal_zone or "" for cell in mine}, heat_kw, kw_per_gpu)
+
+    def room_at(moment: datetime) -> float:
+        power_kw = {
+            zone.name: (limit_at(zone.contracted_power_kw, held[zone.name], moment) - zone.base_power_kw)
+            / pue[zone.name]
+            for zone in grids
+        }
+        return min(_within(gpus, {cell.name: cell.grid_zone for cell in mine}, power_kw, kw_per_gpu), cooled)
+
+    room, taken = room_at(snapshot.now), []
+    for end in sorted({order.ends for orders in held.values() for order in orders}):
+        after = room_at(end)
+        taken.append(((end - snapshot.now).total_seconds() / 3600.0, after - room))
+        room = after
+    return room, taken
 
 
 def _within(

@@ -5,7 +5,7 @@ A thermal zone and a grid zone are asked the same: what will all that runs and a
 at a start's latest moment, at its worst, and is there a limit under that for as long as it runs?
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -49,8 +49,20 @@ class _Promise:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Limit:
+    """What a zone carries, always or for a while."""
+
+    least_kw: float
+    """The least that it carries while it holds [kW]: what needs less is not looked at more closely."""
+    carries: Callable[[datetime, datetime], float] | None = None
+    """What it carries from one moment to another [kW]; None: that least."""
+    order: PowerOrder | None = None
+    """The only time in which it holds; None: always."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Limited:
-    """One zone whose load has a limit."""
+    """One zone whose load has limits."""
 
     reason: Reason
     name: str
@@ -60,12 +72,7 @@ class _Limited:
     """By cell, how much of a kilowatt that runs there counts."""
     starts: Mapping[str, float]
     """The same for what is still to start: heat that reaches a neighbour is in the neighbour's readings only then."""
-    least_kw: float
-    """The least that it carries at any time [kW]: what needs less is not looked at more closely."""
-    carries: Callable[[datetime, datetime], float]
-    """What it carries from one moment to another [kW]."""
-    order: PowerOrder | None = None
-    """The only time in which the limit holds; None: always."""
+    limits: tuple[_Limit, ...]
 
 
 def foresee(snapshot: Snapshot, plan: Plan) -> tuple[Collision, ...]:
@@ -102,13 +109,13 @@ def foresee(snapshot: Snapshot, plan: Plan) -> tuple[Collision, ...]:
         )
         if due:
             found += _in_zone(zone, [run for cell in zone.runs for run in running.get(cell, ())], due, snapshot.now)
-    # Under a contract and orders a start is told of once, with where it goes furthest over.
-    furthest = {(c.reason, c.zone, c.key): c for c in sorted(found, key=lambda c: c.need_kw - c.limit_kw)}
-    return tuple(sorted(furthest.values(), key=lambda c: (c.reason, c.zone, c.at, c.key)))
+    return tuple(sorted(found, key=lambda c: (c.reason, c.zone, c.at, c.key)))
 
 
 def _limited(snapshot: Snapshot) -> list[_Limited]:
-    found = [limit for zone in snapshot.grid_zones for limit in _power(zone, snapshot)]
+    found = [
+        _power(zone, snapshot) for zone in snapshot.grid_zones if zone.contracted_power_kw is not None or zone.orders
+    ]
     reached = warmed(snapshot.thermal_zones)
     cells: dict[str, dict[str, float]] = {zone.name: {} for zone in snapshot.thermal_zones}
     warms: dict[str, dict[str, float]] = {zone.name: {} for zone in snapshot.thermal_zones}
@@ -136,45 +143,32 @@ def _heat(zone: ThermalZoneState, now: datetime, cells: Mapping[str, float], war
         base_kw=zone.base_power_kw,
         runs=cells,
         starts={**warms, **cells},
-        least_kw=min(least_kw, room_kw),
-        carries=carries,
+        limits=(_Limit(least_kw=min(least_kw, room_kw), carries=carries),),
     )
 
 
-def _power(zone: GridZoneState, snapshot: Snapshot) -> list[_Limited]:
-    """Return the contract and the orders, each as a limit of its own; no start meets one that is past."""
-    limits: list[tuple[float, PowerOrder | None]] = [(order.power_kw, order) for order in zone.orders]
+def _power(zone: GridZoneState, snapshot: Snapshot) -> _Limited:
+    limits = [_Limit(least_kw=order.power_kw, order=order) for order in zone.orders]
     if zone.contracted_power_kw is not None:
-        limits.append((zone.contracted_power_kw, None))
-    if not limits:
-        return []
+        limits.append(_Limit(least_kw=zone.contracted_power_kw))
     pue = {cell.name: cell.pue for cell in snapshot.cells if cell.grid_zone == zone.name}
     running_kw = sum(gang.worst_power_kw * pue.get(gang.cell, 0.0) for gang in snapshot.running)
     measured_kw = fresh_value(zone.measured_power_kw) or 0.0
-    # What only the meter sees is nobody's work, and is taken to stay.
-    base_kw = zone.base_power_kw + max(0.0, measured_kw - zone.base_power_kw - running_kw)
-
-    def under(limit_kw: float, order: PowerOrder | None) -> _Limited:
-        return _Limited(
-            reason=Reason.CONTRACTED_POWER,
-            name=zone.name,
-            base_kw=base_kw,
-            runs=pue,
-            starts=pue,
-            least_kw=limit_kw,
-            carries=lambda begin, end: (
-                limit_kw if order is None or (begin < order.ends and order.begins < end) else np.inf
-            ),
-            order=order,
-        )
-
-    return [under(*limit) for limit in limits]
+    return _Limited(
+        reason=Reason.CONTRACTED_POWER,
+        name=zone.name,
+        # What only the meter sees is nobody's work, and is taken to stay.
+        base_kw=zone.base_power_kw + max(0.0, measured_kw - zone.base_power_kw - running_kw),
+        runs=pue,
+        starts=pue,
+        limits=tuple(limits),
+    )
 
 
 def _in_zone(
     zone: _Limited, running: Sequence[tuple[float, RunningGang]], due: Sequence[_Promise], now: datetime
 ) -> list[Collision]:
-    """Return the collisions of one zone.
+    """Return the collisions of one zone: under several limits a start is told of once, where it goes furthest over.
 
     Args:
         zone: The zone.
@@ -183,38 +177,54 @@ def _in_zone(
         now: The present.
     """
 
-    def seconds(moments: Sequence[datetime]) -> FloatArray:
+    def seconds(moments: Iterable[datetime]) -> FloatArray:
         return np.array([(moment - now).total_seconds() for moment in moments])
 
-    run_end_s = np.array([end_s for end_s, _ in running])
+    start_s, end_s = seconds(promise.start for promise in due), seconds(promise.end for promise in due)
+    promised = start_s >= seconds(promise.workload.latest_start for promise in due)
     run_kw = np.array([gang.worst_power_kw * zone.runs[gang.cell] for _, gang in running])
     due_kw = np.array([promise.workload.worst_power_kw * zone.starts[promise.cell] for promise in due])
-    start_s, end_s = seconds([promise.start for promise in due]), seconds([promise.end for promise in due])
-    over_s = start_s + OVERRUN * (end_s - start_s)
-    # Under an order a run is judged when both have begun.
-    at_s = start_s if zone.order is None else np.maximum(start_s, (zone.order.begins - now).total_seconds())
-    # All that ever began before a start, less what has ended by then.
-    need_kw = (
-        zone.base_kw
-        + np.maximum(0.0, run_kw.sum() - _ended_kw(run_end_s, run_kw, at_s))
-        + np.maximum(due_kw, np.cumsum(due_kw) - _ended_kw(over_s, due_kw, at_s))
-    )
-    found = []
-    for i in np.flatnonzero(need_kw > zone.least_kw + SLACK_KW).tolist():
-        start, end, workload = due[i].start, due[i].end, due[i].workload
-        limit_kw = zone.carries(start, end) if start >= workload.latest_start else np.inf
-        if need_kw[i] > limit_kw + SLACK_KW:
-            collision = Collision(
-                reason=zone.reason, zone=zone.name, key=workload.key, at=start, need_kw=float(need_kw[i]),
-                limit_kw=limit_kw,
-            )  # fmt: skip
-            found.append(collision)
-    return found
+    run_ended = _Ended(np.array([over_s for over_s, _ in running]), run_kw)
+    due_ended = _Ended(start_s + OVERRUN * (end_s - start_s), due_kw)
+    all_run_kw, begun_kw = run_kw.sum(), np.cumsum(due_kw)
+    need_kw, limit_kw = np.zeros(len(due)), np.full(len(due), np.inf)
+    for limit in zone.limits:
+        at_s, meets = start_s, promised
+        if limit.order is not None:
+            from_s, until_s = seconds((limit.order.begins, limit.order.ends))
+            # A run is judged when both have begun.
+            at_s = np.maximum(start_s, from_s)
+            meets = promised & (start_s < until_s) & (from_s < end_s)
+        # All that ever began before a start, less what has ended by then.
+        kw = (
+            zone.base_kw
+            + np.maximum(0.0, all_run_kw - run_ended.by(at_s))
+            + np.maximum(due_kw, begun_kw - due_ended.by(at_s))
+        )
+        near = np.flatnonzero(meets & (kw > limit.least_kw + SLACK_KW))
+        carried_kw = np.full(near.size, limit.least_kw)
+        if limit.carries is not None:
+            carried_kw = np.array([limit.carries(due[i].start, due[i].end) for i in near.tolist()])
+        over_kw = kw[near] - carried_kw
+        further = (kw[near] > carried_kw + SLACK_KW) & (over_kw >= need_kw[near] - limit_kw[near])
+        need_kw[near[further]], limit_kw[near[further]] = kw[near[further]], carried_kw[further]
+    return [
+        Collision(
+            reason=zone.reason, zone=zone.name, key=due[i].workload.key, at=due[i].start, need_kw=float(need_kw[i]),
+            limit_kw=float(limit_kw[i]),
+        )
+        for i in np.flatnonzero(np.isfinite(limit_kw)).tolist()
+    ]  # fmt: skip
 
 
-def _ended_kw(end_s: FloatArray, kw: FloatArray, at_s: FloatArray) -> FloatArray:
-    """Return how much of `kw` has ended at each moment [kW], shape of `at_s`."""
-    order = np.argsort(end_s, kind="stable")
-    ended = np.concatenate([[0.0], np.cumsum(kw[order])])
-    found: FloatArray = ended[np.searchsorted(end_s[order], at_s, side="right")]
-    return found
+class _Ended:
+    """How much of some load has ended by when."""
+
+    def __init__(self, end_s: FloatArray, kw: FloatArray) -> None:
+        order = np.argsort(end_s, kind="stable")
+        self._end_s, self._kw = end_s[order], np.concatenate([[0.0], np.cumsum(kw[order])])
+
+    def by(self, at_s: FloatArray) -> FloatArray:
+        """Return how much has ended at each moment [kW], shape of `at_s`."""
+        found: FloatArray = self._kw[np.searchsorted(self._end_s, at_s, side="right")]
+        return found

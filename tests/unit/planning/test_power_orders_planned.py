@@ -36,7 +36,8 @@ def test_a_run_that_would_meet_an_order_waits_until_it_ends_and_not_until_its_la
     decision = decided(TONIGHT, contract=contract)
     assert (decision.action, decision.reason) == (Action.HOLD, Reason.CONTRACTED_POWER)
     assert decision.start == TONIGHT.ends < decision.latest_start
-    assert "until 2026-07-01 17:00 UTC, when the order ends" in decision.message
+    assert "over what an order leaves it until 2026-07-01 17:00 UTC, when the order ends" in decision.message
+    assert "contracted" not in decision.message
 
 
 def test_an_order_that_ends_inside_a_slot_is_told_with_its_own_end():

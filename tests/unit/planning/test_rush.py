@@ -103,17 +103,32 @@ def test_a_contract_that_feeds_half_of_the_gpus_counts_as_half_of_them() -> None
     assert len(names(fed)) == 8
 
 
-def test_an_order_counts_while_it_holds() -> None:
+def test_an_order_that_holds_takes_room_until_it_ends_and_no_longer() -> None:
     work = [held(f"j{i}", gpus=4) for i in range(8)]
-    now, kw = site(*work).now, 10.0 + 1.01 * work[0].worst_power_kw
-    hour = timedelta(hours=1)
+    for_one_kw = 10.0 + 1.01 * work[0].worst_power_kw
 
-    def pressed(begins: datetime, ends: datetime) -> int:
-        order = PowerOrder(begins=begins, ends=ends, power_kw=kw)
+    def pressed(begins_h: float, ends_h: float, kw: float = for_one_kw) -> int:
+        order = PowerOrder(begins=NOW + begins_h * HOUR, ends=NOW + ends_h * HOUR, power_kw=kw)
         return len(names(site(*work, grid_zones=(grid_zone(orders=(order,)),))))
 
-    assert pressed(now - hour, now + hour) == 8
-    assert pressed(now - hour, now) == pressed(now + hour, now + 2 * hour) == 0
+    assert pressed(-1, 1) == pressed(-1, 1, kw=0.0) == 0
+    assert pressed(-1, 20) == pressed(-1, 20, kw=0.0) == 8
+    assert pressed(-1, 0) == pressed(1, 2) == 0
+
+
+def test_of_orders_that_hold_each_gives_its_room_back_at_its_own_end() -> None:
+    work = [held(f"j{i}", gpus=4) for i in range(8)]
+    for_one_kw = 10.0 + 1.01 * work[0].worst_power_kw
+
+    def pressed(none_until_h: float, one_until_h: float) -> int:
+        orders = (
+            PowerOrder(begins=NOW - HOUR, ends=NOW + none_until_h * HOUR, power_kw=0.0),
+            PowerOrder(begins=NOW - 2 * HOUR, ends=NOW + one_until_h * HOUR, power_kw=for_one_kw),
+        )
+        return len(names(site(*work, grid_zones=(grid_zone(orders=orders),))))
+
+    assert pressed(1, 2) == 0
+    assert pressed(1, 20) == pressed(20, 2) == 8
 
 
 def test_runs_that_go_on_count_until_their_expected_end() -> None:

@@ -74,9 +74,10 @@ def records_of(
         collisions: Latest starts that are seen to run into a limit.
     """
     issue_of_all = " ".join(issues[k] for k in sorted(issues))
+    contract_kw = {zone.name: zone.contracted_power_kw for zone in assembly.snapshot.grid_zones}
     over: dict[WorkloadKey, list[str]] = {}
     for collision in collisions:
-        over.setdefault(collision.key, []).append(_FORESEEN[collision.reason].format(zone=collision.zone))
+        over.setdefault(collision.key, []).append(_foreseen(collision, contract_kw))
     foreseen = {key: f"As things stand its latest start will take {' and '.join(what)}." for key, what in over.items()}
     return [
         record_of(d, assembly, issue_of_all, foreseen.get(d.key, "") if d.action is Action.HOLD else "")
@@ -84,8 +85,14 @@ def records_of(
     ]
 
 
-# Without numbers, which change with every turn: the zone's condition has them.
-_FORESEEN = {
-    Reason.HEAT_LIMIT: "thermal zone {zone} over what its cooling carries",
-    Reason.CONTRACTED_POWER: "grid zone {zone} over its contracted power",
-}
+def _foreseen(collision: Collision, contract_kw: Mapping[str, float | None]) -> str:
+    """Say what a latest start runs into, without numbers, which change with every turn: the zone's condition has them.
+
+    Args:
+        collision: What is foreseen.
+        contract_kw: Each grid zone's contract; a lower limit than that is an order's.
+    """
+    if collision.reason is Reason.HEAT_LIMIT:
+        return f"thermal zone {collision.zone} over what its cooling carries"
+    ordered = collision.limit_kw != contract_kw[collision.zone]
+    return f"grid zone {collision.zone} over {'what an order leaves it' if ordered else 'its contracted power'}"

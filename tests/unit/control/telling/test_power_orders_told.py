@@ -4,6 +4,8 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from embellie.control.assembly.assemble import Assembly
 from embellie.control.deciding.turn import Verdicts, decide
 from embellie.control.recording.records import DecisionLog
@@ -46,6 +48,12 @@ def test_a_job_that_would_run_into_an_order_is_told_until_when_it_waits() -> Non
     assert record.reason is Reason.CONTRACTED_POWER
     assert f"until {NOW + 3 * HOUR:%Y-%m-%d %H:%M} UTC, when the order ends" in record.message
     assert made.snapshot.now < record.planned_start < record.latest_start
+
+
+@pytest.mark.parametrize("spec", [{}, {"contractedPowerKilowatts": 300}])
+def test_a_latest_start_that_breaks_an_order_says_that_it_is_an_order(spec: dict[str, Any]) -> None:
+    (record,) = decided(ordered(order(-1, 40, 1), **spec)).records
+    assert record.message.endswith("its latest start will take grid zone west over what an order leaves it.")
 
 
 def test_the_metric_shows_what_may_be_drawn_now() -> None:
