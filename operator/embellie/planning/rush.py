@@ -5,7 +5,7 @@ Work that may start in some cells only must find its room there. So the list of 
 that is all that some work may use, with the work that is confined to it, and for all cells together.
 
 The list adds many runs up, some shorter and some longer than expected: each counts with its expected length (P50), and
-a part of every bound is kept besides. An order to draw less that holds takes GPUs as a run does, until it ends.
+a part of every bound is kept besides.
 """
 
 import math
@@ -16,8 +16,8 @@ import numpy as np
 
 from embellie.domain.forecast import FloatArray
 from embellie.domain.limits import heat_room_now
-from embellie.domain.power_orders import limit_at
-from embellie.domain.snapshot import Snapshot, Workload, WorkloadKey
+from embellie.domain.power_orders import PowerOrder, limit_at
+from embellie.domain.snapshot import GridZoneState, Snapshot, Workload, WorkloadKey
 from embellie.planning.slack import KEPT, Queue, give_way, slack_of
 from embellie.planning.solving.problem import IntArray
 
@@ -85,26 +85,27 @@ def _pools(snapshot: Snapshot, workloads: Iterable[Workload]) -> list[frozenset[
 
 def _queue(snapshot: Snapshot, cells: frozenset[str], told: _Columns, rows: IntArray) -> Queue:
     running = [gang for gang in snapshot.running if gang.cell in cells]
-    busy = [
-        (max(0.0, (gang.expected_end_p50 - snapshot.now).total_seconds() / 3600.0), float(gang.gpus))
-        for gang in running
-    ]
-    room, taken = _room(snapshot, cells, told.kw_per_gpu)
-    busy += taken
+    lifted = sorted({order.ends for zone in snapshot.grid_zones for order in _present(zone, snapshot.now)})
+    rooms = [_room(snapshot, cells, told.kw_per_gpu, at) for at in (snapshot.now, *lifted)]
+    ends = [*(gang.expected_end_p50 for gang in running), *lifted]
     return Queue(
         gpus=told.gpus[rows],
         hours=told.hours[rows],
-        capacity_gpus=room,
-        busy_gpus=np.array([gpus for _, gpus in busy], dtype=np.float64),
-        busy_h=np.array([end_h for end_h, _ in busy], dtype=np.float64),
+        capacity_gpus=rooms[-1],
+        # What an order takes away comes back at its end, like what a run has.
+        busy_gpus=np.array([*(gang.gpus for gang in running), *np.diff(rooms)], dtype=np.float64),
+        busy_h=np.array([max(0.0, (end - snapshot.now).total_seconds() / 3600.0) for end in ends], dtype=np.float64),
     )
 
 
-def _room(snapshot: Snapshot, cells: frozenset[str], kw_per_gpu: float) -> tuple[float, list[tuple[float, float]]]:
-    """Return how many GPUs work may have in these cells, and what orders that hold take of them until they end.
+def _present(zone: GridZoneState, now: datetime) -> list[PowerOrder]:
+    return [order for order in zone.orders if order.holds(now)]
 
-    Returns:
-        By number, contracts and cooling [GPUs]; for each end of an order, when it is [h] and what it gives back [GPUs].
+
+def _room(snapshot: Snapshot, cells: frozenset[str], kw_per_gpu: float, at: datetime) -> float:
+    """Return how many GPUs work may have in these cells in all, by their number, contracts and cooling [GPUs].
+
+    Of the orders those count that hold now, each until its end, so that there is never less at a later `at`.
     """
     mine = sorted((cell for cell in snapshot.cells if cell.name in cells), key=lambda cell: cell.name)
     gpus = {cell.name: float(cell.gpus_free) for cell in mine}
@@ -112,25 +113,17 @@ def _room(snapshot: Snapshot, cells: frozenset[str], kw_per_gpu: float) -> tuple
         if gang.cell in gpus:
             gpus[gang.cell] += gang.gpus
     pue = {cell.grid_zone: cell.pue for cell in mine}
-    grids = [zone for zone in snapshot.grid_zones if zone.name in pue]
-    held = {zone.name: tuple(order for order in zone.orders if order.holds(snapshot.now)) for zone in grids}
+    power_kw = {
+        zone.name: (limit_at(zone.contracted_power_kw, _present(zone, snapshot.now), at) - zone.base_power_kw)
+        / pue[zone.name]
+        for zone in snapshot.grid_zones
+        if zone.name in pue
+    }
     heat_kw = {zone.name: heat_room_now(zone).limit_kw - zone.base_power_kw for zone in snapshot.thermal_zones}
-    cooled = _within(gpus, {cell.name: cell.thermal_zone or "" for cell in mine}, heat_kw, kw_per_gpu)
-
-    def room_at(moment: datetime) -> float:
-        power_kw = {
-            zone.name: (limit_at(zone.contracted_power_kw, held[zone.name], moment) - zone.base_power_kw)
-            / pue[zone.name]
-            for zone in grids
-        }
-        return min(_within(gpus, {cell.name: cell.grid_zone for cell in mine}, power_kw, kw_per_gpu), cooled)
-
-    room, taken = room_at(snapshot.now), []
-    for end in sorted({order.ends for orders in held.values() for order in orders}):
-        after = room_at(end)
-        taken.append(((end - snapshot.now).total_seconds() / 3600.0, after - room))
-        room = after
-    return room, taken
+    return min(
+        _within(gpus, {cell.name: cell.grid_zone for cell in mine}, power_kw, kw_per_gpu),
+        _within(gpus, {cell.name: cell.thermal_zone or "" for cell in mine}, heat_kw, kw_per_gpu),
+    )
 
 
 def _within(
