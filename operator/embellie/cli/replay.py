@@ -169,8 +169,21 @@ def replay(context: click.Context, /, **values: Any) -> None:
     for name, value in PRESETS.get(values["preset"] or "", {}).items():
         if context.get_parameter_source(name) is not_given and not (name == "wait" and _says_slack(values)):
             values[name] = value
+    if values["units"] == "cpu":
+        _ask_of_cpus({n for n in values if context.get_parameter_source(n) is not not_given}, values)
     with readable(ValueError, OSError):
         _replay(Options(**values))
+
+
+def _ask_of_cpus(given: set[str], values: dict[str, Any]) -> None:
+    """Refuse to count CPUs with what a GPU draws, which the defaults tell."""
+    wanted = {"embodied_grams_per_gpu_hour"}
+    wanted |= {"watts_per_gpu"} if values["watts_per_job"] is None else set()
+    wanted |= {"idle_watts_per_gpu"} if values["capacity"] is not None else set()
+    wanted -= given | PRESETS.get(values["preset"] or "", {}).keys()
+    if wanted:
+        told = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(wanted, reverse=True))
+        raise click.UsageError(f"--units cpu: the defaults are those of a GPU; say what a CPU has, with {told}")
 
 
 def _says_slack(values: dict[str, Any]) -> bool:
@@ -209,6 +222,7 @@ def _replay(options: Options) -> None:
         "rows_out_of_order": trace.out_of_order,
         "left_out": [{"line": row.line, "why": row.why} for row in trace.left_out[:100]],
         "jobs_after_history": setup.left_out_late if setup else 0,
+        "trace_notes": list(trace.notes),
         "carbon_notes": history.notes,
     }
     period = f", {spoken_period(result, setup)}" if result and setup else ""
@@ -252,6 +266,8 @@ def _read_trace(options: Options) -> "JobTrace":
         click.echo(f"{len(trace.left_out)} of {trace.rows} rows left out in all: {counts}", err=True)
     if trace.out_of_order:
         click.echo(f"{trace.out_of_order} rows were out of order and were sorted in", err=True)
+    for note in trace.notes:
+        click.echo(note, err=True)
     if not trace.jobs:
         raise ValueError("there are no jobs to replay: every row was left out, or there is none")
     return trace

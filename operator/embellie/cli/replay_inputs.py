@@ -228,6 +228,11 @@ def _first_row(options: Options, history: CarbonHistory, anchor: datetime | None
             raise ValueError(f"--start-hour must lie within the {hours:,.0f} h of the carbon file")
         return row
     if anchor is None or history.start is None:
+        if options.anchor is not None:
+            raise ValueError(
+                "--anchor is a moment, and the carbon file has no column of times such as 2022-01-01T00:00Z: name it "
+                "with --time-column, or say with --start-hour where the trace begins"
+            )
         return 0
     row = (anchor - history.start) // history.step
     end = history.start + history.step * history.g_per_kwh.size

@@ -279,3 +279,53 @@ def test_a_grid_that_the_product_carries_needs_no_file() -> None:
     history = read_grid(path, None, "auto")
     assert str(history.start).startswith("2019-01-01")
     assert 100.0 < float(history.g_per_kwh.mean()) < 400.0
+
+
+def test_seconds_since_1970_are_a_calendar() -> None:
+    rows = "a,1709251800,60,1\nb,1709255400,60,1\n"
+    trace = parse_jobs("job_id,submit_time_s,duration_s,gpus\n" + rows, "t.csv")
+    assert [job.submit_s for job in trace.jobs] == [600.0, 4200.0]
+    assert trace.anchor == datetime(2024, 3, 1, tzinfo=UTC)
+
+
+def test_a_moment_that_does_not_go_with_its_seconds_is_told() -> None:
+    rows = "a,t,0,2024-03-01T00:00Z,60,1\nb,t,3600,2024-03-01T01:00Z,60,1\nc,t,7200,2024-03-02T02:00Z,60,1\n"
+    (note,) = parse_jobs(HEADER + rows, "t.csv").notes
+    assert note.startswith("1 jobs have a submit_time_utc that does not go with submit_time_s")
+
+
+def test_rows_of_several_grids_or_hours_in_a_column_of_their_own_are_no_history(tmp_path: Path) -> None:
+    path = tmp_path / "zone.csv"
+    for text in (
+        "time,zone,g\n" + "".join(f"{t}Z,{zone},300\n" for zone in "AB" for t in HOURS),
+        "date,hour,g\n" + "".join(f"2024-03-0{day},{hour},300\n" for day in (1, 2, 3) for hour in range(24)),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="is a time that came before: are there rows of several grids"):
+            read_grid(path, "g")
+    path.write_text("time,g\n" + "".join(f"{t}Z,300\n" for t in [*HOURS, HOURS[-1]]))
+    assert read_grid(path).notes == [
+        "1 rows have a time that came before, and the first counts: are these local times?"
+    ]
+
+
+def test_of_two_columns_of_times_the_one_in_utc_counts(tmp_path: Path) -> None:
+    path = tmp_path / "zone.csv"
+    path.write_text("local_time,utc,g\n" + "".join(f"2024-03-01T{2 + k:02d}:00,{t},300\n" for k, t in enumerate(HOURS)))
+    assert read_grid(path, "g").start == datetime(2024, 3, 1, tzinfo=UTC)
+
+
+def test_what_is_no_intensity_by_its_name_or_has_no_times_is_told_and_no_moment_is_sought_in_it(tmp_path: Path) -> None:
+    path, trace = tmp_path / "zone.csv", tmp_path / "trace.csv"
+    path.write_text("Datum,MOER (lbs/MWh)\n" + "".join(f"0{1 + k // 24}.03.2024,900\n" for k in range(48)))
+    unit, times = read_grid(path, "MOER (lbs/MWh)").notes
+    assert unit.startswith("is MOER (lbs/MWh) an intensity in g/kWh?")
+    assert times.startswith("it has no column of times")
+    trace.write_text("job_id,submit_time_s,duration_s,gpus\na,0,3600,1\n")
+    asked = ["--jobs", str(trace), "--carbon", str(path), "--column", "MOER (lbs/MWh)", "--policy", "fifo"]
+    assert "policy fifo: 1 jobs" in CliRunner().invoke(replay, asked).output
+    said = CliRunner().invoke(replay, [*asked, "--anchor", "2024-03-01T05:00Z"]).output
+    assert "--anchor is a moment, and the carbon file has no column of times" in said
+    path.write_text("time,g,g\n" + "".join(f"{t}Z,300,1\n" for t in HOURS))
+    with pytest.raises(ValueError, match="has 2 columns 'g'"):
+        read_grid(path, "g")

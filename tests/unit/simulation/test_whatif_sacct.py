@@ -5,7 +5,9 @@ import io
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from embellie.cli.replay import replay
 from embellie.simulation.whatif import sacct
 from embellie.simulation.whatif.jobs_file import JobTrace
 from embellie_testbed.paths import REPOSITORY
@@ -115,3 +117,40 @@ def test_names_in_another_code_page_do_not_hide_the_numbers(tmp_path: Path) -> N
     path.write_text(HEAD + "1|a|2024-03-01T00:00:00|60|gres/gpu=1|COMPLETED\n", encoding="utf-16")
     with pytest.raises(ValueError, match=r"sacct\.txt is text in UTF-16: save it as CSV in UTF-8"):
         sacct.read_sacct(path)
+
+
+def test_jobs_of_two_clusters_may_have_one_number() -> None:
+    rows = "\n".join(f"1|a|2024-03-01T00:00:00|60|gres/gpu=1|COMPLETED|{name}" for name in ("north", "south", "south"))
+    trace = parse_sacct(HEAD.rstrip() + "|Cluster\n" + rows, "x")
+    assert [job.id for job in trace.jobs] == ["north/1", "south/1"]
+    assert left_out(trace) == {4: "job_id came before in the file"}
+
+
+def test_slices_of_gpus_are_not_counted_as_whole_ones() -> None:
+    tres = ["gres/gpu:1g.10gb=2,gres/gpu=2", "gres/gpu:a100_3g.20gb=1", "gres/gpu:a100=1"]
+    rows = "\n".join(f"{k}|a|2024-03-01T00:00:00|60|{text}|COMPLETED" for k, text in enumerate(tres))
+    trace = parse_sacct(HEAD + rows, "x")
+    assert [job.id for job in trace.jobs] == ["2"]
+    assert set(left_out(trace).values()) == {"it had slices of GPUs (MIG): give it in --jobs with its share of a GPU"}
+
+
+def test_a_clock_that_was_set_while_work_ran_shows_that_times_are_local() -> None:
+    head = "JobIDRaw|Submit|Start|End|ElapsedRaw|AllocTRES\n"
+    spring = "1|2021-03-14T01:00:00|2021-03-14T01:00:00|2021-03-14T04:00:00|7200|gres/gpu=1\n"
+    autumn = "2|2021-11-07T00:00:00|2021-11-07T00:00:00|2021-11-07T03:00:00|14400|gres/gpu=1\n"
+    plain = "3|2021-03-15T00:00:00|2021-03-15T00:00:00|2021-03-15T03:00:00|10800|gres/gpu=1\n"
+    running = "4|2021-03-15T00:00:00|2021-03-15T00:00:00|Unknown|10800|gres/gpu=1\n"
+    (note,) = parse_sacct(head + spring + autumn + plain + running, "x").notes
+    assert note.startswith("2 jobs ended an hour more or less after their start than they ran")
+    assert parse_sacct(head + plain + running, "x").notes == ()
+
+
+def test_cpus_do_not_draw_what_gpus_do_unless_somebody_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "sacct.txt"
+    path.write_text(HEAD + "1|a|2021-03-08T00:00:00|3600|cpu=64|COMPLETED\n")
+    asked = ["--sacct", str(path), "--carbon", "US-CISO", "--policy", "fifo", "--units", "cpu"]
+    said = CliRunner().invoke(replay, asked).output
+    assert "say what a CPU has, with --watts-per-gpu, --embodied-grams-per-gpu-hour" in said
+    told = ["--watts-per-gpu", "5", "--embodied-grams-per-gpu-hour", "0.1"]
+    assert "64 GPU-hours" in CliRunner().invoke(replay, [*asked, *told]).output
+    assert "with --idle-watts-per-gpu" in CliRunner().invoke(replay, [*asked, *told, "--capacity", "64"]).output

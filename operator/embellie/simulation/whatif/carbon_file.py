@@ -18,6 +18,9 @@ VALUE_NAMES = ("ci_lifecycle_g_per_kwh", "ci_g_per_kwh", "ci_direct_g_per_kwh")
 _MOST_G_PER_KWH = 3000.0
 _LEAST_MEAN_G_PER_KWH = 2.0
 """A whole history below it is more likely in kilograms."""
+_MOST_REPEATED = 0.1
+"""More rows whose time came before are something else than a clock that was set back."""
+_OTHER_UNIT = re.compile(r"\blbs?\b|pound|percent|%|share|price", re.IGNORECASE)
 _EPOCH = re.compile(r"\d{9,10}(?:\.\d+)?|\d{12,13}")
 LEAST_USABLE = 0.5
 _SHORT_STEP_S = 60.0
@@ -75,6 +78,10 @@ class CarbonHistory:
                 f"{self.filled} of {self.known.size} steps of {self.column} have no usable value and were bridged from "
                 f"their neighbours, at the longest {longest:,.3g} h at once"
             )
+        if _OTHER_UNIT.search(self.column):
+            notes.append(f"is {self.column} an intensity in g/kWh? Its name says something else")
+        if self.time_column is None:
+            notes.append("it has no column of times: its rows are taken for hours, one after the other")
         if float(self.g_per_kwh.mean()) < _LEAST_MEAN_G_PER_KWH:
             notes.append(
                 f"the mean of {self.column} is {float(self.g_per_kwh.mean()):.3g} g/kWh: is it in another unit? "
@@ -100,12 +107,26 @@ def parse_carbon(text: str, file: str, column: str | None = None, time_column: s
     numbers = np.array([_number(row, value, table) for row in table.rows])
     _check_usable(table, value, numbers)
     start, step = None, timedelta(hours=1)
+    told: tuple[str, ...] = ()
     if times is not None:
-        start, step, numbers = _on_a_grid([moment_of(row, times, file) for row in table.rows], numbers, file)
+        moments = [moment_of(row, times, file) for row in table.rows]
+        told = _repeated(moments, times, file)
+        start, step, numbers = _on_a_grid(moments, numbers, file)
     known = np.isfinite(numbers)
     if known.sum() < 2:
         raise ValueError(f"column {value} of {file} holds no usable numbers: choose another with --column")
-    return CarbonHistory.bridged(numbers, column=value, time_column=times, start=start, step=step)
+    return CarbonHistory.bridged(numbers, column=value, time_column=times, start=start, step=step, told=told)
+
+
+def _repeated(moments: list[datetime], column: str, file: str) -> tuple[str, ...]:
+    """Return what is to be said of times that come twice; ValueError where they are so many that something is amiss."""
+    again = len(moments) - len(set(moments))
+    if again > max(1.0, _MOST_REPEATED * len(moments)):
+        raise ValueError(
+            f"{file}: in {again} of {len(moments)} rows {column} is a time that came before: are there rows of several "
+            "grids, or is the hour in a column of its own? One row for each time is needed"
+        )
+    return (f"{again} rows have a time that came before, and the first counts: are these local times?",) * (again > 0)
 
 
 def _check_usable(table: Table, column: str, numbers: FloatArray) -> None:
@@ -128,6 +149,7 @@ def time_column_of(table: Table, wanted: str = "auto") -> str | None:
             raise ValueError(f"{table.file} has no column {wanted!r}; it has {', '.join(names[:8])}")
         return wanted
     called = [n for n in names if any(word in n.lower() for word in _TIME_WORDS)]
+    called.sort(key=lambda name: ("utc" not in name.lower(), "local" in name.lower()))
     first = table.rows[0] if table.rows else Row(line=0, cells={})
     return next((n for n in [*called, *names] if _is_moment(first, n)), called[0] if called else None)
 
@@ -144,6 +166,8 @@ def _value_column(names: list[str], wanted: str | None, file: str) -> str:
     if wanted is not None:
         if wanted not in names:
             raise ValueError(f"{file} has no column {wanted!r}; it has {', '.join(names[:12])}")
+        if names.count(wanted) > 1:
+            raise ValueError(f"{file} has {names.count(wanted)} columns {wanted!r}: give each a name of its own")
         return wanted
     known = next((name for name in VALUE_NAMES if name in names), None)
     if not names:

@@ -4,8 +4,8 @@
 import math
 import sys
 from collections import Counter
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TextIO
 
@@ -15,6 +15,9 @@ from embellie.simulation.whatif.tables import opened, stream_of, with_point
 REQUIRED = ("job_id", "submit_time_s", "duration_s", "gpus")
 _MOST_SECONDS = 1e11
 _MOST_GPUS = 1e6
+_SINCE_1970_S = 3e8
+"""What is submitted ten years and more after the moment 0 has that moment in 1970."""
+_AGREES_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,8 @@ class JobTrace:
     left_out: tuple[BadRow, ...]
     out_of_order: int
     """Rows that came later in the file than in time; they were sorted in."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know of it, one sentence each."""
 
     def reasons(self) -> dict[str, int]:
         """Return how many rows were left out for what."""
@@ -75,6 +80,7 @@ def parse_jobs(lines: TextIO, name: str, unit: str = "gpus") -> JobTrace:
         raise ValueError(f"{name} has no column {', '.join(missing)}; a job trace needs {', '.join(REQUIRED)}")
     collector = Collector()
     anchor: datetime | None = None
+    apart = 0
     for row in rows:
         try:
             if row.fault:
@@ -83,9 +89,27 @@ def parse_jobs(lines: TextIO, name: str, unit: str = "gpus") -> JobTrace:
         except ValueError as error:
             collector.refuse(row.line, str(error))
             continue
-        if collector.add(job, row.line) and anchor is None:
-            anchor = _anchor(row.cells, job.submit_s)
-    return collector.trace(anchor)
+        if collector.add(job, row.line) and (told := _anchor(row.cells, job.submit_s)) is not None:
+            anchor = anchor or told
+            apart += abs((told - anchor).total_seconds()) > _AGREES_S
+    return _by_the_hour(collector.trace(anchor, notes=_of_moments(apart)))
+
+
+def _of_moments(apart: int) -> tuple[str, ...]:
+    said = "jobs have a submit_time_utc that does not go with submit_time_s and the first job's: the seconds count"
+    return (f"{apart} {said}",) * (apart > 0)
+
+
+def _by_the_hour(trace: JobTrace) -> JobTrace:
+    """Return the trace from its first hour on where its seconds are those since 1970."""
+    if not trace.jobs or trace.jobs[0].submit_s < _SINCE_1970_S:
+        return trace
+    start_s = trace.jobs[0].submit_s // 3600.0 * 3600.0
+    return replace(
+        trace,
+        jobs=tuple(replace(job, submit_s=job.submit_s - start_s) for job in trace.jobs),
+        anchor=(trace.anchor or datetime.fromtimestamp(0, UTC)) + timedelta(seconds=start_s),
+    )
 
 
 class Collector:
@@ -116,7 +140,7 @@ class Collector:
         self._jobs.append(job)
         return True
 
-    def trace(self, anchor: datetime | None) -> JobTrace:
+    def trace(self, anchor: datetime | None, notes: tuple[str, ...] = ()) -> JobTrace:
         """Return what was gathered."""
         self._jobs.sort(key=lambda job: job.submit_s)
         return JobTrace(
@@ -125,6 +149,7 @@ class Collector:
             rows=self._rows,
             left_out=tuple(self._bad),
             out_of_order=self._out_of_order,
+            notes=notes,
         )
 
 

@@ -20,9 +20,11 @@ from embellie.simulation.whatif.tables import opened
 
 _IDS = ("JobIDRaw", "JobID")
 _GPUS = re.compile(r"gres/gpu(:[^=,:]+)?[=:](\d{1,6})(?![^,])")
+_SLICE = re.compile(r"gres/gpu:[^=,]*(?<![a-z0-9])\d+g\.\d+gb")
 _CPUS = re.compile(r"(?:^|,)cpu=(\d{1,6})(?![^,])")
 _SHORTEST_TIME = len("20260101T00")
 _YEAR_2000_S = 946_684_800.0
+_HOUR_S = 3600
 _EPOCH = re.compile(r"\d{9,10}")
 _ELAPSED = re.compile(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)(?:\.\d+)?")
 
@@ -38,6 +40,8 @@ class _Run(NamedTuple):
     """Since 1970."""
     elapsed_s: int
     units: int
+    on_local_time: bool
+    """It ended an hour more or less after its start than it ran: a clock was set meanwhile."""
 
 
 def read_sacct(path: Path, unit: str = "gpus") -> JobTrace:
@@ -77,10 +81,12 @@ def parse_sacct(lines: TextIO, name: str, unit: str = "gpus") -> JobTrace:
             runs.append(_run(line, fields, identity, unit))
         except ValueError as error:
             collector.refuse(line, str(error))
-    return _trace(runs, collector)
+    local = sum(run.on_local_time for run in runs)
+    said = "jobs ended an hour more or less after their start than they ran: are these local times? Print with TZ=UTC"
+    return _trace(runs, collector, (f"{local} {said}",) * (local > 0))
 
 
-def _trace(runs: list[_Run], collector: Collector) -> JobTrace:
+def _trace(runs: list[_Run], collector: Collector, notes: tuple[str, ...]) -> JobTrace:
     """Return the trace of runs in the order of their lines; they are taken off the list meanwhile."""
     if not runs:
         return collector.trace(None)
@@ -107,7 +113,7 @@ def _trace(runs: list[_Run], collector: Collector) -> JobTrace:
             gpus=float(run.units),
         )
         collector.add(job, run.line)
-    return collector.trace(datetime.fromtimestamp(origin_s, UTC))
+    return collector.trace(datetime.fromtimestamp(origin_s, UTC), notes)
 
 
 def _longest(runs: list[_Run]) -> dict[tuple[str, float], _Run]:
@@ -129,6 +135,8 @@ def _run(line: int, fields: dict[str, str], identity: str, unit: str) -> _Run:
     name = fields.get(identity, "").strip()
     if not name:
         raise ValueError(f"{identity} is empty")
+    # Each cluster of an export counts its jobs from 1.
+    name = f"{fields['Cluster']}/{name}" if fields.get("Cluster") else name
     submit_s = _moment_s(fields.get("Submit", "").strip())
     elapsed_s = _elapsed(fields)
     if elapsed_s <= 0:
@@ -142,10 +150,21 @@ def _run(line: int, fields: dict[str, str], identity: str, unit: str) -> _Run:
         submit_s=submit_s,
         elapsed_s=elapsed_s,
         units=_cpus(fields["AllocTRES"]) if unit == "cpu" else _gpus(fields["AllocTRES"]),
+        on_local_time=_is_an_hour_off(fields.get("Start", ""), fields.get("End", ""), elapsed_s),
     )
 
 
+def _is_an_hour_off(start: str, end: str, elapsed_s: int) -> bool:
+    try:
+        took_s = (parse_utc(end) - parse_utc(start)).total_seconds()
+    except ValueError:
+        return False
+    return abs(took_s - elapsed_s) == _HOUR_S
+
+
 def _gpus(tres: str) -> int:
+    if _SLICE.search(tres):
+        raise ValueError("it had slices of GPUs (MIG): give it in --jobs with its share of a GPU")
     found = _GPUS.findall(tres)
     # AllocTRES names the total and each kind, or one of the two only, as AccountingStorageTRES says.
     gpus = max(
