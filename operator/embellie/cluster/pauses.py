@@ -105,6 +105,9 @@ class Pauser:
         ]
         if cell:
             operations.append(_set(names.CELL, cell))
+        if annotations.get(names.RELEASED_AT, "") > format_time(at):
+            # Not our word: a start after its pause would make it new work, which its bound of long ago starts at once.
+            operations.append(_drop(names.RELEASED_AT))
         self._client.json_patch(workload_path(key), operations)
         return True
 

@@ -139,3 +139,13 @@ def test_a_job_is_suspended_as_it_was_decided_about_or_not_at_all() -> None:
     assert {"op": "remove", "path": "/metadata/annotations/embellie.io~1pause-by"} in api.operations
     guarded = {o["path"]: o["value"] for o in api.operations if o["op"] == "test"}
     assert guarded == {"/metadata/uid": train.key.uid, "/metadata/resourceVersion": "1", "/spec/suspend": False}
+
+
+@pytest.mark.parametrize("strange", ["2999-01-01T00:00:00Z", "soon"])
+def test_a_job_whose_user_wrote_a_start_later_than_its_pause_is_paused_all_the_same(strange: str) -> None:
+    train, by = job(held=False), format_time(NOW)
+    for released, goes in ((strange, True), (format_time(NOW - timedelta(hours=1)), False)):
+        api: Any = Api(pause_by=by, released_at=released)
+        assert Pauser(api).suspend(train.key, by, "west", NOW)
+        dropped = {"op": "remove", "path": "/metadata/annotations/embellie.io~1released-at"}
+        assert (dropped in api.operations) is goes

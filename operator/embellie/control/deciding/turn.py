@@ -18,7 +18,7 @@ from embellie.domain.limits import bound_reached
 from embellie.domain.plan import Action, Decision, Plan, PriceBook
 from embellie.domain.reasons import BOUND_STATES, Reason, State
 from embellie.domain.snapshot import Snapshot, WorkloadKey
-from embellie.domain.times import parse_time
+from embellie.domain.times import format_time, parse_time
 from embellie.planning.planner import plan
 from embellie.thermal.promises import Collision, foresee
 from embellie.thermal.shield import shield
@@ -226,8 +226,9 @@ def _handed_off(record: WorkloadRecord, before: KnownPlan) -> tuple[State, Reaso
             Reason.STARTED_BY_OTHER,
             f"Handed to the Kueue queue {record.queue[:80]}, which decides when and where it starts.",
         )
-    if was_held and names.RELEASED_AT in record.annotations:
-        return _released_elsewhere(record)
+    released_at = parse_time(record.annotations.get(names.RELEASED_AT))
+    if was_held and released_at is not None:
+        return _released_elsewhere(record, released_at)
     if was_held and record.waiting:
         return (
             State.HANDED_OFF,
@@ -255,12 +256,12 @@ def _who_started(go: str | None) -> str:
     return f"Started with `embellie go` by {go[:80]}." if go else "Started with `embellie go`."
 
 
-def _released_elsewhere(record: WorkloadRecord) -> tuple[State, Reason, str]:
+def _released_elsewhere(record: WorkloadRecord, at: datetime) -> tuple[State, Reason, str]:
     try:
         reason = Reason(record.annotations.get(names.RELEASE_REASON, ""))
     except ValueError:
         reason = Reason.STARTED_BY_OTHER
-    return State.RELEASED, reason, f"Released at {record.annotations[names.RELEASED_AT]} ({reason})."
+    return State.RELEASED, reason, f"Released at {format_time(at)} ({reason})."
 
 
 def _noted_cell(record: WorkloadRecord) -> str:

@@ -230,6 +230,13 @@ def test_a_release_reason_that_nobody_knows_is_somebody_elses():
     assert (record.state, record.reason) == (State.RELEASED, Reason.STARTED_BY_OTHER)
 
 
+def test_a_start_that_its_user_noted_in_no_form_of_ours_is_not_told_as_ours():
+    gone = job(held=False, suspended=False, released_at="<b>soon</b>\n" * 10_000, release_reason="BestNow")
+    (record,) = decided(gone, plans={gone.key.uid: known()}).hand_offs
+    assert (record.state, record.reason) == (State.HANDED_OFF, Reason.STARTED_BY_OTHER)
+    assert "soon" not in record.message
+
+
 def test_work_that_its_user_suspends_after_our_release_is_left_to_its_user():
     paused = job(held=False, suspended=True, released_at="2026-07-01T13:00:00Z", release_reason="BestNow")
     verdicts = decided(paused, plans={paused.key.uid: known("Released")})
