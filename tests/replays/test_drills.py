@@ -82,3 +82,21 @@ def test_the_command_writes_exactly_the_fields_of_a_result(tmp_path: Path):
     assert list(row) == [f.name for f in fields(Result)]
     assert (row["scenario"], row["seed"], row["policy"]) == ("gang-512", 2, "off")
     assert 0.0 < row["utilisation"] <= 1.0
+
+
+def test_a_rerun_without_later_forced_starts_is_the_same_before_them(small: PlantSpec):
+    logs, forced = [], []
+    middle_s = 1140.0
+    for later_s in (np.inf, middle_s, 0.0):
+        # Promises collide with the contract from the beginning on.
+        drill = prepare("heatwave", 1, small)
+        drill = replace(drill, contract_kw=0.5 * drill.contract_kw)
+        due = tuple(replace(job, latest_start_s=job.submit_s + 600.0) for job in drill.jobs)
+        rig = Rig([replace(drill, jobs=due)])
+        logs.append(rig.run(OperatorPolicy(rig, no_forced_from_s=[later_s]), 1800.0))
+        forced.append([at_s for at_s, _, _ in rig.sites[0].tally.forced])
+    before = round(middle_s / logs[0].turn_s)
+    assert np.array_equal(logs[0].heat_kw[:before], logs[1].heat_kw[:before])
+    assert forced[1] == [at_s for at_s in forced[0] if at_s < middle_s]
+    assert max(forced[0]) >= middle_s > max(forced[1])
+    assert not forced[2]

@@ -42,12 +42,12 @@ _NEAR_K = 5.0
 class Desk:
     """One room as the operator knows it.
 
-    For reruns: from `starts_until_s` on it starts nothing, with `no_forced` never what only its bound forces.
+    For reruns: from `starts_until_s` on it starts nothing, from `no_forced_from_s` on nothing that only a bound forces.
     """
 
-    def __init__(self, b: int, drill: Drill, rig: Rig, *, starts_until_s: float, no_forced: bool) -> None:
+    def __init__(self, b: int, drill: Drill, rig: Rig, *, starts_until_s: float, no_forced_from_s: float) -> None:
         self.b, self.drill, self.site = b, drill, rig.sites[b]
-        self.starts_until_s, self.no_forced = starts_until_s, no_forced
+        self.starts_until_s, self.no_forced_from_s = starts_until_s, no_forced_from_s
         self.turn_s = rig.turn_s * SHIELD_EVERY
         spec = drill.designed
         self._grid = f"g{b}"

@@ -20,8 +20,8 @@ from embellie.thermal.weather import AmbientForecast
 class OperatorPolicy:
     """The operator of every room of a rig.
 
-    For reruns: with `starts_until_s` a room starts nothing from then on, with `hands_off_from_s` it does nothing at
-    all, with `no_forced` nothing starts that only its bound forces.
+    For reruns: with `starts_until_s` a room starts nothing from then on, with `no_forced_from_s` nothing that only a
+    bound forces, with `hands_off_from_s` it does nothing at all.
     """
 
     def __init__(
@@ -29,14 +29,16 @@ class OperatorPolicy:
         rig: Rig,
         *,
         starts_until_s: list[float] | None = None,
-        no_forced: bool = False,
+        no_forced_from_s: list[float] | None = None,
         hands_off_from_s: list[float] | None = None,
     ) -> None:
         self._rig = rig
         self._hands_off_s = hands_off_from_s or [np.inf] * len(rig.sites)
         until_s = hands_off_from_s or starts_until_s or [np.inf] * len(rig.sites)
+        unforced_s = no_forced_from_s or [np.inf] * len(rig.sites)
         self.rooms = [
-            Desk(b, drill, rig, starts_until_s=until_s[b], no_forced=no_forced) for b, drill in enumerate(rig.drills)
+            Desk(b, drill, rig, starts_until_s=until_s[b], no_forced_from_s=unforced_s[b])
+            for b, drill in enumerate(rig.drills)
         ]
         self._starts = [Starts(room) for room in self.rooms]
         self.controller = HeatController([zone for room in self.rooms for zone in room.settings])
@@ -72,7 +74,7 @@ class OperatorPolicy:
                 self.rooms[b].know(now_s, now, states[k * zones : (k + 1) * zones])
                 self._starts[b].turn(now_s)
         loads = [room.loads(self._rungs) for room in self.rooms]
-        back_by = {key: self._rig.clock(0, at_s) for room in self.rooms for key, at_s in back_s(room)}
+        back_by = {key: self._rig.clock(0, at_s) for room in self.rooms for key, at_s in back_s(room, now_s)}
         response = self.controller.respond(now, [load for some in loads for load in some], orders, back_by)
         self._rungs = {name: int(answer.level) for name, answer in response.zones.items()}
         caps: list[list[CapOrder]] = [[] for _ in self.rooms]

@@ -13,9 +13,9 @@ from embellie.thermal.controller import HeatController
 from embellie.thermal.raising import BACK_S
 
 
-def back_s(desk: Desk) -> Iterator[tuple[str, float]]:
+def back_s(desk: Desk, now_s: float) -> Iterator[tuple[str, float]]:
     """Yield the ladder's key of what is paused, and when it goes on at the latest [s]."""
-    if not desk.no_forced:
+    if now_s < desk.no_forced_from_s:
         for key, run in desk.site.paused.items():
             if run.paused_s is not None:
                 yield f"{desk.b}|{key}", run.paused_s + PAUSE_S
@@ -30,7 +30,7 @@ def resume(desk: Desk, keys: list[str], now_s: float, controller: HeatController
     asked = set(keys)
     for key, run in list(site.paused.items()) if now_s < desk.starts_until_s else ():
         over = run.paused_s is not None and now_s >= run.paused_s + PAUSE_S
-        if (key in asked or over) and _goes_on(desk, run, now_s, anyway=over and not desk.no_forced):
+        if (key in asked or over) and _goes_on(desk, run, now_s, anyway=over and now_s < desk.no_forced_from_s):
             controller.resumed(f"{desk.b}|{key}")
 
 

@@ -87,12 +87,14 @@ def run_drills(names: Sequence[str], seeds: Sequence[int], policy: str, plant: P
     return [found[k] for k in range(len(drills))]
 
 
-def _build(policy: str, rig: Rig, until_s: list[float] | None = None, *, no_forced: bool = False) -> Policy:
+def _build(
+    policy: str, rig: Rig, starts_until_s: list[float] | None = None, no_forced_from_s: list[float] | None = None
+) -> Policy:
     if policy == "off":
-        return Off(rig, starts_until_s=until_s)
+        return Off(rig, starts_until_s=starts_until_s)
     if policy == "threshold":
-        return Threshold(rig, starts_until_s=until_s)
-    return OperatorPolicy(rig, starts_until_s=until_s, no_forced=no_forced)
+        return Threshold(rig, starts_until_s=starts_until_s)
+    return OperatorPolicy(rig, starts_until_s=starts_until_s, no_forced_from_s=no_forced_from_s)
 
 
 def _run(drills: Sequence[Drill], policy: str) -> list[Outcome]:
@@ -144,37 +146,34 @@ def _hours(useful_s: Array) -> float:
 def _blame(
     drills: Sequence[Drill], policy: str, found: Sequence[Sequence[Violation]]
 ) -> tuple[list[list[Violation]], list[list[Violation]]]:
-    """Rerun what was violated without our later starts; what is then absent is ours, and of that what bounds forced."""
-    ours: list[list[Violation]] = [[] for _ in drills]
-    forced: list[list[Violation]] = [[] for _ in drills]
+    """Rerun what was violated without our later starts; what is then absent is ours, and of that what bounds forced.
+
+    Both reruns leave alone what was before those starts, so that all three differ in them only.
+    """
+    ours = _absent(drills, policy, found, forced_alone=False)
+    if policy != POLICIES[0]:
+        return ours, [[] for _ in drills]
+    forced = _absent(drills, policy, ours, forced_alone=True)
+    return [[v for v in mine if v not in not_ours] for mine, not_ours in zip(ours, forced, strict=True)], forced
+
+
+def _absent(
+    drills: Sequence[Drill], policy: str, found: Sequence[Sequence[Violation]], *, forced_alone: bool
+) -> list[list[Violation]]:
+    """Return what is absent without our later starts, or without those among them that only a bound forces."""
+    absent: list[list[Violation]] = [[] for _ in drills]
     cases = sorted({(b, count.later_than_s(drills[b], v)) for b, several in enumerate(found) for v in several})
     for first in range(0, len(cases), BATCH):
         part = cases[first : first + BATCH]
-        until = max(v.end_s for b, t0 in part for v in found[b]) + 900.0
-        again = _rerun([drills[b] for b, _ in part], policy, until, [t0 for _, t0 in part])
-        for (b, t0), still in zip(part, again, strict=True):
+        rig = Rig([drills[b] for b, _ in part])
+        later_s = [t0 for _, t0 in part]
+        acting = _build(policy, rig, None, later_s) if forced_alone else _build(policy, rig, later_s)
+        log = rig.run(acting, max(v.end_s for b, _ in part for v in found[b]) + 900.0)
+        for k, (b, t0) in enumerate(part):
+            still = count.violations(drills[b], log, k, rig.zones)
             mine = [v for v in found[b] if count.later_than_s(drills[b], v) == t0]
-            ours[b] += [v for v in mine if not any(v.overlaps(s) for s in still)]
-    if policy != "embellie":
-        return ours, forced
-    blamed = [b for b, several in enumerate(ours) if several]
-    for first in range(0, len(blamed), BATCH):
-        chosen = blamed[first : first + BATCH]
-        until = max(v.end_s for b in chosen for v in ours[b]) + 900.0
-        again = _rerun([drills[b] for b in chosen], policy, until, None)
-        for b, still in zip(chosen, again, strict=True):
-            forced[b] = [v for v in ours[b] if not any(v.overlaps(s) for s in still)]
-            ours[b] = [v for v in ours[b] if v not in forced[b]]
-    return ours, forced
-
-
-def _rerun(
-    drills: Sequence[Drill], policy: str, until_s: float, starts_until_s: list[float] | None
-) -> list[list[Violation]]:
-    rig = Rig(drills)
-    acting = _build(policy, rig, starts_until_s, no_forced=starts_until_s is None)
-    log = rig.run(acting, until_s)
-    return [count.violations(d, log, b, rig.zones) for b, d in enumerate(drills)]
+            absent[b] += [v for v in mine if not any(v.overlaps(s) for s in still)]
+    return absent
 
 
 def _outcome(

@@ -122,7 +122,7 @@ class Starts:
                 # Would the shield have let it through without its bound, beside what has just started?
                 rises = Rises(snapshot, started)
                 forced = rises.refusal(decision.cell, desk.jobs.worst_kw(job), job.stated_s) is not None
-            if forced and desk.no_forced:
+            if forced and now_s >= desk.no_forced_from_s:
                 continue
             if site.start(job, zone, now_s, forced=forced):
                 started.append(decision)

@@ -145,7 +145,7 @@ def test_what_runs_took_is_kept_but_of_those_that_were_paused():
 class FullRoom:
     """A desk whose shield refuses everything, and its controller."""
 
-    b, no_forced, starts_until_s = 0, False, float("inf")
+    b, no_forced_from_s, starts_until_s = 0, float("inf"), float("inf")
 
     def __init__(self, site: Site) -> None:
         self.site, self.jobs = site, self
@@ -187,14 +187,14 @@ def test_a_pause_lasts_four_hours_at_most_and_comes_once_a_day():
 
 def test_without_what_bounds_force_a_pause_in_a_full_room_does_not_end():
     full = full_room()
-    full.no_forced = True
+    full.no_forced_from_s = 600.0
     resume(full, [], 60.0 + 2.0 * PAUSE_S, full)
     assert "j" in full.site.paused
 
 
-@pytest.mark.parametrize(("no_forced", "started", "forced"), [(False, 3, 2), (True, 1, 0)])
+@pytest.mark.parametrize(("no_forced_from_s", "started", "forced"), [(np.inf, 3, 2), (120.0, 3, 2), (0.0, 1, 0)])
 def test_of_starts_that_are_due_in_one_turn_only_those_that_fit_beside_each_other_are_not_forced(
-    no_forced: bool, started: int, forced: int
+    no_forced_from_s: float, started: int, forced: int
 ):
     small = PlantSpec(hall=HallSpec(rows=1, racks_per_row=1, nodes_per_rack=4), loop=LoopSpec(nodes=0))
     due = tuple(job(name, latest_start_s=0.0) for name in "abc")
@@ -202,7 +202,7 @@ def test_of_starts_that_are_due_in_one_turn_only_those_that_fit_beside_each_othe
     # Each of them alone would keep the contract, and no two.
     base_kw = 4 * node_base_kw(small, liquid=False)
     rig = Rig([replace(drill, contract_kw=(base_kw + 8.0) * worst_pue(small))])
-    rig.run(OperatorPolicy(rig, no_forced=no_forced), 240.0)
+    rig.run(OperatorPolicy(rig, no_forced_from_s=[no_forced_from_s]), 240.0)
     (site,) = rig.sites
     assert (len(site.running), len(site.tally.forced)) == (started, forced)
 
