@@ -5,6 +5,7 @@ Operator and watchdog are real processes with the tokens of the chart's ServiceA
 """
 
 import json
+import shutil
 import signal
 import threading
 import time
@@ -95,6 +96,11 @@ class Site:
             if error.status != 404:
                 raise
             return ""
+
+    def lease_of(self, operator: Program) -> dict | None:
+        """Return the Lease's spec when this operator leads."""
+        lease = json.loads(self.plane.kubectl("get", "lease", "embellie-leader", "-n", NAMESPACE, "-o", "json"))
+        return lease["spec"] if (lease["spec"].get("holderIdentity") or "").startswith(operator.name) else None
 
     def holds(self) -> bool:
         """Tell whether a new Job would be held: the API server notices the switch a moment after it was written."""
@@ -281,12 +287,8 @@ def test_a_lease_passes_within_twenty_seconds_and_two_operators_never_act_twice(
     first.stop(number=signal.SIGKILL)
     site.create("urgent", max_delay="5s")
 
-    def second_leads() -> dict | None:
-        lease = json.loads(site.plane.kubectl("get", "lease", "embellie-leader", "-n", NAMESPACE, "-o", "json"))
-        return lease["spec"] if lease["spec"]["holderIdentity"].startswith(second.name) else None
-
     # As the Lease itself tells it: asking for it takes seconds on a busy machine.
-    taken_over_at = datetime.fromisoformat(until(second_leads, "the second takes over")["acquireTime"])
+    taken_over_at = datetime.fromisoformat(until(lambda: site.lease_of(second), "the second takes over")["acquireTime"])
     assert (taken_over_at - killed_at).total_seconds() < 20
     until(lambda: "urgent" not in {j["metadata"]["name"] for j in site.held()}, "it acts", 15)
     assert len(site.held()) == HELD
@@ -294,6 +296,29 @@ def test_a_lease_passes_within_twenty_seconds_and_two_operators_never_act_twice(
     releases = [e["regarding"]["name"] for e in events if e["reason"] == "Released"]
     assert releases.count("urgent") <= 1
     assert second.running()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_when_all_operators_are_replaced_at_once_what_is_held_stays_held(site: Site, how: signal.Signals):
+    first, second = site.start(), site.operator()
+    site.hold_fifty()
+    until(lambda: "complete snapshot" in second.log(), "the second stands by", 60)
+    for one in (second, first):
+        one.stop(number=how)
+    # A new Pod has no forecast yet, and its forecaster needs a while.
+    shutil.rmtree(site.forecasts)
+    site.forecasts.mkdir()
+    news = [site.operator(), site.operator()]
+    until(lambda: any(map(site.lease_of, news)), "one of the new ones leads", 60)
+    began = time.monotonic()
+    until(lambda: time.monotonic() - began > 15 or site.let_go(), "turns go by without a forecast", 30)
+    assert site.let_go() == {}
+    for zone in ("west", "east"):
+        write_forecast(site.forecasts, zone, dirty_now_clean_later())
+    until(site.holds, "new work is held again", 60)
+    until(lambda: site.plans("Held") == HELD or site.let_go(), "every plan says Held")
+    assert site.let_go() == {}
+    assert len(site.held()) == HELD
 
 
 def test_the_api_server_may_restart_under_load(site: Site):
