@@ -43,6 +43,18 @@ class BestWindow(ApiModel):
     ] = None
 
 
+class PowerOrderStatus(ApiModel):
+    """An order of the spec that holds now, or the next one."""
+
+    start_time: Annotated[Time | None, Field(description="startTime is when the order begins.")] = None
+    end_time: Annotated[Time | None, Field(description="endTime is when it ends.")] = None
+    power_kilowatts: Annotated[
+        int | None,
+        Clipped(0, 1_000_000),
+        Field(description="powerKilowatts is the most that the zone may draw in that time [kW]."),
+    ] = None
+
+
 class ForecastStatus(ApiModel):
     """Which forecast is in use and how far to trust it."""
 
@@ -129,6 +141,21 @@ class GridZoneStatus(ApiModel):
             description="onSiteKilowatts is what the plants of spec.onSite deliver in this hour, as forecast [kW]. "
             "Plans count on what the zone does not use already; carbonIntensityGramsPerKilowattHour and "
             "nextBestWindow are the grid's alone."
+        ),
+    ] = None
+    power_limit_kilowatts: Annotated[
+        int | None,
+        Clipped(0, 1_000_000),
+        Field(
+            description="powerLimitKilowatts is the most that the zone may draw now: its contract, or less where an "
+            "order of spec.powerOrders holds [kW]. Absent where nothing limits it."
+        ),
+    ] = None
+    power_order: Annotated[
+        PowerOrderStatus | None,
+        Field(
+            description="powerOrder is the order of spec.powerOrders that holds now, the least where several do, or "
+            "else the one that begins next."
         ),
     ] = None
     next_best_window: Annotated[

@@ -304,6 +304,32 @@ class GridZone(Resource):
                 type="integer",
                 priority=1,
             ),
+            PrinterColumn(
+                name="Limit kW",
+                json_path=".status.powerLimitKilowatts",
+                description="What it may draw now, by contract or order [kW].",
+                type="integer",
+                priority=1,
+            ),
+            PrinterColumn(
+                name="Order from",
+                json_path=".status.powerOrder.startTime",
+                description="Start of the order that holds, or of the next.",
+                priority=1,
+            ),
+            PrinterColumn(
+                name="Order to",
+                json_path=".status.powerOrder.endTime",
+                description="End of that order.",
+                priority=1,
+            ),
+            PrinterColumn(
+                name="Order kW",
+                json_path=".status.powerOrder.powerKilowatts",
+                description="What that order leaves the zone [kW].",
+                type="integer",
+                priority=1,
+            ),
             AGE_COLUMN,
         ),
     )

@@ -30,6 +30,15 @@ def limit_at(contract_kw: float | None, orders: Sequence[PowerOrder], moment: da
     return min([contract, *(order.power_kw for order in orders if order.holds(moment))])
 
 
+def current_or_next(orders: Sequence[PowerOrder], moment: datetime) -> PowerOrder | None:
+    """Return the order that holds at a moment, the least of several, or else the one that begins next, if any."""
+    holding = [order for order in orders if order.holds(moment)]
+    if holding:
+        return min(holding, key=lambda order: (order.power_kw, order.begins, order.ends))
+    coming = [order for order in orders if moment < order.begins < order.ends]
+    return min(coming, key=lambda order: (order.begins, order.power_kw, order.ends), default=None)
+
+
 def least_limits_kw(
     contract_kw: float | None,
     orders: Sequence[PowerOrder],

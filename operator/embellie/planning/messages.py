@@ -59,7 +59,7 @@ def _weighed(w: Workload) -> str:
 
 _SHORT = {
     Reason.WAITING_FOR_GPUS: "GPUs are",
-    Reason.CONTRACTED_POWER: "contracted power is",
+    Reason.CONTRACTED_POWER: "the power that its zone may draw is",
     Reason.HEAT_LIMIT: "cooling is",
 }
 

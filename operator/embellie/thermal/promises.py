@@ -36,6 +36,8 @@ class Collision:
     need_kw: float
     """The zone's heat, or its facility power, at worst with it and all that was promised before it [kW]."""
     limit_kw: float
+    order: PowerOrder | None = None
+    """The order that leaves it no more than that; None: its contract, or the cooling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,8 @@ def _in_zone(
     due_ended = _Ended(start_s + OVERRUN * (end_s - start_s), due_kw)
     all_run_kw, begun_kw = run_kw.sum(), np.cumsum(due_kw)
     need_kw, limit_kw = np.zeros(len(due)), np.full(len(due), np.inf)
-    for limit in zone.limits:
+    binds = np.zeros(len(due), dtype=np.intp)
+    for number, limit in enumerate(zone.limits):
         at_s, meets = start_s, promised
         if limit.order is not None:
             from_s, until_s = seconds((limit.order.begins, limit.order.ends))
@@ -207,11 +210,13 @@ def _in_zone(
             carried_kw = np.array([limit.carries(due[i].start, due[i].end) for i in near.tolist()])
         over_kw = kw[near] - carried_kw
         further = (kw[near] > carried_kw + SLACK_KW) & (over_kw >= need_kw[near] - limit_kw[near])
+        binds[near[further]] = number
         need_kw[near[further]], limit_kw[near[further]] = kw[near[further]], carried_kw[further]
     return [
         Collision(
             reason=zone.reason, zone=zone.name, key=due[i].workload.key, at=due[i].start, need_kw=float(need_kw[i]),
             limit_kw=float(limit_kw[i]),
+            order=zone.limits[binds[i]].order,
         )
         for i in np.flatnonzero(np.isfinite(limit_kw)).tolist()
     ]  # fmt: skip

@@ -126,7 +126,7 @@ def test_the_sentence_and_the_plans_whole_grams_are_rounded_to_the_same_kilogram
     ("short", "limits"),
     [
         ("GPUs are short", {}),
-        ("contracted power is short", {"nodes": 2, "contracted_power_kw": 6.0}),
+        ("the power that its zone may draw is short", {"nodes": 2, "contracted_power_kw": 6.0}),
         ("cooling is short", {"nodes": 2, "thermal_zones": (thermal_zone_state(cooling_capacity_kw=6.0),)}),
     ],
 )

@@ -64,6 +64,15 @@ def say_promises(conditions: ConditionBook, collisions: Sequence[Collision]) -> 
         "PromisesKept",
         False,
         "Collision",
-        f"At {first.at:%Y-%m-%d %H:%M} UTC promised starts need {first.need_kw:.0f} kW of {first.limit_kw:.0f} kW "
-        f"({len(collisions)} in all): they are moved where they can be; give them room or earlier starts.",
+        f"At {first.at:%Y-%m-%d %H:%M} UTC promised starts need {first.need_kw:.0f} kW of {first.limit_kw:.0f} kW"
+        f"{_ordered(first)} ({len(collisions)} in all): they are moved where they can be; "
+        "give them room or earlier starts.",
     )
+
+
+def _ordered(collision: Collision) -> str:
+    """Say that it is an order that leaves so little, where it is one."""
+    order = collision.order
+    if order is None:
+        return ""
+    return f" that an order leaves it from {order.begins:%Y-%m-%d %H:%M} to {order.ends:%Y-%m-%d %H:%M} UTC"

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What GridZones and EnergyPolicies say about themselves. Pure: from a turn's assembly to statuses."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
 
 from embellie.api.energypolicy import EnergyPolicy, EnergyPolicyStatus
-from embellie.api.gridstatus import BestWindow, ForecastStatus, GridZoneStatus
+from embellie.api.gridstatus import BestWindow, ForecastStatus, GridZoneStatus, PowerOrderStatus
 from embellie.api.gridzone import GridZone
 from embellie.cluster.plan_objects import PlanRecord
 from embellie.control.acting.switch_keeper import SHADOW, Holding
@@ -16,7 +17,9 @@ from embellie.control.assembly.layout import CellNodes
 from embellie.control.telling.condition_book import ConditionBook, say_exclusive, say_promises, say_ready
 from embellie.control.work.policies import PolicyTable
 from embellie.domain.forecast import Forecast
+from embellie.domain.power_orders import current_or_next
 from embellie.domain.reasons import BOUND_STATES, Reason, Rung
+from embellie.domain.snapshot import GridZoneState
 from embellie.thermal.promises import Collision
 
 BEST_WINDOW = timedelta(hours=4)
@@ -59,6 +62,7 @@ def grid_zone_status(
             "nodes": len(nodes),
             "gpus": sum(n.gpus for n in nodes),
             "gpus_free": sum(c.gpus_free for c in assembly.snapshot.cells if c.grid_zone == name),
+            **_power_fields(state, assembly.snapshot.now),
             **_forecast_fields(state.forecast, assembly.snapshot.now),
         }
     )
@@ -105,6 +109,16 @@ def _leaking(conditions: ConditionBook, leaking: Sequence[CellNodes]) -> None:
 def _because(forecast: Forecast) -> str:
     """Return the forecaster's first reason as a sentence of its own; empty where there is nothing to say."""
     return f" {forecast.reasons[0][0].upper()}{forecast.reasons[0][1:]}." if forecast.reasons else ""
+
+
+def _power_fields(state: GridZoneState, now: datetime) -> dict[str, object]:
+    limit_kw, order = state.limit_kw(now), current_or_next(state.orders, now)
+    return {
+        "power_limit_kilowatts": round(limit_kw) if math.isfinite(limit_kw) else None,
+        "power_order": None
+        if order is None
+        else PowerOrderStatus(start_time=order.begins, end_time=order.ends, power_kilowatts=round(order.power_kw)),
+    }
 
 
 def _forecast_fields(forecast: Forecast | None, now: datetime) -> dict[str, object]:

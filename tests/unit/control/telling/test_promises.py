@@ -132,11 +132,16 @@ def test_an_order_that_a_promised_start_would_break_is_foreseen_and_told_once():
     for contract_kw in (1000.0, None):
         (collision,) = foreseen(at + run / 2, at + run, alone_kw - 0.1, contract_kw)
         assert (collision.at, collision.limit_kw) == (at, alone_kw - 0.1)
+        assert collision.order is not None
+        assert collision.order.begins == at + run / 2
         assert foreseen(at + run / 2, at + run, alone_kw + 0.1, contract_kw) == ()
         assert foreseen(at + run, at + 2 * run, 1.0, contract_kw) == ()
         assert foreseen(at - HOUR, at, 1.0, contract_kw) == ()
     (both,) = foreseen(at - HOUR, at + HOUR, 1.0, contract_kw=alone_kw - 0.1)
     assert both.limit_kw == 1.0
+    assert both.order is not None
+    (contract,) = foreseen(at - HOUR, at + HOUR, alone_kw - 0.1, contract_kw=1.0)
+    assert (contract.limit_kw, contract.order) == (1.0, None)
     # What runs when it starts, and is over when the order begins, is not in its way.
     (gang,) = made.running
     end = at + run / 4
