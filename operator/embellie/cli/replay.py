@@ -214,7 +214,7 @@ def _replay(options: Options) -> None:
         setup = gather(options, trace, history, seed, plants)
         told = outlook_for(options, setup, options.carbon, history, seed)
         result = run(how, setup, told, own_outlook_for(options, setup, seed))
-        runs.append(fields(result, time.monotonic() - began))
+        runs.append(fields(result, time.monotonic() - began, options.units))
     found = combined(runs)
     found |= {
         "rows_read": trace.rows,

@@ -81,6 +81,31 @@ def test_of_a_job_that_two_exports_tell_the_longer_run_counts() -> None:
     assert left_out(trace) == {2: "it comes again, and ran longer", 5: "job_id came before in the file"}
 
 
+def test_work_that_waits_for_other_work_counts_from_when_it_could_run() -> None:
+    head = "JobIDRaw|Account|Submit|Eligible|Start|ElapsedRaw|AllocTRES|State\n"
+    day = "2024-03-01T"
+    rows = [
+        f"1|a|{day}00:00:00|{day}00:00:00|{day}00:01:00|60|gres/gpu=1|COMPLETED",
+        f"2|a|{day}00:10:00|{day}09:00:00|{day}09:01:00|60|gres/gpu=1|COMPLETED",
+        f"3|a|{day}01:00:00|Unknown|{day}02:00:00|60|gres/gpu=1|COMPLETED",
+        f"4|a|{day}02:00:00|{day}01:00:00|{day}03:00:00|60|gres/gpu=1|COMPLETED",
+        f"5|a|{day}03:00:00|{day}09:00:00|{day}04:00:00|60|gres/gpu=1|COMPLETED",
+        f"6|a|{day}04:00:00|1709280000|x|60|gres/gpu=1|COMPLETED",
+    ]
+    trace = parse_sacct(head + "\n".join(rows), "x")
+    assert {job.id: job.submit_s / 3600.0 for job in trace.jobs} == {
+        "1": 0.0,
+        "3": 1.0,
+        "4": 2.0,
+        "5": 3.0,
+        "6": 8.0,
+        "2": 9.0,
+    }
+    assert trace.out_of_order == 0
+    (note,) = trace.notes
+    assert note.startswith("2 jobs could not run when they were submitted")
+
+
 def test_a_number_with_a_unit_or_cut_off_is_not_read_as_its_first_digits() -> None:
     tres = ["gres/gpu=4", "gres/gpu=1K", "gres/gpu=1.5", "gres/gpu=1+", "gres/gpu:a100="]
     rows = "\n".join(f"{k}|a|2024-03-01T00:00:00|60|cpu=8,{text}|COMPLETED" for k, text in enumerate(tres))
@@ -152,5 +177,8 @@ def test_cpus_do_not_draw_what_gpus_do_unless_somebody_says_so(tmp_path: Path) -
     said = CliRunner().invoke(replay, asked).output
     assert "say what a CPU has, with --watts-per-gpu, --embodied-grams-per-gpu-hour" in said
     told = ["--watts-per-gpu", "5", "--embodied-grams-per-gpu-hour", "0.1"]
-    assert "64 GPU-hours" in CliRunner().invoke(replay, [*asked, *told]).output
+    page = tmp_path / "page.html"
+    said = CliRunner().invoke(replay, [*asked, *told, "--html", str(page)]).output + page.read_text()
+    assert "64 CPU-hours" in said
+    assert "GPU" not in said.replace("CPU", "")
     assert "with --idle-watts-per-gpu" in CliRunner().invoke(replay, [*asked, *told, "--capacity", "64"]).output

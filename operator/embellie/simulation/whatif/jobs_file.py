@@ -128,15 +128,22 @@ class Collector:
         self._rows += 1
         self._bad.append(BadRow(line=line, why=why))
 
-    def add(self, job: JobRow, line: int) -> bool:
-        """Take a job in unless its id came before; return whether it was taken."""
+    def add(self, job: JobRow, line: int, listed_s: float | None = None) -> bool:
+        """Take a job in unless its id came before; return whether it was taken.
+
+        Args:
+            job: What the row tells.
+            line: The row's line.
+            listed_s: The time by which files list it, where that is another than the one it counts from.
+        """
         if job.id in self._ids:
             self.refuse(line, "job_id came before in the file")
             return False
         self._rows += 1
         self._ids.add(job.id)
-        self._out_of_order += job.submit_s < self._latest
-        self._latest = max(self._latest, job.submit_s)
+        listed_s = job.submit_s if listed_s is None else listed_s
+        self._out_of_order += listed_s < self._latest
+        self._latest = max(self._latest, listed_s)
         self._jobs.append(job)
         return True
 

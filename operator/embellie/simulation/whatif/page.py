@@ -9,7 +9,7 @@ import numpy as np
 from embellie.domain.forecast import FloatArray
 from embellie.simulation.whatif.charts import bars, legend, power_over_ribbon, waits
 from embellie.simulation.whatif.outcome import power_curve, slot_power
-from embellie.simulation.whatif.report import figure, less_or_more, spoken_period
+from embellie.simulation.whatif.report import device, figure, less_or_more, spoken_period
 from embellie.simulation.whatif.study import Result, Setup
 
 _MOST_DAYS, _MOST_TENANTS = 14, 12
@@ -32,7 +32,7 @@ def page(result: Result, setup: Setup, found: dict[str, Any]) -> str:
         _head(result, setup, found),
         _tiles(result, found),
         _power(result, setup),
-        _waiting(result, setup),
+        _waiting(result, setup, device(found)),
         _ledger(result, found),
         _on_site(result),
         _small_print(result, setup, found),
@@ -43,11 +43,11 @@ def page(result: Result, setup: Setup, found: dict[str, Any]) -> str:
 
 def _head(result: Result, setup: Setup, found: dict[str, Any]) -> str:
     when = spoken_period(result, setup)
-    gpus = setup.case.site.capacity_gpus
-    where = f"on {gpus:,.0f} GPUs" if gpus is not None else "with as many GPUs as anybody wants"
+    gpus, unit = setup.case.site.capacity_gpus, device(found)
+    where = f"on {gpus:,.0f} {unit}s" if gpus is not None else f"with as many {unit}s as anybody wants"
     return (
         f"<h1>What would have happened: {escape(result.how.policy)}</h1>"
-        f"<p class='quiet'>{found['jobs']:,.0f} jobs, {result.outcome.gpu_hours:,.0f} GPU-hours, {when}, {where}. "
+        f"<p class='quiet'>{found['jobs']:,.0f} jobs, {result.outcome.gpu_hours:,.0f} {unit}-hours, {when}, {where}. "
         "Compared with the same jobs first come, first served.</p>"
     )
 
@@ -101,7 +101,7 @@ def _power(result: Result, setup: Setup) -> str:
     )
 
 
-def _waiting(result: Result, setup: Setup) -> str:
+def _waiting(result: Result, setup: Setup, unit: str) -> str:
     work, axis = setup.case.work, setup.case.axis
     finish = result.schedule.finish(work.count)
     ran = finish >= 0
@@ -133,7 +133,7 @@ def _waiting(result: Result, setup: Setup) -> str:
         for low, high in ((0, 1), (1, 2), (2, 8), (8, 64), (64, np.inf)):
             mine = (sizes > low) & (sizes <= high)
             if mine.any():
-                name = f"{low + 1:g} GPU" if high == low + 1 else f"{low + 1:g} to {sizes[mine].max():g} GPUs"
+                name = f"{low + 1:g} {unit}" if high == low + 1 else f"{low + 1:g} to {sizes[mine].max():g} {unit}s"
                 groups.append((name, float(delays[mine].mean()), f"{int(mine.sum()):,} jobs"))
         text += ["<p>Mean delay by size:</p>", bars(groups, "h")]
     return "".join(text)
@@ -145,16 +145,16 @@ def _range(bounds: FloatArray) -> str:
 
 
 def _ledger(result: Result, found: dict[str, Any]) -> str:
-    ours, base = result.outcome, result.fifo_outcome
+    ours, base, unit = result.outcome, result.fifo_outcome, device(found)
     pairs = [
         ("Emissions of the cluster's power", _kg(base.carbon_kg), _kg(ours.carbon_kg)),
         ("Emissions of making the hardware, for that time", _kg(base.embodied_kg), _kg(ours.embodied_kg)),
         ("Energy", f"{base.energy_kwh:,.0f} kWh", f"{ours.energy_kwh:,.0f} kWh"),
-        ("of it idle GPUs", f"{base.idle_kwh:,.0f} kWh", f"{ours.idle_kwh:,.0f} kWh"),
+        (f"of it idle {unit}s", f"{base.idle_kwh:,.0f} kWh", f"{ours.idle_kwh:,.0f} kWh"),
         ("Peak power", f"{figure(base.peak_kw)} kW", f"{figure(ours.peak_kw)} kW"),
-        ("GPU-hours worked", f"{base.gpu_hours:,.0f}", f"{ours.gpu_hours:,.0f}"),
-        ("GPU-hours idle", f"{base.idle_gpu_hours:,.0f}", f"{ours.idle_gpu_hours:,.0f}"),
-        ("GPU-hours of work that waited", f"{base.waited_gpu_hours:,.0f}", f"{ours.waited_gpu_hours:,.0f}"),
+        (f"{unit}-hours worked", f"{base.gpu_hours:,.0f}", f"{ours.gpu_hours:,.0f}"),
+        (f"{unit}-hours idle", f"{base.idle_gpu_hours:,.0f}", f"{ours.idle_gpu_hours:,.0f}"),
+        (f"{unit}-hours of work that waited", f"{base.waited_gpu_hours:,.0f}", f"{ours.waited_gpu_hours:,.0f}"),
         ("Mean delay of a job", f"{base.mean_delay_h:.2f} h", f"{ours.mean_delay_h:.2f} h"),
         ("Pauses", f"{base.pauses:,}", f"{ours.pauses:,}"),
     ]
@@ -163,7 +163,7 @@ def _ledger(result: Result, found: dict[str, Any]) -> str:
         "<h2>What was saved, and what it cost</h2><table><tr><th></th><th>first come, first served</th>"
         f"<th>{escape(result.how.policy)}</th></tr>{rows}</table>"
         f"<p>Added up job by job, the saving would read {found['naive_saving_pct']:.1f} %; the cluster's own power "
-        f"says {found['saving_pct']:.1f} %. The second is true: idle GPUs draw power whoever waits, and on a full "
+        f"says {found['saving_pct']:.1f} %. The second is true: idle {unit}s draw power whoever waits, and on a full "
         "cluster a job that waits only lets another one run.</p>"
     )
 

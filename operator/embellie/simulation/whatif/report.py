@@ -7,11 +7,12 @@ from typing import Any
 from embellie.simulation.whatif.study import Result, Setup, Worth
 
 
-def fields(result: Result, seconds: float) -> dict[str, Any]:
-    """Return one replay's numbers."""
+def fields(result: Result, seconds: float, units: str = "gpus") -> dict[str, Any]:
+    """Return one replay's numbers; `units` is what a job takes, `gpus` or `cpu`."""
     ours, base = result.outcome, result.fifo_outcome
     found = {
         "policy": result.how.policy,
+        "units": units,
         "jobs": ours.finished,
         "carbon_kg": ours.carbon_kg,
         "normalised_carbon": result.normalised_carbon,
@@ -88,6 +89,11 @@ def figure(amount: float) -> str:
     return f"{amount:.4g}" if amount < 1000.0 else f"{amount:,.0f}"
 
 
+def device(found: dict[str, Any]) -> str:
+    """Return what a job takes, and what `gpu_hours` and `idle_gpu_hours` count."""
+    return "CPU" if found["units"] == "cpu" else "GPU"
+
+
 def less_or_more(saving_pct: float) -> str:
     """Say which way a saving goes."""
     return "less" if saving_pct >= 0.0 else "more"
@@ -112,7 +118,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     most = 100.0 * (1.0 - found["bound_carbon_kg"] / base["carbon_kg"]) if base["carbon_kg"] else 0.0
     text = [
         (
-            f"policy {found['policy']}: {found['jobs']:.0f} jobs, {found['gpu_hours']:,.0f} GPU-hours, "
+            f"policy {found['policy']}: {found['jobs']:.0f} jobs, {found['gpu_hours']:,.0f} {device(found)}-hours, "
             f"{found['energy_kwh']:,.0f} kWh"
         ),
         (
@@ -141,7 +147,7 @@ def lines(found: dict[str, Any]) -> list[str]:
             "are in time with it; first come first served has none"
         )
     if found["idle_kwh"]:
-        text.append(f"  idle GPUs                  {found['idle_kwh']:,.0f} kWh of it")
+        text.append(f"  idle {device(found)}s                  {found['idle_kwh']:,.0f} kWh of it")
     if found["never_started"]:
         text.append(f"  never started              {found['never_started']:.0f} jobs larger than the whole cluster")
     return text

@@ -2,7 +2,7 @@
 """Reads Slurm's accounting: `sacct --parsable2`, with a header line.
 
     sacct -a -X -S 2026-01-01 -E 2026-02-01 --parsable2 \
-      -o JobIDRaw,Account,Partition,Submit,Start,End,ElapsedRaw,AllocTRES,State
+      -o JobIDRaw,Account,Partition,Submit,Eligible,Start,End,ElapsedRaw,AllocTRES,State
 
 Times are read as UTC: run it with TZ=UTC. Steps (`1234.batch`) are passed over; a job's length is what it ran.
 """
@@ -38,6 +38,8 @@ class _Run(NamedTuple):
     kind: str
     submit_s: float
     """Since 1970."""
+    ready_s: float
+    """When it could have run: after what it depends on, and not before the time that its user asked for."""
     elapsed_s: int
     units: int
     on_local_time: bool
@@ -65,7 +67,7 @@ def parse_sacct(lines: TextIO, name: str, unit: str = "gpus") -> JobTrace:
         wanted = ", ".join([*([] if identity else ["JobIDRaw"]), *missing] or ["ElapsedRaw"])
         raise ValueError(
             f"{name} has no column {wanted}; make it with sacct -a -X --parsable2 "
-            "-o JobIDRaw,Account,Partition,Submit,Start,End,ElapsedRaw,AllocTRES,State"
+            "-o JobIDRaw,Account,Partition,Submit,Eligible,Start,End,ElapsedRaw,AllocTRES,State"
         )
     collector = Collector()
     runs: list[_Run] = []
@@ -81,9 +83,15 @@ def parse_sacct(lines: TextIO, name: str, unit: str = "gpus") -> JobTrace:
             runs.append(_run(line, fields, identity, unit))
         except ValueError as error:
             collector.refuse(line, str(error))
+    return _trace(runs, collector, _notes(runs))
+
+
+def _notes(runs: list[_Run]) -> tuple[str, ...]:
     local = sum(run.on_local_time for run in runs)
-    said = "jobs ended an hour more or less after their start than they ran: are these local times? Print with TZ=UTC"
-    return _trace(runs, collector, (f"{local} {said}",) * (local > 0))
+    later = sum(run.ready_s > run.submit_s for run in runs)
+    hour = "jobs ended an hour more or less after their start than they ran: are these local times? Print with TZ=UTC"
+    ready = "jobs could not run when they were submitted (a dependency, a time to begin): they count from Eligible on"
+    return (f"{local} {hour}",) * (local > 0) + (f"{later} {ready}",) * (later > 0)
 
 
 def _trace(runs: list[_Run], collector: Collector, notes: tuple[str, ...]) -> JobTrace:
@@ -108,11 +116,11 @@ def _trace(runs: list[_Run], collector: Collector, notes: tuple[str, ...]) -> Jo
             id=run.id + again,
             tenant=run.tenant,
             kind=run.kind,
-            submit_s=run.submit_s - origin_s,
+            submit_s=run.ready_s - origin_s,
             duration_s=float(run.elapsed_s),
             gpus=float(run.units),
         )
-        collector.add(job, run.line)
+        collector.add(job, run.line, listed_s=run.submit_s)
     return collector.trace(datetime.fromtimestamp(origin_s, UTC), notes)
 
 
@@ -148,10 +156,28 @@ def _run(line: int, fields: dict[str, str], identity: str, unit: str) -> _Run:
         tenant=sys.intern(fields.get("Account", "") or fields.get("User", "")),
         kind=sys.intern(fields.get("Partition", "")),
         submit_s=submit_s,
+        ready_s=_ready_s(fields, submit_s),
         elapsed_s=elapsed_s,
         units=_cpus(fields["AllocTRES"]) if unit == "cpu" else _gpus(fields["AllocTRES"]),
         on_local_time=_is_an_hour_off(fields.get("Start", ""), fields.get("End", ""), elapsed_s),
     )
+
+
+def _ready_s(fields: dict[str, str], submit_s: float) -> float:
+    """Return when the job could have run. Most jobs could at once."""
+    told = fields.get("Eligible", "")
+    if told in ("", "Unknown", fields["Submit"]):
+        return submit_s
+    try:
+        ready_s = _moment_s(told.strip())
+    except ValueError:
+        return submit_s
+    try:
+        start_s = _moment_s(fields.get("Start", "").strip())
+    except ValueError:
+        start_s = ready_s
+    # Nothing starts before it may: such a row tells of another of its runs.
+    return ready_s if submit_s < ready_s <= start_s else submit_s
 
 
 def _is_an_hour_off(start: str, end: str, elapsed_s: int) -> bool:
