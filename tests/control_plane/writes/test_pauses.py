@@ -84,23 +84,52 @@ def test_a_pause_that_contracted_power_asks_for_comes_at_the_instant_that_was_an
     assert "an order to cut leaves" in room.plan_when("train", "Paused")["message"]
 
 
-def test_an_order_that_comes_pauses_work_before_it_begins_and_work_goes_on_when_it_is_withdrawn(room: HotRow):
+@pytest.mark.parametrize("change", ["withdrawn", "eased", "put off"])
+def test_an_order_that_comes_pauses_work_before_it_begins_and_work_goes_on_when_it_changes(room: HotRow, change: str):
     room.run("train", checkpoint="takes=3s")
     room.exporter.misbehave(absurd={"facility_power_watts": 30_000})
     begins = datetime.now(UTC) + timedelta(minutes=15)
-    order = {
-        "startTime": begins.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "endTime": (begins + timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "powerKilowatts": 20,
-    }
     meter = {"query": 'max(facility_power_watts{zone="west"})', "unit": "Watt"}
-    room.apply("GridZone", "west", nodeSelector={ZONE: "west"}, powerOrders=[order], powerSensor=meter)
+
+    def say(orders: list[dict[str, object]]) -> None:
+        room.apply("GridZone", "west", nodeSelector={ZONE: "west"}, powerOrders=orders, powerSensor=meter)
+
+    say([order(begins, 20)])
     room.told("train")
     until(lambda: room.job("train")["spec"]["suspend"] is True, f"it is paused\n{room.log()}")
     assert datetime.now(UTC) < begins
     assert "an order to cut leaves" in room.plan_when("train", "Paused")["message"]
-    room.apply("GridZone", "west", nodeSelector={ZONE: "west"}, powerOrders=[], powerSensor=meter)
+    # The operator of the network changes its mind while the work is paused.
+    changed = {"withdrawn": [], "eased": [order(begins, 200)], "put off": [order(begins + timedelta(hours=6), 20)]}
+    say(changed[change])
     until(lambda: room.job("train")["spec"]["suspend"] is False, f"it goes on\n{room.log()}")
+
+
+def test_work_that_an_order_paused_stays_paused_when_the_order_is_lowered(room: HotRow):
+    room.run("train", checkpoint="takes=3s")
+    room.exporter.misbehave(absurd={"facility_power_watts": 30_000})
+    begins = datetime.now(UTC) + timedelta(minutes=15)
+    meter = {"query": 'max(facility_power_watts{zone="west"})', "unit": "Watt"}
+    room.apply("GridZone", "west", nodeSelector={ZONE: "west"}, powerOrders=[order(begins, 20)], powerSensor=meter)
+    until(lambda: room.job("train")["spec"]["suspend"] is True, f"it is paused\n{room.log()}")
+    room.apply("GridZone", "west", nodeSelector={ZONE: "west"}, powerOrders=[order(begins, 10)], powerSensor=meter)
+
+    def leaves() -> int:
+        zone = json.loads(room.plane.kubectl("get", "gridzone", "west", "-o", "json"))
+        return int(zone.get("status", {}).get("powerOrder", {}).get("powerKilowatts", 0))
+
+    until(lambda: leaves() == 10, f"the order is read\n{room.log()}")
+    assert room.job("train")["spec"]["suspend"] is True
+    assert room.plan_when("train", "Paused")["reason"] == "HeatPause"
+
+
+def order(begins: datetime, power_kw: int) -> dict[str, object]:
+    """Return an order of two hours."""
+    return {
+        "startTime": begins.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "endTime": (begins + timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "powerKilowatts": power_kw,
+    }
 
 
 def test_a_policy_that_goes_back_to_shadow_takes_the_announcement_back_from_job_and_pod(room: HotRow):
